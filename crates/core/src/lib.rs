@@ -1,1 +1,18 @@
-//! See ARCHITECTURE.md.
+//! The domain, without input or output: ids, sessions, the session table and its rules, placement.
+//!
+//! Nothing here is async, reads a clock, draws a random number or opens a file: `now`, seeds and ids are arguments.
+//! So the same code is driven by the broker, by tests and by the simulation.
+
+mod change;
+mod epoch;
+mod id;
+mod place;
+mod session;
+mod table;
+
+pub use change::{Change, Draft, Proposal, Rejected};
+pub use epoch::{Epoch, Fence, Incarnation, Lsn};
+pub use id::{AgentName, InvalidId, LineageId, NodeName, RequestId, SessionId, UserName};
+pub use place::{Eligible, Placement, place};
+pub use session::{EndReason, Ended, Geometry, InvalidGeometry, Session, StartParams, State, UnixMillis, Viewer};
+pub use table::{AgentUse, Table};

@@ -1,0 +1,160 @@
+//! What may be asked of the table ([`Proposal`]), what is then committed ([`Change`]), and why not ([`Rejected`]).
+//!
+//! A proposal is checked against the table and becomes a change; only changes are logged and applied, and applying
+//! one never fails on the table that it was checked against.
+
+use std::sync::Arc;
+
+use crate::{AgentName, Eligible, RequestId, Session, SessionId, StartParams, UnixMillis, UserName};
+
+/// A session that is wanted but has no agent yet.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Its id if it comes to be.
+    pub id: SessionId,
+    /// Owner.
+    pub user: UserName,
+    /// The request that asks for it.
+    pub request: RequestId,
+    /// What the client asked for.
+    pub params: StartParams,
+}
+
+/// Something asked of the table.
+#[derive(Debug, Clone)]
+pub enum Proposal {
+    /// Promise a new session to a user on the best agent. Placement happens in the same step as the promise, so that
+    /// a storm of logins sees every start under way.
+    Reserve {
+        /// The session.
+        draft: Draft,
+        /// Most sessions that the user may have; 0 = no limit.
+        cap: u32,
+        /// Sessions of the user that do not count, as their agents have been silent for too long (decisions.md 24).
+        uncounted: Vec<SessionId>,
+        /// Agents to choose from.
+        eligible: Arc<[Eligible]>,
+        /// Random number that breaks ties.
+        tie: u64,
+        /// Now.
+        now: UnixMillis,
+        /// How long a failed start keeps an agent at the back of the queue, in milliseconds.
+        penalty_ms: u64,
+    },
+    /// The agent started it.
+    Running {
+        /// Session.
+        id: SessionId,
+        /// Display number.
+        display: u32,
+    },
+    /// Give a start up: it may never become running.
+    GiveUp {
+        /// Session.
+        id: SessionId,
+        /// Now.
+        now: UnixMillis,
+    },
+    /// The agent holds to a tombstone.
+    TombstoneDone {
+        /// Session.
+        id: SessionId,
+    },
+    /// Its user or an administrator wants its end.
+    End {
+        /// Session.
+        id: SessionId,
+    },
+    /// Its agent says that it is gone.
+    Gone {
+        /// Session.
+        id: SessionId,
+    },
+    /// An agent runs it and the table does not know it.
+    Adopt(Session),
+    /// A start failed by the agent's fault.
+    AgentFailed {
+        /// Agent.
+        agent: AgentName,
+        /// When.
+        at: UnixMillis,
+    },
+}
+
+/// A checked change of the table: what the log holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A session in state `starting`.
+    Reserved(Arc<Session>),
+    /// It runs.
+    Running {
+        /// Session.
+        id: SessionId,
+        /// Display number.
+        display: u32,
+    },
+    /// Its start was given up.
+    Tombstone {
+        /// Session.
+        id: SessionId,
+        /// The agent that was asked.
+        agent: AgentName,
+        /// When.
+        at: UnixMillis,
+    },
+    /// The tombstone is no longer needed.
+    TombstoneDone {
+        /// Session.
+        id: SessionId,
+    },
+    /// Its end was asked for.
+    Ending {
+        /// Session.
+        id: SessionId,
+    },
+    /// It is gone.
+    Gone {
+        /// Session.
+        id: SessionId,
+    },
+    /// Found running on its agent.
+    Adopted(Arc<Session>),
+    /// The agent goes to the back of the queue for a while.
+    AgentFailed {
+        /// Agent.
+        agent: AgentName,
+        /// When.
+        at: UnixMillis,
+    },
+}
+
+/// Why a proposal is not allowed. The table is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// The user has as many sessions as they may.
+    #[error("{user} has {cap} session(s), which is the limit (/vsmserver/max_sessions_per_user)")]
+    AtLimit {
+        /// User.
+        user: UserName,
+        /// The limit.
+        cap: u32,
+    },
+    /// No agent is eligible, or all are full.
+    #[error("no agent takes new sessions")]
+    NoAgent,
+    /// The same request has made a session already.
+    #[error("the request has made session {0} already")]
+    Repeated(SessionId),
+    /// No such session.
+    #[error("there is no session {0}")]
+    UnknownSession(SessionId),
+    /// The start was given up.
+    #[error("the start of session {0} was given up")]
+    GivenUp(SessionId),
+    /// A session that runs cannot be given up as a start.
+    #[error("session {0} is running already")]
+    AlreadyRunning(SessionId),
+    /// The id is in the table already.
+    #[error("session {0} is in the table already")]
+    IdUsed(SessionId),
+}

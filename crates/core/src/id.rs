@@ -1,0 +1,189 @@
+//! Names and ids, each its own type, each checked where it is made.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A text that is not the id or name that it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a valid {what}: {why}")]
+pub struct InvalidId {
+    what: &'static str,
+    text: String,
+    why: &'static str,
+}
+
+impl InvalidId {
+    fn new(what: &'static str, text: &str, why: &'static str) -> Self {
+        // The text comes from outside: keep an error message to a line's length.
+        Self { what, text: text.chars().take(80).collect(), why }
+    }
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// Takes a UUID that the caller made.
+            #[must_use]
+            pub const fn new(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// The UUID.
+            #[must_use]
+            pub const fn uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Uuid::try_parse(text).map(Self).map_err(|_| InvalidId::new($what, text, "not a UUID"))
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// A session: a UUIDv7 that never changes and is never used again. It is also the operation id of its start.
+    SessionId,
+    "session id"
+);
+uuid_id!(
+    /// One wish of a client, repeated on every retry of it.
+    RequestId,
+    "request id"
+);
+uuid_id!(
+    /// The life of one session table: made with the table, shared by the pair, strange to every other cluster.
+    LineageId,
+    "lineage id"
+);
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal, $check:expr, $why:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                if text.is_empty() || text.len() > $max {
+                    return Err(InvalidId::new($what, text, concat!("its length must be 1 to ", $max, " bytes")));
+                }
+                let check: fn(&str) -> bool = $check;
+                if check(text) { Ok(Self(text.into())) } else { Err(InvalidId::new($what, text, $why)) }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+fn is_host(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'))
+}
+
+name!(
+    /// An agent as the configuration spells it: a DNS name or an address.
+    AgentName,
+    "agent name",
+    253,
+    is_host,
+    "only letters, digits and . - _ : are allowed"
+);
+name!(
+    /// A broker as `/vsmserver/HA/nodes` spells it, or the own host name with HA off.
+    NodeName,
+    "node name",
+    253,
+    is_host,
+    "only letters, digits and . - _ : are allowed"
+);
+name!(
+    /// A login name as NSS gives it. Directory services allow blanks, `@` and `\`; a name is never put into a shell.
+    UserName,
+    "user name",
+    255,
+    |text| !text.starts_with('-') && !text.chars().any(|c| c.is_control() || matches!(c, '/' | ':' | ',')),
+    "control characters, / : , and a leading - are not allowed"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        assert!("alice".parse::<UserName>().is_ok());
+        assert!("DOMAIN\\ann smith@x".parse::<UserName>().is_ok());
+        for bad in ["", "-rf", "a:b", "a/b", "a\nb"] {
+            assert!(bad.parse::<UserName>().is_err(), "{bad:?}");
+        }
+        assert!("fe80::1".parse::<AgentName>().is_ok());
+        let error = "a b".parse::<AgentName>().unwrap_err().to_string();
+        assert_eq!(error, "\"a b\" is not a valid agent name: only letters, digits and . - _ : are allowed");
+        assert!("x".repeat(254).parse::<AgentName>().is_err());
+    }
+
+    #[test]
+    fn ids_are_uuids() {
+        let id: SessionId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+        assert_eq!(id.to_string(), "01890a5d-ac96-774b-bcce-b302099a8057");
+        assert!("nonsense".parse::<SessionId>().is_err());
+    }
+}

@@ -1,0 +1,212 @@
+//! A session and where it is in its life (decisions.md 17, 18).
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AgentName, RequestId, SessionId, UserName};
+
+/// Wall-clock time in milliseconds since 1970 UTC, by the recording node's clock. For people and records only:
+/// every timer is monotonic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct UnixMillis(pub u64);
+
+/// Where a session is in its life. A start that fails leaves no record, and an ended one leaves the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum State {
+    /// Promised to its user on an agent; no desktop has been handed out.
+    Starting,
+    /// Its agent started it; it may be handed to its user.
+    Running {
+        /// X display number on its agent.
+        display: u32,
+    },
+    /// Its end was asked for; carried out as soon as its agent can be reached.
+    Ending {
+        /// X display number on its agent.
+        display: u32,
+    },
+}
+
+impl State {
+    /// The word for people and for JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running { .. } => "running",
+            Self::Ending { .. } => "ending",
+        }
+    }
+
+    /// The display number, once known.
+    #[must_use]
+    pub const fn display(self) -> Option<u32> {
+        match self {
+            Self::Starting => None,
+            Self::Running { display } | Self::Ending { display } => Some(display),
+        }
+    }
+}
+
+/// Size of a desktop in pixels; each side 1 to 16384.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Geometry {
+    width: u16,
+    height: u16,
+}
+
+/// A size that is not two numbers, or out of range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a size is WIDTHxHEIGHT in pixels, each 1 to 16384, not {0:?}")]
+pub struct InvalidGeometry(String);
+
+impl Geometry {
+    /// Checks the range.
+    ///
+    /// # Errors
+    /// If a side is 0 or above 16384, the largest that Xvnc takes.
+    pub fn new(width: u32, height: u32) -> Result<Self, InvalidGeometry> {
+        let side = |n: u32| u16::try_from(n).ok().filter(|n| (1..=16384).contains(n));
+        match (side(width), side(height)) {
+            (Some(width), Some(height)) => Ok(Self { width, height }),
+            _ => Err(InvalidGeometry(format!("{width}x{height}"))),
+        }
+    }
+
+    /// Width in pixels.
+    #[must_use]
+    pub const fn width(self) -> u16 {
+        self.width
+    }
+
+    /// Height in pixels.
+    #[must_use]
+    pub const fn height(self) -> u16 {
+        self.height
+    }
+}
+
+impl fmt::Display for Geometry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+impl FromStr for Geometry {
+    type Err = InvalidGeometry;
+
+    fn from_str(text: &str) -> Result<Self, InvalidGeometry> {
+        let bad = || InvalidGeometry(text.chars().take(40).collect());
+        let (width, height) = text.split_once('x').ok_or_else(bad)?;
+        let side = |n: &str| n.parse().map_err(|_| bad());
+        Self::new(side(width)?, side(height)?)
+    }
+}
+
+impl TryFrom<String> for Geometry {
+    type Error = InvalidGeometry;
+
+    fn try_from(text: String) -> Result<Self, InvalidGeometry> {
+        text.parse()
+    }
+}
+
+impl From<Geometry> for String {
+    fn from(geometry: Geometry) -> Self {
+        geometry.to_string()
+    }
+}
+
+/// What the client asked for; kept with the session for its whole life.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StartParams {
+    /// Size of the desktop; none = the agent's default.
+    pub geometry: Option<Geometry>,
+    /// Command to run instead of the full desktop; empty = the desktop.
+    #[serde(default)]
+    pub start_command: String,
+    /// The client's language as in LANG; empty = the agent's.
+    #[serde(default)]
+    pub language: String,
+    /// The client's machine as it named itself; for people only.
+    #[serde(default)]
+    pub client_name: String,
+}
+
+/// One session as the table and the agent's record file hold it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Never changes, never used again.
+    pub id: SessionId,
+    /// Owner.
+    pub user: UserName,
+    /// Where it runs.
+    pub agent: AgentName,
+    /// Where it is in its life.
+    #[serde(flatten)]
+    pub state: State,
+    /// The request that made it.
+    pub request: RequestId,
+    /// What the client asked for.
+    pub params: StartParams,
+    /// When it was reserved.
+    pub created: UnixMillis,
+}
+
+/// The viewer that is connected to a session. Its agent knows; the table does not keep it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Viewer {
+    /// Where it comes from, as the agent's sshd saw it; empty = not known.
+    pub address: String,
+    /// Since when, by the agent's clock.
+    pub since: UnixMillis,
+}
+
+/// What ended a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndReason {
+    /// The session script returned.
+    Logout,
+    /// Its user or an administrator asked for it.
+    Terminated,
+    /// The X server went away by itself or was killed.
+    XServer,
+    /// The session script failed within seconds of its start.
+    ScriptFailed,
+    /// The agent's host was restarted.
+    HostReboot,
+    /// Its monitor process was killed; the agent ended what was left.
+    Lost,
+    /// A limit that the administrator set.
+    Limit,
+}
+
+/// Why and when a session ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Which.
+    pub id: SessionId,
+    /// Why.
+    pub reason: EndReason,
+    /// One line for people.
+    pub detail: String,
+    /// When, by the agent's clock.
+    pub at: UnixMillis,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn geometry_has_a_range() {
+        assert_eq!("1280x800".parse::<Geometry>().unwrap().to_string(), "1280x800");
+        for bad in ["0x1", "1280", "1280x", "1280x99999", "-1x5", "axb"] {
+            assert!(bad.parse::<Geometry>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The session table and its rules: who has which session where, and what may change.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use crate::{
+    AgentName, Change, Draft, Eligible, Placement, Proposal, Rejected, RequestId, Session, SessionId, State, UnixMillis,
+    UserName, place,
+};
+
+/// All sessions, the starts that were given up, and the agents' failure marks. Indices by user and by agent are kept
+/// with every change, so that a look-up or a placement never walks the table.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    sessions: BTreeMap<SessionId, Arc<Session>>,
+    by_user: HashMap<UserName, Vec<SessionId>>,
+    agents: HashMap<AgentName, AgentUse>,
+    tombstones: BTreeMap<SessionId, (AgentName, UnixMillis)>,
+    failed: BTreeMap<AgentName, UnixMillis>,
+}
+
+/// How much an agent is used, starts under way included.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentUse {
+    sessions: u32,
+    users: HashMap<UserName, u32>,
+}
+
+impl AgentUse {
+    /// Sessions there.
+    #[must_use]
+    pub const fn sessions(&self) -> u32 {
+        self.sessions
+    }
+
+    /// Distinct users there.
+    #[must_use]
+    pub fn users(&self) -> u32 {
+        u32::try_from(self.users.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the user has a session there.
+    #[must_use]
+    pub fn has_user(&self, user: &UserName) -> bool {
+        self.users.contains_key(user)
+    }
+}
+
+impl Table {
+    /// The session with this id.
+    #[must_use]
+    pub fn session(&self, id: SessionId) -> Option<&Arc<Session>> {
+        self.sessions.get(&id)
+    }
+
+    /// All sessions, oldest first.
+    pub fn sessions(&self) -> impl ExactSizeIterator<Item = &Arc<Session>> {
+        self.sessions.values()
+    }
+
+    /// The user's sessions, oldest first.
+    pub fn of_user(&self, user: &UserName) -> impl Iterator<Item = &Arc<Session>> {
+        self.by_user.get(user).into_iter().flatten().filter_map(|id| self.sessions.get(id))
+    }
+
+    /// The sessions on an agent, oldest first.
+    pub fn on_agent<'a>(&'a self, agent: &'a AgentName) -> impl Iterator<Item = &'a Arc<Session>> {
+        self.sessions.values().filter(move |session| session.agent == *agent)
+    }
+
+    /// How much an agent is used; none = not at all.
+    #[must_use]
+    pub fn agent_use(&self, agent: &AgentName) -> Option<&AgentUse> {
+        self.agents.get(agent)
+    }
+
+    /// Agents that have sessions.
+    pub fn agents_in_use(&self) -> impl Iterator<Item = &AgentName> {
+        self.agents.keys()
+    }
+
+    /// When the agent last failed to start a session.
+    #[must_use]
+    pub fn failed_at(&self, agent: &AgentName) -> Option<UnixMillis> {
+        self.failed.get(agent).copied()
+    }
+
+    /// Failure marks, by agent.
+    pub fn failures(&self) -> impl Iterator<Item = (&AgentName, UnixMillis)> {
+        self.failed.iter().map(|(agent, at)| (agent, *at))
+    }
+
+    /// Starts that were given up and whose agent has not acknowledged that yet.
+    pub fn tombstones(&self) -> impl Iterator<Item = (SessionId, &AgentName, UnixMillis)> {
+        self.tombstones.iter().map(|(id, (agent, at))| (*id, agent, *at))
+    }
+
+    /// Checks a proposal; what is to be committed.
+    ///
+    /// # Errors
+    /// If a rule forbids it; see [`Rejected`].
+    pub fn check(&self, proposal: Proposal) -> Result<Change, Rejected> {
+        match proposal {
+            Proposal::Reserve { draft, cap, uncounted, eligible, tie, now, penalty_ms } => {
+                self.check_room(&draft, cap, &uncounted)?;
+                let want = Placement { user: &draft.user, now, penalty_ms, tie };
+                self.check_reserve(draft.clone(), &eligible, want)
+            }
+            Proposal::Running { id, display } => match self.known(id)?.state {
+                State::Starting => Ok(Change::Running { id, display }),
+                State::Running { .. } | State::Ending { .. } => Err(Rejected::AlreadyRunning(id)),
+            },
+            Proposal::GiveUp { id, now } => {
+                let session = self.known(id)?;
+                match session.state {
+                    State::Starting => Ok(Change::Tombstone { id, agent: session.agent.clone(), at: now }),
+                    State::Running { .. } | State::Ending { .. } => Err(Rejected::AlreadyRunning(id)),
+                }
+            }
+            Proposal::TombstoneDone { id } if self.tombstones.contains_key(&id) => Ok(Change::TombstoneDone { id }),
+            Proposal::TombstoneDone { id } => Err(Rejected::UnknownSession(id)),
+            Proposal::End { id } => self.known(id).map(|_| Change::Ending { id }),
+            Proposal::Gone { id } => self.known(id).map(|_| Change::Gone { id }),
+            Proposal::Adopt(session) => {
+                self.check_new(session.id)?;
+                Ok(Change::Adopted(Arc::new(session)))
+            }
+            Proposal::AgentFailed { agent, at } => Ok(Change::AgentFailed { agent, at }),
+        }
+    }
+
+    fn known(&self, id: SessionId) -> Result<&Arc<Session>, Rejected> {
+        if self.tombstones.contains_key(&id) {
+            return Err(Rejected::GivenUp(id));
+        }
+        self.sessions.get(&id).ok_or(Rejected::UnknownSession(id))
+    }
+
+    fn check_new(&self, id: SessionId) -> Result<(), Rejected> {
+        if self.tombstones.contains_key(&id) {
+            return Err(Rejected::GivenUp(id));
+        }
+        if self.sessions.contains_key(&id) { Err(Rejected::IdUsed(id)) } else { Ok(()) }
+    }
+
+    /// P7 and P8: neither a session beyond the cap nor a second one for the same request.
+    fn check_room(&self, draft: &Draft, cap: u32, uncounted: &[SessionId]) -> Result<(), Rejected> {
+        self.check_new(draft.id)?;
+        if let Some(session) = self.of_request(&draft.user, draft.request) {
+            return Err(Rejected::Repeated(session.id));
+        }
+        // One whose end was asked for no longer counts: its user gave it up.
+        let counts = |s: &&Arc<Session>| !matches!(s.state, State::Ending { .. }) && !uncounted.contains(&s.id);
+        let has = self.of_user(&draft.user).filter(counts).count();
+        if cap != 0 && has >= usize::try_from(cap).unwrap_or(usize::MAX) {
+            return Err(Rejected::AtLimit { user: draft.user.clone(), cap });
+        }
+        Ok(())
+    }
+
+    /// The session that this request of the user has made.
+    #[must_use]
+    pub fn of_request(&self, user: &UserName, request: RequestId) -> Option<&Arc<Session>> {
+        self.of_user(user).find(|session| session.request == request)
+    }
+
+    fn check_reserve(
+        &self,
+        draft: Draft,
+        eligible: &[Eligible],
+        want: Placement<'_>,
+    ) -> Result<Change, Rejected> {
+        let agent = place(self, eligible, want).ok_or(Rejected::NoAgent)?.clone();
+        let created = want.now;
+        let Draft { id, user, request, params } = draft;
+        let session = Session { id, user, agent, state: State::Starting, request, params, created };
+        Ok(Change::Reserved(Arc::new(session)))
+    }
+
+    /// Applies a committed change. One that no longer fits (a replay) changes nothing.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Reserved(session) | Change::Adopted(session) => self.insert(Arc::clone(session)),
+            Change::Running { id, display } => self.set_state(*id, State::Running { display: *display }),
+            Change::Tombstone { id, agent, at } => {
+                self.remove(*id);
+                self.tombstones.insert(*id, (agent.clone(), *at));
+            }
+            Change::TombstoneDone { id } => {
+                self.tombstones.remove(id);
+            }
+            Change::Ending { id } => {
+                let display = self.sessions.get(id).and_then(|s| s.state.display()).unwrap_or(0);
+                self.set_state(*id, State::Ending { display });
+            }
+            Change::Gone { id } => self.remove(*id),
+            Change::AgentFailed { agent, at } => {
+                self.failed.insert(agent.clone(), *at);
+            }
+        }
+    }
+
+    fn set_state(&mut self, id: SessionId, state: State) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            Arc::make_mut(session).state = state;
+        }
+    }
+
+    fn insert(&mut self, session: Arc<Session>) {
+        self.remove(session.id);
+        self.by_user.entry(session.user.clone()).or_default().push(session.id);
+        let use_ = self.agents.entry(session.agent.clone()).or_default();
+        use_.sessions += 1;
+        *use_.users.entry(session.user.clone()).or_default() += 1;
+        self.sessions.insert(session.id, session);
+    }
+
+    fn remove(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        if let Some(ids) = self.by_user.get_mut(&session.user) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_user.remove(&session.user);
+            }
+        }
+        let Some(use_) = self.agents.get_mut(&session.agent) else { return };
+        use_.sessions -= 1;
+        if let Some(count) = use_.users.get_mut(&session.user) {
+            *count -= 1;
+            if *count == 0 {
+                use_.users.remove(&session.user);
+            }
+        }
+        if use_.sessions == 0 {
+            self.agents.remove(&session.agent);
+        }
+    }
+}
+
+/// Small helpers for the tests of this crate.
+#[cfg(test)]
+pub(crate) mod testing {
+    use uuid::Uuid;
+
+    use super::*;
+
+    pub(crate) const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+    pub(crate) const PENALTY_MS: u64 = 300_000;
+
+    pub(crate) fn commit(table: &mut Table, proposal: Proposal) -> Result<Change, Rejected> {
+        let change = table.check(proposal)?;
+        table.apply(&change);
+        Ok(change)
+    }
+
+    pub(crate) fn draft(table: &Table, user: &str) -> Draft {
+        let n = table.sessions.len() as u128 + 1;
+        Draft {
+            id: SessionId::new(Uuid::from_u128(n << 64 | table.tombstones.len() as u128)),
+            user: user.parse().unwrap(),
+            request: RequestId::new(Uuid::from_u128(n)),
+            params: crate::StartParams::default(),
+        }
+    }
+
+    pub(crate) fn propose(draft: Draft, cap: u32, eligible: &Arc<[Eligible]>) -> Proposal {
+        let eligible = Arc::clone(eligible);
+        let tie = draft.id.uuid().as_u64_pair().0;
+        Proposal::Reserve { draft, cap, uncounted: Vec::new(), eligible, tie, now: NOW, penalty_ms: PENALTY_MS }
+    }
+
+    pub(crate) fn reserve(
+        table: &mut Table,
+        user: &str,
+        eligible: &Arc<[Eligible]>,
+    ) -> Result<Arc<Session>, Rejected> {
+        let proposal = propose(draft(table, user), 0, eligible);
+        match commit(table, proposal)? {
+            Change::Reserved(session) => Ok(session),
+            other => panic!("a reserve became {other:?}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{testing::*, *};
+
+    fn agents() -> Arc<[Eligible]> {
+        Arc::new([Eligible { agent: "a".parse().unwrap(), weight: 100, max_users: 0 }])
+    }
+
+    #[test]
+    fn a_session_lives_and_leaves() {
+        let mut table = Table::default();
+        let session = reserve(&mut table, "ann", &agents()).unwrap();
+        let id = session.id;
+        commit(&mut table, Proposal::Running { id, display: 10 }).unwrap();
+        assert_eq!(table.session(id).unwrap().state, State::Running { display: 10 });
+        assert_eq!(commit(&mut table, Proposal::GiveUp { id, now: NOW }), Err(Rejected::AlreadyRunning(id)));
+        commit(&mut table, Proposal::End { id }).unwrap();
+        assert_eq!(table.session(id).unwrap().state, State::Ending { display: 10 });
+        commit(&mut table, Proposal::Gone { id }).unwrap();
+        assert_eq!(table.sessions().len(), 0);
+        assert_eq!(table.agents_in_use().count(), 0);
+        assert_eq!(commit(&mut table, Proposal::Gone { id }), Err(Rejected::UnknownSession(id)));
+    }
+
+    /// P7: with a cap of one the second session is refused, unless the first is being ended or does not count.
+    #[test]
+    fn the_cap_holds() {
+        let mut table = Table::default();
+        let first = reserve(&mut table, "ann", &agents()).unwrap();
+        let second = draft(&table, "ann");
+        let refused = table.check(propose(second.clone(), 1, &agents())).unwrap_err();
+        assert_eq!(refused, Rejected::AtLimit { user: "ann".parse().unwrap(), cap: 1 });
+        assert!(table.check(propose(second.clone(), 2, &agents())).is_ok());
+        assert!(table.check(propose(second.clone(), 0, &agents())).is_ok());
+        let Proposal::Reserve { draft, cap, eligible, tie, now, penalty_ms, .. } = propose(second.clone(), 1, &agents())
+        else {
+            unreachable!()
+        };
+        let uncounted = vec![first.id];
+        assert!(table.check(Proposal::Reserve { draft, cap, uncounted, eligible, tie, now, penalty_ms }).is_ok());
+        commit(&mut table, Proposal::Running { id: first.id, display: 10 }).unwrap();
+        commit(&mut table, Proposal::End { id: first.id }).unwrap();
+        assert!(table.check(propose(second, 1, &agents())).is_ok());
+    }
+
+    /// P8: the same request never makes a second session.
+    #[test]
+    fn a_repeated_request_finds_its_session() {
+        let mut table = Table::default();
+        let session = reserve(&mut table, "ann", &agents()).unwrap();
+        let again = Draft { request: session.request, ..draft(&table, "ann") };
+        assert_eq!(table.check(propose(again, 0, &agents())).unwrap_err(), Rejected::Repeated(session.id));
+    }
+
+    #[test]
+    fn a_start_that_was_given_up_never_runs() {
+        let mut table = Table::default();
+        let session = reserve(&mut table, "ann", &agents()).unwrap();
+        let id = session.id;
+        commit(&mut table, Proposal::GiveUp { id, now: NOW }).unwrap();
+        assert_eq!(commit(&mut table, Proposal::Running { id, display: 1 }), Err(Rejected::GivenUp(id)));
+        let mut late = Session::clone(&session);
+        late.state = State::Running { display: 1 };
+        assert_eq!(commit(&mut table, Proposal::Adopt(late)), Err(Rejected::GivenUp(id)));
+        assert_eq!(table.tombstones().count(), 1);
+        commit(&mut table, Proposal::TombstoneDone { id }).unwrap();
+        assert_eq!(table.tombstones().count(), 0);
+    }
+
+    #[test]
+    fn a_lost_session_is_adopted_once() {
+        let mut table = Table::default();
+        let session = reserve(&mut table, "ann", &agents()).unwrap();
+        let mut fresh = Table::default();
+        commit(&mut fresh, Proposal::Adopt(Session::clone(&session))).unwrap();
+        let again = commit(&mut fresh, Proposal::Adopt(Session::clone(&session)));
+        assert_eq!(again, Err(Rejected::IdUsed(session.id)));
+        assert_eq!(fresh.of_user(&session.user).count(), 1);
+    }
+}

@@ -1,0 +1,23 @@
+//! Generates the gRPC types with protox, so that no protoc is needed, and keeps the descriptor set for reflection.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use protox::prost::Message;
+
+const FILES: [&str; 6] = [
+    "vsm/session/v1/session.proto",
+    "vsm/agent/v1/agent.proto",
+    "vsm/broker/v1/broker.proto",
+    "vsm/broker/v1/registry.proto",
+    "vsm/admin/v1/admin.proto",
+    "vsm/sync/v1/sync.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
+    println!("cargo:rerun-if-changed={}", root.display());
+    let files = protox::compile(FILES, [&root])?;
+    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("vsm.bin"), files.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(files)?;
+    Ok(())
+}
