@@ -21,6 +21,8 @@ pub const PING_EVERY: Duration = Duration::from_secs(5);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Dialling takes no longer than this, TLS included.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Metadata key of a refusal's stable reason, for programs.
+pub const REASON_KEY: &str = "vsm-reason";
 /// Calls under way on one connection; more wait at the caller.
 const STREAMS_MAX: u32 = 1024;
 /// How long a server that is told to stop waits for calls under way.
