@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{self, Cluster, ClusterSpec, HostStatus};
 use crate::compile::{self, Profile};
-use crate::{host, interrupt, setup};
+use crate::{ci, demo, host, interrupt, setup, test};
 
 /// Bad usage, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -33,6 +33,12 @@ enum Cmd {
     /// Real hosts in miniature: a broker, agents and a client on this machine
     #[command(subcommand)]
     Cluster(ClusterCmd),
+    /// Show the whole story: log in, work, leave, come back to the same desktop
+    Demo(demo::Options),
+    /// Run all tests
+    Test(test::Options),
+    /// Run everything that a change must pass
+    Ci(ci::Options),
     #[command(hide = true)]
     HostLaunch { cluster: String, host: String },
     #[command(hide = true)]
@@ -145,6 +151,9 @@ fn run(command: Cmd) -> Result<ExitCode> {
     match command {
         Cmd::Setup { check } => setup::setup(check)?,
         Cmd::Cluster(command) => cluster(command)?,
+        Cmd::Demo(options) => demo::demo(&options)?,
+        Cmd::Test(options) => test::test(&options)?,
+        Cmd::Ci(options) => ci::ci(&options)?,
         Cmd::HostLaunch { cluster, host } => host::launch::launch(&cluster, &host)?,
         Cmd::HostInit { state, host } => host::init(&state, &host)?,
     }

@@ -7,12 +7,16 @@
     reason = "a developer's tool talks on its terminal: data on stdout, all else on stderr"
 )]
 
+mod ci;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
 mod command;
 mod compile;
+mod demo;
 mod host;
 pub mod interrupt;
 pub mod progress;
 pub mod setup;
+mod test;
+pub mod tidy;

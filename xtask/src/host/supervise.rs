@@ -104,12 +104,9 @@ fn wait_any(listener: &UnixListener, signals: &UnixStream, wait: Option<Duration
 /// Collects everything that ended: daemons, and the orphans that PID 1 inherits.
 fn reap(daemons: &mut [Daemon]) {
     while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        let code = match status {
-            WaitStatus::StillAlive => return,
-            WaitStatus::Exited(_, code) => Some(code),
-            _ => None,
-        };
-        let Some(pid) = status.pid() else { continue };
+        // Without a pid nothing more has ended.
+        let Some(pid) = status.pid() else { return };
+        let code = if let WaitStatus::Exited(_, code) = status { Some(code) } else { None };
         let now = clock::now();
         daemons.iter_mut().any(|daemon| daemon.ended(pid.as_raw(), code, now));
     }
