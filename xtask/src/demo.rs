@@ -22,6 +22,8 @@ use crate::setup;
 const SERVICE_WAIT: Duration = Duration::from_secs(20);
 /// How long a desktop may take to draw its terminal, or a terminal to obey.
 const DESKTOP_WAIT: Duration = Duration::from_secs(20);
+/// How long one command in the terminal may take.
+const COMMAND_WAIT: Duration = Duration::from_secs(2);
 /// What every PNG file starts with.
 const PNG_MAGIC: &[u8] = b"\x89PNG\r\n\x1a\n";
 
@@ -93,7 +95,7 @@ fn story(cluster: &Cluster, progress: &Progress) -> Result<Outcome> {
     progress.step("its window manager and a terminal are on the screen");
     let first = picture(cluster, "first.png")?;
     progress.step(format!("a picture of it: {}", first.path.display()));
-    desktop.type_in(terminal.trim(), "echo \"$(id -un) was here\" | tee was-here")?;
+    desktop.type_in(&terminal, "echo \"$(id -un) was here\" | tee was-here")?;
     progress.step("alice typed a command in the terminal and left");
     let again = picture(cluster, "again.png")?;
     let reconnect_same = again.to.session == session
@@ -181,21 +183,33 @@ impl<'a> Desktop<'a> {
     fn terminal(&self) -> Result<String> {
         wait_for("the terminal's window", DESKTOP_WAIT, || {
             let search = ["search", "--onlyvisible", "--class", "xterm"];
-            self.xdotool(&search).map_err(|error| format!("{error:#}"))
+            let windows = self.xdotool(&search).map_err(|error| format!("{error:#}"))?;
+            windows.lines().next().map(str::to_owned).ok_or_else(|| "none yet".to_owned())
         })
     }
 
-    /// Types a line that leaves the file `was-here`, and waits for it: proof that it was obeyed.
+    /// Types a line that leaves the file `was-here`, until the file proves that it was obeyed:
+    /// keys typed while the shell still starts are lost.
     fn type_in(&self, window: &str, line: &str) -> Result<()> {
         self.xdotool(&["windowactivate", "--sync", window])?;
-        self.xdotool(&["type", "--delay", "10", &format!("{line}\n")])?;
         wait_for("the terminal to obey", DESKTOP_WAIT, || {
-            let read = self.cluster.output(&self.agent, "alice", &["cat", "was-here"]);
-            match read {
-                Ok(text) if text == "alice was here" => Ok(()),
-                Ok(text) => Err(format!("was-here has {text:?}")),
-                Err(error) => Err(format!("{error:#}")),
-            }
+            self.type_line(line).map_err(|error| format!("{error:#}"))?;
+            wait_for("the command's end", COMMAND_WAIT, || self.was_here())
+                .map_err(|error| format!("{error:#}"))
         })
+    }
+
+    fn type_line(&self, line: &str) -> Result<()> {
+        self.xdotool(&["key", "ctrl+u"])?;
+        self.xdotool(&["type", "--delay", "20", &format!("{line}\n")])?;
+        Ok(())
+    }
+
+    fn was_here(&self) -> Result<(), String> {
+        match self.cluster.output(&self.agent, "alice", &["cat", "was-here"]) {
+            Ok(text) if text == "alice was here" => Ok(()),
+            Ok(text) => Err(format!("was-here has {text:?}")),
+            Err(error) => Err(format!("{error:#}")),
+        }
     }
 }

@@ -42,7 +42,7 @@ const ROOT: u32 = 0;
 /// Makes the directories and keys that all hosts share; keeps what is there.
 pub(crate) fn shared(spec: &ClusterSpec, layout: &Layout, lock: &Lock) -> Result<()> {
     let state = state_dir(&layout.name);
-    for dir in ["bin", "links", "keys", "home"] {
+    for dir in ["bin", "links", "keys", "home", "net"] {
         make_dir(&state.join(dir), 0o755, ROOT)?;
     }
     fs::set_permissions(state.join("keys"), Permissions::from_mode(0o700))?;
@@ -156,10 +156,12 @@ fn home(layout: &Layout, host: &Host, user: &User) -> Result<()> {
     let homes = home_dir(&state, host);
     make_dir(&homes, 0o755, ROOT)?;
     let home = homes.join(&user.name);
-    if home.join(".ssh").exists() {
+    let ssh = home.join(".ssh");
+    // Written last on each kind of host.
+    if ssh.join(if host.role == Role::Client { "known_hosts" } else { "authorized_keys" }).exists()
+    {
         return Ok(());
     }
-    let ssh = home.join(".ssh");
     make_dir(&home, 0o700, user.uid)?;
     make_dir(&ssh, 0o700, user.uid)?;
     let key = state.join("keys").join(&user.name);

@@ -16,25 +16,31 @@ use crate::command::{command, run};
 
 const NETNS_DIR: &str = "/run/netns";
 
-/// Makes what is missing.
+/// Makes what is missing, and again what an interrupted command left half made.
 pub(crate) fn up(layout: &Layout, lock: &Lock) -> Result<()> {
     let switch = netns(&layout.name, SWITCH);
-    if !exists(&switch) {
+    if !complete(layout, SWITCH) {
         add(layout, lock, &switch)?;
         let bridge = "link add br0 type bridge forward_delay 0 stp_state 0 mcast_snooping 0\n\
                       link set lo up\nlink set br0 up\n";
         batch(layout, lock, Some(&switch), bridge)?;
+        mark_complete(layout, SWITCH)?;
     }
-    for host in layout.hosts.iter().filter(|host| !exists(&netns(&layout.name, &host.name))) {
+    for host in layout.hosts.iter().filter(|host| !complete(layout, &host.name)) {
         plug(layout, lock, host)?;
+        mark_complete(layout, &host.name)?;
     }
     Ok(())
 }
 
 fn plug(layout: &Layout, lock: &Lock, host: &Host) -> Result<()> {
     let (switch, own) = (netns(&layout.name, SWITCH), netns(&layout.name, &host.name));
-    add(layout, lock, &own)?;
     let port = &host.name;
+    if exists(&own) {
+        // The kernel removes a namespace later than its name; the port must be free now.
+        let _ = run(&mut command(&["ip", "-n", &switch, "link", "del", port]));
+    }
+    add(layout, lock, &own)?;
     let cable = format!(
         "link add {port} type veth peer name eth0 netns {own}\nlink set {port} master br0 up\n"
     );
@@ -46,9 +52,24 @@ fn plug(layout: &Layout, lock: &Lock, host: &Host) -> Result<()> {
     batch(layout, lock, Some(&own), &addresses)
 }
 
+/// The namespace exists and all in it was made.
+fn complete(layout: &Layout, host: &str) -> bool {
+    exists(&netns(&layout.name, host)) && complete_mark(layout, host).exists()
+}
+
+fn mark_complete(layout: &Layout, host: &str) -> Result<()> {
+    let mark = complete_mark(layout, host);
+    fs::write(&mark, "").with_context(|| mark.display().to_string())
+}
+
+fn complete_mark(layout: &Layout, host: &str) -> PathBuf {
+    state_dir(&layout.name).join("net").join(host)
+}
+
 fn add(layout: &Layout, lock: &Lock, netns: &str) -> Result<()> {
-    // An interrupted attempt leaves an empty mount point behind.
-    let _ = fs::remove_file(path(netns));
+    if path(netns).exists() {
+        remove(netns)?;
+    }
     batch(layout, lock, None, &format!("netns add {netns}\n"))
 }
 

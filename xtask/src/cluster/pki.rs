@@ -1,6 +1,7 @@
 //! The cluster's certificates, made with the product's own `vsmctl pki` as an administrator would.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -19,10 +20,14 @@ pub(super) fn of_host(layout: &Layout, host: &Host, lock: &Lock) -> Result<()> {
         Role::Client => return Ok(()),
     };
     let (authority, out) = (state.join("pki"), Paths::of(&state, &host.name).vsm.join("pki"));
-    if !vsmctl.exists() || out.join("host.pem").exists() {
+    let all = |dir: &Path, files: &[&str]| files.iter().all(|file| dir.join(file).exists());
+    if !vsmctl.exists() || all(&out, &["ca.pem", "host.pem", "host.key"]) {
         return Ok(());
     }
-    if !authority.join("ca.pem").exists() {
+    // What is half made, by a command that was killed, is made again.
+    let _ = fs::remove_dir_all(&out);
+    if !all(&authority, &["ca.pem", "ca.key"]) {
+        let _ = fs::remove_dir_all(&authority);
         let mut init = command(&[&vsmctl]);
         run(lock.lend(init.args(["pki", "init", "--dir"]).arg(&authority))?)?;
     }

@@ -70,6 +70,7 @@ fn state(spec: &ClusterSpec) -> Result<Layout> {
         return Ok(layout);
     }
     fs::create_dir_all(&state).with_context(|| state.display().to_string())?;
+    // It may have been mounted by an attempt that got no further.
     if statfs(&state)?.filesystem_type() == OVERLAYFS_SUPER_MAGIC {
         // An overlay cannot be the upper half of another, as in most containers.
         mount(Some("tmpfs"), &state, Some("tmpfs"), MsFlags::empty(), Some("mode=700"))
@@ -77,7 +78,9 @@ fn state(spec: &ClusterSpec) -> Result<Layout> {
     }
     // The hosts' users pass through it to what is bound from here.
     fs::set_permissions(&state, Permissions::from_mode(0o755))?;
-    fs::write(state.join("cluster.json"), serde_json::to_vec_pretty(&layout)?)?;
+    // Whole or not at all: a later command reads it.
+    fs::write(state.join("cluster.json.new"), serde_json::to_vec_pretty(&layout)?)?;
+    fs::rename(state.join("cluster.json.new"), state.join("cluster.json"))?;
     Ok(layout)
 }
 

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "also the tests' own helpers fail by panic")]
 
 mod daemons;
+mod desktop;
 mod hosts;
 mod lifecycle;
 
