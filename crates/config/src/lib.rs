@@ -11,12 +11,18 @@
 mod check;
 mod config;
 pub mod doc;
+mod edit;
+mod hconf;
+mod import;
 pub mod keys;
 mod kind;
 mod load;
 mod param;
 mod scan;
+mod set;
+pub mod tool;
 mod value;
+mod write;
 mod yaml;
 
 pub use crate::{

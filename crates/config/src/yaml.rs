@@ -102,7 +102,7 @@ impl Reader<'_> {
         for (key, value) in mapping {
             match scalar(key) {
                 Some(key) if !key.is_empty() => {
-                    self.walk(&canonical(&format!("{path}/{key}")), value, depth + 1)
+                    self.walk(&canonical(&format!("{path}/{key}")), value, depth + 1);
                 }
                 _ => self.problem(line, path, "has a key that is not a plain word".to_owned()),
             }
@@ -136,6 +136,11 @@ impl Reader<'_> {
             Err(text) => self.problem(line, path, text),
         }
     }
+}
+
+/// The text of a scalar that stands alone in `text`.
+pub(crate) fn scalar_text(text: &str) -> Option<String> {
+    serde_yaml::from_str::<Yaml>(text).ok().as_ref().and_then(scalar)
 }
 
 /// The text of a scalar; an empty one for null.

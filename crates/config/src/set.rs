@@ -1,0 +1,193 @@
+//! Setting and dropping parameters across the files of a directory: everything is worked out and checked in
+//! memory, and only then are the files replaced, all or none.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    edit,
+    kind::Kind,
+    load::{self, Problem, Source},
+    param::{self, canonical, segments},
+    tool::ToolError,
+    value::Value,
+    write::{self, Lock, Rewrite},
+    yaml,
+};
+
+/// A parameter that exists and a value that it takes, both checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    pub(crate) path: String,
+    pub(crate) value: Value,
+}
+
+impl Assignment {
+    /// Checks a path and a value as typed.
+    pub(crate) fn of(path: &str, value: &str) -> Result<Self, ToolError> {
+        let path = canonical(path);
+        let Some(param) = param::find(&path) else { return Err(ToolError::no_such(&path)) };
+        let typed = Value::Text(value.to_owned());
+        let normal =
+            param.normalise(&typed).map_err(|text| ToolError::Bad(format!("{path}: {text}")))?;
+        // Lists are kept as lists; all else is kept as it was typed.
+        let value = if matches!(param.kind, Kind::List(_)) { normal } else { typed };
+        Ok(Self { path, value })
+    }
+}
+
+/// Makes all assignments in the files of `dir`, or none. Returns the paths whose value in the files changed.
+pub(crate) fn apply(dir: &Path, assignments: &[Assignment]) -> Result<Vec<String>, ToolError> {
+    for (i, assignment) in assignments.iter().enumerate() {
+        if assignments[..i].iter().any(|earlier| earlier.path == assignment.path) {
+            return Err(ToolError::Bad(format!("{}: set twice in one call", assignment.path)));
+        }
+    }
+    let _lock = lock(dir)?;
+    let old = load::read_dir(dir)?;
+    let mut new = old.clone();
+    let mut changed = Vec::new();
+    for Assignment { path, value } in assignments {
+        let index = winner(&new, path).unwrap_or_else(|| home_file(&mut new, dir, path));
+        let source = &mut new[index];
+        if raw_values(source)?.get(path) == Some(&value.to_string()) {
+            continue;
+        }
+        let edited = edit::set(&source.text, path, value)
+            .map_err(|refusal| unsafe_edit(&source.file, &refusal))?;
+        exchange(source, edited, path, Some(value))?;
+        changed.push(path.clone());
+    }
+    commit(&old, &new)?;
+    Ok(changed)
+}
+
+/// Drops from `file` every parameter that another file of `dir` sets too. Returns what was dropped: the path,
+/// the value that went, and the value that holds from now on.
+pub(crate) fn purge(dir: &Path, file: &Path) -> Result<Vec<(String, String, String)>, ToolError> {
+    let _lock = lock(dir)?;
+    let old = load::read_dir(dir)?;
+    let same = |source: &Source| source.file.canonicalize().ok() == file.canonicalize().ok();
+    let text = load::read_bounded(file)
+        .map_err(|error| ToolError::Bad(format!("{}: {error}", file.display())))?;
+    let named = old.iter().find(|source| same(source)).map_or(file, |source| &source.file);
+    let before = Source { file: named.to_owned(), text };
+    let elsewhere =
+        load::merge(&old.iter().filter(|source| !same(source)).cloned().collect::<Vec<_>>());
+    let mut after = before.clone();
+    let mut dropped = Vec::new();
+    for (path, value) in raw_values(&before)? {
+        let Some(kept) = elsewhere.settings.get(&path) else { continue };
+        let edited = edit::remove(&after.text, &path)
+            .map_err(|refusal| unsafe_edit(&after.file, &refusal))?;
+        exchange(&mut after, edited, &path, None)?;
+        dropped.push((path, value, kept.raw.to_string()));
+    }
+    let inside = old.iter().any(same);
+    let replaced = |with: &Source| -> Vec<Source> {
+        old.iter().map(|source| if same(source) { with.clone() } else { source.clone() }).collect()
+    };
+    if inside {
+        commit(&old, &replaced(&after))?;
+    } else {
+        commit(&[before], &[after])?;
+    }
+    Ok(dropped)
+}
+
+fn lock(dir: &Path) -> Result<Lock, ToolError> {
+    Lock::take(dir).map_err(|error| ToolError::Write(format!("{}: {error}", dir.display())))
+}
+
+fn unsafe_edit(file: &Path, refusal: &edit::Refusal) -> ToolError {
+    ToolError::Write(format!("{}:{}: {}", file.display(), refusal.line, refusal.text))
+}
+
+/// The file whose value counts, as an index: the last one that has the key, even with a bad value.
+fn winner(sources: &[Source], path: &str) -> Option<usize> {
+    sources.iter().rposition(|source| {
+        let parsed = yaml::parse(&source.file, &source.text);
+        parsed.entries.iter().any(|entry| entry.path == path)
+            || parsed.problems.iter().any(|problem| problem.path == path)
+    })
+}
+
+/// Where a key goes that no file has: the file named like its top folder, made where it is missing.
+fn home_file(sources: &mut Vec<Source>, dir: &Path, path: &str) -> usize {
+    let top = segments(path).next().unwrap_or("vsm");
+    let file = dir.join(format!("{top}.yaml"));
+    match sources.binary_search_by(|source| source.file.cmp(&file)) {
+        Ok(index) => index,
+        Err(index) => {
+            let text =
+                format!("# Parameters of /{top}: `vsm-config doc /{top}` tells what they mean.\n");
+            sources.insert(index, Source { file, text });
+            index
+        }
+    }
+}
+
+/// The values of a file as written, by path.
+fn raw_values(source: &Source) -> Result<BTreeMap<String, String>, ToolError> {
+    let parsed = yaml::parse(&source.file, &source.text);
+    match parsed.problems.into_iter().find(|problem| problem.path.is_empty()) {
+        // Not readable at all: nothing in it can be edited.
+        Some(problem) => Err(ToolError::Bad(problem.to_string())),
+        None => Ok(parsed
+            .entries
+            .into_iter()
+            .map(|entry| (entry.path, entry.raw.to_string()))
+            .collect()),
+    }
+}
+
+/// Takes over an edited text once the parser has confirmed that just the wanted value changed.
+fn exchange(
+    source: &mut Source,
+    text: String,
+    path: &str,
+    value: Option<&Value>,
+) -> Result<(), ToolError> {
+    let mut wanted = raw_values(source)?;
+    match value {
+        Some(value) => drop(wanted.insert(path.to_owned(), value.to_string())),
+        None => drop(wanted.remove(path)),
+    }
+    let edited = Source { file: source.file.clone(), text };
+    if raw_values(&edited).ok() != Some(wanted) {
+        let file = source.file.display();
+        return Err(ToolError::Write(format!(
+            "{file}: {path} cannot be edited safely; edit the file by hand"
+        )));
+    }
+    *source = edited;
+    Ok(())
+}
+
+/// Writes the files that differ, unless the new ones have a problem that the old ones did not have: a
+/// configuration that is already broken can be repaired step by step.
+fn commit(old: &[Source], new: &[Source]) -> Result<(), ToolError> {
+    let known: Vec<Problem> = load::merge(old).problems;
+    let is_new = |problem: &Problem| {
+        !known.iter().any(|old| old.path == problem.path && old.text == problem.text)
+    };
+    let fresh: Vec<String> = load::merge(new)
+        .problems
+        .iter()
+        .filter(|problem| is_new(problem))
+        .map(ToString::to_string)
+        .collect();
+    if !fresh.is_empty() {
+        return Err(ToolError::Bad(fresh.join("\n")));
+    }
+    let rewrites: Vec<Rewrite> = new
+        .iter()
+        .filter(|source| !old.contains(source))
+        .map(|source| Rewrite { file: source.file.clone(), text: source.text.clone() })
+        .collect();
+    write::replace_all(&rewrites).map_err(|(file, error): (PathBuf, _)| {
+        ToolError::Write(format!("{}: {error}", file.display()))
+    })
+}
