@@ -1,5 +1,5 @@
 //! The contract of `vsm-config`, on the real program: what it prints, what it writes, and its exit codes.
-#![allow(missing_docs, reason = "a test binary has no readers of its documentation")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
 
 use std::{
     fs,
@@ -174,10 +174,9 @@ fn aliases_are_accepted_on_the_command_line_and_in_files() {
     let site =
         Site::new(&[("cluster.yaml", "HA:\n  enabled: 0\nagents:\n  weights:\n    a1: 50\n")]);
     site.ok(&["/HA/nodes=a b", "/agents/weights/a1=60", "/subclusters/lab/agents=a1 a2"]);
-    assert_eq!(
-        site.read("cluster.yaml"),
-        "HA:\n  enabled: 0\n  nodes: [a, b]\nagents:\n  weights:\n    a1: 60\n"
-    );
+    assert_eq!(site.read("cluster.yaml"), "HA:\n  enabled: 0\nagents:\n  weights:\n    a1: 60\n");
+    assert!(site.read("vsmserver.yaml").contains("vsmserver:\n  HA:\n    nodes: [a, b]\n"));
+    assert_eq!(site.ok(&["/vsmserver/HA/nodes"]), "a b\n");
     assert_eq!(site.ok(&["/vsmserver/subclusters/lab/agents"]), "a1 a2\n");
 }
 
@@ -350,6 +349,7 @@ fn doc_help_and_version_read_well() {
     assert!(site.ok(&["doc", "/tls", "/vsm"]).contains("/vsm/vsm_agent_port"));
     site.fails(1, &["doc", "/nowhere"]);
     site.fails(2, &["doc"]);
+    site.fails(2, &["-a", "/vsm", "check"]);
     assert!(site.ok(&["--version"]).starts_with("vsm-config "));
     let help = site.ok(&["--help"]);
     assert!(help.contains("Examples:") && help.contains("Exit codes:"));

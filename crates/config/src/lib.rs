@@ -21,6 +21,7 @@ mod param;
 mod scan;
 mod set;
 pub mod tool;
+mod tree;
 mod value;
 mod write;
 mod yaml;

@@ -191,3 +191,124 @@ fn commit(old: &[Source], new: &[Source]) -> Result<(), ToolError> {
         ToolError::Write(format!("{}: {error}", file.display()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Config;
+
+    /// Text parameters and list parameters of several folders.
+    const TEXTS: [&str; 4] = [
+        "/profiles/greeting",
+        "/profiles/gnome/cmdline",
+        "/vsmagent/default_environment/FOO",
+        "/vsmagent/pam_service",
+    ];
+    const LISTS: [&str; 3] =
+        ["/vsmserver/allowed_groups", "/vsmserver/subclusters/lab/users", "/vsmagent/xserver_args"];
+
+    fn paths() -> impl Strategy<Value = &'static str> {
+        prop_oneof![prop::sample::select(&TEXTS[..]), prop::sample::select(&LISTS[..])]
+    }
+
+    fn value_for(path: &str) -> BoxedStrategy<Value> {
+        // Also what is not printable, and what YAML could take for something else.
+        let odd = prop::sample::select(vec![
+            "null",
+            "~",
+            "true",
+            "1.10",
+            "0x1f",
+            "- a",
+            "a: b",
+            "a #b",
+            "{",
+            "[]",
+            "'",
+            "\"",
+            "é☃",
+            "2001-01-01",
+        ]);
+        let text = prop_oneof![odd.prop_map(str::to_owned), "[ -~]{0,12}", any::<String>()]
+            .prop_map(|text| text.replace('\0', ""));
+        if LISTS.contains(&path) {
+            let item = text.prop_filter("an entry is not empty", |text| !text.is_empty());
+            prop::collection::vec(item, 0..5).prop_map(Value::List).boxed()
+        } else {
+            text.prop_map(Value::Text).boxed()
+        }
+    }
+
+    /// A file with some of the parameters, comments everywhere, lists in one style or the other.
+    fn file(present: &[(&'static str, bool)], indent: usize) -> String {
+        let (mut out, mut note, mut open) = (String::from("# note 0\n"), 0, Vec::new());
+        let mut sorted = present.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup_by_key(|(path, _)| *path);
+        for (path, block) in sorted {
+            let parts: Vec<&str> = segments(path).collect();
+            let (key, folders) = parts.split_last().unwrap();
+            let same = open.iter().zip(folders).take_while(|(a, b)| *a == *b).count();
+            open.truncate(same);
+            for folder in &folders[same..] {
+                note += 1;
+                writeln!(out, "{:1$}{folder}: # note {note}\n", "", open.len() * indent).unwrap();
+                open.push(*folder);
+            }
+            note += 1;
+            let pad = open.len() * indent;
+            write!(out, "{:pad$}# note {note}\n{:pad$}{key}:", "", "").unwrap();
+            note += 1;
+            match (LISTS.contains(&path), block) {
+                (false, _) => writeln!(out, " \"old # value\" # note {note}").unwrap(),
+                (true, false) => writeln!(out, " [a, 'b c'] # note {note}").unwrap(),
+                (true, true) => {
+                    writeln!(out, "\n{:pad$}- a # note {note}\n\n{:pad$}- 'b c'", "", "").unwrap();
+                }
+            }
+        }
+        out
+    }
+
+    fn notes(text: &str) -> Vec<&str> {
+        text.match_indices("# note ")
+            .map(|(at, _)| text[at..].lines().next().unwrap_or_default())
+            .collect()
+    }
+
+    fn cases() -> impl Strategy<Value = (Vec<(&'static str, bool)>, usize, &'static str, Value)> {
+        paths().prop_flat_map(|path| {
+            let present = prop::collection::vec((paths(), any::<bool>()), 0..7);
+            (present, 1usize..5, Just(path), value_for(path))
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+        #[test]
+        fn an_edit_changes_its_value_and_nothing_else((present, indent, path, value) in cases()) {
+            let dir = tempfile::tempdir().unwrap();
+            let top = segments(path).next().unwrap();
+            let name = dir.path().join(format!("{top}.yaml"));
+            std::fs::write(&name, file(&present, indent)).unwrap();
+            let before = Config::load(dir.path()).unwrap();
+            let old = std::fs::read_to_string(&name).unwrap();
+
+            apply(dir.path(), &[Assignment { path: path.to_owned(), value: value.clone() }]).unwrap();
+
+            let after = Config::load(dir.path()).unwrap();
+            let new = std::fs::read_to_string(&name).unwrap();
+            prop_assert_eq!(after.value(path), Some(value.to_string()));
+            for path in TEXTS.iter().chain(&LISTS).filter(|other| **other != path) {
+                prop_assert_eq!(after.setting(path).map(|s| &s.raw), before.setting(path).map(|s| &s.raw));
+            }
+            prop_assert_eq!(notes(&old), notes(&new));
+            prop_assert_eq!(apply(dir.path(), &[Assignment { path: path.to_owned(), value }]).unwrap(), Vec::<String>::new());
+        }
+    }
+}

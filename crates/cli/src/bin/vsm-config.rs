@@ -28,7 +28,7 @@ Exit codes: 0 done, 1 no such parameter, 2 bad value or usage, 3 cannot write; n
 
 /// Read and change the configuration of VSM.
 #[derive(Debug, Parser)]
-#[command(name = "vsm-config", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "vsm-config", version, after_help = EXAMPLES)]
 struct Args {
     /// Directory of the configuration files
     #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d", global = true)]
@@ -109,6 +109,18 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<String, ToolError> {
     let dir: &Path = &args.config;
     if let Some(command) = &args.command {
+        // Not left to clap: it would also refuse --config before the command.
+        let other = args.all_entries.is_some()
+            || args.import.is_some()
+            || args.purge.is_some()
+            || args.export;
+        if other
+            || !(args.eval.is_empty() && args.eval_all.is_empty() && args.parameters.is_empty())
+        {
+            return Err(ToolError::Bad(
+                "check and doc take no other options than --config".to_owned(),
+            ));
+        }
         return match command {
             Command::Check => tool::check(dir),
             Command::Doc { paths } => tool::document(paths),
