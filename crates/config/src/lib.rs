@@ -11,12 +11,19 @@
 mod check;
 mod config;
 pub mod doc;
+mod edit;
+mod hconf;
+mod import;
 pub mod keys;
 mod kind;
 mod load;
 mod param;
 mod scan;
+mod set;
+pub mod tool;
+mod tree;
 mod value;
+mod write;
 mod yaml;
 
 pub use crate::{

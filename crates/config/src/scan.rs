@@ -30,10 +30,8 @@ pub(crate) struct Node {
     /// Blanks before the key.
     pub(crate) indent: usize,
     /// Byte in the line right after the colon.
-    #[allow(dead_code, reason = "for the editor")]
     pub(crate) colon: usize,
     /// Bytes of the value in the line, for [`Shape::Inline`].
-    #[allow(dead_code, reason = "for the editor")]
     pub(crate) value: (usize, usize),
     /// How the value is written.
     pub(crate) shape: Shape,
@@ -180,7 +178,8 @@ fn quoted_end(text: &str, quote: char) -> Option<usize> {
 fn is_plain_item(text: &str) -> bool {
     let text = text.trim();
     let mapping = key_of(text).is_some();
-    !mapping && !text.starts_with(['[', '-']) && inline_end(text).is_some_and(|len| len > 0)
+    let nested = text == "-" || text.starts_with("- ") || text.starts_with('[');
+    !mapping && !nested && inline_end(text).is_some_and(|len| len > 0)
 }
 
 #[cfg(test)]
