@@ -285,10 +285,10 @@ async fn running(
     broker: &Arc<Broker>,
     link: &Link,
     session: &Arc<Session>,
-    display: u32,
+    number: u32,
 ) -> Result<Attempt, Refusal> {
     let id = session.id;
-    match broker.table.propose(Proposal::Running { id, display }).await {
+    match broker.table.propose(Proposal::Running { id, display: number }).await {
         Ok(_) | Err(ProposeError::Rejected(Rejected::AlreadyRunning(_))) => {}
         Err(ProposeError::Rejected(Rejected::UnknownSession(_))) => {
             let ended = broker.ended_of(&session.user).into_iter().find(|ended| ended.id == id);
@@ -296,9 +296,9 @@ async fn running(
         }
         Err(error) => return Err(error.into()),
     }
-    tracing::info!(session = %id, user = %session.user, agent = %session.agent, x11 = display, request = %session.request, "session started");
+    tracing::info!(session = %id, user = %session.user, agent = %session.agent, display = number, request = %session.request, "session started");
     let host = link.up().await.map_or_else(|_| session.agent.to_string(), |up| up.public_name.clone());
-    let session = Arc::new(Session { state: State::Running { display }, ..Session::clone(session) });
+    let session = Arc::new(Session { state: State::Running { display: number }, ..Session::clone(session) });
     Ok(Attempt::Running(Handed { session, host, created: true }))
 }
 
