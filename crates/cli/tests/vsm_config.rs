@@ -191,7 +191,8 @@ fn what_cannot_be_edited_safely_is_refused_with_file_and_line() {
     )]);
     assert!(site.fails(3, &["/profiles/introduction=one"]).contains("profiles.yaml:2: "));
     assert!(site.fails(3, &["/profiles/greeting=one"]).contains("profiles.yaml:5: "));
-    assert!(site.conf().join("profiles.yaml").exists());
+    let site = Site::new(&[("vsm.yaml", "# x\n{vsm: {vsm_agent_port: 1}}\n")]);
+    assert!(site.fails(3, &["/vsm/vsm_agent_port=2"]).contains("vsm.yaml:1: "));
 }
 
 #[test]

@@ -5,7 +5,9 @@
 //! mappings, block lists of plain items and one-line values; anything else it marks as [`Shape::Other`], which
 //! the editor refuses to touch. It is never trusted alone: files are read, and edits verified, by the parser.
 
-use crate::param::canonical;
+use std::collections::HashMap;
+
+use crate::param::{self, canonical};
 
 /// How a key's value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,16 +90,15 @@ pub(crate) fn scan(text: &str) -> Vec<Node> {
     nodes
 }
 
-/// The first two places where one path is given twice in the same file, as line indexes.
+/// Keys that are given again, each with the first place of the same key.
 pub(crate) fn doubled(nodes: &[Node]) -> Vec<(&Node, &Node)> {
     let mut pairs = Vec::new();
-    for (i, later) in nodes.iter().enumerate() {
+    let mut seen: HashMap<&str, &Node> = HashMap::new();
+    for later in nodes {
+        let earlier = *seen.entry(&later.path).or_insert(later);
         // The same folder may stand under its old and its new spelling; the same mapping key may not.
-        let same = |earlier: &&Node| {
-            earlier.path == later.path
-                && (earlier.indent == later.indent || crate::param::find(&later.path).is_some())
-        };
-        if let Some(earlier) = nodes[..i].iter().find(same) {
+        let same = earlier.indent == later.indent || param::find(&later.path).is_some();
+        if earlier.line != later.line && same {
             pairs.push((earlier, later));
         }
     }

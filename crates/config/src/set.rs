@@ -157,10 +157,11 @@ fn exchange(
     }
     let edited = Source { file: source.file.clone(), text };
     if raw_values(&edited).ok() != Some(wanted) {
-        let file = source.file.display();
-        return Err(ToolError::Write(format!(
-            "{file}: {path} cannot be edited safely; edit the file by hand"
-        )));
+        let entries = yaml::parse(&source.file, &source.text).entries;
+        let line =
+            entries.iter().find(|entry| entry.path == path).map_or(1, |entry| entry.line.max(1));
+        let text = format!("{path} cannot be edited safely; edit the file by hand");
+        return Err(unsafe_edit(&source.file, &edit::Refusal { line, text }));
     }
     *source = edited;
     Ok(())

@@ -3,18 +3,23 @@
 //! Everything that can be judged from one file alone is judged here: YAML syntax, doubled keys, unknown keys,
 //! folders where values belong and the other way round, types and ranges.
 
-use std::path::Path;
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use crate::{
     load::Problem,
     param::{self, Param, canonical},
-    scan::{self, Node},
+    scan,
     tree::Tree,
     value::Value,
 };
 
 /// Deepest nesting that is followed; the schema needs four.
 const DEPTH_MAX: usize = 16;
+/// How many unknown keys of a file get a suggestion, which is slow to find.
+const NEAREST_MAX: usize = 200;
 /// What is said of a key that one file has twice.
 const TWICE: &str = "given twice in this file";
 
@@ -38,7 +43,11 @@ pub(crate) struct Parsed {
 /// Reads the text of `file`, which is only named in problems.
 pub(crate) fn parse(file: &Path, text: &str) -> Parsed {
     let nodes = scan::scan(text);
-    let mut reader = Reader { file, nodes: &nodes, parsed: Parsed::default() };
+    let mut lines: HashMap<&str, usize> = HashMap::new();
+    for node in &nodes {
+        lines.entry(&node.path).or_insert(node.line + 1);
+    }
+    let mut reader = Reader { file, lines, seen: HashSet::new(), parsed: Parsed::default() };
     for (earlier, later) in scan::doubled(&nodes) {
         let text = format!("{TWICE}: lines {} and {}", earlier.line + 1, later.line + 1);
         reader.problem(later.line + 1, &later.path, text);
@@ -55,7 +64,10 @@ pub(crate) fn parse(file: &Path, text: &str) -> Parsed {
 
 struct Reader<'a> {
     file: &'a Path,
-    nodes: &'a [Node],
+    /// The line of each key, from 1.
+    lines: HashMap<&'a str, usize>,
+    /// Parameters met so far.
+    seen: HashSet<String>,
     parsed: Parsed,
 }
 
@@ -73,8 +85,8 @@ impl Reader<'_> {
     fn line_of(&self, path: &str) -> usize {
         let mut path = path;
         while path.len() > 1 {
-            if let Some(node) = self.nodes.iter().find(|node| node.path == path) {
-                return node.line + 1;
+            if let Some(line) = self.lines.get(path) {
+                return *line;
             }
             path = path.rsplit_once('/').map_or("", |(above, _)| above);
         }
@@ -87,20 +99,22 @@ impl Reader<'_> {
             return self.leaf(param, path, tree, line);
         }
         if !param::is_folder(path) {
-            let near = param::nearest(path)
-                .map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            let near =
+                if self.parsed.problems.len() < NEAREST_MAX { param::nearest(path) } else { None };
+            let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
             return self.problem(line, path, format!("no such parameter{near}"));
         }
         match tree {
             Tree::Null => {}
             Tree::Mapping(pairs) if depth < DEPTH_MAX => {
-                for (i, (key, value)) in pairs.iter().enumerate() {
+                let mut words = HashSet::new();
+                for (key, value) in pairs {
                     let Some(word) = key.text().filter(|word| !word.is_empty()) else {
                         self.problem(line, path, "has a key that is not a plain word".to_owned());
                         continue;
                     };
                     let below = canonical(&format!("{path}/{word}"));
-                    if pairs[..i].iter().any(|(earlier, _)| earlier == key) {
+                    if !words.insert(word) {
                         self.doubled(&below);
                     }
                     self.walk(&below, value, depth + 1);
@@ -140,7 +154,7 @@ impl Reader<'_> {
             let text = format!("takes a value, not a structure; allowed: {}", param.kind.allowed());
             return self.problem(line, path, text);
         };
-        if self.parsed.entries.iter().any(|entry| entry.path == path) {
+        if !self.seen.insert(path.to_owned()) {
             return self.doubled(path);
         }
         match param.normalise(&raw) {

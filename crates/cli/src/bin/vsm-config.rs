@@ -20,11 +20,11 @@ Examples:
   vsm-config doc /vsmserver/HA                     what the parameters mean
   vsm-config check                                 is the whole configuration sound?
 
-A list is printed as words with blanks between them; a word with blanks of its own stands in quotes, and may
-be given so. Comments and the order of keys in the files are kept; a new key goes to the file named like its
+A list is printed as words with blanks between them; a word with blanks of its own stands in quotes, and may \
+be given so. Comments and the order of keys in the files are kept; a new key goes to the file named like its \
 top folder. Services take changes over with `systemctl reload`, or restart where `doc` says so.
 
-Exit codes: 0 done, 1 no such parameter, 2 bad value or usage, 3 cannot write; nothing is changed unless 0.";
+Exit codes: 0 done; 1 no such parameter; 2 bad value or usage; 3 cannot write. Nothing was changed unless it is 0.";
 
 /// Read and change the configuration of VSM.
 #[derive(Debug, Parser)]
