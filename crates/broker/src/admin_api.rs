@@ -10,9 +10,7 @@ use vsm_proto::{
     convert,
 };
 
-use crate::{
-    agents::LinkState, broker::Broker, ending, settings::AgentSettings, view::Viewer,
-};
+use crate::{agents::LinkState, broker::Broker, ending, settings::AgentSettings, view::Viewer};
 
 /// Sessions in one message of a list.
 const PAGE: usize = 256;
@@ -53,7 +51,9 @@ impl Selector {
 
 impl AdminApi {
     fn select(&self, selector: &Selector) -> Vec<Arc<Session>> {
-        self.0.table.read(|view| view.table.sessions().filter(|s| selector.matches(s)).cloned().collect())
+        self.0
+            .table
+            .read(|view| view.table.sessions().filter(|s| selector.matches(s)).cloned().collect())
     }
 }
 
@@ -61,10 +61,17 @@ impl AdminApi {
 impl Admin for AdminApi {
     type ListSessionsStream = Iter<Pages>;
 
-    async fn list_sessions(&self, request: Request<pb::SessionSelector>) -> Result<Response<Iter<Pages>>, Status> {
+    async fn list_sessions(
+        &self,
+        request: Request<pb::SessionSelector>,
+    ) -> Result<Response<Iter<Pages>>, Status> {
         let selector = Selector::parse(request.into_inner())?;
         let sessions = self.select(&selector);
-        Ok(Response::new(tokio_stream::iter(Pages { broker: Arc::clone(&self.0), sessions, next: 0 })))
+        Ok(Response::new(tokio_stream::iter(Pages {
+            broker: Arc::clone(&self.0),
+            sessions,
+            next: 0,
+        })))
     }
 
     async fn terminate_sessions(
@@ -75,7 +82,9 @@ impl Admin for AdminApi {
         let all = wanted.all;
         let selector = Selector::parse(wanted)?;
         if selector.is_empty() && !all {
-            return Err(Status::invalid_argument("name sessions by id, user, agent or display, or ask for all"));
+            return Err(Status::invalid_argument(
+                "name sessions by id, user, agent or display, or ask for all",
+            ));
         }
         let mut under_way = tokio::task::JoinSet::new();
         for session in self.select(&selector) {
@@ -100,8 +109,10 @@ impl Admin for AdminApi {
     ) -> Result<Response<pb::ListAgentsResponse>, Status> {
         let settings = self.0.settings();
         let uses: BTreeMap<AgentName, (AgentUse, u64)> = self.0.table.read(|view| {
-            let penalty = u64::try_from(settings.agent_failure_penalty.as_millis()).unwrap_or(u64::MAX);
-            let until = |agent| view.table.failed_at(agent).map_or(0, |at| at.0.saturating_add(penalty));
+            let penalty =
+                u64::try_from(settings.agent_failure_penalty.as_millis()).unwrap_or(u64::MAX);
+            let until =
+                |agent| view.table.failed_at(agent).map_or(0, |at| at.0.saturating_add(penalty));
             let names = settings.agents().keys().chain(view.table.agents_in_use());
             let used = |agent: &AgentName| view.table.agent_use(agent).cloned().unwrap_or_default();
             names.map(|agent| (agent.clone(), (used(agent), until(agent)))).collect()
@@ -109,15 +120,23 @@ impl Admin for AdminApi {
         let now = vsm_daemon::clock::unix_millis().0;
         let agents = uses.into_iter().map(|(name, (used, until))| {
             let penalised_until_unix_ms = if until > now { until } else { 0 };
-            let view = pb::AgentView { penalised_until_unix_ms, ..agent_view(&self.0, &name, settings.agents().get(&name)) };
+            let view = pb::AgentView {
+                penalised_until_unix_ms,
+                ..agent_view(&self.0, &name, settings.agents().get(&name))
+            };
             pb::AgentView { users: used.users(), sessions: used.sessions(), ..view }
         });
         Ok(Response::new(pb::ListAgentsResponse { agents: agents.collect() }))
     }
 
-    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
-        let (epoch, last_seq, sessions) =
-            self.0.table.read(|view| (view.epoch.clone(), view.last_seq, view.table.sessions().len()));
+    async fn status(
+        &self,
+        _: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        let (epoch, last_seq, sessions) = self
+            .0
+            .table
+            .read(|view| (view.epoch.clone(), view.last_seq, view.table.sessions().len()));
         Ok(Response::new(pb::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.0.node.to_string(),
@@ -131,7 +150,11 @@ impl Admin for AdminApi {
     }
 }
 
-fn agent_view(broker: &Broker, name: &AgentName, settings: Option<&AgentSettings>) -> pb::AgentView {
+fn agent_view(
+    broker: &Broker,
+    name: &AgentName,
+    settings: Option<&AgentSettings>,
+) -> pb::AgentView {
     let mut view = pb::AgentView {
         name: name.to_string(),
         weight: settings.map_or(0, |s| s.weight),

@@ -235,7 +235,13 @@ impl Link {
         if !self.is_up() {
             self.wake.notify_one();
             let mut state = self.state.subscribe();
-            drop(tokio::time::timeout(wait, state.wait_for(|state| matches!(state, LinkState::Up(_)))).await);
+            drop(
+                tokio::time::timeout(
+                    wait,
+                    state.wait_for(|state| matches!(state, LinkState::Up(_))),
+                )
+                .await,
+            );
         }
         match self.state() {
             LinkState::Up(up) => Ok(up),
@@ -244,7 +250,10 @@ impl Link {
         }
     }
 
-    pub(crate) async fn report(&self, broker: &str) -> Result<tonic::Streaming<pb::ReportResponse>, Status> {
+    pub(crate) async fn report(
+        &self,
+        broker: &str,
+    ) -> Result<tonic::Streaming<pb::ReportResponse>, Status> {
         let request = pb::ReportRequest { broker: broker.to_owned() };
         Ok(self.client.clone().report(request).await?.into_inner())
     }
@@ -256,11 +265,14 @@ impl Link {
         deadline: Duration,
     ) -> Result<Fenced<Started>, CallError> {
         use pb::start_response::Result as Answer;
-        let request = pb::StartRequest { fence: Some((&fence).into()), session: Some(session.into()) };
+        let request =
+            pb::StartRequest { fence: Some((&fence).into()), session: Some(session.into()) };
         let response = bounded(deadline, self.client.clone().start(request)).await?;
         match response.result {
             Some(Answer::Started(started)) => Ok(Fenced::Done(Started::Running(started.display))),
-            Some(Answer::Refused(refused)) => Ok(Fenced::Done(Started::Refused(refused.reason(), refused.detail))),
+            Some(Answer::Refused(refused)) => {
+                Ok(Fenced::Done(Started::Refused(refused.reason(), refused.detail)))
+            }
             Some(Answer::Fenced(fenced)) => promised(fenced),
             None => Err(CallError::new("it gave an empty answer")),
         }
@@ -277,7 +289,11 @@ impl Link {
         }
     }
 
-    pub(crate) async fn terminate(&self, fence: Fence, id: SessionId) -> Result<Fenced<Option<Ended>>, CallError> {
+    pub(crate) async fn terminate(
+        &self,
+        fence: Fence,
+        id: SessionId,
+    ) -> Result<Fenced<Option<Ended>>, CallError> {
         use pb::terminate_response::Result as Answer;
         let request = pb::TerminateRequest { fence: Some((&fence).into()), id: id.to_string() };
         let response = bounded(TERMINATE_CALL, self.client.clone().terminate(request)).await?;
@@ -288,7 +304,11 @@ impl Link {
         }
     }
 
-    pub(crate) async fn cancel_start(&self, fence: Fence, id: SessionId) -> Result<Fenced<()>, CallError> {
+    pub(crate) async fn cancel_start(
+        &self,
+        fence: Fence,
+        id: SessionId,
+    ) -> Result<Fenced<()>, CallError> {
         use pb::cancel_start_response::Result as Answer;
         let request = pb::CancelStartRequest { fence: Some((&fence).into()), id: id.to_string() };
         let response = bounded(TERMINATE_CALL, self.client.clone().cancel_start(request)).await?;
@@ -311,12 +331,17 @@ async fn bounded<T>(
 ) -> Result<T, CallError> {
     match tokio::time::timeout(deadline, call).await {
         Ok(answer) => Ok(answer?.into_inner()),
-        Err(_) => Err(CallError { why: format!("no answer within {} s", deadline.as_secs()), timed_out: true }),
+        Err(_) => Err(CallError {
+            why: format!("no answer within {} s", deadline.as_secs()),
+            timed_out: true,
+        }),
     }
 }
 
 fn promised<T>(fenced: pb::Fenced) -> Result<Fenced<T>, CallError> {
-    let promised = fenced.promised.ok_or_else(|| CallError::new("it refused our epoch without naming its promise"))?;
+    let promised = fenced
+        .promised
+        .ok_or_else(|| CallError::new("it refused our epoch without naming its promise"))?;
     let promised = Epoch::try_from(promised).map_err(|error| CallError::new(error.to_string()))?;
     Ok(Fenced::Refused(promised))
 }

@@ -127,7 +127,12 @@ impl Broker {
 
     /// The user's sessions that ended, newest first.
     pub(crate) fn ended_of(&self, user: &UserName) -> Vec<Ended> {
-        locked(&self.ended).iter().rev().filter(|(owner, _)| owner == user).map(|(_, ended)| ended.clone()).collect()
+        locked(&self.ended)
+            .iter()
+            .rev()
+            .filter(|(owner, _)| owner == user)
+            .map(|(_, ended)| ended.clone())
+            .collect()
     }
 
     /// Makes a call that bears a fence. An agent that has promised to a higher epoch makes this broker begin a reign

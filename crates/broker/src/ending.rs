@@ -11,7 +11,10 @@ use crate::{broker::Broker, error::Refusal, reconcile};
 ///
 /// # Errors
 /// If the wish cannot be recorded, or the session is unknown.
-pub(crate) async fn end(broker: &Arc<Broker>, session: &Arc<Session>) -> Result<Result<(), String>, Refusal> {
+pub(crate) async fn end(
+    broker: &Arc<Broker>,
+    session: &Arc<Session>,
+) -> Result<Result<(), String>, Refusal> {
     let (worker, session) = (Arc::clone(broker), Arc::clone(session));
     // Not in the caller's task: an end that was begun is carried out.
     let task = broker.tasks.spawn(async move {
@@ -25,7 +28,9 @@ pub(crate) async fn end(broker: &Arc<Broker>, session: &Arc<Session>) -> Result<
 
 /// Has the agent end a session whose end was asked for; why not.
 pub(crate) async fn carry_out(broker: &Broker, session: &Session) -> Result<(), String> {
-    let away = |why: &str| format!("{} cannot be reached ({why}); it ends when that returns", session.agent);
+    let away = |why: &str| {
+        format!("{} cannot be reached ({why}); it ends when that returns", session.agent)
+    };
     let link = broker.agents.link(&session.agent).ok_or_else(|| away("it is in no subcluster"))?;
     link.up().await.map_err(|(why, _)| away(&why))?;
     match broker.fenced(|fence| link.terminate(fence, session.id)).await {

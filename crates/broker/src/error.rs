@@ -36,7 +36,9 @@ pub enum Refusal {
         cap: u32,
     },
     /// The user's session is on an agent that is silent.
-    #[error("your desktop is on {agent}, which does not answer ({why}); it may come back: try again{later}")]
+    #[error(
+        "your desktop is on {agent}, which does not answer ({why}); it may come back: try again{later}"
+    )]
     Unreachable {
         /// Agent.
         agent: AgentName,

@@ -7,7 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 use vsm_core::{
-    AgentName, Change, Draft, Proposal, Rejected, RequestId, Session, SessionId, StartParams, State, UnixMillis,
+    AgentName, Change, Draft, Proposal, Rejected, RequestId, Session, SessionId, StartParams,
+    State, UnixMillis,
 };
 use vsm_daemon::clock;
 use vsm_proto::agent::v1::StartRefusal;
@@ -63,7 +64,11 @@ enum Attempt {
 ///
 /// # Errors
 /// See [`Refusal`]; nothing is left half done, and the next login works.
-pub async fn login(broker: &Arc<Broker>, who: Arc<Identity>, want: Want) -> Result<Handed, Refusal> {
+pub async fn login(
+    broker: &Arc<Broker>,
+    who: Arc<Identity>,
+    want: Want,
+) -> Result<Handed, Refusal> {
     if !broker.settings().allows(&who) {
         return Err(Refusal::NotAllowed(who.user.clone()));
     }
@@ -99,14 +104,19 @@ async fn find(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Found
         match verify(broker, &session).await {
             Ok(Some(handed)) => return Ok(Found::Alive(handed)),
             Ok(None) => {}
-            Err((why, since)) => unreachable = Found::Unreachable { agent: session.agent.clone(), why, since },
+            Err((why, since)) => {
+                unreachable = Found::Unreachable { agent: session.agent.clone(), why, since }
+            }
         }
     }
     Ok(unreachable)
 }
 
 /// Asks the session's agent; none = it is dead.
-async fn verify(broker: &Broker, session: &Arc<Session>) -> Result<Option<Handed>, (String, UnixMillis)> {
+async fn verify(
+    broker: &Broker,
+    session: &Arc<Session>,
+) -> Result<Option<Handed>, (String, UnixMillis)> {
     let away = || ("it is in no subcluster".to_owned(), broker.started);
     let link = broker.agents.link(&session.agent).ok_or_else(away)?;
     let up = link.up().await?;
@@ -139,14 +149,21 @@ async fn make(broker: &Arc<Broker>, who: &Identity, want: Want) -> Result<Handed
     }
     match create(broker, who, &want).await {
         Err(Refusal::AtLimit { user, cap }) => Err(match found {
-            Found::Unreachable { agent, why, since } => too_many_unreachable(broker, agent, why, since),
+            Found::Unreachable { agent, why, since } => {
+                too_many_unreachable(broker, agent, why, since)
+            }
             Found::Alive(_) | Found::Nothing => Refusal::AtLimit { user, cap },
         }),
         done => done,
     }
 }
 
-fn too_many_unreachable(broker: &Broker, agent: AgentName, why: String, since: UnixMillis) -> Refusal {
+fn too_many_unreachable(
+    broker: &Broker,
+    agent: AgentName,
+    why: String,
+    since: UnixMillis,
+) -> Refusal {
     let silent = clock::unix_millis().0.saturating_sub(since.0) / 1000;
     let left = broker.settings().unreachable_grace.as_secs().saturating_sub(silent);
     Refusal::Unreachable { agent, why, later: format!(", or get a new desktop in {left} s") }
@@ -171,7 +188,8 @@ async fn resume(broker: &Arc<Broker>, who: &Identity) -> Result<Option<Handed>, 
 /// A new session on the best agent, else on the next best.
 async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Handed, Refusal> {
     let settings = broker.settings();
-    let subcluster = settings.subcluster(who).ok_or_else(|| Refusal::NoSubcluster(who.user.clone()))?;
+    let subcluster =
+        settings.subcluster(who).ok_or_else(|| Refusal::NoSubcluster(who.user.clone()))?;
     broker.agents.settle().await;
     let mut tried: Vec<AgentName> = Vec::new();
     let mut failures: Vec<String> = Vec::new();
@@ -193,7 +211,8 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
             eligible: eligible.into(),
             tie: rand::random(),
             now,
-            penalty_ms: u64::try_from(settings.agent_failure_penalty.as_millis()).unwrap_or(u64::MAX),
+            penalty_ms: u64::try_from(settings.agent_failure_penalty.as_millis())
+                .unwrap_or(u64::MAX),
         };
         let session = match broker.table.propose(proposal).await {
             Ok(Change::Reserved(session)) => session,
@@ -222,7 +241,11 @@ fn long_unreachable(broker: &Broker, who: &Identity) -> Vec<SessionId> {
         Some(LinkState::Up(_) | LinkState::Connecting) | None => false,
     };
     broker.table.read(|view| {
-        view.table.of_user(&who.user).filter(|session| long_down(&session.agent)).map(|session| session.id).collect()
+        view.table
+            .of_user(&who.user)
+            .filter(|session| long_down(&session.agent))
+            .map(|session| session.id)
+            .collect()
     })
 }
 
@@ -250,15 +273,20 @@ async fn attempt(broker: &Arc<Broker>, session: Arc<Session>) -> Result<Attempt,
     let _mark = broker.mark_starting(session.id);
     let began = clock::now();
     let grace = broker.settings().start_unknown_grace;
-    let unknown = |why: &str| format!("{} did not say what became of the start: {why}", session.agent);
+    let unknown =
+        |why: &str| format!("{} did not say what became of the start: {why}", session.agent);
     let Some(link) = broker.agents.link(&session.agent) else {
         give_up(broker, &session).await?;
         return Ok(Attempt::Failed(unknown("it is in no subcluster")));
     };
     loop {
         match start(broker, &link, &session).await {
-            Ok(Started::Running(display)) => return running(broker, &link, &session, display).await,
-            Ok(Started::Refused(reason, detail)) => return refused(broker, &session, reason, detail).await,
+            Ok(Started::Running(display)) => {
+                return running(broker, &link, &session, display).await;
+            }
+            Ok(Started::Refused(reason, detail)) => {
+                return refused(broker, &session, reason, detail).await;
+            }
             Err(error) if error.timed_out || clock::now().duration_since(began) >= grace => {
                 tracing::warn!(session = %session.id, agent = %session.agent, %error, "giving up a start without an answer");
                 give_up(broker, &session).await?;
@@ -292,13 +320,17 @@ async fn running(
         Ok(_) | Err(ProposeError::Rejected(Rejected::AlreadyRunning(_))) => {}
         Err(ProposeError::Rejected(Rejected::UnknownSession(_))) => {
             let ended = broker.ended_of(&session.user).into_iter().find(|ended| ended.id == id);
-            return Err(Refusal::EndedAtOnce(ended.map_or_else(|| "no reason is known".into(), |e| e.detail)));
+            return Err(Refusal::EndedAtOnce(
+                ended.map_or_else(|| "no reason is known".into(), |e| e.detail),
+            ));
         }
         Err(error) => return Err(error.into()),
     }
     tracing::info!(session = %id, user = %session.user, agent = %session.agent, display = number, request = %session.request, "session started");
-    let host = link.up().await.map_or_else(|_| session.agent.to_string(), |up| up.public_name.clone());
-    let session = Arc::new(Session { state: State::Running { display: number }, ..Session::clone(session) });
+    let host =
+        link.up().await.map_or_else(|_| session.agent.to_string(), |up| up.public_name.clone());
+    let session =
+        Arc::new(Session { state: State::Running { display: number }, ..Session::clone(session) });
     Ok(Attempt::Running(Handed { session, host, created: true }))
 }
 
@@ -314,7 +346,10 @@ async fn refused(
     broker.table.propose(Proposal::TombstoneDone { id: session.id }).await?;
     let users_own = matches!(
         reason,
-        StartRefusal::UnknownUser | StartRefusal::Account | StartRefusal::Home | StartRefusal::Cancelled
+        StartRefusal::UnknownUser
+            | StartRefusal::Account
+            | StartRefusal::Home
+            | StartRefusal::Cancelled
     );
     if !users_own {
         mark_failed(broker, &session.agent).await;
@@ -323,9 +358,12 @@ async fn refused(
 }
 
 async fn give_up(broker: &Broker, session: &Session) -> Result<(), Refusal> {
-    match broker.table.propose(Proposal::GiveUp { id: session.id, now: clock::unix_millis() }).await {
+    match broker.table.propose(Proposal::GiveUp { id: session.id, now: clock::unix_millis() }).await
+    {
         // It was given up or ended by somebody else: what was wanted.
-        Ok(_) | Err(ProposeError::Rejected(Rejected::GivenUp(_) | Rejected::UnknownSession(_))) => Ok(()),
+        Ok(_) | Err(ProposeError::Rejected(Rejected::GivenUp(_) | Rejected::UnknownSession(_))) => {
+            Ok(())
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -69,7 +69,10 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> String {
     let before = running_on(broker, &link.name);
     let opened = tokio::time::timeout(OPEN_DEADLINE, async {
         let mut stream = link.report(broker.node.as_str()).await?;
-        let first = stream.next().await.ok_or_else(|| Status::unavailable("the report ended at once"))??;
+        let first = stream
+            .next()
+            .await
+            .ok_or_else(|| Status::unavailable("the report ended at once"))??;
         Ok::<_, Status>((stream, first))
     });
     let (mut stream, first) = match opened.await {
@@ -97,7 +100,12 @@ fn running_on(broker: &Broker, agent: &AgentName) -> Vec<SessionId> {
     })
 }
 
-async fn take_inventory(broker: &Arc<Broker>, link: &Arc<Link>, inventory: pb::Inventory, before: Vec<SessionId>) {
+async fn take_inventory(
+    broker: &Arc<Broker>,
+    link: &Arc<Link>,
+    inventory: pb::Inventory,
+    before: Vec<SessionId>,
+) {
     if let Some(promised) = inventory.promised.and_then(|epoch| Epoch::try_from(epoch).ok()) {
         broker.rise_above(promised).await;
     }
@@ -137,12 +145,21 @@ async fn carry_out(broker: &Arc<Broker>, link: &Arc<Link>) {
         let of = |wanted: fn(&State) -> bool| -> Vec<_> {
             view.table.on_agent(&link.name).filter(|s| wanted(&s.state)).map(Arc::clone).collect()
         };
-        let stones: Vec<SessionId> =
-            view.table.tombstones().filter(|(_, agent, _)| **agent == link.name).map(|(id, ..)| id).collect();
-        (of(|state| matches!(state, State::Ending { .. })), of(|state| *state == State::Starting), stones)
+        let stones: Vec<SessionId> = view
+            .table
+            .tombstones()
+            .filter(|(_, agent, _)| **agent == link.name)
+            .map(|(id, ..)| id)
+            .collect();
+        (
+            of(|state| matches!(state, State::Ending { .. })),
+            of(|state| *state == State::Starting),
+            stones,
+        )
     });
     for session in ending {
-        ending::carry_out(broker, &session).await;
+        // It has logged why not; the next inventory tries again.
+        let _ = ending::carry_out(broker, &session).await;
     }
     for session in starting {
         if !broker.is_starting(session.id) {
@@ -165,8 +182,12 @@ async fn give_up(broker: &Broker, session: &Session) {
 /// Has the agent hold to a tombstone, which is then forgotten here.
 pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
     match broker.fenced(|fence| link.cancel_start(fence, id)).await {
-        Ok(()) => log_unless_known(broker.table.propose(Proposal::TombstoneDone { id }).await.err(), id),
-        Err(error) => tracing::info!(agent = %link.name, session = %id, %error, "cannot cancel a start yet"),
+        Ok(()) => {
+            log_unless_known(broker.table.propose(Proposal::TombstoneDone { id }).await.err(), id)
+        }
+        Err(error) => {
+            tracing::info!(agent = %link.name, session = %id, %error, "cannot cancel a start yet")
+        }
     }
 }
 
@@ -189,7 +210,9 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
             Err(error) => tracing::warn!(agent = %link.name, %error, "cannot read an end"),
         },
         Some(Item::Load(load)) => modify(link, |up| up.load = Some(load)),
-        Some(Item::Inventory(_)) => tracing::warn!(agent = %link.name, "a second inventory in one report"),
+        Some(Item::Inventory(_)) => {
+            tracing::warn!(agent = %link.name, "a second inventory in one report")
+        }
         // An item of a newer agent: it changes no session, or it would be one of the above.
         None => {}
     }
@@ -215,13 +238,17 @@ async fn absorb(broker: &Arc<Broker>, link: &Arc<Link>, live: LiveSession) -> Op
     };
     let id = session.id;
     let display = session.state.display().unwrap_or(0);
-    let (known, buried) =
-        broker.table.read(|view| (view.table.session(id).map(|s| s.state), view.table.tombstone(id).is_some()));
+    let (known, buried) = broker
+        .table
+        .read(|view| (view.table.session(id).map(|s| s.state), view.table.tombstone(id).is_some()));
     match known {
         // Its login is at it, and commits this itself before the user is answered.
         Some(State::Starting) if broker.is_starting(id) => {}
         Some(State::Starting) => {
-            log_unless_known(broker.table.propose(Proposal::Running { id, display }).await.err(), id);
+            log_unless_known(
+                broker.table.propose(Proposal::Running { id, display }).await.err(),
+                id,
+            );
         }
         Some(State::Running { .. } | State::Ending { .. }) => {}
         None if buried => {
@@ -257,9 +284,13 @@ fn log_unless_known(error: Option<ProposeError>, id: SessionId) {
     match error {
         None
         | Some(ProposeError::Rejected(
-            Rejected::UnknownSession(_) | Rejected::AlreadyRunning(_) | Rejected::IdUsed(_) | Rejected::GivenUp(_),
+            Rejected::UnknownSession(_)
+            | Rejected::AlreadyRunning(_)
+            | Rejected::IdUsed(_)
+            | Rejected::GivenUp(_),
         )) => {}
-        Some(error) => tracing::error!(session = %id, %error, "cannot record what an agent reports"),
+        Some(error) => {
+            tracing::error!(session = %id, %error, "cannot record what an agent reports")
+        }
     }
 }
-

@@ -18,7 +18,10 @@ pub struct RegistryApi(pub Arc<Broker>);
 
 #[tonic::async_trait]
 impl Registry for RegistryApi {
-    async fn announce(&self, request: Request<AnnounceRequest>) -> Result<Response<AnnounceResponse>, Status> {
+    async fn announce(
+        &self,
+        request: Request<AnnounceRequest>,
+    ) -> Result<Response<AnnounceResponse>, Status> {
         let peer = tls::peer_with_role(request.extensions(), Role::Agent)?;
         let agent: AgentName = convert::text("certificate name", &peer.name)?;
         let link = self.0.agents.link(&agent);

@@ -69,7 +69,11 @@ impl ServeError {
         match self {
             Self::Config(_) | Self::Tls(_) => 78,
             Self::Store(StoreError::Locked(_)) | Self::Socket(SocketError::InUse(_)) => 75,
-            Self::Store(_) | Self::Socket(_) | Self::Listen { .. } | Self::Serve(_) | Self::Reflection(_) => 1,
+            Self::Store(_)
+            | Self::Socket(_)
+            | Self::Listen { .. }
+            | Self::Serve(_)
+            | Self::Reflection(_) => 1,
         }
     }
 }
@@ -83,7 +87,14 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     let tls = Tls::load(&config)?;
     let node = own_name()?;
     let table = open_table(&config, node.clone())?;
-    let parts = Parts { table, settings, node, tls, started: clock::unix_millis(), stop: stop.token.clone() };
+    let parts = Parts {
+        table,
+        settings,
+        node,
+        tls,
+        started: clock::unix_millis(),
+        stop: stop.token.clone(),
+    };
     let broker = Broker::new(parts);
     let listeners = Listeners::open(&config).await?;
     broker.agents.follow(&broker);
@@ -95,15 +106,21 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     stop.token.cancel();
     broker.tasks.close();
     if tokio::time::timeout(TASKS_TIMEOUT, broker.tasks.wait()).await.is_err() {
-        tracing::warn!(tasks = broker.tasks.len(), "logins were still under way when the time to drain was over");
+        tracing::warn!(
+            tasks = broker.tasks.len(),
+            "logins were still under way when the time to drain was over"
+        );
     }
     reloads.abort();
     served
 }
 
 fn own_name() -> Result<NodeName, ServeError> {
-    let name = hostname::get().map_err(|error| ServeError::Config(format!("this host has no name: {error}")))?;
-    name.to_string_lossy().parse().map_err(|error| ServeError::Config(format!("this host's name: {error}")))
+    let name = hostname::get()
+        .map_err(|error| ServeError::Config(format!("this host has no name: {error}")))?;
+    name.to_string_lossy()
+        .parse()
+        .map_err(|error| ServeError::Config(format!("this host's name: {error}")))
 }
 
 fn open_table(config: &Config, node: NodeName) -> Result<SessionTable, StoreError> {
@@ -127,7 +144,9 @@ impl Listeners {
         let tcp = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await;
         let tcp = match tcp {
             // A host without IPv6.
-            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => TcpListener::bind(("0.0.0.0", port)).await,
+            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
+                TcpListener::bind(("0.0.0.0", port)).await
+            }
             other => other,
         };
         let tcp = tcp.map_err(|source| ServeError::Listen { port, source })?;
@@ -141,9 +160,11 @@ impl Listeners {
     }
 
     async fn serve(self, broker: &Arc<Broker>) -> Result<(), ServeError> {
-        let user_api = BrokerServer::new(UserApi(Arc::clone(broker))).max_decoding_message_size(64 << 10);
+        let user_api =
+            BrokerServer::new(UserApi(Arc::clone(broker))).max_decoding_message_size(64 << 10);
         let admin_api = AdminServer::new(AdminApi(Arc::clone(broker)));
-        let registry = RegistryServer::new(RegistryApi(Arc::clone(broker))).max_decoding_message_size(64 << 10);
+        let registry = RegistryServer::new(RegistryApi(Arc::clone(broker)))
+            .max_decoding_message_size(64 << 10);
         let mut user = RoutesBuilder::default();
         user.add_service(user_api);
         let mut admin = RoutesBuilder::default();
@@ -173,17 +194,28 @@ async fn reload(broker: Arc<Broker>, mut config: Config, dir: PathBuf, stop: Sto
         }
         notify::reloading();
         let loaded = Config::load(&dir).map_err(|error| error.to_string());
-        match loaded.and_then(|new| Ok((Settings::new(&new).map_err(|error| error.to_string())?, new))) {
+        match loaded
+            .and_then(|new| Ok((Settings::new(&new).map_err(|error| error.to_string())?, new)))
+        {
             Ok((settings, new)) => {
                 for change in config.diff(&new) {
-                    let needs = if change.restart { "takes effect after a restart" } else { "in effect" };
-                    tracing::info!(path = change.path, old = change.old, new = change.new, needs, "parameter changed");
+                    let needs =
+                        if change.restart { "takes effect after a restart" } else { "in effect" };
+                    tracing::info!(
+                        path = change.path,
+                        old = change.old,
+                        new = change.new,
+                        needs,
+                        "parameter changed"
+                    );
                 }
                 broker.set_settings(settings);
                 broker.agents.follow(&broker);
                 config = new;
             }
-            Err(error) => tracing::error!(%error, "the new configuration is bad; the old one stays"),
+            Err(error) => {
+                tracing::error!(%error, "the new configuration is bad; the old one stays")
+            }
         }
         notify::ready("serving, HA off");
     }

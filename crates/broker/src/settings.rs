@@ -101,21 +101,35 @@ impl Settings {
         let by_user = |s: &&Subcluster| s.users.iter().any(|user| user == who.user.as_str());
         let by_group = |s: &&Subcluster| s.groups.iter().any(|group| who.groups.contains(group));
         let all = || self.subclusters.iter();
-        all().find(by_user).or_else(|| all().find(by_group)).or_else(|| all().find(|s| s.is_default()))
+        all()
+            .find(by_user)
+            .or_else(|| all().find(by_group))
+            .or_else(|| all().find(|s| s.is_default()))
     }
 
     /// Whether the user may use the service at all.
     #[must_use]
     pub fn allows(&self, who: &Identity) -> bool {
-        self.allowed_groups.is_empty() || self.allowed_groups.iter().any(|group| who.groups.contains(group))
+        self.allowed_groups.is_empty()
+            || self.allowed_groups.iter().any(|group| who.groups.contains(group))
     }
 
     /// Agents of a subcluster that take new sessions and for which `usable` holds.
-    pub fn eligible(&self, subcluster: &Subcluster, usable: impl Fn(&AgentName) -> bool) -> Vec<Eligible> {
+    pub fn eligible(
+        &self,
+        subcluster: &Subcluster,
+        usable: impl Fn(&AgentName) -> bool,
+    ) -> Vec<Eligible> {
         self.agents
             .iter()
-            .filter(|(name, agent)| !agent.draining && agent.subclusters.contains(&subcluster.name) && usable(name))
-            .map(|(name, agent)| Eligible { agent: name.clone(), weight: agent.weight, max_users: agent.max_users })
+            .filter(|(name, agent)| {
+                !agent.draining && agent.subclusters.contains(&subcluster.name) && usable(name)
+            })
+            .map(|(name, agent)| Eligible {
+                agent: name.clone(),
+                weight: agent.weight,
+                max_users: agent.max_users,
+            })
             .collect()
     }
 }

@@ -111,12 +111,18 @@ impl Users {
 
 fn look_up(uid: u32) -> Result<Arc<Identity>, LookupError> {
     let down = |error: nix::Error| LookupError::Down(error.to_string());
-    let user = User::from_uid(Uid::from_raw(uid)).map_err(down)?.ok_or(LookupError::Unknown(uid))?;
-    let name = user.name.parse::<UserName>().map_err(|error| LookupError::BadName(error.to_string()))?;
-    let c_name = CString::new(user.name).map_err(|error| LookupError::BadName(error.to_string()))?;
+    let user =
+        User::from_uid(Uid::from_raw(uid)).map_err(down)?.ok_or(LookupError::Unknown(uid))?;
+    let name =
+        user.name.parse::<UserName>().map_err(|error| LookupError::BadName(error.to_string()))?;
+    let c_name =
+        CString::new(user.name).map_err(|error| LookupError::BadName(error.to_string()))?;
     let groups = getgrouplist(&c_name, user.gid).map_err(down)?;
     let group_name = |gid: Gid| Group::from_gid(gid).ok().flatten().map(|group| group.name);
-    Ok(Arc::new(Identity { user: name, groups: groups.into_iter().filter_map(group_name).collect() }))
+    Ok(Arc::new(Identity {
+        user: name,
+        groups: groups.into_iter().filter_map(group_name).collect(),
+    }))
 }
 
 #[cfg(test)]

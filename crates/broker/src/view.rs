@@ -30,6 +30,10 @@ impl<'a> Viewer<'a> {
             Some(LinkState::Down { since, .. }) => (None, since.0),
             Some(LinkState::Connecting) | None => (None, broker.started.0),
         };
-        SessionView { session: Some(session.into()), viewer, unreachable_since_unix_ms: unreachable_since }
+        SessionView {
+            session: Some(session.into()),
+            viewer,
+            unreachable_since_unix_ms: unreachable_since,
+        }
     }
 }

@@ -7,7 +7,10 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use tonic::{Request, transport::{Channel, Endpoint, Uri}};
+use tonic::{
+    Request,
+    transport::{Channel, Endpoint, Uri},
+};
 use vsm_daemon::clock;
 use vsm_proto::{
     broker::v1::{self as pb, broker_client::BrokerClient},
@@ -29,7 +32,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// If ssh fails or the broker does not run.
-pub async fn dial(options: &SshOptions, to: &Destination) -> Result<BrokerClient<Channel>, Failure> {
+pub async fn dial(
+    options: &SshOptions,
+    to: &Destination,
+) -> Result<BrokerClient<Channel>, Failure> {
     let pipe = ssh::open(options, to, &Target::Broker).await?;
     let channel = over(pipe).await?;
     Ok(BrokerClient::new(channel))
@@ -40,12 +46,13 @@ async fn over(pipe: Pipe) -> Result<Channel, Failure> {
     let once = Arc::new(Mutex::new(Some(pipe)));
     let connector = tower::service_fn(move |_: Uri| {
         let pipe = once.lock().unwrap_or_else(PoisonError::into_inner).take();
-        async move { pipe.map(TokioIo::new).ok_or_else(|| std::io::Error::other("the connection broke")) }
+        async move {
+            pipe.map(TokioIo::new).ok_or_else(|| std::io::Error::other("the connection broke"))
+        }
     });
-    Endpoint::from_static("http://vsm.local")
-        .connect_with_connector(connector)
-        .await
-        .map_err(|error| Failure::new(UNAVAILABLE, format!("the broker does not speak to us: {error}")))
+    Endpoint::from_static("http://vsm.local").connect_with_connector(connector).await.map_err(
+        |error| Failure::new(UNAVAILABLE, format!("the broker does not speak to us: {error}")),
+    )
 }
 
 /// A request with a deadline.
@@ -107,7 +114,8 @@ impl From<pb::SessionView> for SessionRow {
 }
 
 impl Columns for SessionRow {
-    const HEADINGS: &'static [&'static str] = &["SESSION", "USER", "AGENT", "DISPLAY", "STATE", "AGE"];
+    const HEADINGS: &'static [&'static str] =
+        &["SESSION", "USER", "AGENT", "DISPLAY", "STATE", "AGE"];
 
     fn cells(&self) -> Vec<String> {
         let display = if self.display == 0 { "-".to_owned() } else { format!(":{}", self.display) };
@@ -146,7 +154,11 @@ pub async fn disconnect(options: &SshOptions, to: &Destination, id: String) -> R
     let mut broker = dial(options, to).await?;
     let request = with_deadline(pb::DisconnectSessionRequest { id }, DEADLINE);
     let answer = broker.disconnect_session(request).await?.into_inner();
-    let said = if answer.was_connected { "The viewer was disconnected" } else { "No viewer was connected" };
+    let said = if answer.was_connected {
+        "The viewer was disconnected"
+    } else {
+        "No viewer was connected"
+    };
     output::progress(false, &format!("{said}; your desktop {} lives on.", answer.id));
     Ok(())
 }
@@ -157,8 +169,12 @@ pub async fn disconnect(options: &SshOptions, to: &Destination, id: String) -> R
 /// If the broker cannot be asked, or there is no such session.
 pub async fn end(options: &SshOptions, to: &Destination, id: String) -> Result<(), Failure> {
     let mut broker = dial(options, to).await?;
-    let answer = broker.end_session(with_deadline(pb::EndSessionRequest { id }, DEADLINE)).await?.into_inner();
-    let said = if answer.done { "was ended" } else { "will be ended as soon as its host can be reached" };
+    let answer = broker
+        .end_session(with_deadline(pb::EndSessionRequest { id }, DEADLINE))
+        .await?
+        .into_inner();
+    let said =
+        if answer.done { "was ended" } else { "will be ended as soon as its host can be reached" };
     output::progress(false, &format!("Your desktop {} {said}.", answer.id));
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! `vsm connect`: ask the broker, go to the session host, show the desktop.
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use clap::Args;
 use serde::Serialize;
@@ -15,9 +18,7 @@ use vsm_proto::{
 use crate::{
     broker::{self, LOGIN_DEADLINE},
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, UNAVAILABLE},
-    forward,
-    output,
-    rfb,
+    forward, output, rfb,
     ssh::{self, Destination, Pipe, SshOptions, Target},
     viewer,
 };
@@ -57,7 +58,8 @@ pub struct ConnectArgs {
 }
 
 fn size(text: &str) -> Result<Geometry, String> {
-    let size: vsm_core::Geometry = text.parse().map_err(|error: vsm_core::InvalidGeometry| error.to_string())?;
+    let size: vsm_core::Geometry =
+        text.parse().map_err(|error: vsm_core::InvalidGeometry| error.to_string())?;
     Ok(Geometry { width: size.width().into(), height: size.height().into() })
 }
 
@@ -104,9 +106,13 @@ async fn go(arguments: &ConnectArgs, request: Uuid) -> Result<(), Failure> {
     timings.ssh = elapsed(&mut lap);
     let answer = log_in(&mut broker, arguments, request).await?;
     timings.broker = elapsed(&mut lap);
-    let session = answer.session.ok_or_else(|| Failure::new(SOFTWARE, "the broker gave an empty answer"))?;
+    let session =
+        answer.session.ok_or_else(|| Failure::new(SOFTWARE, "the broker gave an empty answer"))?;
     let how = if answer.created { "A new desktop" } else { "Your desktop" };
-    output::progress(quiet, &format!("{how}, :{} on {} (session {})", session.display, answer.host, session.id));
+    output::progress(
+        quiet,
+        &format!("{how}, :{} on {} (session {})", session.display, answer.host, session.id),
+    );
     let to = arguments.to.at(&answer.host);
     let mut socket = None;
     if arguments.no_viewer {
@@ -136,7 +142,8 @@ async fn log_in(
     arguments: &ConnectArgs,
     request: Uuid,
 ) -> Result<LoginResponse, Failure> {
-    let client_name = hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let client_name =
+        hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let message = LoginRequest {
         request_id: request.to_string(),
         params: Some(StartParams {
@@ -166,12 +173,13 @@ async fn attach(
     }
 }
 
-async fn picture(mut pipe: Pipe, file: &PathBuf) -> Result<(), Failure> {
-    let broke = |error| Failure::new(UNAVAILABLE, format!("cannot take a picture of the desktop: {error}"));
+async fn picture(mut pipe: Pipe, file: &Path) -> Result<(), Failure> {
+    let broke =
+        |error| Failure::new(UNAVAILABLE, format!("cannot take a picture of the desktop: {error}"));
     let picture = rfb::take(&mut pipe).await.map_err(broke)?;
-    picture
-        .save(file)
-        .map_err(|error| Failure::new(CANNOT_WRITE, format!("cannot write {}: {error}", file.display())))
+    picture.save(file).map_err(|error| {
+        Failure::new(CANNOT_WRITE, format!("cannot write {}: {error}", file.display()))
+    })
 }
 
 fn report(
@@ -185,8 +193,18 @@ fn report(
     if arguments.json {
         let screenshot = arguments.screenshot.clone();
         let (agent, display) = (session.agent, session.display);
-        let report = Report { session: session.id, agent, host, display, created, socket, screenshot, timings_ms };
-        let line = serde_json::to_string(&report).map_err(|error| Failure::new(SOFTWARE, error.to_string()))?;
+        let report = Report {
+            session: session.id,
+            agent,
+            host,
+            display,
+            created,
+            socket,
+            screenshot,
+            timings_ms,
+        };
+        let line = serde_json::to_string(&report)
+            .map_err(|error| Failure::new(SOFTWARE, error.to_string()))?;
         return output::write(&(line + "\n"));
     }
     match (socket, &arguments.screenshot) {

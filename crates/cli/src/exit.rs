@@ -90,9 +90,15 @@ impl From<Status> for Failure {
             return Self::new(code, status.message());
         }
         // The connection broke under the call: the transport's own words help nobody.
-        let broken = matches!(status.code(), Code::Unknown | Code::Cancelled | Code::Internal | Code::Unavailable);
+        let broken = matches!(
+            status.code(),
+            Code::Unknown | Code::Cancelled | Code::Internal | Code::Unavailable
+        );
         if broken {
-            return Self::new(UNAVAILABLE, format!("the connection to the broker broke: {}", cause(&status)));
+            return Self::new(
+                UNAVAILABLE,
+                format!("the connection to the broker broke: {}", cause(&status)),
+            );
         }
         Self::new(code, status.message())
     }
@@ -109,7 +115,10 @@ fn cause(status: &Status) -> String {
 }
 
 /// What a program's main does: parse, run, report.
-pub fn main<A: clap::Parser>(program: &str, run: impl FnOnce(A) -> Result<(), Failure>) -> ExitCode {
+pub fn main<A: clap::Parser>(
+    program: &str,
+    run: impl FnOnce(A) -> Result<(), Failure>,
+) -> ExitCode {
     let arguments = match A::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -57,7 +57,11 @@ pub fn start(options: &SshOptions, to: &Destination, session: &str) -> Result<Pa
         Failure::new(CANNOT_WRITE, format!("cannot use {}: {error}", path.display()))
     };
     let lock_path = dir.join(format!("{session}.lock"));
-    let lock = OpenOptions::new().create(true).append(true).open(&lock_path).map_err(|error| cannot(&lock_path, &error))?;
+    let lock = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&lock_path)
+        .map_err(|error| cannot(&lock_path, &error))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(socket),
@@ -67,12 +71,22 @@ pub fn start(options: &SshOptions, to: &Destination, session: &str) -> Result<Pa
     let _ = fs::remove_file(&socket);
     let listener = StdListener::bind(&socket).map_err(|error| cannot(&socket, &error))?;
     let user = to.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
-    let own = std::env::current_exe().map_err(|error| cannot(Path::new("/proc/self/exe"), &error))?;
+    let own =
+        std::env::current_exe().map_err(|error| cannot(Path::new("/proc/self/exe"), &error))?;
     let mut command = Command::new(own);
-    command.args(["forward", "--to", &format!("{user}{}", to.host), "--session", session, "--socket"]);
+    command.args([
+        "forward",
+        "--to",
+        &format!("{user}{}", to.host),
+        "--session",
+        session,
+        "--socket",
+    ]);
     command.arg(&socket).arg("--ssh").arg(&options.ssh).args(options.arguments());
     command.stdin(OwnedFd::from(listener)).stdout(lock).stderr(Stdio::null());
-    command.spawn().map_err(|error| Failure::new(SOFTWARE, format!("cannot start the forwarder: {error}")))?;
+    command
+        .spawn()
+        .map_err(|error| Failure::new(SOFTWARE, format!("cannot start the forwarder: {error}")))?;
     Ok(socket)
 }
 
@@ -83,8 +97,11 @@ pub fn start(options: &SshOptions, to: &Destination, session: &str) -> Result<Pa
 pub async fn run(arguments: ForwardArgs) -> Result<(), Failure> {
     // Its own process session: the terminal that it was started from may close.
     let _ = nix::unistd::setsid();
-    let not_ours = |error: std::io::Error| Failure::new(SOFTWARE, format!("standard input is no socket: {error}"));
-    let listener = std::io::stdin().as_fd().try_clone_to_owned().map(StdListener::from).map_err(not_ours)?;
+    let not_ours = |error: std::io::Error| {
+        Failure::new(SOFTWARE, format!("standard input is no socket: {error}"))
+    };
+    let listener =
+        std::io::stdin().as_fd().try_clone_to_owned().map(StdListener::from).map_err(not_ours)?;
     listener.set_nonblocking(true).map_err(not_ours)?;
     let listener = UnixListener::from_std(listener).map_err(not_ours)?;
     let _lock = std::io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(not_ours)?;

@@ -46,8 +46,12 @@ pub fn list<T: Columns>(format: Format, rows: &[T]) -> Result<(), Failure> {
 pub fn value<T: Serialize>(format: Format, value: &T) -> Result<(), Failure> {
     let bad = |error: String| Failure::new(crate::exit::SOFTWARE, error);
     write(&match format {
-        Format::Json => serde_json::to_string_pretty(value).map_err(|error| bad(error.to_string()))? + "\n",
-        Format::Table | Format::Yaml => vsm_config::to_yaml(value).map_err(|error| bad(error.to_string()))?,
+        Format::Json => {
+            serde_json::to_string_pretty(value).map_err(|error| bad(error.to_string()))? + "\n"
+        }
+        Format::Table | Format::Yaml => {
+            vsm_config::to_yaml(value).map_err(|error| bad(error.to_string()))?
+        }
     })
 }
 

@@ -47,7 +47,9 @@ impl Picture {
         let row_bytes = usize::from(width) * 4;
         for (row, line) in bgrx.chunks_exact(row_bytes).enumerate() {
             let start = ((usize::from(y) + row) * usize::from(self.width) + usize::from(x)) * 3;
-            let Some(target) = self.rgb.get_mut(start..start + usize::from(width) * 3) else { return };
+            let Some(target) = self.rgb.get_mut(start..start + usize::from(width) * 3) else {
+                return;
+            };
             for (to, from) in target.chunks_exact_mut(3).zip(line.chunks_exact(4)) {
                 to.copy_from_slice(&[from[2], from[1], from[0]]);
             }
@@ -61,7 +63,8 @@ impl Picture {
 /// If the other side breaks off or speaks something else.
 pub async fn take<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<Picture> {
     let (width, height) = handshake(stream).await?;
-    let mut picture = Picture { width, height, rgb: vec![0; usize::from(width) * usize::from(height) * 3] };
+    let mut picture =
+        Picture { width, height, rgb: vec![0; usize::from(width) * usize::from(height) * 3] };
     let began = Instant::now();
     request(stream, width, height, Ask::All).await?;
     update(stream, &mut picture).await?;
@@ -117,7 +120,12 @@ enum Ask {
     Changes,
 }
 
-async fn request<S: AsyncWrite + Unpin>(stream: &mut S, width: u16, height: u16, ask: Ask) -> io::Result<()> {
+async fn request<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    width: u16,
+    height: u16,
+    ask: Ask,
+) -> io::Result<()> {
     let incremental = match ask {
         Ask::All => 0,
         Ask::Changes => 1,
@@ -151,7 +159,9 @@ async fn update<S: AsyncRead + Unpin>(stream: &mut S, picture: &mut Picture) -> 
         if stream.read_i32().await? != 0 {
             return Err(io::Error::other("the session sent an encoding that was not asked for"));
         }
-        if u32::from(x) + u32::from(width) > picture.width.into() || u32::from(y) + u32::from(height) > picture.height.into() {
+        if u32::from(x) + u32::from(width) > picture.width.into()
+            || u32::from(y) + u32::from(height) > picture.height.into()
+        {
             return Err(io::Error::other("the session sent pixels outside of its desktop"));
         }
         let mut pixels = vec![0; usize::from(width) * usize::from(height) * 4];

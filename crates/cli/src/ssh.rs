@@ -50,7 +50,8 @@ impl SshOptions {
     #[must_use]
     pub fn arguments(&self) -> Vec<OsString> {
         let port = self.port.map(|port| OsString::from(port.to_string()));
-        let single = [("-p", &port), ("-i", &self.identity), ("-F", &self.ssh_config), ("-J", &self.jump)];
+        let single =
+            [("-p", &port), ("-i", &self.identity), ("-F", &self.ssh_config), ("-J", &self.jump)];
         let single = single.into_iter().filter_map(|(flag, value)| Some((flag, value.clone()?)));
         let options = self.options.iter().map(|option| ("-o", option.clone()));
         single.chain(options).flat_map(|(flag, value)| [flag.into(), value]).collect()
@@ -75,7 +76,9 @@ impl std::str::FromStr for Destination {
             None => (None, text.to_owned()),
         };
         // ssh would take it for an option.
-        let bad = host.is_empty() || host.starts_with('-') || user.as_ref().is_some_and(|u| u.is_empty() || u.starts_with('-'));
+        let bad = host.is_empty()
+            || host.starts_with('-')
+            || user.as_ref().is_some_and(|u| u.is_empty() || u.starts_with('-'));
         if bad { Err("give it as HOST or USER@HOST".into()) } else { Ok(Self { user, host }) }
     }
 }
@@ -110,7 +113,11 @@ pub struct Pipe {
 ///
 /// # Errors
 /// If ssh cannot be run, connect or log in, or the other side refuses.
-pub async fn open(options: &SshOptions, to: &Destination, target: &Target) -> Result<Pipe, Failure> {
+pub async fn open(
+    options: &SshOptions,
+    to: &Destination,
+    target: &Target,
+) -> Result<Pipe, Failure> {
     let mut command = Command::new(&options.ssh);
     command.args(options.arguments());
     if let Some(user) = &to.user {
@@ -118,7 +125,8 @@ pub async fn open(options: &SshOptions, to: &Destination, target: &Target) -> Re
     }
     command.args(["-s", "--", &to.host, SUBSYSTEM]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-    let run = |error| Failure::new(NOT_FOUND, format!("cannot run {}: {error}", options.ssh.display()));
+    let run =
+        |error| Failure::new(NOT_FOUND, format!("cannot run {}: {error}", options.ssh.display()));
     let mut child = command.spawn().map_err(run)?;
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(Failure::new(SOFTWARE, "ssh has no pipes"));
@@ -145,7 +153,10 @@ async fn no_answer(child: &mut Child, to: &Destination) -> Failure {
         Some(255) | None => Failure::new(SSH, format!("ssh to {} failed", to.host)),
         Some(_) => Failure::new(
             UNAVAILABLE,
-            format!("{} does not offer this service (no sshd subsystem \"{SUBSYSTEM}\", or vsm-login is missing)", to.host),
+            format!(
+                "{} does not offer this service (no sshd subsystem \"{SUBSYSTEM}\", or vsm-login is missing)",
+                to.host
+            ),
         ),
     }
 }
@@ -155,7 +166,10 @@ fn refusal(answer: &str, to: &Destination) -> Failure {
     let Some(rest) = answer.strip_prefix("error ") else {
         // A login shell or a banner that writes into the pipe.
         let said: String = answer.chars().take(60).collect();
-        return Failure::new(SOFTWARE, format!("{} said {said:?} instead of joining the pipe", to.host));
+        return Failure::new(
+            SOFTWARE,
+            format!("{} said {said:?} instead of joining the pipe", to.host),
+        );
     };
     let (word, text) = rest.split_once(' ').unwrap_or((rest, ""));
     let code = match word {
@@ -169,13 +183,21 @@ fn refusal(answer: &str, to: &Destination) -> Failure {
 }
 
 impl AsyncRead for Pipe {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stdout).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Pipe {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.stdin).poll_write(cx, data)
     }
 
@@ -205,7 +227,10 @@ mod tests {
     fn refusals_have_codes() {
         let to = "h".parse().unwrap();
         let failure = refusal("error no-broker the broker does not run", &to);
-        assert_eq!((failure.code, failure.text.as_str()), (UNAVAILABLE, "h: the broker does not run"));
+        assert_eq!(
+            (failure.code, failure.text.as_str()),
+            (UNAVAILABLE, "h: the broker does not run")
+        );
         assert_eq!(refusal("Welcome!", &to).code, SOFTWARE);
     }
 }

@@ -11,7 +11,7 @@ use nix::unistd::Uid;
 use tokio::{io::copy_bidirectional, net::UnixListener, process::Command};
 
 use crate::{
-    exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE},
+    exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, USAGE},
     ssh::Pipe,
 };
 
@@ -28,8 +28,13 @@ pub fn socket_dir() -> Result<PathBuf, Failure> {
         Some(dir) if Path::new(&dir).is_dir() => PathBuf::from(dir).join("vsm"),
         _ => std::env::temp_dir().join(format!("vsm-{own}")),
     };
-    let cannot = |why: String| Failure::new(CANNOT_WRITE, format!("cannot use {}: {why}", dir.display()));
-    DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| cannot(error.to_string()))?;
+    let cannot =
+        |why: String| Failure::new(CANNOT_WRITE, format!("cannot use {}: {why}", dir.display()));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&dir)
+        .map_err(|error| cannot(error.to_string()))?;
     let found = fs::symlink_metadata(&dir).map_err(|error| cannot(error.to_string()))?;
     if !found.is_dir() || found.uid() != own || found.mode() & 0o077 != 0 {
         return Err(cannot("it is not a directory of yours alone (mode 0700)".into()));
@@ -45,7 +50,7 @@ pub fn command(given: Option<&str>) -> Option<Vec<OsString>> {
     }
     let path = std::env::var_os("PATH")?;
     let installed = |name: &&str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
-    KNOWN.iter().find(installed).map(|name| vec![name.into()])
+    KNOWN.into_iter().find(installed).map(|name| vec![name.into()])
 }
 
 /// Runs the viewer on the pipe until either ends.
@@ -54,14 +59,23 @@ pub fn command(given: Option<&str>) -> Option<Vec<OsString>> {
 /// If the socket cannot be made or the viewer cannot be run.
 pub async fn run(command: &[OsString], session: &str, mut pipe: Pipe) -> Result<(), Failure> {
     let path = socket_dir()?.join(format!("{session}.{}.sock", std::process::id()));
-    let io = |error: std::io::Error| Failure::new(CANNOT_WRITE, format!("cannot use {}: {error}", path.display()));
+    let io = |error: std::io::Error| {
+        Failure::new(CANNOT_WRITE, format!("cannot use {}: {error}", path.display()))
+    };
     let listener = UnixListener::bind(&path).map_err(io)?;
     let _cleanup = RemoveOnDrop(path.clone());
     let Some((program, arguments)) = command.split_first() else {
-        return Err(Failure::new(crate::exit::USAGE, "the viewer's command line is empty"));
+        return Err(Failure::new(USAGE, "the viewer's command line is empty"));
     };
-    let cannot = |error| Failure::new(NOT_FOUND, format!("cannot run the viewer {}: {error}", program.display()));
-    let mut viewer = Command::new(program).args(arguments).arg(&path).kill_on_drop(true).spawn().map_err(cannot)?;
+    let cannot = |error| {
+        Failure::new(NOT_FOUND, format!("cannot run the viewer {}: {error}", program.display()))
+    };
+    let mut viewer = Command::new(program)
+        .args(arguments)
+        .arg(&path)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(cannot)?;
     let bridge = async {
         let (mut stream, _) = listener.accept().await?;
         copy_bidirectional(&mut stream, &mut pipe).await

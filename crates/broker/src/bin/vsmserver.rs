@@ -11,7 +11,10 @@ use vsm_daemon::{log, stop::Stop};
 /// Reads its configuration from YAML files (see vsm-config), serves users on a unix socket behind sshd and talks to
 /// agents over mutual TLS. SIGHUP reloads, SIGTERM drains and stops.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Exit codes: 0 stopped, 1 cannot run, 64 bad usage, 75 another vsmserver runs here, 78 bad configuration")]
+#[command(
+    version,
+    after_help = "Exit codes: 0 stopped, 1 cannot run, 64 bad usage, 75 another vsmserver runs here, 78 bad configuration"
+)]
 struct Arguments {
     /// Directory of the configuration files
     #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d")]
@@ -48,11 +51,16 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| (1, error.to_string()))?;
     runtime.block_on(async {
         let stop = Stop::on_signals().map_err(|error| (1, error.to_string()))?;
-        vsm_broker::server::serve(config, arguments.config, stop).await.map_err(|error| (error.exit_code(), error.to_string()))
+        vsm_broker::server::serve(config, arguments.config, stop)
+            .await
+            .map_err(|error| (error.exit_code(), error.to_string()))
     })
 }
 
-#[expect(clippy::print_stderr, reason = "the one line for whoever started it; logging may not have begun")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one line for whoever started it; logging may not have begun"
+)]
 fn complain(why: &str) {
     for line in why.lines() {
         eprintln!("vsmserver: {line}");

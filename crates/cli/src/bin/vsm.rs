@@ -25,7 +25,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Get your desktop: the one you have, or a new one
-    #[command(after_help = "Examples:\n  vsm connect alice@desktops.example.org\n  vsm connect --screenshot now.png desktops\n  vncviewer \"$(vsm connect --no-viewer desktops)\"")]
+    #[command(
+        after_help = "Examples:\n  vsm connect alice@desktops.example.org\n  vsm connect --screenshot now.png desktops\n  vncviewer \"$(vsm connect --no-viewer desktops)\""
+    )]
     Connect(Box<ConnectArgs>),
     /// List your desktops
     List(ListArgs),
@@ -75,9 +77,15 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Connect(arguments) => connect::run(*arguments).await,
-        Command::List(arguments) => broker::list(&arguments.ssh, &arguments.to, arguments.output).await,
-        Command::Disconnect(arguments) => broker::disconnect(&arguments.ssh, &arguments.to, arguments.session).await,
-        Command::End(arguments) => broker::end(&arguments.ssh, &arguments.to, arguments.session).await,
+        Command::List(arguments) => {
+            broker::list(&arguments.ssh, &arguments.to, arguments.output).await
+        }
+        Command::Disconnect(arguments) => {
+            broker::disconnect(&arguments.ssh, &arguments.to, arguments.session).await
+        }
+        Command::End(arguments) => {
+            broker::end(&arguments.ssh, &arguments.to, arguments.session).await
+        }
         Command::Forward(arguments) => forward::run(*arguments).await,
     }
 }
