@@ -183,10 +183,10 @@ async fn give_up(broker: &Broker, session: &Session) {
 pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
     match broker.fenced(|fence| link.cancel_start(fence, id)).await {
         Ok(()) => {
-            log_unless_known(broker.table.propose(Proposal::TombstoneDone { id }).await.err(), id)
+            log_unless_known(broker.table.propose(Proposal::TombstoneDone { id }).await.err(), id);
         }
         Err(error) => {
-            tracing::info!(agent = %link.name, session = %id, %error, "cannot cancel a start yet")
+            tracing::info!(agent = %link.name, session = %id, %error, "cannot cancel a start yet");
         }
     }
 }
@@ -211,7 +211,7 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
         },
         Some(Item::Load(load)) => modify(link, |up| up.load = Some(load)),
         Some(Item::Inventory(_)) => {
-            tracing::warn!(agent = %link.name, "a second inventory in one report")
+            tracing::warn!(agent = %link.name, "a second inventory in one report");
         }
         // An item of a newer agent: it changes no session, or it would be one of the above.
         None => {}
@@ -290,7 +290,7 @@ fn log_unless_known(error: Option<ProposeError>, id: SessionId) {
             | Rejected::GivenUp(_),
         )) => {}
         Some(error) => {
-            tracing::error!(session = %id, %error, "cannot record what an agent reports")
+            tracing::error!(session = %id, %error, "cannot record what an agent reports");
         }
     }
 }

@@ -214,7 +214,7 @@ async fn reload(broker: Arc<Broker>, mut config: Config, dir: PathBuf, stop: Sto
                 config = new;
             }
             Err(error) => {
-                tracing::error!(%error, "the new configuration is bad; the old one stays")
+                tracing::error!(%error, "the new configuration is bad; the old one stays");
             }
         }
         notify::ready("serving, HA off");

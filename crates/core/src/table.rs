@@ -197,10 +197,10 @@ impl Table {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Reserved(session) | Change::Adopted(session) => {
-                self.insert(Arc::clone(session))
+                self.insert(Arc::clone(session));
             }
             Change::Running { id, display } => {
-                self.set_state(*id, State::Running { display: *display })
+                self.set_state(*id, State::Running { display: *display });
             }
             Change::Tombstone { id, agent, at } => {
                 self.remove(*id);
