@@ -47,18 +47,20 @@ pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
     for host in &layout.hosts {
         pki::of_host(&layout, host, &lock)?;
     }
-    for host in layout.hosts.iter().filter(|host| !off.contains(host)) {
-        start_failed(&layout, host)?;
-    }
     for host in &off {
         interrupt::check()?;
         files::of_host(&layout, host)?;
         write_spec(&layout, host)?;
         launch(&layout, host, spec, &lock)?;
     }
-    for host in &off {
+    // All of them: one that was found may still be booting for a command that was killed.
+    for host in &layout.hosts {
         wait_ready(&layout, host)?;
-        progress.step(format!("{} is up", host.name));
+        if off.contains(&host) {
+            progress.step(format!("{} is up", host.name));
+        } else {
+            start_failed(&layout, host)?;
+        }
     }
     progress.step(format!("cluster {} stands", layout.name));
     Ok(layout)
