@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// Leave the cluster `demo` standing
     #[arg(long)]
     keep: bool,
+    /// Take the programs as they are
+    #[arg(long)]
+    no_build: bool,
 }
 
 /// What `vsm connect --json` prints, as far as the demo looks at it.
@@ -60,7 +63,9 @@ struct Outcome {
 /// Tells the story; the cluster is taken away at its end, however it ends.
 pub(crate) fn demo(options: &Options) -> Result<()> {
     setup::setup(false)?;
-    compile::build(Profile::Dev)?;
+    if !options.no_build {
+        compile::build(Profile::Dev)?;
+    }
     let progress = Progress::new(true);
     let mut spec = ClusterSpec::new("demo", compile::helper()?);
     spec.fresh = true;

@@ -15,7 +15,7 @@ use super::{Cluster, cgroup, down, files, init_pid, net, pki};
 use crate::clock::wait_for;
 use crate::command::{command, run, tail};
 use crate::host::boot::{HostSpec, Paths};
-use crate::host::control::{Request, ask};
+use crate::host::control::{DaemonState, Request, ask};
 use crate::host::daemon::DaemonSpec;
 use crate::interrupt;
 use crate::progress::Progress;
@@ -44,16 +44,23 @@ pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
     net::up(&layout, &lock)?;
     let off: Vec<_> =
         layout.hosts.iter().filter(|host| init_pid(&layout.name, &host.name).is_none()).collect();
+    for host in &layout.hosts {
+        pki::of_host(&layout, host, &lock)?;
+    }
     for host in &off {
         interrupt::check()?;
         files::of_host(&layout, host)?;
-        pki::of_host(&layout, host, &lock)?;
         write_spec(&layout, host)?;
         launch(&layout, host, spec, &lock)?;
     }
-    for host in &off {
+    // All of them: one that was found may still be booting for a command that was killed.
+    for host in &layout.hosts {
         wait_ready(&layout, host)?;
-        progress.step(format!("{} is up", host.name));
+        if off.contains(&host) {
+            progress.step(format!("{} is up", host.name));
+        } else {
+            start_failed(&layout, host)?;
+        }
     }
     progress.step(format!("cluster {} stands", layout.name));
     Ok(layout)
@@ -138,6 +145,17 @@ fn launch(layout: &Layout, host: &Host, spec: &ClusterSpec, lock: &Lock) -> Resu
     let mut launcher = command(&[&spec.helper]);
     launcher.args(["host-launch", &layout.name, &host.name]);
     run(lock.lend(&mut launcher)?).with_context(|| format!("{} does not start", host.name))?;
+    Ok(())
+}
+
+/// Gives daemons that could not start another chance: their program may have been built since.
+fn start_failed(layout: &Layout, host: &Host) -> Result<()> {
+    let socket = Paths::of(&state_dir(&layout.name), &host.name).socket();
+    for daemon in ask(&socket, &Request::Status)? {
+        if daemon.state == DaemonState::Failed {
+            ask(&socket, &Request::Start(daemon.name))?;
+        }
+    }
     Ok(())
 }
 

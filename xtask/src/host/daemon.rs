@@ -159,7 +159,7 @@ impl Daemon {
 }
 
 /// Opens a daemon's log.
-pub(crate) fn log(daemon: &str) -> Result<File> {
+fn log(daemon: &str) -> Result<File> {
     let path = format!("{HOST_DIR}/log/{daemon}.log");
     OpenOptions::new().create(true).append(true).open(&path).context(path)
 }

@@ -16,9 +16,9 @@ use signal_hook::consts::SIGCHLD;
 
 use super::boot::{HOST_DIR, HostSpec, boot};
 use super::control::{Reply, Request, serve};
-use super::daemon::{Daemon, log};
+use super::daemon::Daemon;
 use crate::clock;
-use crate::command::{command, shown};
+use crate::command::{command, run};
 
 /// Runs as PID 1 of `host` until it is killed.
 ///
@@ -51,13 +51,7 @@ fn first_boot(spec: &HostSpec) -> Result<()> {
         return Ok(());
     }
     for words in &spec.first_boot {
-        let mut step = command(words);
-        let out = log("first-boot")?;
-        let status = step.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).status();
-        let status = status.with_context(|| shown(&step))?;
-        if !status.success() {
-            bail!("{}: {status}, see first-boot.log", shown(&step));
-        }
+        run(command(words).stdin(Stdio::null()))?;
     }
     Ok(std::fs::write(mark, "")?)
 }

@@ -30,7 +30,7 @@ fn until_works(cluster: &Cluster, what: &str, words: &[&str]) -> String {
 
 fn display(cluster: &Cluster) -> Child {
     until_works(cluster, "the cookie", &["xauth", "-q", "add", ":71", ".", COOKIE]);
-    let words = "Xtigervnc :71 -rfbunixpath /home/alice/rfb.sock -rfbport -1 -SecurityTypes None \
+    let words = "Xtigervnc :71 -noreset -rfbunixpath /home/alice/rfb.sock -rfbport -1 -SecurityTypes None \
                  -nolisten tcp -nolisten local -auth /home/alice/.t-cookie";
     let server = start(cluster, &words.split_whitespace().collect::<Vec<_>>());
     until_works(cluster, "the X server", &["xdpyinfo"]);
