@@ -1,1 +1,31 @@
-//! See ARCHITECTURE.md.
+//! The configuration of VSM: one typed schema of every parameter, YAML files in a `conf.d`, checks with
+//! file and line, and the logic of `vsm-config`.
+//!
+//! Daemons call [`Config::load`] and then [`Config::get`] with a key of [`keys`]; every value they see was
+//! checked when it was loaded, so reading one cannot fail. A reload loads a second [`Config`], asks
+//! [`Config::diff`] what changed, and drops it whole where it is bad.
+//!
+//! The table in [`keys`] is the only place where a parameter is described: types, ranges, defaults, the text
+//! of `vsm-config doc` and `docs/parameters.md` all come from it.
+
+mod check;
+mod config;
+pub mod doc;
+pub mod keys;
+mod kind;
+mod load;
+mod param;
+mod scan;
+mod value;
+mod yaml;
+
+pub use crate::{
+    config::{Change, Config, Subcluster},
+    kind::{Item, Kind, Unit},
+    load::{LoadError, Problem},
+    param::{Apply, Key, Param},
+    value::{
+        Geometry, LogLevel, Placement, RoleSource, SecondViewer, ShadowingMode, SoloCreate, Typed,
+        UnknownChoice, Value, XauthorityLocation,
+    },
+};

@@ -128,6 +128,22 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The session whose record it touches; none = an agent's mark.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Reserved(session) | Self::Adopted(session) => Some(session.id),
+            Self::Running { id, .. }
+            | Self::Tombstone { id, .. }
+            | Self::TombstoneDone { id }
+            | Self::Ending { id }
+            | Self::Gone { id } => Some(*id),
+            Self::AgentFailed { .. } => None,
+        }
+    }
+}
+
 /// Why a proposal is not allowed. The table is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {

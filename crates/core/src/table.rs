@@ -97,6 +97,12 @@ impl Table {
         self.tombstones.iter().map(|(id, (agent, at))| (*id, agent, *at))
     }
 
+    /// The agent and time of a start that was given up.
+    #[must_use]
+    pub fn tombstone(&self, id: SessionId) -> Option<(&AgentName, UnixMillis)> {
+        self.tombstones.get(&id).map(|(agent, at)| (agent, *at))
+    }
+
     /// Checks a proposal; what is to be committed.
     ///
     /// # Errors

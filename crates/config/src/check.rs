@@ -1,0 +1,175 @@
+//! Checks that need more than one parameter: contradictions are problems, oddities are notes.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    config::{Config, Setting, Subcluster},
+    keys,
+    load::{Merged, Problem},
+};
+
+/// Adds what the settings are together to the problems and notes of `merged`.
+pub(crate) fn cross(merged: &mut Merged) {
+    let config = Config::of(Merged { settings: merged.settings.clone(), ..Merged::default() });
+    let mut problems = Vec::new();
+    displays(&config, &mut problems);
+    subclusters(&config, &mut problems);
+    merged.problems.extend(problems);
+    merged.notes.extend(pair_problem(&config));
+    merged.notes.extend(loopback_in_pair(&config));
+    merged.notes.extend(ports(&config));
+    merged.notes.extend(weights(&config));
+}
+
+/// Why a pair that is switched on cannot work, if it cannot: the broker then starts with HA off.
+pub(crate) fn pair_problem(config: &Config) -> Option<String> {
+    let nodes = config.get(&keys::ha::NODES);
+    let distinct = nodes.len() == 2 && nodes[0] != nodes[1];
+    (config.get(&keys::ha::ENABLED) && !distinct).then(|| {
+        let found = if nodes.is_empty() { "none".to_owned() } else { nodes.join(", ") };
+        format!("/vsmserver/HA/nodes: /vsmserver/HA/enabled is set, so exactly two different nodes are needed; found: {found}")
+    })
+}
+
+fn problem_at(config: &Config, path: &str, text: String) -> Problem {
+    let place = config.setting(path).map(|Setting { file, line, .. }| (file.clone(), *line));
+    let (file, line) = place.unwrap_or_default();
+    Problem { file, line, path: path.to_owned(), text }
+}
+
+fn displays(config: &Config, problems: &mut Vec<Problem>) {
+    let (min, max) =
+        (config.get(&keys::vsmagent::DISPLAY_MIN), config.get(&keys::vsmagent::DISPLAY_MAX));
+    if min >= max {
+        let keys = [keys::vsmagent::DISPLAY_MIN.path(), keys::vsmagent::DISPLAY_MAX.path()];
+        let path = keys.into_iter().find(|path| config.setting(path).is_some()).unwrap_or(keys[0]);
+        let text = format!("display_min ({min}) must be below display_max ({max})");
+        problems.push(problem_at(config, path, text));
+    }
+}
+
+fn subclusters(config: &Config, problems: &mut Vec<Problem>) {
+    let all = config.subclusters();
+    let folder = |name: &str| format!("/vsmserver/subclusters/{name}");
+    let defaults: Vec<&Subcluster> =
+        all.iter().filter(|subcluster| subcluster.is_default()).collect();
+    for pair in defaults.windows(2) {
+        let path = format!("{}/agents", folder(&pair[1].name));
+        let text = format!(
+            "{} and {} both have neither users nor groups: only one default subcluster may be",
+            folder(&pair[0].name),
+            folder(&pair[1].name)
+        );
+        problems.push(problem_at(config, &path, text));
+    }
+    for (key, members) in
+        [("users", (|s| &s.users) as fn(&Subcluster) -> &Vec<String>), ("groups", |s| &s.groups)]
+    {
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for subcluster in &all {
+            for member in members(subcluster) {
+                match seen.insert(member, &subcluster.name) {
+                    Some(earlier) if earlier != subcluster.name => {
+                        let (one, other) = (folder(earlier), folder(&subcluster.name));
+                        let text = format!("{member} is bound to both {one} and {other}");
+                        problems.push(problem_at(config, &format!("{other}/{key}"), text));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn loopback_in_pair(config: &Config) -> Vec<String> {
+    if !config.get(&keys::ha::ENABLED) {
+        return Vec::new();
+    }
+    let loopback = |host: &str| host == "localhost" || host == "::1" || host.starts_with("127.");
+    let found = config.subclusters().into_iter().filter_map(|subcluster| {
+        let host = subcluster.agents.iter().find(|host| loopback(host))?;
+        let name = &subcluster.name;
+        Some(format!(
+            "/vsmserver/subclusters/{name}/agents: {host} is a different machine on each node of the pair; use a name or address of its own"
+        ))
+    });
+    found.collect()
+}
+
+fn ports(config: &Config) -> Vec<String> {
+    let pairs = [
+        (&keys::vsmserver::LISTEN_PORT, &keys::vsm::VSM_SERVER_PORT),
+        (&keys::vsmagent::LISTEN_PORT, &keys::vsm::VSM_AGENT_PORT),
+    ];
+    let differ = pairs.into_iter().filter_map(|(listen, connect)| {
+        let (here, there) = (config.get(listen), config.get(connect));
+        (here != there)
+            .then(|| format!("{}: {here} differs from {} = {there}", listen.path(), connect.path()))
+    });
+    differ.collect()
+}
+
+fn weights(config: &Config) -> Vec<String> {
+    let agents: Vec<String> =
+        config.subclusters().into_iter().flat_map(|subcluster| subcluster.agents).collect();
+    let strangers = config
+        .folder("/vsmserver/agents/weights")
+        .into_keys()
+        .filter(|host| !agents.contains(host));
+    strangers
+        .map(|host| format!("/vsmserver/agents/weights/{host}: {host} is in no agents list"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::load::{Source, merge};
+
+    fn merged(text: &str) -> Merged {
+        merge(&[Source { file: PathBuf::from("f.yaml"), text: text.to_owned() }])
+    }
+
+    #[test]
+    fn contradictions_name_both_folders() {
+        let text = "subclusters:\n  a:\n    agents: x\n  b:\n    agents: y\n";
+        let problems = merged(text).problems;
+        assert_eq!(problems.len(), 1);
+        let shown = problems[0].to_string();
+        assert!(
+            shown.starts_with("f.yaml:5: ")
+                && shown.contains("/a and ")
+                && shown.contains("/b both"),
+            "{shown}"
+        );
+
+        let text =
+            "subclusters:\n  a: {agents: x, users: [u, v]}\n  b: {agents: y, users: [w, u]}\n";
+        let shown = merged(text).problems[0].to_string();
+        assert!(
+            shown.contains(
+                "u is bound to both /vsmserver/subclusters/a and /vsmserver/subclusters/b"
+            ),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn display_range_must_not_be_empty() {
+        let shown = merged("vsmagent:\n  display_min: 2000\n").problems[0].to_string();
+        assert!(shown.contains("f.yaml:2: ") && shown.contains("display_min (2000)"), "{shown}");
+    }
+
+    #[test]
+    fn a_pair_needs_two_nodes_and_no_loopback_agents_but_loads() {
+        let half = merged("HA:\n  enabled: 1\nsubclusters:\n  d: {agents: 127.0.0.1}\n");
+        assert!(half.problems.is_empty());
+        assert_eq!(half.notes.len(), 2, "{:?}", half.notes);
+        let whole = merged("HA:\n  enabled: 1\n  nodes: a b\nsubclusters:\n  d: {agents: x}\n");
+        assert!(whole.notes.is_empty(), "{:?}", whole.notes);
+        let twice = merged("HA:\n  enabled: 1\n  nodes: a a\nsubclusters:\n  d: {agents: x}\n");
+        assert!(twice.notes[0].contains("two different nodes"));
+    }
+}

@@ -1,0 +1,119 @@
+//! How every gRPC server and channel of this project is set up: bounds, keep-alive, health and reflection.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::{StreamExt, wrappers::{TcpListenerStream, UnixListenerStream}};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    service::{Routes, RoutesBuilder},
+    transport::{Channel, Endpoint, Error, Server},
+};
+use tonic_health::server::HealthReporter;
+
+use crate::tls::Tls;
+
+/// Largest message in either direction. The inventory of an agent with 20,000 sessions fits.
+pub const MESSAGE_MAX: usize = 16 << 20;
+/// A held connection to an address that moved notices nothing by itself: ping it.
+pub const PING_EVERY: Duration = Duration::from_secs(5);
+/// A ping that is not answered in this time ends the connection.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Dialling takes no longer than this, TLS included.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Calls under way on one connection; more wait at the caller.
+const STREAMS_MAX: u32 = 1024;
+/// How long a server that is told to stop waits for calls under way.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn server() -> Server {
+    Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .max_concurrent_streams(STREAMS_MAX)
+}
+
+/// Adds the gRPC health service and reflection of `descriptors` to a server's services.
+///
+/// # Errors
+/// If the descriptors cannot be read.
+pub async fn standard_services(
+    routes: &mut RoutesBuilder,
+    descriptors: &'static [u8],
+) -> Result<HealthReporter, tonic_reflection::server::Error> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(descriptors)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    routes.add_service(health).add_service(reflection);
+    Ok(reporter)
+}
+
+/// Serves over mutual TLS until `stop`, then drains, bounded in time.
+///
+/// # Errors
+/// If TLS cannot be set up, or the listener fails.
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: &Tls,
+    routes: Routes,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let incoming = TcpListenerStream::new(listener).map(|stream| {
+        if let Ok(stream) = &stream {
+            // Only latency is at stake.
+            let _ = stream.set_nodelay(true);
+        }
+        stream
+    });
+    let router = server().tls_config(tls.server())?.add_routes(routes);
+    bounded(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()), stop).await
+}
+
+/// Serves on a unix socket until `stop`, then drains, bounded in time.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve_unix(listener: UnixListener, routes: Routes, stop: CancellationToken) -> Result<(), Error> {
+    let router = server().add_routes(routes);
+    let incoming = UnixListenerStream::new(listener);
+    bounded(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()), stop).await
+}
+
+async fn bounded(serve: impl Future<Output = Result<(), Error>>, stop: CancellationToken) -> Result<(), Error> {
+    let deadline = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN_TIMEOUT).await;
+    };
+    tokio::select! {
+        biased;
+        done = serve => done,
+        () = deadline => {
+            tracing::warn!("calls were still under way when the time to drain was over");
+            Ok(())
+        }
+    }
+}
+
+/// A channel to `host`:`port` over mutual TLS, dialled when first used and again after it broke. The certificate must
+/// be for `host`.
+///
+/// # Errors
+/// If the host is not a name or an address, or TLS cannot be set up.
+pub fn channel(host: &str, port: u16, tls: &Tls) -> Result<Channel, Error> {
+    let authority = match host.parse() {
+        Ok(ip) => SocketAddr::new(ip, port).to_string(),
+        Err(_) => format!("{host}:{port}"),
+    };
+    let endpoint = Endpoint::from_shared(format!("https://{authority}"))?
+        .tls_config(tls.client(host))?
+        .connect_timeout(DIAL_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true);
+    Ok(endpoint.connect_lazy())
+}

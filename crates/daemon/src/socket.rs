@@ -1,0 +1,100 @@
+//! Unix sockets: made with the wanted mode, stale ones replaced, live ones left alone.
+
+use std::{
+    fs, io,
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt, chown},
+        net::UnixStream as StdStream,
+    },
+    path::{Path, PathBuf},
+};
+
+use hyper_util::rt::TokioIo;
+use tokio::net::{UnixListener, UnixStream};
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// Who may open a socket.
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    /// Mode bits of the socket.
+    pub mode: u32,
+    /// Group that owns it; none = left as it is.
+    pub group: Option<u32>,
+}
+
+/// A socket that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Somebody answers on it.
+    #[error("another process serves {0}")]
+    InUse(PathBuf),
+    /// The system refused.
+    #[error("cannot open socket {path}")]
+    Io {
+        /// Socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Listens on `path`; must be called within a tokio runtime.
+///
+/// # Errors
+/// If another process serves it, a thing that is no socket stands there, or the system refuses.
+pub fn listen(path: &Path, access: Access) -> Result<UnixListener, SocketError> {
+    let io = |source| SocketError::Io { path: path.to_owned(), source };
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(io)?;
+    }
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {
+            if StdStream::connect(path).is_ok() {
+                return Err(SocketError::InUse(path.to_owned()));
+            }
+            fs::remove_file(path).map_err(io)?;
+        }
+        Ok(_) => return Err(io(io::Error::new(io::ErrorKind::AlreadyExists, "there is something that is no socket"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(io)?;
+    if access.group.is_some() {
+        chown(path, None, access.group).map_err(io)?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(access.mode)).map_err(io)?;
+    Ok(listener)
+}
+
+/// A gRPC channel over the socket at `path`, dialled when it is first used.
+#[must_use]
+pub fn channel(path: PathBuf) -> Channel {
+    // The name is never looked up: the connector goes to the socket.
+    let endpoint = Endpoint::from_static("http://vsm.local");
+    endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/a.sock");
+        let access = Access { mode: 0o600, group: None };
+        let live = listen(&path, access).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(listen(&path, access), Err(SocketError::InUse(_))));
+        drop(live);
+        listen(&path, access).unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "data").unwrap();
+        assert!(listen(&file, access).is_err());
+        assert_eq!(fs::read_to_string(file).unwrap(), "data");
+    }
+}

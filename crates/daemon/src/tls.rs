@@ -1,0 +1,217 @@
+//! Identities: the cluster's certificate authority is the cluster, and what a certificate says in its URI names
+//! (`vsm://broker/tlha-primary`) is who the other side is. There is no plain-text mode.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use tonic::{
+    Extensions, Status,
+    transport::{
+        Certificate, CertificateDer, ClientTlsConfig, Identity, ServerTlsConfig,
+        server::{TcpConnectInfo, TlsConnectInfo},
+    },
+};
+use vsm_config::{Config, keys};
+
+/// What a certificate allows its holder to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A VSM server: may ask agents and peers for privileged things.
+    Broker,
+    /// A VSM agent.
+    Agent,
+    /// An administrator away from the servers.
+    Admin,
+}
+
+impl Role {
+    /// The word in the certificate's URI name and on command lines.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Agent => "agent",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Broker, Self::Agent, Self::Admin]
+            .into_iter()
+            .find(|role| role.word() == text)
+            .ok_or_else(|| format!("{text:?} is no role; there are broker, agent and admin"))
+    }
+}
+
+/// Who is at the other end of a connection, as its certificate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name, as given when the certificate was issued.
+    pub name: String,
+    /// What it may be.
+    pub roles: Vec<Role>,
+}
+
+impl Peer {
+    /// Whether its certificate has the role.
+    #[must_use]
+    pub fn is(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+}
+
+/// A certificate, key or authority that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("cannot read {path} ({parameter}): {source}")]
+    Read {
+        /// File.
+        path: PathBuf,
+        /// Parameter that names it.
+        parameter: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{path} ({parameter}) holds no PEM {what}")]
+    NotPem {
+        /// File.
+        path: PathBuf,
+        /// Parameter that names it.
+        parameter: &'static str,
+        /// What was expected.
+        what: &'static str,
+    },
+}
+
+/// This host's identity and the authority that it trusts.
+#[derive(Clone)]
+pub struct Tls {
+    authority: Certificate,
+    identity: Identity,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl Tls {
+    /// Reads the files that `/tls/ca_file`, `/tls/cert_file` and `/tls/key_file` name.
+    ///
+    /// # Errors
+    /// If one cannot be read or is no PEM file; the error names file and parameter.
+    pub fn load(config: &Config) -> Result<Self, TlsError> {
+        let ca = read(&config.get(&keys::tls::CA_FILE), "/tls/ca_file", "CERTIFICATE")?;
+        let cert = read(&config.get(&keys::tls::CERT_FILE), "/tls/cert_file", "CERTIFICATE")?;
+        let key = read(&config.get(&keys::tls::KEY_FILE), "/tls/key_file", "PRIVATE KEY")?;
+        Ok(Self { authority: Certificate::from_pem(ca), identity: Identity::from_pem(cert, key) })
+    }
+
+    /// For a server: every client must show a certificate of the same authority.
+    #[must_use]
+    pub fn server(&self) -> ServerTlsConfig {
+        ServerTlsConfig::new().identity(self.identity.clone()).client_ca_root(self.authority.clone())
+    }
+
+    /// For a client: the server must show a certificate of the same authority that is valid for `host`.
+    #[must_use]
+    pub fn client(&self, host: &str) -> ClientTlsConfig {
+        ClientTlsConfig::new()
+            .identity(self.identity.clone())
+            .ca_certificate(self.authority.clone())
+            .domain_name(host)
+    }
+}
+
+fn read(path: &Path, parameter: &'static str, what: &'static str) -> Result<Vec<u8>, TlsError> {
+    let data =
+        fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), parameter, source })?;
+    let text = String::from_utf8_lossy(&data);
+    if text.contains("-----BEGIN ") && text.contains(&format!("{what}-----")) {
+        Ok(data)
+    } else {
+        Err(TlsError::NotPem { path: path.to_owned(), parameter, what })
+    }
+}
+
+/// Who sent a request that came over mutual TLS.
+///
+/// # Errors
+/// `UNAUTHENTICATED` where there is no certificate or it names nobody of ours.
+pub fn peer(extensions: &Extensions) -> Result<Peer, Status> {
+    let certificates = extensions
+        .get::<TlsConnectInfo<TcpConnectInfo>>()
+        .and_then(TlsConnectInfo::peer_certs)
+        .ok_or_else(|| Status::unauthenticated("a certificate of this cluster is required"))?;
+    let first = certificates.first().ok_or_else(|| Status::unauthenticated("the certificate list is empty"))?;
+    identity(first).ok_or_else(|| {
+        Status::unauthenticated("the certificate has no vsm://ROLE/NAME: issue one with vsmctl pki issue")
+    })
+}
+
+/// Like [`peer`], and the certificate must have the role.
+///
+/// # Errors
+/// `UNAUTHENTICATED` as [`peer`]; `PERMISSION_DENIED` where the role is another.
+pub fn peer_with_role(extensions: &Extensions, role: Role) -> Result<Peer, Status> {
+    let peer = peer(extensions)?;
+    if peer.is(role) {
+        return Ok(peer);
+    }
+    Err(Status::permission_denied(format!("the certificate of {} is not that of a {role}", peer.name)))
+}
+
+fn identity(certificate: &CertificateDer<'_>) -> Option<Peer> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    let mut peer = None::<Peer>;
+    for uri in certificate.valid_uri_names() {
+        let Some((role, name)) = uri.strip_prefix("vsm://").and_then(|rest| rest.split_once('/')) else { continue };
+        let Ok(role) = role.parse() else { continue };
+        let peer = peer.get_or_insert_with(|| Peer { name: name.to_owned(), roles: Vec::new() });
+        // One certificate, one name: a second name would make it two hosts.
+        if peer.name == name {
+            peer.roles.push(role);
+        }
+    }
+    peer
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, SanType};
+
+    use super::*;
+
+    fn certificate(uris: &[&str]) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        for uri in uris {
+            params.subject_alt_names.push(SanType::URI((*uri).try_into().unwrap()));
+        }
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_certificate_names_its_holder_and_roles() {
+        let both = identity(&certificate(&["vsm://broker/one", "vsm://agent/one"])).unwrap();
+        assert_eq!(both, Peer { name: "one".into(), roles: vec![Role::Broker, Role::Agent] });
+        let mixed = identity(&certificate(&["https://x/y", "vsm://agent/a", "vsm://broker/b"])).unwrap();
+        assert_eq!(mixed, Peer { name: "a".into(), roles: vec![Role::Agent] });
+        assert_eq!(identity(&certificate(&["vsm://king/x", "spiffe://a/b"])), None);
+    }
+}

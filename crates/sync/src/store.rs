@@ -1,0 +1,95 @@
+//! What a store must do. There are two: SQLite on disk, and its twin in memory; one conformance test holds both to it.
+
+use std::{io, path::PathBuf};
+
+use vsm_core::{Change, Epoch, LineageId, Lsn, Table};
+
+/// One committed change at its position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Position.
+    pub lsn: Lsn,
+    /// What changed.
+    pub change: Change,
+}
+
+/// What a store holds when it is opened.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The table's lineage.
+    pub lineage: LineageId,
+    /// Reigns so far with the number of their first change, oldest first.
+    pub epochs: Vec<(Epoch, u64)>,
+    /// Number of the last change; 0 = none.
+    pub last_seq: u64,
+    /// The table.
+    pub table: Table,
+}
+
+/// A store that cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error("another vsmserver has {0} open")]
+    Locked(PathBuf),
+    /// The file is damaged, or not of this kind.
+    #[error("{path} is damaged: {why}")]
+    Damaged {
+        /// File.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The file was written by a newer version.
+    #[error("{path} has format {found}, and this version knows up to {known}")]
+    Newer {
+        /// File.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The newest known.
+        known: i64,
+    },
+    /// The disk is full.
+    #[error("the disk that holds {0} is full")]
+    Full(PathBuf),
+    /// The system refused.
+    #[error("cannot use {path}: {source}")]
+    Io {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// SQLite refused.
+    #[error("cannot write {path}: {source}")]
+    Sqlite {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+/// Keeps the log and the table. A call that returns has made its change durable; one that fails has changed nothing.
+pub trait Store: Send {
+    /// Everything that it holds.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn load(&mut self) -> Result<Loaded, StoreError>;
+
+    /// Begins a reign: durable before the epoch is used.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn begin_epoch(&mut self, epoch: &Epoch, first_seq: u64) -> Result<(), StoreError>;
+
+    /// Appends to the log, all or none. `after` is the table with these changes applied.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    fn append(&mut self, entries: &[Entry], after: &Table) -> Result<(), StoreError>;
+}
