@@ -15,6 +15,8 @@ mod peer;
 mod start;
 mod xserver;
 
+pub use xserver::remove_display_files;
+
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     process::ExitCode,

@@ -114,7 +114,9 @@ fn become_monitor() -> Result<SignalFd, Refused> {
 
 /// Makes the session's folder and its control socket; the folder is root's, and only passed through by others.
 fn open_socket(dir: &std::path::Path) -> Result<UnixListener, Refused> {
-    let named = |what: &str| internal(&format!("{what} {}", dir.display()));
+    let named = |what: &'static str| {
+        move |error| Refused::new(Refusal::Internal, format!("cannot {what} {}: {error}", dir.display()))
+    };
     if let Some(parent) = dir.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o711).create(parent).map_err(named("make the folder of"))?;
     }
