@@ -183,7 +183,8 @@ pub(super) async fn sweep(agent: &Agent, id: SessionId, record: Option<Record>) 
                 break;
             }
             process::signal_all(&left, Signal::KILL);
-            rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: 5_000_000 });
+            // Being woken early only means to look early.
+            let _ = rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: 5_000_000 });
         }
         if let Some(record) = &record
             && let Some(held) = record.x_server.hold()
