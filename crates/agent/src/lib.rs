@@ -1,1 +1,14 @@
-//! See ARCHITECTURE.md.
+//! The agent: starts, keeps and ends desktops on one host.
+//!
+//! Two processes share this crate. `vsmagent` ([`agent`]) answers brokers and may be restarted, upgraded or killed at
+//! any time; `vsm-session` ([`session`]) is one small process per desktop that owns its PAM session, its X server and
+//! all that runs in it, and outlives `vsmagent`. They meet in files ([`record`]) and on a socket ([`control`]).
+
+pub mod agent;
+pub mod cgroup;
+pub mod control;
+pub mod lines;
+pub mod process;
+pub mod record;
+pub mod session;
+pub mod spec;

@@ -1,0 +1,132 @@
+//! `vsmagent`: answers brokers, starts sessions, adopts those that are there.
+//!
+//! It holds nothing that its own end may lose: the promise and the records are files, the desktops are processes of
+//! their own. [`registry`] is what it knows of them, [`link`] keeps that true, [`service`] is what brokers see.
+
+mod adopt;
+mod announce;
+mod display;
+mod fence;
+mod link;
+mod load;
+mod registry;
+mod report;
+mod service;
+mod settings;
+mod start;
+
+use std::{
+    net::{Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tonic::service::RoutesBuilder;
+use vsm_config::Config;
+use vsm_daemon::{grpc, notify, stop::Stop, tls::Tls};
+use vsm_proto::agent::v1::agent_server::AgentServer;
+
+pub use settings::Settings;
+
+use crate::record::Store;
+use registry::Registry;
+
+/// Everything that the parts of the agent share.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    settings: RwLock<Arc<Settings>>,
+    store: Store,
+    fence: fence::FenceKeeper,
+    registry: Registry,
+    load: tokio::sync::watch::Receiver<vsm_proto::agent::v1::Load>,
+    boot_id: String,
+    /// The program that is run for each session.
+    session_program: PathBuf,
+}
+
+impl Agent {
+    /// The settings now; a reload changes them for what begins later.
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    fn set_settings(&self, new: Settings) {
+        *self.settings.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(new);
+    }
+}
+
+/// `vsm-session` lies beside `vsmagent`, or where `VSM_SESSION_PROGRAM` says.
+fn session_program() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("VSM_SESSION_PROGRAM") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe().context("cannot find the own program")?;
+    let beside = own.with_file_name("vsm-session");
+    let installed = PathBuf::from("/usr/libexec/vsm/vsm-session");
+    Ok(if beside.is_file() || !installed.is_file() { beside } else { installed })
+}
+
+/// Runs the agent until `stop`. Desktops stay.
+///
+/// # Errors
+/// If it cannot begin to serve: the state folder, TLS, the port.
+pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Result<()> {
+    let settings = Settings::from_config(config);
+    let store = Store::open(&settings.session.state_dir)?;
+    let tls = Tls::load(config)?;
+    let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, settings.listen_port));
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        // A host without IPv6.
+        Err(_) => TcpListener::bind(("0.0.0.0", settings.listen_port))
+            .await
+            .with_context(|| format!("cannot listen on port {} (/vsmagent/listen_port)", settings.listen_port))?,
+    };
+    let agent = Arc::new(Agent {
+        fence: fence::FenceKeeper::load(store.dir())?,
+        registry: Registry::default(),
+        load: load::watch(stop.token.clone()),
+        boot_id: crate::process::boot_id(),
+        session_program: session_program()?,
+        settings: RwLock::new(Arc::new(settings)),
+        store,
+    });
+    adopt::adopt(&agent).await.context("cannot read the records of sessions")?;
+    tokio::spawn(reload(Arc::clone(&agent), config_dir.to_owned(), stop.clone()));
+    tokio::spawn(announce::announce(Arc::clone(&agent), tls.clone(), config.clone(), stop.token.clone()));
+    let mut routes = RoutesBuilder::default();
+    let _health = grpc::standard_services(&mut routes, vsm_proto::DESCRIPTORS).await?;
+    routes.add_service(
+        AgentServer::new(service::Service::new(Arc::clone(&agent), stop.token.clone()))
+            .max_decoding_message_size(grpc::MESSAGE_MAX)
+            .max_encoding_message_size(grpc::MESSAGE_MAX),
+    );
+    tracing::info!(port = listener.local_addr()?.port(), sessions = agent.registry.live_count(), "ready");
+    notify::ready("serving");
+    grpc::serve_tls(listener, &tls, routes.routes(), stop.token.clone()).await?;
+    notify::stopping();
+    tracing::info!(sessions = agent.registry.live_count(), "stopped; desktops go on");
+    Ok(())
+}
+
+/// Takes a new configuration at SIGHUP; a bad one is told, and the old one stays.
+async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.token.cancelled() => return,
+            () = stop.reload.notified() => {}
+        }
+        notify::reloading();
+        match Config::load(&dir) {
+            Ok(config) => {
+                agent.set_settings(Settings::from_config(&config));
+                tracing::info!("configuration read again; what is running keeps its own");
+            }
+            Err(error) => tracing::error!(%error, "the new configuration is bad; the old one stays"),
+        }
+        notify::ready("serving");
+    }
+}

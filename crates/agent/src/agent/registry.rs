@@ -1,0 +1,363 @@
+//! What the agent knows of its sessions: one lock, never held across a wait, and one stream of changes.
+//!
+//! A session is a [`Slot`] from the moment a start is admitted until nothing is left of it; then it is a
+//! [`Done`], which is what a late or repeated start is answered with.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{broadcast, watch};
+use vsm_core::{Ended, EndReason, Session, SessionId, Viewer};
+use vsm_daemon::clock;
+
+use super::{Settings, display::{self, Displays}};
+use crate::{
+    process::{Held, Process},
+    record::{Done, Outcome, Record},
+    spec::{Refusal, Refused},
+};
+
+/// Changes that a slow report may be behind; then its broker has to open a new one.
+const CHANGES_BOUND: usize = 1024;
+/// Starts that never ran and are remembered; a broker that still waits for an older one is long dead.
+const REFUSED_KEEP: usize = 4096;
+
+/// A change as reports tell it.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    /// A session that is new, or whose viewer came or went.
+    Live(Session, Option<Viewer>),
+    /// One that ended.
+    Ended(Ended),
+}
+
+/// Where a session is.
+#[derive(Debug, Clone)]
+pub(super) enum Status {
+    /// Being started.
+    Starting,
+    /// It runs.
+    Running,
+    /// Over.
+    Over(Done),
+}
+
+/// The processes that make a session alive.
+#[derive(Debug)]
+pub(super) struct Alive {
+    pub(super) monitor: Option<Held>,
+    x_server: Option<Held>,
+}
+
+impl Alive {
+    pub(super) fn of(record: &Record) -> Self {
+        Self { monitor: record.monitor.hold(), x_server: record.x_server.hold() }
+    }
+
+    /// Whether both run at this very moment.
+    pub(super) fn is_alive(&self) -> bool {
+        let alive = |held: &Option<Held>| held.as_ref().is_some_and(Held::is_alive);
+        alive(&self.monitor) && alive(&self.x_server)
+    }
+}
+
+#[derive(Debug)]
+struct Body {
+    session: Session,
+    display: u32,
+    viewer: Option<Viewer>,
+    record: Option<Record>,
+    alive: Option<Alive>,
+    /// The process that was spawned and has not answered yet.
+    spawned: Option<Process>,
+    cancelled: bool,
+}
+
+/// One session that is being started or runs.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) id: SessionId,
+    body: Mutex<Body>,
+    status: watch::Sender<Status>,
+}
+
+impl Slot {
+    fn body(&self) -> MutexGuard<'_, Body> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn session(&self) -> Session {
+        self.body().session.clone()
+    }
+
+    pub(super) fn viewer(&self) -> Option<Viewer> {
+        self.body().viewer.clone()
+    }
+
+    pub(super) fn record(&self) -> Option<Record> {
+        self.body().record.clone()
+    }
+
+    pub(super) fn display(&self) -> u32 {
+        self.body().display
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// Whether the monitor and the X server run at this moment.
+    pub(super) fn is_alive(&self) -> bool {
+        self.body().alive.as_ref().is_some_and(Alive::is_alive)
+    }
+
+    /// Whether the monitor runs at this moment.
+    pub(super) fn monitor_is_alive(&self) -> bool {
+        let body = self.body();
+        body.alive.as_ref().and_then(|alive| alive.monitor.as_ref()).is_some_and(Held::is_alive)
+    }
+
+    /// Notes the process that starts the session; false = it was cancelled meanwhile.
+    pub(super) fn spawned(&self, process: Option<Process>) -> bool {
+        let mut body = self.body();
+        body.spawned = process;
+        !body.cancelled
+    }
+
+    /// Cancels a start: the process under way is asked to go, and a next one is not begun.
+    pub(super) fn cancel(&self) {
+        let mut body = self.body();
+        body.cancelled = true;
+        if let Some(held) = body.spawned.and_then(Process::hold) {
+            // Gone is as good.
+            let _ = held.signal(rustix::process::Signal::TERM);
+        }
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.body().cancelled
+    }
+
+    /// Waits until it is no longer starting.
+    pub(super) async fn started(&self) -> Status {
+        self.wait(|status| !matches!(status, Status::Starting)).await
+    }
+
+    /// Waits until it is over, at most so long.
+    pub(super) async fn over(&self, time: Duration) -> Option<Done> {
+        match tokio::time::timeout(time, self.wait(|status| matches!(status, Status::Over(_)))).await {
+            Ok(Status::Over(done)) => Some(done),
+            Ok(Status::Starting | Status::Running) | Err(_) => None,
+        }
+    }
+
+    async fn wait(&self, until: impl FnMut(&Status) -> bool) -> Status {
+        let mut receiver = self.status.subscribe();
+        // The sender is in this very slot: the wait cannot fail.
+        receiver.wait_for(until).await.map_or(Status::Starting, |status| status.clone())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    live: HashMap<SessionId, Arc<Slot>>,
+    done: HashMap<SessionId, Done>,
+    ended_order: VecDeque<SessionId>,
+    refused_order: VecDeque<SessionId>,
+    displays: Displays,
+}
+
+/// What a start finds.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A new slot: start it.
+    New(Arc<Slot>),
+    /// It was asked for before.
+    Again(Arc<Slot>),
+    /// It is over.
+    Over(Done),
+    /// It cannot be started now. Nothing is remembered.
+    Refused(Refused),
+}
+
+/// All sessions of this agent.
+#[derive(Debug)]
+pub(super) struct Registry {
+    inner: Mutex<Inner>,
+    changes: broadcast::Sender<Change>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), changes: broadcast::channel(CHANGES_BOUND).0 }
+    }
+}
+
+fn slot(session: Session, display: u32, status: Status) -> Arc<Slot> {
+    let id = session.id;
+    let body = Body { session, display, viewer: None, record: None, alive: None, spawned: None, cancelled: false };
+    Arc::new(Slot { id, body: Mutex::new(body), status: watch::Sender::new(status) })
+}
+
+impl Registry {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn live_count(&self) -> usize {
+        self.inner().live.len()
+    }
+
+    pub(super) fn slot(&self, id: SessionId) -> Option<Arc<Slot>> {
+        self.inner().live.get(&id).cloned()
+    }
+
+    pub(super) fn done(&self, id: SessionId) -> Option<Done> {
+        self.inner().done.get(&id).cloned()
+    }
+
+    /// Finds what is known of a start, or makes room for it.
+    pub(super) fn begin(&self, session: Session, settings: &Settings) -> Found {
+        let mut inner = self.inner();
+        if let Some(slot) = inner.live.get(&session.id) {
+            return Found::Again(Arc::clone(slot));
+        }
+        if let Some(done) = inner.done.get(&session.id) {
+            return Found::Over(done.clone());
+        }
+        let cap = usize::try_from(settings.max_sessions).unwrap_or(usize::MAX);
+        if cap != 0 && inner.live.len() >= cap {
+            let detail = format!("{} has {cap} sessions, which is its limit (/vsmagent/max_sessions)", session.agent);
+            return Found::Refused(Refused::new(Refusal::Full, detail));
+        }
+        let Some(display) = inner.pick_display(settings) else {
+            let (min, max) = (settings.display_min, settings.display_max);
+            let detail = format!("no display from {min} to {max} is free on {} (/vsmagent/display_max)", session.agent);
+            return Found::Refused(Refused::new(Refusal::Full, detail));
+        };
+        let slot = slot(session, display, Status::Starting);
+        inner.live.insert(slot.id, Arc::clone(&slot));
+        Found::New(slot)
+    }
+
+    /// Another display number for a start, as somebody else has the first.
+    pub(super) fn next_display(&self, slot: &Slot, settings: &Settings) -> Option<u32> {
+        let mut inner = self.inner();
+        inner.displays.rest(slot.display(), Duration::from_secs(60), clock::now());
+        let display = inner.pick_display(settings)?;
+        slot.body().display = display;
+        Some(display)
+    }
+
+    /// Adopts a session whose record was found.
+    pub(super) fn adopt(&self, record: Record) -> Arc<Slot> {
+        let display = record.session.state.display().unwrap_or(0);
+        let slot = slot(record.session.clone(), display, Status::Running);
+        {
+            let mut body = slot.body();
+            body.alive = Some(Alive::of(&record));
+            body.record = Some(record);
+        }
+        self.inner().live.insert(slot.id, Arc::clone(&slot));
+        slot
+    }
+
+    /// A start has become a running session.
+    pub(super) fn running(&self, slot: &Slot, record: Record) {
+        let inner = self.inner();
+        let session = record.session.clone();
+        {
+            let mut body = slot.body();
+            body.session = session.clone();
+            body.alive = Some(Alive::of(&record));
+            body.record = Some(record);
+            body.spawned = None;
+        }
+        slot.status.send_replace(Status::Running);
+        self.publish(Change::Live(session, None));
+        drop(inner);
+    }
+
+    /// The viewer of a session came, changed or went.
+    pub(super) fn set_viewer(&self, slot: &Slot, viewer: Option<Viewer>) {
+        let inner = self.inner();
+        let session = {
+            let mut body = slot.body();
+            if body.viewer == viewer {
+                return;
+            }
+            body.viewer.clone_from(&viewer);
+            body.session.clone()
+        };
+        self.publish(Change::Live(session, viewer));
+        drop(inner);
+    }
+
+    /// A start or a session is over. Returns ids that may be forgotten on disk too.
+    pub(super) fn finish(&self, slot: &Slot, done: Done, settings: &Settings) -> Vec<SessionId> {
+        let mut inner = self.inner();
+        if inner.live.remove(&slot.id).is_none() {
+            return Vec::new();
+        }
+        inner.displays.rest(slot.display(), settings.display_quarantine, clock::now());
+        let ended = done.ended();
+        let forget = inner.remember(done.clone(), settings);
+        slot.status.send_replace(Status::Over(done));
+        self.publish(Change::Ended(ended));
+        forget
+    }
+
+    /// Remembers an id that is over, without a session. Returns ids that may be forgotten on disk too.
+    pub(super) fn remember(&self, done: Done, settings: &Settings) -> Vec<SessionId> {
+        self.inner().remember(done, settings)
+    }
+
+    /// All live sessions now, and every change after that: none between is missed.
+    pub(super) fn report(&self) -> (Vec<(Session, Option<Viewer>)>, broadcast::Receiver<Change>) {
+        let inner = self.inner();
+        let receiver = self.changes.subscribe();
+        let sessions = inner.live.values().map(|slot| (slot.session(), slot.viewer())).collect();
+        (sessions, receiver)
+    }
+
+    /// Called with the lock held, so that changes are told in the order in which they were made.
+    fn publish(&self, change: Change) {
+        // Nobody listens: the inventory will tell.
+        let _ = self.changes.send(change);
+    }
+}
+
+impl Inner {
+    fn pick_display(&mut self, settings: &Settings) -> Option<u32> {
+        let used: std::collections::HashSet<u32> = self.live.values().map(|slot| slot.display()).collect();
+        let range = settings.display_min..=settings.display_max;
+        self.displays.pick(range, |display| used.contains(&display), display::is_marked, clock::now())
+    }
+
+    fn remember(&mut self, done: Done, settings: &Settings) -> Vec<SessionId> {
+        let ended_keep = usize::try_from(settings.ended_keep).unwrap_or(usize::MAX);
+        let (order, keep) = match &done.outcome {
+            Outcome::Ended { .. } => (&mut self.ended_order, ended_keep),
+            Outcome::Refused(_) => (&mut self.refused_order, REFUSED_KEEP),
+        };
+        if !self.done.contains_key(&done.id) {
+            order.push_back(done.id);
+        }
+        let excess = order.len().saturating_sub(keep);
+        let forget: Vec<SessionId> = order.drain(..excess).collect();
+        self.done.insert(done.id, done);
+        for id in &forget {
+            self.done.remove(id);
+        }
+        forget
+    }
+}
+
+/// The end of a session that this agent had to make out by itself.
+pub(super) fn made_out(id: SessionId, reason: EndReason, detail: &str) -> Done {
+    let outcome = Outcome::Ended { reason, detail: detail.to_owned() };
+    Done { id, at: clock::unix_millis(), outcome }
+}

@@ -1,0 +1,78 @@
+//! The report: inventory at once, then changes and load as they happen.
+
+use std::{pin::Pin, sync::Arc};
+
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use vsm_core::{Session, Viewer};
+use vsm_proto::{
+    agent::v1::{Inventory, ReportResponse, report_response::Item},
+    session::v1::LiveSession,
+};
+
+use super::{Agent, registry::Change};
+
+/// Items on their way to a broker that is slow to read; behind them the registry's bound holds.
+const ITEMS_BOUND: usize = 16;
+
+/// Items of a report.
+pub(super) type Items = Pin<Box<dyn Stream<Item = Result<ReportResponse, Status>> + Send>>;
+
+/// A session as the broker is told of it.
+pub(super) fn live(session: &Session, viewer: Option<&Viewer>) -> LiveSession {
+    LiveSession { session: Some(session.into()), viewer: viewer.map(Into::into) }
+}
+
+/// Opens a report for `broker`; it ends with `stop`, with its reader, or when it falls behind.
+pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationToken) -> Items {
+    let promised = agent.fence.promise().await.map(|promise| (&promise.epoch).into());
+    let (sessions, mut changes) = agent.registry.report();
+    let inventory = Inventory {
+        boot_id: agent.boot_id.clone(),
+        public_name: agent.settings().public_name.clone(),
+        sessions: sessions.iter().map(|(session, viewer)| live(session, viewer.as_ref())).collect(),
+        promised,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let (sender, receiver) = mpsc::channel(ITEMS_BOUND);
+    let mut load = agent.load.clone();
+    let first_load = *load.borrow_and_update();
+    tokio::spawn(async move {
+        let mut next = Some(Item::Load(first_load));
+        if sender.send(item(Item::Inventory(inventory))).await.is_err() {
+            return;
+        }
+        loop {
+            if let Some(ready) = next.take()
+                && sender.send(item(ready)).await.is_err()
+            {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = sender.closed() => return,
+                change = changes.recv() => match change {
+                    Ok(Change::Live(session, viewer)) => next = Some(Item::Changed(live(&session, viewer.as_ref()))),
+                    Ok(Change::Ended(ended)) => next = Some(Item::Ended((&ended).into())),
+                    Err(RecvError::Lagged(missed)) => {
+                        tracing::warn!(broker, missed, "a report fell behind and is closed");
+                        let status = Status::data_loss(format!("{missed} changes behind: open a new report"));
+                        // It may be gone.
+                        let _ = sender.send(Err(status)).await;
+                        return;
+                    }
+                    Err(RecvError::Closed) => return,
+                },
+                Ok(()) = load.changed() => next = Some(Item::Load(*load.borrow_and_update())),
+            }
+        }
+    });
+    Box::pin(ReceiverStream::new(receiver))
+}
+
+fn item(item: Item) -> Result<ReportResponse, Status> {
+    Ok(ReportResponse { item: Some(item) })
+}

@@ -1,0 +1,281 @@
+//! What brokers see: the gRPC service. Requests are parsed here and refused here; behind this file there are no
+//! generated types but in reports.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+use tonic::{Extensions, Request, Response, Status, transport::server::{TcpConnectInfo, TlsConnectInfo}};
+use vsm_core::{EndReason, Ended, Fence, Session, SessionId, State};
+use vsm_daemon::{clock, tls::{self, Role}};
+use vsm_proto::{
+    agent::v1::{
+        CancelStartRequest, CancelStartResponse, Cancelled, DisconnectViewerRequest, DisconnectViewerResponse, Fenced,
+        ReportRequest, StartRefusal, StartRefused, StartRequest, StartResponse, TerminateRequest, TerminateResponse,
+        VerifyRequest, VerifyResponse, agent_server, cancel_start_response, start_response, terminate_response,
+        verify_response,
+    },
+    convert,
+};
+
+use super::{
+    Agent, fence::{Denied, Permit}, link, registry::{Found, Slot, Status as SlotStatus, made_out}, report, start,
+};
+use crate::{
+    control::{self, Event, Request as Ask},
+    record::{Done, Outcome},
+    spec::{Refusal, Refused, one_line},
+};
+
+/// How long the end of a session may take: programs are asked, then killed.
+const END_MAX: Duration = Duration::from_secs(15);
+/// How long a verify waits for the story behind a desktop that it found dead.
+const STORY_MAX: Duration = Duration::from_millis(500);
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Service {
+    agent: Arc<Agent>,
+    stop: CancellationToken,
+}
+
+impl From<Refusal> for StartRefusal {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownUser => Self::UnknownUser,
+            Refusal::Account => Self::Account,
+            Refusal::Home => Self::Home,
+            Refusal::XServer => Self::XServer,
+            Refusal::Full => Self::Full,
+            Refusal::Storage => Self::Storage,
+            Refusal::Cancelled => Self::Cancelled,
+            Refusal::Internal => Self::Internal,
+        }
+    }
+}
+
+fn refused(refused: Refused) -> start_response::Result {
+    let reason = StartRefusal::from(refused.reason).into();
+    start_response::Result::Refused(StartRefused { reason, detail: refused.detail })
+}
+
+fn over(done: Done) -> start_response::Result {
+    match done.outcome {
+        Outcome::Refused(why) => refused(why),
+        Outcome::Ended { detail, .. } => {
+            refused(Refused::new(Refusal::Cancelled, format!("the session has ended already: {detail}")))
+        }
+    }
+}
+
+fn fenced(epoch: &vsm_core::Epoch) -> Fenced {
+    Fenced { promised: Some(epoch.into()) }
+}
+
+fn parse_fence(fence: Option<vsm_proto::session::v1::Fence>) -> Result<Fence, Status> {
+    Ok(convert::required("fence", fence)?.try_into()?)
+}
+
+impl Service {
+    pub(super) const fn new(agent: Arc<Agent>, stop: CancellationToken) -> Self {
+        Self { agent, stop }
+    }
+
+    /// Lets only brokers of this cluster in that the configuration names.
+    fn check_caller(&self, extensions: &Extensions) -> Result<String, Status> {
+        let peer = tls::peer_with_role(extensions, Role::Broker)?;
+        let address: Option<IpAddr> = extensions
+            .get::<TlsConnectInfo<TcpConnectInfo>>()
+            .and_then(|info| info.get_ref().remote_addr())
+            .map(|address| address.ip().to_canonical());
+        let allowed = &self.agent.settings().allowed_brokers;
+        let is_caller = |entry: &String| {
+            entry.eq_ignore_ascii_case(&peer.name) || entry.parse().is_ok_and(|ip: IpAddr| Some(ip) == address)
+        };
+        if allowed.iter().any(is_caller) {
+            return Ok(peer.name);
+        }
+        let address = address.map_or_else(String::new, |address| format!(" at {address}"));
+        tracing::warn!(broker = peer.name, "refused: not in /vsmagent/allowed_clients");
+        Err(Status::permission_denied(format!(
+            "broker {}{address} is not in /vsmagent/allowed_clients of {}",
+            peer.name,
+            self.agent.settings().public_name
+        )))
+    }
+
+    async fn admit(&self, fence: &Fence) -> Result<Permit<'_>, Denied> {
+        self.agent.fence.admit(fence, || self.agent.registry.live_count() == 0).await
+    }
+
+    async fn start_session(&self, fence: &Fence, session: Session) -> Result<start_response::Result, Status> {
+        let permit = match self.admit(fence).await {
+            Ok(permit) => permit,
+            Err(Denied::Fenced(epoch)) => return Ok(start_response::Result::Fenced(fenced(&epoch))),
+            Err(Denied::Status(status)) => return Err(status),
+        };
+        let settings = self.agent.settings();
+        let slot = match self.agent.registry.begin(session, &settings) {
+            Found::New(slot) => {
+                start::begin(&self.agent, Arc::clone(&slot), permit);
+                slot
+            }
+            Found::Again(slot) => slot,
+            Found::Over(done) => return Ok(over(done)),
+            Found::Refused(why) => return Ok(refused(why)),
+        };
+        let status = tokio::time::timeout(start::longest(&settings) * 2, slot.started())
+            .await
+            .map_err(|_| Status::deadline_exceeded(format!("session {} is still being started", slot.id)))?;
+        Ok(match status {
+            SlotStatus::Over(done) => over(done),
+            SlotStatus::Starting | SlotStatus::Running => start_response::Result::Started((&slot.session()).into()),
+        })
+    }
+
+    /// Ends a live session and waits until nothing is left of it.
+    async fn end(&self, slot: &Arc<Slot>, why: &str, permit: Permit<'_>) -> Result<Ended, Status> {
+        if matches!(slot.status(), SlotStatus::Starting) {
+            slot.cancel();
+        } else {
+            let dir = control::session_dir(&self.agent.settings().session.run_dir, slot.id);
+            let request = Ask::Terminate { reason: EndReason::Terminated, detail: one_line(why) };
+            if let Err(error) = link::ask(&dir, &request).await {
+                // Its end may be under way; the link makes out what became of it.
+                tracing::info!(session = %slot.id, %error, "the session's monitor does not answer");
+            }
+        }
+        // The deed is done; a higher promise need not wait for the last process.
+        drop(permit);
+        let done = slot.over(END_MAX).await;
+        done.map(|done| done.ended())
+            .ok_or_else(|| Status::deadline_exceeded(format!("session {} is still ending", slot.id)))
+    }
+
+    async fn verify_session(&self, id: SessionId) -> verify_response::Result {
+        use verify_response::Result::{Alive, Gone};
+        if let Some(slot) = self.agent.registry.slot(id) {
+            if matches!(slot.status(), SlotStatus::Starting) || slot.is_alive() {
+                return Alive(report::live(&slot.session(), slot.viewer().as_ref()));
+            }
+            let story = slot.over(STORY_MAX).await;
+            let done = story.unwrap_or_else(|| made_out(id, EndReason::XServer, "its X server is gone"));
+            return Gone((&done.ended()).into());
+        }
+        let done = self.agent.registry.done(id);
+        let done = done.unwrap_or_else(|| made_out(id, EndReason::Lost, "the agent knows no such session"));
+        Gone((&done.ended()).into())
+    }
+
+    /// Remembers, durably, that this id may never run.
+    async fn forbid(&self, id: SessionId) -> Result<(), Status> {
+        let outcome = Outcome::Refused(Refused::new(Refusal::Cancelled, "the start was cancelled"));
+        let done = Done { id, at: clock::unix_millis(), outcome };
+        let (store, copy) = (self.agent.store.clone(), done.clone());
+        tokio::task::spawn_blocking(move || store.save_done(&copy))
+            .await
+            .map_err(std::io::Error::other)
+            .and_then(|result| result)
+            .map_err(|error| Status::resource_exhausted(format!("the cancel cannot be kept: {error}")))?;
+        let forget = self.agent.registry.remember(done, &self.agent.settings());
+        link::forget_on_disk(&self.agent, forget);
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl agent_server::Agent for Service {
+    async fn start(&self, request: Request<StartRequest>) -> Result<Response<StartResponse>, Status> {
+        self.check_caller(request.extensions())?;
+        let StartRequest { fence, session } = request.into_inner();
+        let fence = parse_fence(fence)?;
+        let mut session: Session = convert::required("session", session)?.try_into()?;
+        session.state = State::Starting;
+        let result = Some(self.start_session(&fence, session).await?);
+        Ok(Response::new(StartResponse { result }))
+    }
+
+    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
+        self.check_caller(request.extensions())?;
+        let id = convert::text("id", &request.into_inner().id)?;
+        let result = Some(self.verify_session(id).await);
+        Ok(Response::new(VerifyResponse { result }))
+    }
+
+    async fn terminate(&self, request: Request<TerminateRequest>) -> Result<Response<TerminateResponse>, Status> {
+        use terminate_response::Result as Answer;
+        let broker = self.check_caller(request.extensions())?;
+        let TerminateRequest { fence, id } = request.into_inner();
+        let (fence, id) = (parse_fence(fence)?, convert::text("id", &id)?);
+        let permit = match self.admit(&fence).await {
+            Ok(permit) => permit,
+            Err(Denied::Fenced(epoch)) => {
+                let result = Some(Answer::Fenced(fenced(&epoch)));
+                return Ok(Response::new(TerminateResponse { result }));
+            }
+            Err(Denied::Status(status)) => return Err(status),
+        };
+        let ended = match self.agent.registry.slot(id) {
+            Some(slot) => self.end(&slot, &format!("ended at the request of broker {broker}"), permit).await?,
+            None => {
+                let done = self.agent.registry.done(id);
+                done.unwrap_or_else(|| made_out(id, EndReason::Lost, "the agent knows no such session")).ended()
+            }
+        };
+        let result = Some(Answer::Ended((&ended).into()));
+        Ok(Response::new(TerminateResponse { result }))
+    }
+
+    async fn disconnect_viewer(
+        &self,
+        request: Request<DisconnectViewerRequest>,
+    ) -> Result<Response<DisconnectViewerResponse>, Status> {
+        self.check_caller(request.extensions())?;
+        let DisconnectViewerRequest { id, reason } = request.into_inner();
+        let id: SessionId = convert::text("id", &id)?;
+        let unknown = || Status::not_found(format!("there is no session {id} here"));
+        let slot = self.agent.registry.slot(id).ok_or_else(unknown)?;
+        let dir = control::session_dir(&self.agent.settings().session.run_dir, slot.id);
+        match link::ask(&dir, &Ask::Disconnect { reason: one_line(&reason) }).await {
+            Ok(Event::Disconnected { was_connected }) => {
+                Ok(Response::new(DisconnectViewerResponse { was_connected }))
+            }
+            Ok(other) => Err(Status::internal(format!("the session answered {other:?}"))),
+            Err(error) => Err(Status::unavailable(format!("the session does not answer: {error}"))),
+        }
+    }
+
+    async fn cancel_start(
+        &self,
+        request: Request<CancelStartRequest>,
+    ) -> Result<Response<CancelStartResponse>, Status> {
+        use cancel_start_response::Result as Answer;
+        self.check_caller(request.extensions())?;
+        let CancelStartRequest { fence, id } = request.into_inner();
+        let (fence, id): (Fence, SessionId) = (parse_fence(fence)?, convert::text("id", &id)?);
+        let permit = match self.admit(&fence).await {
+            Ok(permit) => permit,
+            Err(Denied::Fenced(epoch)) => {
+                let result = Some(Answer::Fenced(fenced(&epoch)));
+                return Ok(Response::new(CancelStartResponse { result }));
+            }
+            Err(Denied::Status(status)) => return Err(status),
+        };
+        if let Some(slot) = self.agent.registry.slot(id) {
+            // Running or not: a start that is cancelled was never handed to anybody.
+            self.end(&slot, "its start was cancelled", permit).await?;
+        } else if self.agent.registry.done(id).is_none() {
+            self.forbid(id).await?;
+            drop(permit);
+        }
+        Ok(Response::new(CancelStartResponse { result: Some(Answer::Cancelled(Cancelled {})) }))
+    }
+
+    type ReportStream = report::Items;
+
+    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<report::Items>, Status> {
+        let name = self.check_caller(request.extensions())?;
+        let broker = one_line(&request.into_inner().broker);
+        tracing::info!(broker, certificate = name, "report opened");
+        Ok(Response::new(report::open(Arc::clone(&self.agent), broker, self.stop.clone()).await))
+    }
+}

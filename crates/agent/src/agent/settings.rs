@@ -1,0 +1,102 @@
+//! The configuration as the agent uses it: the one place that reads parameters.
+
+use std::time::Duration;
+
+use vsm_config::{Config, XauthorityLocation, keys};
+use vsm_core::Geometry;
+
+use crate::spec::{SecondViewer, SessionSettings};
+
+/// Size of a desktop where even the configured one is out of Xvnc's range.
+const FALLBACK_GEOMETRY: (u32, u32) = (1280, 800);
+
+/// What the administrator set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Name that users reach this host by.
+    pub public_name: String,
+    /// Names and addresses of brokers that may call, this host's own and the master's among them.
+    pub allowed_brokers: Vec<String>,
+    /// Where the broker is.
+    pub master_hostname: String,
+    /// Its port.
+    pub master_port: u16,
+    /// Own port; 0 = any that is free.
+    pub listen_port: u16,
+    /// Lowest display number.
+    pub display_min: u32,
+    /// Highest display number.
+    pub display_max: u32,
+    /// How long a display number rests after use.
+    pub display_quarantine: Duration,
+    /// Most sessions; 0 = no limit but the display numbers.
+    pub max_sessions: u32,
+    /// How many ended sessions are remembered.
+    pub ended_keep: u32,
+    /// How sessions are run.
+    pub session: SessionSettings,
+}
+
+fn second_viewer(configured: vsm_config::SecondViewer) -> SecondViewer {
+    match configured {
+        vsm_config::SecondViewer::Replace => SecondViewer::Replace,
+        vsm_config::SecondViewer::Share => SecondViewer::Share,
+        vsm_config::SecondViewer::Refuse => SecondViewer::Refuse,
+    }
+}
+
+/// The host's own name, as `uname -n` prints it.
+fn own_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+impl Settings {
+    /// Reads all that the agent needs.
+    #[must_use]
+    pub fn from_config(config: &Config) -> Self {
+        use keys::vsmagent as k;
+        let own = own_name();
+        let configured_name = config.get(&k::AGENT_HOSTNAME);
+        let public_name = if configured_name.is_empty() { own.clone() } else { configured_name };
+        let master_hostname = config.get(&k::MASTER_HOSTNAME);
+        let mut allowed_brokers = config.get(&k::ALLOWED_CLIENTS);
+        allowed_brokers.extend([master_hostname.clone(), own, public_name.clone()]);
+        allowed_brokers.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+        Self {
+            public_name,
+            allowed_brokers,
+            master_hostname,
+            master_port: config.get(&keys::vsm::VSM_SERVER_PORT),
+            listen_port: config.get(&k::LISTEN_PORT),
+            display_min: config.get(&k::DISPLAY_MIN),
+            display_max: config.get(&k::DISPLAY_MAX),
+            display_quarantine: config.get(&k::DISPLAY_QUARANTINE),
+            max_sessions: config.get(&k::MAX_SESSIONS),
+            ended_keep: config.get(&k::ENDED_KEEP),
+            session: session_settings(config),
+        }
+    }
+}
+
+fn session_settings(config: &Config) -> SessionSettings {
+    use keys::vsmagent as k;
+    let geometry = config.get(&k::DEFAULT_GEOMETRY);
+    let (width, height) = FALLBACK_GEOMETRY;
+    let geometry = Geometry::new(geometry.width, geometry.height)
+        .or_else(|_| Geometry::new(width, height))
+        .expect("the fall-back is in range");
+    SessionSettings {
+        state_dir: config.get(&k::STATE_DIR),
+        run_dir: config.get(&k::RUN_DIR),
+        pam_service: config.get(&k::PAM_SERVICE),
+        make_home_mode: config.get(&k::MAKE_HOMEDIR).then(|| config.get(&k::MAKE_HOMEDIR_MODE)),
+        xserver: Some(config.get(&k::XSERVER)).filter(|path| !path.as_os_str().is_empty()),
+        xserver_args: config.get(&k::XSERVER_ARGS),
+        cookie_in_home: config.get(&k::XAUTHORITY_LOCATION) == XauthorityLocation::Homedir,
+        x_timeout_ms: u64::try_from(config.get(&k::XVNC_START_TIMEOUT).as_millis()).unwrap_or(u64::MAX),
+        script: config.get(&k::SESSION_SCRIPT),
+        second_viewer: second_viewer(config.get(&k::SECOND_VIEWER)),
+        geometry,
+        environment: config.folder("/vsmagent/default_environment"),
+    }
+}

@@ -1,0 +1,158 @@
+//! One start: a `vsm-session` is spawned, given its spec, and its answer awaited.
+//!
+//! A start runs in a task of its own, so that it does not die with the call that asked for it.
+
+use std::{io, process::Stdio, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+use vsm_daemon::clock;
+
+use super::{
+    Agent, Settings,
+    fence::Permit,
+    link,
+    registry::Slot,
+};
+use crate::{
+    lines::{self, LINE_MAX},
+    process::Process,
+    record::{Done, Outcome, Record},
+    spec::{Refusal, Refused, Reply, Spec},
+};
+
+/// Display numbers that are tried where others take them at the same moment.
+const DISPLAY_TRIES_MAX: u32 = 5;
+/// How long PAM and the name service may take, in addition to the X server's time.
+const ACCOUNT_MAX: Duration = Duration::from_secs(30);
+/// How long a start that failed may take to clean up.
+const CLEAN_MAX: Duration = Duration::from_secs(10);
+
+/// Longest time that a start can take with these settings, whatever hangs.
+pub(super) fn longest(settings: &Settings) -> Duration {
+    Duration::from_millis(settings.session.x_timeout_ms) + ACCOUNT_MAX + CLEAN_MAX
+}
+
+/// Spawns the process while the caller's right to do so is held, and leaves the rest to a task. The answer comes by the slot.
+pub(super) fn begin(agent: &Arc<Agent>, slot: Arc<Slot>, permit: Permit<'_>) {
+    let settings = agent.settings();
+    let first = spawn(agent, &slot, &settings);
+    drop(permit);
+    let agent = Arc::clone(agent);
+    tokio::spawn(async move {
+        match run(&agent, &slot, &settings, first).await {
+            Ok(record) => {
+                let session = &record.session;
+                tracing::info!(session = %slot.id, user = %session.user, display = slot.display(), "session started");
+                agent.registry.running(&slot, record);
+                link::follow(agent, slot).await;
+            }
+            Err(refused) => refuse(&agent, &slot, refused).await,
+        }
+    });
+}
+
+async fn refuse(agent: &Agent, slot: &Slot, refused: Refused) {
+    let user = slot.session().user;
+    tracing::warn!(session = %slot.id, %user, reason = ?refused.reason, detail = refused.detail, "session not started");
+    let done = Done { id: slot.id, at: clock::unix_millis(), outcome: Outcome::Refused(refused) };
+    link::keep(agent, &done).await;
+    let forget = agent.registry.finish(slot, done, &agent.settings());
+    link::forget_on_disk(agent, forget);
+}
+
+async fn run(
+    agent: &Agent,
+    slot: &Slot,
+    settings: &Settings,
+    first: io::Result<Child>,
+) -> Result<Record, Refused> {
+    let mut spawned = first;
+    for _ in 0..DISPLAY_TRIES_MAX {
+        let child = spawned.map_err(|error| {
+            let program = agent.session_program.display();
+            Refused::new(Refusal::Internal, format!("cannot run {program}: {error}"))
+        })?;
+        let spec = Spec { session: slot.session(), display: slot.display(), settings: settings.session.clone() };
+        match converse(agent, slot, child, &spec, longest(settings)).await? {
+            Reply::Ready { record } => return Ok(*record),
+            Reply::Refused(refused) => return Err(refused),
+            Reply::DisplayTaken => {
+                tracing::info!(display = slot.display(), "somebody else has the display; trying the next");
+                if agent.registry.next_display(slot, settings).is_none() {
+                    break;
+                }
+                spawned = spawn(agent, slot, settings);
+            }
+        }
+    }
+    Err(Refused::new(Refusal::Full, "no display number is free (/vsmagent/display_max)"))
+}
+
+fn spawn(agent: &Agent, slot: &Slot, settings: &Settings) -> io::Result<Child> {
+    if slot.is_cancelled() {
+        return Err(io::Error::other("the start was cancelled"));
+    }
+    let log = agent.store.log(slot.id);
+    // What the process itself says, if ever; on a full disk it says it to nobody.
+    let log = std::fs::OpenOptions::new().append(true).create(true).open(log);
+    let child = Command::new(&agent.session_program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(log.map_or_else(|_| Stdio::null(), Stdio::from))
+        .current_dir("/")
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .spawn()?;
+    let process = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Process::of);
+    let _ = settings;
+    if !slot.spawned(process) {
+        slot.cancel();
+    }
+    Ok(child)
+}
+
+/// Gives the spec, waits for the answer. Whatever goes wrong, nothing is left of the attempt.
+async fn converse(
+    agent: &Agent,
+    slot: &Slot,
+    mut child: Child,
+    spec: &Spec,
+    longest: Duration,
+) -> Result<Reply, Refused> {
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let talk = async {
+        let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        stdin.write_all(&lines::line(spec).map_err(io::Error::other)?).await?;
+        drop(stdin);
+        let mut line = Vec::new();
+        let bound = u64::try_from(LINE_MAX).unwrap_or(u64::MAX);
+        BufReader::new(stdout).take(bound).read_until(b'\n', &mut line).await?;
+        serde_json::from_slice::<Reply>(&line).map_err(io::Error::other)
+    };
+    let failed = match timeout(longest, talk).await {
+        Ok(Ok(reply)) => {
+            // It answers when it is ready, or when nothing is left; in either case it is reaped when it goes.
+            tokio::spawn(async move { child.wait().await });
+            return Ok(reply);
+        }
+        Ok(Err(_)) if slot.is_cancelled() => Refused::new(Refusal::Cancelled, "the start was cancelled"),
+        Ok(Err(error)) => Refused::new(Refusal::Internal, format!("vsm-session ended without an answer: {error}")),
+        Err(_) => {
+            let detail = format!("the session was not ready within {} s; PAM or the name service hangs", longest.as_secs());
+            Refused::new(Refusal::Internal, detail)
+        }
+    };
+    // Fails only if it is gone.
+    let _ = child.start_kill();
+    // Killed processes end; one that waits for a dead disk is left to the kernel.
+    let _ = timeout(CLEAN_MAX, child.wait()).await;
+    let record = agent.store.records().ok().and_then(|all| {
+        all.into_iter().find(|(id, _)| *id == slot.id).and_then(|(_, record)| record.ok())
+    });
+    link::sweep(agent, slot.id, record).await;
+    Err(failed)
+}

@@ -1,0 +1,21 @@
+//! One desktop's process; started by `vsmagent`, not by hand.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use vsm_agent::session;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match arguments.split_first() {
+        Some((stage, rest)) if stage == "launch" => session::launch::run(rest),
+        Some((option, _)) if option == "--version" => say(concat!("vsm-session ", env!("CARGO_PKG_VERSION"))),
+        Some(_) => say("vsm-session is started by vsmagent, one for each desktop, and not by hand."),
+        None => session::run(),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "this is what was asked for")]
+fn say(text: &str) -> ExitCode {
+    println!("{text}");
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,67 @@
+//! The agent's daemon.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use vsm_config::{Config, keys};
+use vsm_daemon::{log, stop::Stop, tls::Tls};
+
+/// Bad configuration, as sysexits.h numbers it.
+const EXIT_CONFIG: u8 = 78;
+/// Bad usage, likewise.
+const EXIT_USAGE: u8 = 64;
+
+/// The VSM agent: runs on each session host, starts desktops for the broker and keeps them.
+///
+/// It is told what to do by brokers, over mutual TLS on /vsmagent/listen_port. Stopping or restarting it leaves all
+/// desktops running. SIGHUP reads the configuration again; SIGTERM ends it once calls under way are done.
+#[derive(Debug, Parser)]
+#[command(name = "vsmagent", version)]
+struct Options {
+    /// Folder of the configuration files.
+    #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d")]
+    config: PathBuf,
+    /// Check the configuration and exit: 0 if it is good, 78 if not.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(message) => {
+            // Help and version are asked for; all else is wrong usage. If it cannot be printed nobody reads it.
+            let _ = message.print();
+            return if message.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let config = match Config::load(&options.config) {
+        Ok(config) => config,
+        Err(error) => return fail(EXIT_CONFIG, &error.to_string()),
+    };
+    if let Err(error) = Tls::load(&config) {
+        return fail(EXIT_CONFIG, &error.to_string());
+    }
+    if options.check {
+        return ExitCode::SUCCESS;
+    }
+    log::init(config.get(&keys::vsmagent_logging::DEFAULTLEVEL).as_str());
+    match serve(&options, &config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &format!("{error:#}")),
+    }
+}
+
+fn serve(options: &Options, config: &Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let stop = Stop::on_signals()?;
+        vsm_agent::agent::run(&options.config, config, stop).await
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "errors of a start go to standard error")]
+fn fail(code: u8, message: &str) -> ExitCode {
+    eprintln!("vsmagent: {message}");
+    ExitCode::from(code)
+}

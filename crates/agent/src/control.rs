@@ -1,0 +1,127 @@
+//! What is said on a session's control socket: JSON lines, requests one way, events the other.
+//!
+//! `vsmagent` subscribes, ends sessions and drops viewers; `vsm-login` attaches as the owner. Both may be of another
+//! version than the `vsm-session` that they speak to: unknown fields are skipped, an unknown request is answered with
+//! [`Event::Refused`]. Fields may be added, never changed.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use vsm_core::{EndReason, SessionId, UnixMillis, Viewer};
+
+use crate::record::Record;
+
+/// Asked of a `vsm-session`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub enum Request {
+    /// Status now, then every change until the connection ends. Root only.
+    Subscribe,
+    /// Status once. Root only.
+    Status,
+    /// End the session. Root only.
+    Terminate {
+        /// Why.
+        reason: EndReason,
+        /// One line for people.
+        detail: String,
+    },
+    /// Drop the viewer. Root only.
+    Disconnect {
+        /// Shown to the viewer.
+        reason: String,
+    },
+    /// View the desktop: the answer bears a connection to the X server, and the session counts as viewed until this
+    /// control connection ends. Root or the owner.
+    Attach {
+        /// Where the viewer is, for people.
+        #[serde(default)]
+        address: String,
+    },
+}
+
+/// Where a session is, as its monitor sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The X server has not shown that it is ready.
+    Starting,
+    /// It can be viewed.
+    Running,
+    /// What runs in it is being ended.
+    Ending,
+}
+
+/// Told by a `vsm-session`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// All there is to know.
+    Status {
+        /// The record, as it should be on disk; none while the session is being prepared.
+        record: Option<Box<Record>>,
+        /// Phase.
+        phase: Phase,
+        /// Connected viewer.
+        viewer: Option<Viewer>,
+    },
+    /// The viewer came, changed or went.
+    Viewer {
+        /// Connected viewer.
+        viewer: Option<Viewer>,
+    },
+    /// Nothing is left of the session.
+    Ended {
+        /// Why.
+        reason: EndReason,
+        /// One line for people.
+        detail: String,
+        /// When.
+        at: UnixMillis,
+    },
+    /// The terminate has begun; [`Event::Ended`] follows to subscribers.
+    Terminating,
+    /// The connection to the X server comes with this line.
+    Attached,
+    /// The attached viewer is being dropped.
+    Dropped {
+        /// Why.
+        why: String,
+    },
+    /// Viewers were dropped.
+    Disconnected {
+        /// Whether there was one.
+        was_connected: bool,
+    },
+    /// Not done.
+    Refused {
+        /// Why.
+        why: String,
+    },
+}
+
+/// The folder of a session's sockets: owned by root, so that the owner cannot put a socket of their own in its place.
+#[must_use]
+pub fn session_dir(run_dir: &Path, id: SessionId) -> PathBuf {
+    run_dir.join("sessions").join(id.to_string())
+}
+
+/// The control socket in a session's folder.
+#[must_use]
+pub fn socket(session_dir: &Path) -> PathBuf {
+    session_dir.join("control.sock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_sender_is_understood_as_far_as_known() {
+        let attach: Request = serde_json::from_str(r#"{"op":"attach","address":"10.0.0.9","colour":"red"}"#).unwrap();
+        assert!(matches!(attach, Request::Attach { address } if address == "10.0.0.9"));
+        assert!(serde_json::from_str::<Request>(r#"{"op":"dance"}"#).is_err());
+        let event = serde_json::to_string(&Event::Disconnected { was_connected: true }).unwrap();
+        assert_eq!(event, r#"{"event":"disconnected","was_connected":true}"#);
+    }
+}

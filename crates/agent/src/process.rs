@@ -1,0 +1,172 @@
+//! Processes named so that a pid which is used again is not mistaken for the one that was meant.
+
+use std::{fs, io, os::fd::OwnedFd};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+use serde::{Deserialize, Serialize};
+use vsm_core::SessionId;
+
+/// The variable by which a process is known to belong to a session where there is no cgroup.
+pub const SESSION_VARIABLE: &str = "VSM_SESSION_ID";
+
+/// A process: its pid, and when it started in clock ticks since boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id.
+    pub pid: i32,
+    /// Start time, field 22 of `/proc/PID/stat`.
+    pub start: u64,
+}
+
+/// What `/proc/PID/stat` tells.
+struct Stat {
+    state: u8,
+    parent: i32,
+    start: u64,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in brackets and may hold anything, brackets and blanks among it.
+    let mut fields = text.get(text.rfind(')')? + 2..)?.split(' ');
+    let state = *fields.next()?.as_bytes().first()?;
+    let parent = fields.next()?.parse().ok()?;
+    let start = fields.nth(17)?.parse().ok()?;
+    Some(Stat { state, parent, start })
+}
+
+impl Process {
+    /// The process that has this pid now; none = there is none.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
+        stat(pid).map(|stat| Self { pid, start: stat.start })
+    }
+
+    /// This process itself.
+    #[must_use]
+    pub fn own() -> Self {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        Self::of(pid).unwrap_or(Self { pid, start: 0 })
+    }
+
+    /// Whether it runs; a zombie does not.
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        stat(self.pid).is_some_and(|stat| stat.start == self.start && !matches!(stat.state, b'Z' | b'X'))
+    }
+
+    /// A hold on it by which it can be asked and signalled without a race; none = it is gone.
+    #[must_use]
+    pub fn hold(self) -> Option<Held> {
+        let fd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        // Only now is the pid pinned: look whether it is still the one.
+        self.is_alive().then_some(Held(fd))
+    }
+}
+
+/// A process held by a pidfd.
+#[derive(Debug)]
+pub struct Held(OwnedFd);
+
+impl Held {
+    /// Whether it runs at this moment; never blocks.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
+    }
+
+    /// Sends a signal; a process that is gone is no error.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(&self.0, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The kernel's boot id; empty where it cannot be read.
+#[must_use]
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+fn all_pids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// All live descendants of `ancestor`. Complete where the ancestor is a subreaper.
+#[must_use]
+pub fn descendants(ancestor: i32) -> Vec<i32> {
+    let parents: Vec<(i32, i32)> = all_pids()
+        .filter_map(|pid| stat(pid).filter(|stat| stat.state != b'Z').map(|stat| (pid, stat.parent)))
+        .collect();
+    let mut found = vec![ancestor];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.remove(0);
+    found
+}
+
+/// All live processes whose initial environment names the session. Processes that threw their environment away are
+/// missed: this is for hosts without cgroup v2 only.
+#[must_use]
+pub fn by_environment(id: SessionId) -> Vec<i32> {
+    let wanted = format!("{SESSION_VARIABLE}={id}");
+    let names = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
+    };
+    all_pids().filter(names).filter(|pid| stat(*pid).is_some_and(|stat| stat.state != b'Z')).collect()
+}
+
+/// Signals processes; those that are gone are no error.
+pub fn signal_all(pids: &[i32], signal: Signal) {
+    for pid in pids.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+        // Fails only for one that has just gone.
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_pid_and_start() {
+        let own = Process::own();
+        assert!(own.is_alive() && own.hold().unwrap().is_alive());
+        assert!(!Process { start: own.start + 1, ..own }.is_alive());
+        assert!(Process { start: own.start + 1, ..own }.hold().is_none());
+    }
+
+    #[test]
+    fn a_killed_child_is_seen_dead_before_it_is_reaped() {
+        let id: SessionId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+        let mut child = Command::new("sleep").arg("60").env(SESSION_VARIABLE, id.to_string()).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let held = Process::of(pid).unwrap().hold().unwrap();
+        assert!(held.is_alive());
+        assert!(descendants(Process::own().pid).contains(&pid));
+        assert!(by_environment(id).contains(&pid));
+        held.signal(Signal::KILL).unwrap();
+        let mut fds = [PollFd::new(&held.0, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).unwrap();
+        assert!(!held.is_alive());
+        assert!(!descendants(Process::own().pid).contains(&pid));
+        child.wait().unwrap();
+        held.signal(Signal::KILL).unwrap();
+    }
+}

@@ -1,0 +1,118 @@
+//! What runs for the user: how the X server and the session script are started, and with which environment.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, chown},
+    path::Path,
+    process::Stdio,
+};
+
+use super::{
+    account::Account,
+    launch::Launch,
+    output::Stream,
+    xserver::{self, Paths, SEARCH_PATH},
+};
+use crate::{
+    cgroup::Cgroup,
+    process::SESSION_VARIABLE,
+    spec::{Refusal, Refused, Spec},
+};
+
+/// A child of the monitor. Its end is told by `SIGCHLD`.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) pid: i32,
+    pub(super) output: Stream,
+}
+
+/// Makes the user's folder of the session with the X cookie in it.
+pub(super) fn prepare(paths: &Paths, account: &Account, display: u32) -> Result<Vec<u8>, Refused> {
+    let make = || {
+        fs::DirBuilder::new().mode(0o700).create(&paths.user)?;
+        let entry = xserver::write_cookie(&paths.cookie, display)?;
+        chown(&paths.cookie, Some(account.uid), Some(account.gid))?;
+        chown(&paths.user, Some(account.uid), Some(account.gid))?;
+        Ok(entry)
+    };
+    xserver::prepare_socket_dir();
+    make().map_err(|error: io::Error| {
+        Refused::new(Refusal::Storage, format!("cannot make {}: {error}", paths.user.display()))
+    })
+}
+
+fn is_locale(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'@' | b'-'))
+}
+
+/// The session's environment. The administrator's variables win over PAM's, the client's language over both, and what
+/// makes the session work over all.
+pub(super) fn environment(
+    spec: &Spec,
+    account: &Account,
+    paths: &Paths,
+    pam: Vec<(String, String)>,
+) -> BTreeMap<String, String> {
+    let params = &spec.session.params;
+    let mut all = BTreeMap::from([("PATH".to_owned(), SEARCH_PATH.to_owned())]);
+    all.extend(pam);
+    all.extend(spec.settings.environment.clone());
+    if is_locale(&params.language) {
+        all.insert("LANG".to_owned(), params.language.clone());
+    }
+    if !params.start_command.is_empty() {
+        all.insert("VSM_COMMAND".to_owned(), params.start_command.clone());
+    }
+    let text = |path: &Path| path.display().to_string();
+    let fixed = [
+        ("HOME", text(&account.home)),
+        ("USER", account.name.clone()),
+        ("LOGNAME", account.name.clone()),
+        ("SHELL", text(&account.shell)),
+        ("DISPLAY", format!(":{}", spec.display)),
+        ("XAUTHORITY", text(&paths.cookie)),
+        ("XDG_RUNTIME_DIR", text(&paths.user)),
+        ("XDG_SESSION_TYPE", "x11".to_owned()),
+        (SESSION_VARIABLE, spec.session.id.to_string()),
+    ];
+    all.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
+    all
+}
+
+/// Who runs a program and where it belongs.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) account: &'a Account,
+    pub(super) cgroup: Option<&'a Cgroup>,
+    pub(super) environment: &'a BTreeMap<String, String>,
+}
+
+impl Place<'_> {
+    /// Starts a program as the user, in their home directory, with its output going to a stream.
+    pub(super) fn spawn(
+        &self,
+        program: &Path,
+        arguments: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>,
+    ) -> io::Result<Program> {
+        let Account { uid, gid, home, .. } = self.account;
+        let (output, writer) = Stream::new()?;
+        let launch = Launch { cgroup: self.cgroup, uid: *uid, gid: *gid, dir: home, program };
+        let mut command = launch.command();
+        command.args(arguments).envs(self.environment);
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        let child = command.spawn()?;
+        Ok(Program { pid: i32::try_from(child.id()).unwrap_or(0), output })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_locale_becomes_lang() {
+        assert!(is_locale("sv_SE.UTF-8") && is_locale("C"));
+        assert!(!is_locale("") && !is_locale("a;b") && !is_locale("../x"));
+    }
+}

@@ -1,0 +1,134 @@
+//! The end of a session: everything that it started goes, asked first, then killed.
+//!
+//! Programs are asked before the X server is, so that they can still save; the X server goes when they are gone or
+//! their time is over; then whatever is left is killed until nothing is. Bounded in time: a process that even a kill
+//! does not end (it waits for a dead disk) is noted and left to the kernel.
+
+use std::{
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
+    unistd::Pid,
+};
+use rustix::process::Signal;
+use vsm_core::EndReason;
+
+use crate::{
+    cgroup::Cgroup,
+    process::{self, Process},
+};
+
+/// How long programs may take to end when they are asked.
+const ASKED_MAX: Duration = Duration::from_secs(2);
+/// How long the X server may take when it is asked; it takes milliseconds.
+const X_SERVER_MAX: Duration = Duration::from_secs(1);
+/// How long killing goes on.
+const KILL_MAX: Duration = Duration::from_secs(10);
+/// How often the rest is counted meanwhile.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// Waits a little where there is nothing to poll.
+pub(super) fn pause(time: Duration) {
+    let spec = rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
+    // Being woken early only means to look early.
+    let _ = rustix::event::poll(&mut [], Some(&spec));
+}
+
+/// Takes all children that have ended, with how.
+pub(super) fn reap() -> Vec<(i32, ExitStatus)> {
+    let mut ended = Vec::new();
+    loop {
+        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => ended.push((pid.as_raw(), ExitStatus::from_raw(code << 8))),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                ended.push((pid.as_raw(), ExitStatus::from_raw(signal as i32)));
+            }
+            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Whether there is any child, ended or not.
+pub(super) fn has_children() -> bool {
+    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    waitid(Id::All, flags) != Err(nix::Error::ECHILD)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Asked,
+    XServerAsked,
+    Killing,
+}
+
+/// An end under way.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) reason: EndReason,
+    pub(super) detail: String,
+    stage: Stage,
+    since: Instant,
+}
+
+fn left(cgroup: Option<&Cgroup>) -> Vec<i32> {
+    match cgroup.map(Cgroup::pids) {
+        Some(pids) if !pids.is_empty() => pids,
+        // Without a cgroup, or for one that root moved out of it.
+        Some(_) | None => process::descendants(Process::own().pid),
+    }
+}
+
+impl Ending {
+    /// Asks all but the X server to end.
+    pub(super) fn begin(
+        reason: EndReason,
+        detail: String,
+        cgroup: Option<&Cgroup>,
+        x_server: i32,
+        now: Instant,
+    ) -> Self {
+        let others: Vec<i32> = left(cgroup).into_iter().filter(|pid| *pid != x_server).collect();
+        process::signal_all(&others, Signal::TERM);
+        // A stopped process hears nothing.
+        process::signal_all(&others, Signal::CONT);
+        Self { reason, detail, stage: Stage::Asked, since: now }
+    }
+
+    /// Does the next step; true = nothing is left, or nothing more can be done.
+    pub(super) fn advance(&mut self, cgroup: Option<&Cgroup>, x_server: i32, now: Instant) -> bool {
+        let left = left(cgroup);
+        let others = left.iter().any(|pid| *pid != x_server);
+        let spent = now.saturating_duration_since(self.since);
+        match self.stage {
+            Stage::Asked if !others || spent >= ASKED_MAX => {
+                if left.contains(&x_server) {
+                    process::signal_all(&[x_server], Signal::TERM);
+                }
+                self.go(Stage::XServerAsked, now);
+            }
+            Stage::XServerAsked if left.is_empty() || spent >= X_SERVER_MAX => self.go(Stage::Killing, now),
+            Stage::Asked | Stage::XServerAsked => {}
+            Stage::Killing => {
+                if left.is_empty() && !has_children() {
+                    return true;
+                }
+                if let Some(cgroup) = cgroup {
+                    cgroup.kill();
+                }
+                process::signal_all(&left, Signal::KILL);
+                return spent >= KILL_MAX;
+            }
+        }
+        false
+    }
+
+    const fn go(&mut self, stage: Stage, now: Instant) {
+        self.stage = stage;
+        self.since = now;
+    }
+}

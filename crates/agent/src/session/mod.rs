@@ -1,0 +1,74 @@
+//! `vsm-session`: one desktop from its PAM session to its last process.
+//!
+//! It is small and has one thread: what it does takes milliseconds, and it must still be there when everything else
+//! on the host is being restarted. [`start`] prepares the desktop, [`monitor`] looks after it, [`ending`] leaves
+//! nothing behind. A second stage of the same program ([`launch`]) drops to the user, so that no code of ours runs
+//! between `fork` and `exec`.
+
+mod account;
+mod desktop;
+mod ending;
+pub mod launch;
+mod monitor;
+mod output;
+mod peer;
+mod start;
+mod xserver;
+
+pub use xserver::remove_display_files;
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    process::ExitCode,
+};
+
+use crate::{
+    lines::{self, LINE_MAX},
+    spec::{Refusal, Refused, Reply, Spec},
+};
+
+/// Runs one session: the spec comes as one line on standard input, the reply goes as one line to standard output.
+/// Returns when nothing is left of the session.
+#[must_use]
+pub fn run() -> ExitCode {
+    let spec = match read_spec() {
+        Ok(spec) => spec,
+        Err(error) => {
+            let refused = Refused::new(Refusal::Internal, format!("vsm-session cannot read what to start: {error}"));
+            answer(&Reply::Refused(refused));
+            return ExitCode::from(64);
+        }
+    };
+    match start::start(spec) {
+        Ok(started) => {
+            answer(&Reply::Ready { record: Box::new(started.record().clone()) });
+            detach();
+            started.run();
+        }
+        Err(reply) => answer(&reply),
+    }
+    ExitCode::SUCCESS
+}
+
+fn read_spec() -> io::Result<Spec> {
+    let mut line = Vec::new();
+    let bound = u64::try_from(LINE_MAX).unwrap_or(u64::MAX);
+    BufReader::new(io::stdin()).take(bound).read_until(b'\n', &mut line)?;
+    Ok(serde_json::from_slice(&line)?)
+}
+
+fn answer(reply: &Reply) {
+    let Ok(line) = lines::line(reply) else { return };
+    let mut out = io::stdout();
+    // If vsmagent died meanwhile, its successor finds the session by its socket.
+    let _ = out.write_all(&line).and_then(|()| out.flush());
+}
+
+/// Lets go of the pipes to `vsmagent`; standard error stays the session's log.
+fn detach() {
+    if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
+        // Worst case the pipes stay open, which nobody reads.
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
+}

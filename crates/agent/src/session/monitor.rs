@@ -1,0 +1,418 @@
+//! The loop that looks after a desktop: ends of processes, requests on the control socket, output for the log.
+//!
+//! It waits on everything at once and does nothing while nothing happens.
+
+use std::{
+    collections::BTreeMap,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::{UnixListener, UnixStream},
+    },
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{signal::Signal, signalfd::SignalFd},
+};
+use vsm_core::{EndReason, Viewer};
+use vsm_daemon::clock;
+use vsm_pam::Pam;
+
+use super::{
+    account::Account,
+    desktop::{Place, Program},
+    ending::{self, Ending},
+    launch,
+    output::Log,
+    peer::{Peer, Viewing},
+    start::Leftovers,
+    xserver::{self, Paths},
+};
+use crate::{
+    control::{Event, Phase, Request},
+    record::{Done, Outcome, Record, Store},
+    spec::{SecondViewer, Spec, one_line},
+};
+
+/// A script that fails within this time has not been a session.
+const SCRIPT_TRIAL: Duration = Duration::from_secs(10);
+/// Connections of the owner at a time; `vsmagent`'s are not counted against it.
+const OWNER_PEERS_MAX: usize = 16;
+/// Connections in all.
+const PEERS_MAX: usize = 64;
+/// How long the last words to subscribers may take.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+
+/// The user's side of a session.
+#[derive(Debug)]
+pub(super) struct Desktop {
+    pub(super) account: Account,
+    pub(super) pam: Pam,
+    pub(super) paths: Paths,
+    pub(super) environment: BTreeMap<String, String>,
+}
+
+/// What is known once the start has succeeded.
+#[derive(Debug)]
+struct Kept {
+    spec: Spec,
+    leftovers: Leftovers,
+}
+
+#[derive(Debug)]
+struct Script {
+    program: Program,
+    since: Instant,
+}
+
+/// One session's monitor.
+#[derive(Debug)]
+pub(super) struct Monitor {
+    pub(super) desktop: Desktop,
+    pub(super) x_server: Program,
+    pub(super) x_server_status: Option<ExitStatus>,
+    pub(super) record: Option<Record>,
+    pub(super) log: Log,
+    kept: Option<Kept>,
+    script: Option<Script>,
+    ending: Option<Ending>,
+    asked: Option<(EndReason, String)>,
+    listener: UnixListener,
+    signals: SignalFd,
+    peers: Vec<Peer>,
+}
+
+fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {
+    PollFd::new(fd, PollFlags::POLLIN)
+}
+
+impl Monitor {
+    pub(super) const fn new(
+        desktop: Desktop,
+        x_server: Program,
+        listener: UnixListener,
+        signals: SignalFd,
+        log: Log,
+    ) -> Self {
+        Self {
+            desktop,
+            x_server,
+            x_server_status: None,
+            record: None,
+            log,
+            kept: None,
+            script: None,
+            ending: None,
+            asked: None,
+            listener,
+            signals,
+            peers: Vec::new(),
+        }
+    }
+
+    pub(super) fn keep(&mut self, spec: Spec, leftovers: Leftovers) {
+        self.kept = Some(Kept { spec, leftovers });
+        let status = self.status();
+        self.tell(&status);
+    }
+
+    /// The record as it is on disk.
+    pub(super) fn record(&self) -> &Record {
+        self.record.as_ref().expect("a started session has a record")
+    }
+
+    pub(super) const fn asked_to_end(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Waits for something to happen, at most so long, and handles it.
+    pub(super) fn turn(&mut self, wait: Duration, also: Option<&UnixStream>) {
+        let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
+        let mut fds = vec![readable(self.signals.as_fd()), readable(self.listener.as_fd())];
+        for peer in &self.peers {
+            let send = if peer.wants_to_send() { PollFlags::POLLOUT } else { PollFlags::empty() };
+            fds.push(PollFd::new(peer.fd(), PollFlags::POLLIN | send));
+        }
+        let outputs = [Some(&self.x_server), self.script.as_ref().map(|script| &script.program)];
+        fds.extend(outputs.into_iter().flatten().filter_map(|program| program.output.fd()).map(readable));
+        fds.extend(also.map(|stream| readable(stream.as_fd())));
+        if poll(&mut fds, timeout).is_err() {
+            return;
+        }
+        let happened: Vec<bool> = fds.iter().map(|fd| fd.any() == Some(true)).collect();
+        drop(fds);
+        let at = |index: usize| happened.get(index).copied().unwrap_or(false);
+        for index in 0..self.peers.len() {
+            if at(index + 2) {
+                self.serve(index);
+            }
+        }
+        self.drain_output();
+        if at(0) {
+            self.take_signals();
+        }
+        self.drop_gone_peers();
+        if at(1) {
+            self.accept();
+        }
+    }
+
+    pub(super) fn drain_output(&mut self) {
+        self.x_server.output.drain(&mut self.log);
+        if let Some(script) = &mut self.script {
+            script.program.output.drain(&mut self.log);
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
+            // SIGHUP means nothing here, and SIGCHLD is looked at below in any case.
+            if number == Signal::SIGTERM as i32 || number == Signal::SIGINT as i32 {
+                self.asked.get_or_insert((EndReason::Terminated, "its monitor was told to end".to_owned()));
+            }
+        }
+        for (pid, status) in ending::reap() {
+            if pid == self.x_server.pid {
+                self.x_server_status = Some(status);
+            } else if self.script.as_ref().is_some_and(|script| script.program.pid == pid) {
+                self.script_ended(status);
+            }
+        }
+    }
+
+    fn script_ended(&mut self, status: ExitStatus) {
+        self.drain_output();
+        let Some(script) = self.script.take() else { return };
+        let how = launch::describe(status);
+        let failed = !status.success() && clock::now() - script.since < SCRIPT_TRIAL;
+        let end = if failed {
+            let last = script.program.output.last_line();
+            let detail = if last.is_empty() { how } else { format!("{how}: {last}") };
+            (EndReason::ScriptFailed, format!("the session script failed with {detail}"))
+        } else {
+            (EndReason::Logout, format!("the session script ended with {how}"))
+        };
+        self.asked.get_or_insert(end);
+    }
+
+    /// Looks after the session until nothing is left of it.
+    pub(super) fn run(mut self) {
+        self.start_script();
+        loop {
+            if self.asked.is_none()
+                && let Some(status) = self.x_server_status
+            {
+                self.drain_output();
+                let last = self.x_server.output.last_line();
+                let detail = format!("the X server ended ({}); its last words: {last}", launch::describe(status));
+                self.asked = Some((EndReason::XServer, detail));
+            }
+            if self.ending.is_none()
+                && let Some((reason, detail)) = self.asked.clone()
+            {
+                self.begin_end(reason, &detail);
+            }
+            let cgroup = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref());
+            let x_server = self.x_server.pid;
+            match &mut self.ending {
+                Some(ending) => {
+                    if ending.advance(cgroup, x_server, clock::now()) {
+                        return self.finish();
+                    }
+                    self.turn(ending::TICK, None);
+                }
+                // Everything that matters wakes it.
+                None => self.turn(Duration::from_secs(3600), None),
+            }
+        }
+    }
+
+    fn start_script(&mut self) {
+        let Some(kept) = &self.kept else { return };
+        let Desktop { account, environment, .. } = &self.desktop;
+        let place = Place { account, cgroup: kept.leftovers.cgroup.as_ref(), environment };
+        let script = &kept.spec.settings.script;
+        match place.spawn(script, std::iter::empty::<&str>()) {
+            Ok(program) => self.script = Some(Script { program, since: clock::now() }),
+            Err(error) => {
+                let detail = format!("the session script {} cannot be run: {error}", script.display());
+                self.asked = Some((EndReason::ScriptFailed, detail));
+            }
+        }
+    }
+
+    fn begin_end(&mut self, reason: EndReason, detail: &str) {
+        let detail = one_line(detail);
+        self.log.note(&format!("the session ends: {detail}"));
+        let cgroup = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref());
+        self.ending = Some(Ending::begin(reason, detail, cgroup, self.x_server.pid, clock::now()));
+        let status = self.status();
+        self.tell(&status);
+    }
+
+    /// Closes the PAM session, keeps how it ended, tells whoever listens.
+    fn finish(mut self) {
+        let (Some(kept), Some(ending)) = (self.kept.take(), self.ending.take()) else { return };
+        self.drain_output();
+        let left = ending::has_children();
+        if left {
+            self.log.note("some processes cannot be ended; they are left to the kernel");
+        }
+        xserver::remove_display_files(kept.spec.display);
+        if let Err(error) = self.desktop.pam.close() {
+            self.log.note(&error.to_string());
+        }
+        let Ending { reason, detail, .. } = ending;
+        let (id, at) = (kept.spec.session.id, clock::unix_millis());
+        let outcome = Outcome::Ended { reason, detail: detail.clone() };
+        if let Err(error) = Store::at(&kept.spec.settings.state_dir).save_done(&Done { id, at, outcome }) {
+            self.log.note(&error.to_string());
+        }
+        // First the words, then the folder: who finds it gone has been told, or finds the record of the end.
+        let deadline = clock::now() + FAREWELL_MAX;
+        for peer in &mut self.peers {
+            if peer.subscribed {
+                peer.send(&Event::Ended { reason, detail: detail.clone(), at });
+            }
+            while peer.wants_to_send() && !peer.over && clock::now() < deadline {
+                ending::pause(Duration::from_millis(1));
+                peer.flush();
+            }
+        }
+        kept.leftovers.remove();
+    }
+
+    fn phase(&self) -> Phase {
+        match (&self.ending, &self.kept) {
+            (Some(_), _) => Phase::Ending,
+            (None, None) => Phase::Starting,
+            (None, Some(_)) => Phase::Running,
+        }
+    }
+
+    fn viewer(&self) -> Option<Viewer> {
+        let viewers = self.peers.iter().filter_map(|peer| peer.viewing.as_ref());
+        viewers.max_by_key(|viewing| viewing.viewer.since).map(|viewing| viewing.viewer.clone())
+    }
+
+    fn status(&self) -> Event {
+        Event::Status { record: self.record.clone().map(Box::new), phase: self.phase(), viewer: self.viewer() }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        for peer in self.peers.iter_mut().filter(|peer| peer.subscribed) {
+            peer.send(event);
+        }
+    }
+
+    fn tell_viewer(&mut self) {
+        let viewer = self.viewer();
+        self.tell(&Event::Viewer { viewer });
+    }
+
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            let Ok(peer) = Peer::new(stream) else { continue };
+            let of_owner = self.peers.iter().filter(|other| other.uid != 0).count();
+            if self.peers.len() < PEERS_MAX && (peer.uid == 0 || of_owner < OWNER_PEERS_MAX) {
+                self.peers.push(peer);
+            }
+        }
+    }
+
+    fn drop_gone_peers(&mut self) {
+        let gone = |peer: &Peer| peer.over;
+        if self.peers.iter().any(gone) {
+            let viewed = self.peers.iter().any(|peer| peer.over && peer.viewing.is_some());
+            self.peers.retain(|peer| !peer.over);
+            if viewed {
+                self.tell_viewer();
+            }
+        }
+    }
+
+    fn serve(&mut self, index: usize) {
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        peer.flush();
+        peer.receive();
+        while let Some(request) = self.peers.get_mut(index).and_then(Peer::next_request) {
+            let answer = self.answer(index, request);
+            if let (Some(peer), Some(answer)) = (self.peers.get_mut(index), answer) {
+                peer.send(&answer);
+            }
+        }
+    }
+
+    fn answer(&mut self, index: usize, request: Request) -> Option<Event> {
+        let refused = |why: &str| Some(Event::Refused { why: why.to_owned() });
+        let uid = self.peers.get(index).map_or(u32::MAX, |peer| peer.uid);
+        let owner = uid == self.desktop.account.uid;
+        match request {
+            Request::Attach { address } if owner || uid == 0 => self.attach(index, &address),
+            _ if uid != 0 => refused("only root may ask for that"),
+            Request::Subscribe => {
+                if let Some(peer) = self.peers.get_mut(index) {
+                    peer.subscribed = true;
+                }
+                Some(self.status())
+            }
+            Request::Status => Some(self.status()),
+            Request::Terminate { reason, detail } => {
+                self.asked.get_or_insert((reason, detail));
+                Some(Event::Terminating)
+            }
+            Request::Disconnect { reason } => {
+                let was_connected = self.drop_viewers(&reason);
+                Some(Event::Disconnected { was_connected })
+            }
+            Request::Attach { .. } => refused("it is not your session"),
+        }
+    }
+
+    fn drop_viewers(&mut self, why: &str) -> bool {
+        let mut any = false;
+        for peer in &mut self.peers {
+            if peer.viewing.is_some() {
+                peer.send(&Event::Dropped { why: one_line(why) });
+                any |= peer.stop_viewing();
+            }
+        }
+        if any {
+            self.tell_viewer();
+        }
+        any
+    }
+
+    fn attach(&mut self, index: usize, address: &str) -> Option<Event> {
+        let refused = |why: String| Some(Event::Refused { why });
+        let (Phase::Running, Some(kept)) = (self.phase(), &self.kept) else {
+            return refused("the session is not running".to_owned());
+        };
+        let address = one_line(address);
+        let viewed = self.peers.iter().any(|peer| peer.viewing.is_some());
+        match kept.spec.settings.second_viewer {
+            SecondViewer::Refuse if viewed => {
+                return refused("the session is viewed already (/vsmagent/second_viewer)".to_owned());
+            }
+            SecondViewer::Replace if viewed => {
+                let by = if address.is_empty() { String::new() } else { format!(" from {address}") };
+                self.drop_viewers(&format!("another viewer{by} has taken the session over"));
+            }
+            SecondViewer::Replace | SecondViewer::Refuse | SecondViewer::Share => {}
+        }
+        let rfb = match xserver::connect(&self.desktop.paths, &self.desktop.account) {
+            Ok(rfb) => rfb,
+            Err(error) => return refused(format!("the X server cannot be reached: {error}")),
+        };
+        let viewer = Viewer { address, since: clock::unix_millis() };
+        let peer = self.peers.get_mut(index)?;
+        if let Err(error) = peer.attach(Viewing { rfb, viewer }) {
+            return refused(format!("the connection cannot be handed over: {error}"));
+        }
+        self.tell_viewer();
+        None
+    }
+}

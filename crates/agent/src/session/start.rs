@@ -1,0 +1,258 @@
+//! From a spec to a desktop that can be viewed, or to a refusal with nothing left behind.
+//!
+//! The first act is to make the session's folder, which fails where it is there already: so two starts of one id can
+//! never run side by side, and whatever is left of a start that was cut short is found by its folder. The record is
+//! written while the X server starts up, so that its fsync costs nothing.
+
+use std::{
+    fs, io,
+    os::unix::{
+        fs::{DirBuilderExt, PermissionsExt, chown},
+        net::UnixListener,
+    },
+    path::PathBuf,
+    time::Duration,
+};
+
+use nix::{
+    sys::{
+        prctl,
+        signal::{SigSet, Signal, SigmaskHow, sigprocmask},
+        signalfd::{SfdFlags, SignalFd},
+    },
+    unistd::setsid,
+};
+use vsm_core::{Session, State};
+use vsm_daemon::clock;
+
+use super::{
+    account::Account,
+    desktop::{self, Place, Program},
+    launch::{self, EXIT_HOME, EXIT_PROGRAM},
+    monitor::{Desktop, Monitor},
+    output::Log,
+    xserver::{self, Greeting, Paths},
+};
+use crate::{
+    cgroup::Cgroup,
+    control,
+    process::{self, Process},
+    record::{Record, Store, VERSION},
+    spec::{Refusal, Refused, Reply, Spec},
+};
+
+impl From<Refused> for Reply {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+fn internal(what: &str) -> impl FnOnce(io::Error) -> Refused {
+    move |error| Refused::new(Refusal::Internal, format!("cannot {what}: {error}"))
+}
+
+/// What has to go if the start fails, or in the end.
+#[derive(Debug)]
+pub(super) struct Leftovers {
+    pub(super) dir: PathBuf,
+    pub(super) cgroup: Option<Cgroup>,
+}
+
+impl Leftovers {
+    /// Removes the folder and the cgroup; whoever calls has ended the processes.
+    pub(super) fn remove(&self) {
+        unmount_below(&self.dir);
+        // The user may fill their own folder until the last moment; a rest is removed when the agent adopts.
+        let _ = fs::remove_dir_all(&self.dir);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.remove();
+        }
+    }
+
+    /// Kills what was started and waits until it is gone, at most as long as a killed process can take.
+    fn kill(&self) {
+        let deadline = clock::now() + Duration::from_secs(5);
+        while clock::now() < deadline {
+            if let Some(cgroup) = &self.cgroup {
+                cgroup.kill();
+            }
+            process::signal_all(&process::descendants(Process::own().pid), rustix::process::Signal::KILL);
+            super::ending::reap();
+            if !super::ending::has_children() {
+                return;
+            }
+            super::ending::pause(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Programs such as gvfs mount into the session's folder.
+fn unmount_below(dir: &std::path::Path) {
+    let info = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = info.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    for point in points.filter(|point| point.starts_with(dir) && point != dir) {
+        // One that stays is found again when the folder is removed.
+        let _ = nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// Prepares this process: its own process session, orphans of the desktop come to it, signals by descriptor.
+fn become_monitor() -> Result<SignalFd, Refused> {
+    // Fails only if it leads one already.
+    let _ = setsid();
+    let errno = |error: nix::Error| io::Error::from(error);
+    prctl::set_child_subreaper(true).map_err(errno).map_err(internal("look after orphans"))?;
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)
+        .and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
+        .map_err(errno)
+        .map_err(internal("take signals"))
+}
+
+/// Makes the session's folder and its control socket; the folder is root's, and only passed through by others.
+fn open_socket(dir: &std::path::Path) -> Result<UnixListener, Refused> {
+    let named = |what: &'static str| {
+        move |error| Refused::new(Refusal::Internal, format!("cannot {what} {}: {error}", dir.display()))
+    };
+    if let Some(parent) = dir.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o711).create(parent).map_err(named("make the folder of"))?;
+    }
+    fs::DirBuilder::new().mode(0o711).create(dir).map_err(named("make"))?;
+    let listen = || {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o711))?;
+        let path = control::socket(dir);
+        let listener = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen().map_err(|error| {
+        // It was just made by us.
+        let _ = fs::remove_dir_all(dir);
+        named("open the socket in")(error)
+    })
+}
+
+/// Starts the session.
+pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
+    let signals = become_monitor()?;
+    let dir = control::session_dir(&spec.settings.run_dir, spec.session.id);
+    let listener = open_socket(&dir)?;
+    let mut leftovers = Leftovers { dir, cgroup: None };
+    let log = Log::open(Store::at(&spec.settings.state_dir).log(spec.session.id));
+    let result = prepare(&spec, &mut leftovers).and_then(|(desktop, x_server, record)| {
+        let mut monitor = Monitor::new(desktop, x_server, listener, signals, log);
+        match first_view(&mut monitor, record, &spec) {
+            Ok(()) => Ok(monitor),
+            Err(reply) => {
+                monitor.log.note(&format!("the start failed: {reply:?}"));
+                Err(reply)
+            }
+        }
+    });
+    match result {
+        Ok(mut monitor) => {
+            monitor.keep(spec, leftovers);
+            Ok(monitor)
+        }
+        Err(reply) => {
+            leftovers.kill();
+            Store::at(&spec.settings.state_dir).remove_record(spec.session.id);
+            leftovers.remove();
+            Err(reply)
+        }
+    }
+}
+
+/// Everything up to the running X server process.
+fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, Record), Reply> {
+    let Spec { session, display, settings } = spec;
+    let agent = session.agent.as_str();
+    let account = Account::look_up(spec)?;
+    if !settings.script.is_file() {
+        let script = settings.script.display();
+        let detail = format!("{script} is missing on {agent} (/vsmagent/session_script)");
+        return Err(Refused::new(Refusal::Internal, detail).into());
+    }
+    let x_program = xserver::find(settings.xserver.as_deref(), agent)?;
+    let pam = account.open(&settings.pam_service, *display)?;
+    account.check_home(settings.make_home_mode, agent)?;
+    let paths = Paths::new(leftovers.dir.clone());
+    let _cookie = desktop::prepare(&paths, &account, *display)?;
+    chown(control::socket(&paths.dir), Some(account.uid), Some(account.gid))
+        .map_err(internal("give the control socket to the user"))?;
+    leftovers.cgroup = Cgroup::create(session.id);
+    if let Some(cgroup) = &leftovers.cgroup {
+        // If it stays in vsmagent's cgroup it still works; only stopping that service with all its cgroup is felt.
+        let _ = cgroup.join_monitors();
+    }
+    let environment = desktop::environment(spec, &account, &paths, pam.environment());
+    let place = Place { account: &account, cgroup: leftovers.cgroup.as_ref(), environment: &environment };
+    let x_server = place
+        .spawn(&x_program, xserver::arguments(spec, &paths))
+        .map_err(|error| Refused::new(Refusal::XServer, format!("cannot start {}: {error}", x_program.display())))?;
+    let record = Record {
+        version: VERSION,
+        session: Session { state: State::Running { display: *display }, ..session.clone() },
+        boot_id: process::boot_id(),
+        uid: account.uid,
+        monitor: Process::own(),
+        x_server: Process::of(x_server.pid).unwrap_or(Process { pid: x_server.pid, start: 0 }),
+        cgroup: leftovers.cgroup.as_ref().map(|cgroup| cgroup.dir().to_owned()),
+    };
+    Ok((Desktop { account, pam, paths, environment }, x_server, record))
+}
+
+/// Makes the record durable and waits for the greeting of the X server.
+fn first_view(monitor: &mut Monitor, record: Record, spec: &Spec) -> Result<(), Reply> {
+    let settings = &spec.settings;
+    let deadline = clock::now() + Duration::from_millis(settings.x_timeout_ms);
+    Store::at(&settings.state_dir)
+        .save_record(&record)
+        .map_err(|error| Refused::new(Refusal::Storage, format!("{error} on {}", spec.session.agent)))?;
+    monitor.record = Some(record);
+    let mut greeting = Greeting::default();
+    while !greeting.is_complete(&monitor.desktop.paths, &monitor.desktop.account) {
+        // Connecting has to be tried again; a connection tells by itself.
+        let wait = Duration::from_millis(if greeting.stream().is_some() { 50 } else { 1 });
+        monitor.turn(wait, greeting.stream());
+        if monitor.asked_to_end() {
+            return Err(Refused::new(Refusal::Cancelled, "the start was cancelled").into());
+        }
+        if let Some(status) = monitor.x_server_status {
+            return Err(x_server_failed(monitor, status, spec));
+        }
+        if clock::now() > deadline {
+            let detail = format!(
+                "the X server on {} was not ready within {} s (/vsmagent/xvnc_start_timeout); its last words: {}",
+                spec.session.agent,
+                settings.x_timeout_ms / 1000,
+                monitor.x_server.output.last_line()
+            );
+            return Err(Refused::new(Refusal::XServer, detail).into());
+        }
+    }
+    Ok(())
+}
+
+fn x_server_failed(monitor: &mut Monitor, status: std::process::ExitStatus, spec: &Spec) -> Reply {
+    monitor.drain_output();
+    let words = monitor.x_server.output.text();
+    if xserver::says_display_taken(&words) {
+        return Reply::DisplayTaken;
+    }
+    let last = monitor.x_server.output.last_line();
+    let agent = &spec.session.agent;
+    let home = status.code() == Some(EXIT_HOME.into());
+    let (reason, detail) = if home {
+        (Refusal::Home, format!("user {} on {agent}: {last}", spec.session.user))
+    } else if status.code() == Some(EXIT_PROGRAM.into()) {
+        (Refusal::XServer, format!("{last} on {agent} (/vsmagent/xserver)"))
+    } else {
+        (Refusal::XServer, format!("the X server on {agent} ended at once ({}): {last}", launch::describe(status)))
+    };
+    Refused::new(reason, detail).into()
+}

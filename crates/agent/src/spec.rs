@@ -1,0 +1,121 @@
+//! What `vsmagent` hands to a new `vsm-session` on its standard input, and the one line that comes back.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use vsm_core::{Geometry, Session};
+
+use crate::record::Record;
+
+/// How the host runs sessions; the same for all that start now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionSettings {
+    /// Where records and logs are kept.
+    pub state_dir: PathBuf,
+    /// Where the sockets are.
+    pub run_dir: PathBuf,
+    /// PAM service name.
+    pub pam_service: String,
+    /// Mode of a home directory that is made; none = none is made.
+    pub make_home_mode: Option<u32>,
+    /// X server; none = the first of `Xtigervnc`, `Xvnc` on the search path.
+    pub xserver: Option<PathBuf>,
+    /// Its further arguments.
+    pub xserver_args: Vec<String>,
+    /// Whether the X cookie is added to `~/.Xauthority` also.
+    pub cookie_in_home: bool,
+    /// How long the X server may take, in milliseconds.
+    pub x_timeout_ms: u64,
+    /// The script that is the session.
+    pub script: PathBuf,
+    /// What a second viewer means.
+    pub second_viewer: SecondViewer,
+    /// Size of the desktop if the client asks for none.
+    pub geometry: Geometry,
+    /// Variables for every session.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What happens when a viewer comes and there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecondViewer {
+    /// The older is dropped and told why.
+    Replace,
+    /// Both see the desktop.
+    Share,
+    /// The newer is refused.
+    Refuse,
+}
+
+/// One session to start.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// What the broker asked for; its state is set once it runs.
+    pub session: Session,
+    /// Display number to use.
+    pub display: u32,
+    /// How.
+    pub settings: SessionSettings,
+}
+
+/// Why a session did not start, as the broker is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// The host does not know the user.
+    UnknownUser,
+    /// PAM refuses the account.
+    Account,
+    /// Home directory missing, of another owner, or not accessible.
+    Home,
+    /// X server missing, or not up in time.
+    XServer,
+    /// No free display, or the agent's cap is reached.
+    Full,
+    /// Records cannot be written.
+    Storage,
+    /// Cancelled before it was done.
+    Cancelled,
+    /// Anything else.
+    Internal,
+}
+
+/// A refusal with its reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refused {
+    /// Kind.
+    pub reason: Refusal,
+    /// One line that names the thing.
+    pub detail: String,
+}
+
+impl Refused {
+    /// Makes one; line ends and control characters are taken out of the detail, and it is bounded.
+    #[must_use]
+    pub fn new(reason: Refusal, detail: impl AsRef<str>) -> Self {
+        Self { reason, detail: one_line(detail.as_ref()) }
+    }
+}
+
+/// Makes a text from outside fit into one line for people.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect()
+}
+
+/// The answer of a new `vsm-session`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
+pub enum Reply {
+    /// The desktop can be viewed.
+    Ready {
+        /// The record, which is on disk.
+        record: Box<Record>,
+    },
+    /// Somebody else uses the display number; nothing is left of the attempt.
+    DisplayTaken,
+    /// It did not start; nothing is left of it.
+    Refused(Refused),
+}

@@ -1,0 +1,407 @@
+//! A host in miniature: own mounts (`/etc` with users of its own, `/tmp`), own processes, a certificate authority, and
+//! a broker's end of the connection. Ending the lab ends every process in it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, IoSliceMut, Read, Write},
+    mem::MaybeUninit,
+    net::TcpListener,
+    os::unix::{fs::chown, net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use vsm_proto::{
+    agent::v1::{
+        StartRefused, StartRequest, StartResponse, TerminateRequest, VerifyRequest, agent_client::AgentClient,
+        start_response, terminate_response, verify_response,
+    },
+    session::v1::{Ended, Epoch, Fence, LiveSession, Session, SessionState, StartParams},
+};
+
+pub(crate) const LINEAGE: &str = "01890a5d-ac96-774b-bcce-000000000001";
+/// Users: name, uid. `carol`'s home belongs to root, `dave`'s account has expired, `erin` has no home.
+const USERS: [(&str, u32); 5] = [("alice", 51001), ("bob", 51002), ("carol", 51003), ("dave", 51004), ("erin", 51005)];
+
+pub(crate) fn is_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: needs root");
+    }
+    root
+}
+
+/// Waits until `check` gives something; tells what was last seen if it never does.
+pub(crate) fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn issue(&self, uri: &str) -> (String, String) {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+pub(crate) struct Lab {
+    base: tempfile::TempDir,
+    authority: Authority,
+    init: Child,
+    init_pid: i32,
+    agent: Option<Child>,
+    port: u16,
+}
+
+fn children(pid: u32) -> Vec<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+const SETUP: &str = r#"set -e
+mount -t tmpfs tmpfs "$BASE/overlay"
+mkdir "$BASE/overlay/upper" "$BASE/overlay/work"
+mount -t overlay overlay -o "lowerdir=/etc,upperdir=$BASE/overlay/upper,workdir=$BASE/overlay/work" /etc
+mount -t tmpfs tmpfs /tmp
+chmod 1777 /tmp
+cat "$BASE/passwd" >> /etc/passwd
+cat "$BASE/group" >> /etc/group
+cat "$BASE/shadow" >> /etc/shadow
+cp "$BASE/pam" /etc/pam.d/vsm
+touch "$BASE/up"
+while :; do sleep 1000 & wait; done
+"#;
+
+const PAM: &str = "auth required pam_permit.so\naccount required pam_unix.so\nsession required pam_limits.so\nsession \
+                   required pam_unix.so\n";
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// A lab with further lines under `vsmagent:`.
+    pub(crate) fn with(settings: &[&str]) -> Self {
+        let base = tempfile::Builder::new().prefix("vsm-it-").tempdir_in("/var/tmp").unwrap();
+        let authority = Authority::new();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        write_files(base.path(), &authority, port, settings);
+        let init = Command::new("unshare")
+            .args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", "sh", "-c", SETUP])
+            .env("BASE", base.path())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for("the lab's mounts", || base.path().join("up").exists().then_some(()));
+        let init_pid = *children(init.id()).first().unwrap();
+        let mut lab = Self { base, authority, init, init_pid, agent: None, port };
+        lab.start_agent();
+        lab
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.base.path().join(name)
+    }
+
+    /// A command inside.
+    pub(crate) fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--pid", "--target", &self.init_pid.to_string(), "--"]).arg(program);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn start_agent(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("vsmagent.log")).unwrap();
+        let mut command = self.inside(env!("CARGO_BIN_EXE_vsmagent"));
+        command.arg("--config").arg(self.path("conf.d"));
+        command.env("VSM_SESSION_PROGRAM", env!("CARGO_BIN_EXE_vsm-session")).env("VSM_LOG", "debug");
+        self.agent = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        wait_for("vsmagent's port", || std::net::TcpStream::connect(("127.0.0.1", self.port)).ok());
+    }
+
+    /// The pid of `vsmagent` as seen from outside.
+    pub(crate) fn agent_pid(&self) -> i32 {
+        children(self.agent.as_ref().unwrap().id())[0]
+    }
+
+    pub(crate) fn stop_agent(&mut self, signal: &str) {
+        kill(self.agent_pid(), signal);
+        self.agent.take().unwrap().wait().unwrap();
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("vsmagent.log")).unwrap()
+    }
+
+    pub(crate) async fn broker(&self) -> AgentClient<Channel> {
+        self.client("vsm://broker/b1").await
+    }
+
+    pub(crate) async fn client(&self, uri: &str) -> AgentClient<Channel> {
+        let (cert, key) = self.authority.issue(uri);
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&self.authority.pem))
+            .identity(Identity::from_pem(cert, key))
+            .domain_name("localhost");
+        let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{}", self.port)).unwrap();
+        AgentClient::new(endpoint.tls_config(tls).unwrap().connect().await.unwrap())
+    }
+
+    /// The record of a session.
+    pub(crate) fn record(&self, id: &str) -> serde_json::Value {
+        serde_json::from_slice(&fs::read(self.record_path(id)).unwrap()).unwrap()
+    }
+
+    pub(crate) fn record_path(&self, id: &str) -> PathBuf {
+        self.path("state/sessions").join(format!("{id}.json"))
+    }
+
+    /// The outside pid of a process of the record, `monitor` or `x_server`.
+    pub(crate) fn pid_of(&self, id: &str, which: &str) -> i32 {
+        let inside = self.record(id)[which]["pid"].as_i64().unwrap();
+        let own = fs::read_link(format!("/proc/{}/ns/pid", self.init_pid)).unwrap();
+        all_pids()
+            .find(|pid| {
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                let last = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+                last.and_then(|line| line.split_whitespace().last()?.parse().ok()) == Some(inside)
+                    && fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|ns| ns == own)
+            })
+            .unwrap_or_else(|| panic!("no process {inside} inside"))
+    }
+
+    /// Processes that name the session, from outside.
+    pub(crate) fn processes(&self, id: &str) -> Vec<String> {
+        let entry = format!("VSM_SESSION_ID={id}");
+        all_pids()
+            .filter(|pid| {
+                let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+                environ.split(|byte| *byte == 0).any(|found| found == entry.as_bytes())
+            })
+            .map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned())
+            .collect()
+    }
+
+    /// Nothing is left of a session: no process, no folder, no X marks, no live record.
+    pub(crate) fn assert_gone(&self, id: &str, display: u32) {
+        wait_for("the end of all processes", || self.processes(id).is_empty().then_some(()));
+        wait_for("the folder to go", || (!self.path("run/sessions").join(id).exists()).then_some(()));
+        assert!(!self.record_path(id).exists());
+        let marks = format!("ls -d /tmp/.X{display}-lock /tmp/.X11-unix/X{display}");
+        assert!(!self.inside("sh").args(["-c", &marks]).stderr(Stdio::null()).status().unwrap().success());
+    }
+
+    pub(crate) fn attach(&self, id: &str, address: &str) -> Result<Viewer, String> {
+        Viewer::attach(&self.path("run/sessions").join(id).join("control.sock"), address)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- vsmagent's log\n{}", self.log());
+            for log in fs::read_dir(self.path("state/log")).into_iter().flatten().flatten() {
+                eprintln!("--- {:?}\n{}", log.path(), fs::read_to_string(log.path()).unwrap_or_default());
+            }
+        }
+        // The first process inside: the kernel ends all others with it.
+        kill(self.init_pid, "KILL");
+        self.init.wait().unwrap();
+        if let Some(mut agent) = self.agent.take() {
+            agent.wait().unwrap();
+        }
+    }
+}
+
+fn all_pids() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+pub(crate) fn kill(pid: i32, signal: &str) {
+    let signal = format!("SIG{signal}").parse::<nix::sys::signal::Signal>().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+}
+
+fn write_files(base: &Path, authority: &Authority, port: u16, settings: &[&str]) {
+    let write = |name: &str, text: &str| {
+        let path = base.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    // Users pass through.
+    Command::new("chmod").arg("755").arg(base).status().unwrap();
+    fs::create_dir(base.join("overlay")).unwrap();
+    let (cert, key) = authority.issue("vsm://agent/agent1");
+    write("tls/ca.pem", &authority.pem);
+    write("tls/cert.pem", &cert);
+    write("tls/key.pem", &key);
+    let dir = base.display();
+    let mut conf = format!(
+        "tls:\n  ca_file: {dir}/tls/ca.pem\n  cert_file: {dir}/tls/cert.pem\n  key_file: {dir}/tls/key.pem\nvsm:\n  \
+         vsm_agent_port: {port}\nvsmagent:\n  listen_port: {port}\n  agent_hostname: agent1.example\n  \
+         allowed_clients: b1\n  master_hostname: localhost\n  state_dir: {dir}/state\n  run_dir: {dir}/run\n  \
+         session_script: {dir}/xsession\n"
+    );
+    if !settings.iter().any(|line| line.starts_with("make_homedir:")) {
+        conf.push_str("  make_homedir: false\n");
+    }
+    for line in settings {
+        conf.push_str(&format!("  {}\n", line.replace("BASE", &dir.to_string())));
+    }
+    write("conf.d/agent.yaml", &conf);
+    write("xsession", "#!/bin/sh\nenv > \"$XDG_RUNTIME_DIR/env\"\nsetsid sleep 1000 &\nexec sleep 1000\n");
+    write("failing", "#!/bin/sh\necho this cannot work >&2\nexit 3\n");
+    write("quick", "#!/bin/sh\nexit 0\n");
+    for script in ["xsession", "failing", "quick"] {
+        Command::new("chmod").arg("755").arg(base.join(script)).status().unwrap();
+    }
+    write("pam", PAM);
+    let (mut passwd, mut group, mut shadow) = (String::new(), String::new(), String::new());
+    for (name, uid) in USERS {
+        passwd.push_str(&format!("{name}:x:{uid}:{uid}::{dir}/home/{name}:/bin/sh\n"));
+        group.push_str(&format!("{name}:x:{uid}:\n"));
+        let expires = if name == "dave" { "1000" } else { "" };
+        shadow.push_str(&format!("{name}:*:19000:0:99999:7::{expires}:\n"));
+        if name != "erin" {
+            let home = base.join("home").join(name);
+            fs::create_dir_all(&home).unwrap();
+            let owner = if name == "carol" { 0 } else { uid };
+            chown(home, Some(owner), Some(owner)).unwrap();
+        }
+    }
+    write("passwd", &passwd);
+    write("group", &group);
+    write("shadow", &shadow);
+}
+
+/// A viewer as `vsm-login` is one.
+pub(crate) struct Viewer {
+    control: BufReader<UnixStream>,
+    pub(crate) rfb: UnixStream,
+}
+
+impl Viewer {
+    fn attach(socket: &Path, address: &str) -> Result<Self, String> {
+        let mut control = UnixStream::connect(socket).map_err(|error| error.to_string())?;
+        control.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        writeln!(control, "{{\"op\":\"attach\",\"address\":\"{address}\"}}").unwrap();
+        let mut buffer = [0; 1024];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut iov = [IoSliceMut::new(&mut buffer)];
+        let count = recvmsg(&control, &mut iov, &mut ancillary, RecvFlags::empty()).unwrap().bytes;
+        let descriptor = ancillary.drain().find_map(|part| match part {
+            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+            _ => None,
+        });
+        let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+        let Some(descriptor) = descriptor else { return Err(text) };
+        assert!(text.contains("attached"), "{text}");
+        let rfb = UnixStream::from(descriptor);
+        rfb.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Ok(Self { control: BufReader::new(control), rfb })
+    }
+
+    pub(crate) fn greeting(&mut self) -> String {
+        let mut greeting = [0; 12];
+        self.rfb.read_exact(&mut greeting).unwrap();
+        String::from_utf8_lossy(&greeting).into_owned()
+    }
+
+    pub(crate) fn is_cut(&mut self) -> bool {
+        self.rfb.read(&mut [0; 16]).is_ok_and(|count| count == 0)
+    }
+
+    pub(crate) fn told(&mut self) -> String {
+        let mut line = String::new();
+        self.control.read_line(&mut line).unwrap();
+        line
+    }
+}
+
+/// A session id that is not used elsewhere.
+pub(crate) fn new_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+pub(crate) fn fence(counter: u64) -> Option<Fence> {
+    let epoch = Some(Epoch { counter, node: "b1".to_owned() });
+    Some(Fence { epoch, incarnation: 1, lineage: LINEAGE.to_owned() })
+}
+
+pub(crate) fn request(id: &str, user: &str) -> StartRequest {
+    let session = Session {
+        id: id.to_owned(),
+        user: user.to_owned(),
+        agent: "agent1".to_owned(),
+        display: 0,
+        state: SessionState::Starting.into(),
+        request_id: new_id(),
+        params: Some(StartParams { language: "sv_SE.UTF-8".to_owned(), ..StartParams::default() }),
+        created_unix_ms: 1,
+    };
+    StartRequest { fence: fence(1), session: Some(session) }
+}
+
+pub(crate) type Client = AgentClient<Channel>;
+
+pub(crate) async fn start(client: &mut Client, request: StartRequest) -> start_response::Result {
+    let StartResponse { result } = client.start(request).await.unwrap().into_inner();
+    result.unwrap()
+}
+
+pub(crate) async fn started(client: &mut Client, id: &str, user: &str) -> Session {
+    match start(client, request(id, user)).await {
+        start_response::Result::Started(session) => session,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) async fn refused(client: &mut Client, id: &str, user: &str) -> StartRefused {
+    match start(client, request(id, user)).await {
+        start_response::Result::Refused(refused) => refused,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) async fn verify(client: &mut Client, id: &str) -> Result<LiveSession, Ended> {
+    let answer = client.verify(VerifyRequest { id: id.to_owned() }).await.unwrap().into_inner();
+    match answer.result.unwrap() {
+        verify_response::Result::Alive(live) => Ok(live),
+        verify_response::Result::Gone(ended) => Err(ended),
+    }
+}
+
+pub(crate) async fn terminate(client: &mut Client, id: &str) -> Ended {
+    let request = TerminateRequest { fence: fence(1), id: id.to_owned() };
+    match client.terminate(request).await.unwrap().into_inner().result.unwrap() {
+        terminate_response::Result::Ended(ended) => ended,
+        terminate_response::Result::Fenced(fenced) => panic!("{fenced:?}"),
+    }
+}

@@ -1,0 +1,159 @@
+//! The life of a session: started, viewed, left, viewed again, ended.
+
+use vsm_proto::{
+    agent::v1::{
+        CancelStartRequest, DisconnectViewerRequest, ReportRequest, StartRefusal, cancel_start_response,
+        report_response::Item, start_response,
+    },
+    session::v1::EndReason,
+};
+
+use crate::lab::{Lab, fence, is_root, new_id, refused, request, start, started, terminate, verify, wait_for};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_desktop_is_started_viewed_and_ended() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new();
+    let mut broker = lab.broker().await;
+    let id = new_id();
+    let session = started(&mut broker, &id, "alice").await;
+    assert!(session.display >= 10 && session.user == "alice");
+    assert_eq!(started(&mut broker, &id, "alice").await, session, "a repeated start gives the first answer");
+
+    let mut first = lab.attach(&id, "10.0.0.9").unwrap();
+    assert_eq!(first.greeting(), "RFB 003.008\n");
+    let viewer = wait_for("the viewer", || futures(verify(&mut broker.clone(), &id)).unwrap().viewer);
+    assert_eq!(viewer.address, "10.0.0.9");
+    let mut second = lab.attach(&id, "10.0.0.10").unwrap();
+    assert_eq!(second.greeting(), "RFB 003.008\n");
+    assert!(first.is_cut());
+    assert!(first.told().contains("another viewer from 10.0.0.10"));
+
+    let reason = "by an administrator".to_owned();
+    let answer = broker.disconnect_viewer(DisconnectViewerRequest { id: id.clone(), reason }).await.unwrap();
+    assert!(answer.into_inner().was_connected && second.is_cut());
+    assert!(second.told().contains("by an administrator"));
+
+    let environment = wait_for("the script", || {
+        std::fs::read_to_string(lab.path("run/sessions").join(&id).join("user/env")).ok().filter(|text| !text.is_empty())
+    });
+    for expected in ["LANG=sv_SE.UTF-8", "USER=alice", &format!("DISPLAY=:{}", session.display)] {
+        assert!(environment.lines().any(|line| line == expected), "{expected} is not in {environment}");
+    }
+    let record = lab.record(&id);
+    assert_eq!(record["session"]["user"], "alice");
+    let x_server = lab.pid_of(&id, "x_server");
+    let listening = lab.inside("ss").args(["-ltnp"]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&listening.stdout).contains("Xtigervnc"));
+    let status = std::fs::read_to_string(format!("/proc/{x_server}/status")).unwrap();
+    assert!(status.contains("Uid:\t51001\t51001\t51001\t51001"), "{status}");
+    let sockets = lab.path("run/sessions").join(&id);
+    let other = format!(
+        "test ! -e {0}/user/rfb.sock && ! DISPLAY=:{1} xdpyinfo >/dev/null 2>&1 && ! socat -u OPEN:/dev/null UNIX:{0}/control.sock 2>/dev/null",
+        sockets.display(), session.display
+    );
+    assert!(lab.inside("setpriv").args(["--reuid=51002", "--regid=51002", "--clear-groups", "sh", "-c", &other]).status().unwrap().success());
+
+    assert!(!lab.processes(&id).is_empty());
+    let ended = terminate(&mut broker, &id).await;
+    assert_eq!(ended.reason(), EndReason::Terminated);
+    lab.assert_gone(&id, session.display);
+    assert_eq!(verify(&mut broker, &id).await.unwrap_err().reason(), EndReason::Terminated);
+    assert_eq!(terminate(&mut broker, &id).await.reason(), EndReason::Terminated);
+}
+
+/// Runs a call to its end where a closure cannot wait.
+fn futures<T>(call: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(call))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_x_server_ends_the_session_and_all_in_it() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new();
+    let mut broker = lab.broker().await;
+    let id = new_id();
+    let session = started(&mut broker, &id, "alice").await;
+    wait_for("the script's children", || (lab.processes(&id).len() >= 3).then_some(()));
+    crate::lab::kill(lab.pid_of(&id, "x_server"), "KILL");
+    let ended = verify(&mut broker, &id).await.unwrap_err();
+    assert_eq!(ended.reason(), EndReason::XServer);
+    lab.assert_gone(&id, session.display);
+    let again = new_id();
+    assert_ne!(started(&mut broker, &again, "alice").await.display, session.display, "a display number rests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_start_at_once_and_the_report_tells() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::new();
+    let mut broker = lab.broker().await;
+    let mut report = broker.report(ReportRequest { broker: "b1".to_owned() }).await.unwrap().into_inner();
+    let Some(Item::Inventory(inventory)) = report.message().await.unwrap().unwrap().item else { panic!() };
+    assert!(inventory.sessions.is_empty() && inventory.promised.is_none());
+    assert_eq!(inventory.public_name, "agent1.example");
+    let mut starts = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let (mut broker, user) = (broker.clone(), ["alice", "bob"][number % 2]);
+        starts.spawn(async move { started(&mut broker, &new_id(), user).await });
+    }
+    let mut displays: Vec<u32> = starts.join_all().await.into_iter().map(|session| session.display).collect();
+    displays.sort_unstable();
+    assert_eq!(displays, (10..30).collect::<Vec<_>>());
+    let mut seen = std::collections::HashSet::new();
+    while seen.len() < 20 {
+        if let Some(Item::Changed(live)) = report.message().await.unwrap().unwrap().item {
+            seen.insert(live.session.unwrap().id);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_and_a_script_that_fails_are_told_apart() {
+    if !is_root() {
+        return;
+    }
+    for (script, reason, words) in [
+        ("quick", EndReason::Logout, "exit status 0"),
+        ("failing", EndReason::ScriptFailed, "exit status 3: this cannot work"),
+    ] {
+        let lab = Lab::with(&[&format!("session_script: BASE/{script}")]);
+        let conf = std::fs::read_to_string(lab.path("conf.d/agent.yaml")).unwrap();
+        assert!(conf.contains(script));
+        let mut broker = lab.broker().await;
+        let id = new_id();
+        let session = started(&mut broker, &id, "alice").await;
+        lab.assert_gone(&id, session.display);
+        let ended = verify(&mut broker, &id).await.unwrap_err();
+        assert_eq!(ended.reason(), reason, "{ended:?}");
+        assert!(ended.detail.contains(words), "{ended:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_start_never_runs() {
+    if !is_root() {
+        return;
+    }
+    let mut lab = Lab::new();
+    let mut broker = lab.broker().await;
+    let (late, running) = (new_id(), new_id());
+    let cancel = |id: &str| CancelStartRequest { fence: fence(1), id: id.to_owned() };
+    let answer = broker.cancel_start(cancel(&late)).await.unwrap().into_inner().result.unwrap();
+    assert!(matches!(answer, cancel_start_response::Result::Cancelled(_)));
+    assert_eq!(refused(&mut broker, &late, "alice").await.reason(), StartRefusal::Cancelled);
+    let session = started(&mut broker, &running, "alice").await;
+    broker.cancel_start(cancel(&running)).await.unwrap();
+    lab.assert_gone(&running, session.display);
+    lab.stop_agent("TERM");
+    lab.start_agent();
+    let mut broker = lab.broker().await;
+    assert_eq!(refused(&mut broker, &late, "alice").await.reason(), StartRefusal::Cancelled);
+    assert!(matches!(start(&mut broker, request(&running, "alice")).await, start_response::Result::Refused(_)));
+}
