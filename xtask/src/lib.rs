@@ -1,1 +1,22 @@
-//! See ARCHITECTURE.md.
+//! The project's own automation: everything that is done to the workspace is a `cargo xtask`
+//! command, and the miniature clusters are a library that tests use too.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's tool talks on its terminal: data on stdout, all else on stderr"
+)]
+
+mod ci;
+pub mod cli;
+pub mod clock;
+pub mod cluster;
+mod command;
+mod compile;
+mod demo;
+mod host;
+pub mod interrupt;
+pub mod progress;
+pub mod setup;
+mod test;
+pub mod tidy;

@@ -1,1 +1,26 @@
-//! See ARCHITECTURE.md.
+//! The broker: who gets which session where.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`settings`] | what the configuration means, replaced as a whole on reload |
+//! | [`users`] | who a uid is and in which groups, asked of NSS off the async threads |
+//! | [`agents`] | a link to each agent: its report, its state, calls to it |
+//! | [`reconcile`] | comparing the table with what an agent says is running |
+//! | [`login`] | the login flow |
+//! | [`ending`] | ending sessions |
+//! | [`user_api`], [`admin_api`], [`registry`] | the three gRPC services |
+//! | [`server`] | sockets, start and stop |
+
+pub mod admin_api;
+pub mod agents;
+pub mod broker;
+pub mod ending;
+pub mod error;
+pub mod login;
+pub mod reconcile;
+pub mod registry;
+pub mod server;
+pub mod settings;
+pub mod user_api;
+pub mod users;
+mod view;

@@ -1,1 +1,24 @@
-//! See ARCHITECTURE.md.
+//! The command-line programs' parts: `vsm` for users, `vsmctl` for administrators.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`ssh`] | the pipe through ssh to a broker or to a session |
+//! | [`broker`] | calls to the broker and what they print |
+//! | [`connect`] | `vsm connect` |
+//! | [`viewer`], [`forward`] | a local socket for a viewer |
+//! | [`rfb`] | a picture of a desktop |
+//! | [`admin`] | `vsmctl` on the admin socket |
+//! | [`pki`] | the cluster's certificates |
+//! | [`output`] | tables, JSON, times |
+//! | [`exit`] | errors and exit codes |
+
+pub mod admin;
+pub mod broker;
+pub mod connect;
+pub mod exit;
+pub mod forward;
+pub mod output;
+pub mod pki;
+pub mod rfb;
+pub mod ssh;
+pub mod viewer;

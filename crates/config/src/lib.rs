@@ -11,12 +11,19 @@
 mod check;
 mod config;
 pub mod doc;
+mod edit;
+mod hconf;
+mod import;
 pub mod keys;
 mod kind;
 mod load;
 mod param;
 mod scan;
+mod set;
+pub mod tool;
+mod tree;
 mod value;
+mod write;
 mod yaml;
 
 pub use crate::{
@@ -29,3 +36,11 @@ pub use crate::{
         UnknownChoice, Value, XauthorityLocation,
     },
 };
+
+/// Writes a value as YAML. Here because this is the one crate that names the YAML library.
+///
+/// # Errors
+/// If the value holds something that YAML cannot, such as a map whose keys are maps.
+pub fn to_yaml<T: serde::Serialize>(value: &T) -> Result<String, serde_yaml::Error> {
+    serde_yaml::to_string(value)
+}

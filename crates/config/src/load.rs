@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Largest configuration file that is read, in bytes.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Most configuration files in one directory.
 const FILES_MAX: usize = 1000;
 /// Most problems that are kept; a file of nonsense should not fill the log.

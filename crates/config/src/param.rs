@@ -140,8 +140,11 @@ pub(crate) fn nearest(path: &str) -> Option<String> {
             .collect();
         (1..=named.len()).map(move |n| format!("/{}", named[..n].join("/")))
     });
-    let limit = 1 + path.len() / 4;
+    // What is longer than any name is no slip of the hand, and would be slow to compare.
+    let limit = if path.len() > 256 { 0 } else { 1 + path.len() / 4 };
     candidates
+        // A folder above it is no news.
+        .filter(|candidate| limit > 0 && !path.starts_with(&format!("{candidate}/")))
         .map(|candidate| (edit_distance(path, &candidate), candidate))
         .filter(|(distance, _)| (1..=limit).contains(distance))
         .min()
@@ -210,5 +213,6 @@ mod tests {
         );
         assert_eq!(nearest("/vsmsrver").as_deref(), Some("/vsmserver"));
         assert_eq!(nearest("/zzzzzzzzzzzz/qqqqqqqq"), None);
+        assert_ne!(nearest("/vsmagent/sub").as_deref(), Some("/vsmagent"));
     }
 }

@@ -5,7 +5,9 @@
 //! mappings, block lists of plain items and one-line values; anything else it marks as [`Shape::Other`], which
 //! the editor refuses to touch. It is never trusted alone: files are read, and edits verified, by the parser.
 
-use crate::param::canonical;
+use std::collections::HashMap;
+
+use crate::param::{self, canonical};
 
 /// How a key's value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +32,8 @@ pub(crate) struct Node {
     /// Blanks before the key.
     pub(crate) indent: usize,
     /// Byte in the line right after the colon.
-    #[allow(dead_code, reason = "for the editor")]
     pub(crate) colon: usize,
     /// Bytes of the value in the line, for [`Shape::Inline`].
-    #[allow(dead_code, reason = "for the editor")]
     pub(crate) value: (usize, usize),
     /// How the value is written.
     pub(crate) shape: Shape,
@@ -90,16 +90,15 @@ pub(crate) fn scan(text: &str) -> Vec<Node> {
     nodes
 }
 
-/// The first two places where one path is given twice in the same file, as line indexes.
+/// Keys that are given again, each with the first place of the same key.
 pub(crate) fn doubled(nodes: &[Node]) -> Vec<(&Node, &Node)> {
     let mut pairs = Vec::new();
-    for (i, later) in nodes.iter().enumerate() {
+    let mut seen: HashMap<&str, &Node> = HashMap::new();
+    for later in nodes {
+        let earlier = *seen.entry(&later.path).or_insert(later);
         // The same folder may stand under its old and its new spelling; the same mapping key may not.
-        let same = |earlier: &&Node| {
-            earlier.path == later.path
-                && (earlier.indent == later.indent || crate::param::find(&later.path).is_some())
-        };
-        if let Some(earlier) = nodes[..i].iter().find(same) {
+        let same = earlier.indent == later.indent || param::find(&later.path).is_some();
+        if earlier.line != later.line && same {
             pairs.push((earlier, later));
         }
     }
@@ -180,7 +179,8 @@ fn quoted_end(text: &str, quote: char) -> Option<usize> {
 fn is_plain_item(text: &str) -> bool {
     let text = text.trim();
     let mapping = key_of(text).is_some();
-    !mapping && !text.starts_with(['[', '-']) && inline_end(text).is_some_and(|len| len > 0)
+    let nested = text == "-" || text.starts_with("- ") || text.starts_with('[');
+    !mapping && !nested && inline_end(text).is_some_and(|len| len > 0)
 }
 
 #[cfg(test)]

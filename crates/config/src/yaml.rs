@@ -3,19 +3,25 @@
 //! Everything that can be judged from one file alone is judged here: YAML syntax, doubled keys, unknown keys,
 //! folders where values belong and the other way round, types and ranges.
 
-use std::path::Path;
-
-use serde_yaml::Value as Yaml;
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use crate::{
     load::Problem,
     param::{self, Param, canonical},
-    scan::{self, Node},
+    scan,
+    tree::Tree,
     value::Value,
 };
 
 /// Deepest nesting that is followed; the schema needs four.
 const DEPTH_MAX: usize = 16;
+/// How many unknown keys of a file get a suggestion, which is slow to find.
+const NEAREST_MAX: usize = 200;
+/// What is said of a key that one file has twice.
+const TWICE: &str = "given twice in this file";
 
 /// A parameter set in a file.
 #[derive(Clone, Debug)]
@@ -37,15 +43,16 @@ pub(crate) struct Parsed {
 /// Reads the text of `file`, which is only named in problems.
 pub(crate) fn parse(file: &Path, text: &str) -> Parsed {
     let nodes = scan::scan(text);
-    let mut reader = Reader { file, nodes: &nodes, parsed: Parsed::default() };
+    let mut lines: HashMap<&str, usize> = HashMap::new();
+    for node in &nodes {
+        lines.entry(&node.path).or_insert(node.line + 1);
+    }
+    let mut reader = Reader { file, lines, seen: HashSet::new(), parsed: Parsed::default() };
     for (earlier, later) in scan::doubled(&nodes) {
-        let text =
-            format!("given twice in this file: lines {} and {}", earlier.line + 1, later.line + 1);
+        let text = format!("{TWICE}: lines {} and {}", earlier.line + 1, later.line + 1);
         reader.problem(later.line + 1, &later.path, text);
     }
-    match serde_yaml::from_str::<Yaml>(text) {
-        // The parser also refuses doubled keys, after the scan has already named both lines.
-        Err(_) if !reader.parsed.problems.is_empty() => {}
+    match serde_yaml::from_str::<Tree>(text) {
         Err(error) => {
             let line = error.location().map_or(0, |at| at.line());
             reader.problem(line, "", format!("not readable as YAML: {error}"));
@@ -57,7 +64,10 @@ pub(crate) fn parse(file: &Path, text: &str) -> Parsed {
 
 struct Reader<'a> {
     file: &'a Path,
-    nodes: &'a [Node],
+    /// The line of each key, from 1.
+    lines: HashMap<&'a str, usize>,
+    /// Parameters met so far.
+    seen: HashSet<String>,
     parsed: Parsed,
 }
 
@@ -75,59 +85,77 @@ impl Reader<'_> {
     fn line_of(&self, path: &str) -> usize {
         let mut path = path;
         while path.len() > 1 {
-            if let Some(node) = self.nodes.iter().find(|node| node.path == path) {
-                return node.line + 1;
+            if let Some(line) = self.lines.get(path) {
+                return *line;
             }
             path = path.rsplit_once('/').map_or("", |(above, _)| above);
         }
         0
     }
 
-    fn walk(&mut self, path: &str, yaml: &Yaml, depth: usize) {
+    fn walk(&mut self, path: &str, tree: &Tree, depth: usize) {
         let line = self.line_of(path);
         if let Some(param) = param::find(path) {
-            return self.leaf(param, path, yaml, line);
+            return self.leaf(param, path, tree, line);
         }
         if !param::is_folder(path) {
-            let near = param::nearest(path)
-                .map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            let near =
+                if self.parsed.problems.len() < NEAREST_MAX { param::nearest(path) } else { None };
+            let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
             return self.problem(line, path, format!("no such parameter{near}"));
         }
-        if yaml.is_null() {
-            return;
-        }
-        let Some(mapping) = yaml.as_mapping().filter(|_| depth < DEPTH_MAX) else {
-            return self.problem(line, path, "is a folder and takes keys, not a value".to_owned());
-        };
-        for (key, value) in mapping {
-            match scalar(key) {
-                Some(key) if !key.is_empty() => {
-                    self.walk(&canonical(&format!("{path}/{key}")), value, depth + 1)
+        match tree {
+            Tree::Null => {}
+            Tree::Mapping(pairs) if depth < DEPTH_MAX => {
+                let mut words = HashSet::new();
+                for (key, value) in pairs {
+                    let Some(word) = key.text().filter(|word| !word.is_empty()) else {
+                        self.problem(line, path, "has a key that is not a plain word".to_owned());
+                        continue;
+                    };
+                    let below = canonical(&format!("{path}/{word}"));
+                    if !words.insert(word) {
+                        self.doubled(&below);
+                    }
+                    self.walk(&below, value, depth + 1);
                 }
-                _ => self.problem(line, path, "has a key that is not a plain word".to_owned()),
+            }
+            Tree::Mapping(_) | Tree::Scalar(_) | Tree::Sequence(_) => {
+                self.problem(line, path, "is a folder and takes keys, not a value".to_owned());
             }
         }
     }
 
-    fn leaf(&mut self, param: &'static Param, path: &str, yaml: &Yaml, line: usize) {
-        if yaml.is_null() {
-            // A key with nothing after it: as if it were not there.
-            return;
+    /// A key given twice that the scan did not see: both are on one line, or in a flow mapping.
+    fn doubled(&mut self, path: &str) {
+        if !self
+            .parsed
+            .problems
+            .iter()
+            .any(|problem| problem.path == path && problem.text.contains(TWICE))
+        {
+            self.problem(self.line_of(path), path, TWICE.to_owned());
         }
-        let raw = match yaml.as_sequence() {
-            Some(items) => items.iter().map(scalar).collect::<Option<Vec<_>>>().map(Value::List),
-            None => scalar(yaml).map(Value::Text),
+    }
+
+    fn leaf(&mut self, param: &'static Param, path: &str, tree: &Tree, line: usize) {
+        let raw = match tree {
+            // A key with nothing after it: as if it were not there.
+            Tree::Null => return,
+            Tree::Sequence(items) => items
+                .iter()
+                .map(|item| item.text().map(str::to_owned))
+                .collect::<Option<_>>()
+                .map(Value::List),
+            Tree::Scalar(text) => Some(Value::Text(text.clone())),
+            Tree::Mapping(_) => None,
         };
         let Some(raw) = raw else {
             let text = format!("takes a value, not a structure; allowed: {}", param.kind.allowed());
             return self.problem(line, path, text);
         };
-        if let Some(earlier) = self.parsed.entries.iter().find(|entry| entry.path == path) {
-            let text = format!("given twice in this file: lines {} and {line}", earlier.line);
-            if !self.parsed.problems.iter().any(|problem| problem.path == path) {
-                self.problem(line, path, text);
-            }
-            return;
+        if !self.seen.insert(path.to_owned()) {
+            return self.doubled(path);
         }
         match param.normalise(&raw) {
             Ok(normal) => {
@@ -138,15 +166,9 @@ impl Reader<'_> {
     }
 }
 
-/// The text of a scalar; an empty one for null.
-fn scalar(yaml: &Yaml) -> Option<String> {
-    match yaml {
-        Yaml::Null => Some(String::new()),
-        Yaml::Bool(value) => Some(value.to_string()),
-        Yaml::Number(value) => Some(value.to_string()),
-        Yaml::String(value) => Some(value.clone()),
-        Yaml::Sequence(_) | Yaml::Mapping(_) | Yaml::Tagged(_) => None,
-    }
+/// The text of a scalar that stands alone in `text`.
+pub(crate) fn scalar_text(text: &str) -> Option<String> {
+    serde_yaml::from_str::<Tree>(text).ok()?.text().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -201,7 +223,15 @@ mod tests {
         );
         assert!(problems("vsm: [\n")[0].contains("not readable as YAML"));
         assert!(problems("- a\n")[0].contains("is a folder"));
-        assert!(problems("vsm:\n  vsm_agent_port: !x 1\n")[0].contains("structure"));
+        assert!(problems("vsm:\n  vsm_agent_port: !x 1\n")[0].contains("without tags"));
+        assert_eq!(
+            problems("\nvsm: {vsm_agent_port: 1, vsm_agent_port: 2}\n"),
+            ["f.yaml:2: /vsm/vsm_agent_port: given twice in this file"]
+        );
+        assert_eq!(
+            problems("vsm: {}\nvsm: {}\n"),
+            ["f.yaml:2: /vsm: given twice in this file: lines 1 and 2"]
+        );
         assert!(problems("").is_empty());
     }
 }

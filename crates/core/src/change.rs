@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use crate::{AgentName, Eligible, RequestId, Session, SessionId, StartParams, UnixMillis, UserName};
+use crate::{
+    AgentName, Eligible, RequestId, Session, SessionId, StartParams, UnixMillis, UserName,
+};
 
 /// A session that is wanted but has no agent yet.
 #[derive(Debug, Clone)]

@@ -176,7 +176,10 @@ mod tests {
         }
         assert!("fe80::1".parse::<AgentName>().is_ok());
         let error = "a b".parse::<AgentName>().unwrap_err().to_string();
-        assert_eq!(error, "\"a b\" is not a valid agent name: only letters, digits and . - _ : are allowed");
+        assert_eq!(
+            error,
+            "\"a b\" is not a valid agent name: only letters, digits and . - _ : are allowed"
+        );
         assert!("x".repeat(254).parse::<AgentName>().is_err());
     }
 

@@ -14,5 +14,7 @@ pub use change::{Change, Draft, Proposal, Rejected};
 pub use epoch::{Epoch, Fence, Incarnation, Lsn};
 pub use id::{AgentName, InvalidId, LineageId, NodeName, RequestId, SessionId, UserName};
 pub use place::{Eligible, Placement, place};
-pub use session::{EndReason, Ended, Geometry, InvalidGeometry, Session, StartParams, State, UnixMillis, Viewer};
+pub use session::{
+    EndReason, Ended, Geometry, InvalidGeometry, Session, StartParams, State, UnixMillis, Viewer,
+};
 pub use table::{AgentUse, Table};

@@ -33,7 +33,11 @@ pub struct Placement<'a> {
 /// The best agent: one without a recent failed start before one with; then where the user has sessions already; then
 /// the fewest users per weight once the user is there, starts under way counted; then the fewest sessions; then chance.
 #[must_use]
-pub fn place<'a>(table: &Table, eligible: &'a [Eligible], want: Placement<'_>) -> Option<&'a AgentName> {
+pub fn place<'a>(
+    table: &Table,
+    eligible: &'a [Eligible],
+    want: Placement<'_>,
+) -> Option<&'a AgentName> {
     let best = eligible
         .iter()
         .zip(0u64..)
@@ -64,7 +68,12 @@ impl Rank<'_> {
     }
 }
 
-fn rank<'a>(table: &Table, candidate: &'a Eligible, want: Placement<'_>, index: u64) -> Option<Rank<'a>> {
+fn rank<'a>(
+    table: &Table,
+    candidate: &'a Eligible,
+    want: Placement<'_>,
+    index: u64,
+) -> Option<Rank<'a>> {
     let use_ = table.agent_use(&candidate.agent);
     let users = use_.map_or(0, AgentUse::users);
     let stranger = !use_.is_some_and(|u| u.has_user(want.user));
@@ -159,7 +168,11 @@ mod tests {
     fn a_failed_start_puts_an_agent_last_for_a_while_but_not_out() {
         let both = eligible(&[("a", 100, 0), ("b", 100, 0)]);
         let mut table = Table::default();
-        testing::commit(&mut table, Proposal::AgentFailed { agent: "a".parse().unwrap(), at: testing::NOW }).unwrap();
+        testing::commit(
+            &mut table,
+            Proposal::AgentFailed { agent: "a".parse().unwrap(), at: testing::NOW },
+        )
+        .unwrap();
         assert_eq!(spread(&mut table, &both, 10), BTreeMap::from([("b".to_owned(), 10)]));
         let only = eligible(&[("a", 100, 0)]);
         assert_eq!(testing::reserve(&mut table, "zoe", &only).unwrap().agent.as_str(), "a");
@@ -169,6 +182,10 @@ mod tests {
             penalty_ms: testing::PENALTY_MS,
             tie: 0,
         };
-        assert_eq!(place(&table, &both, want).unwrap().as_str(), "a", "the mark has run out, and a has fewer users");
+        assert_eq!(
+            place(&table, &both, want).unwrap().as_str(),
+            "a",
+            "the mark has run out, and a has fewer users"
+        );
     }
 }

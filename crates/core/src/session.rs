@@ -8,7 +8,9 @@ use crate::{AgentName, RequestId, SessionId, UserName};
 
 /// Wall-clock time in milliseconds since 1970 UTC, by the recording node's clock. For people and records only:
 /// every timer is monotonic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct UnixMillis(pub u64);
 
 /// Where a session is in its life. A start that fails leaves no record, and an ended one leaves the table.

@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    AgentName, Change, Draft, Eligible, Placement, Proposal, Rejected, RequestId, Session, SessionId, State, UnixMillis,
-    UserName, place,
+    AgentName, Change, Draft, Eligible, Placement, Proposal, Rejected, RequestId, Session,
+    SessionId, State, UnixMillis, UserName, place,
 };
 
 /// All sessions, the starts that were given up, and the agents' failure marks. Indices by user and by agent are kept
@@ -121,11 +121,17 @@ impl Table {
             Proposal::GiveUp { id, now } => {
                 let session = self.known(id)?;
                 match session.state {
-                    State::Starting => Ok(Change::Tombstone { id, agent: session.agent.clone(), at: now }),
-                    State::Running { .. } | State::Ending { .. } => Err(Rejected::AlreadyRunning(id)),
+                    State::Starting => {
+                        Ok(Change::Tombstone { id, agent: session.agent.clone(), at: now })
+                    }
+                    State::Running { .. } | State::Ending { .. } => {
+                        Err(Rejected::AlreadyRunning(id))
+                    }
                 }
             }
-            Proposal::TombstoneDone { id } if self.tombstones.contains_key(&id) => Ok(Change::TombstoneDone { id }),
+            Proposal::TombstoneDone { id } if self.tombstones.contains_key(&id) => {
+                Ok(Change::TombstoneDone { id })
+            }
             Proposal::TombstoneDone { id } => Err(Rejected::UnknownSession(id)),
             Proposal::End { id } => self.known(id).map(|_| Change::Ending { id }),
             Proposal::Gone { id } => self.known(id).map(|_| Change::Gone { id }),
@@ -158,7 +164,9 @@ impl Table {
             return Err(Rejected::Repeated(session.id));
         }
         // One whose end was asked for no longer counts: its user gave it up.
-        let counts = |s: &&Arc<Session>| !matches!(s.state, State::Ending { .. }) && !uncounted.contains(&s.id);
+        let counts = |s: &&Arc<Session>| {
+            !matches!(s.state, State::Ending { .. }) && !uncounted.contains(&s.id)
+        };
         let has = self.of_user(&draft.user).filter(counts).count();
         if cap != 0 && has >= usize::try_from(cap).unwrap_or(usize::MAX) {
             return Err(Rejected::AtLimit { user: draft.user.clone(), cap });
@@ -188,8 +196,12 @@ impl Table {
     /// Applies a committed change. One that no longer fits (a replay) changes nothing.
     pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::Reserved(session) | Change::Adopted(session) => self.insert(Arc::clone(session)),
-            Change::Running { id, display } => self.set_state(*id, State::Running { display: *display }),
+            Change::Reserved(session) | Change::Adopted(session) => {
+                self.insert(Arc::clone(session));
+            }
+            Change::Running { id, display } => {
+                self.set_state(*id, State::Running { display: *display });
+            }
             Change::Tombstone { id, agent, at } => {
                 self.remove(*id);
                 self.tombstones.insert(*id, (agent.clone(), *at));
@@ -274,7 +286,15 @@ pub(crate) mod testing {
     pub(crate) fn propose(draft: Draft, cap: u32, eligible: &Arc<[Eligible]>) -> Proposal {
         let eligible = Arc::clone(eligible);
         let tie = draft.id.uuid().as_u64_pair().0;
-        Proposal::Reserve { draft, cap, uncounted: Vec::new(), eligible, tie, now: NOW, penalty_ms: PENALTY_MS }
+        Proposal::Reserve {
+            draft,
+            cap,
+            uncounted: Vec::new(),
+            eligible,
+            tie,
+            now: NOW,
+            penalty_ms: PENALTY_MS,
+        }
     }
 
     pub(crate) fn reserve(
@@ -283,10 +303,9 @@ pub(crate) mod testing {
         eligible: &Arc<[Eligible]>,
     ) -> Result<Arc<Session>, Rejected> {
         let proposal = propose(draft(table, user), 0, eligible);
-        match commit(table, proposal)? {
-            Change::Reserved(session) => Ok(session),
-            other => panic!("a reserve became {other:?}"),
-        }
+        let change = commit(table, proposal)?;
+        let Change::Reserved(session) = change else { panic!("a reserve became {change:?}") };
+        Ok(session)
     }
 }
 
@@ -305,7 +324,10 @@ mod tests {
         let id = session.id;
         commit(&mut table, Proposal::Running { id, display: 10 }).unwrap();
         assert_eq!(table.session(id).unwrap().state, State::Running { display: 10 });
-        assert_eq!(commit(&mut table, Proposal::GiveUp { id, now: NOW }), Err(Rejected::AlreadyRunning(id)));
+        assert_eq!(
+            commit(&mut table, Proposal::GiveUp { id, now: NOW }),
+            Err(Rejected::AlreadyRunning(id))
+        );
         commit(&mut table, Proposal::End { id }).unwrap();
         assert_eq!(table.session(id).unwrap().state, State::Ending { display: 10 });
         commit(&mut table, Proposal::Gone { id }).unwrap();
@@ -324,12 +346,17 @@ mod tests {
         assert_eq!(refused, Rejected::AtLimit { user: "ann".parse().unwrap(), cap: 1 });
         assert!(table.check(propose(second.clone(), 2, &agents())).is_ok());
         assert!(table.check(propose(second.clone(), 0, &agents())).is_ok());
-        let Proposal::Reserve { draft, cap, eligible, tie, now, penalty_ms, .. } = propose(second.clone(), 1, &agents())
+        let Proposal::Reserve { draft, cap, eligible, tie, now, penalty_ms, .. } =
+            propose(second.clone(), 1, &agents())
         else {
             unreachable!()
         };
         let uncounted = vec![first.id];
-        assert!(table.check(Proposal::Reserve { draft, cap, uncounted, eligible, tie, now, penalty_ms }).is_ok());
+        assert!(
+            table
+                .check(Proposal::Reserve { draft, cap, uncounted, eligible, tie, now, penalty_ms })
+                .is_ok()
+        );
         commit(&mut table, Proposal::Running { id: first.id, display: 10 }).unwrap();
         commit(&mut table, Proposal::End { id: first.id }).unwrap();
         assert!(table.check(propose(second, 1, &agents())).is_ok());
@@ -341,7 +368,10 @@ mod tests {
         let mut table = Table::default();
         let session = reserve(&mut table, "ann", &agents()).unwrap();
         let again = Draft { request: session.request, ..draft(&table, "ann") };
-        assert_eq!(table.check(propose(again, 0, &agents())).unwrap_err(), Rejected::Repeated(session.id));
+        assert_eq!(
+            table.check(propose(again, 0, &agents())).unwrap_err(),
+            Rejected::Repeated(session.id)
+        );
     }
 
     #[test]
@@ -350,7 +380,10 @@ mod tests {
         let session = reserve(&mut table, "ann", &agents()).unwrap();
         let id = session.id;
         commit(&mut table, Proposal::GiveUp { id, now: NOW }).unwrap();
-        assert_eq!(commit(&mut table, Proposal::Running { id, display: 1 }), Err(Rejected::GivenUp(id)));
+        assert_eq!(
+            commit(&mut table, Proposal::Running { id, display: 1 }),
+            Err(Rejected::GivenUp(id))
+        );
         let mut late = Session::clone(&session);
         late.state = State::Running { display: 1 };
         assert_eq!(commit(&mut table, Proposal::Adopt(late)), Err(Rejected::GivenUp(id)));

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::{StreamExt, wrappers::{TcpListenerStream, UnixListenerStream}};
+use tokio_stream::{
+    StreamExt,
+    wrappers::{TcpListenerStream, UnixListenerStream},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     service::{Routes, RoutesBuilder},
@@ -21,6 +24,8 @@ pub const PING_EVERY: Duration = Duration::from_secs(5);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Dialling takes no longer than this, TLS included.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Metadata key of a refusal's stable reason, for programs.
+pub const REASON_KEY: &str = "vsm-reason";
 /// Calls under way on one connection; more wait at the caller.
 const STREAMS_MAX: u32 = 1024;
 /// How long a server that is told to stop waits for calls under way.
@@ -70,20 +75,29 @@ pub async fn serve_tls(
         stream
     });
     let router = server().tls_config(tls.server())?.add_routes(routes);
-    bounded(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()), stop).await
+    bounded(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()), stop)
+        .await
 }
 
 /// Serves on a unix socket until `stop`, then drains, bounded in time.
 ///
 /// # Errors
 /// If the listener fails.
-pub async fn serve_unix(listener: UnixListener, routes: Routes, stop: CancellationToken) -> Result<(), Error> {
+pub async fn serve_unix(
+    listener: UnixListener,
+    routes: Routes,
+    stop: CancellationToken,
+) -> Result<(), Error> {
     let router = server().add_routes(routes);
     let incoming = UnixListenerStream::new(listener);
-    bounded(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()), stop).await
+    bounded(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()), stop)
+        .await
 }
 
-async fn bounded(serve: impl Future<Output = Result<(), Error>>, stop: CancellationToken) -> Result<(), Error> {
+async fn bounded(
+    serve: impl Future<Output = Result<(), Error>>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
     let deadline = async {
         stop.cancelled().await;
         tokio::time::sleep(DRAIN_TIMEOUT).await;

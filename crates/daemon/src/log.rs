@@ -14,7 +14,8 @@ pub fn init(level: &str) {
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let subscriber = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).finish();
+    let subscriber =
+        fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).finish();
     // Fails only where a test has set one already.
     let _ = tracing::subscriber::set_global_default(subscriber);
     if let Some(error) = bad {

@@ -15,7 +15,10 @@ pub fn ready(status: &str) {
 
 /// The configuration is being read again.
 pub fn reloading() {
-    tell(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
+    tell(&[
+        NotifyState::Reloading,
+        NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading),
+    ]);
 }
 
 /// The service is going down.

@@ -55,7 +55,12 @@ pub fn listen(path: &Path, access: Access) -> Result<UnixListener, SocketError> 
             }
             fs::remove_file(path).map_err(io)?;
         }
-        Ok(_) => return Err(io(io::Error::new(io::ErrorKind::AlreadyExists, "there is something that is no socket"))),
+        Ok(_) => {
+            return Err(io(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "there is something that is no socket",
+            )));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(io(error)),
     }

@@ -126,7 +126,9 @@ impl Tls {
     /// For a server: every client must show a certificate of the same authority.
     #[must_use]
     pub fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new().identity(self.identity.clone()).client_ca_root(self.authority.clone())
+        ServerTlsConfig::new()
+            .identity(self.identity.clone())
+            .client_ca_root(self.authority.clone())
     }
 
     /// For a client: the server must show a certificate of the same authority that is valid for `host`.
@@ -140,8 +142,11 @@ impl Tls {
 }
 
 fn read(path: &Path, parameter: &'static str, what: &'static str) -> Result<Vec<u8>, TlsError> {
-    let data =
-        fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), parameter, source })?;
+    let data = fs::read(path).map_err(|source| TlsError::Read {
+        path: path.to_owned(),
+        parameter,
+        source,
+    })?;
     let text = String::from_utf8_lossy(&data);
     if text.contains("-----BEGIN ") && text.contains(&format!("{what}-----")) {
         Ok(data)
@@ -159,9 +164,13 @@ pub fn peer(extensions: &Extensions) -> Result<Peer, Status> {
         .get::<TlsConnectInfo<TcpConnectInfo>>()
         .and_then(TlsConnectInfo::peer_certs)
         .ok_or_else(|| Status::unauthenticated("a certificate of this cluster is required"))?;
-    let first = certificates.first().ok_or_else(|| Status::unauthenticated("the certificate list is empty"))?;
+    let first = certificates
+        .first()
+        .ok_or_else(|| Status::unauthenticated("the certificate list is empty"))?;
     identity(first).ok_or_else(|| {
-        Status::unauthenticated("the certificate has no vsm://ROLE/NAME: issue one with vsmctl pki issue")
+        Status::unauthenticated(
+            "the certificate has no vsm://ROLE/NAME: issue one with vsmctl pki issue",
+        )
     })
 }
 
@@ -174,14 +183,20 @@ pub fn peer_with_role(extensions: &Extensions, role: Role) -> Result<Peer, Statu
     if peer.is(role) {
         return Ok(peer);
     }
-    Err(Status::permission_denied(format!("the certificate of {} is not that of a {role}", peer.name)))
+    Err(Status::permission_denied(format!(
+        "the certificate of {} is not that of a {role}",
+        peer.name
+    )))
 }
 
 fn identity(certificate: &CertificateDer<'_>) -> Option<Peer> {
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
     let mut peer = None::<Peer>;
     for uri in certificate.valid_uri_names() {
-        let Some((role, name)) = uri.strip_prefix("vsm://").and_then(|rest| rest.split_once('/')) else { continue };
+        let Some((role, name)) = uri.strip_prefix("vsm://").and_then(|rest| rest.split_once('/'))
+        else {
+            continue;
+        };
         let Ok(role) = role.parse() else { continue };
         let peer = peer.get_or_insert_with(|| Peer { name: name.to_owned(), roles: Vec::new() });
         // One certificate, one name: a second name would make it two hosts.
@@ -210,7 +225,8 @@ mod tests {
     fn a_certificate_names_its_holder_and_roles() {
         let both = identity(&certificate(&["vsm://broker/one", "vsm://agent/one"])).unwrap();
         assert_eq!(both, Peer { name: "one".into(), roles: vec![Role::Broker, Role::Agent] });
-        let mixed = identity(&certificate(&["https://x/y", "vsm://agent/a", "vsm://broker/b"])).unwrap();
+        let mixed =
+            identity(&certificate(&["https://x/y", "vsm://agent/a", "vsm://broker/b"])).unwrap();
         assert_eq!(mixed, Peer { name: "a".into(), roles: vec![Role::Agent] });
         assert_eq!(identity(&certificate(&["vsm://king/x", "spiffe://a/b"])), None);
     }

@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use tonic::Status;
 use vsm_core::{
-    Change, EndReason, Ended, Epoch, Fence, Geometry, Incarnation, Session, StartParams, State, UnixMillis, Viewer,
+    Change, EndReason, Ended, Epoch, Fence, Geometry, Incarnation, Session, StartParams, State,
+    UnixMillis, Viewer,
 };
 
 use crate::{session::v1 as pb, sync::v1 as log};
@@ -23,8 +24,8 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    fn new(field: &'static str, why: impl ToString) -> Self {
-        Self { field, why: why.to_string() }
+    fn new(field: &'static str, why: impl Into<String>) -> Self {
+        Self { field, why: why.into() }
     }
 }
 
@@ -68,7 +69,7 @@ impl TryFrom<pb::StartParams> for StartParams {
             .geometry
             .map(|g| Geometry::new(g.width, g.height))
             .transpose()
-            .map_err(|error| Invalid::new("params.geometry", error))?;
+            .map_err(|error| Invalid::new("params.geometry", error.to_string()))?;
         Ok(Self {
             geometry,
             start_command: bounded("params.start_command", params.start_command)?,
@@ -101,7 +102,10 @@ impl TryFrom<pb::Session> for Session {
             Ok(pb::SessionState::Running) => State::Running { display },
             Ok(pb::SessionState::Ending) => State::Ending { display },
             Ok(pb::SessionState::Unspecified) | Err(_) => {
-                return Err(Invalid::new("state", format!("{} is not a known state", session.state)));
+                return Err(Invalid::new(
+                    "state",
+                    format!("{} is not a known state", session.state),
+                ));
             }
         };
         Ok(Self {
@@ -227,13 +231,17 @@ impl TryFrom<log::Change> for Change {
         Ok(match required("change.kind", change.kind)? {
             Kind::Reserved(session) => Self::Reserved(Session::try_from(session)?.into()),
             Kind::Adopted(session) => Self::Adopted(Session::try_from(session)?.into()),
-            Kind::Running(running) => Self::Running { id: text("running.id", &running.id)?, display: running.display },
+            Kind::Running(running) => {
+                Self::Running { id: text("running.id", &running.id)?, display: running.display }
+            }
             Kind::Tombstone(stone) => Self::Tombstone {
                 id: text("tombstone.id", &stone.id)?,
                 agent: text("tombstone.agent", &stone.agent)?,
                 at: UnixMillis(stone.at_unix_ms),
             },
-            Kind::TombstoneDone(done) => Self::TombstoneDone { id: text("tombstone_done.id", &done.id)? },
+            Kind::TombstoneDone(done) => {
+                Self::TombstoneDone { id: text("tombstone_done.id", &done.id)? }
+            }
             Kind::Ending(ending) => Self::Ending { id: text("ending.id", &ending.id)? },
             Kind::Gone(gone) => Self::Gone { id: text("gone.id", &gone.id)? },
             Kind::AgentFailed(failed) => Self::AgentFailed {
@@ -250,11 +258,17 @@ impl From<&Change> for log::Change {
         let kind = match change {
             Change::Reserved(session) => Kind::Reserved(session.as_ref().into()),
             Change::Adopted(session) => Kind::Adopted(session.as_ref().into()),
-            Change::Running { id, display } => Kind::Running(log::Running { id: id.to_string(), display: *display }),
-            Change::Tombstone { id, agent, at } => {
-                Kind::Tombstone(log::Tombstone { id: id.to_string(), agent: agent.to_string(), at_unix_ms: at.0 })
+            Change::Running { id, display } => {
+                Kind::Running(log::Running { id: id.to_string(), display: *display })
             }
-            Change::TombstoneDone { id } => Kind::TombstoneDone(log::TombstoneDone { id: id.to_string() }),
+            Change::Tombstone { id, agent, at } => Kind::Tombstone(log::Tombstone {
+                id: id.to_string(),
+                agent: agent.to_string(),
+                at_unix_ms: at.0,
+            }),
+            Change::TombstoneDone { id } => {
+                Kind::TombstoneDone(log::TombstoneDone { id: id.to_string() })
+            }
             Change::Ending { id } => Kind::Ending(log::Ending { id: id.to_string() }),
             Change::Gone { id } => Kind::Gone(log::Gone { id: id.to_string() }),
             Change::AgentFailed { agent, at } => {

@@ -12,7 +12,9 @@ use std::{
 };
 
 use tokio::sync::{mpsc, oneshot};
-use vsm_core::{Change, Epoch, Fence, Incarnation, LineageId, Lsn, NodeName, Proposal, Rejected, Table};
+use vsm_core::{
+    Change, Epoch, Fence, Incarnation, LineageId, Lsn, NodeName, Proposal, Rejected, Table,
+};
 
 use crate::store::{Entry, Store, StoreError};
 
@@ -65,21 +67,35 @@ impl SessionTable {
     ///
     /// # Errors
     /// If the store cannot be read or written, or no thread can be started.
-    pub fn start(mut store: impl Store + 'static, node: NodeName, incarnation: Incarnation) -> Result<Self, StoreError> {
+    pub fn start(
+        mut store: impl Store + 'static,
+        node: NodeName,
+        incarnation: Incarnation,
+    ) -> Result<Self, StoreError> {
         let loaded = store.load()?;
         let epoch = match loaded.epochs.last() {
             Some((last, _)) => last.next(node),
             None => Epoch { counter: 1, node },
         };
         store.begin_epoch(&epoch, loaded.last_seq + 1)?;
-        let published = View { table: loaded.table.clone(), epoch: epoch.clone(), last_seq: loaded.last_seq };
+        let published =
+            View { table: loaded.table.clone(), epoch: epoch.clone(), last_seq: loaded.last_seq };
         let view = Arc::new(RwLock::new(published));
         let (queue, commands) = mpsc::channel(QUEUE_BOUND);
-        let owner = Owner { store, table: loaded.table, epoch, last_seq: loaded.last_seq, view: Arc::clone(&view) };
+        let owner = Owner {
+            store,
+            table: loaded.table,
+            epoch,
+            last_seq: loaded.last_seq,
+            view: Arc::clone(&view),
+        };
         thread::Builder::new()
             .name("table-owner".into())
             .spawn(move || owner.run(commands))
-            .map_err(|source: io::Error| StoreError::Io { path: "thread table-owner".into(), source })?;
+            .map_err(|source: io::Error| StoreError::Io {
+                path: "thread table-owner".into(),
+                source,
+            })?;
         Ok(Self { queue, view, lineage: loaded.lineage, incarnation })
     }
 
@@ -89,7 +105,10 @@ impl SessionTable {
     /// If a rule forbids it, it cannot be made durable, or the owner is stopping.
     pub async fn propose(&self, proposal: Proposal) -> Result<Change, ProposeError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Command::Propose(proposal, reply)).await.map_err(|_| ProposeError::Stopping)?;
+        self.queue
+            .send(Command::Propose(proposal, reply))
+            .await
+            .map_err(|_| ProposeError::Stopping)?;
         answer.await.map_err(|_| ProposeError::Stopping)?
     }
 
@@ -99,7 +118,10 @@ impl SessionTable {
     /// If it cannot be made durable, or the owner is stopping.
     pub async fn raise_above(&self, seen: Epoch) -> Result<Epoch, ProposeError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Command::RaiseAbove(seen, reply)).await.map_err(|_| ProposeError::Stopping)?;
+        self.queue
+            .send(Command::RaiseAbove(seen, reply))
+            .await
+            .map_err(|_| ProposeError::Stopping)?;
         answer.await.map_err(|_| ProposeError::Stopping)?
     }
 
@@ -111,7 +133,11 @@ impl SessionTable {
     /// By what right this broker asks agents for something now.
     #[must_use]
     pub fn fence(&self) -> Fence {
-        Fence { epoch: self.read(|view| view.epoch.clone()), incarnation: self.incarnation, lineage: self.lineage }
+        Fence {
+            epoch: self.read(|view| view.epoch.clone()),
+            incarnation: self.incarnation,
+            lineage: self.lineage,
+        }
     }
 }
 
@@ -192,7 +218,9 @@ impl<S: Store> Owner<S> {
     fn raise_above(&mut self, seen: &Epoch) -> Result<Epoch, ProposeError> {
         if *seen >= self.epoch {
             let next = seen.next(self.epoch.node.clone());
-            self.store.begin_epoch(&next, self.last_seq + 1).map_err(|error| ProposeError::Store(Arc::new(error)))?;
+            self.store
+                .begin_epoch(&next, self.last_seq + 1)
+                .map_err(|error| ProposeError::Store(Arc::new(error)))?;
             tracing::info!(from = %self.epoch, to = %next, "raised the epoch above one that an agent has promised to");
             self.epoch = next.clone();
             self.view.write().unwrap_or_else(PoisonError::into_inner).epoch = next;

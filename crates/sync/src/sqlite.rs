@@ -114,7 +114,9 @@ impl Store for SqliteStore {
         }
         if let Some(last) = entries.last() {
             let first_kept = signed(last.lsn.seq.saturating_sub(keep));
-            transaction.execute("DELETE FROM changelog WHERE seq <= ?1", [first_kept]).map_err(wrap)?;
+            transaction
+                .execute("DELETE FROM changelog WHERE seq <= ?1", [first_kept])
+                .map_err(wrap)?;
         }
         transaction.commit().map_err(wrap)
     }
@@ -125,16 +127,20 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(path).map_err(wrap)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(wrap)?;
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(wrap)?;
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(wrap)?;
     if verdict != "ok" {
         return Err(StoreError::Damaged { path: path.to_owned(), why: verdict });
     }
-    let format: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrap)?;
+    let format: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrap)?;
     match format {
         0 => {
             connection.execute_batch(&format!("BEGIN; {SCHEMA} COMMIT;")).map_err(wrap)?;
             let lineage = Uuid::new_v4().to_string();
-            connection.execute("INSERT INTO meta VALUES ('lineage', ?1)", [lineage]).map_err(wrap)?;
+            connection
+                .execute("INSERT INTO meta VALUES ('lineage', ?1)", [lineage])
+                .map_err(wrap)?;
         }
         FORMAT => {}
         found => return Err(StoreError::Newer { path: path.to_owned(), found, known: FORMAT }),
@@ -167,7 +173,9 @@ fn read(connection: &Connection, path: &Path) -> Result<Loaded, StoreError> {
     let lineage: LineageId =
         lineage.unwrap_or_default().parse().map_err(|error| damaged(format!("meta: {error}")))?;
     let mut epochs = Vec::new();
-    for row in rows(connection, "SELECT node, counter, first_seq FROM epoch ORDER BY counter, node").map_err(wrap)? {
+    for row in rows(connection, "SELECT node, counter, first_seq FROM epoch ORDER BY counter, node")
+        .map_err(wrap)?
+    {
         let (node, counter, first) = row;
         let node = node.parse().map_err(|error| damaged(format!("epoch: {error}")))?;
         epochs.push((Epoch { counter: unsigned(counter), node }, unsigned(first)));
@@ -188,19 +196,29 @@ fn read_table(connection: &Connection, path: &Path) -> Result<Table, StoreError>
     for record in records {
         let record = pb::Session::decode(record.map_err(wrap)?.as_slice())
             .map_err(|error| damaged(format!("session: {error}")))?;
-        let session = Session::try_from(record).map_err(|error| damaged(format!("session: {error}")))?;
+        let session =
+            Session::try_from(record).map_err(|error| damaged(format!("session: {error}")))?;
         table.apply(&Change::Adopted(session.into()));
     }
-    let mut statement = connection.prepare("SELECT agent, at_unix_ms, id FROM tombstone").map_err(wrap)?;
+    let mut statement =
+        connection.prepare("SELECT agent, at_unix_ms, id FROM tombstone").map_err(wrap)?;
     let stones = statement
-        .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, Uuid>(2)?)))
+        .query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, Uuid>(2)?))
+        })
         .map_err(wrap)?;
     for stone in stones {
         let (agent, at, id) = stone.map_err(wrap)?;
         let agent = agent.parse().map_err(|error| damaged(format!("tombstone: {error}")))?;
-        table.apply(&Change::Tombstone { id: SessionId::new(id), agent, at: UnixMillis(unsigned(at)) });
+        table.apply(&Change::Tombstone {
+            id: SessionId::new(id),
+            agent,
+            at: UnixMillis(unsigned(at)),
+        });
     }
-    for (agent, at, _) in rows(connection, "SELECT agent, at_unix_ms, 0 FROM agent_failure").map_err(wrap)? {
+    for (agent, at, _) in
+        rows(connection, "SELECT agent, at_unix_ms, 0 FROM agent_failure").map_err(wrap)?
+    {
         let agent = agent.parse().map_err(|error| damaged(format!("agent_failure: {error}")))?;
         table.apply(&Change::AgentFailed { agent, at: UnixMillis(unsigned(at)) });
     }
@@ -212,14 +230,20 @@ fn rows(connection: &Connection, query: &str) -> rusqlite::Result<Vec<(String, i
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 
-fn write_entry(transaction: &Transaction<'_>, entry: &Entry, after: &Table) -> rusqlite::Result<()> {
+fn write_entry(
+    transaction: &Transaction<'_>,
+    entry: &Entry,
+    after: &Table,
+) -> rusqlite::Result<()> {
     let change = log::Change::from(&entry.change).encode_to_vec();
-    transaction.prepare_cached("INSERT INTO changelog VALUES (?1, ?2, ?3, ?4)")?.execute(params![
-        signed(entry.lsn.seq),
-        signed(entry.lsn.epoch.counter),
-        entry.lsn.epoch.node.as_str(),
-        change
-    ])?;
+    transaction.prepare_cached("INSERT INTO changelog VALUES (?1, ?2, ?3, ?4)")?.execute(
+        params![
+            signed(entry.lsn.seq),
+            signed(entry.lsn.epoch.counter),
+            entry.lsn.epoch.node.as_str(),
+            change
+        ],
+    )?;
     if let Change::AgentFailed { agent, at } = &entry.change {
         transaction
             .prepare_cached("INSERT OR REPLACE INTO agent_failure VALUES (?1, ?2)")?
@@ -230,13 +254,17 @@ fn write_entry(transaction: &Transaction<'_>, entry: &Entry, after: &Table) -> r
         Some(session) => transaction
             .prepare_cached("INSERT OR REPLACE INTO session VALUES (?1, ?2)")?
             .execute(params![id.uuid(), pb::Session::from(session.as_ref()).encode_to_vec()])?,
-        None => transaction.prepare_cached("DELETE FROM session WHERE id = ?1")?.execute([id.uuid()])?,
+        None => {
+            transaction.prepare_cached("DELETE FROM session WHERE id = ?1")?.execute([id.uuid()])?
+        }
     };
     match after.tombstone(id) {
         Some((agent, at)) => transaction
             .prepare_cached("INSERT OR REPLACE INTO tombstone VALUES (?1, ?2, ?3)")?
             .execute(params![id.uuid(), agent.as_str(), signed(at.0)])?,
-        None => transaction.prepare_cached("DELETE FROM tombstone WHERE id = ?1")?.execute([id.uuid()])?,
+        None => transaction
+            .prepare_cached("DELETE FROM tombstone WHERE id = ?1")?
+            .execute([id.uuid()])?,
     };
     Ok(())
 }

@@ -1,0 +1,347 @@
+//! A link to each agent: its report is held open, so that its state here is at most one message old, and calls go
+//! over the same channel.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, transport::Channel};
+use vsm_core::{AgentName, Ended, Epoch, Fence, Session, SessionId, UnixMillis, Viewer};
+use vsm_daemon::{clock, grpc};
+use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
+
+use crate::broker::Broker;
+
+/// A verify, a cancel or a disconnect is answered from the agent's memory; more means that it hangs.
+const SHORT_CALL: Duration = Duration::from_secs(5);
+/// Ending a session includes the grace that its processes get.
+const TERMINATE_CALL: Duration = Duration::from_secs(20);
+/// How long a login waits for an agent that is not linked at the moment.
+const LINK_WAIT: Duration = Duration::from_secs(3);
+
+/// What is known of an agent now.
+#[derive(Debug, Clone)]
+pub enum LinkState {
+    /// Nobody has answered or refused yet.
+    Connecting,
+    /// Its report is open.
+    Up(Arc<Up>),
+    /// It cannot be reached.
+    Down {
+        /// Why, in one line.
+        why: String,
+        /// Since when it has not been heard of.
+        since: UnixMillis,
+    },
+}
+
+/// An agent whose report is open.
+#[derive(Debug, Clone)]
+pub struct Up {
+    /// Where users reach it.
+    pub public_name: String,
+    /// Its software version.
+    pub version: String,
+    /// Since when the report is open.
+    pub since: UnixMillis,
+    /// Connected viewers by session.
+    pub viewers: HashMap<SessionId, Viewer>,
+    /// Its load, once heard.
+    pub load: Option<pb::Load>,
+}
+
+/// An answer, or the agent's refusal of our epoch.
+#[derive(Debug)]
+pub(crate) enum Fenced<T> {
+    /// The answer.
+    Done(T),
+    /// It has promised to this one.
+    Refused(Epoch),
+}
+
+/// What became of a start.
+#[derive(Debug)]
+pub(crate) enum Started {
+    /// It runs on this display.
+    Running(u32),
+    /// It never will.
+    Refused(pb::StartRefusal, String),
+}
+
+/// What a verify found.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// Alive.
+    Alive,
+    /// Gone, with the reason where the agent remembers it.
+    Gone(Option<Ended>),
+}
+
+/// A call that got no answer, or not one of ours.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{why}")]
+pub struct CallError {
+    /// In one line.
+    pub why: String,
+    /// Whether the agent may still be at it, as it did not answer in time.
+    pub timed_out: bool,
+}
+
+impl CallError {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), timed_out: false }
+    }
+
+    pub(crate) fn fenced(promised: &Epoch) -> Self {
+        Self::new(format!("it has promised to another broker ({promised})"))
+    }
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        Self { why: reason(&status), timed_out: status.code() == Code::DeadlineExceeded }
+    }
+}
+
+/// One line that says why a call failed, the innermost cause first: it is the one that names the trouble.
+fn reason(status: &Status) -> String {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    let mut innermost = None;
+    while let Some(error) = cause {
+        innermost = Some(error.to_string());
+        cause = error.source();
+    }
+    innermost.filter(|text| !text.is_empty()).unwrap_or_else(|| status.message().to_owned())
+}
+
+/// All links, by agent.
+#[derive(Debug, Default)]
+pub struct Agents {
+    links: RwLock<BTreeMap<AgentName, Arc<Link>>>,
+}
+
+impl Agents {
+    /// The link to an agent.
+    #[must_use]
+    pub fn link(&self, agent: &AgentName) -> Option<Arc<Link>> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).get(agent).cloned()
+    }
+
+    /// All links, by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Link>> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Makes links to the agents of the configuration and to those that still have sessions; ends the others.
+    pub fn follow(&self, broker: &Arc<Broker>) {
+        let settings = broker.settings();
+        let mut wanted: BTreeSet<AgentName> = settings.agents().keys().cloned().collect();
+        broker.table.read(|view| wanted.extend(view.table.agents_in_use().cloned()));
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        links.retain(|name, link| {
+            let keep = wanted.contains(name);
+            if !keep {
+                link.stop.cancel();
+            }
+            keep
+        });
+        for name in wanted {
+            if links.contains_key(&name) {
+                continue;
+            }
+            match Link::new(&name, settings.agent_port, broker) {
+                Ok(link) => {
+                    let link = Arc::new(link);
+                    links.insert(name, Arc::clone(&link));
+                    tokio::spawn(crate::reconcile::follow(Arc::clone(broker), link));
+                }
+                Err(error) => tracing::error!(agent = %name, %error, "cannot dial this agent"),
+            }
+        }
+    }
+
+    /// Waits, for a bounded time, until each link has either an answer or a refusal: only right after a start of the
+    /// broker there is anything to wait for.
+    pub(crate) async fn settle(&self) {
+        for link in self.all() {
+            link.settled().await;
+        }
+    }
+}
+
+/// The link to one agent.
+#[derive(Debug)]
+pub struct Link {
+    /// The agent.
+    pub name: AgentName,
+    /// Wakes the link's task so that it dials at once.
+    pub wake: Notify,
+    pub(crate) stop: CancellationToken,
+    state: watch::Sender<LinkState>,
+    client: AgentClient<Channel>,
+}
+
+impl Link {
+    fn new(name: &AgentName, port: u16, broker: &Broker) -> Result<Self, tonic::transport::Error> {
+        let channel = grpc::channel(name.as_str(), port, &broker.tls)?;
+        let client = AgentClient::new(channel).max_decoding_message_size(grpc::MESSAGE_MAX);
+        Ok(Self {
+            name: name.clone(),
+            wake: Notify::new(),
+            stop: broker.stop.child_token(),
+            state: watch::Sender::new(LinkState::Connecting),
+            client,
+        })
+    }
+
+    /// What is known of the agent now.
+    #[must_use]
+    pub fn state(&self) -> LinkState {
+        self.state.borrow().clone()
+    }
+
+    /// Whether its report is open.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(*self.state.borrow(), LinkState::Up(_))
+    }
+
+    /// Changes what is known.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut LinkState)) {
+        self.state.send_modify(change);
+    }
+
+    async fn settled(&self) {
+        let mut state = self.state.subscribe();
+        let settled = state.wait_for(|state| !matches!(state, LinkState::Connecting));
+        // An agent that neither answers nor refuses counts as away.
+        drop(tokio::time::timeout(LINK_WAIT, settled).await);
+    }
+
+    /// Waits, for a bounded time, until the report is open; why not.
+    ///
+    /// # Errors
+    /// If it is not open by then.
+    pub(crate) async fn up(&self) -> Result<Arc<Up>, (String, UnixMillis)> {
+        self.up_within(LINK_WAIT).await
+    }
+
+    pub(crate) async fn up_within(&self, wait: Duration) -> Result<Arc<Up>, (String, UnixMillis)> {
+        if !self.is_up() {
+            self.wake.notify_one();
+            let mut state = self.state.subscribe();
+            drop(
+                tokio::time::timeout(
+                    wait,
+                    state.wait_for(|state| matches!(state, LinkState::Up(_))),
+                )
+                .await,
+            );
+        }
+        match self.state() {
+            LinkState::Up(up) => Ok(up),
+            LinkState::Down { why, since } => Err((why, since)),
+            LinkState::Connecting => Err(("it has not answered yet".into(), clock::unix_millis())),
+        }
+    }
+
+    pub(crate) async fn report(
+        &self,
+        broker: &str,
+    ) -> Result<tonic::Streaming<pb::ReportResponse>, Status> {
+        let request = pb::ReportRequest { broker: broker.to_owned() };
+        Ok(self.client.clone().report(request).await?.into_inner())
+    }
+
+    pub(crate) async fn start(
+        &self,
+        fence: Fence,
+        session: &Session,
+        deadline: Duration,
+    ) -> Result<Fenced<Started>, CallError> {
+        use pb::start_response::Result as Answer;
+        let request =
+            pb::StartRequest { fence: Some((&fence).into()), session: Some(session.into()) };
+        let response = bounded(deadline, self.client.clone().start(request)).await?;
+        match response.result {
+            Some(Answer::Started(started)) => Ok(Fenced::Done(Started::Running(started.display))),
+            Some(Answer::Refused(refused)) => {
+                Ok(Fenced::Done(Started::Refused(refused.reason(), refused.detail)))
+            }
+            Some(Answer::Fenced(fenced)) => promised(fenced),
+            None => Err(CallError::new("it gave an empty answer")),
+        }
+    }
+
+    pub(crate) async fn verify(&self, id: SessionId) -> Result<Verdict, CallError> {
+        use pb::verify_response::Result as Answer;
+        let request = pb::VerifyRequest { id: id.to_string() };
+        let response = bounded(SHORT_CALL, self.client.clone().verify(request)).await?;
+        match response.result {
+            Some(Answer::Alive(_)) => Ok(Verdict::Alive),
+            Some(Answer::Gone(gone)) => Ok(Verdict::Gone(Ended::try_from(gone).ok())),
+            None => Err(CallError::new("it gave an empty answer")),
+        }
+    }
+
+    pub(crate) async fn terminate(
+        &self,
+        fence: Fence,
+        id: SessionId,
+    ) -> Result<Fenced<Option<Ended>>, CallError> {
+        use pb::terminate_response::Result as Answer;
+        let request = pb::TerminateRequest { fence: Some((&fence).into()), id: id.to_string() };
+        let response = bounded(TERMINATE_CALL, self.client.clone().terminate(request)).await?;
+        match response.result {
+            Some(Answer::Ended(ended)) => Ok(Fenced::Done(Ended::try_from(ended).ok())),
+            Some(Answer::Fenced(fenced)) => promised(fenced),
+            None => Err(CallError::new("it gave an empty answer")),
+        }
+    }
+
+    pub(crate) async fn cancel_start(
+        &self,
+        fence: Fence,
+        id: SessionId,
+    ) -> Result<Fenced<()>, CallError> {
+        use pb::cancel_start_response::Result as Answer;
+        let request = pb::CancelStartRequest { fence: Some((&fence).into()), id: id.to_string() };
+        let response = bounded(TERMINATE_CALL, self.client.clone().cancel_start(request)).await?;
+        match response.result {
+            Some(Answer::Cancelled(_)) => Ok(Fenced::Done(())),
+            Some(Answer::Fenced(fenced)) => promised(fenced),
+            None => Err(CallError::new("it gave an empty answer")),
+        }
+    }
+
+    pub(crate) async fn disconnect(&self, id: SessionId, reason: &str) -> Result<bool, CallError> {
+        let request = pb::DisconnectViewerRequest { id: id.to_string(), reason: reason.to_owned() };
+        Ok(bounded(SHORT_CALL, self.client.clone().disconnect_viewer(request)).await?.was_connected)
+    }
+}
+
+async fn bounded<T>(
+    deadline: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(deadline, call).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => Err(CallError {
+            why: format!("no answer within {} s", deadline.as_secs()),
+            timed_out: true,
+        }),
+    }
+}
+
+fn promised<T>(fenced: pb::Fenced) -> Result<Fenced<T>, CallError> {
+    let promised = fenced
+        .promised
+        .ok_or_else(|| CallError::new("it refused our epoch without naming its promise"))?;
+    let promised = Epoch::try_from(promised).map_err(|error| CallError::new(error.to_string()))?;
+    Ok(Fenced::Refused(promised))
+}

@@ -1,0 +1,68 @@
+//! The broker daemon.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use vsm_config::{Config, keys};
+use vsm_daemon::{log, stop::Stop};
+
+/// Session broker for Linux remote desktops: gives each user their desktop on the best session host.
+///
+/// Reads its configuration from YAML files (see vsm-config), serves users on a unix socket behind sshd and talks to
+/// agents over mutual TLS. SIGHUP reloads, SIGTERM drains and stops.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 stopped, 1 cannot run, 64 bad usage, 75 another vsmserver runs here, 78 bad configuration"
+)]
+struct Arguments {
+    /// Directory of the configuration files
+    #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d")]
+    config: PathBuf,
+    /// Check the configuration and exit
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, why)) => {
+            complain(&why);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), (u8, String)> {
+    let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
+    if arguments.check {
+        vsm_broker::settings::Settings::new(&config).map_err(|error| (78, error.to_string()))?;
+        return Ok(());
+    }
+    log::init(&config.get(&keys::vsmserver_logging::DEFAULTLEVEL).to_string());
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| (1, error.to_string()))?;
+    runtime.block_on(async {
+        let stop = Stop::on_signals().map_err(|error| (1, error.to_string()))?;
+        vsm_broker::server::serve(config, arguments.config, stop)
+            .await
+            .map_err(|error| (error.exit_code(), error.to_string()))
+    })
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the one line for whoever started it; logging may not have begun"
+)]
+fn complain(why: &str) {
+    for line in why.lines() {
+        eprintln!("vsmserver: {line}");
+    }
+}

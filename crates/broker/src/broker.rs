@@ -1,0 +1,184 @@
+//! What the parts of the broker share.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use vsm_core::{Ended, Epoch, Fence, NodeName, SessionId, UnixMillis, UserName};
+use vsm_daemon::tls::Tls;
+use vsm_sync::SessionTable;
+
+use crate::{
+    agents::{Agents, CallError, Fenced},
+    settings::Settings,
+    users::Users,
+};
+
+/// Sessions that ended, remembered so that their users can be told why.
+const ENDED_MAX: usize = 4096;
+
+/// The broker.
+#[derive(Debug)]
+pub struct Broker {
+    /// The session table.
+    pub table: SessionTable,
+    /// Links to the agents.
+    pub agents: Agents,
+    /// Who uids are.
+    pub users: Users,
+    /// This node.
+    pub node: NodeName,
+    /// This host's identity.
+    pub tls: Tls,
+    /// When this process started.
+    pub started: UnixMillis,
+    /// Cancelled when the broker is to stop.
+    pub stop: CancellationToken,
+    /// Work that must not die with its caller; a stop waits for it.
+    pub tasks: TaskTracker,
+    settings: watch::Sender<Arc<Settings>>,
+    logins: Mutex<HashMap<UserName, Arc<tokio::sync::Mutex<()>>>>,
+    starting: Mutex<HashSet<SessionId>>,
+    ended: Mutex<VecDeque<(UserName, Ended)>>,
+}
+
+/// What a broker is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The session table.
+    pub table: SessionTable,
+    /// The settings.
+    pub settings: Settings,
+    /// This node.
+    pub node: NodeName,
+    /// This host's identity.
+    pub tls: Tls,
+    /// When this process started.
+    pub started: UnixMillis,
+    /// Cancelled when the broker is to stop.
+    pub stop: CancellationToken,
+}
+
+impl Broker {
+    /// Puts a broker together; nothing runs yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { table, settings, node, tls, started, stop } = parts;
+        Arc::new(Self {
+            table,
+            agents: Agents::default(),
+            users: Users::default(),
+            node,
+            tls,
+            started,
+            stop,
+            tasks: TaskTracker::new(),
+            settings: watch::Sender::new(Arc::new(settings)),
+            logins: Mutex::default(),
+            starting: Mutex::default(),
+            ended: Mutex::default(),
+        })
+    }
+
+    /// The settings that hold now.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.borrow())
+    }
+
+    /// Replaces the settings as a whole.
+    pub fn set_settings(&self, settings: Settings) {
+        self.settings.send_replace(Arc::new(settings));
+    }
+
+    /// The lock that serialises what one user asks for.
+    pub(crate) fn login_lock(&self, user: &UserName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut logins = locked(&self.logins);
+        // Locks that nobody holds or waits for are dropped, so that the map is no larger than the logins under way.
+        logins.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(logins.entry(user.clone()).or_default())
+    }
+
+    /// Marks a start as under way in this process until the guard is dropped: reconcile leaves it alone.
+    pub(crate) fn mark_starting(self: &Arc<Self>, id: SessionId) -> StartMark {
+        locked(&self.starting).insert(id);
+        StartMark { broker: Arc::clone(self), id }
+    }
+
+    /// Whether a start is under way in this process.
+    pub(crate) fn is_starting(&self, id: SessionId) -> bool {
+        locked(&self.starting).contains(&id)
+    }
+
+    /// Remembers why a session ended.
+    pub(crate) fn remember_ended(&self, user: UserName, ended: Ended) {
+        let mut memory = locked(&self.ended);
+        if memory.iter().any(|(_, known)| known.id == ended.id) {
+            return;
+        }
+        if memory.len() == ENDED_MAX {
+            memory.pop_front();
+        }
+        memory.push_back((user, ended));
+    }
+
+    /// The user's sessions that ended, newest first.
+    pub(crate) fn ended_of(&self, user: &UserName) -> Vec<Ended> {
+        locked(&self.ended)
+            .iter()
+            .rev()
+            .filter(|(owner, _)| owner == user)
+            .map(|(_, ended)| ended.clone())
+            .collect()
+    }
+
+    /// Makes a call that bears a fence. An agent that has promised to a higher epoch makes this broker begin a reign
+    /// above that, once: with HA off nobody else can be active, so the promise is this broker's own from before it
+    /// lost its disk.
+    ///
+    /// # Errors
+    /// If the call fails, or the agent refuses the new epoch too.
+    pub(crate) async fn fenced<T, F>(&self, call: impl Fn(Fence) -> F) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<Fenced<T>, CallError>>,
+    {
+        match call(self.table.fence()).await? {
+            Fenced::Done(answer) => Ok(answer),
+            Fenced::Refused(promised) => {
+                self.rise_above(promised.clone()).await;
+                match call(self.table.fence()).await? {
+                    Fenced::Done(answer) => Ok(answer),
+                    Fenced::Refused(_) => Err(CallError::fenced(&promised)),
+                }
+            }
+        }
+    }
+
+    /// Begins a reign above `promised` if the present one is not.
+    pub(crate) async fn rise_above(&self, promised: Epoch) {
+        if let Err(error) = self.table.raise_above(promised).await {
+            tracing::error!(%error, "cannot begin a higher epoch");
+        }
+    }
+}
+
+/// A start that is under way; see [`Broker::mark_starting`].
+#[derive(Debug)]
+pub(crate) struct StartMark {
+    broker: Arc<Broker>,
+    id: SessionId,
+}
+
+impl Drop for StartMark {
+    fn drop(&mut self) {
+        locked(&self.broker.starting).remove(&self.id);
+    }
+}
+
+/// Locks without poisoning: what these locks guard is whole at every moment.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

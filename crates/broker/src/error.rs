@@ -1,0 +1,143 @@
+//! Why a user does not get what they asked for: one line for them, a stable reason for programs, a gRPC code.
+//!
+//! The reason travels in the metadata key `vsm-reason`. docs/errors.md lists them all.
+
+use tonic::{Code, Status, metadata::MetadataValue};
+use vsm_core::{AgentName, Rejected, SessionId, UserName};
+use vsm_daemon::grpc::REASON_KEY;
+use vsm_sync::ProposeError;
+
+use crate::users::LookupError;
+
+/// A refusal.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refusal {
+    /// The uid behind the connection is nobody.
+    #[error("{0}")]
+    UnknownUser(LookupError),
+    /// NSS does not answer.
+    #[error("{0}; try again in a moment")]
+    UsersDown(LookupError),
+    /// Not in an allowed group.
+    #[error("{0} is in none of the groups that may use this service (/vsmserver/allowed_groups)")]
+    NotAllowed(UserName),
+    /// No subcluster takes the user.
+    #[error("no subcluster takes {0} (/vsmserver/subclusters)")]
+    NoSubcluster(UserName),
+    /// No agent can be asked.
+    #[error("no session host can take a new desktop now: {0}")]
+    NoAgent(String),
+    /// The limit is reached.
+    #[error("{user} has {cap} desktop(s) already, which is the limit")]
+    AtLimit {
+        /// User.
+        user: UserName,
+        /// Limit.
+        cap: u32,
+    },
+    /// The user's session is on an agent that is silent.
+    #[error(
+        "your desktop is on {agent}, which does not answer ({why}); it may come back: try again{later}"
+    )]
+    Unreachable {
+        /// Agent.
+        agent: AgentName,
+        /// Why.
+        why: String,
+        /// When a new one is possible.
+        later: String,
+    },
+    /// Every agent that was tried failed.
+    #[error("your desktop could not be started: {0}")]
+    StartFailed(String),
+    /// It is not known whether a start succeeded.
+    #[error("{0} did not say whether your desktop started; try again in a moment")]
+    StartUnknown(AgentName),
+    /// It started and ended at once.
+    #[error("your desktop ended right after it started: {0}")]
+    EndedAtOnce(String),
+    /// No such session of this user.
+    #[error("you have no desktop {0}")]
+    NoSession(String),
+    /// Several, and none was named.
+    #[error("you have several desktops; name one: {0}")]
+    WhichSession(String),
+    /// It took too long.
+    #[error("this took longer than {0} s and was given up; try again")]
+    TooLong(u64),
+    /// The table cannot be written.
+    #[error("the broker cannot record new desktops ({0}); existing ones can be reached")]
+    Storage(String),
+    /// The broker goes down.
+    #[error("the broker is stopping; try again in a moment")]
+    Stopping,
+    /// Something that should not be.
+    #[error("the broker met an error: {0}")]
+    Internal(String),
+}
+
+impl Refusal {
+    /// The stable reason and the gRPC code.
+    #[must_use]
+    pub const fn code(&self) -> (&'static str, Code) {
+        match self {
+            Self::UnknownUser(_) => ("UNKNOWN_USER", Code::PermissionDenied),
+            Self::UsersDown(_) => ("USERS_DOWN", Code::Unavailable),
+            Self::NotAllowed(_) => ("NOT_ALLOWED", Code::PermissionDenied),
+            Self::NoSubcluster(_) => ("NO_SUBCLUSTER", Code::PermissionDenied),
+            Self::NoAgent(_) => ("NO_AGENT", Code::Unavailable),
+            Self::AtLimit { .. } => ("AT_LIMIT", Code::ResourceExhausted),
+            Self::Unreachable { .. } => ("UNREACHABLE", Code::Unavailable),
+            Self::StartFailed(_) => ("START_FAILED", Code::FailedPrecondition),
+            Self::StartUnknown(_) => ("START_UNKNOWN", Code::Unavailable),
+            Self::EndedAtOnce(_) => ("ENDED_AT_ONCE", Code::FailedPrecondition),
+            Self::NoSession(_) => ("NO_SESSION", Code::NotFound),
+            Self::WhichSession(_) => ("WHICH_SESSION", Code::InvalidArgument),
+            Self::TooLong(_) => ("TOO_LONG", Code::DeadlineExceeded),
+            Self::Storage(_) => ("STORAGE", Code::ResourceExhausted),
+            Self::Stopping => ("STOPPING", Code::Unavailable),
+            Self::Internal(_) => ("INTERNAL", Code::Internal),
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let (reason, code) = refusal.code();
+        let mut status = Self::new(code, refusal.to_string());
+        status.metadata_mut().insert(REASON_KEY, MetadataValue::from_static(reason));
+        status
+    }
+}
+
+impl From<LookupError> for Refusal {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::Unknown(_) | LookupError::BadName(_) => Self::UnknownUser(error),
+            LookupError::Down(_) => Self::UsersDown(error),
+        }
+    }
+}
+
+impl From<ProposeError> for Refusal {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::Rejected(Rejected::AtLimit { user, cap }) => Self::AtLimit { user, cap },
+            ProposeError::Rejected(Rejected::NoAgent) => Self::NoAgent("all are full".into()),
+            ProposeError::Rejected(Rejected::UnknownSession(id)) => Self::NoSession(id.to_string()),
+            ProposeError::Rejected(
+                rejected @ (Rejected::Repeated(_)
+                | Rejected::GivenUp(_)
+                | Rejected::AlreadyRunning(_)
+                | Rejected::IdUsed(_)),
+            ) => Self::Internal(rejected.to_string()),
+            ProposeError::Store(error) => Self::Storage(error.to_string()),
+            ProposeError::Stopping => Self::Stopping,
+        }
+    }
+}
+
+/// The ids as a list for a person.
+pub(crate) fn list(ids: impl IntoIterator<Item = SessionId>) -> String {
+    ids.into_iter().map(|id| id.to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,296 @@
+//! Following an agent's report: what it says is running, against what the table says.
+//!
+//! The agent owns whether a session exists (architecture.md, section 3). So one that the table does not know is
+//! adopted, one that the agent does not know is dropped, and what was decided while the agent was away (the end of a
+//! session, a start that was given up) is carried out when it is back.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_stream::StreamExt;
+use tonic::Status;
+use vsm_core::{AgentName, Ended, Epoch, Proposal, Rejected, Session, SessionId, State};
+use vsm_daemon::{backoff::Backoff, clock};
+use vsm_proto::{
+    agent::v1::{self as pb, report_response::Item},
+    session::v1::LiveSession,
+};
+use vsm_sync::ProposeError;
+
+use crate::{
+    agents::{Link, LinkState, Up, Verdict},
+    broker::Broker,
+    ending,
+};
+
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// Opening a report, first message included.
+const OPEN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Holds the agent's report open until the link or the broker stops.
+pub(crate) async fn follow(broker: Arc<Broker>, link: Arc<Link>) {
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, rand::random());
+    while !link.stop.is_cancelled() {
+        let ended = tokio::select! {
+            biased;
+            () = link.stop.cancelled() => return,
+            ended = report(&broker, &link) => ended,
+        };
+        if link.is_up() {
+            backoff.reset();
+        }
+        set_down(&link, &ended);
+        tokio::select! {
+            biased;
+            () = link.stop.cancelled() => return,
+            () = link.wake.notified() => backoff.reset(),
+            () = tokio::time::sleep(backoff.next_wait()) => {}
+        }
+    }
+}
+
+/// Keeps the time since which it is down through further attempts; logs the first only.
+fn set_down(link: &Link, why: &str) {
+    link.update(|state| {
+        let since = match state {
+            LinkState::Down { since, .. } => *since,
+            LinkState::Up(_) | LinkState::Connecting => {
+                tracing::info!(agent = %link.name, why, "agent is away");
+                clock::unix_millis()
+            }
+        };
+        *state = LinkState::Down { why: why.to_owned(), since };
+    });
+}
+
+/// Opens the report and follows it to its end; why it ended.
+async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> String {
+    // Only sessions that the table had before the inventory was made can be missing from it.
+    let before = running_on(broker, &link.name);
+    let opened = tokio::time::timeout(OPEN_DEADLINE, async {
+        let mut stream = link.report(broker.node.as_str()).await?;
+        let first = stream
+            .next()
+            .await
+            .ok_or_else(|| Status::unavailable("the report ended at once"))??;
+        Ok::<_, Status>((stream, first))
+    });
+    let (mut stream, first) = match opened.await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(status)) => return crate::agents::CallError::from(status).why,
+        Err(_) => return format!("no inventory within {} s", OPEN_DEADLINE.as_secs()),
+    };
+    let Some(Item::Inventory(inventory)) = first.item else {
+        return "its report does not begin with an inventory".into();
+    };
+    take_inventory(broker, link, inventory, before).await;
+    loop {
+        match stream.next().await {
+            Some(Ok(message)) => take(broker, link, message).await,
+            Some(Err(status)) => return crate::agents::CallError::from(status).why,
+            None => return "it closed its report".into(),
+        }
+    }
+}
+
+fn running_on(broker: &Broker, agent: &AgentName) -> Vec<SessionId> {
+    broker.table.read(|view| {
+        let known = |s: &&Arc<Session>| s.state != State::Starting;
+        view.table.on_agent(agent).filter(known).map(|session| session.id).collect()
+    })
+}
+
+async fn take_inventory(
+    broker: &Arc<Broker>,
+    link: &Arc<Link>,
+    inventory: pb::Inventory,
+    before: Vec<SessionId>,
+) {
+    if let Some(promised) = inventory.promised.and_then(|epoch| Epoch::try_from(epoch).ok()) {
+        broker.rise_above(promised).await;
+    }
+    let mut present = Vec::new();
+    let mut viewers = std::collections::HashMap::new();
+    for live in inventory.sessions {
+        let viewer = live.viewer.clone();
+        if let Some(id) = absorb(broker, link, live).await {
+            present.push(id);
+            viewers.extend(viewer.map(|viewer| (id, viewer.into())));
+        }
+    }
+    tracing::info!(agent = %link.name, sessions = present.len(), version = inventory.version, "agent is here");
+    let (public_name, version) = (inventory.public_name, inventory.version);
+    let up = Up { public_name, version, since: clock::unix_millis(), viewers, load: None };
+    link.update(|state| *state = LinkState::Up(Arc::new(up)));
+    for id in before {
+        if !present.contains(&id) {
+            drop_missing(broker, link, id).await;
+        }
+    }
+    carry_out(broker, link).await;
+}
+
+/// A session that the table has and the inventory has not: asked once more for the reason, then dropped.
+async fn drop_missing(broker: &Broker, link: &Link, id: SessionId) {
+    match link.verify(id).await {
+        Ok(Verdict::Gone(ended)) => gone(broker, id, ended).await,
+        Ok(Verdict::Alive) => {}
+        Err(error) => tracing::info!(agent = %link.name, session = %id, %error, "cannot verify"),
+    }
+}
+
+/// Does what was decided while the agent was away.
+async fn carry_out(broker: &Arc<Broker>, link: &Arc<Link>) {
+    let (ending, starting, stones) = broker.table.read(|view| {
+        let of = |wanted: fn(&State) -> bool| -> Vec<_> {
+            view.table.on_agent(&link.name).filter(|s| wanted(&s.state)).map(Arc::clone).collect()
+        };
+        let stones: Vec<SessionId> = view
+            .table
+            .tombstones()
+            .filter(|(_, agent, _)| **agent == link.name)
+            .map(|(id, ..)| id)
+            .collect();
+        (
+            of(|state| matches!(state, State::Ending { .. })),
+            of(|state| *state == State::Starting),
+            stones,
+        )
+    });
+    for session in ending {
+        // It has logged why not; the next inventory tries again.
+        let _ = ending::carry_out(broker, &session).await;
+    }
+    for session in starting {
+        if !broker.is_starting(session.id) {
+            give_up(broker, &session).await;
+            bury(broker, link, session.id).await;
+        }
+    }
+    for id in stones {
+        bury(broker, link, id).await;
+    }
+}
+
+/// Gives up a start that nobody waits for any more: it is left from before a restart of this broker.
+async fn give_up(broker: &Broker, session: &Session) {
+    tracing::info!(session = %session.id, user = %session.user, agent = %session.agent, "giving up an unfinished start");
+    let proposal = Proposal::GiveUp { id: session.id, now: clock::unix_millis() };
+    log_unless_known(broker.table.propose(proposal).await.err(), session.id);
+}
+
+/// Has the agent hold to a tombstone, which is then forgotten here.
+pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
+    match broker.fenced(|fence| link.cancel_start(fence, id)).await {
+        Ok(()) => {
+            log_unless_known(broker.table.propose(Proposal::TombstoneDone { id }).await.err(), id);
+        }
+        Err(error) => {
+            tracing::info!(agent = %link.name, session = %id, %error, "cannot cancel a start yet");
+        }
+    }
+}
+
+async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportResponse) {
+    match message.item {
+        Some(Item::Changed(live)) => {
+            let viewer = live.viewer.clone();
+            if let Some(id) = absorb(broker, link, live).await {
+                modify(link, |up| match viewer {
+                    Some(viewer) => drop(up.viewers.insert(id, viewer.into())),
+                    None => drop(up.viewers.remove(&id)),
+                });
+            }
+        }
+        Some(Item::Ended(ended)) => match Ended::try_from(ended) {
+            Ok(ended) => {
+                modify(link, |up| drop(up.viewers.remove(&ended.id)));
+                gone(broker, ended.id, Some(ended)).await;
+            }
+            Err(error) => tracing::warn!(agent = %link.name, %error, "cannot read an end"),
+        },
+        Some(Item::Load(load)) => modify(link, |up| up.load = Some(load)),
+        Some(Item::Inventory(_)) => {
+            tracing::warn!(agent = %link.name, "a second inventory in one report");
+        }
+        // An item of a newer agent: it changes no session, or it would be one of the above.
+        None => {}
+    }
+}
+
+fn modify(link: &Link, change: impl FnOnce(&mut Up)) {
+    link.update(|state| {
+        if let LinkState::Up(up) = state {
+            change(Arc::make_mut(up));
+        }
+    });
+}
+
+/// Brings the table into line with a session that the agent runs; its id if it is to stay.
+async fn absorb(broker: &Arc<Broker>, link: &Arc<Link>, live: LiveSession) -> Option<SessionId> {
+    let mut session = match live.session.map(Session::try_from) {
+        Some(Ok(session)) => session,
+        Some(Err(error)) => {
+            tracing::warn!(agent = %link.name, %error, "cannot read a session of this agent");
+            return None;
+        }
+        None => return None,
+    };
+    let id = session.id;
+    let display = session.state.display().unwrap_or(0);
+    let (known, buried) = broker
+        .table
+        .read(|view| (view.table.session(id).map(|s| s.state), view.table.tombstone(id).is_some()));
+    match known {
+        // Its login is at it, and commits this itself before the user is answered.
+        Some(State::Starting) if broker.is_starting(id) => {}
+        Some(State::Starting) => {
+            log_unless_known(
+                broker.table.propose(Proposal::Running { id, display }).await.err(),
+                id,
+            );
+        }
+        Some(State::Running { .. } | State::Ending { .. }) => {}
+        None if buried => {
+            bury(broker, link, id).await;
+            return None;
+        }
+        None => {
+            tracing::info!(session = %id, user = %session.user, agent = %link.name, "adopting a session");
+            session.agent = link.name.clone();
+            session.state = State::Running { display };
+            log_unless_known(broker.table.propose(Proposal::Adopt(session)).await.err(), id);
+        }
+    }
+    Some(id)
+}
+
+/// Drops a session that its agent says is gone, and remembers why.
+pub(crate) async fn gone(broker: &Broker, id: SessionId, ended: Option<Ended>) {
+    let Some(session) = broker.table.read(|view| view.table.session(id).cloned()) else { return };
+    let ended = ended.unwrap_or_else(|| unexplained(id));
+    tracing::info!(session = %id, user = %session.user, agent = %session.agent, reason = ?ended.reason, detail = ended.detail, "session ended");
+    broker.remember_ended(session.user.clone(), ended);
+    log_unless_known(broker.table.propose(Proposal::Gone { id }).await.err(), id);
+}
+
+fn unexplained(id: SessionId) -> Ended {
+    let detail = "its host does not know it any more".to_owned();
+    Ended { id, reason: vsm_core::EndReason::Lost, detail, at: clock::unix_millis() }
+}
+
+/// Two parts of the broker may learn the same thing; that the table knows it already is no error.
+fn log_unless_known(error: Option<ProposeError>, id: SessionId) {
+    match error {
+        None
+        | Some(ProposeError::Rejected(
+            Rejected::UnknownSession(_)
+            | Rejected::AlreadyRunning(_)
+            | Rejected::IdUsed(_)
+            | Rejected::GivenUp(_),
+        )) => {}
+        Some(error) => {
+            tracing::error!(session = %id, %error, "cannot record what an agent reports");
+        }
+    }
+}

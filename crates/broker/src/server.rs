@@ -1,0 +1,222 @@
+//! The process: opens the table and the sockets, serves until it is told to stop, drains, goes.
+
+use std::{net::Ipv6Addr, path::PathBuf, sync::Arc, time::Duration};
+
+use nix::unistd::Group;
+use tokio::net::TcpListener;
+use tonic::service::RoutesBuilder;
+use vsm_config::{Config, keys};
+use vsm_core::{Incarnation, NodeName};
+use vsm_daemon::{
+    clock, grpc, notify,
+    socket::{self, Access, SocketError},
+    stop::Stop,
+    tls::{Tls, TlsError},
+};
+use vsm_proto::{
+    DESCRIPTORS, admin::v1::admin_server::AdminServer, broker::v1::broker_server::BrokerServer,
+    broker::v1::registry_server::RegistryServer,
+};
+use vsm_sync::{SessionTable, SqliteStore, StoreError};
+
+use crate::{
+    admin_api::AdminApi,
+    broker::{Broker, Parts},
+    registry::RegistryApi,
+    settings::Settings,
+    user_api::UserApi,
+};
+
+/// How long a stop waits for logins and ends under way.
+const TASKS_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why the broker cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration means nothing that the broker can do.
+    #[error("{0}")]
+    Config(String),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The session table.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A unix socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The port.
+    #[error("cannot listen on port {port} (/vsmserver/listen_port): {source}")]
+    Listen {
+        /// Port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// gRPC.
+    #[error("cannot serve: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    /// Reflection.
+    #[error("cannot serve reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl ServeError {
+    /// The exit code of `vsmserver`: 78 for bad configuration, 75 where another one runs here, else 1.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Tls(_) => 78,
+            Self::Store(StoreError::Locked(_)) | Self::Socket(SocketError::InUse(_)) => 75,
+            Self::Store(_)
+            | Self::Socket(_)
+            | Self::Listen { .. }
+            | Self::Serve(_)
+            | Self::Reflection(_) => 1,
+        }
+    }
+}
+
+/// Runs the broker until `stop`. On a reload the configuration is read from `config_dir` again.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<(), ServeError> {
+    let settings = Settings::new(&config).map_err(|error| ServeError::Config(error.to_string()))?;
+    let tls = Tls::load(&config)?;
+    let node = own_name()?;
+    let table = open_table(&config, node.clone())?;
+    let parts = Parts {
+        table,
+        settings,
+        node,
+        tls,
+        started: clock::unix_millis(),
+        stop: stop.token.clone(),
+    };
+    let broker = Broker::new(parts);
+    let listeners = Listeners::open(&config).await?;
+    broker.agents.follow(&broker);
+    let reloads = tokio::spawn(reload(Arc::clone(&broker), config, config_dir, stop.clone()));
+    notify::ready("serving, HA off");
+    tracing::info!(node = %broker.node, epoch = %broker.table.fence().epoch, "vsmserver is serving, HA off");
+    let served = listeners.serve(&broker).await;
+    notify::stopping();
+    stop.token.cancel();
+    broker.tasks.close();
+    if tokio::time::timeout(TASKS_TIMEOUT, broker.tasks.wait()).await.is_err() {
+        tracing::warn!(
+            tasks = broker.tasks.len(),
+            "logins were still under way when the time to drain was over"
+        );
+    }
+    reloads.abort();
+    served
+}
+
+fn own_name() -> Result<NodeName, ServeError> {
+    let name = hostname::get()
+        .map_err(|error| ServeError::Config(format!("this host has no name: {error}")))?;
+    name.to_string_lossy()
+        .parse()
+        .map_err(|error| ServeError::Config(format!("this host's name: {error}")))
+}
+
+fn open_table(config: &Config, node: NodeName) -> Result<SessionTable, StoreError> {
+    let dir = config.get(&keys::vsmserver::STATE_DIR);
+    let opened = SqliteStore::open(&dir, config.get(&keys::ha::CHANGELOG_KEEP))?;
+    if let Some((aside, why)) = opened.damaged {
+        tracing::error!(file = %aside.display(), why, "the session table was damaged and was moved aside; rebuilding it from the agents");
+    }
+    SessionTable::start(opened.store, node, Incarnation(rand::random()))
+}
+
+struct Listeners {
+    tcp: TcpListener,
+    user: tokio::net::UnixListener,
+    admin: tokio::net::UnixListener,
+}
+
+impl Listeners {
+    async fn open(config: &Config) -> Result<Self, ServeError> {
+        let port = config.get(&keys::vsmserver::LISTEN_PORT);
+        let tcp = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await;
+        let tcp = match tcp {
+            // A host without IPv6.
+            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
+                TcpListener::bind(("0.0.0.0", port)).await
+            }
+            other => other,
+        };
+        let tcp = tcp.map_err(|source| ServeError::Listen { port, source })?;
+        let everybody = Access { mode: 0o666, group: None };
+        let user = socket::listen(&config.get(&keys::vsmserver::USER_SOCKET), everybody)?;
+        let name = config.get(&keys::vsmserver::ADMIN_GROUP);
+        let group = Group::from_name(&name).ok().flatten().map(|group| group.gid.as_raw());
+        let admins = Access { mode: if group.is_some() { 0o660 } else { 0o600 }, group };
+        let admin = socket::listen(&config.get(&keys::vsmserver::ADMIN_SOCKET), admins)?;
+        Ok(Self { tcp, user, admin })
+    }
+
+    async fn serve(self, broker: &Arc<Broker>) -> Result<(), ServeError> {
+        let user_api =
+            BrokerServer::new(UserApi(Arc::clone(broker))).max_decoding_message_size(64 << 10);
+        let admin_api = AdminServer::new(AdminApi(Arc::clone(broker)));
+        let registry = RegistryServer::new(RegistryApi(Arc::clone(broker)))
+            .max_decoding_message_size(64 << 10);
+        let mut user = RoutesBuilder::default();
+        user.add_service(user_api);
+        let mut admin = RoutesBuilder::default();
+        admin.add_service(admin_api);
+        let mut tcp = RoutesBuilder::default();
+        tcp.add_service(registry);
+        for routes in [&mut user, &mut admin, &mut tcp] {
+            grpc::standard_services(routes, DESCRIPTORS).await?;
+        }
+        let stop = &broker.stop;
+        tokio::try_join!(
+            grpc::serve_unix(self.user, user.routes(), stop.clone()),
+            grpc::serve_unix(self.admin, admin.routes(), stop.clone()),
+            grpc::serve_tls(self.tcp, &broker.tls, tcp.routes(), stop.clone()),
+        )?;
+        Ok(())
+    }
+}
+
+/// Takes a new configuration on SIGHUP, whole or not at all.
+async fn reload(broker: Arc<Broker>, mut config: Config, dir: PathBuf, stop: Stop) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.token.cancelled() => return,
+            () = stop.reload.notified() => {}
+        }
+        notify::reloading();
+        let loaded = Config::load(&dir).map_err(|error| error.to_string());
+        match loaded
+            .and_then(|new| Ok((Settings::new(&new).map_err(|error| error.to_string())?, new)))
+        {
+            Ok((settings, new)) => {
+                for change in config.diff(&new) {
+                    let needs =
+                        if change.restart { "takes effect after a restart" } else { "in effect" };
+                    tracing::info!(
+                        path = change.path,
+                        old = change.old,
+                        new = change.new,
+                        needs,
+                        "parameter changed"
+                    );
+                }
+                broker.set_settings(settings);
+                broker.agents.follow(&broker);
+                config = new;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the new configuration is bad; the old one stays");
+            }
+        }
+        notify::ready("serving, HA off");
+    }
+}

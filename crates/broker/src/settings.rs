@@ -1,0 +1,135 @@
+//! What the configuration means for the broker: a plain value, made from a checked configuration, replaced as a whole.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use vsm_config::{Config, Subcluster, keys};
+use vsm_core::{AgentName, Eligible, InvalidId};
+
+use crate::users::Identity;
+
+/// The broker's settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Most sessions per user; 0 = no limit.
+    pub max_sessions_per_user: u32,
+    /// Groups whose members may log in; empty = everybody.
+    pub allowed_groups: Vec<String>,
+    /// After this long a session on a silent agent no longer counts against its user's limit.
+    pub unreachable_grace: Duration,
+    /// After this long a start without an answer is given up.
+    pub start_unknown_grace: Duration,
+    /// How long a failed start keeps an agent at the back of the queue.
+    pub agent_failure_penalty: Duration,
+    /// How long one agent may take to start a session.
+    pub start_timeout: Duration,
+    /// How many agents one login tries.
+    pub start_attempts: u32,
+    /// How long a login may take.
+    pub login_timeout: Duration,
+    /// Port on which agents listen.
+    pub agent_port: u16,
+    subclusters: Vec<Subcluster>,
+    agents: BTreeMap<AgentName, AgentSettings>,
+}
+
+/// What the configuration says of one agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// Share of users relative to the others.
+    pub weight: u32,
+    /// Takes no new sessions.
+    pub draining: bool,
+    /// Subclusters that it belongs to.
+    pub subclusters: Vec<String>,
+    /// Most users: the lowest cap of its subclusters (decisions.md 32); 0 = no limit.
+    pub max_users: u32,
+}
+
+impl Settings {
+    /// Reads what the broker needs.
+    ///
+    /// # Errors
+    /// If an entry of an agents list is not a host name or an address.
+    pub fn new(config: &Config) -> Result<Self, InvalidId> {
+        let subclusters = config.subclusters();
+        let draining: BTreeSet<String> = config.draining().into_iter().collect();
+        let mut agents = BTreeMap::<AgentName, AgentSettings>::new();
+        for subcluster in &subclusters {
+            for host in &subcluster.agents {
+                let agent = agents.entry(host.parse()?).or_insert_with(|| AgentSettings {
+                    weight: config.agent_weight(host).max(1),
+                    draining: draining.contains(host),
+                    subclusters: Vec::new(),
+                    max_users: 0,
+                });
+                agent.subclusters.push(subcluster.name.clone());
+                let cap = subcluster.max_users_per_agent;
+                agent.max_users = match agent.max_users {
+                    0 => cap,
+                    other if cap != 0 => other.min(cap),
+                    other => other,
+                };
+            }
+        }
+        Ok(Self {
+            max_sessions_per_user: config.get(&keys::vsmserver::MAX_SESSIONS_PER_USER),
+            allowed_groups: config.get(&keys::vsmserver::ALLOWED_GROUPS),
+            unreachable_grace: config.get(&keys::vsmserver::UNREACHABLE_GRACE),
+            start_unknown_grace: config.get(&keys::vsmserver::START_UNKNOWN_GRACE),
+            agent_failure_penalty: config.get(&keys::vsmserver::AGENT_FAILURE_PENALTY),
+            start_timeout: config.get(&keys::vsmserver::START_TIMEOUT),
+            start_attempts: config.get(&keys::vsmserver::START_ATTEMPTS),
+            login_timeout: config.get(&keys::vsmserver::LOGIN_TIMEOUT),
+            agent_port: config.get(&keys::vsm::VSM_AGENT_PORT),
+            subclusters,
+            agents,
+        })
+    }
+
+    /// All agents of the configuration.
+    #[must_use]
+    pub const fn agents(&self) -> &BTreeMap<AgentName, AgentSettings> {
+        &self.agents
+    }
+
+    /// The user's subcluster: one that names the user, else one that names a group of theirs, else the default.
+    #[must_use]
+    pub fn subcluster(&self, who: &Identity) -> Option<&Subcluster> {
+        let by_user = |s: &&Subcluster| s.users.iter().any(|user| user == who.user.as_str());
+        let by_group = |s: &&Subcluster| s.groups.iter().any(|group| who.groups.contains(group));
+        let all = || self.subclusters.iter();
+        all()
+            .find(by_user)
+            .or_else(|| all().find(by_group))
+            .or_else(|| all().find(|s| s.is_default()))
+    }
+
+    /// Whether the user may use the service at all.
+    #[must_use]
+    pub fn allows(&self, who: &Identity) -> bool {
+        self.allowed_groups.is_empty()
+            || self.allowed_groups.iter().any(|group| who.groups.contains(group))
+    }
+
+    /// Agents of a subcluster that take new sessions and for which `usable` holds.
+    pub fn eligible(
+        &self,
+        subcluster: &Subcluster,
+        usable: impl Fn(&AgentName) -> bool,
+    ) -> Vec<Eligible> {
+        self.agents
+            .iter()
+            .filter(|(name, agent)| {
+                !agent.draining && agent.subclusters.contains(&subcluster.name) && usable(name)
+            })
+            .map(|(name, agent)| Eligible {
+                agent: name.clone(),
+                weight: agent.weight,
+                max_users: agent.max_users,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,39 @@
+//! A session as it is shown to users and administrators.
+
+use std::collections::HashMap;
+
+use vsm_core::{AgentName, Session};
+use vsm_proto::broker::v1::SessionView;
+
+use crate::{agents::LinkState, broker::Broker};
+
+/// Adds to records what the links know; looks at each link once.
+#[derive(Debug)]
+pub(crate) struct Viewer<'a> {
+    broker: &'a Broker,
+    states: HashMap<AgentName, Option<LinkState>>,
+}
+
+impl<'a> Viewer<'a> {
+    pub(crate) fn new(broker: &'a Broker) -> Self {
+        Self { broker, states: HashMap::new() }
+    }
+
+    pub(crate) fn view(&mut self, session: &Session) -> SessionView {
+        let broker = self.broker;
+        let state = self
+            .states
+            .entry(session.agent.clone())
+            .or_insert_with(|| broker.agents.link(&session.agent).map(|link| link.state()));
+        let (viewer, unreachable_since) = match state {
+            Some(LinkState::Up(up)) => (up.viewers.get(&session.id).map(Into::into), 0),
+            Some(LinkState::Down { since, .. }) => (None, since.0),
+            Some(LinkState::Connecting) | None => (None, broker.started.0),
+        };
+        SessionView {
+            session: Some(session.into()),
+            viewer,
+            unreachable_since_unix_ms: unreachable_since,
+        }
+    }
+}

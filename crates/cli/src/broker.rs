@@ -1,0 +1,200 @@
+//! Calls to the broker through ssh, and what `vsm list`, `disconnect` and `end` print.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use tonic::{
+    Request,
+    transport::{Channel, Endpoint, Uri},
+};
+use vsm_daemon::clock;
+use vsm_proto::{
+    broker::v1::{self as pb, broker_client::BrokerClient},
+    session::v1::{EndReason, Ended, SessionState},
+};
+
+use crate::{
+    exit::{Failure, UNAVAILABLE},
+    output::{self, Columns, Format},
+    ssh::{self, Destination, Pipe, SshOptions, Target},
+};
+
+/// Longer than the broker's own bound on a login (`/vsmserver/login_timeout`), so that its words are the ones heard.
+pub const LOGIN_DEADLINE: Duration = Duration::from_secs(90);
+/// For everything else.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Opens a channel to the broker at `to`.
+///
+/// # Errors
+/// If ssh fails or the broker does not run.
+pub async fn dial(
+    options: &SshOptions,
+    to: &Destination,
+) -> Result<BrokerClient<Channel>, Failure> {
+    let pipe = ssh::open(options, to, &Target::Broker).await?;
+    let channel = over(pipe).await?;
+    Ok(BrokerClient::new(channel))
+}
+
+/// A channel over one pipe: it cannot be dialled again, so a broken one is an error.
+async fn over(pipe: Pipe) -> Result<Channel, Failure> {
+    let once = Arc::new(Mutex::new(Some(pipe)));
+    let connector = tower::service_fn(move |_: Uri| {
+        let pipe = once.lock().unwrap_or_else(PoisonError::into_inner).take();
+        async move {
+            pipe.map(TokioIo::new).ok_or_else(|| std::io::Error::other("the connection broke"))
+        }
+    });
+    Endpoint::from_static("http://vsm.local").connect_with_connector(connector).await.map_err(
+        |error| Failure::new(UNAVAILABLE, format!("the broker does not speak to us: {error}")),
+    )
+}
+
+/// A request with a deadline.
+pub fn with_deadline<T>(message: T, deadline: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    request
+}
+
+/// A session as `vsm list` and `vsmctl session list` print it; the JSON fields are stable.
+#[derive(Debug, Serialize)]
+pub struct SessionRow {
+    /// Session id.
+    pub session: String,
+    /// Owner.
+    pub user: String,
+    /// Agent.
+    pub agent: String,
+    /// X display number; 0 = not known yet.
+    pub display: u32,
+    /// `starting`, `connected`, `disconnected`, `ending`, `unreachable`.
+    pub state: &'static str,
+    /// RFC 3339.
+    pub created: Option<String>,
+    /// Where the viewer comes from; none = disconnected.
+    pub viewer: Option<String>,
+    /// Since when its agent is silent; none = it is not.
+    pub unreachable_since: Option<String>,
+    /// What was asked for instead of the full desktop; empty = the desktop.
+    pub start_command: String,
+    /// For the table only.
+    #[serde(skip)]
+    pub age: String,
+}
+
+impl From<pb::SessionView> for SessionRow {
+    fn from(view: pb::SessionView) -> Self {
+        let session = view.session.unwrap_or_default();
+        let state = match session.state() {
+            SessionState::Starting => "starting",
+            SessionState::Ending => "ending",
+            _ if view.unreachable_since_unix_ms != 0 => "unreachable",
+            _ if view.viewer.is_some() => "connected",
+            SessionState::Running | SessionState::Unspecified => "disconnected",
+        };
+        Self {
+            state,
+            created: output::time(session.created_unix_ms),
+            age: output::age(session.created_unix_ms, clock::unix_millis().0),
+            viewer: view.viewer.map(|viewer| viewer.address),
+            unreachable_since: output::time(view.unreachable_since_unix_ms),
+            start_command: session.params.unwrap_or_default().start_command,
+            session: session.id,
+            user: session.user,
+            agent: session.agent,
+            display: session.display,
+        }
+    }
+}
+
+impl Columns for SessionRow {
+    const HEADINGS: &'static [&'static str] =
+        &["SESSION", "USER", "AGENT", "DISPLAY", "STATE", "AGE"];
+
+    fn cells(&self) -> Vec<String> {
+        let display = if self.display == 0 { "-".to_owned() } else { format!(":{}", self.display) };
+        vec![
+            self.session.clone(),
+            self.user.clone(),
+            self.agent.clone(),
+            display,
+            self.state.to_owned(),
+            self.age.clone(),
+        ]
+    }
+}
+
+/// `vsm list`.
+///
+/// # Errors
+/// If the broker cannot be asked.
+pub async fn list(options: &SshOptions, to: &Destination, format: Format) -> Result<(), Failure> {
+    let mut broker = dial(options, to).await?;
+    let request = with_deadline(pb::ListSessionsRequest { include_ended: false }, DEADLINE);
+    let answer = broker.list_sessions(request).await?.into_inner();
+    let rows: Vec<SessionRow> = answer.sessions.into_iter().map(Into::into).collect();
+    if rows.is_empty() && format == Format::Table {
+        output::progress(false, "You have no desktop.");
+        return Ok(());
+    }
+    output::list(format, &rows)
+}
+
+/// `vsm disconnect`.
+///
+/// # Errors
+/// If the broker cannot be asked, or there is no such session.
+pub async fn disconnect(options: &SshOptions, to: &Destination, id: String) -> Result<(), Failure> {
+    let mut broker = dial(options, to).await?;
+    let request = with_deadline(pb::DisconnectSessionRequest { id }, DEADLINE);
+    let answer = broker.disconnect_session(request).await?.into_inner();
+    let said = if answer.was_connected {
+        "The viewer was disconnected"
+    } else {
+        "No viewer was connected"
+    };
+    output::progress(false, &format!("{said}; your desktop {} lives on.", answer.id));
+    Ok(())
+}
+
+/// `vsm end`.
+///
+/// # Errors
+/// If the broker cannot be asked, or there is no such session.
+pub async fn end(options: &SshOptions, to: &Destination, id: String) -> Result<(), Failure> {
+    let mut broker = dial(options, to).await?;
+    let answer = broker
+        .end_session(with_deadline(pb::EndSessionRequest { id }, DEADLINE))
+        .await?
+        .into_inner();
+    let said =
+        if answer.done { "was ended" } else { "will be ended as soon as its host can be reached" };
+    output::progress(false, &format!("Your desktop {} {said}.", answer.id));
+    Ok(())
+}
+
+/// Why the session ended, where the broker remembers.
+pub async fn why_ended(broker: &mut BrokerClient<Channel>, id: &str) -> Option<String> {
+    let request = with_deadline(pb::ListSessionsRequest { include_ended: true }, DEADLINE);
+    let answer = broker.list_sessions(request).await.ok()?.into_inner();
+    answer.ended.into_iter().find(|ended| ended.id == id).map(|ended| words(&ended))
+}
+
+fn words(ended: &Ended) -> String {
+    let reason = match ended.reason() {
+        EndReason::Logout => "it was logged out",
+        EndReason::Terminated => "it was terminated",
+        EndReason::XServer => "its X server ended",
+        EndReason::ScriptFailed => "its session script failed",
+        EndReason::HostReboot => "its host was restarted",
+        EndReason::Limit => "a limit was reached",
+        EndReason::Lost | EndReason::Unspecified => "it was lost",
+    };
+    if ended.detail.is_empty() { reason.to_owned() } else { format!("{reason}: {}", ended.detail) }
+}

@@ -1,0 +1,223 @@
+//! `vsm connect`: ask the broker, go to the session host, show the desktop.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use clap::Args;
+use serde::Serialize;
+use tonic::transport::Channel;
+use uuid::Uuid;
+use vsm_daemon::clock;
+use vsm_proto::{
+    broker::v1::{LoginRequest, LoginResponse, broker_client::BrokerClient},
+    session::v1::{Geometry, Session, StartParams},
+};
+
+use crate::{
+    broker::{self, LOGIN_DEADLINE},
+    exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, UNAVAILABLE},
+    forward, output, rfb,
+    ssh::{self, Destination, Pipe, SshOptions, Target},
+    viewer,
+};
+
+/// What `vsm connect` takes.
+#[derive(Debug, Args)]
+pub struct ConnectArgs {
+    /// Broker: a host, with the login name where it differs from the local one
+    #[arg(value_name = "[USER@]HOST")]
+    to: Destination,
+    /// Viewer to run; the path of a unix socket is added to it
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["no_viewer", "screenshot"])]
+    viewer: Option<String>,
+    /// Run no viewer: print the unix socket on which one can reach the desktop, and leave it there
+    #[arg(long, conflicts_with = "screenshot")]
+    no_viewer: bool,
+    /// Take a picture of the desktop and leave
+    #[arg(long, value_name = "FILE.png")]
+    screenshot: Option<PathBuf>,
+    /// Size of a new desktop in pixels
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
+    geometry: Option<Geometry>,
+    /// Command for a new desktop to run instead of the full desktop
+    #[arg(long, value_name = "CMD", default_value = "")]
+    start_command: String,
+    /// Only this session
+    #[arg(long, value_name = "ID", default_value = "")]
+    session: String,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+    /// No progress on standard error
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    ssh: SshOptions,
+}
+
+fn size(text: &str) -> Result<Geometry, String> {
+    let size: vsm_core::Geometry =
+        text.parse().map_err(|error: vsm_core::InvalidGeometry| error.to_string())?;
+    Ok(Geometry { width: size.width().into(), height: size.height().into() })
+}
+
+/// What `--json` prints; the fields are stable.
+#[derive(Debug, Serialize)]
+struct Report {
+    session: String,
+    agent: String,
+    host: String,
+    display: u32,
+    created: bool,
+    socket: Option<PathBuf>,
+    screenshot: Option<PathBuf>,
+    timings_ms: Timings,
+}
+
+/// Where the time went, in milliseconds.
+#[derive(Debug, Default, Serialize)]
+struct Timings {
+    ssh: f64,
+    broker: f64,
+    agent: f64,
+    viewer: f64,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// With one line for the user; the reference in it is the beginning of the request id in the broker's log.
+pub async fn run(arguments: ConnectArgs) -> Result<(), Failure> {
+    let request = Uuid::new_v4();
+    go(&arguments, request).await.map_err(|failure| match failure.code {
+        crate::exit::SSH | crate::exit::USAGE => failure,
+        _ => failure.with_reference(request),
+    })
+}
+
+async fn go(arguments: &ConnectArgs, request: Uuid) -> Result<(), Failure> {
+    let mut timings = Timings::default();
+    let quiet = arguments.quiet || arguments.json;
+    output::progress(quiet, &format!("Asking {} for your desktop ...", arguments.to.host));
+    let mut lap = clock::now();
+    let mut broker = broker::dial(&arguments.ssh, &arguments.to).await?;
+    timings.ssh = elapsed(&mut lap);
+    let answer = log_in(&mut broker, arguments, request).await?;
+    timings.broker = elapsed(&mut lap);
+    let session =
+        answer.session.ok_or_else(|| Failure::new(SOFTWARE, "the broker gave an empty answer"))?;
+    let how = if answer.created { "A new desktop" } else { "Your desktop" };
+    output::progress(
+        quiet,
+        &format!("{how}, :{} on {} (session {})", session.display, answer.host, session.id),
+    );
+    let to = arguments.to.at(&answer.host);
+    let mut socket = None;
+    if arguments.no_viewer {
+        socket = Some(forward::start(&arguments.ssh, &to, &session.id)?);
+    } else {
+        let command = match (&arguments.screenshot, viewer::command(arguments.viewer.as_deref())) {
+            (None, None) => {
+                let text = "no viewer is installed: install tigervnc-viewer, name one with --viewer, or use --no-viewer";
+                return Err(Failure::new(NOT_FOUND, text));
+            }
+            (_, command) => command.unwrap_or_default(),
+        };
+        let pipe = attach(arguments, &to, &session, &mut broker).await?;
+        timings.agent = elapsed(&mut lap);
+        drop(broker);
+        match &arguments.screenshot {
+            Some(file) => picture(pipe, file).await?,
+            None => viewer::run(&command, &session.id, pipe).await?,
+        }
+        timings.viewer = elapsed(&mut lap);
+    }
+    report(arguments, session, answer.host, answer.created, socket, timings)
+}
+
+async fn log_in(
+    broker: &mut BrokerClient<Channel>,
+    arguments: &ConnectArgs,
+    request: Uuid,
+) -> Result<LoginResponse, Failure> {
+    let client_name =
+        hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let message = LoginRequest {
+        request_id: request.to_string(),
+        params: Some(StartParams {
+            geometry: arguments.geometry,
+            start_command: arguments.start_command.clone(),
+            language: std::env::var("LANG").unwrap_or_default(),
+            client_name,
+        }),
+        session_id: arguments.session.clone(),
+    };
+    Ok(broker.login(broker::with_deadline(message, LOGIN_DEADLINE)).await?.into_inner())
+}
+
+/// Joins the desktop on its host. Where it is gone already, the broker knows why.
+async fn attach(
+    arguments: &ConnectArgs,
+    to: &Destination,
+    session: &Session,
+    broker: &mut BrokerClient<Channel>,
+) -> Result<Pipe, Failure> {
+    match ssh::open(&arguments.ssh, to, &Target::Session(session.id.clone())).await {
+        Err(failure) if failure.code == NOT_FOUND => {
+            let why = broker::why_ended(broker, &session.id).await.unwrap_or(failure.text);
+            Err(Failure::new(SOFTWARE, format!("your desktop has ended: {why}")))
+        }
+        done => done,
+    }
+}
+
+async fn picture(mut pipe: Pipe, file: &Path) -> Result<(), Failure> {
+    let broke =
+        |error| Failure::new(UNAVAILABLE, format!("cannot take a picture of the desktop: {error}"));
+    let picture = rfb::take(&mut pipe).await.map_err(broke)?;
+    picture.save(file).map_err(|error| {
+        Failure::new(CANNOT_WRITE, format!("cannot write {}: {error}", file.display()))
+    })
+}
+
+fn report(
+    arguments: &ConnectArgs,
+    session: Session,
+    host: String,
+    created: bool,
+    socket: Option<PathBuf>,
+    timings_ms: Timings,
+) -> Result<(), Failure> {
+    if arguments.json {
+        let screenshot = arguments.screenshot.clone();
+        let (agent, display) = (session.agent, session.display);
+        let report = Report {
+            session: session.id,
+            agent,
+            host,
+            display,
+            created,
+            socket,
+            screenshot,
+            timings_ms,
+        };
+        let line = serde_json::to_string(&report)
+            .map_err(|error| Failure::new(SOFTWARE, error.to_string()))?;
+        return output::write(&(line + "\n"));
+    }
+    match (socket, &arguments.screenshot) {
+        (Some(socket), _) => output::write(&format!("{}\n", socket.display())),
+        (None, Some(file)) => output::write(&format!("{}\n", file.display())),
+        (None, None) => Ok(()),
+    }
+}
+
+/// Milliseconds since the last lap.
+fn elapsed(lap: &mut Instant) -> f64 {
+    let now = clock::now();
+    let millis = now.duration_since(*lap).as_secs_f64() * 1000.0;
+    *lap = now;
+    (millis * 10.0).round() / 10.0
+}

@@ -1,0 +1,134 @@
+//! One line for the person, one code for the script (sysexits.h where it has a fitting one).
+
+use std::{fmt, process::ExitCode};
+
+use tonic::{Code, Status};
+use vsm_daemon::grpc::REASON_KEY;
+
+/// Bad usage.
+pub const USAGE: u8 = 64;
+/// There is no such session, file or host.
+pub const NOT_FOUND: u8 = 66;
+/// Something that is needed does not answer: the broker, an agent.
+pub const UNAVAILABLE: u8 = 69;
+/// An error inside the service, or a desktop that cannot start.
+pub const SOFTWARE: u8 = 70;
+/// A file cannot be written.
+pub const CANNOT_WRITE: u8 = 73;
+/// Not now: a limit is reached, or it took too long.
+pub const TRY_LATER: u8 = 75;
+/// Not allowed.
+pub const NOT_ALLOWED: u8 = 77;
+/// ssh could not connect or log in; its own words stand above.
+pub const SSH: u8 = 255;
+
+/// The table of codes for `--help`.
+pub const HELP: &str = "Exit codes: 0 done, 64 bad usage, 66 no such desktop, 69 broker or session host does not answer, \
+70 the desktop cannot start, 73 cannot write a file, 75 a limit is reached or it took too long, 77 not allowed, \
+255 ssh could not connect or log in";
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub struct Failure {
+    /// Exit code.
+    pub code: u8,
+    /// One line.
+    pub text: String,
+}
+
+impl Failure {
+    /// A failure with its exit code.
+    pub fn new(code: u8, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+
+    /// Adds the reference under which the broker's log has the details.
+    #[must_use]
+    pub fn with_reference(self, request: uuid::Uuid) -> Self {
+        let reference = request.simple().to_string();
+        Self { text: format!("{} (ref {})", self.text, &reference[..8]), ..self }
+    }
+
+    /// Prints the line and gives the code.
+    #[expect(clippy::print_stderr, reason = "this is where a command's error goes")]
+    #[must_use]
+    pub fn report(&self, program: &str) -> ExitCode {
+        eprintln!("{program}: {}", self.text);
+        ExitCode::from(self.code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let refused_by_us = status.metadata().contains_key(REASON_KEY);
+        let code = match status.code() {
+            Code::InvalidArgument => USAGE,
+            Code::NotFound => NOT_FOUND,
+            Code::PermissionDenied | Code::Unauthenticated => NOT_ALLOWED,
+            Code::ResourceExhausted | Code::DeadlineExceeded => TRY_LATER,
+            Code::Unavailable => UNAVAILABLE,
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::DataLoss => SOFTWARE,
+        };
+        if refused_by_us || code == USAGE {
+            return Self::new(code, status.message());
+        }
+        // The connection broke under the call: the transport's own words help nobody.
+        let broken = matches!(
+            status.code(),
+            Code::Unknown | Code::Cancelled | Code::Internal | Code::Unavailable
+        );
+        if broken {
+            return Self::new(
+                UNAVAILABLE,
+                format!("the connection to the broker broke: {}", cause(&status)),
+            );
+        }
+        Self::new(code, status.message())
+    }
+}
+
+fn cause(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        text = error.to_string();
+        source = error.source();
+    }
+    text
+}
+
+/// What a program's main does: parse, run, report.
+pub fn main<A: clap::Parser>(
+    program: &str,
+    run: impl FnOnce(A) -> Result<(), Failure>,
+) -> ExitCode {
+    let arguments = match A::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Where standard output is gone there is nobody to tell.
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(program),
+    }
+}

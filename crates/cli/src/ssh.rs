@@ -1,0 +1,236 @@
+//! The pipe through ssh: `ssh -s HOST vsm` runs `vsm-login` there, which joins it to the broker or to a session after
+//! one line each way. ssh does the authentication; it asks on the terminal itself.
+
+use std::{
+    ffi::OsString,
+    pin::Pin,
+    process::Stdio,
+    task::{Context, Poll},
+};
+
+use clap::Args;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf},
+    process::{Child, ChildStdin, ChildStdout, Command},
+};
+
+use crate::exit::{Failure, NOT_ALLOWED, NOT_FOUND, SOFTWARE, SSH, UNAVAILABLE, USAGE};
+
+/// Name of the sshd subsystem.
+const SUBSYSTEM: &str = "vsm";
+/// Longest answer to the preface.
+const ANSWER_MAX: u64 = 4096;
+
+/// Options that are passed on to ssh, for the broker and the session host alike.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options for ssh")]
+pub struct SshOptions {
+    /// Port of sshd, on the broker and the session hosts
+    #[arg(short, long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Identity file (private key)
+    #[arg(short, long, value_name = "FILE")]
+    pub identity: Option<OsString>,
+    /// Any option of ssh_config(5), as KEY=VALUE; may be repeated
+    #[arg(short = 'o', long = "ssh-option", value_name = "KEY=VALUE")]
+    pub options: Vec<OsString>,
+    /// Configuration file of ssh
+    #[arg(short = 'F', long, value_name = "FILE")]
+    pub ssh_config: Option<OsString>,
+    /// Jump host
+    #[arg(short = 'J', long, value_name = "[USER@]HOST")]
+    pub jump: Option<OsString>,
+    /// The ssh program
+    #[arg(long, value_name = "PROGRAM", default_value = "ssh", env = "VSM_SSH")]
+    pub ssh: OsString,
+}
+
+impl SshOptions {
+    /// As arguments of ssh, and of `vsm` itself.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<OsString> {
+        let port = self.port.map(|port| OsString::from(port.to_string()));
+        let single =
+            [("-p", &port), ("-i", &self.identity), ("-F", &self.ssh_config), ("-J", &self.jump)];
+        let single = single.into_iter().filter_map(|(flag, value)| Some((flag, value.clone()?)));
+        let options = self.options.iter().map(|option| ("-o", option.clone()));
+        single.chain(options).flat_map(|(flag, value)| [flag.into(), value]).collect()
+    }
+}
+
+/// `[USER@]HOST`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// Login name; none = ssh decides.
+    pub user: Option<String>,
+    /// Host.
+    pub host: String,
+}
+
+impl std::str::FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (user, host) = match text.rsplit_once('@') {
+            Some((user, host)) => (Some(user.to_owned()), host.to_owned()),
+            None => (None, text.to_owned()),
+        };
+        // ssh would take it for an option.
+        let bad = host.is_empty()
+            || host.starts_with('-')
+            || user.as_ref().is_some_and(|u| u.is_empty() || u.starts_with('-'));
+        if bad { Err("give it as HOST or USER@HOST".into()) } else { Ok(Self { user, host }) }
+    }
+}
+
+impl Destination {
+    /// The same user at another host.
+    #[must_use]
+    pub fn at(&self, host: &str) -> Self {
+        Self { user: self.user.clone(), host: host.to_owned() }
+    }
+}
+
+/// What to be joined to.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// The broker's user socket.
+    Broker,
+    /// The desktop of this session.
+    Session(String),
+}
+
+/// A pipe that was joined.
+#[derive(Debug)]
+pub struct Pipe {
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    /// Killed when the pipe is dropped.
+    _child: Child,
+}
+
+/// Runs ssh and has the other side join the pipe to the target.
+///
+/// # Errors
+/// If ssh cannot be run, connect or log in, or the other side refuses.
+pub async fn open(
+    options: &SshOptions,
+    to: &Destination,
+    target: &Target,
+) -> Result<Pipe, Failure> {
+    let mut command = Command::new(&options.ssh);
+    command.args(options.arguments());
+    if let Some(user) = &to.user {
+        command.arg("-l").arg(user);
+    }
+    command.args(["-s", "--", &to.host, SUBSYSTEM]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let run =
+        |error| Failure::new(NOT_FOUND, format!("cannot run {}: {error}", options.ssh.display()));
+    let mut child = command.spawn().map_err(run)?;
+    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(Failure::new(SOFTWARE, "ssh has no pipes"));
+    };
+    let preface = match target {
+        Target::Broker => "vsm/1 broker\n".to_owned(),
+        Target::Session(id) => format!("vsm/1 session {id}\n"),
+    };
+    let mut stdout = BufReader::new(stdout);
+    // An ssh that ends at once takes the line with it; what it answered, or did not, tells.
+    let _ = stdin.write_all(preface.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = (&mut stdout).take(ANSWER_MAX).read_until(b'\n', &mut answer).await;
+    let answer = String::from_utf8_lossy(&answer);
+    match answer.trim_end() {
+        "ok" => Ok(Pipe { stdin, stdout, _child: child }),
+        "" => Err(no_answer(&mut child, to).await),
+        other => Err(refusal(other, to)),
+    }
+}
+
+async fn no_answer(child: &mut Child, to: &Destination) -> Failure {
+    match child.wait().await.ok().and_then(|status| status.code()) {
+        Some(255) | None => Failure::new(SSH, format!("ssh to {} failed", to.host)),
+        Some(_) => Failure::new(
+            UNAVAILABLE,
+            format!(
+                "{} does not offer this service (no sshd subsystem \"{SUBSYSTEM}\", or vsm-login is missing)",
+                to.host
+            ),
+        ),
+    }
+}
+
+/// Reads `error CODE TEXT`.
+fn refusal(answer: &str, to: &Destination) -> Failure {
+    let Some(rest) = answer.strip_prefix("error ") else {
+        // A login shell or a banner that writes into the pipe.
+        let said: String = answer.chars().take(60).collect();
+        return Failure::new(
+            SOFTWARE,
+            format!("{} said {said:?} instead of joining the pipe", to.host),
+        );
+    };
+    let (word, text) = rest.split_once(' ').unwrap_or((rest, ""));
+    let code = match word {
+        "no-broker" => UNAVAILABLE,
+        "no-session" => NOT_FOUND,
+        "refused" => NOT_ALLOWED,
+        "bad-request" => USAGE,
+        _ => SOFTWARE,
+    };
+    Failure::new(code, format!("{}: {text}", to.host))
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stdout).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stdin).poll_write(cx, data)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stdin).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stdin).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_user_and_host() {
+        let parsed: Destination = "me@dom@host".parse().unwrap();
+        assert_eq!((parsed.user.as_deref(), parsed.host.as_str()), (Some("me@dom"), "host"));
+        for bad in ["", "a@", "@h", "-oProxyCommand=x", "-l@h", "u@-h"] {
+            assert!(bad.parse::<Destination>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn refusals_have_codes() {
+        let to = "h".parse().unwrap();
+        let failure = refusal("error no-broker the broker does not run", &to);
+        assert_eq!(
+            (failure.code, failure.text.as_str()),
+            (UNAVAILABLE, "h: the broker does not run")
+        );
+        assert_eq!(refusal("Welcome!", &to).code, SOFTWARE);
+    }
+}

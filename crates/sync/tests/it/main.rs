@@ -1,0 +1,52 @@
+//! The store and the table's owner, through their public faces.
+
+mod conformance;
+mod owner;
+mod sqlite;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+use vsm_core::{
+    Change, Draft, Eligible, Epoch, Lsn, NodeName, Proposal, RequestId, SessionId, StartParams,
+    UnixMillis,
+};
+use vsm_sync::Entry;
+
+const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+
+fn node() -> NodeName {
+    "tlha-primary".parse().unwrap()
+}
+
+fn epoch(counter: u64) -> Epoch {
+    Epoch { counter, node: node() }
+}
+
+fn id(n: u128) -> SessionId {
+    SessionId::new(Uuid::from_u128(n))
+}
+
+fn entry(seq: u64, change: Change) -> Entry {
+    Entry { lsn: Lsn { epoch: epoch(1), seq }, change }
+}
+
+/// Asks for session number `n` of the user, anywhere on agents a and b.
+fn reserve(n: u128, user: &str, cap: u32) -> Proposal {
+    let eligible =
+        |agent: &str| Eligible { agent: agent.parse().unwrap(), weight: 100, max_users: 0 };
+    Proposal::Reserve {
+        draft: Draft {
+            id: id(n),
+            user: user.parse().unwrap(),
+            request: RequestId::new(Uuid::from_u128(n)),
+            params: StartParams { language: "sv_SE.UTF-8".into(), ..StartParams::default() },
+        },
+        cap,
+        uncounted: Vec::new(),
+        eligible: Arc::new([eligible("a"), eligible("b")]),
+        tie: 7,
+        now: NOW,
+        penalty_ms: 0,
+    }
+}

@@ -1,0 +1,134 @@
+//! The owner: many at once, rules held, nothing seen that is not durable.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use uuid::Uuid;
+use vsm_core::{Change, Epoch, Incarnation, LineageId, Proposal, Rejected, State, Table};
+use vsm_sync::{
+    Entry, Loaded, MemoryStore, ProposeError, SessionTable, SqliteStore, Store, StoreError,
+};
+
+use super::{epoch, id, node, reserve};
+
+/// A store whose disk can be filled.
+struct Fillable {
+    inner: MemoryStore,
+    full: Arc<AtomicBool>,
+}
+
+impl Store for Fillable {
+    fn load(&mut self) -> Result<Loaded, StoreError> {
+        self.inner.load()
+    }
+
+    fn begin_epoch(&mut self, epoch: &Epoch, first_seq: u64) -> Result<(), StoreError> {
+        self.inner.begin_epoch(epoch, first_seq)
+    }
+
+    fn append(&mut self, entries: &[Entry], after: &Table) -> Result<(), StoreError> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(StoreError::Full("/var/lib/vsm/vsm.db".into()));
+        }
+        self.inner.append(entries, after)
+    }
+}
+
+fn start(dir: &std::path::Path) -> SessionTable {
+    SessionTable::start(SqliteStore::open(dir, 1000).unwrap().store, node(), Incarnation(1))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_storm_is_spread_evenly_and_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = start(dir.path());
+    let mut storm = tokio::task::JoinSet::new();
+    for n in 1..=50 {
+        let table = table.clone();
+        storm
+            .spawn(async move { table.propose(reserve(n, &format!("user{n}"), 1)).await.unwrap() });
+    }
+    assert_eq!(storm.join_all().await.len(), 50);
+    let count = |table: &SessionTable, agent: &str| {
+        let agent = agent.parse().unwrap();
+        table.read(|view| view.table.agent_use(&agent).unwrap().sessions())
+    };
+    assert_eq!((count(&table, "a"), count(&table, "b")), (25, 25));
+    assert_eq!(table.fence().epoch, epoch(1));
+    drop(table);
+    let again = reopen(dir.path());
+    assert_eq!((count(&again, "a"), count(&again, "b")), (25, 25));
+    assert_eq!(again.read(|view| view.last_seq), 50);
+    assert_eq!(again.fence().epoch, epoch(2), "each start is a reign of its own");
+}
+
+/// The owner's thread lets the store go soon after the last handle was dropped.
+fn reopen(dir: &std::path::Path) -> SessionTable {
+    for _ in 0..1000 {
+        match SqliteStore::open(dir, 1000) {
+            Ok(opened) => {
+                return SessionTable::start(opened.store, node(), Incarnation(2)).unwrap();
+            }
+            Err(StoreError::Locked(_)) => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the store is still locked");
+}
+
+/// P7: two logins at the same moment with a limit of one.
+#[tokio::test]
+async fn two_at_once_get_one_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = start(dir.path());
+    let (one, two) =
+        tokio::join!(table.propose(reserve(1, "ann", 1)), table.propose(reserve(2, "ann", 1)));
+    let refused = [one, two].into_iter().filter_map(Result::err).collect::<Vec<_>>();
+    assert!(
+        matches!(refused.as_slice(), [ProposeError::Rejected(Rejected::AtLimit { cap: 1, .. })]),
+        "{refused:?}"
+    );
+}
+
+/// P1: what cannot be made durable was never there, for readers and for later proposals; and it works again when it can.
+#[tokio::test]
+async fn a_full_disk_leaves_nothing_half_done() {
+    let full = Arc::new(AtomicBool::new(false));
+    let inner = MemoryStore::new(LineageId::new(Uuid::from_u128(1)), 100);
+    let store = Fillable { inner, full: Arc::clone(&full) };
+    let table = SessionTable::start(store, node(), Incarnation(1)).unwrap();
+    table.propose(reserve(1, "ann", 1)).await.unwrap();
+    full.store(true, Ordering::SeqCst);
+    let error = table.propose(reserve(2, "bob", 1)).await.unwrap_err();
+    assert!(error.to_string().contains("/var/lib/vsm/vsm.db is full"), "{error}");
+    assert!(table.read(|view| view.table.session(id(2)).is_none()));
+    assert!(matches!(
+        table.propose(Proposal::Gone { id: id(2) }).await,
+        Err(ProposeError::Rejected(_))
+    ));
+    full.store(false, Ordering::SeqCst);
+    table.propose(reserve(2, "bob", 1)).await.unwrap();
+    table.propose(Proposal::Running { id: id(1), display: 10 }).await.unwrap();
+    let (state, seq) = table.read(|view| (view.table.session(id(1)).unwrap().state, view.last_seq));
+    assert_eq!(
+        (state, seq),
+        (State::Running { display: 10 }, 3),
+        "a failed change takes no number"
+    );
+}
+
+#[tokio::test]
+async fn the_epoch_rises_above_a_promise_and_stays_above() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = start(dir.path());
+    let seen = Epoch { counter: 41, node: "other".parse().unwrap() };
+    assert_eq!(table.raise_above(seen.clone()).await.unwrap(), epoch(42));
+    assert_eq!(table.raise_above(seen).await.unwrap(), epoch(42), "it is above already");
+    assert_eq!(table.fence().epoch, epoch(42));
+    assert!(matches!(table.propose(reserve(1, "ann", 0)).await, Ok(Change::Reserved(_))));
+    drop(table);
+    assert_eq!(reopen(dir.path()).fence().epoch, epoch(43));
+}

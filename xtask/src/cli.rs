@@ -1,0 +1,219 @@
+//! The commands of `cargo xtask` and their arguments.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+
+use crate::cluster::{self, Cluster, ClusterSpec, HostStatus};
+use crate::compile::{self, Profile};
+use crate::{ci, demo, host, interrupt, setup, test};
+
+/// Bad usage, as sysexits.h has it.
+const EXIT_USAGE: u8 = 64;
+
+/// Everything that is done to this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Cmd,
+}
+
+#[derive(Debug, Subcommand)]
+enum Cmd {
+    /// Install the tools that development, tests and the demo need
+    Setup {
+        /// Only say what is missing
+        #[arg(long)]
+        check: bool,
+    },
+    /// Real hosts in miniature: a broker, agents and a client on this machine
+    #[command(subcommand)]
+    Cluster(ClusterCmd),
+    /// Show the whole story: log in, work, leave, come back to the same desktop
+    Demo(demo::Options),
+    /// Run all tests
+    Test(test::Options),
+    /// Run everything that a change must pass
+    Ci(ci::Options),
+    #[command(hide = true)]
+    HostLaunch { cluster: String, host: String },
+    #[command(hide = true)]
+    HostInit { state: PathBuf, host: String },
+}
+
+#[derive(Debug, Subcommand)]
+enum ClusterCmd {
+    /// Bring it up; starts what is missing and puts newly built programs in place
+    Up(Up),
+    /// Take it away without a trace
+    Down(Name),
+    /// Show the hosts and their daemons
+    Status {
+        #[command(flatten)]
+        name: Name,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a command on a host: as alice on the client, as root elsewhere
+    Exec {
+        #[command(flatten)]
+        name: Name,
+        /// Run as this user
+        #[arg(long)]
+        user: Option<String>,
+        host: String,
+        /// The command and its arguments, after --
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Stop and start a daemon; what it started goes on
+    Restart(Daemon),
+    /// Stop a daemon
+    Stop(Daemon),
+    /// Start a daemon
+    Start(Daemon),
+    /// Cut a host's power
+    PowerOff {
+        #[command(flatten)]
+        name: Name,
+        host: String,
+    },
+    /// Boot a host again
+    PowerOn {
+        #[command(flatten)]
+        name: Name,
+        host: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Name {
+    /// The cluster's name; several can stand side by side
+    #[arg(long, default_value = "dev")]
+    name: String,
+}
+
+#[derive(Debug, Args)]
+struct Daemon {
+    #[command(flatten)]
+    name: Name,
+    host: String,
+    daemon: String,
+}
+
+#[derive(Debug, Args)]
+struct Up {
+    #[command(flatten)]
+    name: Name,
+    /// How many agents
+    #[arg(long, default_value_t = 2)]
+    agents: u8,
+    /// How many users user001… beside alice, bob and carol
+    #[arg(long, default_value_t = 0)]
+    users: u16,
+    /// Use optimised programs
+    #[arg(long)]
+    release: bool,
+    /// Take the programs as they are
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// Runs the command line and says what went wrong in one line.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            while interrupt::stopping() {
+                // The clean-up that the signal began ends the process.
+                std::thread::park();
+            }
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Cmd) -> Result<ExitCode> {
+    match command {
+        Cmd::Setup { check } => setup::setup(check)?,
+        Cmd::Cluster(command) => cluster(command)?,
+        Cmd::Demo(options) => demo::demo(&options)?,
+        Cmd::Test(options) => test::test(&options)?,
+        Cmd::Ci(options) => ci::ci(&options)?,
+        Cmd::HostLaunch { cluster, host } => host::launch::launch(&cluster, &host)?,
+        Cmd::HostInit { state, host } => host::init(&state, &host)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cluster(command: ClusterCmd) -> Result<()> {
+    let attach = |name: &Name| Cluster::attach(&name.name, compile::helper()?);
+    match command {
+        ClusterCmd::Up(up) => cluster_up(&up),
+        ClusterCmd::Down(name) => cluster::down(&name.name),
+        ClusterCmd::Status { name, json } => status(&attach(&name)?, json),
+        ClusterCmd::Exec { name, user, host, command } => {
+            let cluster = attach(&name)?;
+            let user = user.map_or_else(|| cluster.default_user(&host).map(str::to_owned), Ok)?;
+            let words: Vec<_> = command.iter().map(String::as_str).collect();
+            // In our place, so that terminal, signals and exit code are the program's own.
+            bail!("nsenter: {}", cluster.command(&host, &user, &words)?.exec())
+        }
+        ClusterCmd::Restart(at) => attach(&at.name)?.restart_daemon(&at.host, &at.daemon),
+        ClusterCmd::Stop(at) => attach(&at.name)?.stop_daemon(&at.host, &at.daemon),
+        ClusterCmd::Start(at) => attach(&at.name)?.start_daemon(&at.host, &at.daemon),
+        ClusterCmd::PowerOff { name, host } => attach(&name)?.power_off(&host),
+        ClusterCmd::PowerOn { name, host } => attach(&name)?.power_on(&host),
+    }
+}
+
+fn cluster_up(up: &Up) -> Result<()> {
+    setup::setup(false)?;
+    let profile = if up.release { Profile::Release } else { Profile::Dev };
+    if !up.no_build {
+        compile::build(profile)?;
+    }
+    let mut spec = ClusterSpec::new(&up.name.name, compile::helper()?);
+    spec.binaries = compile::binaries(profile)?;
+    (spec.agents, spec.users, spec.progress) = (up.agents, up.users, true);
+    Cluster::up(&spec)?.keep();
+    Ok(())
+}
+
+fn status(cluster: &Cluster, json: bool) -> Result<()> {
+    let hosts = cluster.status();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&hosts)?);
+        return Ok(());
+    }
+    println!("{:<15} {:<20} {:>8}  DAEMONS", "HOST", "ADDRESS", "PID");
+    for HostStatus { host, addresses, pid, daemons, .. } in hosts {
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        let pid = pid.map_or_else(|| "off".to_owned(), |pid| pid.to_string());
+        let daemons: Vec<_> = daemons
+            .iter()
+            .map(|daemon| match (daemon.pid, daemon.uptime_s) {
+                (Some(pid), Some(up)) => {
+                    format!("{} {} {up:.0}s [{pid}]", daemon.name, daemon.state)
+                }
+                _ => format!("{} {}", daemon.name, daemon.state),
+            })
+            .collect();
+        println!("{host:<15} {:<20} {pid:>8}  {}", addresses.join(" "), daemons.join(", "));
+    }
+    Ok(())
+}

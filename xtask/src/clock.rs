@@ -1,0 +1,49 @@
+//! The one place of xtask that looks at the clock and waits.
+//!
+//! The workspace bans ambient time; a developer's tool needs it, so it is kept behind these three
+//! functions. Waiting is always for a condition, with a deadline and the last reason.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::interrupt;
+
+/// How often a condition is looked at again.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The current monotonic time.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the clock in xtask")]
+#[must_use]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Pauses this thread; only [`wait_for`] and loops with a bound of their own use it.
+#[expect(clippy::disallowed_methods, reason = "the one pause, inside loops that have a deadline")]
+pub(crate) fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
+/// Calls `probe` until it succeeds and returns its value.
+///
+/// # Errors
+/// When `deadline` has passed: names `what` and the last reason that `probe` gave. Also when the
+/// process was asked to stop.
+pub fn wait_for<T>(
+    what: &str,
+    deadline: Duration,
+    mut probe: impl FnMut() -> Result<T, String>,
+) -> Result<T> {
+    let end = now() + deadline;
+    loop {
+        interrupt::check()?;
+        match probe() {
+            Ok(value) => return Ok(value),
+            Err(reason) if now() >= end => {
+                bail!("waited {} ms for {what}: {reason}", deadline.as_millis())
+            }
+            Err(_) => pause(POLL_INTERVAL),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! A control group for every host, where the machine has the unified hierarchy.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+const PARENT: &str = "vsm-cluster";
+
+/// The machine's cgroup2 mount.
+fn mount_point() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (path, kind) = (words.next()?, words.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(path))
+    })
+}
+
+fn of_cluster(cluster: &str) -> Option<PathBuf> {
+    Some(mount_point()?.join(PARENT).join(cluster))
+}
+
+/// Makes a host's group; without control groups, or without the right to make one, there is none.
+pub(crate) fn make(cluster: &str, host: &str) -> bool {
+    of_cluster(cluster).is_some_and(|dir| fs::create_dir_all(dir.join(host)).is_ok())
+}
+
+/// A host's group, if it was made.
+pub(crate) fn of_host(cluster: &str, host: &str) -> Option<PathBuf> {
+    of_cluster(cluster).map(|dir| dir.join(host)).filter(|dir| dir.is_dir())
+}
+
+/// Ends what still lives in a cluster's groups.
+pub(crate) fn kill(cluster: &str) {
+    if let Some(dir) = of_cluster(cluster).filter(|dir| dir.is_dir()) {
+        // Kernels before 5.14 do not have it; then the namespaces' end is what ends them.
+        let _ = fs::write(dir.join("cgroup.kill"), "1");
+    }
+}
+
+/// Removes a cluster's groups, which must be empty of processes.
+pub(crate) fn remove(cluster: &str) -> Result<()> {
+    let Some(dir) = of_cluster(cluster).filter(|dir| dir.is_dir()) else { return Ok(()) };
+    remove_tree(&dir)?;
+    if let Some(parent) = dir.parent() {
+        // Not empty means that another cluster stands.
+        let _ = fs::remove_dir(parent);
+    }
+    Ok(())
+}
+
+/// Groups can only be removed one by one, the lowest first; their files go with them.
+fn remove_tree(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(dir).with_context(|| dir.display().to_string())
+}

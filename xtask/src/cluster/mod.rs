@@ -1,0 +1,185 @@
+//! Real hosts in miniature: each has its own network, processes, host name, `/etc`, `/run`, homes
+//! and sshd, all on one machine and behind a switch of their own.
+//!
+//! [`Cluster::up`] finds what stands and starts what is missing; dropping the value, a signal or
+//! [`down`] removes every namespace, mount, process, control group and file, also of an `up` that
+//! was killed half-way. State lies in `/run/vsm-cluster/NAME`, for root only.
+
+pub(crate) mod cgroup;
+mod control;
+mod down;
+mod exec;
+pub(crate) mod files;
+mod lock;
+pub(crate) mod net;
+mod pki;
+pub(crate) mod spec;
+mod up;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+pub use self::down::down;
+pub use self::spec::{ClusterSpec, Host, Role};
+use self::spec::{Layout, check_name, netns, state_dir};
+use crate::host::boot::Paths;
+pub use crate::host::control::{DaemonState, DaemonStatus};
+use crate::interrupt;
+
+/// A standing cluster; it is taken down when the value is dropped, unless it is kept.
+#[derive(Debug)]
+pub struct Cluster {
+    layout: Layout,
+    helper: PathBuf,
+    owned: bool,
+}
+
+/// What `status` tells of one host.
+#[derive(Debug, Clone, Serialize)]
+pub struct HostStatus {
+    /// The host's name.
+    pub host: String,
+    /// What it is for.
+    pub role: Role,
+    /// Its addresses, its own first.
+    pub addresses: Vec<std::net::Ipv4Addr>,
+    /// The process id of its PID 1 on the machine; none while its power is off.
+    pub pid: Option<i32>,
+    /// Its daemons; empty while its power is off.
+    pub daemons: Vec<DaemonStatus>,
+}
+
+impl Cluster {
+    /// Brings a cluster up, or finds it up; the caller owns it.
+    ///
+    /// # Errors
+    /// When not root, when a tool is missing, or when a cluster with other hosts stands under this
+    /// name. What was begun is taken down again.
+    pub fn up(spec: &ClusterSpec) -> Result<Self> {
+        spec.check()?;
+        interrupt::own(&spec.name);
+        let existed = Self::read_layout(&spec.name).is_ok();
+        match up::up(spec) {
+            Ok(layout) => Ok(Self { layout, helper: spec.helper.clone(), owned: true }),
+            Err(error) if existed && !spec.fresh => {
+                interrupt::disown(&spec.name);
+                Err(error)
+            }
+            Err(error) => {
+                if let Err(second) = down(&spec.name) {
+                    eprintln!("cluster {}: {second:#}", spec.name);
+                }
+                interrupt::disown(&spec.name);
+                Err(error)
+            }
+        }
+    }
+
+    /// A cluster that someone else brought up and owns.
+    ///
+    /// # Errors
+    /// When none stands under this name.
+    pub fn attach(name: &str, helper: impl Into<PathBuf>) -> Result<Self> {
+        check_name(name)?;
+        let layout = Self::read_layout(name)?;
+        Ok(Self { layout, helper: helper.into(), owned: false })
+    }
+
+    fn read_layout(name: &str) -> Result<Layout> {
+        let file = state_dir(name).join("cluster.json");
+        let text = fs::read(&file)
+            .with_context(|| format!("no cluster {name:?} stands: {}", file.display()))?;
+        serde_json::from_slice(&text).with_context(|| file.display().to_string())
+    }
+
+    /// Leaves the cluster standing; `down` takes it away later.
+    pub fn keep(mut self) {
+        self.owned = false;
+        interrupt::disown(&self.layout.name);
+    }
+
+    /// Takes it down now and says what went wrong, which a drop cannot.
+    ///
+    /// # Errors
+    /// When something is left over.
+    pub fn down(mut self) -> Result<()> {
+        self.owned = false;
+        let result = down(&self.layout.name);
+        interrupt::disown(&self.layout.name);
+        result
+    }
+
+    /// The cluster's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.layout.name
+    }
+
+    /// All hosts: the broker, the agents, the client.
+    #[must_use]
+    pub fn hosts(&self) -> &[Host] {
+        &self.layout.hosts
+    }
+
+    /// How every host and its daemons are.
+    #[must_use]
+    pub fn status(&self) -> Vec<HostStatus> {
+        let of = |host: &Host| {
+            let pid = self.init_pid(&host.name).ok();
+            HostStatus {
+                host: host.name.clone(),
+                role: host.role,
+                addresses: host.addresses.clone(),
+                pid,
+                daemons: pid.and_then(|_| self.daemons(&host.name).ok()).unwrap_or_default(),
+            }
+        };
+        self.layout.hosts.iter().map(of).collect()
+    }
+
+    /// The process id, on the machine, of a host's PID 1.
+    ///
+    /// # Errors
+    /// When there is no such host or its power is off.
+    pub fn init_pid(&self, host: &str) -> Result<i32> {
+        self.host(host)?;
+        init_pid(&self.layout.name, host).with_context(|| format!("{host} is off"))
+    }
+
+    fn host(&self, host: &str) -> Result<&Host> {
+        let known = self.layout.hosts.iter().find(|known| known.name == host);
+        known.with_context(|| {
+            let names: Vec<_> = self.layout.hosts.iter().map(|host| &*host.name).collect();
+            format!("no host {host:?} in cluster {:?}: {}", self.layout.name, names.join(", "))
+        })
+    }
+
+    fn paths(&self, host: &str) -> Paths {
+        Paths::of(&state_dir(&self.layout.name), host)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if !self.owned {
+            return;
+        }
+        if let Err(error) = down(&self.layout.name) {
+            eprintln!("cluster {}: {error:#}", self.layout.name);
+        }
+        interrupt::disown(&self.layout.name);
+    }
+}
+
+/// The PID 1 of a host as the machine sees it: the noted process, if it still lives in the host's
+/// network and is a PID 1, so that a number that was given out again is not taken for it.
+fn init_pid(cluster: &str, host: &str) -> Option<i32> {
+    let noted = fs::read_to_string(Paths::of(&state_dir(cluster), host).pid()).ok()?;
+    let pid: i32 = noted.trim().parse().ok()?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let first = status.lines().find(|line| line.starts_with("NSpid:"))?.ends_with("\t1");
+    (first && net::lives_in(pid)? == net::inode(&netns(cluster, host))?).then_some(pid)
+}

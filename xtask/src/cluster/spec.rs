@@ -1,0 +1,224 @@
+//! What a cluster consists of: the hosts with their addresses, the users, where the state lies.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// Where all clusters keep their state; for root only.
+pub(crate) const STATE_ROOT: &str = "/run/vsm-cluster";
+/// The name of the host that holds the bridge; it runs nothing.
+pub(crate) const SWITCH: &str = "switch";
+/// The product's programs that appear in every host's `/usr/bin`.
+pub(crate) const BINARIES: [&str; 8] = [
+    "vsmserver",
+    "vsmagent",
+    "vsm-session",
+    "vsm-login",
+    "vsm",
+    "vsmctl",
+    "vsm-config",
+    "vsm-sync",
+];
+/// The most agents that fit the addresses 10.0.0.11 to 10.0.0.89.
+const AGENTS_MAX: u8 = 79;
+/// The most numbered users.
+const USERS_MAX: u16 = 999;
+/// Longest cluster name.
+const NAME_LEN_MAX: usize = 24;
+
+/// What to bring up.
+#[derive(Debug, Clone)]
+pub struct ClusterSpec {
+    /// The cluster's name: lower-case letters, digits and `-`, at most 24.
+    pub name: String,
+    /// How many agents, 1 to 79.
+    pub agents: u8,
+    /// How many numbered users `user001`… beside alice, bob and carol, 0 to 999.
+    pub users: u16,
+    /// The xtask program, which is PID 1 of every host.
+    pub helper: PathBuf,
+    /// The directory with the product's programs; one that is not there yet is left out.
+    pub binaries: PathBuf,
+    /// Take what stands under this name down first.
+    pub fresh: bool,
+    /// Tell each step on stderr.
+    pub progress: bool,
+}
+
+impl ClusterSpec {
+    /// A cluster of two agents with the programs that lie beside `helper`.
+    #[must_use]
+    pub fn new(name: impl Into<String>, helper: impl Into<PathBuf>) -> Self {
+        let helper = helper.into();
+        let binaries = helper.parent().map(Path::to_path_buf).unwrap_or_default();
+        Self {
+            name: name.into(),
+            agents: 2,
+            users: 0,
+            helper,
+            binaries,
+            fresh: false,
+            progress: false,
+        }
+    }
+
+    /// Checks names and numbers.
+    pub(crate) fn check(&self) -> Result<()> {
+        check_name(&self.name)?;
+        if !(1..=AGENTS_MAX).contains(&self.agents) {
+            bail!("{} agents: 1 to {AGENTS_MAX} are possible", self.agents);
+        }
+        if self.users > USERS_MAX {
+            bail!("{} users: 0 to {USERS_MAX} are possible", self.users);
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a name that could not be part of a path, a namespace or a cgroup.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || name.len() > NAME_LEN_MAX || !name.chars().all(allowed) {
+        bail!("cluster name {name:?}: 1 to {NAME_LEN_MAX} of a-z, 0-9 and -");
+    }
+    Ok(())
+}
+
+/// What a host is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Runs `vsmserver`.
+    Broker,
+    /// Runs `vsmagent` and the desktops.
+    Agent,
+    /// Where the users sit.
+    Client,
+}
+
+/// One host of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Host name, also `uname -n`.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Its addresses; the first is its own, others are held for now.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Further names, each for the address at the same place after the first.
+    pub aliases: Vec<String>,
+}
+
+impl Host {
+    fn new(name: impl Into<String>, role: Role, last: u8) -> Self {
+        let addresses = vec![Ipv4Addr::new(10, 0, 0, last)];
+        Self { name: name.into(), role, addresses, aliases: Vec::new() }
+    }
+
+    /// All names and addresses that it answers to.
+    pub(crate) fn identities(&self) -> Vec<String> {
+        let mut all = vec![self.name.clone()];
+        all.extend(self.aliases.iter().cloned());
+        all.extend(self.addresses.iter().map(ToString::to_string));
+        all
+    }
+
+    /// Which SSH host key it has: the brokers share one, so that users see one host.
+    pub(crate) fn host_key(&self) -> &str {
+        if self.role == Role::Broker { "tlha" } else { &self.name }
+    }
+}
+
+/// A cluster as it stands: written to its state directory, read back by later commands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Layout {
+    pub(crate) name: String,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) users: Vec<User>,
+}
+
+/// A person of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    /// User and group id.
+    pub(crate) uid: u32,
+}
+
+impl Layout {
+    pub(crate) fn new(spec: &ClusterSpec) -> Self {
+        let mut broker = Host::new("tlha-primary", Role::Broker, 2);
+        broker.addresses.push(Ipv4Addr::new(10, 0, 0, 4));
+        broker.aliases.push("tlha".to_owned());
+        let mut hosts = vec![broker];
+        hosts
+            .extend((1..=spec.agents).map(|n| Host::new(format!("agent{n}"), Role::Agent, 10 + n)));
+        hosts.push(Host::new("client", Role::Client, 100));
+        let people = ["alice", "bob", "carol"].into_iter().zip(2001..);
+        let mut users: Vec<_> =
+            people.map(|(name, uid)| User { name: name.to_owned(), uid }).collect();
+        users.extend(
+            (1..=u32::from(spec.users))
+                .map(|n| User { name: format!("user{n:03}"), uid: 3000 + n }),
+        );
+        Self { name: spec.name.clone(), hosts, users }
+    }
+
+    pub(crate) fn of_role(&self, role: Role) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(move |host| host.role == role)
+    }
+}
+
+/// The directory of a cluster.
+pub(crate) fn state_dir(name: &str) -> PathBuf {
+    Path::new(STATE_ROOT).join(name)
+}
+
+/// The network namespace of a host.
+pub(crate) fn netns(cluster: &str, host: &str) -> String {
+    format!("vsm-{cluster}-{host}")
+}
+
+/// Whether `netns` is one of this cluster's; `a` must not take those of `a-b`.
+pub(crate) fn owns_netns(cluster: &str, netns: &str) -> bool {
+    let host = netns.strip_prefix("vsm-").and_then(|rest| rest.strip_prefix(cluster));
+    let Some(host) = host.and_then(|rest| rest.strip_prefix('-')) else { return false };
+    let numbered = |rest: &str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit());
+    matches!(host, SWITCH | "client" | "tlha-primary" | "tlha-secondary")
+        || host.strip_prefix("agent").is_some_and(numbered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_does_not_own_the_namespaces_of_a_longer_name() {
+        assert!(owns_netns("a", "vsm-a-switch"));
+        assert!(owns_netns("a", "vsm-a-agent12"));
+        assert!(owns_netns("a-agent1", "vsm-a-agent1-client"));
+        assert!(!owns_netns("a", "vsm-a-agent1-client"));
+        assert!(!owns_netns("a", "vsm-ab-client"));
+        assert!(!owns_netns("a", "vsm-a-agent"));
+    }
+
+    #[test]
+    fn names_and_numbers_are_bounded() {
+        let mut spec = ClusterSpec::new("ok-1", "/x/xtask");
+        assert!(spec.check().is_ok());
+        spec.agents = 80;
+        assert!(spec.check().is_err());
+        assert!(check_name("../up").is_err());
+        assert!(check_name("").is_err());
+    }
+
+    #[test]
+    fn the_resource_address_is_on_the_broker() {
+        let layout = Layout::new(&ClusterSpec::new("x", "/x/xtask"));
+        let broker = layout.of_role(Role::Broker).next().unwrap();
+        assert_eq!(broker.identities(), ["tlha-primary", "tlha", "10.0.0.2", "10.0.0.4"]);
+        assert_eq!(layout.hosts.len(), 4);
+    }
+}

@@ -1,0 +1,195 @@
+//! Bringing a cluster up: state, network, files, power.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
+
+use super::lock::Lock;
+use super::spec::{ClusterSpec, Host, Layout, Role, state_dir};
+use super::{Cluster, cgroup, down, files, init_pid, net, pki};
+use crate::clock::wait_for;
+use crate::command::{command, run, tail};
+use crate::host::boot::{HostSpec, Paths};
+use crate::host::control::{DaemonState, Request, ask};
+use crate::host::daemon::DaemonSpec;
+use crate::interrupt;
+use crate::progress::Progress;
+
+/// How long a host may take until its sshd listens.
+const BOOT_WAIT: Duration = Duration::from_secs(15);
+
+pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("a cluster needs root: namespaces, mounts and an sshd of its own");
+    }
+    let progress = Progress::new(spec.progress);
+    let lock = Lock::take(&spec.name)?;
+    if spec.fresh {
+        down::down_locked(&spec.name)?;
+    }
+    let layout = state(spec)?;
+    interrupt::check()?;
+    progress.step("keys and programs");
+    files::shared(spec, &layout, &lock)?;
+    for missing in files::install_binaries(spec)? {
+        progress.step(format!("warning: {missing} is not built and left out"));
+    }
+    interrupt::check()?;
+    progress.step("network");
+    net::up(&layout, &lock)?;
+    let off: Vec<_> =
+        layout.hosts.iter().filter(|host| init_pid(&layout.name, &host.name).is_none()).collect();
+    for host in &layout.hosts {
+        pki::of_host(&layout, host, &lock)?;
+    }
+    for host in &off {
+        interrupt::check()?;
+        files::of_host(&layout, host)?;
+        write_spec(&layout, host)?;
+        launch(&layout, host, spec, &lock)?;
+    }
+    // All of them: one that was found may still be booting for a command that was killed.
+    for host in &layout.hosts {
+        wait_ready(&layout, host)?;
+        if off.contains(&host) {
+            progress.step(format!("{} is up", host.name));
+        } else {
+            start_failed(&layout, host)?;
+        }
+    }
+    progress.step(format!("cluster {} stands", layout.name));
+    Ok(layout)
+}
+
+/// Finds or makes the state directory and the note of what the cluster consists of.
+fn state(spec: &ClusterSpec) -> Result<Layout> {
+    let state = state_dir(&spec.name);
+    let layout = Layout::new(spec);
+    if let Ok(standing) = Cluster::read_layout(&spec.name) {
+        if standing != layout {
+            bail!("cluster {:?} stands with other hosts or users: take it down first", spec.name);
+        }
+        return Ok(layout);
+    }
+    fs::create_dir_all(&state).with_context(|| state.display().to_string())?;
+    // It may have been mounted by an attempt that got no further.
+    if statfs(&state)?.filesystem_type() == OVERLAYFS_SUPER_MAGIC {
+        // An overlay cannot be the upper half of another, as in most containers.
+        mount(Some("tmpfs"), &state, Some("tmpfs"), MsFlags::empty(), Some("mode=700"))
+            .with_context(|| format!("mount tmpfs on {}", state.display()))?;
+    }
+    // The hosts' users pass through it to what is bound from here.
+    fs::set_permissions(&state, Permissions::from_mode(0o755))?;
+    // Whole or not at all: a later command reads it.
+    fs::write(state.join("cluster.json.new"), serde_json::to_vec_pretty(&layout)?)?;
+    fs::rename(state.join("cluster.json.new"), state.join("cluster.json"))?;
+    Ok(layout)
+}
+
+/// Turns the power on again, for a host that was cut off.
+pub(super) fn power_on(layout: &Layout, host: &Host, helper: &Path) -> Result<()> {
+    let lock = Lock::take(&layout.name)?;
+    let spec = ClusterSpec::new(&layout.name, helper);
+    launch(layout, host, &spec, &lock)?;
+    wait_ready(layout, host)
+}
+
+fn write_spec(layout: &Layout, host: &Host) -> Result<()> {
+    let state = state_dir(&layout.name);
+    let daemon = |name: &str, argv: &[&str]| DaemonSpec {
+        name: name.to_owned(),
+        argv: argv.iter().map(|&word| word.to_owned()).collect(),
+    };
+    let mut daemons = vec![daemon("sshd", &["/usr/sbin/sshd", "-D", "-e"])];
+    match host.role {
+        Role::Broker => daemons.push(daemon("vsmserver", &["/usr/bin/vsmserver"])),
+        Role::Agent => daemons.push(daemon("vsmagent", &["/usr/bin/vsmagent"])),
+        Role::Client => {}
+    }
+    // On the others the product makes what its desktops need.
+    let seats = if host.role == Role::Client { layout.users.clone() } else { Vec::new() };
+    let configurable = state.join("bin/vsm-config").exists();
+    let spec = HostSpec {
+        name: host.name.clone(),
+        home: files::home_dir(&state, host),
+        seats,
+        first_boot: if configurable { configuration(layout, host) } else { Vec::new() },
+        daemons,
+    };
+    let path = Paths::of(&state, &host.name).spec();
+    fs::write(&path, serde_json::to_vec_pretty(&spec)?).with_context(|| path.display().to_string())
+}
+
+/// The lines of the installation guide, as an administrator would type them on the host.
+fn configuration(layout: &Layout, host: &Host) -> Vec<Vec<String>> {
+    let agents: Vec<_> = layout.of_role(Role::Agent).map(|agent| &*agent.name).collect();
+    let lines = match host.role {
+        Role::Broker => vec![format!("/vsmserver/subclusters/Default/agents={}", agents.join(" "))],
+        Role::Agent => vec![
+            "/vsmagent/allowed_clients=tlha-primary tlha-secondary".to_owned(),
+            "/vsmagent/master_hostname=tlha".to_owned(),
+            format!("/vsmagent/agent_hostname={}", host.name),
+        ],
+        Role::Client => Vec::new(),
+    };
+    lines.into_iter().map(|line| vec!["/usr/bin/vsm-config".to_owned(), line]).collect()
+}
+
+fn launch(layout: &Layout, host: &Host, spec: &ClusterSpec, lock: &Lock) -> Result<()> {
+    cgroup::make(&layout.name, &host.name);
+    let mut launcher = command(&[&spec.helper]);
+    launcher.args(["host-launch", &layout.name, &host.name]);
+    run(lock.lend(&mut launcher)?).with_context(|| format!("{} does not start", host.name))?;
+    Ok(())
+}
+
+/// Gives daemons that could not start another chance: their program may have been built since.
+fn start_failed(layout: &Layout, host: &Host) -> Result<()> {
+    let socket = Paths::of(&state_dir(&layout.name), &host.name).socket();
+    for daemon in ask(&socket, &Request::Status)? {
+        if daemon.state == DaemonState::Failed {
+            ask(&socket, &Request::Start(daemon.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until PID 1 answers and sshd listens.
+fn wait_ready(layout: &Layout, host: &Host) -> Result<()> {
+    let paths = Paths::of(&state_dir(&layout.name), &host.name);
+    let gone = || {
+        let log = fs::read(paths.log_of("init")).unwrap_or_default();
+        format!("{} ended while it booted:\n{}", host.name, tail(&log))
+    };
+    let mut dead = None;
+    let what = format!("{} to boot", host.name);
+    let ready = wait_for(&what, BOOT_WAIT, || {
+        let Some(pid) = init_pid(&layout.name, &host.name) else {
+            dead = Some(gone());
+            return Ok(());
+        };
+        ask(&paths.socket(), &Request::Status).map_err(|error| format!("{error:#}"))?;
+        if listens(pid, 22) { Ok(()) } else { Err("sshd does not listen".to_owned()) }
+    });
+    match dead {
+        Some(reason) => bail!(reason),
+        None => ready,
+    }
+}
+
+/// Whether a process's network has a TCP listener on this port, by the kernel's own table.
+fn listens(pid: i32, port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    let port = format!(":{port:04X}");
+    table.lines().skip(1).any(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (local, _, state) = (words.next(), words.next(), words.next());
+        local.is_some_and(|local| local.ends_with(&port)) && state == Some(LISTEN)
+    })
+}

@@ -1,0 +1,100 @@
+//! `cargo xtask setup`: the tools that development, tests and the demo need.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::command::{command, show};
+use crate::compile::cargo;
+use crate::progress::Progress;
+
+/// A file that is there exactly if its Debian package is.
+const NEEDED: [(&str, &str); 21] = [
+    ("/usr/sbin/sshd", "openssh-server"),
+    ("/usr/bin/ssh", "openssh-client"),
+    ("/usr/bin/Xtigervnc", "tigervnc-standalone-server"),
+    ("/usr/bin/xtigervncviewer", "tigervnc-viewer"),
+    ("/usr/bin/openbox-session", "openbox"),
+    ("/usr/bin/xterm", "xterm"),
+    ("/usr/bin/xdotool", "xdotool"),
+    ("/usr/bin/xauth", "xauth"),
+    ("/usr/bin/xdpyinfo", "x11-utils"),
+    ("/usr/bin/xsetroot", "x11-xserver-utils"),
+    ("/usr/share/fonts/X11/misc/fonts.dir", "xfonts-base"),
+    ("/usr/bin/dbus-run-session", "dbus-daemon"),
+    ("/usr/sbin/ip", "iproute2"),
+    ("/usr/sbin/nft", "nftables"),
+    ("/usr/bin/ps", "procps"),
+    ("/usr/bin/nsenter", "util-linux"),
+    ("/usr/bin/setpriv", "util-linux"),
+    ("/usr/bin/env", "coreutils"),
+    ("/usr/sbin/keepalived", "keepalived"),
+    ("/usr/bin/cc", "gcc"),
+    ("/usr/bin/git", "git"),
+];
+
+/// Keeps packages from starting their services while they are installed.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Installs what is missing.
+///
+/// # Errors
+/// When something is missing and this is only a check, or not root: the error has the command
+/// that installs it.
+pub fn setup(check: bool) -> Result<()> {
+    let mut packages: Vec<_> =
+        NEEDED.iter().filter(|(file, _)| !Path::new(file).exists()).map(|entry| entry.1).collect();
+    packages.dedup();
+    if !packages.is_empty() {
+        let list = packages.join(" ");
+        if check || !nix::unistd::geteuid().is_root() {
+            bail!("missing packages; as root: apt-get install --no-install-recommends -y {list}");
+        }
+        Progress::new(true).step(format!("installing {list}"));
+        install(&packages)?;
+    }
+    if !has_cargo_tool("cargo-nextest") {
+        let hint = "cargo install --locked cargo-nextest";
+        if check {
+            bail!("missing: {hint}");
+        }
+        Progress::new(true).step(hint);
+        show(cargo().args(["install", "--locked", "cargo-nextest"]))?;
+    }
+    Ok(())
+}
+
+/// Whether cargo finds this subcommand.
+pub(crate) fn has_cargo_tool(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([Path::new(&home).join(".cargo/bin")])
+        .any(|dir| dir.join(name).is_file())
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let policy = Path::new(POLICY);
+    let ours = !policy.exists();
+    if ours {
+        std::fs::write(policy, "#!/bin/sh\nexit 101\n")?;
+        show(&mut command(&["chmod", "755", POLICY]))?;
+    }
+    let result = apt(packages);
+    if ours {
+        std::fs::remove_file(policy)?;
+    }
+    result
+}
+
+/// apt's talk goes to stderr: stdout is for data.
+fn apt(packages: &[&str]) -> Result<()> {
+    let mut install = command(&["apt-get", "install", "--no-install-recommends", "-qq", "-y"]);
+    install.args(packages).env("DEBIAN_FRONTEND", "noninteractive").stdout(std::io::stderr());
+    if show(&mut install).is_ok() {
+        return Ok(());
+    }
+    // The lists may be missing or old.
+    show(command(&["apt-get", "update", "-qq"]).stdout(std::io::stderr()))?;
+    show(install.stdout(std::io::stderr()))
+}

@@ -1,0 +1,38 @@
+//! `cargo xtask test`: everything that runs the code.
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::command::show;
+use crate::compile::{Profile, build, cargo};
+use crate::setup::setup;
+
+/// The tests that bring clusters up, as nextest names them.
+const CLUSTER_TESTS: &str = "package(xtask) & binary(cluster)";
+
+/// What to run.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Options {
+    /// Only tests whose name contains this
+    #[arg(long)]
+    filter: Option<String>,
+    /// Leave out the tests that bring clusters up
+    #[arg(long)]
+    no_cluster: bool,
+}
+
+/// Installs, builds, tests.
+pub(crate) fn test(options: &Options) -> Result<()> {
+    if !options.no_cluster && !nix::unistd::geteuid().is_root() {
+        bail!("the cluster tests need root; --no-cluster leaves them out");
+    }
+    setup(false)?;
+    build(Profile::Dev)?;
+    let mut nextest = cargo();
+    nextest.args(["nextest", "run", "--workspace"]);
+    if options.no_cluster {
+        nextest.args(["--filterset", &format!("not ({CLUSTER_TESTS})")]);
+    }
+    nextest.args(&options.filter);
+    show(&mut nextest)
+}

@@ -1,0 +1,34 @@
+//! Tests on real hosts in miniature. They need root and fail without it.
+//!
+//! Each test has a cluster of its own, `t-NAME`, which takes a quarter of a second; nextest runs
+//! them one after the other, so that timing is not disturbed.
+
+#![expect(clippy::unwrap_used, reason = "also the tests' own helpers fail by panic")]
+
+mod daemons;
+mod desktop;
+mod hosts;
+mod lifecycle;
+
+use std::path::Path;
+
+use xtask::cluster::{Cluster, ClusterSpec};
+
+/// The xtask program, which is PID 1 of the hosts.
+const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
+
+/// A fresh cluster for the test `name`.
+fn cluster(name: &str) -> Cluster {
+    Cluster::up(&spec(name)).unwrap()
+}
+
+fn spec(name: &str) -> ClusterSpec {
+    let mut spec = ClusterSpec::new(format!("t-{name}"), Path::new(XTASK));
+    spec.fresh = true;
+    spec
+}
+
+/// What `words` print on `host`, where they must succeed.
+fn on(cluster: &Cluster, host: &str, words: &[&str]) -> String {
+    cluster.output(host, cluster.default_user(host).unwrap(), words).unwrap()
+}
