@@ -124,6 +124,7 @@ impl Lab {
                 SETUP,
             ])
             .env("BASE", base.path())
+            .stderr(fs::File::create(base.path().join("setup.log")).unwrap())
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
@@ -237,7 +238,7 @@ impl Lab {
         wait_for("the folder to go", || {
             (!self.path("run/sessions").join(id).exists()).then_some(())
         });
-        assert!(!self.record_path(id).exists());
+        wait_for("the record to go", || (!self.record_path(id).exists()).then_some(()));
         let marks = format!("ls -d /tmp/.X{display}-lock /tmp/.X11-unix/X{display}");
         assert!(
             !self
@@ -305,11 +306,13 @@ fn write_files(base: &Path, authority: &Authority, port: u16, settings: &[&str])
     let mut conf = format!(
         "tls:\n  ca_file: {dir}/tls/ca.pem\n  cert_file: {dir}/tls/cert.pem\n  key_file: {dir}/tls/key.pem\nvsm:\n  \
          vsm_agent_port: {port}\nvsmagent:\n  listen_port: {port}\n  agent_hostname: agent1.example\n  \
-         allowed_clients: b1\n  master_hostname: localhost\n  state_dir: {dir}/state\n  run_dir: {dir}/run\n  \
-         session_script: {dir}/xsession\n"
+         allowed_clients: b1\n  master_hostname: localhost\n  state_dir: {dir}/state\n  run_dir: {dir}/run\n"
     );
-    if !settings.iter().any(|line| line.starts_with("make_homedir:")) {
-        conf.push_str("  make_homedir: false\n");
+    for default in ["make_homedir: false", "session_script: BASE/xsession"] {
+        let name = default.split(' ').next().unwrap();
+        if !settings.iter().any(|line| line.starts_with(name)) {
+            conf.push_str(&format!("  {}\n", default.replace("BASE", &dir.to_string())));
+        }
     }
     for line in settings {
         conf.push_str(&format!("  {}\n", line.replace("BASE", &dir.to_string())));

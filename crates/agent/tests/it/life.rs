@@ -63,18 +63,27 @@ async fn a_desktop_is_started_viewed_and_ended() {
     let status = std::fs::read_to_string(format!("/proc/{x_server}/status")).unwrap();
     assert!(status.contains("Uid:\t51001\t51001\t51001\t51001"), "{status}");
     let sockets = lab.path("run/sessions").join(&id);
-    let other = format!(
-        "test ! -e {0}/user/rfb.sock && ! DISPLAY=:{1} xdpyinfo >/dev/null 2>&1 && ! socat -u OPEN:/dev/null UNIX:{0}/control.sock 2>/dev/null",
+    // Tells which of socket, RFB socket and X display a user can open.
+    let open = format!(
+        "try() {{ perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => shift)' \"$1\" && echo \"$2\"; }}
+         try {0}/control.sock control; try {0}/user/rfb.sock rfb
+         DISPLAY=:{1} XAUTHORITY={0}/user/Xauthority xdpyinfo >/dev/null 2>&1 && echo display; true",
         sockets.display(),
         session.display
     );
-    assert!(
-        lab.inside("setpriv")
-            .args(["--reuid=51002", "--regid=51002", "--clear-groups", "sh", "-c", &other])
-            .status()
-            .unwrap()
-            .success()
-    );
+    for (uid, expected) in [("51001", "control\nrfb\ndisplay\n"), ("51002", "")] {
+        let mut command = lab.inside("setpriv");
+        command.args([
+            &format!("--reuid={uid}"),
+            &format!("--regid={uid}"),
+            "--clear-groups",
+            "sh",
+            "-c",
+            &open,
+        ]);
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{output:?}");
+    }
 
     assert!(!lab.processes(&id).is_empty());
     let ended = terminate(&mut broker, &id).await;
