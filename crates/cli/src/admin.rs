@@ -116,8 +116,11 @@ async fn sessions(
 pub async fn session_list(options: &AdminOptions, selector: &Selector) -> Result<(), Failure> {
     let rows = sessions(&mut options.dial()?, selector).await?;
     output::list(options.output, &rows)?;
-    output::progress(options.output != Format::Table, &format!("{} session(s)", rows.len()));
-    Ok(())
+    if options.output == Format::Table {
+        output::say(&format!("{} session(s)", rows.len()))
+    } else {
+        Ok(())
+    }
 }
 
 /// `vsmctl session show`.

@@ -140,8 +140,7 @@ pub async fn list(options: &SshOptions, to: &Destination, format: Format) -> Res
     let answer = broker.list_sessions(request).await?.into_inner();
     let rows: Vec<SessionRow> = answer.sessions.into_iter().map(Into::into).collect();
     if rows.is_empty() && format == Format::Table {
-        output::progress(false, "You have no desktop.");
-        return Ok(());
+        return output::say("You have no desktop.");
     }
     output::list(format, &rows)
 }
@@ -159,8 +158,7 @@ pub async fn disconnect(options: &SshOptions, to: &Destination, id: String) -> R
     } else {
         "No viewer was connected"
     };
-    output::progress(false, &format!("{said}; your desktop {} lives on.", answer.id));
-    Ok(())
+    output::say(&format!("{said}; your desktop {} lives on.", answer.id))
 }
 
 /// `vsm end`.
@@ -175,8 +173,7 @@ pub async fn end(options: &SshOptions, to: &Destination, id: String) -> Result<(
         .into_inner();
     let said =
         if answer.done { "was ended" } else { "will be ended as soon as its host can be reached" };
-    output::progress(false, &format!("Your desktop {} {said}.", answer.id));
-    Ok(())
+    output::say(&format!("Your desktop {} {said}.", answer.id))
 }
 
 /// Why the session ended, where the broker remembers.

@@ -50,9 +50,6 @@ pub struct ConnectArgs {
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
-    /// No progress on standard error
-    #[arg(short, long)]
-    quiet: bool,
     #[command(flatten)]
     ssh: SshOptions,
 }
@@ -99,8 +96,7 @@ pub async fn run(arguments: ConnectArgs) -> Result<(), Failure> {
 
 async fn go(arguments: &ConnectArgs, request: Uuid) -> Result<(), Failure> {
     let mut timings = Timings::default();
-    let quiet = arguments.quiet || arguments.json;
-    output::progress(quiet, &format!("Asking {} for your desktop ...", arguments.to.host));
+    output::progress(&format!("Asking {} for your desktop ...", arguments.to.host));
     let mut lap = clock::now();
     let mut broker = broker::dial(&arguments.ssh, &arguments.to).await?;
     timings.ssh = elapsed(&mut lap);
@@ -109,10 +105,10 @@ async fn go(arguments: &ConnectArgs, request: Uuid) -> Result<(), Failure> {
     let session =
         answer.session.ok_or_else(|| Failure::new(SOFTWARE, "the broker gave an empty answer"))?;
     let how = if answer.created { "A new desktop" } else { "Your desktop" };
-    output::progress(
-        quiet,
-        &format!("{how}, :{} on {} (session {})", session.display, answer.host, session.id),
-    );
+    output::progress(&format!(
+        "{how}, :{} on {} (session {})",
+        session.display, answer.host, session.id
+    ));
     let to = arguments.to.at(&answer.host);
     let mut socket = None;
     if arguments.no_viewer {
