@@ -25,8 +25,15 @@ pub struct Process {
 struct Stat {
     state: u8,
     parent: i32,
+    flags: u32,
     start: u64,
+    pending: u64,
 }
+
+/// `PF_EXITING` of the kernel.
+const EXITING: u32 = 0x4;
+/// SIGKILL as it stands in a set of pending signals.
+const KILL_PENDING: u64 = 1 << 8;
 
 fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -34,8 +41,10 @@ fn stat(pid: i32) -> Option<Stat> {
     let mut fields = text.get(text.rfind(')')? + 2..)?.split(' ');
     let state = *fields.next()?.as_bytes().first()?;
     let parent = fields.next()?.parse().ok()?;
-    let start = fields.nth(17)?.parse().ok()?;
-    Some(Stat { state, parent, start })
+    let flags = fields.nth(4)?.parse().ok()?;
+    let start = fields.nth(12)?.parse().ok()?;
+    let pending = fields.nth(8)?.parse().ok()?;
+    Some(Stat { state, parent, flags, start, pending })
 }
 
 impl Process {
@@ -55,7 +64,8 @@ impl Process {
     /// Whether it runs; a zombie does not.
     #[must_use]
     pub fn is_alive(self) -> bool {
-        stat(self.pid).is_some_and(|stat| stat.start == self.start && !matches!(stat.state, b'Z' | b'X'))
+        stat(self.pid)
+            .is_some_and(|stat| stat.start == self.start && !matches!(stat.state, b'Z' | b'X'))
     }
 
     /// A hold on it by which it can be asked and signalled without a race; none = it is gone.
@@ -63,20 +73,27 @@ impl Process {
     pub fn hold(self) -> Option<Held> {
         let fd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
         // Only now is the pid pinned: look whether it is still the one.
-        self.is_alive().then_some(Held(fd))
+        self.is_alive().then_some(Held { fd, pid: self.pid })
     }
 }
 
 /// A process held by a pidfd.
 #[derive(Debug)]
-pub struct Held(OwnedFd);
+pub struct Held {
+    fd: OwnedFd,
+    pid: i32,
+}
 
 impl Held {
-    /// Whether it runs at this moment; never blocks.
+    /// Whether it runs at this moment and was not killed; never blocks. A large process takes milliseconds to die
+    /// after the kill, in which the pidfd says nothing yet; the kernel's marks on it do.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
+        let doomed = stat(self.pid)
+            .is_none_or(|stat| stat.flags & EXITING != 0 || stat.pending & KILL_PENDING != 0);
+        // Asked last: as long as it has not ended, its pid was not used again meanwhile.
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        !doomed && matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
     }
 
     /// Sends a signal; a process that is gone is no error.
@@ -84,7 +101,7 @@ impl Held {
     /// # Errors
     /// If the system refuses.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        match pidfd_send_signal(&self.0, signal) {
+        match pidfd_send_signal(&self.fd, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -106,7 +123,9 @@ fn all_pids() -> impl Iterator<Item = i32> {
 #[must_use]
 pub fn descendants(ancestor: i32) -> Vec<i32> {
     let parents: Vec<(i32, i32)> = all_pids()
-        .filter_map(|pid| stat(pid).filter(|stat| stat.state != b'Z').map(|stat| (pid, stat.parent)))
+        .filter_map(|pid| {
+            stat(pid).filter(|stat| stat.state != b'Z').map(|stat| (pid, stat.parent))
+        })
         .collect();
     let mut found = vec![ancestor];
     let mut next = 0;
@@ -124,10 +143,14 @@ pub fn descendants(ancestor: i32) -> Vec<i32> {
 pub fn by_environment(id: SessionId) -> Vec<i32> {
     let wanted = format!("{SESSION_VARIABLE}={id}");
     let names = |pid: &i32| {
-        fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
+        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
+            environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+        })
     };
-    all_pids().filter(names).filter(|pid| stat(*pid).is_some_and(|stat| stat.state != b'Z')).collect()
+    all_pids()
+        .filter(names)
+        .filter(|pid| stat(*pid).is_some_and(|stat| stat.state != b'Z'))
+        .collect()
 }
 
 /// Signals processes; those that are gone are no error.
@@ -155,14 +178,16 @@ mod tests {
     #[test]
     fn a_killed_child_is_seen_dead_before_it_is_reaped() {
         let id: SessionId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
-        let mut child = Command::new("sleep").arg("60").env(SESSION_VARIABLE, id.to_string()).spawn().unwrap();
+        let mut child =
+            Command::new("sleep").arg("60").env(SESSION_VARIABLE, id.to_string()).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let held = Process::of(pid).unwrap().hold().unwrap();
         assert!(held.is_alive());
         assert!(descendants(Process::own().pid).contains(&pid));
         assert!(by_environment(id).contains(&pid));
         held.signal(Signal::KILL).unwrap();
-        let mut fds = [PollFd::new(&held.0, PollFlags::IN)];
+        assert!(!held.is_alive(), "from the moment of the kill");
+        let mut fds = [PollFd::new(&held.fd, PollFlags::IN)];
         poll(&mut fds, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).unwrap();
         assert!(!held.is_alive());
         assert!(!descendants(Process::own().pid).contains(&pid));

@@ -106,6 +106,7 @@ async fn take_inventory(
     inventory: pb::Inventory,
     before: Vec<SessionId>,
 ) {
+    take_up_lineage(broker, link, &inventory.lineage).await;
     if let Some(promised) = inventory.promised.and_then(|epoch| Epoch::try_from(epoch).ok()) {
         broker.rise_above(promised).await;
     }
@@ -128,6 +129,25 @@ async fn take_inventory(
         }
     }
     carry_out(broker, link).await;
+}
+
+async fn take_up_lineage(broker: &Broker, link: &Link, lineage: &str) {
+    if lineage.is_empty() {
+        return;
+    }
+    let done = match lineage.parse() {
+        Ok(lineage) => broker.table.take_up(lineage).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match done {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::error!(agent = %link.name, lineage, "this agent serves the brokers of another table; it takes no new sessions from here while it has sessions of theirs");
+        }
+        Err(error) => {
+            tracing::error!(agent = %link.name, error, "cannot take up the agents' lineage")
+        }
+    }
 }
 
 /// A session that the table has and the inventory has not: asked once more for the reason, then dropped.

@@ -104,6 +104,13 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    fn set_lineage(&mut self, lineage: LineageId) -> Result<(), StoreError> {
+        self.connection
+            .execute("UPDATE meta SET value = ?1 WHERE key = 'lineage'", [lineage.to_string()])
+            .map_err(|error| self.wrap(error))?;
+        Ok(())
+    }
+
     fn append(&mut self, entries: &[Entry], after: &Table) -> Result<(), StoreError> {
         let keep = self.keep;
         let path = &self.path;

@@ -136,7 +136,9 @@ impl Monitor {
             fds.push(PollFd::new(peer.fd(), PollFlags::POLLIN | send));
         }
         let outputs = [Some(&self.x_server), self.script.as_ref().map(|script| &script.program)];
-        fds.extend(outputs.into_iter().flatten().filter_map(|program| program.output.fd()).map(readable));
+        fds.extend(
+            outputs.into_iter().flatten().filter_map(|program| program.output.fd()).map(readable),
+        );
         fds.extend(also.map(|stream| readable(stream.as_fd())));
         if poll(&mut fds, timeout).is_err() {
             return;
@@ -171,7 +173,10 @@ impl Monitor {
             let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
             // SIGHUP means nothing here, and SIGCHLD is looked at below in any case.
             if number == Signal::SIGTERM as i32 || number == Signal::SIGINT as i32 {
-                self.asked.get_or_insert((EndReason::Terminated, "its monitor was told to end".to_owned()));
+                self.asked.get_or_insert((
+                    EndReason::Terminated,
+                    "its monitor was told to end".to_owned(),
+                ));
             }
         }
         for (pid, status) in ending::reap() {
@@ -207,7 +212,10 @@ impl Monitor {
             {
                 self.drain_output();
                 let last = self.x_server.output.last_line();
-                let detail = format!("the X server ended ({}); its last words: {last}", launch::describe(status));
+                let detail = format!(
+                    "the X server ended ({}); its last words: {last}",
+                    launch::describe(status)
+                );
                 self.asked = Some((EndReason::XServer, detail));
             }
             if self.ending.is_none()
@@ -238,7 +246,8 @@ impl Monitor {
         match place.spawn(script, std::iter::empty::<&str>()) {
             Ok(program) => self.script = Some(Script { program, since: clock::now() }),
             Err(error) => {
-                let detail = format!("the session script {} cannot be run: {error}", script.display());
+                let detail =
+                    format!("the session script {} cannot be run: {error}", script.display());
                 self.asked = Some((EndReason::ScriptFailed, detail));
             }
         }
@@ -268,7 +277,9 @@ impl Monitor {
         let Ending { reason, detail, .. } = ending;
         let (id, at) = (kept.spec.session.id, clock::unix_millis());
         let outcome = Outcome::Ended { reason, detail: detail.clone() };
-        if let Err(error) = Store::at(&kept.spec.settings.state_dir).save_done(&Done { id, at, outcome }) {
+        if let Err(error) =
+            Store::at(&kept.spec.settings.state_dir).save_done(&Done { id, at, outcome })
+        {
             self.log.note(&error.to_string());
         }
         // First the words, then the folder: who finds it gone has been told, or finds the record of the end.
@@ -299,7 +310,11 @@ impl Monitor {
     }
 
     fn status(&self) -> Event {
-        Event::Status { record: self.record.clone().map(Box::new), phase: self.phase(), viewer: self.viewer() }
+        Event::Status {
+            record: self.record.clone().map(Box::new),
+            phase: self.phase(),
+            viewer: self.viewer(),
+        }
     }
 
     fn tell(&mut self, event: &Event) {
@@ -395,10 +410,13 @@ impl Monitor {
         let viewed = self.peers.iter().any(|peer| peer.viewing.is_some());
         match kept.spec.settings.second_viewer {
             SecondViewer::Refuse if viewed => {
-                return refused("the session is viewed already (/vsmagent/second_viewer)".to_owned());
+                return refused(
+                    "the session is viewed already (/vsmagent/second_viewer)".to_owned(),
+                );
             }
             SecondViewer::Replace if viewed => {
-                let by = if address.is_empty() { String::new() } else { format!(" from {address}") };
+                let by =
+                    if address.is_empty() { String::new() } else { format!(" from {address}") };
                 self.drop_viewers(&format!("another viewer{by} has taken the session over"));
             }
             SecondViewer::Replace | SecondViewer::Refuse | SecondViewer::Share => {}
