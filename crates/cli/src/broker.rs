@@ -23,8 +23,9 @@ use crate::{
     ssh::{self, Destination, Pipe, SshOptions, Target},
 };
 
-/// Longer than the broker's own bound on a login (`/vsmserver/login_timeout`), so that its words are the ones heard.
-pub const LOGIN_DEADLINE: Duration = Duration::from_secs(90);
+/// Longer than the largest bound that a broker can have on a login (`/vsmserver/login_timeout`), so that its words are
+/// the ones heard.
+pub const LOGIN_DEADLINE: Duration = Duration::from_secs(3660);
 /// For everything else.
 const DEADLINE: Duration = Duration::from_secs(30);
 

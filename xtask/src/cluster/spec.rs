@@ -19,7 +19,6 @@ pub(crate) const BINARIES: [&str; 8] = [
     "vsm",
     "vsmctl",
     "vsm-config",
-    "vsm-sync",
 ];
 /// The most agents that fit the addresses 10.0.0.11 to 10.0.0.89.
 const AGENTS_MAX: u8 = 79;
