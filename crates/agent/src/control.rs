@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn a_newer_sender_is_understood_as_far_as_known() {
-        let attach: Request = serde_json::from_str(r#"{"op":"attach","address":"10.0.0.9","colour":"red"}"#).unwrap();
+        let attach: Request =
+            serde_json::from_str(r#"{"op":"attach","address":"10.0.0.9","colour":"red"}"#).unwrap();
         assert!(matches!(attach, Request::Attach { address } if address == "10.0.0.9"));
         assert!(serde_json::from_str::<Request>(r#"{"op":"dance"}"#).is_err());
         let event = serde_json::to_string(&Event::Disconnected { was_connected: true }).unwrap();

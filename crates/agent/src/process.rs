@@ -64,7 +64,8 @@ impl Process {
     /// Whether it runs; a zombie does not.
     #[must_use]
     pub fn is_alive(self) -> bool {
-        stat(self.pid).is_some_and(|stat| stat.start == self.start && !matches!(stat.state, b'Z' | b'X'))
+        stat(self.pid)
+            .is_some_and(|stat| stat.start == self.start && !matches!(stat.state, b'Z' | b'X'))
     }
 
     /// A hold on it by which it can be asked and signalled without a race; none = it is gone.
@@ -88,7 +89,8 @@ impl Held {
     /// after the kill, in which the pidfd says nothing yet; the kernel's marks on it do.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let doomed = stat(self.pid).is_none_or(|stat| stat.flags & EXITING != 0 || stat.pending & KILL_PENDING != 0);
+        let doomed = stat(self.pid)
+            .is_none_or(|stat| stat.flags & EXITING != 0 || stat.pending & KILL_PENDING != 0);
         // Asked last: as long as it has not ended, its pid was not used again meanwhile.
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         !doomed && matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
@@ -121,7 +123,9 @@ fn all_pids() -> impl Iterator<Item = i32> {
 #[must_use]
 pub fn descendants(ancestor: i32) -> Vec<i32> {
     let parents: Vec<(i32, i32)> = all_pids()
-        .filter_map(|pid| stat(pid).filter(|stat| stat.state != b'Z').map(|stat| (pid, stat.parent)))
+        .filter_map(|pid| {
+            stat(pid).filter(|stat| stat.state != b'Z').map(|stat| (pid, stat.parent))
+        })
         .collect();
     let mut found = vec![ancestor];
     let mut next = 0;
@@ -139,10 +143,14 @@ pub fn descendants(ancestor: i32) -> Vec<i32> {
 pub fn by_environment(id: SessionId) -> Vec<i32> {
     let wanted = format!("{SESSION_VARIABLE}={id}");
     let names = |pid: &i32| {
-        fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes()))
+        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environ| {
+            environ.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+        })
     };
-    all_pids().filter(names).filter(|pid| stat(*pid).is_some_and(|stat| stat.state != b'Z')).collect()
+    all_pids()
+        .filter(names)
+        .filter(|pid| stat(*pid).is_some_and(|stat| stat.state != b'Z'))
+        .collect()
 }
 
 /// Signals processes; those that are gone are no error.
@@ -170,7 +178,8 @@ mod tests {
     #[test]
     fn a_killed_child_is_seen_dead_before_it_is_reaped() {
         let id: SessionId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
-        let mut child = Command::new("sleep").arg("60").env(SESSION_VARIABLE, id.to_string()).spawn().unwrap();
+        let mut child =
+            Command::new("sleep").arg("60").env(SESSION_VARIABLE, id.to_string()).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let held = Process::of(pid).unwrap().hold().unwrap();
         assert!(held.is_alive());

@@ -78,7 +78,9 @@ impl Done {
     pub fn ended(&self) -> Ended {
         let (reason, detail) = match &self.outcome {
             Outcome::Ended { reason, detail } => (*reason, detail.clone()),
-            Outcome::Refused(refused) => (EndReason::Terminated, format!("it did not start: {refused}")),
+            Outcome::Refused(refused) => {
+                (EndReason::Terminated, format!("it did not start: {refused}"))
+            }
         };
         Ended { id: self.id, reason, detail, at: self.at }
     }
@@ -116,7 +118,8 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ReadError> {
         return Err(io(io::Error::new(io::ErrorKind::FileTooLarge, "the file is too large")));
     }
     let text = fs::read(path).map_err(io)?;
-    serde_json::from_slice(&text).map_err(|source| ReadError::Damaged { path: path.to_owned(), source })
+    serde_json::from_slice(&text)
+        .map_err(|source| ReadError::Damaged { path: path.to_owned(), source })
 }
 
 /// Replaces a file durably: after this returns, a crash leaves the new content; before, the old.
@@ -124,12 +127,19 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ReadError> {
 /// # Errors
 /// If the disk is full, read-only, or broken; names the file.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()));
+    let named = |error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
+    };
     let dir = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = dir.join(format!(".{name}.tmp"));
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -219,7 +229,11 @@ impl Store {
     /// # Errors
     /// If the folder cannot be read.
     pub fn records(&self) -> io::Result<Vec<(SessionId, Result<Record, ReadError>)>> {
-        Ok(self.ids("sessions")?.into_iter().map(|id| (id, read_json(&self.path("sessions", id)))).collect())
+        Ok(self
+            .ids("sessions")?
+            .into_iter()
+            .map(|id| (id, read_json(&self.path("sessions", id))))
+            .collect())
     }
 
     /// All that is over, oldest first. Files that cannot be read are skipped: their sessions are over all the same.
@@ -227,13 +241,15 @@ impl Store {
     /// # Errors
     /// If the folder cannot be read.
     pub fn all_done(&self) -> io::Result<Vec<Done>> {
-        let mut all: Vec<Done> = self.ids("done")?.into_iter().filter_map(|id| self.done(id)).collect();
+        let mut all: Vec<Done> =
+            self.ids("done")?.into_iter().filter_map(|id| self.done(id)).collect();
         all.sort_by_key(|done| done.at);
         Ok(all)
     }
 
     fn ids(&self, folder: &str) -> io::Result<Vec<SessionId>> {
-        let id = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok();
+        let id =
+            |entry: fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok();
         Ok(fs::read_dir(self.0.join(folder))?.flatten().filter_map(id).collect())
     }
 

@@ -48,7 +48,12 @@ struct Conv {
 
 #[link(name = "libpam.so.0", kind = "dylib", modifiers = "+verbatim")]
 unsafe extern "C" {
-    fn pam_start(service: *const c_char, user: *const c_char, conv: *const Conv, handle: *mut *mut Handle) -> c_int;
+    fn pam_start(
+        service: *const c_char,
+        user: *const c_char,
+        conv: *const Conv,
+        handle: *mut *mut Handle,
+    ) -> c_int;
     fn pam_end(handle: *mut Handle, status: c_int) -> c_int;
     fn pam_set_item(handle: *mut Handle, item: c_int, value: *const c_void) -> c_int;
     fn pam_acct_mgmt(handle: *mut Handle, flags: c_int) -> c_int;
@@ -75,7 +80,11 @@ impl Conversation {
         let text = crate::lossy(text);
         let heard = style == ERROR_MSG || style == TEXT_INFO;
         if self.messages.len() < MESSAGES_KEPT_MAX && !text.is_empty() {
-            self.messages.push(if heard { text } else { format!("asks {text:?}, which nobody can answer") });
+            self.messages.push(if heard {
+                text
+            } else {
+                format!("asks {text:?}, which nobody can answer")
+            });
         }
         heard
     }
@@ -88,7 +97,12 @@ extern "C" fn converse(
     data: *mut c_void,
 ) -> c_int {
     let Ok(count) = usize::try_from(count) else { return CONV_ERR };
-    if count == 0 || count > MESSAGES_PER_CALL_MAX || messages.is_null() || responses.is_null() || data.is_null() {
+    if count == 0
+        || count > MESSAGES_PER_CALL_MAX
+        || messages.is_null()
+        || responses.is_null()
+        || data.is_null()
+    {
         return CONV_ERR;
     }
     // A panic may not cross into C.
@@ -99,8 +113,11 @@ extern "C" fn converse(
         (0..count).all(|index| {
             // SAFETY: PAM gives `count` pointers to messages that live during the call (Linux-PAM's layout).
             let message = unsafe { &**messages.add(index) };
-            // SAFETY: a message that is not NULL is a C string.
-            let text = if message.text.is_null() { c"" } else { unsafe { CStr::from_ptr(message.text) } };
+            if message.text.is_null() {
+                return conversation.hear(message.style, c"");
+            }
+            // SAFETY: a text that is not NULL is a C string.
+            let text = unsafe { CStr::from_ptr(message.text) };
             conversation.hear(message.style, text)
         })
     }));
@@ -126,7 +143,8 @@ pub(crate) fn start(
     let conv = Conv { call: converse, data: ptr::from_mut::<Conversation>(conversation).cast() };
     let mut handle = ptr::null_mut();
     // SAFETY: all pointers are valid during the call; PAM copies the texts and the conv structure.
-    let code = unsafe { pam_start(service.as_ptr(), user.as_ptr(), &raw const conv, &raw mut handle) };
+    let code =
+        unsafe { pam_start(service.as_ptr(), user.as_ptr(), &raw const conv, &raw mut handle) };
     if code != SUCCESS {
         return Err(code);
     }

@@ -51,7 +51,10 @@ pub struct Pam {
 
 impl fmt::Debug for Pam {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pam").field("credentials", &self.credentials).field("session", &self.session).finish()
+        f.debug_struct("Pam")
+            .field("credentials", &self.credentials)
+            .field("session", &self.session)
+            .finish()
     }
 }
 
@@ -74,8 +77,12 @@ impl Pam {
     pub fn start(service: &str, user: &str) -> Result<Self, PamError> {
         let (service, user) = (c_text(service)?, c_text(user)?);
         let mut conversation = Box::new(ffi::Conversation::default());
-        let handle = ffi::start(&service, &user, &mut conversation)
-            .map_err(|code| PamError { step: "start", code, text: format!("error {code}"), messages: Vec::new() })?;
+        let handle = ffi::start(&service, &user, &mut conversation).map_err(|code| PamError {
+            step: "start",
+            code,
+            text: format!("error {code}"),
+            messages: Vec::new(),
+        })?;
         Ok(Self { handle, conversation, last: ffi::SUCCESS, credentials: false, session: false })
     }
 

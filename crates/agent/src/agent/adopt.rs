@@ -15,10 +15,7 @@ use std::{
 use vsm_core::{EndReason, SessionId};
 use vsm_daemon::clock;
 
-use super::{
-    Agent, link,
-    registry::made_out,
-};
+use super::{Agent, link, registry::made_out};
 use crate::{
     control::{self, Event, Request},
     record::{ReadError, Record},
@@ -57,8 +54,12 @@ fn readable(agent: &Agent, id: SessionId, record: Result<Record, ReadError>) -> 
         Err(error) => error,
     };
     match agent.store.move_aside(id, clock::unix_millis()) {
-        Ok(to) => tracing::error!(session = %id, %error, moved_to = %to.display(), "a session's record cannot be read"),
-        Err(moving) => tracing::error!(session = %id, %error, %moving, "a session's record cannot be read nor moved"),
+        Ok(to) => {
+            tracing::error!(session = %id, %error, moved_to = %to.display(), "a session's record cannot be read");
+        }
+        Err(moving) => {
+            tracing::error!(session = %id, %error, %moving, "a session's record cannot be read nor moved");
+        }
     }
     None
 }
@@ -118,8 +119,12 @@ async fn rebuild(agent: &Agent, record: &Record) {
     let (store, copy) = (agent.store.clone(), record.clone());
     let saved = tokio::task::spawn_blocking(move || store.save_record(&copy)).await;
     match saved.map_err(io::Error::other).and_then(|result| result) {
-        Ok(()) => tracing::warn!(session = %record.session.id, "the record was rebuilt from the running session"),
-        Err(error) => tracing::error!(session = %record.session.id, %error, "the record cannot be rebuilt"),
+        Ok(()) => {
+            tracing::warn!(session = %record.session.id, "the record was rebuilt from the running session");
+        }
+        Err(error) => {
+            tracing::error!(session = %record.session.id, %error, "the record cannot be rebuilt");
+        }
     }
 }
 

@@ -14,17 +14,26 @@ const TRIES_MAX: u32 = 10;
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Announces until it is heard, a bounded number of times.
-pub(super) async fn announce(agent: Arc<Agent>, tls: Tls, _config: Config, stop: CancellationToken) {
-    let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60), rand::random());
+pub(super) async fn announce(
+    agent: Arc<Agent>,
+    tls: Tls,
+    _config: Config,
+    stop: CancellationToken,
+) {
+    let mut backoff =
+        Backoff::new(Duration::from_millis(500), Duration::from_secs(60), rand::random());
     for _ in 0..TRIES_MAX {
         let settings = agent.settings();
         let broker = &settings.master_hostname;
         let once = async {
-            let channel = grpc::channel(broker, settings.master_port, &tls).map_err(|error| error.to_string())?;
+            let channel = grpc::channel(broker, settings.master_port, &tls)
+                .map_err(|error| error.to_string())?;
             let mut client = RegistryClient::new(channel);
-            let mut request = tonic::Request::new(AnnounceRequest { boot_id: agent.boot_id.clone() });
+            let mut request =
+                tonic::Request::new(AnnounceRequest { boot_id: agent.boot_id.clone() });
             request.set_timeout(CALL_TIMEOUT);
-            let answer = client.announce(request).await.map_err(|status| status.message().to_owned())?;
+            let answer =
+                client.announce(request).await.map_err(|status| status.message().to_owned())?;
             Ok::<bool, String>(answer.into_inner().known)
         };
         let heard = tokio::select! {
@@ -37,7 +46,9 @@ pub(super) async fn announce(agent: Arc<Agent>, tls: Tls, _config: Config, stop:
             Ok(false) => {
                 return tracing::warn!(%broker, "the broker has this agent in no subcluster (/vsmserver/subclusters)");
             }
-            Err(error) => tracing::info!(%broker, %error, "the broker cannot be told that this agent is here"),
+            Err(error) => {
+                tracing::info!(%broker, %error, "the broker cannot be told that this agent is here");
+            }
         }
         tokio::select! {
             biased;

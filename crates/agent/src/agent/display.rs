@@ -28,7 +28,9 @@ impl Displays {
         now: Instant,
     ) -> Option<u32> {
         self.resting.retain(|_, until| *until > now);
-        range.into_iter().find(|display| !used(*display) && !self.resting.contains_key(display) && !is_marked(*display))
+        range.into_iter().find(|display| {
+            !used(*display) && !self.resting.contains_key(display) && !is_marked(*display)
+        })
     }
 
     /// Lets a number rest: programs of the session that ended may still look for it.
@@ -49,7 +51,8 @@ mod tests {
         let now = vsm_daemon::clock::now();
         let rest = Duration::from_secs(10);
         displays.rest(11, rest, now);
-        let pick = |displays: &mut Displays, now| displays.pick(10..=13, |n| n == 10, |n| n == 12, now);
+        let pick =
+            |displays: &mut Displays, now| displays.pick(10..=13, |n| n == 10, |n| n == 12, now);
         assert_eq!(pick(&mut displays, now), Some(13));
         assert_eq!(pick(&mut displays, now + rest), Some(11));
         displays.rest(11, rest, now);

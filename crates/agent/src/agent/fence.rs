@@ -42,7 +42,9 @@ struct Stored {
 /// FNV-1a over what counts.
 fn checksum(promise: &Promise) -> u64 {
     let text = format!("{VERSION} {} {}", promise.epoch, promise.lineage);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[derive(Debug)]
@@ -128,7 +130,9 @@ impl FenceKeeper {
                         return Ok(Permit { _held: held });
                     }
                 }
-                Some(known) if !is_empty() => return Err(Denied::Status(other_lineage(known, fence))),
+                Some(known) if !is_empty() => {
+                    return Err(Denied::Status(other_lineage(known, fence)));
+                }
                 Some(_) | None => {}
             }
             drop(held);
@@ -136,7 +140,11 @@ impl FenceKeeper {
         }
     }
 
-    async fn raise(&self, fence: &Fence, is_empty: &(impl Fn() -> bool + Send)) -> Result<(), Denied> {
+    async fn raise(
+        &self,
+        fence: &Fence,
+        is_empty: &(impl Fn() -> bool + Send),
+    ) -> Result<(), Denied> {
         let mut state = self.state.write().await;
         let State::Known(promise) = &*state else { return Ok(()) };
         let higher = promise.as_ref().is_none_or(|known| {
@@ -149,10 +157,9 @@ impl FenceKeeper {
         let (path, stored) = (self.path.clone(), promise.clone());
         // Written while the lock is held: nobody acts by a promise that is not durable.
         let written = tokio::task::spawn_blocking(move || write(&path, stored)).await;
-        written
-            .map_err(io::Error::other)
-            .and_then(|result| result)
-            .map_err(|error| Denied::Status(Status::resource_exhausted(format!("cannot keep the promise: {error}"))))?;
+        written.map_err(io::Error::other).and_then(|result| result).map_err(|error| {
+            Denied::Status(Status::resource_exhausted(format!("cannot keep the promise: {error}")))
+        })?;
         tracing::info!(epoch = %promise.epoch, lineage = %promise.lineage, "promised");
         *state = State::Known(Some(promise));
         Ok(())
@@ -178,7 +185,9 @@ fn damaged(state: &State) -> Status {
         State::Damaged(file) => file.display().to_string(),
         State::Known(_) => String::new(),
     };
-    Status::failed_precondition(format!("this agent's promise was damaged; see {file} and the agent's log"))
+    Status::failed_precondition(format!(
+        "this agent's promise was damaged; see {file} and the agent's log"
+    ))
 }
 
 fn other_lineage(known: &Promise, fence: &Fence) -> Status {

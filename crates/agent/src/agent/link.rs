@@ -43,10 +43,14 @@ pub(super) struct Link {
 impl Link {
     /// Connects, and makes sure that it is root who answers there.
     pub(super) async fn open(session_dir: &Path) -> io::Result<Self> {
-        let stream = timeout(ANSWER_MAX, UnixStream::connect(control::socket(session_dir))).await??;
+        let stream =
+            timeout(ANSWER_MAX, UnixStream::connect(control::socket(session_dir))).await??;
         let owner = stream.peer_cred()?.uid();
         if owner != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("uid {owner} serves the socket")));
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("uid {owner} serves the socket"),
+            ));
         }
         Ok(Self { stream, lines: Lines::default() })
     }
@@ -59,7 +63,7 @@ impl Link {
     /// The next event; none = the connection ended. Events that this version does not know are skipped.
     pub(super) async fn next(&mut self) -> io::Result<Option<Event>> {
         loop {
-            match self.lines.next() {
+            match self.lines.next_message() {
                 Ok(Some(event)) => return Ok(Some(event)),
                 Ok(None) => {}
                 Err(lines::LineError::Syntax(error)) => {
@@ -91,12 +95,15 @@ pub(super) async fn ask(session_dir: &Path, request: &Request) -> io::Result<Eve
 /// Follows a session until it is over.
 pub(super) async fn follow(agent: Arc<Agent>, slot: Arc<Slot>) {
     let dir = control::session_dir(&agent.settings().session.run_dir, slot.id);
-    let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(10), rand::random());
+    let mut backoff =
+        Backoff::new(Duration::from_millis(10), Duration::from_secs(10), rand::random());
     loop {
         match listen(&agent, &slot, &dir).await {
             Ok(Some(done)) => return over(&agent, &slot, done).await,
             Ok(None) => backoff.reset(),
-            Err(error) => tracing::debug!(session = %slot.id, %error, "no connection to the session's monitor"),
+            Err(error) => {
+                tracing::debug!(session = %slot.id, %error, "no connection to the session's monitor");
+            }
         }
         if !slot.monitor_is_alive() {
             let done = match agent.store.done(slot.id) {
@@ -115,7 +122,9 @@ async fn listen(agent: &Agent, slot: &Slot, dir: &Path) -> io::Result<Option<Don
     link.send(&Request::Subscribe).await?;
     while let Some(event) = link.next().await? {
         match event {
-            Event::Status { viewer, .. } | Event::Viewer { viewer } => agent.registry.set_viewer(slot, viewer),
+            Event::Status { viewer, .. } | Event::Viewer { viewer } => {
+                agent.registry.set_viewer(slot, viewer);
+            }
             Event::Ended { reason, detail, at } => {
                 let outcome = Outcome::Ended { reason, detail };
                 return Ok(Some(Done { id: slot.id, at, outcome }));
@@ -152,8 +161,10 @@ async fn lost(agent: &Agent, slot: &Slot) -> Done {
     let record = slot.record();
     let x_server = record.as_ref().map(|record| record.x_server);
     sweep(agent, slot.id, record).await;
-    let words = if x_server.is_some_and(Process::is_alive) { " and could not be ended" } else { "" };
-    let done = made_out(slot.id, EndReason::Lost, &format!("its monitor process was killed{words}"));
+    let words =
+        if x_server.is_some_and(Process::is_alive) { " and could not be ended" } else { "" };
+    let done =
+        made_out(slot.id, EndReason::Lost, &format!("its monitor process was killed{words}"));
     keep(agent, &done).await;
     done
 }
@@ -184,7 +195,10 @@ pub(super) async fn sweep(agent: &Agent, id: SessionId, record: Option<Record>) 
             }
             process::signal_all(&left, Signal::KILL);
             // Being woken early only means to look early.
-            let _ = rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: 5_000_000 });
+            let _ = rustix::thread::nanosleep(&rustix::thread::Timespec {
+                tv_sec: 0,
+                tv_nsec: 5_000_000,
+            });
         }
         if let Some(record) = &record
             && let Some(held) = record.x_server.hold()

@@ -21,7 +21,14 @@ pub(super) fn watch(stop: CancellationToken) -> watch::Receiver<Load> {
                 _ = ticks.tick() => {}
             }
             let load = now();
-            sender.send_if_modified(|last| if *last == load { false } else { *last = load; true });
+            sender.send_if_modified(|last| {
+                if *last == load {
+                    false
+                } else {
+                    *last = load;
+                    true
+                }
+            });
         }
     });
     receiver
@@ -51,13 +58,15 @@ fn thousandths(text: &str) -> u32 {
 
 fn mebibytes(meminfo: &str, field: &str) -> u32 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(field));
-    let kibibytes = line.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok()).unwrap_or(0);
+    let kibibytes =
+        line.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok()).unwrap_or(0);
     u32::try_from(kibibytes >> 10).unwrap_or(u32::MAX)
 }
 
 /// `some avg10=1.23 …` is a percentage.
 fn pressure(text: &str) -> u32 {
-    text.split_once("avg10=").and_then(|(_, rest)| rest.split(' ').next()).map_or(0, thousandths) / 100
+    text.split_once("avg10=").and_then(|(_, rest)| rest.split(' ').next()).map_or(0, thousandths)
+        / 100
 }
 
 #[cfg(test)]

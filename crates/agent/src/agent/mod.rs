@@ -80,9 +80,11 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     let listener = match TcpListener::bind(address).await {
         Ok(listener) => listener,
         // A host without IPv6.
-        Err(_) => TcpListener::bind(("0.0.0.0", settings.listen_port))
-            .await
-            .with_context(|| format!("cannot listen on port {} (/vsmagent/listen_port)", settings.listen_port))?,
+        Err(_) => {
+            TcpListener::bind(("0.0.0.0", settings.listen_port)).await.with_context(|| {
+                format!("cannot listen on port {} (/vsmagent/listen_port)", settings.listen_port)
+            })?
+        }
     };
     let agent = Arc::new(Agent {
         fence: fence::FenceKeeper::load(store.dir())?,
@@ -95,7 +97,12 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     });
     adopt::adopt(&agent).await.context("cannot read the records of sessions")?;
     tokio::spawn(reload(Arc::clone(&agent), config_dir.to_owned(), stop.clone()));
-    tokio::spawn(announce::announce(Arc::clone(&agent), tls.clone(), config.clone(), stop.token.clone()));
+    tokio::spawn(announce::announce(
+        Arc::clone(&agent),
+        tls.clone(),
+        config.clone(),
+        stop.token.clone(),
+    ));
     let mut routes = RoutesBuilder::default();
     let _health = grpc::standard_services(&mut routes, vsm_proto::DESCRIPTORS).await?;
     routes.add_service(
@@ -103,7 +110,11 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
             .max_decoding_message_size(grpc::MESSAGE_MAX)
             .max_encoding_message_size(grpc::MESSAGE_MAX),
     );
-    tracing::info!(port = listener.local_addr()?.port(), sessions = agent.registry.live_count(), "ready");
+    tracing::info!(
+        port = listener.local_addr()?.port(),
+        sessions = agent.registry.live_count(),
+        "ready"
+    );
     notify::ready("serving");
     grpc::serve_tls(listener, &tls, routes.routes(), stop.token.clone()).await?;
     notify::stopping();
@@ -125,7 +136,9 @@ async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
                 agent.set_settings(Settings::from_config(&config));
                 tracing::info!("configuration read again; what is running keeps its own");
             }
-            Err(error) => tracing::error!(%error, "the new configuration is bad; the old one stays"),
+            Err(error) => {
+                tracing::error!(%error, "the new configuration is bad; the old one stays");
+            }
         }
         notify::ready("serving");
     }

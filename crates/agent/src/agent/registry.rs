@@ -10,10 +10,13 @@ use std::{
 };
 
 use tokio::sync::{broadcast, watch};
-use vsm_core::{Ended, EndReason, Session, SessionId, Viewer};
+use vsm_core::{EndReason, Ended, Session, SessionId, Viewer};
 use vsm_daemon::clock;
 
-use super::{Settings, display::{self, Displays}};
+use super::{
+    Settings,
+    display::{self, Displays},
+};
 use crate::{
     process::{Held, Process},
     record::{Done, Outcome, Record},
@@ -148,7 +151,9 @@ impl Slot {
 
     /// Waits until it is over, at most so long.
     pub(super) async fn over(&self, time: Duration) -> Option<Done> {
-        match tokio::time::timeout(time, self.wait(|status| matches!(status, Status::Over(_)))).await {
+        match tokio::time::timeout(time, self.wait(|status| matches!(status, Status::Over(_))))
+            .await
+        {
             Ok(Status::Over(done)) => Some(done),
             Ok(Status::Starting | Status::Running) | Err(_) => None,
         }
@@ -198,7 +203,15 @@ impl Default for Registry {
 
 fn slot(session: Session, display: u32, status: Status) -> Arc<Slot> {
     let id = session.id;
-    let body = Body { session, display, viewer: None, record: None, alive: None, spawned: None, cancelled: false };
+    let body = Body {
+        session,
+        display,
+        viewer: None,
+        record: None,
+        alive: None,
+        spawned: None,
+        cancelled: false,
+    };
     Arc::new(Slot { id, body: Mutex::new(body), status: watch::Sender::new(status) })
 }
 
@@ -230,12 +243,18 @@ impl Registry {
         }
         let cap = usize::try_from(settings.max_sessions).unwrap_or(usize::MAX);
         if cap != 0 && inner.live.len() >= cap {
-            let detail = format!("{} has {cap} sessions, which is its limit (/vsmagent/max_sessions)", session.agent);
+            let detail = format!(
+                "{} has {cap} sessions, which is its limit (/vsmagent/max_sessions)",
+                session.agent
+            );
             return Found::Refused(Refused::new(Refusal::Full, detail));
         }
         let Some(display) = inner.pick_display(settings) else {
             let (min, max) = (settings.display_min, settings.display_max);
-            let detail = format!("no display from {min} to {max} is free on {} (/vsmagent/display_max)", session.agent);
+            let detail = format!(
+                "no display from {min} to {max} is free on {} (/vsmagent/display_max)",
+                session.agent
+            );
             return Found::Refused(Refused::new(Refusal::Full, detail));
         };
         let slot = slot(session, display, Status::Starting);
@@ -332,9 +351,15 @@ impl Registry {
 
 impl Inner {
     fn pick_display(&mut self, settings: &Settings) -> Option<u32> {
-        let used: std::collections::HashSet<u32> = self.live.values().map(|slot| slot.display()).collect();
+        let used: std::collections::HashSet<u32> =
+            self.live.values().map(|slot| slot.display()).collect();
         let range = settings.display_min..=settings.display_max;
-        self.displays.pick(range, |display| used.contains(&display), display::is_marked, clock::now())
+        self.displays.pick(
+            range,
+            |display| used.contains(&display),
+            display::is_marked,
+            clock::now(),
+        )
     }
 
     fn remember(&mut self, done: Done, settings: &Settings) -> Vec<SessionId> {

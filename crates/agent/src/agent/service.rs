@@ -4,21 +4,31 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use tonic::{Extensions, Request, Response, Status, transport::server::{TcpConnectInfo, TlsConnectInfo}};
+use tonic::{
+    Extensions, Request, Response, Status,
+    transport::server::{TcpConnectInfo, TlsConnectInfo},
+};
 use vsm_core::{EndReason, Ended, Fence, Session, SessionId, State};
-use vsm_daemon::{clock, tls::{self, Role}};
+use vsm_daemon::{
+    clock,
+    tls::{self, Role},
+};
 use vsm_proto::{
     agent::v1::{
-        CancelStartRequest, CancelStartResponse, Cancelled, DisconnectViewerRequest, DisconnectViewerResponse, Fenced,
-        ReportRequest, StartRefusal, StartRefused, StartRequest, StartResponse, TerminateRequest, TerminateResponse,
-        VerifyRequest, VerifyResponse, agent_server, cancel_start_response, start_response, terminate_response,
-        verify_response,
+        CancelStartRequest, CancelStartResponse, Cancelled, DisconnectViewerRequest,
+        DisconnectViewerResponse, Fenced, ReportRequest, StartRefusal, StartRefused, StartRequest,
+        StartResponse, TerminateRequest, TerminateResponse, VerifyRequest, VerifyResponse,
+        agent_server, cancel_start_response, start_response, terminate_response, verify_response,
     },
     convert,
 };
 
 use super::{
-    Agent, fence::{Denied, Permit}, link, registry::{Found, Slot, Status as SlotStatus, made_out}, report, start,
+    Agent,
+    fence::{Denied, Permit},
+    link,
+    registry::{Found, Slot, Status as SlotStatus, made_out},
+    report, start,
 };
 use crate::{
     control::{self, Event, Request as Ask},
@@ -61,9 +71,10 @@ fn refused(refused: Refused) -> start_response::Result {
 fn over(done: Done) -> start_response::Result {
     match done.outcome {
         Outcome::Refused(why) => refused(why),
-        Outcome::Ended { detail, .. } => {
-            refused(Refused::new(Refusal::Cancelled, format!("the session has ended already: {detail}")))
-        }
+        Outcome::Ended { detail, .. } => refused(Refused::new(
+            Refusal::Cancelled,
+            format!("the session has ended already: {detail}"),
+        )),
     }
 }
 
@@ -89,7 +100,8 @@ impl Service {
             .map(|address| address.ip().to_canonical());
         let allowed = &self.agent.settings().allowed_brokers;
         let is_caller = |entry: &String| {
-            entry.eq_ignore_ascii_case(&peer.name) || entry.parse().is_ok_and(|ip: IpAddr| Some(ip) == address)
+            entry.eq_ignore_ascii_case(&peer.name)
+                || entry.parse().is_ok_and(|ip: IpAddr| Some(ip) == address)
         };
         if allowed.iter().any(is_caller) {
             return Ok(peer.name);
@@ -107,10 +119,16 @@ impl Service {
         self.agent.fence.admit(fence, || self.agent.registry.live_count() == 0).await
     }
 
-    async fn start_session(&self, fence: &Fence, session: Session) -> Result<start_response::Result, Status> {
+    async fn start_session(
+        &self,
+        fence: &Fence,
+        session: Session,
+    ) -> Result<start_response::Result, Status> {
         let permit = match self.admit(fence).await {
             Ok(permit) => permit,
-            Err(Denied::Fenced(epoch)) => return Ok(start_response::Result::Fenced(fenced(&epoch))),
+            Err(Denied::Fenced(epoch)) => {
+                return Ok(start_response::Result::Fenced(fenced(&epoch)));
+            }
             Err(Denied::Status(status)) => return Err(status),
         };
         let settings = self.agent.settings();
@@ -125,10 +143,14 @@ impl Service {
         };
         let status = tokio::time::timeout(start::longest(&settings) * 2, slot.started())
             .await
-            .map_err(|_| Status::deadline_exceeded(format!("session {} is still being started", slot.id)))?;
+            .map_err(|_| {
+                Status::deadline_exceeded(format!("session {} is still being started", slot.id))
+            })?;
         Ok(match status {
             SlotStatus::Over(done) => over(done),
-            SlotStatus::Starting | SlotStatus::Running => start_response::Result::Started((&slot.session()).into()),
+            SlotStatus::Starting | SlotStatus::Running => {
+                start_response::Result::Started((&slot.session()).into())
+            }
         })
     }
 
@@ -147,8 +169,9 @@ impl Service {
         // The deed is done; a higher promise need not wait for the last process.
         drop(permit);
         let done = slot.over(END_MAX).await;
-        done.map(|done| done.ended())
-            .ok_or_else(|| Status::deadline_exceeded(format!("session {} is still ending", slot.id)))
+        done.map(|done| done.ended()).ok_or_else(|| {
+            Status::deadline_exceeded(format!("session {} is still ending", slot.id))
+        })
     }
 
     async fn verify_session(&self, id: SessionId) -> verify_response::Result {
@@ -158,11 +181,13 @@ impl Service {
                 return Alive(report::live(&slot.session(), slot.viewer().as_ref()));
             }
             let story = slot.over(STORY_MAX).await;
-            let done = story.unwrap_or_else(|| made_out(id, EndReason::XServer, "its X server is gone"));
+            let done =
+                story.unwrap_or_else(|| made_out(id, EndReason::XServer, "its X server is gone"));
             return Gone((&done.ended()).into());
         }
         let done = self.agent.registry.done(id);
-        let done = done.unwrap_or_else(|| made_out(id, EndReason::Lost, "the agent knows no such session"));
+        let done = done
+            .unwrap_or_else(|| made_out(id, EndReason::Lost, "the agent knows no such session"));
         Gone((&done.ended()).into())
     }
 
@@ -175,7 +200,9 @@ impl Service {
             .await
             .map_err(std::io::Error::other)
             .and_then(|result| result)
-            .map_err(|error| Status::resource_exhausted(format!("the cancel cannot be kept: {error}")))?;
+            .map_err(|error| {
+                Status::resource_exhausted(format!("the cancel cannot be kept: {error}"))
+            })?;
         let forget = self.agent.registry.remember(done, &self.agent.settings());
         link::forget_on_disk(&self.agent, forget);
         Ok(())
@@ -184,7 +211,10 @@ impl Service {
 
 #[tonic::async_trait]
 impl agent_server::Agent for Service {
-    async fn start(&self, request: Request<StartRequest>) -> Result<Response<StartResponse>, Status> {
+    async fn start(
+        &self,
+        request: Request<StartRequest>,
+    ) -> Result<Response<StartResponse>, Status> {
         self.check_caller(request.extensions())?;
         let StartRequest { fence, session } = request.into_inner();
         let fence = parse_fence(fence)?;
@@ -194,14 +224,20 @@ impl agent_server::Agent for Service {
         Ok(Response::new(StartResponse { result }))
     }
 
-    async fn verify(&self, request: Request<VerifyRequest>) -> Result<Response<VerifyResponse>, Status> {
+    async fn verify(
+        &self,
+        request: Request<VerifyRequest>,
+    ) -> Result<Response<VerifyResponse>, Status> {
         self.check_caller(request.extensions())?;
         let id = convert::text("id", &request.into_inner().id)?;
         let result = Some(self.verify_session(id).await);
         Ok(Response::new(VerifyResponse { result }))
     }
 
-    async fn terminate(&self, request: Request<TerminateRequest>) -> Result<Response<TerminateResponse>, Status> {
+    async fn terminate(
+        &self,
+        request: Request<TerminateRequest>,
+    ) -> Result<Response<TerminateResponse>, Status> {
         use terminate_response::Result as Answer;
         let broker = self.check_caller(request.extensions())?;
         let TerminateRequest { fence, id } = request.into_inner();
@@ -215,10 +251,15 @@ impl agent_server::Agent for Service {
             Err(Denied::Status(status)) => return Err(status),
         };
         let ended = match self.agent.registry.slot(id) {
-            Some(slot) => self.end(&slot, &format!("ended at the request of broker {broker}"), permit).await?,
+            Some(slot) => {
+                self.end(&slot, &format!("ended at the request of broker {broker}"), permit).await?
+            }
             None => {
                 let done = self.agent.registry.done(id);
-                done.unwrap_or_else(|| made_out(id, EndReason::Lost, "the agent knows no such session")).ended()
+                done.unwrap_or_else(|| {
+                    made_out(id, EndReason::Lost, "the agent knows no such session")
+                })
+                .ended()
             }
         };
         let result = Some(Answer::Ended((&ended).into()));
@@ -272,7 +313,10 @@ impl agent_server::Agent for Service {
 
     type ReportStream = report::Items;
 
-    async fn report(&self, request: Request<ReportRequest>) -> Result<Response<report::Items>, Status> {
+    async fn report(
+        &self,
+        request: Request<ReportRequest>,
+    ) -> Result<Response<report::Items>, Status> {
         let name = self.check_caller(request.extensions())?;
         let broker = one_line(&request.into_inner().broker);
         tracing::info!(broker, certificate = name, "report opened");

@@ -61,7 +61,12 @@ impl Settings {
         let master_hostname = config.get(&k::MASTER_HOSTNAME);
         let mut allowed_brokers = config.get(&k::ALLOWED_CLIENTS);
         // By the name in the certificate: an address of this host proves nothing about the caller.
-        allowed_brokers.extend([master_hostname.clone(), own, public_name.clone(), "localhost".to_owned()]);
+        allowed_brokers.extend([
+            master_hostname.clone(),
+            own,
+            public_name.clone(),
+            "localhost".to_owned(),
+        ]);
         Self {
             public_name,
             allowed_brokers,
@@ -93,7 +98,8 @@ fn session_settings(config: &Config) -> SessionSettings {
         xserver: Some(config.get(&k::XSERVER)).filter(|path| !path.as_os_str().is_empty()),
         xserver_args: config.get(&k::XSERVER_ARGS),
         cookie_in_home: config.get(&k::XAUTHORITY_LOCATION) == XauthorityLocation::Homedir,
-        x_timeout_ms: u64::try_from(config.get(&k::XVNC_START_TIMEOUT).as_millis()).unwrap_or(u64::MAX),
+        x_timeout_ms: u64::try_from(config.get(&k::XVNC_START_TIMEOUT).as_millis())
+            .unwrap_or(u64::MAX),
         script: config.get(&k::SESSION_SCRIPT),
         second_viewer: second_viewer(config.get(&k::SECOND_VIEWER)),
         geometry,

@@ -11,12 +11,7 @@ use tokio::{
 };
 use vsm_daemon::clock;
 
-use super::{
-    Agent, Settings,
-    fence::Permit,
-    link,
-    registry::Slot,
-};
+use super::{Agent, Settings, fence::Permit, link, registry::Slot};
 use crate::{
     lines::{self, LINE_MAX},
     process::Process,
@@ -76,12 +71,19 @@ async fn run(
             let program = agent.session_program.display();
             Refused::new(Refusal::Internal, format!("cannot run {program}: {error}"))
         })?;
-        let spec = Spec { session: slot.session(), display: slot.display(), settings: settings.session.clone() };
+        let spec = Spec {
+            session: slot.session(),
+            display: slot.display(),
+            settings: settings.session.clone(),
+        };
         match converse(agent, slot, child, &spec, longest(settings)).await? {
             Reply::Ready { record } => return Ok(*record),
             Reply::Refused(refused) => return Err(refused),
             Reply::DisplayTaken => {
-                tracing::info!(display = slot.display(), "somebody else has the display; trying the next");
+                tracing::info!(
+                    display = slot.display(),
+                    "somebody else has the display; trying the next"
+                );
                 if agent.registry.next_display(slot, settings).is_none() {
                     break;
                 }
@@ -125,7 +127,9 @@ async fn converse(
 ) -> Result<Reply, Refused> {
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
     let talk = async {
-        let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
         stdin.write_all(&lines::line(spec).map_err(io::Error::other)?).await?;
         drop(stdin);
         let mut line = Vec::new();
@@ -139,10 +143,17 @@ async fn converse(
             tokio::spawn(async move { child.wait().await });
             return Ok(reply);
         }
-        Ok(Err(_)) if slot.is_cancelled() => Refused::new(Refusal::Cancelled, "the start was cancelled"),
-        Ok(Err(error)) => Refused::new(Refusal::Internal, format!("vsm-session ended without an answer: {error}")),
+        Ok(Err(_)) if slot.is_cancelled() => {
+            Refused::new(Refusal::Cancelled, "the start was cancelled")
+        }
+        Ok(Err(error)) => {
+            Refused::new(Refusal::Internal, format!("vsm-session ended without an answer: {error}"))
+        }
         Err(_) => {
-            let detail = format!("the session was not ready within {} s; PAM or the name service hangs", longest.as_secs());
+            let detail = format!(
+                "the session was not ready within {} s; PAM or the name service hangs",
+                longest.as_secs()
+            );
             Refused::new(Refusal::Internal, detail)
         }
     };

@@ -8,8 +8,12 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments.split_first() {
         Some((stage, rest)) if stage == "launch" => session::launch::run(rest),
-        Some((option, _)) if option == "--version" => say(concat!("vsm-session ", env!("CARGO_PKG_VERSION"))),
-        Some(_) => say("vsm-session is started by vsmagent, one for each desktop, and not by hand."),
+        Some((option, _)) if option == "--version" => {
+            say(concat!("vsm-session ", env!("CARGO_PKG_VERSION")))
+        }
+        Some(_) => {
+            say("vsm-session is started by vsmagent, one for each desktop, and not by hand.")
+        }
         None => session::run(),
     }
 }

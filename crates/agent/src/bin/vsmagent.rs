@@ -32,7 +32,11 @@ fn main() -> ExitCode {
         Err(message) => {
             // Help and version are asked for; all else is wrong usage. If it cannot be printed nobody reads it.
             let _ = message.print();
-            return if message.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+            return if message.use_stderr() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     let config = match Config::load(&options.config) {
@@ -53,7 +57,8 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: &Options, config: &Config) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let stop = Stop::on_signals()?;
         vsm_agent::agent::run(&options.config, config, stop).await

@@ -34,8 +34,15 @@ impl Account {
     pub(super) fn look_up(spec: &Spec) -> Result<Self, Refused> {
         let (name, agent) = (spec.session.user.as_str(), &spec.session.agent);
         let user = User::from_name(name)
-            .map_err(|error| Refused::new(Refusal::Internal, format!("cannot look up user {name} on {agent}: {error}")))?
-            .ok_or_else(|| Refused::new(Refusal::UnknownUser, format!("{agent} does not know user {name}")))?;
+            .map_err(|error| {
+                Refused::new(
+                    Refusal::Internal,
+                    format!("cannot look up user {name} on {agent}: {error}"),
+                )
+            })?
+            .ok_or_else(|| {
+                Refused::new(Refusal::UnknownUser, format!("{agent} does not know user {name}"))
+            })?;
         let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
         Ok(Self { name: user.name, uid, gid, home: user.dir, shell: user.shell })
     }
@@ -48,8 +55,12 @@ impl Account {
         pam.check_account().map_err(refuse)?;
         // Before the credentials: modules such as pam_group add to what is set here.
         let name = std::ffi::CString::new(self.name.as_str()).unwrap_or_default();
-        initgroups(&name, Gid::from_raw(self.gid))
-            .map_err(|error| Refused::new(Refusal::Internal, format!("cannot set the groups of {}: {error}", self.name)))?;
+        initgroups(&name, Gid::from_raw(self.gid)).map_err(|error| {
+            Refused::new(
+                Refusal::Internal,
+                format!("cannot set the groups of {}: {error}", self.name),
+            )
+        })?;
         pam.establish_credentials().map_err(refuse)?;
         pam.open_session().map_err(refuse)?;
         Ok(pam)
@@ -59,7 +70,9 @@ impl Account {
         let name = &self.name;
         let detail = match error.code {
             ACCOUNT_EXPIRED => format!("the account of {name} has expired"),
-            NEW_PASSWORD_REQUIRED => format!("the password of {name} has expired and must be changed"),
+            NEW_PASSWORD_REQUIRED => {
+                format!("the password of {name} has expired and must be changed")
+            }
             _ => format!("the account of {name} is refused: {error}"),
         };
         Refused::new(Refusal::Account, detail)
@@ -70,7 +83,9 @@ impl Account {
         let (name, home) = (&self.name, self.home.display());
         let refuse = |detail: String| Err(Refused::new(Refusal::Home, detail));
         match fs::metadata(&self.home) {
-            Ok(found) if !found.is_dir() => refuse(format!("the home of {name}, {home} on {agent}, is no directory")),
+            Ok(found) if !found.is_dir() => {
+                refuse(format!("the home of {name}, {home} on {agent}, is no directory"))
+            }
             Ok(found) if found.uid() != self.uid => {
                 let owner = User::from_uid(Uid::from_raw(found.uid())).ok().flatten();
                 let owner = owner.map_or_else(|| found.uid().to_string(), |user| user.name);
@@ -79,7 +94,9 @@ impl Account {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => match mode {
                 Some(mode) => self.make_home(mode).or_else(|error| {
-                    refuse(format!("cannot make home directory {home} of {name} on {agent}: {error}"))
+                    refuse(format!(
+                        "cannot make home directory {home} of {name} on {agent}: {error}"
+                    ))
                 }),
                 None => refuse(format!("user {name} has no home directory {home} on {agent}")),
             },
@@ -137,21 +154,33 @@ mod tests {
         assert!(account(dir.path().to_owned(), own).check_home(None, "a").is_ok());
         let other = account(dir.path().to_owned(), own + 1).check_home(None, "agent1").unwrap_err();
         assert_eq!(other.reason, Refusal::Home);
-        assert!(other.detail.contains("is owned by") && other.detail.ends_with("not by carol"), "{other}");
+        assert!(
+            other.detail.contains("is owned by") && other.detail.ends_with("not by carol"),
+            "{other}"
+        );
         let missing = account(dir.path().join("carol"), own);
         let refused = missing.check_home(None, "agent1").unwrap_err();
         assert!(refused.detail.starts_with("user carol has no home directory"), "{refused}");
         missing.check_home(Some(0o750), "agent1").unwrap();
         assert_eq!(fs::metadata(&missing.home).unwrap().permissions().mode() & 0o777, 0o750);
-        let deep = account(dir.path().join("no/carol"), own).check_home(Some(0o700), "agent1").unwrap_err();
+        let deep = account(dir.path().join("no/carol"), own)
+            .check_home(Some(0o700), "agent1")
+            .unwrap_err();
         assert!(deep.detail.starts_with("cannot make home directory"), "{deep}");
     }
 
     #[test]
     fn refusals_name_the_account() {
-        let error = |code| PamError { step: "account check", code, text: "text".into(), messages: vec![] };
+        let error =
+            |code| PamError { step: "account check", code, text: "text".into(), messages: vec![] };
         let carol = account("/".into(), 0);
-        assert_eq!(carol.refusal(&error(ACCOUNT_EXPIRED)).detail, "the account of carol has expired");
-        assert_eq!(carol.refusal(&error(6)).detail, "the account of carol is refused: PAM account check: text");
+        assert_eq!(
+            carol.refusal(&error(ACCOUNT_EXPIRED)).detail,
+            "the account of carol has expired"
+        );
+        assert_eq!(
+            carol.refusal(&error(6)).detail,
+            "the account of carol is refused: PAM account check: text"
+        );
     }
 }

@@ -43,7 +43,8 @@ pub(super) fn prepare(paths: &Paths, account: &Account, display: u32) -> Result<
 }
 
 fn is_locale(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'@' | b'-'))
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'@' | b'-'))
 }
 
 /// The session's environment. The administrator's variables win over PAM's, the client's language over both, and what

@@ -43,7 +43,9 @@ pub(super) fn reap() -> Vec<(i32, ExitStatus)> {
     let mut ended = Vec::new();
     loop {
         match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) => ended.push((pid.as_raw(), ExitStatus::from_raw(code << 8))),
+            Ok(WaitStatus::Exited(pid, code)) => {
+                ended.push((pid.as_raw(), ExitStatus::from_raw(code << 8)));
+            }
             Ok(WaitStatus::Signaled(pid, signal, _)) => {
                 ended.push((pid.as_raw(), ExitStatus::from_raw(signal as i32)));
             }
@@ -111,7 +113,9 @@ impl Ending {
                 }
                 self.go(Stage::XServerAsked, now);
             }
-            Stage::XServerAsked if left.is_empty() || spent >= X_SERVER_MAX => self.go(Stage::Killing, now),
+            Stage::XServerAsked if left.is_empty() || spent >= X_SERVER_MAX => {
+                self.go(Stage::Killing, now);
+            }
             Stage::Asked | Stage::XServerAsked => {}
             Stage::Killing => {
                 if left.is_empty() && !has_children() {

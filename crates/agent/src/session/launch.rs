@@ -12,7 +12,10 @@ use std::{
     process::{Command, ExitCode, ExitStatus},
 };
 
-use nix::unistd::{Gid, Uid, setgid, setsid, setuid};
+use nix::{
+    sys::signal::SigSet,
+    unistd::{Gid, Uid, setgid, setsid, setuid},
+};
 
 use crate::cgroup::Cgroup;
 
@@ -37,7 +40,8 @@ impl Launch<'_> {
     /// The command to which program arguments, environment and streams are added. It begins with no environment.
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new("/proc/self/exe");
-        let cgroup = self.cgroup.map_or_else(|| "-".into(), |cgroup| cgroup.dir().as_os_str().to_owned());
+        let cgroup =
+            self.cgroup.map_or_else(|| "-".into(), |cgroup| cgroup.dir().as_os_str().to_owned());
         command.arg0("vsm-session").arg("launch").arg(cgroup);
         command.arg(self.uid.to_string()).arg(self.gid.to_string()).arg(self.dir).arg(self.program);
         command.env_clear();
@@ -76,17 +80,25 @@ fn report(line: &str) {
 fn turn_into(arguments: &[OsString]) -> Result<std::convert::Infallible, (u8, String)> {
     let usage = || (64, "launch is not for use by hand".to_owned());
     let [cgroup, uid, gid, dir, program, arguments @ ..] = arguments else { return Err(usage()) };
-    let number = |text: &OsString| text.to_str().and_then(|text| text.parse().ok()).ok_or_else(usage);
+    let number =
+        |text: &OsString| text.to_str().and_then(|text| text.parse().ok()).ok_or_else(usage);
     let (uid, gid): (u32, u32) = (number(uid)?, number(gid)?);
-    let rights = |what: &str, error: &dyn std::fmt::Display| (EXIT_RIGHTS, format!("cannot {what}: {error}"));
+    let rights = |what: &str, error: &dyn std::fmt::Display| {
+        (EXIT_RIGHTS, format!("cannot {what}: {error}"))
+    };
     if cgroup != "-" {
-        Cgroup::at(PathBuf::from(cgroup)).join().map_err(|error| rights("join the session's cgroup", &error))?;
+        Cgroup::at(PathBuf::from(cgroup))
+            .join()
+            .map_err(|error| rights("join the session's cgroup", &error))?;
     }
     setsid().map_err(|error| rights("begin a process session", &error))?;
     setgid(Gid::from_raw(gid)).map_err(|error| rights("take on the group", &error))?;
     setuid(Uid::from_raw(uid)).map_err(|error| rights("take on the user", &error))?;
+    // The monitor takes its signals by descriptor and blocks them, which would be inherited.
+    SigSet::empty().thread_set_mask().map_err(|error| rights("unblock signals", &error))?;
     let dir = PathBuf::from(dir);
-    std::env::set_current_dir(&dir).map_err(|error| (EXIT_HOME, format!("cannot enter {}: {error}", dir.display())))?;
+    std::env::set_current_dir(&dir)
+        .map_err(|error| (EXIT_HOME, format!("cannot enter {}: {error}", dir.display())))?;
     let error: io::Error = Command::new(program).args(arguments).exec();
     Err((EXIT_PROGRAM, format!("cannot run {}: {error}", PathBuf::from(program).display())))
 }

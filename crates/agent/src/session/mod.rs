@@ -34,7 +34,10 @@ pub fn run() -> ExitCode {
     let spec = match read_spec() {
         Ok(spec) => spec,
         Err(error) => {
-            let refused = Refused::new(Refusal::Internal, format!("vsm-session cannot read what to start: {error}"));
+            let refused = Refused::new(
+                Refusal::Internal,
+                format!("vsm-session cannot read what to start: {error}"),
+            );
             answer(&Reply::Refused(refused));
             return ExitCode::from(64);
         }

@@ -127,6 +127,13 @@ impl Monitor {
         self.asked.is_some()
     }
 
+    /// The first reason counts.
+    fn ask_to_end(&mut self, reason: EndReason, detail: &str) {
+        if self.asked.is_none() {
+            self.asked = Some((reason, detail.to_owned()));
+        }
+    }
+
     /// Waits for something to happen, at most so long, and handles it.
     pub(super) fn turn(&mut self, wait: Duration, also: Option<&UnixStream>) {
         let timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
@@ -136,7 +143,9 @@ impl Monitor {
             fds.push(PollFd::new(peer.fd(), PollFlags::POLLIN | send));
         }
         let outputs = [Some(&self.x_server), self.script.as_ref().map(|script| &script.program)];
-        fds.extend(outputs.into_iter().flatten().filter_map(|program| program.output.fd()).map(readable));
+        fds.extend(
+            outputs.into_iter().flatten().filter_map(|program| program.output.fd()).map(readable),
+        );
         fds.extend(also.map(|stream| readable(stream.as_fd())));
         if poll(&mut fds, timeout).is_err() {
             return;
@@ -171,7 +180,7 @@ impl Monitor {
             let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
             // SIGHUP means nothing here, and SIGCHLD is looked at below in any case.
             if number == Signal::SIGTERM as i32 || number == Signal::SIGINT as i32 {
-                self.asked.get_or_insert((EndReason::Terminated, "its monitor was told to end".to_owned()));
+                self.ask_to_end(EndReason::Terminated, "its monitor was told to end");
             }
         }
         for (pid, status) in ending::reap() {
@@ -195,7 +204,7 @@ impl Monitor {
         } else {
             (EndReason::Logout, format!("the session script ended with {how}"))
         };
-        self.asked.get_or_insert(end);
+        self.ask_to_end(end.0, &end.1);
     }
 
     /// Looks after the session until nothing is left of it.
@@ -207,7 +216,10 @@ impl Monitor {
             {
                 self.drain_output();
                 let last = self.x_server.output.last_line();
-                let detail = format!("the X server ended ({}); its last words: {last}", launch::describe(status));
+                let detail = format!(
+                    "the X server ended ({}); its last words: {last}",
+                    launch::describe(status)
+                );
                 self.asked = Some((EndReason::XServer, detail));
             }
             if self.ending.is_none()
@@ -238,7 +250,8 @@ impl Monitor {
         match place.spawn(script, std::iter::empty::<&str>()) {
             Ok(program) => self.script = Some(Script { program, since: clock::now() }),
             Err(error) => {
-                let detail = format!("the session script {} cannot be run: {error}", script.display());
+                let detail =
+                    format!("the session script {} cannot be run: {error}", script.display());
                 self.asked = Some((EndReason::ScriptFailed, detail));
             }
         }
@@ -268,7 +281,9 @@ impl Monitor {
         let Ending { reason, detail, .. } = ending;
         let (id, at) = (kept.spec.session.id, clock::unix_millis());
         let outcome = Outcome::Ended { reason, detail: detail.clone() };
-        if let Err(error) = Store::at(&kept.spec.settings.state_dir).save_done(&Done { id, at, outcome }) {
+        if let Err(error) =
+            Store::at(&kept.spec.settings.state_dir).save_done(&Done { id, at, outcome })
+        {
             self.log.note(&error.to_string());
         }
         // First the words, then the folder: who finds it gone has been told, or finds the record of the end.
@@ -299,7 +314,11 @@ impl Monitor {
     }
 
     fn status(&self) -> Event {
-        Event::Status { record: self.record.clone().map(Box::new), phase: self.phase(), viewer: self.viewer() }
+        Event::Status {
+            record: self.record.clone().map(Box::new),
+            phase: self.phase(),
+            viewer: self.viewer(),
+        }
     }
 
     fn tell(&mut self, event: &Event) {
@@ -361,7 +380,7 @@ impl Monitor {
             }
             Request::Status => Some(self.status()),
             Request::Terminate { reason, detail } => {
-                self.asked.get_or_insert((reason, detail));
+                self.ask_to_end(reason, &detail);
                 Some(Event::Terminating)
             }
             Request::Disconnect { reason } => {
@@ -395,10 +414,13 @@ impl Monitor {
         let viewed = self.peers.iter().any(|peer| peer.viewing.is_some());
         match kept.spec.settings.second_viewer {
             SecondViewer::Refuse if viewed => {
-                return refused("the session is viewed already (/vsmagent/second_viewer)".to_owned());
+                return refused(
+                    "the session is viewed already (/vsmagent/second_viewer)".to_owned(),
+                );
             }
             SecondViewer::Replace if viewed => {
-                let by = if address.is_empty() { String::new() } else { format!(" from {address}") };
+                let by =
+                    if address.is_empty() { String::new() } else { format!(" from {address}") };
                 self.drop_viewers(&format!("another viewer{by} has taken the session over"));
             }
             SecondViewer::Replace | SecondViewer::Refuse | SecondViewer::Share => {}

@@ -6,7 +6,10 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, PipeReader, PipeWriter, Read, Write},
-    os::{fd::{AsFd, BorrowedFd}, unix::fs::OpenOptionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::OpenOptionsExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -32,7 +35,8 @@ fn append(path: &Path) -> io::Result<File> {
 impl Log {
     pub(super) fn open(path: PathBuf) -> Self {
         let file = append(&path).ok();
-        let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |found| found.len());
+        let size =
+            file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |found| found.len());
         Self { path, file, size }
     }
 
@@ -108,7 +112,12 @@ impl Stream {
     /// Its last line with something on it.
     pub(super) fn last_line(&self) -> String {
         let text = self.text();
-        text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
+        text.lines()
+            .rev()
+            .map(str::trim)
+            .find(|line| !line.is_empty())
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
@@ -133,6 +142,8 @@ mod tests {
         stream.drain(&mut log);
         assert!(stream.fd().is_none());
         let size = |path: &Path| fs::metadata(path).unwrap().len();
-        assert!(size(&path) <= LOG_MAX + 8192 && size(&dir.path().join("id.log.old")) <= LOG_MAX + 8192);
+        assert!(
+            size(&path) <= LOG_MAX + 8192 && size(&dir.path().join("id.log.old")) <= LOG_MAX + 8192
+        );
     }
 }

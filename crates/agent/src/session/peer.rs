@@ -4,12 +4,14 @@ use std::{
     io::{self, IoSlice, Read, Write},
     net::Shutdown,
     os::{
-        fd::{AsRawFd, AsFd, BorrowedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd},
         unix::net::UnixStream,
     },
 };
 
-use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, getsockopt, sendmsg, sockopt::PeerCredentials};
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, UnixAddr, getsockopt, sendmsg, sockopt::PeerCredentials,
+};
 use vsm_core::Viewer;
 
 use crate::{
@@ -71,9 +73,11 @@ impl Peer {
     /// The next request. What cannot be understood is answered here.
     pub(super) fn next_request(&mut self) -> Option<Request> {
         loop {
-            match self.lines.next() {
+            match self.lines.next_message() {
                 Ok(request) => return request,
-                Err(error @ LineError::Syntax(_)) => self.send(&Event::Refused { why: error.to_string() }),
+                Err(error @ LineError::Syntax(_)) => {
+                    self.send(&Event::Refused { why: error.to_string() });
+                }
                 Err(LineError::TooLong) => {
                     self.over = true;
                     return None;

@@ -17,7 +17,7 @@ use std::{
 use nix::{
     sys::{
         prctl,
-        signal::{SigSet, Signal, SigmaskHow, sigprocmask},
+        signal::{SigSet, SigmaskHow, Signal, sigprocmask},
         signalfd::{SfdFlags, SignalFd},
     },
     unistd::setsid,
@@ -76,7 +76,10 @@ impl Leftovers {
             if let Some(cgroup) = &self.cgroup {
                 cgroup.kill();
             }
-            process::signal_all(&process::descendants(Process::own().pid), rustix::process::Signal::KILL);
+            process::signal_all(
+                &process::descendants(Process::own().pid),
+                rustix::process::Signal::KILL,
+            );
             super::ending::reap();
             if !super::ending::has_children() {
                 return;
@@ -107,7 +110,9 @@ fn become_monitor() -> Result<SignalFd, Refused> {
         signals.add(signal);
     }
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), None)
-        .and_then(|()| SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
+        .and_then(|()| {
+            SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        })
         .map_err(errno)
         .map_err(internal("take signals"))
 }
@@ -115,10 +120,16 @@ fn become_monitor() -> Result<SignalFd, Refused> {
 /// Makes the session's folder and its control socket; the folder is root's, and only passed through by others.
 fn open_socket(dir: &std::path::Path) -> Result<UnixListener, Refused> {
     let named = |what: &'static str| {
-        move |error| Refused::new(Refusal::Internal, format!("cannot {what} {}: {error}", dir.display()))
+        move |error| {
+            Refused::new(Refusal::Internal, format!("cannot {what} {}: {error}", dir.display()))
+        }
     };
     if let Some(parent) = dir.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o711).create(parent).map_err(named("make the folder of"))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(parent)
+            .map_err(named("make the folder of"))?;
     }
     fs::DirBuilder::new().mode(0o711).create(dir).map_err(named("make"))?;
     let listen = || {
@@ -190,10 +201,11 @@ fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, 
         let _ = cgroup.join_monitors();
     }
     let environment = desktop::environment(spec, &account, &paths, pam.environment());
-    let place = Place { account: &account, cgroup: leftovers.cgroup.as_ref(), environment: &environment };
-    let x_server = place
-        .spawn(&x_program, xserver::arguments(spec, &paths))
-        .map_err(|error| Refused::new(Refusal::XServer, format!("cannot start {}: {error}", x_program.display())))?;
+    let place =
+        Place { account: &account, cgroup: leftovers.cgroup.as_ref(), environment: &environment };
+    let x_server = place.spawn(&x_program, xserver::arguments(spec, &paths)).map_err(|error| {
+        Refused::new(Refusal::XServer, format!("cannot start {}: {error}", x_program.display()))
+    })?;
     let record = Record {
         version: VERSION,
         session: Session { state: State::Running { display: *display }, ..session.clone() },
@@ -210,9 +222,9 @@ fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, 
 fn first_view(monitor: &mut Monitor, record: Record, spec: &Spec) -> Result<(), Reply> {
     let settings = &spec.settings;
     let deadline = clock::now() + Duration::from_millis(settings.x_timeout_ms);
-    Store::at(&settings.state_dir)
-        .save_record(&record)
-        .map_err(|error| Refused::new(Refusal::Storage, format!("{error} on {}", spec.session.agent)))?;
+    Store::at(&settings.state_dir).save_record(&record).map_err(|error| {
+        Refused::new(Refusal::Storage, format!("{error} on {}", spec.session.agent))
+    })?;
     monitor.record = Some(record);
     let mut greeting = Greeting::default();
     while !greeting.is_complete(&monitor.desktop.paths, &monitor.desktop.account) {
@@ -252,7 +264,10 @@ fn x_server_failed(monitor: &mut Monitor, status: std::process::ExitStatus, spec
     } else if status.code() == Some(EXIT_PROGRAM.into()) {
         (Refusal::XServer, format!("{last} on {agent} (/vsmagent/xserver)"))
     } else {
-        (Refusal::XServer, format!("the X server on {agent} ended at once ({}): {last}", launch::describe(status)))
+        (
+            Refusal::XServer,
+            format!("the X server on {agent} ended at once ({}): {last}", launch::describe(status)),
+        )
     };
     Refused::new(reason, detail).into()
 }

@@ -25,11 +25,22 @@ const COOKIE_NAME: &[u8] = b"MIT-MAGIC-COOKIE-1";
 
 /// Finds the X server's program.
 pub(super) fn find(configured: Option<&Path>, agent: &str) -> Result<PathBuf, Refused> {
-    let missing = |what: String| Refused::new(Refusal::XServer, format!("{what} is not installed on {agent} (/vsmagent/xserver)"));
+    let missing = |what: String| {
+        Refused::new(
+            Refusal::XServer,
+            format!("{what} is not installed on {agent} (/vsmagent/xserver)"),
+        )
+    };
     if let Some(path) = configured {
-        return if path.is_file() { Ok(path.to_owned()) } else { Err(missing(path.display().to_string())) };
+        return if path.is_file() {
+            Ok(path.to_owned())
+        } else {
+            Err(missing(path.display().to_string()))
+        };
     }
-    let candidates = KNOWN.iter().flat_map(|name| SEARCH_PATH.split(':').map(move |dir| Path::new(dir).join(name)));
+    let candidates = KNOWN
+        .iter()
+        .flat_map(|name| SEARCH_PATH.split(':').map(move |dir| Path::new(dir).join(name)));
     candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| missing(KNOWN.join(" or ")))
 }
 
@@ -60,9 +71,20 @@ pub(super) fn arguments(spec: &Spec, paths: &Paths) -> Vec<OsString> {
     let mut all = vec![OsString::from(format!(":{display}"))];
     all.extend(settings.xserver_args.iter().map(OsString::from));
     all.extend(["-geometry".into(), geometry.to_string().into(), "-depth".into(), "24".into()]);
-    all.extend(["-desktop".into(), format!("{}@{} :{display}", session.user, session.agent).into()]);
-    all.extend(["-rfbunixpath".into(), paths.rfb.clone().into(), "-rfbunixmode".into(), "0600".into()]);
-    all.extend(["-rfbport", "-1", "-SecurityTypes", "None", "-nolisten", "tcp", "-nolisten", "local"].map(OsString::from));
+    all.extend([
+        "-desktop".into(),
+        format!("{}@{} :{display}", session.user, session.agent).into(),
+    ]);
+    all.extend([
+        "-rfbunixpath".into(),
+        paths.rfb.clone().into(),
+        "-rfbunixmode".into(),
+        "0600".into(),
+    ]);
+    all.extend(
+        ["-rfbport", "-1", "-SecurityTypes", "None", "-nolisten", "tcp", "-nolisten", "local"]
+            .map(OsString::from),
+    );
     all.extend(["-auth".into(), paths.cookie.clone().into()]);
     if settings.second_viewer == crate::spec::SecondViewer::Share {
         all.push("-AlwaysShared".into());
@@ -158,9 +180,13 @@ impl Greeting {
 
 /// Whether the X server's last words mean that somebody else has the display.
 pub(super) fn says_display_taken(words: &str) -> bool {
-    ["already active for display", "server already running", "Cannot establish any listening sockets"]
-        .iter()
-        .any(|text| words.contains(text))
+    [
+        "already active for display",
+        "server already running",
+        "Cannot establish any listening sockets",
+    ]
+    .iter()
+    .any(|text| words.contains(text))
 }
 
 #[cfg(test)]
@@ -170,7 +196,8 @@ mod tests {
     #[test]
     fn a_cookie_entry_is_as_xauth_writes_it() {
         let written = entry(10, [7; 16]);
-        let expected = [b"\xff\xff\0\0\0\x0210\0\x12MIT-MAGIC-COOKIE-1\0\x10".as_slice(), &[7; 16]].concat();
+        let expected =
+            [b"\xff\xff\0\0\0\x0210\0\x12MIT-MAGIC-COOKIE-1\0\x10".as_slice(), &[7; 16]].concat();
         assert_eq!(written, expected);
     }
 

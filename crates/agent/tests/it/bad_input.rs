@@ -19,10 +19,22 @@ async fn refused_users_are_named() {
     let mut broker = lab.broker().await;
     let home = lab.path("home");
     let expected = [
-        ("nobody-such", StartRefusal::UnknownUser, "agent1 does not know user nobody-such".to_owned()),
-        ("carol", StartRefusal::Home, format!("{}/carol on agent1 is owned by root, not by carol", home.display())),
+        (
+            "nobody-such",
+            StartRefusal::UnknownUser,
+            "agent1 does not know user nobody-such".to_owned(),
+        ),
+        (
+            "carol",
+            StartRefusal::Home,
+            format!("{}/carol on agent1 is owned by root, not by carol", home.display()),
+        ),
         ("dave", StartRefusal::Account, "the account of dave has expired".to_owned()),
-        ("erin", StartRefusal::Home, format!("user erin has no home directory {}/erin on agent1", home.display())),
+        (
+            "erin",
+            StartRefusal::Home,
+            format!("user erin has no home directory {}/erin on agent1", home.display()),
+        ),
     ];
     for (user, reason, detail) in expected {
         let id = new_id();
@@ -42,7 +54,13 @@ async fn a_home_is_made_where_that_is_wanted() {
     let lab = Lab::with(&["make_homedir: true"]);
     started(&mut lab.broker().await, &new_id(), "erin").await;
     let found = std::fs::metadata(lab.path("home/erin")).unwrap();
-    assert_eq!((std::os::unix::fs::MetadataExt::uid(&found), std::os::unix::fs::MetadataExt::mode(&found) & 0o777), (51005, 0o700));
+    assert_eq!(
+        (
+            std::os::unix::fs::MetadataExt::uid(&found),
+            std::os::unix::fs::MetadataExt::mode(&found) & 0o777
+        ),
+        (51005, 0o700)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +101,10 @@ async fn a_full_disk_refuses_new_sessions_and_keeps_old_ones() {
     let id = new_id();
     let answer = refused(&mut broker, &id, "bob").await;
     assert_eq!(answer.reason(), StartRefusal::Storage, "{answer:?}");
-    assert!(answer.detail.contains("state/sessions") && answer.detail.contains("agent1"), "{answer:?}");
+    assert!(
+        answer.detail.contains("state/sessions") && answer.detail.contains("agent1"),
+        "{answer:?}"
+    );
     assert!(lab.processes(&id).is_empty());
     verify(&mut broker, &old).await.unwrap();
     assert_eq!(lab.attach(&old, "").unwrap().greeting(), "RFB 003.008\n");
@@ -98,7 +119,10 @@ async fn strangers_and_nonsense_are_refused() {
     let ask = || VerifyRequest { id: new_id() };
     let status = lab.client("vsm://broker/b9").await.verify(ask()).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
-    assert!(status.message().contains("b9") && status.message().contains("/vsmagent/allowed_clients"), "{status}");
+    assert!(
+        status.message().contains("b9") && status.message().contains("/vsmagent/allowed_clients"),
+        "{status}"
+    );
     let status = lab.client("vsm://agent/b1").await.verify(ask()).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     let mut broker = lab.broker().await;
@@ -106,5 +130,8 @@ async fn strangers_and_nonsense_are_refused() {
     assert_eq!(broker.start(bad.clone()).await.unwrap_err().code(), Code::InvalidArgument);
     bad.fence = None;
     assert!(broker.start(bad).await.unwrap_err().message().contains("fence"));
-    assert_eq!(broker.verify(VerifyRequest { id: "x".to_owned() }).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(
+        broker.verify(VerifyRequest { id: "x".to_owned() }).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
 }

@@ -17,15 +17,16 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use vsm_proto::{
     agent::v1::{
-        StartRefused, StartRequest, StartResponse, TerminateRequest, VerifyRequest, agent_client::AgentClient,
-        start_response, terminate_response, verify_response,
+        StartRefused, StartRequest, StartResponse, TerminateRequest, VerifyRequest,
+        agent_client::AgentClient, start_response, terminate_response, verify_response,
     },
     session::v1::{Ended, Epoch, Fence, LiveSession, Session, SessionState, StartParams},
 };
 
 pub(crate) const LINEAGE: &str = "01890a5d-ac96-774b-bcce-000000000001";
 /// Users: name, uid. `carol`'s home belongs to root, `dave`'s account has expired, `erin` has no home.
-const USERS: [(&str, u32); 5] = [("alice", 51001), ("bob", 51002), ("carol", 51003), ("dave", 51004), ("erin", 51005)];
+const USERS: [(&str, u32); 5] =
+    [("alice", 51001), ("bob", 51002), ("carol", 51003), ("dave", 51004), ("erin", 51005)];
 
 pub(crate) fn is_root() -> bool {
     let root = nix::unistd::geteuid().is_root();
@@ -112,7 +113,16 @@ impl Lab {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         write_files(base.path(), &authority, port, settings);
         let init = Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", "sh", "-c", SETUP])
+            .args([
+                "--mount",
+                "--pid",
+                "--fork",
+                "--mount-proc",
+                "--kill-child=KILL",
+                "sh",
+                "-c",
+                SETUP,
+            ])
             .env("BASE", base.path())
             .stderr(fs::File::create(base.path().join("setup.log")).unwrap())
             .stdin(Stdio::null())
@@ -132,16 +142,24 @@ impl Lab {
     /// A command inside.
     pub(crate) fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--mount", "--pid", "--target", &self.init_pid.to_string(), "--"]).arg(program);
+        command
+            .args(["--mount", "--pid", "--target", &self.init_pid.to_string(), "--"])
+            .arg(program);
         command.stdin(Stdio::null());
         command
     }
 
     pub(crate) fn start_agent(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("vsmagent.log")).unwrap();
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path("vsmagent.log"))
+            .unwrap();
         let mut command = self.inside(env!("CARGO_BIN_EXE_vsmagent"));
         command.arg("--config").arg(self.path("conf.d"));
-        command.env("VSM_SESSION_PROGRAM", env!("CARGO_BIN_EXE_vsm-session")).env("VSM_LOG", "debug");
+        command
+            .env("VSM_SESSION_PROGRAM", env!("CARGO_BIN_EXE_vsm-session"))
+            .env("VSM_LOG", "debug");
         self.agent = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
         wait_for("vsmagent's port", || std::net::TcpStream::connect(("127.0.0.1", self.port)).ok());
     }
@@ -205,17 +223,32 @@ impl Lab {
                 let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
                 environ.split(|byte| *byte == 0).any(|found| found == entry.as_bytes())
             })
-            .map(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned())
+            .map(|pid| {
+                fs::read_to_string(format!("/proc/{pid}/comm"))
+                    .unwrap_or_default()
+                    .trim()
+                    .to_owned()
+            })
             .collect()
     }
 
     /// Nothing is left of a session: no process, no folder, no X marks, no live record.
     pub(crate) fn assert_gone(&self, id: &str, display: u32) {
         wait_for("the end of all processes", || self.processes(id).is_empty().then_some(()));
-        wait_for("the folder to go", || (!self.path("run/sessions").join(id).exists()).then_some(()));
+        wait_for("the folder to go", || {
+            (!self.path("run/sessions").join(id).exists()).then_some(())
+        });
         wait_for("the record to go", || (!self.record_path(id).exists()).then_some(()));
         let marks = format!("ls -d /tmp/.X{display}-lock /tmp/.X11-unix/X{display}");
-        assert!(!self.inside("sh").args(["-c", &marks]).stderr(Stdio::null()).status().unwrap().success());
+        assert!(
+            !self
+                .inside("sh")
+                .args(["-c", &marks])
+                .stderr(Stdio::null())
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     pub(crate) fn attach(&self, id: &str, address: &str) -> Result<Viewer, String> {
@@ -228,7 +261,11 @@ impl Drop for Lab {
         if std::thread::panicking() {
             eprintln!("--- vsmagent's log\n{}", self.log());
             for log in fs::read_dir(self.path("state/log")).into_iter().flatten().flatten() {
-                eprintln!("--- {:?}\n{}", log.path(), fs::read_to_string(log.path()).unwrap_or_default());
+                eprintln!(
+                    "--- {:?}\n{}",
+                    log.path(),
+                    fs::read_to_string(log.path()).unwrap_or_default()
+                );
             }
         }
         // The first process inside: the kernel ends all others with it.
@@ -241,7 +278,10 @@ impl Drop for Lab {
 }
 
 fn all_pids() -> impl Iterator<Item = i32> {
-    fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 pub(crate) fn kill(pid: i32, signal: &str) {
@@ -278,7 +318,10 @@ fn write_files(base: &Path, authority: &Authority, port: u16, settings: &[&str])
         conf.push_str(&format!("  {}\n", line.replace("BASE", &dir.to_string())));
     }
     write("conf.d/agent.yaml", &conf);
-    write("xsession", "#!/bin/sh\nenv > \"$XDG_RUNTIME_DIR/env\"\nsetsid sleep 1000 &\nexec sleep 1000\n");
+    write(
+        "xsession",
+        "#!/bin/sh\nenv > \"$XDG_RUNTIME_DIR/env\"\nsetsid sleep 1000 &\nexec sleep 1000\n",
+    );
     write("failing", "#!/bin/sh\necho this cannot work >&2\nexit 3\n");
     write("quick", "#!/bin/sh\nexit 0\n");
     for script in ["xsession", "failing", "quick"] {

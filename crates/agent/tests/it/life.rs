@@ -2,13 +2,15 @@
 
 use vsm_proto::{
     agent::v1::{
-        CancelStartRequest, DisconnectViewerRequest, ReportRequest, StartRefusal, cancel_start_response,
-        report_response::Item, start_response,
+        CancelStartRequest, DisconnectViewerRequest, ReportRequest, StartRefusal,
+        cancel_start_response, report_response::Item, start_response,
     },
     session::v1::EndReason,
 };
 
-use crate::lab::{Lab, fence, is_root, new_id, refused, request, start, started, terminate, verify, wait_for};
+use crate::lab::{
+    Lab, fence, is_root, new_id, refused, request, start, started, terminate, verify, wait_for,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_desktop_is_started_viewed_and_ended() {
@@ -20,11 +22,16 @@ async fn a_desktop_is_started_viewed_and_ended() {
     let id = new_id();
     let session = started(&mut broker, &id, "alice").await;
     assert!(session.display >= 10 && session.user == "alice");
-    assert_eq!(started(&mut broker, &id, "alice").await, session, "a repeated start gives the first answer");
+    assert_eq!(
+        started(&mut broker, &id, "alice").await,
+        session,
+        "a repeated start gives the first answer"
+    );
 
     let mut first = lab.attach(&id, "10.0.0.9").unwrap();
     assert_eq!(first.greeting(), "RFB 003.008\n");
-    let viewer = wait_for("the viewer", || futures(verify(&mut broker.clone(), &id)).unwrap().viewer);
+    let viewer =
+        wait_for("the viewer", || futures(verify(&mut broker.clone(), &id)).unwrap().viewer);
     assert_eq!(viewer.address, "10.0.0.9");
     let mut second = lab.attach(&id, "10.0.0.10").unwrap();
     assert_eq!(second.greeting(), "RFB 003.008\n");
@@ -32,15 +39,21 @@ async fn a_desktop_is_started_viewed_and_ended() {
     assert!(first.told().contains("another viewer from 10.0.0.10"));
 
     let reason = "by an administrator".to_owned();
-    let answer = broker.disconnect_viewer(DisconnectViewerRequest { id: id.clone(), reason }).await.unwrap();
+    let answer =
+        broker.disconnect_viewer(DisconnectViewerRequest { id: id.clone(), reason }).await.unwrap();
     assert!(answer.into_inner().was_connected && second.is_cut());
     assert!(second.told().contains("by an administrator"));
 
     let environment = wait_for("the script", || {
-        std::fs::read_to_string(lab.path("run/sessions").join(&id).join("user/env")).ok().filter(|text| !text.is_empty())
+        std::fs::read_to_string(lab.path("run/sessions").join(&id).join("user/env"))
+            .ok()
+            .filter(|text| !text.is_empty())
     });
     for expected in ["LANG=sv_SE.UTF-8", "USER=alice", &format!("DISPLAY=:{}", session.display)] {
-        assert!(environment.lines().any(|line| line == expected), "{expected} is not in {environment}");
+        assert!(
+            environment.lines().any(|line| line == expected),
+            "{expected} is not in {environment}"
+        );
     }
     let record = lab.record(&id);
     assert_eq!(record["session"]["user"], "alice");
@@ -50,6 +63,7 @@ async fn a_desktop_is_started_viewed_and_ended() {
     let status = std::fs::read_to_string(format!("/proc/{x_server}/status")).unwrap();
     assert!(status.contains("Uid:\t51001\t51001\t51001\t51001"), "{status}");
     let sockets = lab.path("run/sessions").join(&id);
+    assert!(status.contains("SigBlk:\t0000000000000000"), "{status}");
     // Tells which of socket, RFB socket and X display a user can open.
     let open = format!(
         "try() {{ perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => shift)' \"$1\" && echo \"$2\"; }}
@@ -60,7 +74,14 @@ async fn a_desktop_is_started_viewed_and_ended() {
     );
     for (uid, expected) in [("51001", "control\nrfb\ndisplay\n"), ("51002", "")] {
         let mut command = lab.inside("setpriv");
-        command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups", "sh", "-c", &open]);
+        command.args([
+            &format!("--reuid={uid}"),
+            &format!("--regid={uid}"),
+            "--clear-groups",
+            "sh",
+            "-c",
+            &open,
+        ]);
         let output = command.output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{output:?}");
     }
@@ -93,7 +114,11 @@ async fn a_killed_x_server_ends_the_session_and_all_in_it() {
     assert_eq!(ended.reason(), EndReason::XServer);
     lab.assert_gone(&id, session.display);
     let again = new_id();
-    assert_ne!(started(&mut broker, &again, "alice").await.display, session.display, "a display number rests");
+    assert_ne!(
+        started(&mut broker, &again, "alice").await.display,
+        session.display,
+        "a display number rests"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,8 +128,11 @@ async fn twenty_start_at_once_and_the_report_tells() {
     }
     let lab = Lab::new();
     let mut broker = lab.broker().await;
-    let mut report = broker.report(ReportRequest { broker: "b1".to_owned() }).await.unwrap().into_inner();
-    let Some(Item::Inventory(inventory)) = report.message().await.unwrap().unwrap().item else { panic!() };
+    let mut report =
+        broker.report(ReportRequest { broker: "b1".to_owned() }).await.unwrap().into_inner();
+    let Some(Item::Inventory(inventory)) = report.message().await.unwrap().unwrap().item else {
+        panic!()
+    };
     assert!(inventory.sessions.is_empty() && inventory.promised.is_none());
     assert_eq!(inventory.public_name, "agent1.example");
     let mut starts = tokio::task::JoinSet::new();
@@ -112,7 +140,8 @@ async fn twenty_start_at_once_and_the_report_tells() {
         let (mut broker, user) = (broker.clone(), ["alice", "bob"][number % 2]);
         starts.spawn(async move { started(&mut broker, &new_id(), user).await });
     }
-    let mut displays: Vec<u32> = starts.join_all().await.into_iter().map(|session| session.display).collect();
+    let mut displays: Vec<u32> =
+        starts.join_all().await.into_iter().map(|session| session.display).collect();
     displays.sort_unstable();
     assert_eq!(displays, (10..30).collect::<Vec<_>>());
     let mut seen = std::collections::HashSet::new();
@@ -164,5 +193,8 @@ async fn a_cancelled_start_never_runs() {
     lab.start_agent();
     let mut broker = lab.broker().await;
     assert_eq!(refused(&mut broker, &late, "alice").await.reason(), StartRefusal::Cancelled);
-    assert!(matches!(start(&mut broker, request(&running, "alice")).await, start_response::Result::Refused(_)));
+    assert!(matches!(
+        start(&mut broker, request(&running, "alice")).await,
+        start_response::Result::Refused(_)
+    ));
 }

@@ -7,7 +7,9 @@ use vsm_proto::{
     session::v1::EndReason,
 };
 
-use crate::lab::{Lab, fence, is_root, kill, new_id, request, start, started, terminate, verify, wait_for};
+use crate::lab::{
+    Lab, fence, is_root, kill, new_id, request, start, started, terminate, verify, wait_for,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn desktops_outlive_the_agent() {
@@ -32,8 +34,11 @@ async fn desktops_outlive_the_agent() {
     assert_eq!(fs::read(lab.record_path(&cut)).unwrap(), text, "the record was rebuilt");
     assert!(lab.log().contains("a session's record cannot be read"));
     assert_eq!(fs::read_dir(lab.path("state/damaged")).unwrap().count(), 1);
-    let mut report = broker.report(ReportRequest { broker: "b1".to_owned() }).await.unwrap().into_inner();
-    let Some(Item::Inventory(inventory)) = report.message().await.unwrap().unwrap().item else { panic!() };
+    let mut report =
+        broker.report(ReportRequest { broker: "b1".to_owned() }).await.unwrap().into_inner();
+    let Some(Item::Inventory(inventory)) = report.message().await.unwrap().unwrap().item else {
+        panic!()
+    };
     assert_eq!(inventory.sessions.len(), 2);
     assert_eq!(inventory.promised.unwrap().counter, 1);
     assert_eq!(terminate(&mut broker, &whole).await.reason(), EndReason::Terminated);
@@ -50,7 +55,9 @@ async fn a_killed_monitor_takes_its_desktop_along() {
     let mut broker = lab.broker().await;
     let first = started(&mut broker, &now, "alice").await;
     let second = started(&mut broker, &later, "bob").await;
-    wait_for("the scripts", || (lab.processes(&now).len() >= 3 && lab.processes(&later).len() >= 3).then_some(()));
+    wait_for("the scripts", || {
+        (lab.processes(&now).len() >= 3 && lab.processes(&later).len() >= 3).then_some(())
+    });
     kill(lab.pid_of(&now, "monitor"), "KILL");
     lab.assert_gone(&now, first.display);
     assert_eq!(verify(&mut broker, &now).await.unwrap_err().reason(), EndReason::Lost);
@@ -95,7 +102,9 @@ async fn a_replaced_broker_is_fenced() {
     for _ in 0..2 {
         let mut broker = lab.broker().await;
         match start(&mut broker, request(&new_id(), "bob")).await {
-            start_response::Result::Fenced(fenced) => assert_eq!(fenced.promised.unwrap().counter, 7),
+            start_response::Result::Fenced(fenced) => {
+                assert_eq!(fenced.promised.unwrap().counter, 7);
+            }
             other => panic!("{other:?}"),
         }
         let mut stranger = request(&new_id(), "bob");

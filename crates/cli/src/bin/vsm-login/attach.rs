@@ -29,23 +29,34 @@ struct Event {
 
 /// Asks for the desktop: the control connection, which is to stay open while the desktop is viewed, and the desktop's
 /// own connection.
-pub(crate) fn attach(run_dir: &Path, id: &Uuid, address: &str) -> Result<(UnixStream, UnixStream), Failure> {
+pub(crate) fn attach(
+    run_dir: &Path,
+    id: &Uuid,
+    address: &str,
+) -> Result<(UnixStream, UnixStream), Failure> {
     let socket = run_dir.join("sessions").join(id.to_string()).join("control.sock");
-    let mut control = UnixStream::connect(socket).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+    let mut control = UnixStream::connect(socket).map_err(|error| {
+        if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
             Failure::new(Code::NoSession, format!("there is no session {id} on this host"))
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            Failure::new(Code::Refused, format!("session {id} is not yours"))
+        } else {
+            Failure::new(Code::Internal, format!("session {id} cannot be reached: {error}"))
         }
-        io::ErrorKind::PermissionDenied => Failure::new(Code::Refused, format!("session {id} is not yours")),
-        _ => Failure::new(Code::Internal, format!("session {id} cannot be reached: {error}")),
     })?;
-    let failed = |error: io::Error| Failure::new(Code::Internal, format!("session {id} does not answer: {error}"));
+    let failed = |error: io::Error| {
+        Failure::new(Code::Internal, format!("session {id} does not answer: {error}"))
+    };
     control.set_read_timeout(Some(ANSWER_MAX)).map_err(failed)?;
     let request = serde_json::json!({ "op": "attach", "address": address });
     control.write_all(format!("{request}\n").as_bytes()).map_err(failed)?;
     let (line, descriptor) = receive(&control).map_err(failed)?;
     match descriptor {
         Some(descriptor) => Ok((control, UnixStream::from(descriptor))),
-        None => Err(Failure::new(Code::Refused, why(&line).unwrap_or_else(|| "the session refuses".to_owned()))),
+        None => Err(Failure::new(
+            Code::Refused,
+            why(&line).unwrap_or_else(|| "the session refuses".to_owned()),
+        )),
     }
 }
 
@@ -54,15 +65,20 @@ fn receive(control: &UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut buffer = vec![0; LINE_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let count =
-        recvmsg(control, &mut [IoSliceMut::new(&mut buffer)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?.bytes;
+    let count = recvmsg(
+        control,
+        &mut [IoSliceMut::new(&mut buffer)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )?
+    .bytes;
     if count == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     buffer.truncate(count);
-    let descriptor = ancillary.drain().find_map(|part| match part {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
+    let descriptor = ancillary.drain().find_map(|part| {
+        let RecvAncillaryMessage::ScmRights(mut descriptors) = part else { return None };
+        descriptors.next()
     });
     Ok((buffer, descriptor))
 }
@@ -88,6 +104,9 @@ mod tests {
     fn a_session_that_is_not_there_is_named() {
         let id = Uuid::from_u128(7);
         let failure = attach(Path::new("/nonexistent"), &id, "").unwrap_err();
-        assert_eq!(failure.to_string(), format!("no-session there is no session {id} on this host"));
+        assert_eq!(
+            failure.to_string(),
+            format!("no-session there is no session {id} on this host")
+        );
     }
 }

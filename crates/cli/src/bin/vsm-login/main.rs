@@ -57,7 +57,9 @@ enum Wish {
 }
 
 fn options() -> Wish {
-    let from_env = |name: &str, default: &str| env::var_os(name).map_or_else(|| PathBuf::from(default), PathBuf::from);
+    let from_env = |name: &str, default: &str| {
+        env::var_os(name).map_or_else(|| PathBuf::from(default), PathBuf::from)
+    };
     let mut options = Options {
         broker_socket: from_env("VSM_BROKER_SOCKET", "/run/vsm/vsmserver.sock"),
         run_dir: from_env("VSM_RUN_DIR", "/run/vsm"),
@@ -66,12 +68,16 @@ fn options() -> Wish {
     while let Some(argument) = arguments.next() {
         let place = match argument.to_str() {
             Some("--help" | "-h") => return Wish::Say(HELP),
-            Some("--version" | "-V") => return Wish::Say(concat!("vsm-login ", env!("CARGO_PKG_VERSION"), "\n")),
+            Some("--version" | "-V") => {
+                return Wish::Say(concat!("vsm-login ", env!("CARGO_PKG_VERSION"), "\n"));
+            }
             Some("--broker-socket") => &mut options.broker_socket,
             Some("--run-dir") => &mut options.run_dir,
             _ => return Wish::Usage(format!("unknown argument {}", argument.display())),
         };
-        let Some(value) = arguments.next() else { return Wish::Usage(format!("{} wants a value", argument.display())) };
+        let Some(value) = arguments.next() else {
+            return Wish::Usage(format!("{} wants a value", argument.display()));
+        };
         *place = PathBuf::from(value);
     }
     Wish::Run(options)
@@ -133,12 +139,14 @@ fn begin(target: &UnixStream, control: Option<&UnixStream>) -> Result<(), Failur
 }
 
 fn broker(socket: &Path) -> Result<UnixStream, Failure> {
-    UnixStream::connect(socket).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+    UnixStream::connect(socket).map_err(|error| {
+        if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
             Failure::new(Code::NoBroker, "no VSM broker runs on this host")
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            Failure::new(Code::Refused, "you may not use the VSM broker of this host")
+        } else {
+            Failure::new(Code::Internal, format!("the VSM broker cannot be reached: {error}"))
         }
-        io::ErrorKind::PermissionDenied => Failure::new(Code::Refused, "you may not use the VSM broker of this host"),
-        _ => Failure::new(Code::Internal, format!("the VSM broker cannot be reached: {error}")),
     })
 }
 
@@ -146,5 +154,9 @@ fn broker(socket: &Path) -> Result<UnixStream, Failure> {
 fn viewer_address() -> String {
     let connection = env::var("SSH_CONNECTION").unwrap_or_default();
     let address = connection.split(' ').next().unwrap_or_default();
-    address.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '%' | '-')).take(64).collect()
+    address
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '%' | '-'))
+        .take(64)
+        .collect()
 }

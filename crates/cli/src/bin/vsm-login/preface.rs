@@ -39,7 +39,10 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(code: Code, text: impl Into<String>) -> Self {
         let text: String = text.into();
-        Self { code, text: text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect() }
+        Self {
+            code,
+            text: text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect(),
+        }
     }
 }
 
@@ -74,7 +77,12 @@ pub(crate) fn read(input: BorrowedFd<'_>) -> Result<Target, Failure> {
             Ok(_) if byte == *b"\n" => return parse(&line),
             Ok(_) => line.extend(byte),
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-            Err(error) => return Err(Failure::new(Code::Internal, format!("cannot read the request: {error}"))),
+            Err(error) => {
+                return Err(Failure::new(
+                    Code::Internal,
+                    format!("cannot read the request: {error}"),
+                ));
+            }
         }
         if line.len() >= LINE_MAX {
             return Err(bad("the request is longer than 256 bytes"));
@@ -90,8 +98,12 @@ fn parse(line: &[u8]) -> Result<Target, Failure> {
         (Some("vsm/1"), Some("session"), Some(id), None) => {
             Uuid::try_parse(id).map(Target::Session).map_err(|_| bad("the session id is no UUID"))
         }
-        (Some("vsm/1"), ..) => Err(bad("the request is neither `vsm/1 broker` nor `vsm/1 session UUID`")),
-        _ => Err(bad("the client speaks no version of the protocol that this host knows; it knows vsm/1")),
+        (Some("vsm/1"), ..) => {
+            Err(bad("the request is neither `vsm/1 broker` nor `vsm/1 session UUID`"))
+        }
+        _ => Err(bad(
+            "the client speaks no version of the protocol that this host knows; it knows vsm/1",
+        )),
     }
 }
 
@@ -105,8 +117,13 @@ mod tests {
     fn requests_are_understood_or_refused() {
         assert_eq!(parse(b"vsm/1 broker").unwrap(), Target::Broker);
         let id = "01890a5d-ac96-774b-bcce-b302099a8057";
-        assert_eq!(parse(format!("vsm/1 session {id}").as_bytes()).unwrap(), Target::Session(id.parse().unwrap()));
-        for line in ["", "vsm/2 broker", "vsm/1", "vsm/1 broker x", "vsm/1 session ../x", "vsm/1 session"] {
+        assert_eq!(
+            parse(format!("vsm/1 session {id}").as_bytes()).unwrap(),
+            Target::Session(id.parse().unwrap())
+        );
+        for line in
+            ["", "vsm/2 broker", "vsm/1", "vsm/1 broker x", "vsm/1 session ../x", "vsm/1 session"]
+        {
             assert_eq!(parse(line.as_bytes()).unwrap_err().code, Code::BadRequest, "{line}");
         }
     }

@@ -88,7 +88,11 @@ impl Drop for NonBlocking<'_> {
 }
 
 /// Joins standard input and output to `target` until either side ends. `control` tells why a viewer is dropped.
-pub(crate) fn run(target: &UnixStream, control: Option<&UnixStream>, told: impl Fn(String)) -> io::Result<()> {
+pub(crate) fn run(
+    target: &UnixStream,
+    control: Option<&UnixStream>,
+    told: impl Fn(String),
+) -> io::Result<()> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     join((stdin.as_fd(), stdout.as_fd()), target, control, told)
 }
@@ -99,7 +103,8 @@ fn join(
     control: Option<&UnixStream>,
     told: impl Fn(String),
 ) -> io::Result<()> {
-    let _restored = [NonBlocking::new(input)?, NonBlocking::new(output)?, NonBlocking::new(target.as_fd())?];
+    let _restored =
+        [NonBlocking::new(input)?, NonBlocking::new(output)?, NonBlocking::new(target.as_fd())?];
     let (mut out, mut back) = (Flow::new(input, target.as_fd()), Flow::new(target.as_fd(), output));
     let mut listening = control;
     let mut was_shut = false;
@@ -122,8 +127,10 @@ fn join(
         }
         let wants = |flow: &Flow<'_>| flow.is_empty() && !flow.is_over;
         let when = |wanted: bool, flag| if wanted { flag } else { PollFlags::empty() };
-        let (read_out, read_back) = (when(wants(&out), PollFlags::IN), when(wants(&back), PollFlags::IN));
-        let (write_out, write_back) = (when(!out.is_empty(), PollFlags::OUT), when(!back.is_empty(), PollFlags::OUT));
+        let (read_out, read_back) =
+            (when(wants(&out), PollFlags::IN), when(wants(&back), PollFlags::IN));
+        let (write_out, write_back) =
+            (when(!out.is_empty(), PollFlags::OUT), when(!back.is_empty(), PollFlags::OUT));
         let (target_fd, target_wants) = (target.as_fd(), read_back | write_out);
         let mut fds = vec![PollFd::new(&output, write_back)];
         // One that is not waited for could wake us for ever by its end alone.
@@ -146,7 +153,10 @@ fn join(
             return Ok(());
         }
         let heard = fds.get(control_at).is_some_and(|fd| !fd.revents().is_empty());
-        if heard && let Some(control) = listening && !listen(control, &told) {
+        if heard
+            && let Some(control) = listening
+            && !listen(control, &told)
+        {
             listening = None;
         }
     }
@@ -158,7 +168,12 @@ fn listen(control: &UnixStream, told: &impl Fn(String)) -> bool {
     match rustix::net::recv(control, &mut buffer, rustix::net::RecvFlags::DONTWAIT) {
         Ok((0, _)) => false,
         Ok((count, _)) => {
-            buffer.get(..count).unwrap_or_default().split(|byte| *byte == b'\n').filter_map(attach::why).for_each(told);
+            buffer
+                .get(..count)
+                .unwrap_or_default()
+                .split(|byte| *byte == b'\n')
+                .filter_map(attach::why)
+                .for_each(told);
             true
         }
         Err(error) => error == Errno::AGAIN || error == Errno::INTR,
@@ -180,7 +195,8 @@ mod tests {
         let (input, mut feed) = io::pipe().unwrap();
         let (mut result, output) = io::pipe().unwrap();
         let (target, mut far) = UnixStream::pair().unwrap();
-        let pump = thread::spawn(move || join((input.as_fd(), output.as_fd()), &target, None, |_| {}));
+        let pump =
+            thread::spawn(move || join((input.as_fd(), output.as_fd()), &target, None, |_| {}));
         let sent: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
         let copy = sent.clone();
         let echo = thread::spawn(move || {
@@ -211,7 +227,10 @@ mod tests {
         session.write_all(b"{\"event\":\"dropped\",\"why\":\"replaced\"}\n").unwrap();
         drop(far);
         let heard = Mutex::new(Vec::new());
-        join((input.as_fd(), output.as_fd()), &target, Some(&control), |why| heard.lock().unwrap().push(why)).unwrap();
+        join((input.as_fd(), output.as_fd()), &target, Some(&control), |why| {
+            heard.lock().unwrap().push(why);
+        })
+        .unwrap();
         assert_eq!(*heard.lock().unwrap(), ["replaced"]);
     }
 }
