@@ -11,6 +11,7 @@
 )]
 
 mod bad_input;
+mod calls;
 mod lab;
 mod life;
 mod restart;

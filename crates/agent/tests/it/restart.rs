@@ -7,8 +7,9 @@ use vsm_proto::{
     session::v1::EndReason,
 };
 
-use crate::lab::{
-    Lab, fence, is_root, kill, new_id, request, start, started, terminate, verify, wait_for,
+use crate::{
+    calls::{fence, new_id, request, start, started, terminate, verify},
+    lab::{Lab, is_root, kill, wait_for},
 };
 
 #[tokio::test(flavor = "multi_thread")]
