@@ -47,7 +47,7 @@ pub(super) async fn announce(
                 return tracing::warn!(%broker, "the broker has this agent in no subcluster (/vsmserver/subclusters)");
             }
             Err(error) => {
-                tracing::info!(%broker, %error, "the broker cannot be told that this agent is here")
+                tracing::info!(%broker, %error, "the broker cannot be told that this agent is here");
             }
         }
         tokio::select! {

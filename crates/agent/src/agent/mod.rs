@@ -137,7 +137,7 @@ async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
                 tracing::info!("configuration read again; what is running keeps its own");
             }
             Err(error) => {
-                tracing::error!(%error, "the new configuration is bad; the old one stays")
+                tracing::error!(%error, "the new configuration is bad; the old one stays");
             }
         }
         notify::ready("serving");

@@ -44,7 +44,7 @@ pub(super) fn reap() -> Vec<(i32, ExitStatus)> {
     loop {
         match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) => {
-                ended.push((pid.as_raw(), ExitStatus::from_raw(code << 8)))
+                ended.push((pid.as_raw(), ExitStatus::from_raw(code << 8)));
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) => {
                 ended.push((pid.as_raw(), ExitStatus::from_raw(signal as i32)));
@@ -114,7 +114,7 @@ impl Ending {
                 self.go(Stage::XServerAsked, now);
             }
             Stage::XServerAsked if left.is_empty() || spent >= X_SERVER_MAX => {
-                self.go(Stage::Killing, now)
+                self.go(Stage::Killing, now);
             }
             Stage::Asked | Stage::XServerAsked => {}
             Stage::Killing => {

@@ -35,14 +35,14 @@ pub(crate) fn attach(
     address: &str,
 ) -> Result<(UnixStream, UnixStream), Failure> {
     let socket = run_dir.join("sessions").join(id.to_string()).join("control.sock");
-    let mut control = UnixStream::connect(socket).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+    let mut control = UnixStream::connect(socket).map_err(|error| {
+        if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
             Failure::new(Code::NoSession, format!("there is no session {id} on this host"))
-        }
-        io::ErrorKind::PermissionDenied => {
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
             Failure::new(Code::Refused, format!("session {id} is not yours"))
+        } else {
+            Failure::new(Code::Internal, format!("session {id} cannot be reached: {error}"))
         }
-        _ => Failure::new(Code::Internal, format!("session {id} cannot be reached: {error}")),
     })?;
     let failed = |error: io::Error| {
         Failure::new(Code::Internal, format!("session {id} does not answer: {error}"))
@@ -76,9 +76,9 @@ fn receive(control: &UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     buffer.truncate(count);
-    let descriptor = ancillary.drain().find_map(|part| match part {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
+    let descriptor = ancillary.drain().find_map(|part| {
+        let RecvAncillaryMessage::ScmRights(mut descriptors) = part else { return None };
+        descriptors.next()
     });
     Ok((buffer, descriptor))
 }

@@ -139,14 +139,14 @@ fn begin(target: &UnixStream, control: Option<&UnixStream>) -> Result<(), Failur
 }
 
 fn broker(socket: &Path) -> Result<UnixStream, Failure> {
-    UnixStream::connect(socket).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+    UnixStream::connect(socket).map_err(|error| {
+        if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
             Failure::new(Code::NoBroker, "no VSM broker runs on this host")
-        }
-        io::ErrorKind::PermissionDenied => {
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
             Failure::new(Code::Refused, "you may not use the VSM broker of this host")
+        } else {
+            Failure::new(Code::Internal, format!("the VSM broker cannot be reached: {error}"))
         }
-        _ => Failure::new(Code::Internal, format!("the VSM broker cannot be reached: {error}")),
     })
 }
 

@@ -228,7 +228,7 @@ mod tests {
         drop(far);
         let heard = Mutex::new(Vec::new());
         join((input.as_fd(), output.as_fd()), &target, Some(&control), |why| {
-            heard.lock().unwrap().push(why)
+            heard.lock().unwrap().push(why);
         })
         .unwrap();
         assert_eq!(*heard.lock().unwrap(), ["replaced"]);
