@@ -172,7 +172,7 @@ async fn take_up_lineage(broker: &Broker, link: &Link, lineage: &str) {
             tracing::error!(agent = %link.name, lineage, "this agent serves the brokers of another table; it takes no new sessions from here while it has sessions of theirs");
         }
         Err(error) => {
-            tracing::error!(agent = %link.name, error, "cannot take up the agents' lineage")
+            tracing::error!(agent = %link.name, error, "cannot take up the agents' lineage");
         }
     }
 }
