@@ -102,6 +102,15 @@ impl Lab {
 
     /// A lab with further lines under `vsmagent:`.
     pub(crate) fn with(settings: &[&str]) -> Self {
+        Self::build(settings, "")
+    }
+
+    /// A lab on a host without cgroup v2.
+    pub(crate) fn without_cgroup() -> Self {
+        Self::build(&[], "umount -l -a -t cgroup2\n")
+    }
+
+    fn build(settings: &[&str], first: &str) -> Self {
         let base = tempfile::Builder::new().prefix("vsm-it-").tempdir_in("/var/tmp").unwrap();
         let authority = Authority::new();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -115,7 +124,7 @@ impl Lab {
                 "--kill-child=KILL",
                 "sh",
                 "-c",
-                SETUP,
+                &format!("{first}{SETUP}"),
             ])
             .env("BASE", base.path())
             .stderr(fs::File::create(base.path().join("setup.log")).unwrap())
