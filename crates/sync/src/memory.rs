@@ -38,6 +38,11 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn set_lineage(&mut self, lineage: LineageId) -> Result<(), StoreError> {
+        self.loaded.lineage = lineage;
+        Ok(())
+    }
+
     fn append(&mut self, entries: &[Entry], after: &Table) -> Result<(), StoreError> {
         self.log.extend_from_slice(entries);
         let surplus = self.log.len().saturating_sub(self.keep);

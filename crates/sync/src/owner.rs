@@ -46,11 +46,14 @@ pub struct View {
     pub epoch: Epoch,
     /// Number of the last change.
     pub last_seq: u64,
+    /// The table's lineage.
+    pub lineage: LineageId,
 }
 
 enum Command {
     Propose(Proposal, oneshot::Sender<Result<Change, ProposeError>>),
     RaiseAbove(Epoch, oneshot::Sender<Result<Epoch, ProposeError>>),
+    TakeUp(LineageId, oneshot::Sender<Result<bool, ProposeError>>),
 }
 
 /// A handle on the table; clones share it. The owner ends when the last handle is dropped.
@@ -58,7 +61,6 @@ enum Command {
 pub struct SessionTable {
     queue: mpsc::Sender<Command>,
     view: Arc<RwLock<View>>,
-    lineage: LineageId,
     incarnation: Incarnation,
 }
 
@@ -78,8 +80,12 @@ impl SessionTable {
             None => Epoch { counter: 1, node },
         };
         store.begin_epoch(&epoch, loaded.last_seq + 1)?;
-        let published =
-            View { table: loaded.table.clone(), epoch: epoch.clone(), last_seq: loaded.last_seq };
+        let published = View {
+            table: loaded.table.clone(),
+            epoch: epoch.clone(),
+            last_seq: loaded.last_seq,
+            lineage: loaded.lineage,
+        };
         let view = Arc::new(RwLock::new(published));
         let (queue, commands) = mpsc::channel(QUEUE_BOUND);
         let owner = Owner {
@@ -96,7 +102,7 @@ impl SessionTable {
                 path: "thread table-owner".into(),
                 source,
             })?;
-        Ok(Self { queue, view, lineage: loaded.lineage, incarnation })
+        Ok(Self { queue, view, incarnation })
     }
 
     /// Asks for a change; returns once it is durable.
@@ -125,6 +131,20 @@ impl SessionTable {
         answer.await.map_err(|_| ProposeError::Stopping)?
     }
 
+    /// Takes up a lineage that an agent knows, if this table is new: its broker lost its disk, and the agents are what
+    /// is left of the table. Whether the table is of that lineage then.
+    ///
+    /// # Errors
+    /// If it cannot be made durable, or the owner is stopping.
+    pub async fn take_up(&self, lineage: LineageId) -> Result<bool, ProposeError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue
+            .send(Command::TakeUp(lineage, reply))
+            .await
+            .map_err(|_| ProposeError::Stopping)?;
+        answer.await.map_err(|_| ProposeError::Stopping)?
+    }
+
     /// Looks at the durable state. Keep it short: the owner waits for readers before it publishes.
     pub fn read<R>(&self, look: impl FnOnce(&View) -> R) -> R {
         look(&self.view.read().unwrap_or_else(PoisonError::into_inner))
@@ -133,11 +153,8 @@ impl SessionTable {
     /// By what right this broker asks agents for something now.
     #[must_use]
     pub fn fence(&self) -> Fence {
-        Fence {
-            epoch: self.read(|view| view.epoch.clone()),
-            incarnation: self.incarnation,
-            lineage: self.lineage,
-        }
+        let (epoch, lineage) = self.read(|view| (view.epoch.clone(), view.lineage));
+        Fence { epoch, incarnation: self.incarnation, lineage }
     }
 }
 
@@ -176,6 +193,10 @@ impl<S: Store> Owner<S> {
                 Command::RaiseAbove(seen, reply) => {
                     self.commit(&mut entries, &mut replies);
                     drop(reply.send(self.raise_above(&seen)));
+                }
+                Command::TakeUp(lineage, reply) => {
+                    self.commit(&mut entries, &mut replies);
+                    drop(reply.send(self.take_up(lineage)));
                 }
             }
         }
@@ -226,5 +247,16 @@ impl<S: Store> Owner<S> {
             self.view.write().unwrap_or_else(PoisonError::into_inner).epoch = next;
         }
         Ok(self.epoch.clone())
+    }
+
+    fn take_up(&mut self, lineage: LineageId) -> Result<bool, ProposeError> {
+        let own = self.view.read().unwrap_or_else(PoisonError::into_inner).lineage;
+        if own == lineage || self.last_seq > 0 {
+            return Ok(own == lineage);
+        }
+        self.store.set_lineage(lineage).map_err(|error| ProposeError::Store(Arc::new(error)))?;
+        tracing::warn!(%lineage, "this table is new and the agents know another: taking that up again");
+        self.view.write().unwrap_or_else(PoisonError::into_inner).lineage = lineage;
+        Ok(true)
     }
 }

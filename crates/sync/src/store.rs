@@ -87,6 +87,12 @@ pub trait Store: Send {
     /// If it cannot be written.
     fn begin_epoch(&mut self, epoch: &Epoch, first_seq: u64) -> Result<(), StoreError>;
 
+    /// Replaces the lineage of a table that holds nothing yet.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    fn set_lineage(&mut self, lineage: LineageId) -> Result<(), StoreError>;
+
     /// Appends to the log, all or none. `after` is the table with these changes applied.
     ///
     /// # Errors

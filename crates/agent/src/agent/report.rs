@@ -27,13 +27,16 @@ pub(super) fn live(session: &Session, viewer: Option<&Viewer>) -> LiveSession {
 
 /// Opens a report for `broker`; it ends with `stop`, with its reader, or when it falls behind.
 pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationToken) -> Items {
-    let promised = agent.fence.promise().await.map(|promise| (&promise.epoch).into());
+    let promise = agent.fence.promise().await;
+    let lineage = promise.as_ref().map(|promise| promise.lineage.to_string()).unwrap_or_default();
+    let promised = promise.map(|promise| (&promise.epoch).into());
     let (sessions, mut changes) = agent.registry.report();
     let inventory = Inventory {
         boot_id: agent.boot_id.clone(),
         public_name: agent.settings().public_name.clone(),
         sessions: sessions.iter().map(|(session, viewer)| live(session, viewer.as_ref())).collect(),
         promised,
+        lineage,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let (sender, receiver) = mpsc::channel(ITEMS_BOUND);

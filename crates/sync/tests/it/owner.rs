@@ -28,6 +28,10 @@ impl Store for Fillable {
         self.inner.begin_epoch(epoch, first_seq)
     }
 
+    fn set_lineage(&mut self, lineage: LineageId) -> Result<(), StoreError> {
+        self.inner.set_lineage(lineage)
+    }
+
     fn append(&mut self, entries: &[Entry], after: &Table) -> Result<(), StoreError> {
         if self.full.load(Ordering::SeqCst) {
             return Err(StoreError::Full("/var/lib/vsm/vsm.db".into()));
@@ -131,4 +135,18 @@ async fn the_epoch_rises_above_a_promise_and_stays_above() {
     assert!(matches!(table.propose(reserve(1, "ann", 0)).await, Ok(Change::Reserved(_))));
     drop(table);
     assert_eq!(reopen(dir.path()).fence().epoch, epoch(43));
+}
+
+#[tokio::test]
+async fn only_a_new_table_takes_up_a_lineage() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = start(dir.path());
+    let agents = LineageId::new(Uuid::from_u128(7));
+    assert!(table.take_up(agents).await.unwrap());
+    assert_eq!(table.fence().lineage, agents);
+    table.propose(reserve(1, "ann", 0)).await.unwrap();
+    assert!(!table.take_up(LineageId::new(Uuid::from_u128(8))).await.unwrap());
+    assert!(table.take_up(agents).await.unwrap(), "it is of that lineage already");
+    drop(table);
+    assert_eq!(reopen(dir.path()).fence().lineage, agents);
 }
