@@ -274,6 +274,14 @@ impl Drop for Lab {
         // The first process inside: the kernel ends all others with it.
         kill(self.init_pid, "KILL");
         self.init.wait().unwrap();
+        // The kernel keeps a cgroup until it is removed, also an empty one.
+        for record in fs::read_dir(self.path("state/sessions")).into_iter().flatten().flatten() {
+            let text = fs::read(record.path()).unwrap_or_default();
+            let record: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+            if let Some(cgroup) = record["cgroup"].as_str() {
+                let _ = fs::remove_dir(cgroup);
+            }
+        }
         if let Some(mut agent) = self.agent.take() {
             agent.wait().unwrap();
         }
