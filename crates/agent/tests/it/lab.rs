@@ -102,6 +102,15 @@ impl Lab {
 
     /// A lab with further lines under `vsmagent:`.
     pub(crate) fn with(settings: &[&str]) -> Self {
+        Self::build(settings, "")
+    }
+
+    /// A lab on a host without cgroup v2.
+    pub(crate) fn without_cgroup() -> Self {
+        Self::build(&[], "umount -l -a -t cgroup2\n")
+    }
+
+    fn build(settings: &[&str], first: &str) -> Self {
         let base = tempfile::Builder::new().prefix("vsm-it-").tempdir_in("/var/tmp").unwrap();
         let authority = Authority::new();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -115,7 +124,7 @@ impl Lab {
                 "--kill-child=KILL",
                 "sh",
                 "-c",
-                SETUP,
+                &format!("{first}{SETUP}"),
             ])
             .env("BASE", base.path())
             .stderr(fs::File::create(base.path().join("setup.log")).unwrap())
@@ -265,6 +274,14 @@ impl Drop for Lab {
         // The first process inside: the kernel ends all others with it.
         kill(self.init_pid, "KILL");
         self.init.wait().unwrap();
+        // The kernel keeps a cgroup until it is removed, also an empty one.
+        for record in fs::read_dir(self.path("state/sessions")).into_iter().flatten().flatten() {
+            let text = fs::read(record.path()).unwrap_or_default();
+            let record: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+            if let Some(cgroup) = record["cgroup"].as_str() {
+                let _ = fs::remove_dir(cgroup);
+            }
+        }
         if let Some(mut agent) = self.agent.take() {
             agent.wait().unwrap();
         }

@@ -109,7 +109,26 @@ async fn a_killed_x_server_ends_the_session_and_all_in_it() {
     if !is_root() {
         return;
     }
-    let lab = Lab::new();
+    kill_the_x_server(&Lab::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_on_a_host_without_cgroups() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::without_cgroup();
+    let id = new_id();
+    started(&mut lab.broker().await, &id, "bob").await;
+    assert!(lab.record(&id)["cgroup"].is_null());
+    kill_the_x_server(&lab).await;
+    let monitor = lab.pid_of(&id, "monitor");
+    wait_for("the script's children", || (lab.processes(&id).len() >= 3).then_some(()));
+    crate::lab::kill(monitor, "KILL");
+    wait_for("the end of all processes", || lab.processes(&id).is_empty().then_some(()));
+}
+
+async fn kill_the_x_server(lab: &Lab) {
     let mut broker = lab.broker().await;
     let id = new_id();
     let session = started(&mut broker, &id, "alice").await;
