@@ -184,7 +184,7 @@ pub(super) enum Found {
     Again(Arc<Slot>),
     /// It is over.
     Over(Done),
-    /// It cannot be started now. Nothing is remembered.
+    /// There is no room for it.
     Refused(Refused),
 }
 
@@ -322,10 +322,12 @@ impl Registry {
             return Vec::new();
         }
         inner.displays.rest(slot.display(), settings.display_quarantine, clock::now());
-        let ended = done.ended();
         let forget = inner.remember(done.clone(), settings);
+        // A start that came to nothing was no session to anyone but its caller, who gets the answer.
+        if matches!(done.outcome, Outcome::Ended { .. }) {
+            self.publish(Change::Ended(done.ended()));
+        }
         slot.status.send_replace(Status::Over(done));
-        self.publish(Change::Ended(ended));
         forget
     }
 
@@ -334,11 +336,13 @@ impl Registry {
         self.inner().remember(done, settings)
     }
 
-    /// All live sessions now, and every change after that: none between is missed.
+    /// All running sessions now, and every change after that: none between is missed. One that still starts comes as a
+    /// change once it runs.
     pub(super) fn report(&self) -> (Vec<(Session, Option<Viewer>)>, broadcast::Receiver<Change>) {
         let inner = self.inner();
         let receiver = self.changes.subscribe();
-        let sessions = inner.live.values().map(|slot| (slot.session(), slot.viewer())).collect();
+        let running = inner.live.values().filter(|slot| matches!(slot.status(), Status::Running));
+        let sessions = running.map(|slot| (slot.session(), slot.viewer())).collect();
         (sessions, receiver)
     }
 

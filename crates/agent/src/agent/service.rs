@@ -132,6 +132,7 @@ impl Service {
             Err(Denied::Status(status)) => return Err(status),
         };
         let settings = self.agent.settings();
+        let id = session.id;
         let slot = match self.agent.registry.begin(session, &settings) {
             Found::New(slot) => {
                 start::begin(&self.agent, Arc::clone(&slot), permit);
@@ -142,7 +143,13 @@ impl Service {
                 slot
             }
             Found::Over(done) => return Ok(over(done)),
-            Found::Refused(why) => return Ok(refused(why)),
+            Found::Refused(why) => {
+                let outcome = Outcome::Refused(why.clone());
+                let done = Done { id, at: clock::unix_millis(), outcome };
+                let forget = self.agent.registry.remember(done, &settings);
+                link::forget_on_disk(&self.agent, forget);
+                return Ok(refused(why));
+            }
         };
         let status = tokio::time::timeout(start::longest(&settings) * 2, slot.started())
             .await

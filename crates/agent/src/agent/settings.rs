@@ -1,6 +1,6 @@
 //! The configuration as the agent uses it: the one place that reads parameters.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use vsm_config::{Config, XauthorityLocation, keys};
 use vsm_core::Geometry;
@@ -50,6 +50,18 @@ fn own_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Where users reach this host if nobody says otherwise: its address, as the described system has it; its name where
+/// it has none but loopback.
+fn own_address(name: &str) -> String {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let global = interfaces.iter().filter(|i| !i.is_loopback() && !i.is_link_local());
+    // IPv4 first: every client can use it.
+    global
+        .map(if_addrs::Interface::ip)
+        .min_by_key(IpAddr::is_ipv6)
+        .map_or_else(|| name.to_owned(), |ip| ip.to_string())
+}
+
 impl Settings {
     /// Reads all that the agent needs.
     #[must_use]
@@ -57,7 +69,8 @@ impl Settings {
         use keys::vsmagent as k;
         let own = own_name();
         let configured_name = config.get(&k::AGENT_HOSTNAME);
-        let public_name = if configured_name.is_empty() { own.clone() } else { configured_name };
+        let public_name =
+            if configured_name.is_empty() { own_address(&own) } else { configured_name };
         let master_hostname = config.get(&k::MASTER_HOSTNAME);
         let mut allowed_brokers = config.get(&k::ALLOWED_CLIENTS);
         // By the name in the certificate: an address of this host proves nothing about the caller.

@@ -105,7 +105,8 @@ impl Monitor {
     fn attach(&mut self, index: usize, address: &str) -> Option<Event> {
         let refused = |why: String| Some(Event::Refused { why });
         let (Phase::Running, Some(kept)) = (self.phase(), &self.kept) else {
-            return refused("the session is not running".to_owned());
+            // Not a refusal: the caller is to learn why there is no session any more.
+            return Some(Event::Terminating);
         };
         let address = one_line(address);
         let viewed = self.peers.iter().any(|peer| peer.viewing.is_some());

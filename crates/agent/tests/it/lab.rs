@@ -22,14 +22,6 @@ pub(crate) const LINEAGE: &str = "01890a5d-ac96-774b-bcce-000000000001";
 const USERS: [(&str, u32); 5] =
     [("alice", 51001), ("bob", 51002), ("carol", 51003), ("dave", 51004), ("erin", 51005)];
 
-pub(crate) fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("skipped: needs root");
-    }
-    root
-}
-
 /// Waits until `check` gives something; tells what was last seen if it never does.
 pub(crate) fn wait_for<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(20);

@@ -10,14 +10,11 @@ use vsm_proto::{
 
 use crate::{
     calls::{fence, new_id, refused, request, start, started, terminate, verify},
-    lab::{Lab, is_root, wait_for},
+    lab::{Lab, wait_for},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_desktop_is_started_viewed_and_ended() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::new();
     let mut broker = lab.broker().await;
     let id = new_id();
@@ -106,17 +103,11 @@ fn futures<T>(call: impl Future<Output = T>) -> T {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_x_server_ends_the_session_and_all_in_it() {
-    if !is_root() {
-        return;
-    }
     kill_the_x_server(&Lab::new()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_on_a_host_without_cgroups() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::without_cgroup();
     let id = new_id();
     started(&mut lab.broker().await, &id, "bob").await;
@@ -147,9 +138,6 @@ async fn kill_the_x_server(lab: &Lab) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_start_at_once_and_the_report_tells() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::new();
     let mut broker = lab.broker().await;
     let mut report =
@@ -178,9 +166,6 @@ async fn twenty_start_at_once_and_the_report_tells() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_logout_and_a_script_that_fails_are_told_apart() {
-    if !is_root() {
-        return;
-    }
     for (script, reason, words) in [
         ("quick", EndReason::Logout, "exit status 0"),
         ("failing", EndReason::ScriptFailed, "exit status 3: this cannot work"),
@@ -200,9 +185,6 @@ async fn a_logout_and_a_script_that_fails_are_told_apart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_start_never_runs() {
-    if !is_root() {
-        return;
-    }
     let mut lab = Lab::new();
     let mut broker = lab.broker().await;
     let (late, running) = (new_id(), new_id());
@@ -225,9 +207,6 @@ async fn a_cancelled_start_never_runs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cookie_lies_in_the_home_where_that_is_wanted() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::with(&["xauthority_location: homedir"]);
     let id = new_id();
     started(&mut lab.broker().await, &id, "alice").await;

@@ -9,14 +9,11 @@ use vsm_proto::{
 
 use crate::{
     calls::{fence, new_id, request, start, started, terminate, verify},
-    lab::{Lab, is_root, kill, wait_for},
+    lab::{Lab, kill, wait_for},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn desktops_outlive_the_agent() {
-    if !is_root() {
-        return;
-    }
     let mut lab = Lab::new();
     let (whole, cut) = (new_id(), new_id());
     let mut broker = lab.broker().await;
@@ -48,9 +45,6 @@ async fn desktops_outlive_the_agent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_monitor_takes_its_desktop_along() {
-    if !is_root() {
-        return;
-    }
     let mut lab = Lab::new();
     let (now, later) = (new_id(), new_id());
     let mut broker = lab.broker().await;
@@ -73,9 +67,6 @@ async fn a_killed_monitor_takes_its_desktop_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_host_has_no_old_sessions() {
-    if !is_root() {
-        return;
-    }
     let mut lab = Lab::new();
     let id = new_id();
     let mut broker = lab.broker().await;
@@ -92,9 +83,6 @@ async fn a_restarted_host_has_no_old_sessions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replaced_broker_is_fenced() {
-    if !is_root() {
-        return;
-    }
     let mut lab = Lab::new();
     let mut broker = lab.broker().await;
     let mut high = request(&new_id(), "alice");

@@ -50,13 +50,15 @@ pub(crate) fn attach(
     control.set_read_timeout(Some(ANSWER_MAX)).map_err(failed)?;
     let request = serde_json::json!({ "op": "attach", "address": address });
     control.write_all(format!("{request}\n").as_bytes()).map_err(failed)?;
-    let (line, descriptor) = receive(&control).map_err(failed)?;
-    match descriptor {
-        Some(descriptor) => Ok((control, UnixStream::from(descriptor))),
-        None => Err(Failure::new(
-            Code::Refused,
-            why(&line).unwrap_or_else(|| "the session refuses".to_owned()),
-        )),
+    let gone = || Failure::new(Code::NoSession, format!("session {id} has just ended"));
+    let (line, descriptor) = receive(&control).map_err(|error| {
+        if error.kind() == io::ErrorKind::UnexpectedEof { gone() } else { failed(error) }
+    })?;
+    match (descriptor, why(&line)) {
+        (Some(descriptor), _) => Ok((control, UnixStream::from(descriptor))),
+        (None, Some(why)) => Err(Failure::new(Code::Refused, why)),
+        // It is being ended.
+        (None, None) => Err(gone()),
     }
 }
 
