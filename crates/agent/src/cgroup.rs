@@ -21,13 +21,14 @@ const MONITORS: &str = "monitors";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup(PathBuf);
 
-/// Where cgroup v2 is mounted, by `/proc/self/mountinfo`.
+/// Where cgroup v2 is mounted, by `/proc/self/mountinfo`: the last one, which may cover those before it.
 fn mount_point(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
+    let points = mountinfo.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let point = before.split(' ').nth(4)?;
         after.starts_with("cgroup2 ").then(|| PathBuf::from(point.replace("\\040", " ")))
-    })
+    });
+    points.last()
 }
 
 impl Cgroup {
@@ -101,6 +102,8 @@ mod tests {
     fn the_mount_is_found() {
         let info = "24 1 0:22 / /sys rw - sysfs sysfs rw\n30 24 0:27 / /sys/fs/cgroup/uni\\040fied rw - cgroup2 none rw\n";
         assert_eq!(mount_point(info), Some("/sys/fs/cgroup/uni fied".into()));
+        let covered = format!("{info}31 1 0:28 / /sys/fs/cgroup rw - cgroup2 none rw\n");
+        assert_eq!(mount_point(&covered), Some("/sys/fs/cgroup".into()));
         assert_eq!(mount_point("24 1 0:22 / /sys rw - sysfs sysfs rw\n"), None);
     }
 }

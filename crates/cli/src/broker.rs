@@ -26,6 +26,9 @@ use crate::{
 /// Longer than the largest bound that a broker can have on a login (`/vsmserver/login_timeout`), so that its words are
 /// the ones heard.
 pub const LOGIN_DEADLINE: Duration = Duration::from_secs(3660);
+/// How long the end of a desktop is waited for, and how often it is asked about.
+const ENDING_MAX: Duration = Duration::from_secs(8);
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// For everything else.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -177,11 +180,22 @@ pub async fn end(options: &SshOptions, to: &Destination, id: String) -> Result<(
     output::say(&format!("Your desktop {} {said}.", answer.id))
 }
 
-/// Why the session ended, where the broker remembers.
+/// Why the session ended, where the broker remembers. It hears of it once the last process is gone, which may take a
+/// moment.
 pub async fn why_ended(broker: &mut BrokerClient<Channel>, id: &str) -> Option<String> {
-    let request = with_deadline(pb::ListSessionsRequest { include_ended: true }, DEADLINE);
-    let answer = broker.list_sessions(request).await.ok()?.into_inner();
-    answer.ended.into_iter().find(|ended| ended.id == id).map(|ended| words(&ended))
+    let deadline = clock::now() + ENDING_MAX;
+    loop {
+        let request = with_deadline(pb::ListSessionsRequest { include_ended: true }, DEADLINE);
+        let answer = broker.list_sessions(request).await.ok()?.into_inner();
+        if let Some(ended) = answer.ended.iter().find(|ended| ended.id == id) {
+            return Some(words(ended));
+        }
+        let named = |view: &pb::SessionView| view.session.as_ref().is_some_and(|s| s.id == id);
+        if clock::now() >= deadline || !answer.sessions.iter().any(named) {
+            return None;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
 }
 
 fn words(ended: &Ended) -> String {

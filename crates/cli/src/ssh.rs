@@ -23,6 +23,8 @@ const SUBSYSTEM: &str = "vsm";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest answer to the preface.
 const ANSWER_MAX: u64 = 4096;
+/// How long ssh may take to end once the pipe is closed.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// Options that are passed on to ssh, for the broker and the session host alike.
 #[derive(Debug, Clone, Default, Args)]
@@ -109,7 +111,16 @@ pub struct Pipe {
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
     /// Killed when the pipe is dropped.
-    _child: Child,
+    child: Child,
+}
+
+impl Pipe {
+    /// Closes our end and lets ssh finish, which prints what the other side said last, such as why a viewer was dropped.
+    pub async fn finish(mut self) {
+        drop(self.stdin);
+        // One that takes longer, on a line that is dead, is killed.
+        drop(tokio::time::timeout(FAREWELL_MAX, self.child.wait()).await);
+    }
 }
 
 /// Runs ssh and has the other side join the pipe to the target.
@@ -149,7 +160,7 @@ pub async fn open(
     }
     let answer = String::from_utf8_lossy(&answer);
     match answer.trim_end() {
-        "ok" => Ok(Pipe { stdin, stdout, _child: child }),
+        "ok" => Ok(Pipe { stdin, stdout, child }),
         "" => Err(no_answer(&mut child, to).await),
         other => Err(refusal(other, to)),
     }

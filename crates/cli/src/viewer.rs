@@ -86,7 +86,7 @@ pub async fn run(command: &[OsString], session: &str, mut pipe: Pipe) -> Result<
         copy_bidirectional(&mut stream, &mut pipe).await
     };
     let mut stop = signal(SignalKind::terminate()).map_err(io)?;
-    tokio::select! {
+    let done = tokio::select! {
         biased;
         // The desktop lives on; what is ours goes.
         _ = tokio::signal::ctrl_c() => Ok(()),
@@ -101,7 +101,9 @@ pub async fn run(command: &[OsString], session: &str, mut pipe: Pipe) -> Result<
             drop(tokio::time::timeout(std::time::Duration::from_secs(5), viewer.wait()).await);
             ended.map(drop).map_err(|error| Failure::new(SOFTWARE, format!("the connection to your desktop broke: {error}")))
         }
-    }
+    };
+    pipe.finish().await;
+    done
 }
 
 /// Removes a file when it goes out of scope.

@@ -14,6 +14,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -66,8 +67,9 @@ impl SqliteStore {
     /// If another process has it open, the file is of a newer version, or the system refuses.
     pub fn open(dir: &Path, keep: u64) -> Result<Opened, StoreError> {
         let io = |source| StoreError::Io { path: dir.to_owned(), source };
-        fs::create_dir_all(dir).map_err(io)?;
-        let lock = File::create(dir.join("lock")).map_err(io)?;
+        // Who has which desktop is nobody else's business.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
+        let lock = private(&dir.join("lock")).map_err(io)?;
         lock.try_lock().map_err(|error| match error {
             fs::TryLockError::WouldBlock => StoreError::Locked(dir.to_owned()),
             fs::TryLockError::Error(source) => io(source),
@@ -129,8 +131,15 @@ impl Store for SqliteStore {
     }
 }
 
+/// Opens or makes a file for this user alone.
+fn private(path: &Path) -> std::io::Result<File> {
+    File::options().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
 fn connect(path: &Path) -> Result<Connection, StoreError> {
     let wrap = |error| wrap(path, error);
+    // SQLite gives the files beside it the same mode.
+    private(path).map_err(|source| StoreError::Io { path: path.to_owned(), source })?;
     let connection = Connection::open(path).map_err(wrap)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(wrap)?;

@@ -5,10 +5,20 @@
 
 #![expect(clippy::unwrap_used, reason = "also the tests' own helpers fail by panic")]
 
+mod bad_host;
+mod bad_user;
+mod crash;
 mod daemons;
 mod desktop;
+mod disk;
+mod garbage;
 mod hosts;
+mod isolation;
 mod lifecycle;
+mod login;
+mod service;
+mod storm;
+mod viewer;
 
 use std::path::Path;
 

@@ -275,7 +275,13 @@ impl Monitor {
         let detail = one_line(detail);
         self.log.note(&format!("the session ends: {detail}"));
         let cgroup = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref());
-        self.ending = Some(Ending::begin(reason, detail, cgroup, self.x_server.pid, clock::now()));
+        self.ending = Some(Ending::begin(reason, detail.clone(), cgroup, self.x_server.pid, clock::now()));
+        // A viewer that closes by itself would leave its user guessing; who has logged out knows.
+        if reason != EndReason::Logout {
+            for peer in self.peers.iter_mut().filter(|peer| peer.viewing.is_some()) {
+                peer.send(&Event::Dropped { why: format!("your desktop has ended: {detail}") });
+            }
+        }
         let status = self.status();
         self.tell(&status);
     }

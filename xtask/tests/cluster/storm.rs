@@ -1,0 +1,96 @@
+//! Fifty users at the same moment, as on a Monday morning.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+
+use xtask::cluster::ClusterSpec;
+
+use crate::service::{AGENTS, Connected, Service, connected};
+use crate::spec;
+
+const USERS: u16 = 50;
+/// Small screens: it is the number of desktops that is shown here.
+const GEOMETRY: &str = "/vsmagent/default_geometry=320x240";
+
+fn service(name: &str) -> Service {
+    let service = Service::with(&ClusterSpec { users: USERS, ..spec(name) });
+    for agent in AGENTS {
+        service.configure(agent, "vsmagent", &[GEOMETRY]);
+    }
+    service
+}
+
+/// All users log in at once, and each of them must get a desktop. Two cores serve fifty desktops
+/// and fifty ssh here: the logins may take long, not fail.
+fn all_at_once(service: &Service) -> Vec<(String, Connected)> {
+    thread::scope(|scope| {
+        let login = |user: String| {
+            let connected = connected(&service.try_connect(&user));
+            (user.clone(), connected.unwrap_or_else(|why| panic!("{user}: {why}")))
+        };
+        let all: Vec<_> =
+            (1..=USERS).map(|n| scope.spawn(move || login(format!("user{n:03}")))).collect();
+        all.into_iter().map(|login| login.join().unwrap()).collect()
+    })
+}
+
+/// How many desktops each agent has: by the answers, by the table, and by the X servers that run.
+fn check(service: &Service, got: &[(String, Connected)], wanted: &[(&str, usize)]) {
+    let wanted: BTreeMap<_, _> = wanted.iter().map(|&(agent, n)| (agent.to_owned(), n)).collect();
+    let count = |agents: &mut dyn Iterator<Item = String>| {
+        agents.fold(BTreeMap::<String, usize>::new(), |mut all, agent| {
+            *all.entry(agent).or_default() += 1;
+            all
+        })
+    };
+    assert_eq!(count(&mut got.iter().map(|(_, at)| at.agent.clone())), wanted);
+    let ids: BTreeSet<_> = got.iter().map(|(_, at)| &at.session).collect();
+    assert_eq!(ids.len(), got.len(), "a session was given out twice");
+    let displays: BTreeSet<_> = got.iter().map(|(_, at)| (&at.agent, at.display)).collect();
+    assert_eq!(displays.len(), got.len(), "a display was given out twice");
+    let rows = service.rows();
+    assert_eq!(count(&mut rows.iter().map(|row| row.agent.clone())), wanted);
+    for (user, at) in got {
+        let mine: Vec<_> = rows.iter().filter(|row| row.user == *user).collect();
+        assert!(mine.len() == 1 && mine[0].session == at.session, "{user}: {mine:?}");
+    }
+    for (agent, count) in &wanted {
+        assert_eq!(service.sh(agent, "pgrep -c Xtigervnc"), count.to_string(), "{agent}");
+    }
+}
+
+fn end_all(service: &Service) {
+    let words = ["vsmctl", "session", "terminate", "--all", "--assume-yes"];
+    service.output(crate::service::BROKER, "root", &words).unwrap();
+    assert_eq!(service.rows(), []);
+}
+
+#[test]
+fn fifty_users_at_once_are_spread_evenly() {
+    let service = service("storm");
+    let got = all_at_once(&service);
+    check(&service, &got, &[("agent1", 25), ("agent2", 25)]);
+    let again = all_at_once(&service);
+    for ((user, first), (_, second)) in got.iter().zip(&again) {
+        assert_eq!((&first.session, second.created), (&second.session, false), "{user}");
+    }
+    end_all(&service);
+    for agent in AGENTS {
+        service.clean(agent);
+    }
+}
+
+#[test]
+fn fifty_users_at_once_all_get_the_agent_that_is_left() {
+    let service = service("storm-down");
+    service.power_off("agent2").unwrap();
+    let got = all_at_once(&service);
+    check(&service, &got, &[("agent1", 50)]);
+    end_all(&service);
+    service.clean("agent1");
+    service.power_on("agent2").unwrap();
+    service.agents_are("up", &AGENTS);
+    service.stop_daemon("agent1", "vsmagent").unwrap();
+    let got = all_at_once(&service);
+    check(&service, &got, &[("agent2", 50)]);
+}
