@@ -52,6 +52,19 @@ pub enum Phase {
     Ending,
 }
 
+/// Why a viewer is dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DropCause {
+    /// Somebody asked for it.
+    #[default]
+    Disconnected,
+    /// Another viewer came.
+    Replaced,
+    /// The session ends, and not by a log-out.
+    Ended,
+}
+
 /// Told by a `vsm-session`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -87,6 +100,9 @@ pub enum Event {
     Dropped {
         /// Why.
         why: String,
+        /// The same for programs.
+        #[serde(default)]
+        cause: DropCause,
     },
     /// Viewers were dropped.
     Disconnected {

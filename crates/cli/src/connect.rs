@@ -20,7 +20,7 @@ use crate::{
     broker::{self, LOGIN_DEADLINE},
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, SSH, UNAVAILABLE},
     forward, output, rfb,
-    ssh::{self, Destination, Pipe, SshOptions, Target},
+    ssh::{self, Destination, Farewell, Pipe, SshOptions, Target},
     viewer,
 };
 
@@ -128,7 +128,12 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
         drop(broker);
         match &arguments.screenshot {
             Some(file) => picture(pipe, file).await?,
-            None => viewer::run(viewer, &session.id, pipe).await?,
+            None => {
+                let farewell = viewer::run(viewer, &session.id, pipe).await?;
+                part(arguments, farewell, &session.id)
+                    .await
+                    .map_err(|failure| failure.with_reference(request))?;
+            }
         }
         timings.viewer = elapsed(&mut lap);
     }
@@ -168,6 +173,25 @@ async fn attach(
             Err(Failure::new(SOFTWARE, format!("your desktop has ended: {why}")))
         }
         done => done,
+    }
+}
+
+/// Says why the viewer was closed, where the user may not know.
+async fn part(arguments: &ConnectArgs, farewell: Farewell, session: &str) -> Result<(), Failure> {
+    match farewell {
+        Farewell::Plain => Ok(()),
+        Farewell::Disconnected => {
+            output::say("Your viewer was disconnected; your desktop lives on.")
+        }
+        Farewell::Replaced => output::say("Another viewer has taken your desktop over."),
+        Farewell::Ended => {
+            let mut why = None;
+            if let Ok(mut broker) = broker::dial(&arguments.ssh, &arguments.to).await {
+                why = broker::why_ended(&mut broker, session).await;
+            }
+            let why = why.unwrap_or_else(|| "the broker may know why".to_owned());
+            Err(Failure::new(SOFTWARE, format!("your desktop has ended: {why}")))
+        }
     }
 }
 

@@ -105,6 +105,19 @@ pub enum Target {
     Session(String),
 }
 
+/// How a pipe to a desktop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// The viewer left, or the user has logged out, or nobody knows.
+    Plain,
+    /// The user or an administrator has disconnected it.
+    Disconnected,
+    /// Another viewer came.
+    Replaced,
+    /// The desktop has ended, and not by a log-out.
+    Ended,
+}
+
 /// A pipe that was joined.
 #[derive(Debug)]
 pub struct Pipe {
@@ -115,11 +128,17 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// Closes our end and lets ssh finish, which prints what the other side said last, such as why a viewer was dropped.
-    pub async fn finish(mut self) {
+    /// Closes our end and learns why the other side has closed its own, by the exit code of `vsm-login`.
+    pub async fn finish(mut self) -> Farewell {
         drop(self.stdin);
         // One that takes longer, on a line that is dead, is killed.
-        drop(tokio::time::timeout(FAREWELL_MAX, self.child.wait()).await);
+        let ended = tokio::time::timeout(FAREWELL_MAX, self.child.wait()).await;
+        match ended.ok().and_then(Result::ok).and_then(|status| status.code()) {
+            Some(3) => Farewell::Disconnected,
+            Some(4) => Farewell::Replaced,
+            Some(5) => Farewell::Ended,
+            _ => Farewell::Plain,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, USAGE},
-    ssh::Pipe,
+    ssh::{Farewell, Pipe},
 };
 
 /// Viewers that take the path of a unix socket, best first.
@@ -58,11 +58,11 @@ pub fn command(given: Option<&str>) -> Option<Vec<OsString>> {
     KNOWN.into_iter().find(installed).map(|name| vec![name.into()])
 }
 
-/// Runs the viewer on the pipe until either ends.
+/// Runs the viewer on the pipe until either ends, and tells how.
 ///
 /// # Errors
 /// If the socket cannot be made or the viewer cannot be run.
-pub async fn run(command: &[OsString], session: &str, mut pipe: Pipe) -> Result<(), Failure> {
+pub async fn run(command: &[OsString], session: &str, mut pipe: Pipe) -> Result<Farewell, Failure> {
     let path = socket_dir()?.join(format!("{session}.{}.sock", std::process::id()));
     let io = |error: std::io::Error| {
         Failure::new(CANNOT_WRITE, format!("cannot use {}: {error}", path.display()))
@@ -102,8 +102,11 @@ pub async fn run(command: &[OsString], session: &str, mut pipe: Pipe) -> Result<
             ended.map(drop).map_err(|error| Failure::new(SOFTWARE, format!("the connection to your desktop broke: {error}")))
         }
     };
-    pipe.finish().await;
-    done
+    match pipe.finish().await {
+        Farewell::Plain => done.map(|()| Farewell::Plain),
+        // What the viewer makes of it does not matter.
+        farewell => Ok(farewell),
+    }
 }
 
 /// Removes a file when it goes out of scope.

@@ -30,7 +30,7 @@ fn a_user_whose_account_is_not_in_order_is_told_why() {
     on_agents(&service, "cp /etc/passwd.good /etc/passwd");
     served(&service);
     on_agents(&service, "chage -E 0 bob");
-    service.refused_cleanly("bob", SOFTWARE, &["the account of bob has expired"]);
+    service.refused_cleanly("bob", SOFTWARE, &["the account of bob", "account has expired"]);
     on_agents(&service, "chage -E -1 bob");
     served(&service);
     service.configure(BROKER, "vsmserver", &["/vsmserver/allowed_groups=carol"]);

@@ -53,7 +53,7 @@ fn a_full_disk_on_the_agents_stops_new_desktops_only() {
     service.agents_are("up", &AGENTS);
     assert_eq!(service.connect("alice").session, alice.session);
     service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
-    assert!(service.rows().iter().all(|row| row.user != "alice"));
+    service.rows_become("no alice", |rows| rows.iter().all(|row| row.user != "alice"));
     for agent in AGENTS {
         make_room(&service, agent, DIR);
     }

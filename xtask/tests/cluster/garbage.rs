@@ -36,8 +36,8 @@ sub field { my ($name, $value) = @_; "\0" . pack('C', length $name) . $name . pa
 my $headers = join '', map { field(@$_) } [':method', 'POST'], [':scheme', 'http'], [':path', '/grpc.health.v1.Health/Check'],
     [':authority', 'x'], ['content-type', 'application/grpc'], ['te', 'trailers'];
 $socket->syswrite("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" . frame(4, 0, 0, '') . frame(1, 4, 1, $headers) . frame(0, 1, 1, "\0\0\0\0\0"));
-my $all = ''; until ($all =~ /\x00{4}\x02\x08(.)/s) { sysread($socket, my $part, 65536) or die 'closed'; $all .= $part }
-print ord($1) == 1 ? 'SERVING' : 'not serving';
+my ($all, $status) = (''); until (($status) = $all =~ /\x00{4}\x02\x08(.)/s) { sysread($socket, my $part, 65536) or die 'closed'; $all .= $part }
+print ord($status) == 1 ? 'SERVING' : 'not serving';
 "#;
 
 #[test]

@@ -14,6 +14,12 @@ const VIEWER: &str = "#!/usr/bin/perl\n\
     $| = 1; print $greeting;\n\
     1 while sysread($s, my $more, 4096);\n";
 
+fn install_viewer(service: &Service) {
+    let path = "/etc/vsm/viewer";
+    let write = format!("mkdir -p /etc/vsm; cat > {path} <<'END'\n{VIEWER}\nEND\nchmod 755 {path}");
+    service.sh("client", &write);
+}
+
 /// A viewer that runs in the background.
 fn view(service: &Service, user: &str) -> Child {
     let to = format!("{user}@tlha");
@@ -116,9 +122,7 @@ fn another_users_session(service: &Service, of_bob: &Connected) {
 #[test]
 fn a_disconnected_viewer_leaves_and_the_desktop_lives_on() {
     let service = Service::up("disconnect");
-    let path = "/etc/vsm/viewer";
-    let write = format!("mkdir -p /etc/vsm; cat > {path} <<'END'\n{VIEWER}\nEND\nchmod 755 {path}");
-    service.sh("client", &write);
+    install_viewer(&service);
     let desktop = service.connect("alice");
     let viewer = view(&service, "alice");
     let seen = state_becomes(&service, "alice", "connected");
@@ -126,8 +130,9 @@ fn a_disconnected_viewer_leaves_and_the_desktop_lives_on() {
     service.output("client", "alice", &["vsm", "disconnect", "alice@tlha"]).unwrap();
     let output = viewer.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("RFB 003.00"), "{output:?}");
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(words.contains("you disconnected it from elsewhere"), "{words:?}");
+    let words = String::from_utf8_lossy(&output.stdout);
+    assert!(words.contains("Your viewer was disconnected; your desktop lives on."), "{output:?}");
+    assert!(output.status.success());
     assert_eq!(state_becomes(&service, "alice", "disconnected").session, desktop.session);
     let back = service.connect("alice");
     assert_eq!((&back.session, back.created), (&desktop.session, false));
@@ -138,6 +143,7 @@ fn a_disconnected_viewer_leaves_and_the_desktop_lives_on() {
 #[test]
 fn nothing_of_an_ended_desktop_is_left_and_the_next_login_makes_a_new_one() {
     let service = Service::up("end");
+    install_viewer(&service);
     // Children that leave their parent, their terminal and their process group.
     let script = r#"cat > /etc/vsm/xsession <<'END'
 #!/bin/sh
@@ -172,24 +178,29 @@ END"#;
 
 /// The end of the session script is the user's log-out.
 fn logout_ends_it_too(service: &Service, desktop: &Connected) {
-    service.sh(&desktop.agent, "pkill -f '^sleep 86400'");
+    service.until(&desktop.agent, "pkill -f '^sleep 86400'");
     service.rows_become("the log-out", <[Row]>::is_empty);
     service.clean(&desktop.agent);
 }
 
 fn the_administrator_ends_it(service: &Service) {
     let desktop = service.connect("bob");
+    let viewer = view(service, "bob");
+    state_becomes(service, "bob", "connected");
     let terminate = ["vsmctl", "session", "terminate", "--user", "bob", "--assume-yes"];
     service.output(BROKER, "root", &terminate).unwrap();
     assert_eq!(service.rows(), []);
     service.clean(&desktop.agent);
+    let output = viewer.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(70), "{output:?}");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(words.contains("vsm: your desktop has ended: it was terminated"), "{words}");
     let none = service.exec(BROKER, "root", &terminate).unwrap();
     assert_eq!(none.status.code(), Some(66), "{none:?}");
     let unasked = service.exec(BROKER, "root", &["vsmctl", "session", "terminate"]).unwrap();
     assert_eq!(unasked.status.code(), Some(64), "{unasked:?}");
 }
 
-/// The whole way of the demonstration's pictures is in `cargo xtask demo`; this is the log of it.
 #[test]
 fn a_session_keeps_a_log_that_only_root_reads() {
     let service = Service::up("log");

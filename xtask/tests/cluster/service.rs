@@ -21,7 +21,7 @@ pub(crate) const AGENTS: [&str; 2] = ["agent1", "agent2"];
 pub(crate) const SIGKILL: i32 = 9;
 pub(crate) const SIGHUP: i32 = 1;
 /// A desktop of nothing but its X server, for tests that start many or look at none.
-const BARE_SCRIPT: &str = "printf '#!/bin/sh\\nexec sleep 86400\\n' > /etc/vsm/xsession";
+const BARE_SCRIPT: &str = "printf '#!/bin/sh\\nsleep 86400\\nexit 0\\n' > /etc/vsm/xsession";
 /// Everything that the sessions of an agent leave anywhere, a line each; the records of sessions
 /// that are over are meant to stay.
 const TRACES: &str = r#"

@@ -55,8 +55,9 @@ fn a_real_viewer_shows_the_desktop_and_a_second_replaces_it() {
     windows(&service, &name, 1);
     let second = view(&service);
     let output = first.wait_with_output().unwrap();
-    let said = words(&output);
-    assert!(said.contains("another viewer from 10.0.0.100 has taken the session over"), "{said}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("Another viewer has taken your desktop over."), "{output:?}");
+    assert!(output.status.success());
     let now = state_becomes(&service, "connected");
     assert_eq!(now.session, connected.session);
     windows(&service, &name, 1);
@@ -75,7 +76,7 @@ fn a_real_viewer_shows_the_desktop_and_a_second_replaces_it() {
 fn the_desktop_ends_under_the_viewer(service: &Service) {
     let third = view(service);
     let row = state_becomes(service, "connected");
-    service.sh(&row.agent, "pkill -f '^sleep 86400'");
+    service.until(&row.agent, "pkill -f '^sleep 86400'");
     let output = third.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     service.rows_become("no session", <[Row]>::is_empty);

@@ -33,7 +33,7 @@ use super::{
     xserver::{self, Paths},
 };
 use crate::{
-    control::{Event, Phase},
+    control::{DropCause, Event, Phase},
     record::{Done, Outcome, Record, Store},
     spec::{Spec, one_line},
 };
@@ -275,11 +275,13 @@ impl Monitor {
         let detail = one_line(detail);
         self.log.note(&format!("the session ends: {detail}"));
         let cgroup = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref());
-        self.ending = Some(Ending::begin(reason, detail.clone(), cgroup, self.x_server.pid, clock::now()));
+        self.ending =
+            Some(Ending::begin(reason, detail.clone(), cgroup, self.x_server.pid, clock::now()));
         // A viewer that closes by itself would leave its user guessing; who has logged out knows.
         if reason != EndReason::Logout {
+            let dropped = Event::Dropped { why: detail, cause: DropCause::Ended };
             for peer in self.peers.iter_mut().filter(|peer| peer.viewing.is_some()) {
-                peer.send(&Event::Dropped { why: format!("your desktop has ended: {detail}") });
+                peer.send(&dropped);
             }
         }
         let status = self.status();

@@ -9,7 +9,7 @@ use super::{
     xserver,
 };
 use crate::{
-    control::{Event, Phase, Request},
+    control::{DropCause, Event, Phase, Request},
     spec::{SecondViewer, one_line},
 };
 
@@ -81,18 +81,18 @@ impl Monitor {
                 Some(Event::Terminating)
             }
             Request::Disconnect { reason } => {
-                let was_connected = self.drop_viewers(&reason);
+                let was_connected = self.drop_viewers(&reason, DropCause::Disconnected);
                 Some(Event::Disconnected { was_connected })
             }
             Request::Attach { .. } => refused("it is not your session"),
         }
     }
 
-    fn drop_viewers(&mut self, why: &str) -> bool {
+    fn drop_viewers(&mut self, why: &str, cause: DropCause) -> bool {
         let mut any = false;
         for peer in &mut self.peers {
             if peer.viewing.is_some() {
-                peer.send(&Event::Dropped { why: one_line(why) });
+                peer.send(&Event::Dropped { why: one_line(why), cause });
                 any |= peer.stop_viewing();
             }
         }
@@ -119,7 +119,8 @@ impl Monitor {
             SecondViewer::Replace if viewed => {
                 let by =
                     if address.is_empty() { String::new() } else { format!(" from {address}") };
-                self.drop_viewers(&format!("another viewer{by} has taken the session over"));
+                let why = format!("another viewer{by} has taken the session over");
+                self.drop_viewers(&why, DropCause::Replaced);
             }
             SecondViewer::Replace | SecondViewer::Refuse | SecondViewer::Share => {}
         }

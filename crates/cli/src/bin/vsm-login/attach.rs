@@ -25,6 +25,16 @@ struct Event {
     event: String,
     #[serde(default)]
     why: String,
+    #[serde(default)]
+    cause: String,
+}
+
+/// Why a viewer was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Disconnected,
+    Replaced,
+    Ended,
 }
 
 /// Asks for the desktop: the control connection, which is to stay open while the desktop is viewed, and the desktop's
@@ -91,6 +101,17 @@ pub(crate) fn why(line: &[u8]) -> Option<String> {
     matches!(event.event.as_str(), "dropped" | "refused").then_some(event.why)
 }
 
+/// Why the viewer is dropped, in an event that says so.
+pub(crate) fn cause(line: &[u8]) -> Option<Cause> {
+    let event: Event =
+        serde_json::from_slice(line).ok().filter(|e: &Event| e.event == "dropped")?;
+    Some(match &*event.cause {
+        "replaced" => Cause::Replaced,
+        "ended" => Cause::Ended,
+        _ => Cause::Disconnected,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +120,9 @@ mod tests {
     fn a_reason_is_found() {
         assert_eq!(why(br#"{"event":"dropped","why":"replaced","new":1}"#).unwrap(), "replaced");
         assert_eq!(why(br#"{"event":"attached"}"#), None);
+        assert_eq!(cause(br#"{"event":"dropped","why":""}"#), Some(Cause::Disconnected));
+        assert_eq!(cause(br#"{"event":"dropped","cause":"ended"}"#), Some(Cause::Ended));
+        assert_eq!(cause(br#"{"event":"refused","cause":"ended"}"#), None);
         assert_eq!(why(b"{"), None);
     }
 

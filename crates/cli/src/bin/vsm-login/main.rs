@@ -9,12 +9,15 @@
 //! answer: ok\n                    from here on it is a plain pipe
 //!     or: error CODE TEXT\n       CODE is no-broker, no-session, refused, bad-request or internal
 //! ```
+//!
+//! Why a viewer was dropped is told by the exit code, which ssh passes on; a subsystem's standard error it does not.
 
 mod attach;
 mod preface;
 mod pump;
 
 use std::{
+    cell::Cell,
     env,
     io::{self, Write},
     os::{fd::AsFd, unix::net::UnixStream},
@@ -22,6 +25,7 @@ use std::{
     process::ExitCode,
 };
 
+use attach::Cause;
 use preface::{Code, Failure, Target};
 
 /// Wrong usage, as sysexits.h numbers it.
@@ -95,7 +99,7 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_USAGE)
         }
         Wish::Run(options) => match serve(&options) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(dropped) => ExitCode::from(dropped.map_or(0, exit_code)),
             Err(failure) => {
                 // The client may be gone.
                 let _ = say(&format!("error {failure}\n"));
@@ -110,13 +114,22 @@ fn report(line: &str) {
     eprintln!("vsm-login: {line}");
 }
 
+/// The exit code for the client whose viewer was dropped.
+const fn exit_code(cause: Cause) -> u8 {
+    match cause {
+        Cause::Disconnected => 3,
+        Cause::Replaced => 4,
+        Cause::Ended => 5,
+    }
+}
+
 fn say(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
-fn serve(options: &Options) -> Result<(), Failure> {
+fn serve(options: &Options) -> Result<Option<Cause>, Failure> {
     let input = io::stdin();
     match preface::read(input.as_fd())? {
         Target::Broker => {
@@ -130,12 +143,13 @@ fn serve(options: &Options) -> Result<(), Failure> {
     }
 }
 
-fn begin(target: &UnixStream, control: Option<&UnixStream>) -> Result<(), Failure> {
+fn begin(target: &UnixStream, control: Option<&UnixStream>) -> Result<Option<Cause>, Failure> {
     say("ok\n").map_err(|error| Failure::new(Code::Internal, format!("cannot answer: {error}")))?;
-    if let Err(error) = pump::run(target, control, |why| report(&why)) {
+    let dropped = Cell::new(None);
+    if let Err(error) = pump::run(target, control, |cause| dropped.set(Some(cause))) {
         report(&format!("the connection broke: {error}"));
     }
-    Ok(())
+    Ok(dropped.get())
 }
 
 fn broker(socket: &Path) -> Result<UnixStream, Failure> {

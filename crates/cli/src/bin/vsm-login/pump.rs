@@ -15,7 +15,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::attach;
+use crate::attach::{self, Cause};
 
 /// Bytes on their way in one direction.
 const BUFFER: usize = 64 << 10;
@@ -91,7 +91,7 @@ impl Drop for NonBlocking<'_> {
 pub(crate) fn run(
     target: &UnixStream,
     control: Option<&UnixStream>,
-    told: impl Fn(String),
+    told: impl Fn(Cause),
 ) -> io::Result<()> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     join((stdin.as_fd(), stdout.as_fd()), target, control, told)
@@ -101,7 +101,7 @@ fn join(
     (input, output): (BorrowedFd<'_>, BorrowedFd<'_>),
     target: &UnixStream,
     control: Option<&UnixStream>,
-    told: impl Fn(String),
+    told: impl Fn(Cause),
 ) -> io::Result<()> {
     let _restored =
         [NonBlocking::new(input)?, NonBlocking::new(output)?, NonBlocking::new(target.as_fd())?];
@@ -163,7 +163,7 @@ fn join(
 }
 
 /// Reads what the session says; false = it says no more.
-fn listen(control: &UnixStream, told: &impl Fn(String)) -> bool {
+fn listen(control: &UnixStream, told: &impl Fn(Cause)) -> bool {
     let mut buffer = [0; 4096];
     match rustix::net::recv(control, &mut buffer, rustix::net::RecvFlags::DONTWAIT) {
         Ok((0, _)) => false,
@@ -172,7 +172,7 @@ fn listen(control: &UnixStream, told: &impl Fn(String)) -> bool {
                 .get(..count)
                 .unwrap_or_default()
                 .split(|byte| *byte == b'\n')
-                .filter_map(attach::why)
+                .filter_map(attach::cause)
                 .for_each(told);
             true
         }
@@ -224,13 +224,13 @@ mod tests {
         let (_result, output) = io::pipe().unwrap();
         let (target, far) = UnixStream::pair().unwrap();
         let (control, mut session) = UnixStream::pair().unwrap();
-        session.write_all(b"{\"event\":\"dropped\",\"why\":\"replaced\"}\n").unwrap();
+        session.write_all(b"{\"event\":\"dropped\",\"cause\":\"replaced\"}\n").unwrap();
         drop(far);
         let heard = Mutex::new(Vec::new());
         join((input.as_fd(), output.as_fd()), &target, Some(&control), |why| {
             heard.lock().unwrap().push(why);
         })
         .unwrap();
-        assert_eq!(*heard.lock().unwrap(), ["replaced"]);
+        assert_eq!(*heard.lock().unwrap(), [Cause::Replaced]);
     }
 }
