@@ -30,7 +30,7 @@ impl Lines {
     ///
     /// # Errors
     /// If the line is too long or not the expected JSON. The line is consumed.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, LineError> {
+    pub fn next_message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, LineError> {
         let Some(end) = self.0.iter().position(|byte| *byte == b'\n') else {
             return if self.0.len() > LINE_MAX { Err(LineError::TooLong) } else { Ok(None) };
         };
@@ -61,12 +61,12 @@ mod tests {
     fn lines_arrive_in_pieces() {
         let mut lines = Lines::default();
         lines.push(b"1\n[2,");
-        assert_eq!(lines.next::<u8>().unwrap(), Some(1));
-        assert!(lines.next::<Vec<u8>>().unwrap().is_none());
+        assert_eq!(lines.next_message::<u8>().unwrap(), Some(1));
+        assert!(lines.next_message::<Vec<u8>>().unwrap().is_none());
         lines.push(b"3]\nx\n");
-        assert_eq!(lines.next::<Vec<u8>>().unwrap(), Some(vec![2, 3]));
-        assert!(matches!(lines.next::<u8>(), Err(LineError::Syntax(_))));
+        assert_eq!(lines.next_message::<Vec<u8>>().unwrap(), Some(vec![2, 3]));
+        assert!(matches!(lines.next_message::<u8>(), Err(LineError::Syntax(_))));
         lines.push(&vec![b'a'; LINE_MAX + 1]);
-        assert!(matches!(lines.next::<u8>(), Err(LineError::TooLong)));
+        assert!(matches!(lines.next_message::<u8>(), Err(LineError::TooLong)));
     }
 }

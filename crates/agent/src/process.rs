@@ -25,8 +25,15 @@ pub struct Process {
 struct Stat {
     state: u8,
     parent: i32,
+    flags: u32,
     start: u64,
+    pending: u64,
 }
+
+/// `PF_EXITING` of the kernel.
+const EXITING: u32 = 0x4;
+/// SIGKILL as it stands in a set of pending signals.
+const KILL_PENDING: u64 = 1 << 8;
 
 fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -34,8 +41,10 @@ fn stat(pid: i32) -> Option<Stat> {
     let mut fields = text.get(text.rfind(')')? + 2..)?.split(' ');
     let state = *fields.next()?.as_bytes().first()?;
     let parent = fields.next()?.parse().ok()?;
-    let start = fields.nth(17)?.parse().ok()?;
-    Some(Stat { state, parent, start })
+    let flags = fields.nth(4)?.parse().ok()?;
+    let start = fields.nth(12)?.parse().ok()?;
+    let pending = fields.nth(8)?.parse().ok()?;
+    Some(Stat { state, parent, flags, start, pending })
 }
 
 impl Process {
@@ -64,20 +73,27 @@ impl Process {
     pub fn hold(self) -> Option<Held> {
         let fd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
         // Only now is the pid pinned: look whether it is still the one.
-        self.is_alive().then_some(Held(fd))
+        self.is_alive().then_some(Held { fd, pid: self.pid })
     }
 }
 
 /// A process held by a pidfd.
 #[derive(Debug)]
-pub struct Held(OwnedFd);
+pub struct Held {
+    fd: OwnedFd,
+    pid: i32,
+}
 
 impl Held {
-    /// Whether it runs at this moment; never blocks.
+    /// Whether it runs at this moment and was not killed; never blocks. A large process takes milliseconds to die
+    /// after the kill, in which the pidfd says nothing yet; the kernel's marks on it do.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
+        let doomed = stat(self.pid)
+            .is_none_or(|stat| stat.flags & EXITING != 0 || stat.pending & KILL_PENDING != 0);
+        // Asked last: as long as it has not ended, its pid was not used again meanwhile.
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        !doomed && matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
     }
 
     /// Sends a signal; a process that is gone is no error.
@@ -85,7 +101,7 @@ impl Held {
     /// # Errors
     /// If the system refuses.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
-        match pidfd_send_signal(&self.0, signal) {
+        match pidfd_send_signal(&self.fd, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -170,7 +186,8 @@ mod tests {
         assert!(descendants(Process::own().pid).contains(&pid));
         assert!(by_environment(id).contains(&pid));
         held.signal(Signal::KILL).unwrap();
-        let mut fds = [PollFd::new(&held.0, PollFlags::IN)];
+        assert!(!held.is_alive(), "from the moment of the kill");
+        let mut fds = [PollFd::new(&held.fd, PollFlags::IN)];
         poll(&mut fds, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).unwrap();
         assert!(!held.is_alive());
         assert!(!descendants(Process::own().pid).contains(&pid));

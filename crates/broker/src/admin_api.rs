@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_stream::Iter;
 use tonic::{Request, Response, Status};
 use vsm_core::{AgentName, AgentUse, Session, SessionId};
@@ -14,6 +15,11 @@ use crate::{agents::LinkState, broker::Broker, ending, settings::AgentSettings, 
 
 /// Sessions in one message of a list.
 const PAGE: usize = 256;
+
+/// Sessions that one call may end.
+const TERMINATE_MAX: usize = 65_536;
+/// Sessions that are ended at a time: each takes its agent some work.
+const TERMINATE_TOGETHER: usize = 64;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -35,10 +41,6 @@ impl Selector {
         let id = some(selector.id).map(|id| convert::text("selector.id", &id)).transpose()?;
         let display = Some(selector.display).filter(|display| *display != 0);
         Ok(Self { id, user: some(selector.user), agent: some(selector.agent), display })
-    }
-
-    const fn is_empty(&self) -> bool {
-        self.id.is_none() && self.user.is_none() && self.agent.is_none() && self.display.is_none()
     }
 
     fn matches(&self, session: &Session) -> bool {
@@ -78,25 +80,27 @@ impl Admin for AdminApi {
         &self,
         request: Request<pb::TerminateSessionsRequest>,
     ) -> Result<Response<pb::TerminateSessionsResponse>, Status> {
-        let wanted = request.into_inner().selector.unwrap_or_default();
-        let all = wanted.all;
-        let selector = Selector::parse(wanted)?;
-        if selector.is_empty() && !all {
-            return Err(Status::invalid_argument(
-                "name sessions by id, user, agent or display, or ask for all",
-            ));
+        let ids = request.into_inner().ids;
+        if ids.is_empty() || ids.len() > TERMINATE_MAX {
+            return Err(Status::invalid_argument(format!(
+                "ids: name 1 to {TERMINATE_MAX} sessions"
+            )));
         }
-        let mut under_way = tokio::task::JoinSet::new();
-        for session in self.select(&selector) {
+        let ids: Vec<SessionId> =
+            ids.iter().map(|id| convert::text("ids", id)).collect::<Result<_, _>>()?;
+        let sessions: Vec<_> = self
+            .0
+            .table
+            .read(|view| ids.iter().filter_map(|id| view.table.session(*id)).cloned().collect());
+        let together = Arc::new(Semaphore::new(TERMINATE_TOGETHER));
+        let mut under_way = JoinSet::new();
+        for session in sessions {
             tracing::info!(session = %session.id, user = %session.user, "an administrator ends a session");
-            let broker = Arc::clone(&self.0);
+            let (broker, together) = (Arc::clone(&self.0), Arc::clone(&together));
             under_way.spawn(async move {
-                let outcome = match ending::end(&broker, &session).await {
-                    Ok(outcome) => outcome,
-                    Err(refusal) => Err(refusal.to_string()),
-                };
-                let (done, detail) = (outcome.is_ok(), outcome.err().unwrap_or_default());
-                pb::Terminated { session: Some(session.as_ref().into()), done, detail }
+                // Never closed; were it, ending without a turn would only be less orderly.
+                let _turn = together.acquire_owned().await;
+                terminate(&broker, &session).await
             });
         }
         let terminated = under_way.join_all().await;
@@ -148,6 +152,15 @@ impl Admin for AdminApi {
             started_unix_ms: self.0.started.0,
         }))
     }
+}
+
+async fn terminate(broker: &Arc<Broker>, session: &Arc<Session>) -> pb::Terminated {
+    let outcome = match ending::end(broker, session).await {
+        Ok(outcome) => outcome,
+        Err(refusal) => Err(refusal.to_string()),
+    };
+    let (done, detail) = (outcome.is_ok(), outcome.err().unwrap_or_default());
+    pb::Terminated { session: Some(session.as_ref().into()), done, detail }
 }
 
 fn agent_view(

@@ -20,6 +20,10 @@ use crate::{
 /// Sessions that ended, remembered so that their users can be told why.
 const ENDED_MAX: usize = 4096;
 
+/// Reigns are counted one by one: an agent that names an epoch further ahead than this is damaged or lies, and
+/// following it would use up the counter.
+const EPOCH_JUMP_MAX: u64 = 1 << 32;
+
 /// The broker.
 #[derive(Debug)]
 pub struct Broker {
@@ -159,6 +163,11 @@ impl Broker {
 
     /// Begins a reign above `promised` if the present one is not.
     pub(crate) async fn rise_above(&self, promised: Epoch) {
+        let own = self.table.fence().epoch;
+        if promised.counter > own.counter.saturating_add(EPOCH_JUMP_MAX) {
+            tracing::error!(%own, %promised, "an agent names an epoch beyond all reason; not following it");
+            return;
+        }
         if let Err(error) = self.table.raise_above(promised).await {
             tracing::error!(%error, "cannot begin a higher epoch");
         }

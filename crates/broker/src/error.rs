@@ -50,9 +50,12 @@ pub enum Refusal {
     /// Every agent that was tried failed.
     #[error("your desktop could not be started: {0}")]
     StartFailed(String),
-    /// It is not known whether a start succeeded.
-    #[error("{0} did not say whether your desktop started; try again in a moment")]
-    StartUnknown(AgentName),
+    /// Too many logins are under way.
+    #[error("too many desktops are being started at the moment; try again in a moment")]
+    Busy,
+    /// The request has made a session already, which cannot be handed out now.
+    #[error("this request has made desktop {0} already, and that is being ended or started")]
+    Repeated(SessionId),
     /// It started and ended at once.
     #[error("your desktop ended right after it started: {0}")]
     EndedAtOnce(String),
@@ -89,7 +92,8 @@ impl Refusal {
             Self::AtLimit { .. } => ("AT_LIMIT", Code::ResourceExhausted),
             Self::Unreachable { .. } => ("UNREACHABLE", Code::Unavailable),
             Self::StartFailed(_) => ("START_FAILED", Code::FailedPrecondition),
-            Self::StartUnknown(_) => ("START_UNKNOWN", Code::Unavailable),
+            Self::Busy => ("BUSY", Code::ResourceExhausted),
+            Self::Repeated(_) => ("REPEATED", Code::Aborted),
             Self::EndedAtOnce(_) => ("ENDED_AT_ONCE", Code::FailedPrecondition),
             Self::NoSession(_) => ("NO_SESSION", Code::NotFound),
             Self::WhichSession(_) => ("WHICH_SESSION", Code::InvalidArgument),
@@ -124,10 +128,10 @@ impl From<ProposeError> for Refusal {
         match error {
             ProposeError::Rejected(Rejected::AtLimit { user, cap }) => Self::AtLimit { user, cap },
             ProposeError::Rejected(Rejected::NoAgent) => Self::NoAgent("all are full".into()),
+            ProposeError::Rejected(Rejected::Repeated(id)) => Self::Repeated(id),
             ProposeError::Rejected(Rejected::UnknownSession(id)) => Self::NoSession(id.to_string()),
             ProposeError::Rejected(
-                rejected @ (Rejected::Repeated(_)
-                | Rejected::GivenUp(_)
+                rejected @ (Rejected::GivenUp(_)
                 | Rejected::AlreadyRunning(_)
                 | Rejected::IdUsed(_)),
             ) => Self::Internal(rejected.to_string()),

@@ -7,6 +7,7 @@
 //! | [`agents`] | a link to each agent: its report, its state, calls to it |
 //! | [`reconcile`] | comparing the table with what an agent says is running |
 //! | [`login`] | the login flow |
+//! | `start` | having an agent start a session |
 //! | [`ending`] | ending sessions |
 //! | [`user_api`], [`admin_api`], [`registry`] | the three gRPC services |
 //! | [`server`] | sockets, start and stop |
@@ -21,6 +22,7 @@ pub mod reconcile;
 pub mod registry;
 pub mod server;
 pub mod settings;
+mod start;
 pub mod user_api;
 pub mod users;
 mod view;

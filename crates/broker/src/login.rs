@@ -3,7 +3,7 @@
 //! Looking up a running session takes no lock and writes nothing. Whatever may make a session runs in a task of its
 //! own, one at a time for each user, so that it neither dies with its caller nor races with another login.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use uuid::Uuid;
 use vsm_core::{
@@ -11,19 +11,19 @@ use vsm_core::{
     State, UnixMillis,
 };
 use vsm_daemon::clock;
-use vsm_proto::agent::v1::StartRefusal;
 use vsm_sync::ProposeError;
 
 use crate::{
-    agents::{CallError, Link, LinkState, Started, Verdict},
+    agents::{LinkState, Verdict},
     broker::Broker,
     error::Refusal,
     reconcile,
+    start::{Attempt, attempt},
     users::Identity,
 };
 
-/// Between two attempts to learn the outcome of a start.
-const RETRY_EVERY: Duration = Duration::from_millis(250);
+/// Logins and ends under way that may make or end a session; beyond it users are told to come back.
+const UNDER_WAY_MAX: usize = 4096;
 
 /// What a user wants.
 #[derive(Debug, Clone)]
@@ -54,12 +54,6 @@ enum Found {
     Unreachable { agent: AgentName, why: String, since: UnixMillis },
 }
 
-/// What became of one attempt to start a session.
-enum Attempt {
-    Running(Handed),
-    Failed(String),
-}
-
 /// Gives the user their desktop.
 ///
 /// # Errors
@@ -72,19 +66,20 @@ pub async fn login(
     if !broker.settings().allows(&who) {
         return Err(Refusal::NotAllowed(who.user.clone()));
     }
-    if let Found::Alive(handed) = find(broker, &who, &want).await? {
-        return Ok(handed);
-    }
     let timeout = broker.settings().login_timeout;
-    let task = {
-        let broker = Arc::clone(broker);
-        broker.clone().tasks.spawn(async move { make(&broker, &who, want).await })
+    let find_or_make = async {
+        if let Found::Alive(handed) = find(broker, &who, &want).await? {
+            return Ok(handed);
+        }
+        if broker.tasks.len() >= UNDER_WAY_MAX {
+            return Err(Refusal::Busy);
+        }
+        let worker = Arc::clone(broker);
+        let task = broker.tasks.spawn(async move { make(&worker, &who, want).await });
+        task.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
     };
-    match tokio::time::timeout(timeout, task).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(error)) => Err(Refusal::Internal(error.to_string())),
-        Err(_) => Err(Refusal::TooLong(timeout.as_secs())),
-    }
+    let done = tokio::time::timeout(timeout, find_or_make).await;
+    done.unwrap_or(Err(Refusal::TooLong(timeout.as_secs())))
 }
 
 /// Looks for a running session and asks its agent. A dead one leaves the table here and now (P5).
@@ -141,29 +136,28 @@ async fn make(broker: &Arc<Broker>, who: &Identity, want: Want) -> Result<Handed
     if let Found::Alive(handed) = found {
         return Ok(handed);
     }
-    if let Some(handed) = resume(broker, who).await? {
-        return Ok(handed);
+    if want.only.is_none() {
+        if let Some(handed) = resume(broker, who).await? {
+            return Ok(handed);
+        }
+        match create(broker, who, &want).await {
+            // Below: what stands in the way is more use to the user than the rule.
+            Err(Refusal::AtLimit { .. } | Refusal::Repeated(_))
+                if matches!(found, Found::Unreachable { .. }) => {}
+            done => return done,
+        }
     }
-    if let Some(id) = want.only {
-        return Err(Refusal::NoSession(id.to_string()));
-    }
-    match create(broker, who, &want).await {
-        Err(Refusal::AtLimit { user, cap }) => Err(match found {
-            Found::Unreachable { agent, why, since } => {
-                too_many_unreachable(broker, agent, why, since)
-            }
-            Found::Alive(_) | Found::Nothing => Refusal::AtLimit { user, cap },
-        }),
-        done => done,
+    match (found, want.only) {
+        (Found::Unreachable { agent, why, since }, _) => {
+            Err(unreachable(broker, agent, why, since))
+        }
+        (Found::Alive(_) | Found::Nothing, id) => {
+            Err(Refusal::NoSession(id.map(|id| id.to_string()).unwrap_or_default()))
+        }
     }
 }
 
-fn too_many_unreachable(
-    broker: &Broker,
-    agent: AgentName,
-    why: String,
-    since: UnixMillis,
-) -> Refusal {
+fn unreachable(broker: &Broker, agent: AgentName, why: String, since: UnixMillis) -> Refusal {
     let silent = clock::unix_millis().0.saturating_sub(since.0) / 1000;
     let left = broker.settings().unreachable_grace.as_secs().saturating_sub(silent);
     Refusal::Unreachable { agent, why, later: format!(", or get a new desktop in {left} s") }
@@ -232,7 +226,7 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
     })
 }
 
-/// Sessions on agents that have been silent for longer than the grace (decisions.md 24).
+/// Sessions on agents that have been silent for longer than the grace.
 fn long_unreachable(broker: &Broker, who: &Identity) -> Vec<SessionId> {
     let grace = broker.settings().unreachable_grace.as_millis();
     let now = clock::unix_millis();
@@ -264,113 +258,4 @@ fn why_none(broker: &Broker, agents: &[String]) -> String {
     };
     let states: Vec<_> = agents.iter().filter_map(state).collect();
     if states.is_empty() { "there are none".to_owned() } else { states.join("; ") }
-}
-
-/// Has the agent of a reserved session start it, and commits what came of it. An outcome that is unknown is asked
-/// for again until the grace is over; only then is the start given up, durably, so that it can never become a second
-/// desktop (decisions.md 42).
-async fn attempt(broker: &Arc<Broker>, session: Arc<Session>) -> Result<Attempt, Refusal> {
-    let _mark = broker.mark_starting(session.id);
-    let began = clock::now();
-    let grace = broker.settings().start_unknown_grace;
-    let unknown =
-        |why: &str| format!("{} did not say what became of the start: {why}", session.agent);
-    let Some(link) = broker.agents.link(&session.agent) else {
-        give_up(broker, &session).await?;
-        return Ok(Attempt::Failed(unknown("it is in no subcluster")));
-    };
-    loop {
-        match start(broker, &link, &session).await {
-            Ok(Started::Running(display)) => {
-                return running(broker, &link, &session, display).await;
-            }
-            Ok(Started::Refused(reason, detail)) => {
-                return refused(broker, &session, reason, detail).await;
-            }
-            Err(error) if error.timed_out || clock::now().duration_since(began) >= grace => {
-                tracing::warn!(session = %session.id, agent = %session.agent, %error, "giving up a start without an answer");
-                give_up(broker, &session).await?;
-                reconcile::bury(broker, &link, session.id).await;
-                mark_failed(broker, &session.agent).await;
-                return Ok(Attempt::Failed(unknown(&error.why)));
-            }
-            Err(_) => {
-                let left = grace.saturating_sub(clock::now().duration_since(began));
-                tokio::time::sleep(RETRY_EVERY.min(left)).await;
-                drop(link.up_within(left).await);
-            }
-        }
-    }
-}
-
-async fn start(broker: &Broker, link: &Link, session: &Session) -> Result<Started, CallError> {
-    let deadline = broker.settings().start_timeout;
-    broker.fenced(|fence| link.start(fence, session, deadline)).await
-}
-
-/// Commits `running` before the user hears of it.
-async fn running(
-    broker: &Arc<Broker>,
-    link: &Link,
-    session: &Arc<Session>,
-    number: u32,
-) -> Result<Attempt, Refusal> {
-    let id = session.id;
-    match broker.table.propose(Proposal::Running { id, display: number }).await {
-        Ok(_) | Err(ProposeError::Rejected(Rejected::AlreadyRunning(_))) => {}
-        Err(ProposeError::Rejected(Rejected::UnknownSession(_))) => {
-            let ended = broker.ended_of(&session.user).into_iter().find(|ended| ended.id == id);
-            return Err(Refusal::EndedAtOnce(
-                ended.map_or_else(|| "no reason is known".into(), |e| e.detail),
-            ));
-        }
-        Err(error) => return Err(error.into()),
-    }
-    tracing::info!(session = %id, user = %session.user, agent = %session.agent, display = number, request = %session.request, "session started");
-    let host =
-        link.up().await.map_or_else(|_| session.agent.to_string(), |up| up.public_name.clone());
-    let session =
-        Arc::new(Session { state: State::Running { display: number }, ..Session::clone(session) });
-    Ok(Attempt::Running(Handed { session, host, created: true }))
-}
-
-/// The agent refused and will hold to it: the reservation goes, and the agent is marked where the fault is its own.
-async fn refused(
-    broker: &Broker,
-    session: &Session,
-    reason: StartRefusal,
-    detail: String,
-) -> Result<Attempt, Refusal> {
-    tracing::warn!(user = %session.user, agent = %session.agent, session = %session.id, request = %session.request, ?reason, detail, "an agent refused to start a session");
-    give_up(broker, session).await?;
-    broker.table.propose(Proposal::TombstoneDone { id: session.id }).await?;
-    let users_own = matches!(
-        reason,
-        StartRefusal::UnknownUser
-            | StartRefusal::Account
-            | StartRefusal::Home
-            | StartRefusal::Cancelled
-    );
-    if !users_own {
-        mark_failed(broker, &session.agent).await;
-    }
-    Ok(Attempt::Failed(format!("{detail} ({})", session.agent)))
-}
-
-async fn give_up(broker: &Broker, session: &Session) -> Result<(), Refusal> {
-    match broker.table.propose(Proposal::GiveUp { id: session.id, now: clock::unix_millis() }).await
-    {
-        // It was given up or ended by somebody else: what was wanted.
-        Ok(_) | Err(ProposeError::Rejected(Rejected::GivenUp(_) | Rejected::UnknownSession(_))) => {
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn mark_failed(broker: &Broker, agent: &AgentName) {
-    let proposal = Proposal::AgentFailed { agent: agent.clone(), at: clock::unix_millis() };
-    if let Err(error) = broker.table.propose(proposal).await {
-        tracing::error!(%agent, %error, "cannot record that this agent failed");
-    }
 }

@@ -1,11 +1,16 @@
 //! Following an agent's report: what it says is running, against what the table says.
 //!
-//! The agent owns whether a session exists (architecture.md, section 3). So one that the table does not know is
+//! The agent owns whether a session exists. So one that the table does not know is
 //! adopted, one that the agent does not know is dropped, and what was decided while the agent was away (the end of a
 //! session, a start that was given up) is carried out when it is back.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tonic::Status;
 use vsm_core::{AgentName, Ended, Epoch, Proposal, Rejected, Session, SessionId, State};
@@ -22,8 +27,12 @@ use crate::{
     ending,
 };
 
+/// Sessions of an inventory that are taken in at a time: what one flush of the table takes.
+const ABSORB_TOGETHER: usize = 256;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// What an agent could not do at once is asked of it again.
+const CARRY_OUT_EVERY: Duration = Duration::from_secs(30);
 /// Opening a report, first message included.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -84,11 +93,17 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> String {
         return "its report does not begin with an inventory".into();
     };
     take_inventory(broker, link, inventory, before).await;
+    let mut again = tokio::time::interval(CARRY_OUT_EVERY);
+    again.reset();
     loop {
-        match stream.next().await {
-            Some(Ok(message)) => take(broker, link, message).await,
-            Some(Err(status)) => return crate::agents::CallError::from(status).why,
-            None => return "it closed its report".into(),
+        tokio::select! {
+            biased;
+            message = stream.next() => match message {
+                Some(Ok(message)) => take(broker, link, message).await,
+                Some(Err(status)) => return crate::agents::CallError::from(status).why,
+                None => return "it closed its report".into(),
+            },
+            _ = again.tick() => drop(tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link)))),
         }
     }
 }
@@ -110,12 +125,24 @@ async fn take_inventory(
     if let Some(promised) = inventory.promised.and_then(|epoch| Epoch::try_from(epoch).ok()) {
         broker.rise_above(promised).await;
     }
-    let mut present = Vec::new();
-    let mut viewers = std::collections::HashMap::new();
-    for live in inventory.sessions {
-        let viewer = live.viewer.clone();
-        if let Some(id) = absorb(broker, link, live).await {
-            present.push(id);
+    let mut present = HashSet::new();
+    let mut viewers = HashMap::new();
+    let mut sessions = inventory.sessions.into_iter();
+    loop {
+        // Together, so that adopting thousands costs few disk flushes.
+        let mut together = JoinSet::new();
+        for live in sessions.by_ref().take(ABSORB_TOGETHER) {
+            let (broker, link) = (Arc::clone(broker), Arc::clone(link));
+            together.spawn(async move {
+                let viewer = live.viewer.clone();
+                absorb(&broker, &link, live).await.map(|id| (id, viewer))
+            });
+        }
+        if together.is_empty() {
+            break;
+        }
+        for (id, viewer) in together.join_all().await.into_iter().flatten() {
+            present.insert(id);
             viewers.extend(viewer.map(|viewer| (id, viewer.into())));
         }
     }
@@ -128,7 +155,7 @@ async fn take_inventory(
             drop_missing(broker, link, id).await;
         }
     }
-    carry_out(broker, link).await;
+    tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link)));
 }
 
 async fn take_up_lineage(broker: &Broker, link: &Link, lineage: &str) {
@@ -145,7 +172,7 @@ async fn take_up_lineage(broker: &Broker, link: &Link, lineage: &str) {
             tracing::error!(agent = %link.name, lineage, "this agent serves the brokers of another table; it takes no new sessions from here while it has sessions of theirs");
         }
         Err(error) => {
-            tracing::error!(agent = %link.name, error, "cannot take up the agents' lineage")
+            tracing::error!(agent = %link.name, error, "cannot take up the agents' lineage");
         }
     }
 }
@@ -154,13 +181,14 @@ async fn take_up_lineage(broker: &Broker, link: &Link, lineage: &str) {
 async fn drop_missing(broker: &Broker, link: &Link, id: SessionId) {
     match link.verify(id).await {
         Ok(Verdict::Gone(ended)) => gone(broker, id, ended).await,
+        // It came between the inventory and now.
         Ok(Verdict::Alive) => {}
         Err(error) => tracing::info!(agent = %link.name, session = %id, %error, "cannot verify"),
     }
 }
 
 /// Does what was decided while the agent was away.
-async fn carry_out(broker: &Arc<Broker>, link: &Arc<Link>) {
+async fn carry_out(broker: Arc<Broker>, link: Arc<Link>) {
     let (ending, starting, stones) = broker.table.read(|view| {
         let of = |wanted: fn(&State) -> bool| -> Vec<_> {
             view.table.on_agent(&link.name).filter(|s| wanted(&s.state)).map(Arc::clone).collect()
@@ -179,16 +207,16 @@ async fn carry_out(broker: &Arc<Broker>, link: &Arc<Link>) {
     });
     for session in ending {
         // It has logged why not; the next inventory tries again.
-        let _ = ending::carry_out(broker, &session).await;
+        let _ = ending::carry_out(&broker, &session).await;
     }
     for session in starting {
         if !broker.is_starting(session.id) {
-            give_up(broker, &session).await;
-            bury(broker, link, session.id).await;
+            give_up(&broker, &session).await;
+            bury(&broker, &link, session.id).await;
         }
     }
     for id in stones {
-        bury(broker, link, id).await;
+        bury(&broker, &link, id).await;
     }
 }
 
@@ -225,7 +253,11 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
         Some(Item::Ended(ended)) => match Ended::try_from(ended) {
             Ok(ended) => {
                 modify(link, |up| drop(up.viewers.remove(&ended.id)));
-                gone(broker, ended.id, Some(ended)).await;
+                let of =
+                    broker.table.read(|view| view.table.session(ended.id).map(|s| s.agent.clone()));
+                if of.as_ref() == Some(&link.name) {
+                    gone(broker, ended.id, Some(ended)).await;
+                }
             }
             Err(error) => tracing::warn!(agent = %link.name, %error, "cannot read an end"),
         },
@@ -257,7 +289,8 @@ async fn absorb(broker: &Arc<Broker>, link: &Arc<Link>, live: LiveSession) -> Op
         None => return None,
     };
     let id = session.id;
-    let display = session.state.display().unwrap_or(0);
+    // One that still starts is nobody's yet: its outcome is asked for by whoever asked for the start.
+    let display = session.state.display()?;
     let (known, buried) = broker
         .table
         .read(|view| (view.table.session(id).map(|s| s.state), view.table.tombstone(id).is_some()));

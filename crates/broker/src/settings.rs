@@ -44,7 +44,7 @@ pub struct AgentSettings {
     pub draining: bool,
     /// Subclusters that it belongs to.
     pub subclusters: Vec<String>,
-    /// Most users: the lowest cap of its subclusters (decisions.md 32); 0 = no limit.
+    /// Most users: the lowest cap of its subclusters; 0 = no limit.
     pub max_users: u32,
 }
 

@@ -1,7 +1,7 @@
 //! Who a uid is: asked of NSS on blocking threads with a deadline, and remembered for a while.
 //!
 //! A directory service that hangs must not hang the broker: look-ups are bounded in number and time, and an answer
-//! that has run out still serves a reconnect while NSS does not answer (decisions.md 30).
+//! that has run out still serves a reconnect while NSS does not answer.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use nix::unistd::{Group, Uid, User, getgrouplist};
 use tokio::sync::Semaphore;
 use vsm_core::UserName;
 use vsm_daemon::clock;
@@ -118,11 +118,12 @@ fn look_up(uid: u32) -> Result<Arc<Identity>, LookupError> {
     let c_name =
         CString::new(user.name).map_err(|error| LookupError::BadName(error.to_string()))?;
     let groups = getgrouplist(&c_name, user.gid).map_err(down)?;
-    let group_name = |gid: Gid| Group::from_gid(gid).ok().flatten().map(|group| group.name);
-    Ok(Arc::new(Identity {
-        user: name,
-        groups: groups.into_iter().filter_map(group_name).collect(),
-    }))
+    let mut names = Vec::new();
+    for gid in groups {
+        // A group without a name is one that no configuration can mean; one that NSS cannot look up now is not.
+        names.extend(Group::from_gid(gid).map_err(down)?.map(|group| group.name));
+    }
+    Ok(Arc::new(Identity { user: name, groups: names }))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use vsm_proto::admin::v1::{self as pb, admin_client::AdminClient};
 
 use crate::{
     broker::{SessionRow, with_deadline},
-    exit::{Failure, NOT_ALLOWED, NOT_FOUND, SOFTWARE, UNAVAILABLE, USAGE},
+    exit::{CONFIG, Failure, NOT_ALLOWED, NOT_FOUND, SOFTWARE, UNAVAILABLE, USAGE},
     output::{self, Columns, Format},
 };
 
@@ -66,7 +66,6 @@ impl Selector {
             user: self.user.clone(),
             agent: self.agent.clone(),
             display: self.display,
-            all: false,
         }
     }
 }
@@ -76,7 +75,7 @@ impl AdminOptions {
         let path = match &self.socket {
             Some(path) => path.clone(),
             None if self.config.is_dir() => Config::load(&self.config)
-                .map_err(|error| Failure::new(USAGE, error.to_string()))?
+                .map_err(|error| Failure::new(CONFIG, error.to_string()))?
                 .get(&keys::vsmserver::ADMIN_SOCKET),
             None => Config::defaults().get(&keys::vsmserver::ADMIN_SOCKET),
         };
@@ -116,8 +115,11 @@ async fn sessions(
 pub async fn session_list(options: &AdminOptions, selector: &Selector) -> Result<(), Failure> {
     let rows = sessions(&mut options.dial()?, selector).await?;
     output::list(options.output, &rows)?;
-    output::progress(options.output != Format::Table, &format!("{} session(s)", rows.len()));
-    Ok(())
+    if options.output == Format::Table {
+        output::say(&format!("{} session(s)", rows.len()))
+    } else {
+        Ok(())
+    }
 }
 
 /// `vsmctl session show`.
@@ -183,8 +185,9 @@ pub async fn session_terminate(
     if !arguments.assume_yes {
         confirm(&rows)?;
     }
-    let selector = Some(pb::SessionSelector { all: arguments.all, ..arguments.selector.message() });
-    let request = with_deadline(pb::TerminateSessionsRequest { selector }, TERMINATE_DEADLINE);
+    // Just those that were shown, whatever has come meanwhile.
+    let ids = rows.iter().map(|row| row.session.clone()).collect();
+    let request = with_deadline(pb::TerminateSessionsRequest { ids }, TERMINATE_DEADLINE);
     let terminated = client.terminate_sessions(request).await?.into_inner().terminated;
     let rows: Vec<TerminatedRow> = terminated
         .into_iter()

@@ -23,8 +23,9 @@ use crate::{
     ssh::{self, Destination, Pipe, SshOptions, Target},
 };
 
-/// Longer than the broker's own bound on a login (`/vsmserver/login_timeout`), so that its words are the ones heard.
-pub const LOGIN_DEADLINE: Duration = Duration::from_secs(90);
+/// Longer than the largest bound that a broker can have on a login (`/vsmserver/login_timeout`), so that its words are
+/// the ones heard.
+pub const LOGIN_DEADLINE: Duration = Duration::from_secs(3660);
 /// For everything else.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -140,8 +141,7 @@ pub async fn list(options: &SshOptions, to: &Destination, format: Format) -> Res
     let answer = broker.list_sessions(request).await?.into_inner();
     let rows: Vec<SessionRow> = answer.sessions.into_iter().map(Into::into).collect();
     if rows.is_empty() && format == Format::Table {
-        output::progress(false, "You have no desktop.");
-        return Ok(());
+        return output::say("You have no desktop.");
     }
     output::list(format, &rows)
 }
@@ -159,8 +159,7 @@ pub async fn disconnect(options: &SshOptions, to: &Destination, id: String) -> R
     } else {
         "No viewer was connected"
     };
-    output::progress(false, &format!("{said}; your desktop {} lives on.", answer.id));
-    Ok(())
+    output::say(&format!("{said}; your desktop {} lives on.", answer.id))
 }
 
 /// `vsm end`.
@@ -175,8 +174,7 @@ pub async fn end(options: &SshOptions, to: &Destination, id: String) -> Result<(
         .into_inner();
     let said =
         if answer.done { "was ended" } else { "will be ended as soon as its host can be reached" };
-    output::progress(false, &format!("Your desktop {} {said}.", answer.id));
-    Ok(())
+    output::say(&format!("Your desktop {} {said}.", answer.id))
 }
 
 /// Why the session ended, where the broker remembers.

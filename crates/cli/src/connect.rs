@@ -1,6 +1,7 @@
 //! `vsm connect`: ask the broker, go to the session host, show the desktop.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -17,7 +18,7 @@ use vsm_proto::{
 
 use crate::{
     broker::{self, LOGIN_DEADLINE},
-    exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, UNAVAILABLE},
+    exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, SSH, UNAVAILABLE},
     forward, output, rfb,
     ssh::{self, Destination, Pipe, SshOptions, Target},
     viewer,
@@ -50,9 +51,6 @@ pub struct ConnectArgs {
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
-    /// No progress on standard error
-    #[arg(short, long)]
-    quiet: bool,
     #[command(flatten)]
     ssh: SshOptions,
 }
@@ -88,49 +86,49 @@ struct Timings {
 /// Runs it.
 ///
 /// # Errors
-/// With one line for the user; the reference in it is the beginning of the request id in the broker's log.
+/// With one line for the user. Where the broker knows more there is a reference in it: the beginning of the request id
+/// in the broker's log.
 pub async fn run(arguments: ConnectArgs) -> Result<(), Failure> {
-    let request = Uuid::new_v4();
-    go(&arguments, request).await.map_err(|failure| match failure.code {
-        crate::exit::SSH | crate::exit::USAGE => failure,
-        _ => failure.with_reference(request),
-    })
+    // Before anything is started that could then not be shown.
+    let viewer = viewer::command(arguments.viewer.as_deref());
+    if viewer.is_none() && !arguments.no_viewer && arguments.screenshot.is_none() {
+        let text = "no viewer is installed: install tigervnc-viewer, name one with --viewer, or use --no-viewer";
+        return Err(Failure::new(NOT_FOUND, text));
+    }
+    go(&arguments, &viewer.unwrap_or_default()).await
 }
 
-async fn go(arguments: &ConnectArgs, request: Uuid) -> Result<(), Failure> {
+async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure> {
+    let request = Uuid::new_v4();
     let mut timings = Timings::default();
-    let quiet = arguments.quiet || arguments.json;
-    output::progress(quiet, &format!("Asking {} for your desktop ...", arguments.to.host));
+    output::progress(&format!("Asking {} for your desktop ...", arguments.to.host));
     let mut lap = clock::now();
     let mut broker = broker::dial(&arguments.ssh, &arguments.to).await?;
     timings.ssh = elapsed(&mut lap);
-    let answer = log_in(&mut broker, arguments, request).await?;
+    let answer = log_in(&mut broker, arguments, request)
+        .await
+        .map_err(|failure| failure.with_reference(request))?;
     timings.broker = elapsed(&mut lap);
     let session =
         answer.session.ok_or_else(|| Failure::new(SOFTWARE, "the broker gave an empty answer"))?;
     let how = if answer.created { "A new desktop" } else { "Your desktop" };
-    output::progress(
-        quiet,
-        &format!("{how}, :{} on {} (session {})", session.display, answer.host, session.id),
-    );
+    output::progress(&format!(
+        "{how}, :{} on {} (session {})",
+        session.display, answer.host, session.id
+    ));
     let to = arguments.to.at(&answer.host);
     let mut socket = None;
     if arguments.no_viewer {
         socket = Some(forward::start(&arguments.ssh, &to, &session.id)?);
     } else {
-        let command = match (&arguments.screenshot, viewer::command(arguments.viewer.as_deref())) {
-            (None, None) => {
-                let text = "no viewer is installed: install tigervnc-viewer, name one with --viewer, or use --no-viewer";
-                return Err(Failure::new(NOT_FOUND, text));
-            }
-            (_, command) => command.unwrap_or_default(),
-        };
-        let pipe = attach(arguments, &to, &session, &mut broker).await?;
+        let pipe = attach(arguments, &to, &session, &mut broker).await.map_err(|failure| {
+            if failure.code == SSH { failure } else { failure.with_reference(request) }
+        })?;
         timings.agent = elapsed(&mut lap);
         drop(broker);
         match &arguments.screenshot {
             Some(file) => picture(pipe, file).await?,
-            None => viewer::run(&command, &session.id, pipe).await?,
+            None => viewer::run(viewer, &session.id, pipe).await?,
         }
         timings.viewer = elapsed(&mut lap);
     }

@@ -19,6 +19,8 @@ pub const CANNOT_WRITE: u8 = 73;
 pub const TRY_LATER: u8 = 75;
 /// Not allowed.
 pub const NOT_ALLOWED: u8 = 77;
+/// Bad configuration.
+pub const CONFIG: u8 = 78;
 /// ssh could not connect or log in; its own words stand above.
 pub const SSH: u8 = 255;
 

@@ -1,5 +1,5 @@
-//! What commands print: tables for people, JSON and YAML for scripts. Data goes to standard output, all else to
-//! standard error.
+//! What commands print: tables for people, JSON and YAML for scripts. What was asked for goes to standard output;
+//! standard error is for errors, and for progress where a person watches.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -28,7 +28,7 @@ pub trait Columns: Serialize {
     fn cells(&self) -> Vec<String>;
 }
 
-/// Prints rows in the wanted format; a table ends with a count on standard error.
+/// Prints rows in the wanted format.
 ///
 /// # Errors
 /// If standard output cannot be written.
@@ -69,18 +69,24 @@ pub fn write(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// A line of progress for a person: only on a terminal's standard error, or where it is a file nobody minds.
+/// A line of progress for a person who waits: shown where standard error is a terminal. In a script's standard error
+/// there are errors only.
 #[expect(clippy::print_stderr, reason = "progress goes to standard error")]
-pub fn progress(quiet: bool, text: &str) {
-    if !quiet {
+pub fn progress(text: &str) {
+    if io::stderr().is_terminal() {
         eprintln!("{text}");
     }
 }
 
-/// Whether standard error is a terminal.
-#[must_use]
-pub fn on_terminal() -> bool {
-    io::stderr().is_terminal()
+/// Prints a line that says what was done.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub fn say(text: &str) -> Result<(), Failure> {
+    write(&format!(
+        "{text}
+"
+    ))
 }
 
 fn table<T: Columns>(rows: &[T]) -> String {

@@ -86,11 +86,7 @@ pub fn init(arguments: &InitArgs) -> Result<(), Failure> {
     make_dir(&arguments.dir)?;
     write_new(&key, 0o600, &private)?;
     write_new(&certificate, 0o644, &authority.pem())?;
-    output::progress(
-        false,
-        &format!("Made an authority in {}; guard ca.key.", arguments.dir.display()),
-    );
-    Ok(())
+    output::say(&format!("Made an authority in {}; guard ca.key.", arguments.dir.display()))
 }
 
 /// `vsmctl pki issue`: a certificate and key for a host.
@@ -130,8 +126,7 @@ pub fn issue(arguments: &IssueArgs) -> Result<(), Failure> {
         roles.join(" and "),
         arguments.days
     );
-    output::progress(false, &text);
-    Ok(())
+    output::say(&text)
 }
 
 fn alternative(address: &str) -> Result<SanType, Failure> {

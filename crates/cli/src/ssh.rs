@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     process::Stdio,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use clap::Args;
@@ -18,6 +19,8 @@ use crate::exit::{Failure, NOT_ALLOWED, NOT_FOUND, SOFTWARE, SSH, UNAVAILABLE, U
 
 /// Name of the sshd subsystem.
 const SUBSYSTEM: &str = "vsm";
+/// Logging in includes a person who types a password or a code.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest answer to the preface.
 const ANSWER_MAX: u64 = 4096;
 
@@ -139,7 +142,11 @@ pub async fn open(
     // An ssh that ends at once takes the line with it; what it answered, or did not, tells.
     let _ = stdin.write_all(preface.as_bytes()).await;
     let mut answer = Vec::new();
-    let _ = (&mut stdout).take(ANSWER_MAX).read_until(b'\n', &mut answer).await;
+    let read = async { (&mut stdout).take(ANSWER_MAX).read_until(b'\n', &mut answer).await };
+    if tokio::time::timeout(ANSWER_TIMEOUT, read).await.is_err() {
+        let seconds = ANSWER_TIMEOUT.as_secs();
+        return Err(Failure::new(SSH, format!("{} did not answer within {seconds} s", to.host)));
+    }
     let answer = String::from_utf8_lossy(&answer);
     match answer.trim_end() {
         "ok" => Ok(Pipe { stdin, stdout, _child: child }),

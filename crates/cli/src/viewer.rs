@@ -8,7 +8,12 @@ use std::{
 };
 
 use nix::unistd::Uid;
-use tokio::{io::copy_bidirectional, net::UnixListener, process::Command};
+use tokio::{
+    io::copy_bidirectional,
+    net::UnixListener,
+    process::Command,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, USAGE},
@@ -80,8 +85,12 @@ pub async fn run(command: &[OsString], session: &str, mut pipe: Pipe) -> Result<
         let (mut stream, _) = listener.accept().await?;
         copy_bidirectional(&mut stream, &mut pipe).await
     };
+    let mut stop = signal(SignalKind::terminate()).map_err(io)?;
     tokio::select! {
         biased;
+        // The desktop lives on; what is ours goes.
+        _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = stop.recv() => Ok(()),
         status = viewer.wait() => match status {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(Failure::new(SOFTWARE, format!("the viewer {} ended with {status}", program.display()))),

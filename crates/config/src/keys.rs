@@ -132,7 +132,7 @@ schema! {
             "How long the other node may take to make a change durable before the witnesses take its place.";
         SOLO_CREATE: SoloCreate, "/vsmserver/HA/solo_create", Choice(SoloCreate::WORDS), "refuse", Reload,
             "What a node does with requests for new sessions while it reaches neither its peer nor the witnesses. With allow_and_mark a user may end up with more sessions than allowed until the nodes meet again.";
-        CHANGELOG_KEEP: u64, "/vsmserver/HA/changelog_keep", int(100, 100_000_000, "changes"), "100000", Reload,
+        CHANGELOG_KEEP: u64, "/vsmserver/HA/changelog_keep", int(100, 100_000_000, "changes"), "100000", Restart,
             "How many changes are kept for a node that was away; one that missed more gets the whole table.";
         OBSERVERS: Vec<String>, "/vsmserver/HA/observers", HOSTS, "", Reload,
             "Hosts that may follow the pair read-only with vsm-sync.";
@@ -170,9 +170,9 @@ schema! {
             "Syslog facility of the broker's log.";
         SYSLOG_SOCKET: PathBuf, "/vsmserver/logging/syslog_socket", Path, "/dev/log", Restart,
             "Unix socket of the local syslog.";
-        DEFAULTLEVEL: LogLevel, "/vsmserver/logging/defaultlevel", LEVEL, "info", Reload,
+        DEFAULTLEVEL: LogLevel, "/vsmserver/logging/defaultlevel", LEVEL, "info", Restart,
             "How much the broker logs.";
-        LEVELS: LogLevel, "/vsmserver/logging/levels/<sub-logger>", LEVEL, "info", Reload,
+        LEVELS: LogLevel, "/vsmserver/logging/levels/<sub-logger>", LEVEL, "info", Restart,
             "How much one part of the broker logs, such as ha, session or shadow; without it, defaultlevel.";
     }
 
@@ -236,9 +236,9 @@ schema! {
             "Syslog facility of the agent's log.";
         SYSLOG_SOCKET: PathBuf, "/vsmagent/logging/syslog_socket", Path, "/dev/log", Restart,
             "Unix socket of the local syslog.";
-        DEFAULTLEVEL: LogLevel, "/vsmagent/logging/defaultlevel", LEVEL, "info", Reload,
+        DEFAULTLEVEL: LogLevel, "/vsmagent/logging/defaultlevel", LEVEL, "info", Restart,
             "How much the agent logs.";
-        LEVELS: LogLevel, "/vsmagent/logging/levels/<sub-logger>", LEVEL, "info", Reload,
+        LEVELS: LogLevel, "/vsmagent/logging/levels/<sub-logger>", LEVEL, "info", Restart,
             "How much one part of the agent logs, such as session; without it, defaultlevel.";
     }
 
@@ -246,7 +246,7 @@ schema! {
     vsm {
         VSM_SERVER_PORT: u16, "/vsm/vsm_server_port", PORT, "9000", Reload,
             "Port on which brokers are reached by agents and by each other.";
-        VSM_AGENT_PORT: u16, "/vsm/vsm_agent_port", PORT, "904", Reload,
+        VSM_AGENT_PORT: u16, "/vsm/vsm_agent_port", PORT, "904", Restart,
             "Port on which agents are reached by brokers.";
     }
 

@@ -32,7 +32,7 @@ pub enum Proposal {
         draft: Draft,
         /// Most sessions that the user may have; 0 = no limit.
         cap: u32,
-        /// Sessions of the user that do not count, as their agents have been silent for too long (decisions.md 24).
+        /// Sessions of the user that do not count, as their agents have been silent for too long.
         uncounted: Vec<SessionId>,
         /// Agents to choose from.
         eligible: Arc<[Eligible]>,

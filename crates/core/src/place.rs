@@ -1,4 +1,4 @@
-//! Placement: which agent gets a new session (decisions.md 29, 31).
+//! Placement: which agent gets a new session.
 //!
 //! Pure and cheap: it runs inside the table's owner, so that two logins never see the same free place.
 

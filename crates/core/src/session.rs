@@ -1,4 +1,4 @@
-//! A session and where it is in its life (decisions.md 17, 18).
+//! A session and where it is in its life.
 
 use std::{fmt, str::FromStr};
 

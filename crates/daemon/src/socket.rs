@@ -29,7 +29,7 @@ pub enum SocketError {
     #[error("another process serves {0}")]
     InUse(PathBuf),
     /// The system refused.
-    #[error("cannot open socket {path}")]
+    #[error("cannot open socket {path}: {source}")]
     Io {
         /// Socket.
         path: PathBuf,

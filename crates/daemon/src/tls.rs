@@ -5,6 +5,7 @@ use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use tonic::{
@@ -15,6 +16,9 @@ use tonic::{
     },
 };
 use vsm_config::{Config, keys};
+
+/// A client that has not shown who it is by then is dropped.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a certificate allows its holder to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +133,7 @@ impl Tls {
         ServerTlsConfig::new()
             .identity(self.identity.clone())
             .client_ca_root(self.authority.clone())
+            .timeout(HANDSHAKE_TIMEOUT)
     }
 
     /// For a client: the server must show a certificate of the same authority that is valid for `host`.

@@ -113,9 +113,11 @@ extern "C" fn converse(
         (0..count).all(|index| {
             // SAFETY: PAM gives `count` pointers to messages that live during the call (Linux-PAM's layout).
             let message = unsafe { &**messages.add(index) };
-            // SAFETY: a message that is not NULL is a C string.
-            let text =
-                if message.text.is_null() { c"" } else { unsafe { CStr::from_ptr(message.text) } };
+            if message.text.is_null() {
+                return conversation.hear(message.style, c"");
+            }
+            // SAFETY: a text that is not NULL is a C string.
+            let text = unsafe { CStr::from_ptr(message.text) };
             conversation.hear(message.style, text)
         })
     }));

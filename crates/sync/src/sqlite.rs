@@ -143,11 +143,9 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrap)?;
     match format {
         0 => {
-            connection.execute_batch(&format!("BEGIN; {SCHEMA} COMMIT;")).map_err(wrap)?;
-            let lineage = Uuid::new_v4().to_string();
-            connection
-                .execute("INSERT INTO meta VALUES ('lineage', ?1)", [lineage])
-                .map_err(wrap)?;
+            let lineage = Uuid::new_v4();
+            let insert = format!("INSERT INTO meta VALUES ('lineage', '{lineage}');");
+            connection.execute_batch(&format!("BEGIN; {SCHEMA} {insert} COMMIT;")).map_err(wrap)?;
         }
         FORMAT => {}
         found => return Err(StoreError::Newer { path: path.to_owned(), found, known: FORMAT }),

@@ -55,10 +55,10 @@ fn readable(agent: &Agent, id: SessionId, record: Result<Record, ReadError>) -> 
     };
     match agent.store.move_aside(id, clock::unix_millis()) {
         Ok(to) => {
-            tracing::error!(session = %id, %error, moved_to = %to.display(), "a session's record cannot be read")
+            tracing::error!(session = %id, %error, moved_to = %to.display(), "a session's record cannot be read");
         }
         Err(moving) => {
-            tracing::error!(session = %id, %error, %moving, "a session's record cannot be read nor moved")
+            tracing::error!(session = %id, %error, %moving, "a session's record cannot be read nor moved");
         }
     }
     None
@@ -120,10 +120,10 @@ async fn rebuild(agent: &Agent, record: &Record) {
     let saved = tokio::task::spawn_blocking(move || store.save_record(&copy)).await;
     match saved.map_err(io::Error::other).and_then(|result| result) {
         Ok(()) => {
-            tracing::warn!(session = %record.session.id, "the record was rebuilt from the running session")
+            tracing::warn!(session = %record.session.id, "the record was rebuilt from the running session");
         }
         Err(error) => {
-            tracing::error!(session = %record.session.id, %error, "the record cannot be rebuilt")
+            tracing::error!(session = %record.session.id, %error, "the record cannot be rebuilt");
         }
     }
 }

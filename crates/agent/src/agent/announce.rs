@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use vsm_config::Config;
 use vsm_daemon::{backoff::Backoff, grpc, tls::Tls};
 use vsm_proto::broker::v1::{AnnounceRequest, registry_client::RegistryClient};
 
@@ -14,12 +13,7 @@ const TRIES_MAX: u32 = 10;
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Announces until it is heard, a bounded number of times.
-pub(super) async fn announce(
-    agent: Arc<Agent>,
-    tls: Tls,
-    _config: Config,
-    stop: CancellationToken,
-) {
+pub(super) async fn announce(agent: Arc<Agent>, tls: Tls, stop: CancellationToken) {
     let mut backoff =
         Backoff::new(Duration::from_millis(500), Duration::from_secs(60), rand::random());
     for _ in 0..TRIES_MAX {
@@ -47,7 +41,7 @@ pub(super) async fn announce(
                 return tracing::warn!(%broker, "the broker has this agent in no subcluster (/vsmserver/subclusters)");
             }
             Err(error) => {
-                tracing::info!(%broker, %error, "the broker cannot be told that this agent is here")
+                tracing::info!(%broker, %error, "the broker cannot be told that this agent is here");
             }
         }
         tokio::select! {

@@ -4,8 +4,8 @@
 //! do, so that no higher promise can be given between the check and the deed.
 //!
 //! A damaged promise is moved to `promise.damaged`, and as long as that file is there the agent changes nothing: what
-//! it had promised is unknown, and serving a broker that was replaced is worse than not serving. Desktops go on, look
-//! -ups are answered. The administrator, who knows which broker is active, removes the file and restarts the agent.
+//! it had promised is unknown, and serving a broker that was replaced is worse than not serving. Desktops go on and
+//! look-ups are answered. The administrator, who knows which broker is active, removes the file and restarts the agent.
 
 use std::{
     fs, io,

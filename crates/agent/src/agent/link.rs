@@ -63,7 +63,7 @@ impl Link {
     /// The next event; none = the connection ended. Events that this version does not know are skipped.
     pub(super) async fn next(&mut self) -> io::Result<Option<Event>> {
         loop {
-            match self.lines.next() {
+            match self.lines.next_message() {
                 Ok(Some(event)) => return Ok(Some(event)),
                 Ok(None) => {}
                 Err(lines::LineError::Syntax(error)) => {
@@ -102,7 +102,7 @@ pub(super) async fn follow(agent: Arc<Agent>, slot: Arc<Slot>) {
             Ok(Some(done)) => return over(&agent, &slot, done).await,
             Ok(None) => backoff.reset(),
             Err(error) => {
-                tracing::debug!(session = %slot.id, %error, "no connection to the session's monitor")
+                tracing::debug!(session = %slot.id, %error, "no connection to the session's monitor");
             }
         }
         if !slot.monitor_is_alive() {
@@ -123,7 +123,7 @@ async fn listen(agent: &Agent, slot: &Slot, dir: &Path) -> io::Result<Option<Don
     while let Some(event) = link.next().await? {
         match event {
             Event::Status { viewer, .. } | Event::Viewer { viewer } => {
-                agent.registry.set_viewer(slot, viewer)
+                agent.registry.set_viewer(slot, viewer);
             }
             Event::Ended { reason, detail, at } => {
                 let outcome = Outcome::Ended { reason, detail };

@@ -97,12 +97,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     });
     adopt::adopt(&agent).await.context("cannot read the records of sessions")?;
     tokio::spawn(reload(Arc::clone(&agent), config_dir.to_owned(), stop.clone()));
-    tokio::spawn(announce::announce(
-        Arc::clone(&agent),
-        tls.clone(),
-        config.clone(),
-        stop.token.clone(),
-    ));
+    tokio::spawn(announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone()));
     let mut routes = RoutesBuilder::default();
     let _health = grpc::standard_services(&mut routes, vsm_proto::DESCRIPTORS).await?;
     routes.add_service(
@@ -137,7 +132,7 @@ async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
                 tracing::info!("configuration read again; what is running keeps its own");
             }
             Err(error) => {
-                tracing::error!(%error, "the new configuration is bad; the old one stays")
+                tracing::error!(%error, "the new configuration is bad; the old one stays");
             }
         }
         notify::ready("serving");

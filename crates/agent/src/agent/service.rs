@@ -137,7 +137,10 @@ impl Service {
                 start::begin(&self.agent, Arc::clone(&slot), permit);
                 slot
             }
-            Found::Again(slot) => slot,
+            Found::Again(slot) => {
+                drop(permit);
+                slot
+            }
             Found::Over(done) => return Ok(over(done)),
             Found::Refused(why) => return Ok(refused(why)),
         };
@@ -146,6 +149,12 @@ impl Service {
             .map_err(|_| {
                 Status::deadline_exceeded(format!("session {} is still being started", slot.id))
             })?;
+        // A broker that was replaced meanwhile learns it here; its successor finds the session in the inventory.
+        if let Some(promise) = self.agent.fence.promise().await
+            && promise.epoch > fence.epoch
+        {
+            return Ok(start_response::Result::Fenced(fenced(&promise.epoch)));
+        }
         Ok(match status {
             SlotStatus::Over(done) => over(done),
             SlotStatus::Starting | SlotStatus::Running => {

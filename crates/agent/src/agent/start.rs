@@ -34,7 +34,7 @@ pub(super) fn longest(settings: &Settings) -> Duration {
 /// Spawns the process while the caller's right to do so is held, and leaves the rest to a task. The answer comes by the slot.
 pub(super) fn begin(agent: &Arc<Agent>, slot: Arc<Slot>, permit: Permit<'_>) {
     let settings = agent.settings();
-    let first = spawn(agent, &slot, &settings);
+    let first = spawn(agent, &slot);
     drop(permit);
     let agent = Arc::clone(agent);
     tokio::spawn(async move {
@@ -87,14 +87,14 @@ async fn run(
                 if agent.registry.next_display(slot, settings).is_none() {
                     break;
                 }
-                spawned = spawn(agent, slot, settings);
+                spawned = spawn(agent, slot);
             }
         }
     }
     Err(Refused::new(Refusal::Full, "no display number is free (/vsmagent/display_max)"))
 }
 
-fn spawn(agent: &Agent, slot: &Slot, settings: &Settings) -> io::Result<Child> {
+fn spawn(agent: &Agent, slot: &Slot) -> io::Result<Child> {
     if slot.is_cancelled() {
         return Err(io::Error::other("the start was cancelled"));
     }
@@ -110,7 +110,6 @@ fn spawn(agent: &Agent, slot: &Slot, settings: &Settings) -> io::Result<Child> {
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .spawn()?;
     let process = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Process::of);
-    let _ = settings;
     if !slot.spawned(process) {
         slot.cancel();
     }

@@ -8,6 +8,7 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments.split_first() {
         Some((stage, rest)) if stage == "launch" => session::launch::run(rest),
+        Some((stage, rest)) if stage == session::cookie::STAGE => session::cookie::run(rest),
         Some((option, _)) if option == "--version" => {
             say(concat!("vsm-session ", env!("CARGO_PKG_VERSION")))
         }

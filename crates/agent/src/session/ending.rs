@@ -44,7 +44,7 @@ pub(super) fn reap() -> Vec<(i32, ExitStatus)> {
     loop {
         match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) => {
-                ended.push((pid.as_raw(), ExitStatus::from_raw(code << 8)))
+                ended.push((pid.as_raw(), ExitStatus::from_raw(code << 8)));
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) => {
                 ended.push((pid.as_raw(), ExitStatus::from_raw(signal as i32)));
@@ -75,6 +75,8 @@ pub(super) struct Ending {
     pub(super) detail: String,
     stage: Stage,
     since: Instant,
+    /// Processes that were asked: each is asked once, also those that are born or found late.
+    asked: Vec<i32>,
 }
 
 fn left(cgroup: Option<&Cgroup>) -> Vec<i32> {
@@ -94,16 +96,30 @@ impl Ending {
         x_server: i32,
         now: Instant,
     ) -> Self {
-        let others: Vec<i32> = left(cgroup).into_iter().filter(|pid| *pid != x_server).collect();
-        process::signal_all(&others, Signal::TERM);
+        let mut ending =
+            Self { reason, detail, stage: Stage::Asked, since: now, asked: Vec::new() };
+        ending.ask(&left(cgroup), x_server);
+        ending
+    }
+
+    fn ask(&mut self, left: &[i32], x_server: i32) {
+        let new: Vec<i32> = left
+            .iter()
+            .copied()
+            .filter(|pid| *pid != x_server && !self.asked.contains(pid))
+            .collect();
+        process::signal_all(&new, Signal::TERM);
         // A stopped process hears nothing.
-        process::signal_all(&others, Signal::CONT);
-        Self { reason, detail, stage: Stage::Asked, since: now }
+        process::signal_all(&new, Signal::CONT);
+        self.asked.extend(new);
     }
 
     /// Does the next step; true = nothing is left, or nothing more can be done.
     pub(super) fn advance(&mut self, cgroup: Option<&Cgroup>, x_server: i32, now: Instant) -> bool {
         let left = left(cgroup);
+        if self.stage != Stage::Killing {
+            self.ask(&left, x_server);
+        }
         let others = left.iter().any(|pid| *pid != x_server);
         let spent = now.saturating_duration_since(self.since);
         match self.stage {
@@ -114,7 +130,7 @@ impl Ending {
                 self.go(Stage::XServerAsked, now);
             }
             Stage::XServerAsked if left.is_empty() || spent >= X_SERVER_MAX => {
-                self.go(Stage::Killing, now)
+                self.go(Stage::Killing, now);
             }
             Stage::Asked | Stage::XServerAsked => {}
             Stage::Killing => {

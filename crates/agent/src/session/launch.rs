@@ -12,7 +12,10 @@ use std::{
     process::{Command, ExitCode, ExitStatus},
 };
 
-use nix::unistd::{Gid, Uid, setgid, setsid, setuid};
+use nix::{
+    sys::signal::SigSet,
+    unistd::{Gid, Uid, setgid, setsid, setuid},
+};
 
 use crate::cgroup::Cgroup;
 
@@ -91,6 +94,8 @@ fn turn_into(arguments: &[OsString]) -> Result<std::convert::Infallible, (u8, St
     setsid().map_err(|error| rights("begin a process session", &error))?;
     setgid(Gid::from_raw(gid)).map_err(|error| rights("take on the group", &error))?;
     setuid(Uid::from_raw(uid)).map_err(|error| rights("take on the user", &error))?;
+    // The monitor takes its signals by descriptor and blocks them, which would be inherited.
+    SigSet::empty().thread_set_mask().map_err(|error| rights("unblock signals", &error))?;
     let dir = PathBuf::from(dir);
     std::env::set_current_dir(&dir)
         .map_err(|error| (EXIT_HOME, format!("cannot enter {}: {error}", dir.display())))?;

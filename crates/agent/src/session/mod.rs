@@ -6,12 +6,14 @@
 //! between `fork` and `exec`.
 
 mod account;
+pub mod cookie;
 mod desktop;
 mod ending;
 pub mod launch;
 mod monitor;
 mod output;
 mod peer;
+mod requests;
 mod start;
 mod xserver;
 

@@ -8,6 +8,7 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::{UnixListener, UnixStream},
     },
+    path::Path,
     process::ExitStatus,
     time::{Duration, Instant},
 };
@@ -16,32 +17,29 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{signal::Signal, signalfd::SignalFd},
 };
-use vsm_core::{EndReason, Viewer};
+use vsm_core::EndReason;
 use vsm_daemon::clock;
 use vsm_pam::Pam;
 
 use super::{
     account::Account,
+    cookie,
     desktop::{Place, Program},
     ending::{self, Ending},
     launch,
     output::Log,
-    peer::{Peer, Viewing},
+    peer::Peer,
     start::Leftovers,
     xserver::{self, Paths},
 };
 use crate::{
-    control::{Event, Phase, Request},
+    control::{Event, Phase},
     record::{Done, Outcome, Record, Store},
-    spec::{SecondViewer, Spec, one_line},
+    spec::{Spec, one_line},
 };
 
 /// A script that fails within this time has not been a session.
 const SCRIPT_TRIAL: Duration = Duration::from_secs(10);
-/// Connections of the owner at a time; `vsmagent`'s are not counted against it.
-const OWNER_PEERS_MAX: usize = 16;
-/// Connections in all.
-const PEERS_MAX: usize = 64;
 /// How long the last words to subscribers may take.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
@@ -56,8 +54,8 @@ pub(super) struct Desktop {
 
 /// What is known once the start has succeeded.
 #[derive(Debug)]
-struct Kept {
-    spec: Spec,
+pub(super) struct Kept {
+    pub(super) spec: Spec,
     leftovers: Leftovers,
 }
 
@@ -75,13 +73,13 @@ pub(super) struct Monitor {
     pub(super) x_server_status: Option<ExitStatus>,
     pub(super) record: Option<Record>,
     pub(super) log: Log,
-    kept: Option<Kept>,
+    pub(super) kept: Option<Kept>,
     script: Option<Script>,
     ending: Option<Ending>,
     asked: Option<(EndReason, String)>,
-    listener: UnixListener,
+    pub(super) listener: UnixListener,
     signals: SignalFd,
-    peers: Vec<Peer>,
+    pub(super) peers: Vec<Peer>,
 }
 
 fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {
@@ -125,6 +123,13 @@ impl Monitor {
 
     pub(super) const fn asked_to_end(&self) -> bool {
         self.asked.is_some()
+    }
+
+    /// The first reason counts.
+    pub(super) fn ask_to_end(&mut self, reason: EndReason, detail: &str) {
+        if self.asked.is_none() {
+            self.asked = Some((reason, detail.to_owned()));
+        }
     }
 
     /// Waits for something to happen, at most so long, and handles it.
@@ -173,10 +178,7 @@ impl Monitor {
             let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
             // SIGHUP means nothing here, and SIGCHLD is looked at below in any case.
             if number == Signal::SIGTERM as i32 || number == Signal::SIGINT as i32 {
-                self.asked.get_or_insert((
-                    EndReason::Terminated,
-                    "its monitor was told to end".to_owned(),
-                ));
+                self.ask_to_end(EndReason::Terminated, "its monitor was told to end");
             }
         }
         for (pid, status) in ending::reap() {
@@ -200,7 +202,7 @@ impl Monitor {
         } else {
             (EndReason::Logout, format!("the session script ended with {how}"))
         };
-        self.asked.get_or_insert(end);
+        self.ask_to_end(end.0, &end.1);
     }
 
     /// Looks after the session until nothing is left of it.
@@ -240,10 +242,26 @@ impl Monitor {
 
     fn start_script(&mut self) {
         let Some(kept) = &self.kept else { return };
-        let Desktop { account, environment, .. } = &self.desktop;
+        let Desktop { account, environment, paths, .. } = &self.desktop;
         let place = Place { account, cgroup: kept.leftovers.cgroup.as_ref(), environment };
-        let script = &kept.spec.settings.script;
-        match place.spawn(script, std::iter::empty::<&str>()) {
+        let settings = &kept.spec.settings;
+        let script = &settings.script;
+        let spawned = if settings.cookie_in_home {
+            let home = account.home.join(".Xauthority");
+            let own = Path::new(cookie::OWN_PROGRAM);
+            place.spawn(
+                own,
+                [
+                    cookie::STAGE.as_ref(),
+                    paths.cookie.as_os_str(),
+                    home.as_os_str(),
+                    script.as_os_str(),
+                ],
+            )
+        } else {
+            place.spawn(script, std::iter::empty::<&str>())
+        };
+        match spawned {
             Ok(program) => self.script = Some(Script { program, since: clock::now() }),
             Err(error) => {
                 let detail =
@@ -296,7 +314,7 @@ impl Monitor {
         kept.leftovers.remove();
     }
 
-    fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         match (&self.ending, &self.kept) {
             (Some(_), _) => Phase::Ending,
             (None, None) => Phase::Starting,
@@ -304,12 +322,7 @@ impl Monitor {
         }
     }
 
-    fn viewer(&self) -> Option<Viewer> {
-        let viewers = self.peers.iter().filter_map(|peer| peer.viewing.as_ref());
-        viewers.max_by_key(|viewing| viewing.viewer.since).map(|viewing| viewing.viewer.clone())
-    }
-
-    fn status(&self) -> Event {
+    pub(super) fn status(&self) -> Event {
         Event::Status {
             record: self.record.clone().map(Box::new),
             phase: self.phase(),
@@ -317,120 +330,9 @@ impl Monitor {
         }
     }
 
-    fn tell(&mut self, event: &Event) {
+    pub(super) fn tell(&mut self, event: &Event) {
         for peer in self.peers.iter_mut().filter(|peer| peer.subscribed) {
             peer.send(event);
         }
-    }
-
-    fn tell_viewer(&mut self) {
-        let viewer = self.viewer();
-        self.tell(&Event::Viewer { viewer });
-    }
-
-    fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
-            let Ok(peer) = Peer::new(stream) else { continue };
-            let of_owner = self.peers.iter().filter(|other| other.uid != 0).count();
-            if self.peers.len() < PEERS_MAX && (peer.uid == 0 || of_owner < OWNER_PEERS_MAX) {
-                self.peers.push(peer);
-            }
-        }
-    }
-
-    fn drop_gone_peers(&mut self) {
-        let gone = |peer: &Peer| peer.over;
-        if self.peers.iter().any(gone) {
-            let viewed = self.peers.iter().any(|peer| peer.over && peer.viewing.is_some());
-            self.peers.retain(|peer| !peer.over);
-            if viewed {
-                self.tell_viewer();
-            }
-        }
-    }
-
-    fn serve(&mut self, index: usize) {
-        let Some(peer) = self.peers.get_mut(index) else { return };
-        peer.flush();
-        peer.receive();
-        while let Some(request) = self.peers.get_mut(index).and_then(Peer::next_request) {
-            let answer = self.answer(index, request);
-            if let (Some(peer), Some(answer)) = (self.peers.get_mut(index), answer) {
-                peer.send(&answer);
-            }
-        }
-    }
-
-    fn answer(&mut self, index: usize, request: Request) -> Option<Event> {
-        let refused = |why: &str| Some(Event::Refused { why: why.to_owned() });
-        let uid = self.peers.get(index).map_or(u32::MAX, |peer| peer.uid);
-        let owner = uid == self.desktop.account.uid;
-        match request {
-            Request::Attach { address } if owner || uid == 0 => self.attach(index, &address),
-            _ if uid != 0 => refused("only root may ask for that"),
-            Request::Subscribe => {
-                if let Some(peer) = self.peers.get_mut(index) {
-                    peer.subscribed = true;
-                }
-                Some(self.status())
-            }
-            Request::Status => Some(self.status()),
-            Request::Terminate { reason, detail } => {
-                self.asked.get_or_insert((reason, detail));
-                Some(Event::Terminating)
-            }
-            Request::Disconnect { reason } => {
-                let was_connected = self.drop_viewers(&reason);
-                Some(Event::Disconnected { was_connected })
-            }
-            Request::Attach { .. } => refused("it is not your session"),
-        }
-    }
-
-    fn drop_viewers(&mut self, why: &str) -> bool {
-        let mut any = false;
-        for peer in &mut self.peers {
-            if peer.viewing.is_some() {
-                peer.send(&Event::Dropped { why: one_line(why) });
-                any |= peer.stop_viewing();
-            }
-        }
-        if any {
-            self.tell_viewer();
-        }
-        any
-    }
-
-    fn attach(&mut self, index: usize, address: &str) -> Option<Event> {
-        let refused = |why: String| Some(Event::Refused { why });
-        let (Phase::Running, Some(kept)) = (self.phase(), &self.kept) else {
-            return refused("the session is not running".to_owned());
-        };
-        let address = one_line(address);
-        let viewed = self.peers.iter().any(|peer| peer.viewing.is_some());
-        match kept.spec.settings.second_viewer {
-            SecondViewer::Refuse if viewed => {
-                return refused(
-                    "the session is viewed already (/vsmagent/second_viewer)".to_owned(),
-                );
-            }
-            SecondViewer::Replace if viewed => {
-                let by =
-                    if address.is_empty() { String::new() } else { format!(" from {address}") };
-                self.drop_viewers(&format!("another viewer{by} has taken the session over"));
-            }
-            SecondViewer::Replace | SecondViewer::Refuse | SecondViewer::Share => {}
-        }
-        let rfb = match xserver::connect(&self.desktop.paths, &self.desktop.account) {
-            Ok(rfb) => rfb,
-            Err(error) => return refused(format!("the X server cannot be reached: {error}")),
-        };
-        let viewer = Viewer { address, since: clock::unix_millis() };
-        let peer = self.peers.get_mut(index)?;
-        if let Err(error) = peer.attach(Viewing { rfb, viewer }) {
-            return refused(format!("the connection cannot be handed over: {error}"));
-        }
-        self.tell_viewer();
-        None
     }
 }

@@ -73,10 +73,10 @@ impl Peer {
     /// The next request. What cannot be understood is answered here.
     pub(super) fn next_request(&mut self) -> Option<Request> {
         loop {
-            match self.lines.next() {
+            match self.lines.next_message() {
                 Ok(request) => return request,
                 Err(error @ LineError::Syntax(_)) => {
-                    self.send(&Event::Refused { why: error.to_string() })
+                    self.send(&Event::Refused { why: error.to_string() });
                 }
                 Err(LineError::TooLong) => {
                     self.over = true;

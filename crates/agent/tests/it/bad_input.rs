@@ -3,7 +3,10 @@
 use tonic::Code;
 use vsm_proto::agent::v1::{StartRefusal, VerifyRequest};
 
-use crate::lab::{Lab, is_root, new_id, refused, request, started, verify};
+use crate::{
+    calls::{new_id, refused, request, started, verify},
+    lab::{Lab, is_root},
+};
 
 fn assert_nothing_left(lab: &Lab, id: &str) {
     assert!(lab.processes(id).is_empty());

@@ -15,13 +15,7 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use vsm_proto::{
-    agent::v1::{
-        StartRefused, StartRequest, StartResponse, TerminateRequest, VerifyRequest,
-        agent_client::AgentClient, start_response, terminate_response, verify_response,
-    },
-    session::v1::{Ended, Epoch, Fence, LiveSession, Session, SessionState, StartParams},
-};
+use vsm_proto::agent::v1::agent_client::AgentClient;
 
 pub(crate) const LINEAGE: &str = "01890a5d-ac96-774b-bcce-000000000001";
 /// Users: name, uid. `carol`'s home belongs to root, `dave`'s account has expired, `erin` has no home.
@@ -108,6 +102,15 @@ impl Lab {
 
     /// A lab with further lines under `vsmagent:`.
     pub(crate) fn with(settings: &[&str]) -> Self {
+        Self::build(settings, "")
+    }
+
+    /// A lab on a host without cgroup v2.
+    pub(crate) fn without_cgroup() -> Self {
+        Self::build(&[], "umount -l -a -t cgroup2\n")
+    }
+
+    fn build(settings: &[&str], first: &str) -> Self {
         let base = tempfile::Builder::new().prefix("vsm-it-").tempdir_in("/var/tmp").unwrap();
         let authority = Authority::new();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -121,9 +124,10 @@ impl Lab {
                 "--kill-child=KILL",
                 "sh",
                 "-c",
-                SETUP,
+                &format!("{first}{SETUP}"),
             ])
             .env("BASE", base.path())
+            .stderr(fs::File::create(base.path().join("setup.log")).unwrap())
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
@@ -237,7 +241,7 @@ impl Lab {
         wait_for("the folder to go", || {
             (!self.path("run/sessions").join(id).exists()).then_some(())
         });
-        assert!(!self.record_path(id).exists());
+        wait_for("the record to go", || (!self.record_path(id).exists()).then_some(()));
         let marks = format!("ls -d /tmp/.X{display}-lock /tmp/.X11-unix/X{display}");
         assert!(
             !self
@@ -270,6 +274,14 @@ impl Drop for Lab {
         // The first process inside: the kernel ends all others with it.
         kill(self.init_pid, "KILL");
         self.init.wait().unwrap();
+        // The kernel keeps a cgroup until it is removed, also an empty one.
+        for record in fs::read_dir(self.path("state/sessions")).into_iter().flatten().flatten() {
+            let text = fs::read(record.path()).unwrap_or_default();
+            let record: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+            if let Some(cgroup) = record["cgroup"].as_str() {
+                let _ = fs::remove_dir(cgroup);
+            }
+        }
         if let Some(mut agent) = self.agent.take() {
             agent.wait().unwrap();
         }
@@ -305,11 +317,13 @@ fn write_files(base: &Path, authority: &Authority, port: u16, settings: &[&str])
     let mut conf = format!(
         "tls:\n  ca_file: {dir}/tls/ca.pem\n  cert_file: {dir}/tls/cert.pem\n  key_file: {dir}/tls/key.pem\nvsm:\n  \
          vsm_agent_port: {port}\nvsmagent:\n  listen_port: {port}\n  agent_hostname: agent1.example\n  \
-         allowed_clients: b1\n  master_hostname: localhost\n  state_dir: {dir}/state\n  run_dir: {dir}/run\n  \
-         session_script: {dir}/xsession\n"
+         allowed_clients: b1\n  master_hostname: localhost\n  state_dir: {dir}/state\n  run_dir: {dir}/run\n"
     );
-    if !settings.iter().any(|line| line.starts_with("make_homedir:")) {
-        conf.push_str("  make_homedir: false\n");
+    for default in ["make_homedir: false", "session_script: BASE/xsession"] {
+        let name = default.split(' ').next().unwrap();
+        if !settings.iter().any(|line| line.starts_with(name)) {
+            conf.push_str(&format!("  {}\n", default.replace("BASE", &dir.to_string())));
+        }
     }
     for line in settings {
         conf.push_str(&format!("  {}\n", line.replace("BASE", &dir.to_string())));
@@ -385,66 +399,5 @@ impl Viewer {
         let mut line = String::new();
         self.control.read_line(&mut line).unwrap();
         line
-    }
-}
-
-/// A session id that is not used elsewhere.
-pub(crate) fn new_id() -> String {
-    uuid::Uuid::new_v4().to_string()
-}
-
-pub(crate) fn fence(counter: u64) -> Option<Fence> {
-    let epoch = Some(Epoch { counter, node: "b1".to_owned() });
-    Some(Fence { epoch, incarnation: 1, lineage: LINEAGE.to_owned() })
-}
-
-pub(crate) fn request(id: &str, user: &str) -> StartRequest {
-    let session = Session {
-        id: id.to_owned(),
-        user: user.to_owned(),
-        agent: "agent1".to_owned(),
-        display: 0,
-        state: SessionState::Starting.into(),
-        request_id: new_id(),
-        params: Some(StartParams { language: "sv_SE.UTF-8".to_owned(), ..StartParams::default() }),
-        created_unix_ms: 1,
-    };
-    StartRequest { fence: fence(1), session: Some(session) }
-}
-
-pub(crate) type Client = AgentClient<Channel>;
-
-pub(crate) async fn start(client: &mut Client, request: StartRequest) -> start_response::Result {
-    let StartResponse { result } = client.start(request).await.unwrap().into_inner();
-    result.unwrap()
-}
-
-pub(crate) async fn started(client: &mut Client, id: &str, user: &str) -> Session {
-    match start(client, request(id, user)).await {
-        start_response::Result::Started(session) => session,
-        other => panic!("{other:?}"),
-    }
-}
-
-pub(crate) async fn refused(client: &mut Client, id: &str, user: &str) -> StartRefused {
-    match start(client, request(id, user)).await {
-        start_response::Result::Refused(refused) => refused,
-        other => panic!("{other:?}"),
-    }
-}
-
-pub(crate) async fn verify(client: &mut Client, id: &str) -> Result<LiveSession, Ended> {
-    let answer = client.verify(VerifyRequest { id: id.to_owned() }).await.unwrap().into_inner();
-    match answer.result.unwrap() {
-        verify_response::Result::Alive(live) => Ok(live),
-        verify_response::Result::Gone(ended) => Err(ended),
-    }
-}
-
-pub(crate) async fn terminate(client: &mut Client, id: &str) -> Ended {
-    let request = TerminateRequest { fence: fence(1), id: id.to_owned() };
-    match client.terminate(request).await.unwrap().into_inner().result.unwrap() {
-        terminate_response::Result::Ended(ended) => ended,
-        terminate_response::Result::Fenced(fenced) => panic!("{fenced:?}"),
     }
 }

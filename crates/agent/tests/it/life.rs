@@ -8,8 +8,9 @@ use vsm_proto::{
     session::v1::EndReason,
 };
 
-use crate::lab::{
-    Lab, fence, is_root, new_id, refused, request, start, started, terminate, verify, wait_for,
+use crate::{
+    calls::{fence, new_id, refused, request, start, started, terminate, verify},
+    lab::{Lab, is_root, wait_for},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,19 +63,8 @@ async fn a_desktop_is_started_viewed_and_ended() {
     assert!(!String::from_utf8_lossy(&listening.stdout).contains("Xtigervnc"));
     let status = std::fs::read_to_string(format!("/proc/{x_server}/status")).unwrap();
     assert!(status.contains("Uid:\t51001\t51001\t51001\t51001"), "{status}");
-    let sockets = lab.path("run/sessions").join(&id);
-    let other = format!(
-        "test ! -e {0}/user/rfb.sock && ! DISPLAY=:{1} xdpyinfo >/dev/null 2>&1 && ! socat -u OPEN:/dev/null UNIX:{0}/control.sock 2>/dev/null",
-        sockets.display(),
-        session.display
-    );
-    assert!(
-        lab.inside("setpriv")
-            .args(["--reuid=51002", "--regid=51002", "--clear-groups", "sh", "-c", &other])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(status.contains("SigBlk:\t0000000000000000"), "{status}");
+    assert_only_the_owner_gets_in(&lab, &id, session.display);
 
     assert!(!lab.processes(&id).is_empty());
     let ended = terminate(&mut broker, &id).await;
@@ -82,6 +72,31 @@ async fn a_desktop_is_started_viewed_and_ended() {
     lab.assert_gone(&id, session.display);
     assert_eq!(verify(&mut broker, &id).await.unwrap_err().reason(), EndReason::Terminated);
     assert_eq!(terminate(&mut broker, &id).await.reason(), EndReason::Terminated);
+}
+
+fn assert_only_the_owner_gets_in(lab: &Lab, id: &str, display: u32) {
+    let sockets = lab.path("run/sessions").join(id);
+    // Tells which of socket, RFB socket and X display a user can open.
+    let open = format!(
+        "try() {{ perl -MIO::Socket::UNIX -e 'exit !IO::Socket::UNIX->new(Peer => shift)' \"$1\" && echo \"$2\"; }}
+         try {0}/control.sock control; try {0}/user/rfb.sock rfb
+         DISPLAY=:{1} XAUTHORITY={0}/user/Xauthority xdpyinfo >/dev/null 2>&1 && echo display; true",
+        sockets.display(),
+        display
+    );
+    for (uid, expected) in [("51001", "control\nrfb\ndisplay\n"), ("51002", "")] {
+        let mut command = lab.inside("setpriv");
+        command.args([
+            &format!("--reuid={uid}"),
+            &format!("--regid={uid}"),
+            "--clear-groups",
+            "sh",
+            "-c",
+            &open,
+        ]);
+        let output = command.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{output:?}");
+    }
 }
 
 /// Runs a call to its end where a closure cannot wait.
@@ -94,7 +109,26 @@ async fn a_killed_x_server_ends_the_session_and_all_in_it() {
     if !is_root() {
         return;
     }
-    let lab = Lab::new();
+    kill_the_x_server(&Lab::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_on_a_host_without_cgroups() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::without_cgroup();
+    let id = new_id();
+    started(&mut lab.broker().await, &id, "bob").await;
+    assert!(lab.record(&id)["cgroup"].is_null());
+    kill_the_x_server(&lab).await;
+    let monitor = lab.pid_of(&id, "monitor");
+    wait_for("the script's children", || (lab.processes(&id).len() >= 3).then_some(()));
+    crate::lab::kill(monitor, "KILL");
+    wait_for("the end of all processes", || lab.processes(&id).is_empty().then_some(()));
+}
+
+async fn kill_the_x_server(lab: &Lab) {
     let mut broker = lab.broker().await;
     let id = new_id();
     let session = started(&mut broker, &id, "alice").await;
@@ -187,4 +221,26 @@ async fn a_cancelled_start_never_runs() {
         start(&mut broker, request(&running, "alice")).await,
         start_response::Result::Refused(_)
     ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cookie_lies_in_the_home_where_that_is_wanted() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::with(&["xauthority_location: homedir"]);
+    let id = new_id();
+    started(&mut lab.broker().await, &id, "alice").await;
+    let environment = wait_for("the script", || {
+        let text =
+            std::fs::read_to_string(lab.path("run/sessions").join(&id).join("user/env")).ok()?;
+        text.contains("XDG_SESSION_TYPE=").then_some(text)
+    });
+    let file = lab.path("home/alice/.Xauthority");
+    assert!(
+        environment.lines().any(|line| line == format!("XAUTHORITY={}", file.display())),
+        "{environment}"
+    );
+    let found = std::fs::metadata(file).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&found), 51001);
 }

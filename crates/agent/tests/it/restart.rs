@@ -7,8 +7,9 @@ use vsm_proto::{
     session::v1::EndReason,
 };
 
-use crate::lab::{
-    Lab, fence, is_root, kill, new_id, request, start, started, terminate, verify, wait_for,
+use crate::{
+    calls::{fence, new_id, request, start, started, terminate, verify},
+    lab::{Lab, is_root, kill, wait_for},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +104,7 @@ async fn a_replaced_broker_is_fenced() {
         let mut broker = lab.broker().await;
         match start(&mut broker, request(&new_id(), "bob")).await {
             start_response::Result::Fenced(fenced) => {
-                assert_eq!(fenced.promised.unwrap().counter, 7)
+                assert_eq!(fenced.promised.unwrap().counter, 7);
             }
             other => panic!("{other:?}"),
         }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use vsm_config::{Config, keys};
-use vsm_daemon::{log, stop::Stop};
+use vsm_daemon::{log, stop::Stop, tls::Tls};
 
 /// Session broker for Linux remote desktops: gives each user their desktop on the best session host.
 ///
@@ -45,6 +45,7 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
     let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
     if arguments.check {
         vsm_broker::settings::Settings::new(&config).map_err(|error| (78, error.to_string()))?;
+        Tls::load(&config).map_err(|error| (78, error.to_string()))?;
         return Ok(());
     }
     log::init(&config.get(&keys::vsmserver_logging::DEFAULTLEVEL).to_string());

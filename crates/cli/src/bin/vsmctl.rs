@@ -13,7 +13,7 @@ use vsm_cli::{
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 done, 1 nothing done, 64 bad usage, 66 nothing matches, 69 the broker or an agent does not answer, 73 cannot write a file, 77 not allowed"
+    after_help = "Exit codes: 0 done, 1 nothing done, 64 bad usage, 66 nothing matches, 69 the broker or an agent does not answer, 70 an error in the broker, 73 cannot write a file, 75 it took too long, 77 not allowed, 78 bad configuration"
 )]
 struct Arguments {
     #[command(flatten)]

@@ -1,0 +1,112 @@
+//! Getting the desktop's connection from its `vsm-session`, over the session's control socket.
+
+use std::{
+    io::{self, IoSliceMut, Write},
+    mem::MaybeUninit,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    time::Duration,
+};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::preface::{Code, Failure};
+
+/// How long the session may take to answer; it takes less than a millisecond.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Longest answer.
+const LINE_MAX: usize = 4096;
+
+/// What a session tells on its control socket, as far as a viewer cares.
+#[derive(Debug, Deserialize)]
+struct Event {
+    event: String,
+    #[serde(default)]
+    why: String,
+}
+
+/// Asks for the desktop: the control connection, which is to stay open while the desktop is viewed, and the desktop's
+/// own connection.
+pub(crate) fn attach(
+    run_dir: &Path,
+    id: &Uuid,
+    address: &str,
+) -> Result<(UnixStream, UnixStream), Failure> {
+    let socket = run_dir.join("sessions").join(id.to_string()).join("control.sock");
+    let mut control = UnixStream::connect(socket).map_err(|error| {
+        if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+            Failure::new(Code::NoSession, format!("there is no session {id} on this host"))
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            Failure::new(Code::Refused, format!("session {id} is not yours"))
+        } else {
+            Failure::new(Code::Internal, format!("session {id} cannot be reached: {error}"))
+        }
+    })?;
+    let failed = |error: io::Error| {
+        Failure::new(Code::Internal, format!("session {id} does not answer: {error}"))
+    };
+    control.set_read_timeout(Some(ANSWER_MAX)).map_err(failed)?;
+    let request = serde_json::json!({ "op": "attach", "address": address });
+    control.write_all(format!("{request}\n").as_bytes()).map_err(failed)?;
+    let (line, descriptor) = receive(&control).map_err(failed)?;
+    match descriptor {
+        Some(descriptor) => Ok((control, UnixStream::from(descriptor))),
+        None => Err(Failure::new(
+            Code::Refused,
+            why(&line).unwrap_or_else(|| "the session refuses".to_owned()),
+        )),
+    }
+}
+
+/// One answer, which comes in one piece, and the descriptor that came with it.
+fn receive(control: &UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let mut buffer = vec![0; LINE_MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let count = recvmsg(
+        control,
+        &mut [IoSliceMut::new(&mut buffer)],
+        &mut ancillary,
+        RecvFlags::CMSG_CLOEXEC,
+    )?
+    .bytes;
+    if count == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    buffer.truncate(count);
+    let descriptor = ancillary.drain().find_map(|part| {
+        let RecvAncillaryMessage::ScmRights(mut descriptors) = part else { return None };
+        descriptors.next()
+    });
+    Ok((buffer, descriptor))
+}
+
+/// The reason in an event that has one: that the viewer was dropped, or refused.
+pub(crate) fn why(line: &[u8]) -> Option<String> {
+    let event: Event = serde_json::from_slice(line).ok()?;
+    matches!(event.event.as_str(), "dropped" | "refused").then_some(event.why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_found() {
+        assert_eq!(why(br#"{"event":"dropped","why":"replaced","new":1}"#).unwrap(), "replaced");
+        assert_eq!(why(br#"{"event":"attached"}"#), None);
+        assert_eq!(why(b"{"), None);
+    }
+
+    #[test]
+    fn a_session_that_is_not_there_is_named() {
+        let id = Uuid::from_u128(7);
+        let failure = attach(Path::new("/nonexistent"), &id, "").unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            format!("no-session there is no session {id} on this host")
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! `vsm-login`: the sshd subsystem of brokers and agents.
+//!
+//! It runs as the user who logged in, with that user's rights and no others: who they are is known to the other side
+//! of the socket by its peer credentials. It joins standard input and output to one of two places:
+//!
+//! ```text
+//! client: vsm/1 broker\n          the broker's user socket
+//! client: vsm/1 session UUID\n    the desktop of a session on this host
+//! answer: ok\n                    from here on it is a plain pipe
+//!     or: error CODE TEXT\n       CODE is no-broker, no-session, refused, bad-request or internal
+//! ```
+
+mod attach;
+mod preface;
+mod pump;
+
+use std::{
+    env,
+    io::{self, Write},
+    os::{fd::AsFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use preface::{Code, Failure, Target};
+
+/// Wrong usage, as sysexits.h numbers it.
+const EXIT_USAGE: u8 = 64;
+
+const HELP: &str = "\
+Joins standard input and output to the VSM broker or to a desktop on this host.
+Run by sshd as the user: Subsystem vsm /usr/bin/vsm-login
+
+Usage: vsm-login [--broker-socket PATH] [--run-dir DIR]
+
+Options:
+  --broker-socket PATH  the broker's user socket [env VSM_BROKER_SOCKET]
+                        [default: /run/vsm/vsmserver.sock]
+  --run-dir DIR         the agent's run directory [env VSM_RUN_DIR]
+                        [default: /run/vsm]
+  --help                print this
+  --version             print the version
+
+Then one line on standard input: `vsm/1 broker` or `vsm/1 session UUID`.
+";
+
+/// Where things are.
+struct Options {
+    broker_socket: PathBuf,
+    run_dir: PathBuf,
+}
+
+enum Wish {
+    Run(Options),
+    Say(&'static str),
+    Usage(String),
+}
+
+fn options() -> Wish {
+    let from_env = |name: &str, default: &str| {
+        env::var_os(name).map_or_else(|| PathBuf::from(default), PathBuf::from)
+    };
+    let mut options = Options {
+        broker_socket: from_env("VSM_BROKER_SOCKET", "/run/vsm/vsmserver.sock"),
+        run_dir: from_env("VSM_RUN_DIR", "/run/vsm"),
+    };
+    let mut arguments = env::args_os().skip(1);
+    while let Some(argument) = arguments.next() {
+        let place = match argument.to_str() {
+            Some("--help" | "-h") => return Wish::Say(HELP),
+            Some("--version" | "-V") => {
+                return Wish::Say(concat!("vsm-login ", env!("CARGO_PKG_VERSION"), "\n"));
+            }
+            Some("--broker-socket") => &mut options.broker_socket,
+            Some("--run-dir") => &mut options.run_dir,
+            _ => return Wish::Usage(format!("unknown argument {}", argument.display())),
+        };
+        let Some(value) = arguments.next() else {
+            return Wish::Usage(format!("{} wants a value", argument.display()));
+        };
+        *place = PathBuf::from(value);
+    }
+    Wish::Run(options)
+}
+
+fn main() -> ExitCode {
+    match options() {
+        Wish::Say(text) => {
+            // Nobody reads it: nothing to be done.
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Wish::Usage(error) => {
+            report(&format!("{error}; see vsm-login --help"));
+            ExitCode::from(EXIT_USAGE)
+        }
+        Wish::Run(options) => match serve(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                // The client may be gone.
+                let _ = say(&format!("error {failure}\n"));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "standard error is for the user, over ssh")]
+fn report(line: &str) {
+    eprintln!("vsm-login: {line}");
+}
+
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+fn serve(options: &Options) -> Result<(), Failure> {
+    let input = io::stdin();
+    match preface::read(input.as_fd())? {
+        Target::Broker => {
+            let broker = broker(&options.broker_socket)?;
+            begin(&broker, None)
+        }
+        Target::Session(id) => {
+            let (control, desktop) = attach::attach(&options.run_dir, &id, &viewer_address())?;
+            begin(&desktop, Some(&control))
+        }
+    }
+}
+
+fn begin(target: &UnixStream, control: Option<&UnixStream>) -> Result<(), Failure> {
+    say("ok\n").map_err(|error| Failure::new(Code::Internal, format!("cannot answer: {error}")))?;
+    if let Err(error) = pump::run(target, control, |why| report(&why)) {
+        report(&format!("the connection broke: {error}"));
+    }
+    Ok(())
+}
+
+fn broker(socket: &Path) -> Result<UnixStream, Failure> {
+    UnixStream::connect(socket).map_err(|error| {
+        if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+            Failure::new(Code::NoBroker, "no VSM broker runs on this host")
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            Failure::new(Code::Refused, "you may not use the VSM broker of this host")
+        } else {
+            Failure::new(Code::Internal, format!("the VSM broker cannot be reached: {error}"))
+        }
+    })
+}
+
+/// Where the user is, as sshd saw it: the first word of SSH_CONNECTION.
+fn viewer_address() -> String {
+    let connection = env::var("SSH_CONNECTION").unwrap_or_default();
+    let address = connection.split(' ').next().unwrap_or_default();
+    address
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '%' | '-'))
+        .take(64)
+        .collect()
+}

@@ -1,0 +1,143 @@
+//! The first line of the client: where it wants to go. What follows it belongs to the pipe and is not touched.
+
+use std::{fmt, os::fd::BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use uuid::Uuid;
+
+/// Longest line, its end included.
+const LINE_MAX: usize = 256;
+/// How long the line may take; the time starts anew with each byte, of which there are few.
+const WAIT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// Where to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The broker on this host.
+    Broker,
+    /// A session on this host.
+    Session(Uuid),
+}
+
+/// The words that clients look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    NoBroker,
+    NoSession,
+    Refused,
+    BadRequest,
+    Internal,
+}
+
+/// Why there is no pipe: a code for the client, a line for the user.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) code: Code,
+    text: String,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, text: impl Into<String>) -> Self {
+        let text: String = text.into();
+        Self {
+            code,
+            text: text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(500).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = match self.code {
+            Code::NoBroker => "no-broker",
+            Code::NoSession => "no-session",
+            Code::Refused => "refused",
+            Code::BadRequest => "bad-request",
+            Code::Internal => "internal",
+        };
+        write!(f, "{code} {}", self.text)
+    }
+}
+
+fn bad(text: &str) -> Failure {
+    Failure::new(Code::BadRequest, text)
+}
+
+/// Reads the line, byte by byte: the next one may already be the pipe's.
+pub(crate) fn read(input: BorrowedFd<'_>) -> Result<Target, Failure> {
+    let mut line = Vec::with_capacity(LINE_MAX);
+    loop {
+        let ready = poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&WAIT));
+        if ready.is_ok_and(|count| count == 0) {
+            return Err(bad("no request came within 10 s"));
+        }
+        let mut byte = [0];
+        match rustix::io::read(input, &mut byte) {
+            Ok(0) => return Err(bad("the request was cut off")),
+            Ok(_) if byte == *b"\n" => return parse(&line),
+            Ok(_) => line.extend(byte),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(error) => {
+                return Err(Failure::new(
+                    Code::Internal,
+                    format!("cannot read the request: {error}"),
+                ));
+            }
+        }
+        if line.len() >= LINE_MAX {
+            return Err(bad("the request is longer than 256 bytes"));
+        }
+    }
+}
+
+fn parse(line: &[u8]) -> Result<Target, Failure> {
+    let text = std::str::from_utf8(line).map_err(|_| bad("the request is not text"))?;
+    let mut words = text.trim_end_matches('\r').split(' ');
+    match (words.next(), words.next(), words.next(), words.next()) {
+        (Some("vsm/1"), Some("broker"), None, None) => Ok(Target::Broker),
+        (Some("vsm/1"), Some("session"), Some(id), None) => {
+            Uuid::try_parse(id).map(Target::Session).map_err(|_| bad("the session id is no UUID"))
+        }
+        (Some("vsm/1"), ..) => {
+            Err(bad("the request is neither `vsm/1 broker` nor `vsm/1 session UUID`"))
+        }
+        _ => Err(bad(
+            "the client speaks no version of the protocol that this host knows; it knows vsm/1",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, os::fd::AsFd};
+
+    use super::*;
+
+    #[test]
+    fn requests_are_understood_or_refused() {
+        assert_eq!(parse(b"vsm/1 broker").unwrap(), Target::Broker);
+        let id = "01890a5d-ac96-774b-bcce-b302099a8057";
+        assert_eq!(
+            parse(format!("vsm/1 session {id}").as_bytes()).unwrap(),
+            Target::Session(id.parse().unwrap())
+        );
+        for line in
+            ["", "vsm/2 broker", "vsm/1", "vsm/1 broker x", "vsm/1 session ../x", "vsm/1 session"]
+        {
+            assert_eq!(parse(line.as_bytes()).unwrap_err().code, Code::BadRequest, "{line}");
+        }
+    }
+
+    #[test]
+    fn nothing_after_the_line_is_taken() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"vsm/1 broker\nPRI * HTTP/2.0").unwrap();
+        assert_eq!(read(reader.as_fd()).unwrap(), Target::Broker);
+        let mut rest = [0; 3];
+        rustix::io::read(&reader, &mut rest).unwrap();
+        assert_eq!(&rest, b"PRI");
+        writer.write_all(&[b'x'; LINE_MAX + 20]).unwrap();
+        assert_eq!(read(reader.as_fd()).unwrap_err().code, Code::BadRequest);
+        drop(writer);
+    }
+}

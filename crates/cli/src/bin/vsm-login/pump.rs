@@ -1,0 +1,236 @@
+//! The pipe: bytes both ways until one side ends. Nothing is read from one side that the other has no room for.
+
+use std::{
+    io,
+    net::Shutdown,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    io::Errno,
+};
+
+use crate::attach;
+
+/// Bytes on their way in one direction.
+const BUFFER: usize = 64 << 10;
+
+/// One direction.
+struct Flow<'a> {
+    from: BorrowedFd<'a>,
+    to: BorrowedFd<'a>,
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// The source has ended.
+    is_over: bool,
+}
+
+impl<'a> Flow<'a> {
+    fn new(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> Self {
+        Self { from, to, bytes: vec![0; BUFFER], start: 0, end: 0, is_over: false }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Moves what can be moved now; false = the sink is gone.
+    fn turn(&mut self) -> io::Result<bool> {
+        loop {
+            if self.is_empty() {
+                if self.is_over {
+                    return Ok(true);
+                }
+                match rustix::io::read(self.from, &mut self.bytes[..]) {
+                    Ok(0) => self.is_over = true,
+                    Ok(count) => (self.start, self.end) = (0, count),
+                    Err(Errno::AGAIN | Errno::INTR) => return Ok(true),
+                    Err(Errno::CONNRESET) => self.is_over = true,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let waiting = self.bytes.get(self.start..self.end).unwrap_or_default();
+            if waiting.is_empty() {
+                continue;
+            }
+            match rustix::io::write(self.to, waiting) {
+                Ok(count) => self.start += count,
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(true),
+                Err(Errno::PIPE | Errno::CONNRESET) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// A descriptor made non-blocking, and back when dropped: it may be shared with a terminal's shell.
+struct NonBlocking<'a>(BorrowedFd<'a>, OFlags);
+
+impl<'a> NonBlocking<'a> {
+    fn new(fd: BorrowedFd<'a>) -> io::Result<Self> {
+        let flags = fcntl_getfl(fd)?;
+        fcntl_setfl(fd, flags | OFlags::NONBLOCK)?;
+        Ok(Self(fd, flags))
+    }
+}
+
+impl Drop for NonBlocking<'_> {
+    fn drop(&mut self) {
+        // The process is about to end.
+        let _ = fcntl_setfl(self.0, self.1);
+    }
+}
+
+/// Joins standard input and output to `target` until either side ends. `control` tells why a viewer is dropped.
+pub(crate) fn run(
+    target: &UnixStream,
+    control: Option<&UnixStream>,
+    told: impl Fn(String),
+) -> io::Result<()> {
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    join((stdin.as_fd(), stdout.as_fd()), target, control, told)
+}
+
+fn join(
+    (input, output): (BorrowedFd<'_>, BorrowedFd<'_>),
+    target: &UnixStream,
+    control: Option<&UnixStream>,
+    told: impl Fn(String),
+) -> io::Result<()> {
+    let _restored =
+        [NonBlocking::new(input)?, NonBlocking::new(output)?, NonBlocking::new(target.as_fd())?];
+    let (mut out, mut back) = (Flow::new(input, target.as_fd()), Flow::new(target.as_fd(), output));
+    let mut listening = control;
+    let mut was_shut = false;
+    loop {
+        if !out.turn()? {
+            // It takes no more, but what it has said is still to be passed on.
+            (out.is_over, out.start, out.end) = (true, 0, 0);
+        }
+        if !back.turn()? || back.is_over && back.is_empty() {
+            // The reason of a drop may have come together with the end.
+            if let Some(control) = listening {
+                listen(control, &told);
+            }
+            return Ok(());
+        }
+        if out.is_over && out.is_empty() && !was_shut {
+            was_shut = true;
+            // It may have ended in the same moment, which the next turn sees.
+            let _ = target.shutdown(Shutdown::Write);
+        }
+        let wants = |flow: &Flow<'_>| flow.is_empty() && !flow.is_over;
+        let when = |wanted: bool, flag| if wanted { flag } else { PollFlags::empty() };
+        let (read_out, read_back) =
+            (when(wants(&out), PollFlags::IN), when(wants(&back), PollFlags::IN));
+        let (write_out, write_back) =
+            (when(!out.is_empty(), PollFlags::OUT), when(!back.is_empty(), PollFlags::OUT));
+        let (target_fd, target_wants) = (target.as_fd(), read_back | write_out);
+        let mut fds = vec![PollFd::new(&output, write_back)];
+        // One that is not waited for could wake us for ever by its end alone.
+        if !target_wants.is_empty() {
+            fds.push(PollFd::new(&target_fd, target_wants));
+        }
+        if wants(&out) {
+            fds.push(PollFd::new(&input, read_out));
+        }
+        let control_at = fds.len();
+        if let Some(control) = listening {
+            fds.push(PollFd::new(control, PollFlags::IN));
+        }
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Whoever reads our output is gone, though there is nothing to write.
+        if fds.first().is_some_and(|fd| fd.revents().intersects(PollFlags::ERR)) {
+            return Ok(());
+        }
+        let heard = fds.get(control_at).is_some_and(|fd| !fd.revents().is_empty());
+        if heard
+            && let Some(control) = listening
+            && !listen(control, &told)
+        {
+            listening = None;
+        }
+    }
+}
+
+/// Reads what the session says; false = it says no more.
+fn listen(control: &UnixStream, told: &impl Fn(String)) -> bool {
+    let mut buffer = [0; 4096];
+    match rustix::net::recv(control, &mut buffer, rustix::net::RecvFlags::DONTWAIT) {
+        Ok((0, _)) => false,
+        Ok((count, _)) => {
+            buffer
+                .get(..count)
+                .unwrap_or_default()
+                .split(|byte| *byte == b'\n')
+                .filter_map(attach::why)
+                .for_each(told);
+            true
+        }
+        Err(error) => error == Errno::AGAIN || error == Errno::INTR,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        sync::Mutex,
+        thread,
+    };
+
+    use super::*;
+
+    #[test]
+    fn bytes_flow_both_ways_and_ends_are_passed_on() {
+        let (input, mut feed) = io::pipe().unwrap();
+        let (mut result, output) = io::pipe().unwrap();
+        let (target, mut far) = UnixStream::pair().unwrap();
+        let pump =
+            thread::spawn(move || join((input.as_fd(), output.as_fd()), &target, None, |_| {}));
+        let sent: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
+        let copy = sent.clone();
+        let echo = thread::spawn(move || {
+            let mut all = Vec::new();
+            far.read_to_end(&mut all).unwrap();
+            far.write_all(&all).unwrap();
+        });
+        let writer = thread::spawn(move || feed.write_all(&copy).unwrap());
+        let mut got = Vec::new();
+        result.read_to_end(&mut got).unwrap();
+        assert!(got == sent);
+        writer.join().unwrap();
+        echo.join().unwrap();
+        pump.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn it_ends_with_its_reader_and_tells_why_it_was_dropped() {
+        let (input, _feed) = io::pipe().unwrap();
+        let (result, output) = io::pipe().unwrap();
+        let (target, _far) = UnixStream::pair().unwrap();
+        drop(result);
+        join((input.as_fd(), output.as_fd()), &target, None, |_| {}).unwrap();
+
+        let (_result, output) = io::pipe().unwrap();
+        let (target, far) = UnixStream::pair().unwrap();
+        let (control, mut session) = UnixStream::pair().unwrap();
+        session.write_all(b"{\"event\":\"dropped\",\"why\":\"replaced\"}\n").unwrap();
+        drop(far);
+        let heard = Mutex::new(Vec::new());
+        join((input.as_fd(), output.as_fd()), &target, Some(&control), |why| {
+            heard.lock().unwrap().push(why);
+        })
+        .unwrap();
+        assert_eq!(*heard.lock().unwrap(), ["replaced"]);
+    }
+}
