@@ -33,6 +33,10 @@ const CONNECT_EVERY_MS: u8 = 1;
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Displays that the product does not use.
 const DISPLAY_MIN: usize = 3000;
+/// Name of the X cookie's file.
+const COOKIE: &str = "Xauthority";
+/// By this variable vsmagent knows its sessions' processes, which a bare X server is not.
+const SESSION_VARIABLE: &str = "VSM_SESSION_ID";
 /// Where the sockets are.
 const DIR: &str = "/run/vsm-bench";
 
@@ -46,6 +50,8 @@ pub(crate) struct Template {
     display: String,
     /// The folder with the socket and the cookie.
     dir: String,
+    /// The X cookie, which is gone when the session is.
+    cookie: Vec<u8>,
 }
 
 /// What to start.
@@ -85,6 +91,7 @@ pub(crate) fn template() -> Result<Template> {
     let environment: Vec<(String, String)> = words(dir.join("environ"))?
         .iter()
         .filter_map(|word| word.split_once('='))
+        .filter(|(name, _)| *name != SESSION_VARIABLE)
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let of = |name: &str| environment.iter().find(|known| known.0 == name).map(|known| known.1.clone());
@@ -95,6 +102,7 @@ pub(crate) fn template() -> Result<Template> {
         user: of("USER").context("USER")?,
         display: of("DISPLAY").context("DISPLAY")?,
         dir: folder.display().to_string(),
+        cookie: fs::read(folder.join(COOKIE)).context("its cookie")?,
         arguments,
         environment,
     })
@@ -151,8 +159,8 @@ fn prepare(template: &Template, name: &str, number: usize) -> Result<(Command, P
     let dir = format!("{DIR}/{name}");
     fs::create_dir_all(&dir).with_context(|| dir.clone())?;
     let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
-    let cookie = Path::new(&dir).join("Xauthority");
-    fs::copy(Path::new(&template.dir).join("Xauthority"), &cookie).context("the cookie")?;
+    let cookie = Path::new(&dir).join(COOKIE);
+    fs::write(&cookie, &template.cookie).context("the cookie")?;
     chown(&cookie, Some(uid), Some(gid))?;
     chown(&dir, Some(uid), Some(gid))?;
     let display = format!(":{}", DISPLAY_MIN + number);

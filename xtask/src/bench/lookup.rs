@@ -18,7 +18,7 @@ same client for the same time.";
 
 const USER: &str = "user001";
 /// How long one measurement takes.
-const FOR_MS: &str = "2000";
+const FOR_MS: &str = "1500";
 const ECHO_PORT: &str = "7904";
 const ECHO_SOCKET: &str = "/run/vsm-bench-echo.sock";
 const SERVICE_WAIT: Duration = Duration::from_secs(20);
