@@ -99,7 +99,8 @@ impl Report {
         let _ = write!(text, "\nMachine: {}.\n\n", self.machine_line());
         text += "| aim | value | wanted | |\n| --- | ---: | ---: | --- |\n";
         for Aim { name, value, aim, met, want } in &self.aims {
-            let _ = writeln!(text, "| {name} | {value} | {} {aim} | {} |", sign(*want), verdict(*met));
+            let _ =
+                writeln!(text, "| {name} | {value} | {} {aim} | {} |", sign(*want), verdict(*met));
         }
         text += "\n| figure | value |\n| --- | ---: |\n";
         for (name, value) in &self.figures {
@@ -118,7 +119,9 @@ impl Report {
         let mut sections: BTreeMap<&str, String> = before
             .split("\n## ")
             .skip(1)
-            .filter_map(|section| Some((section.lines().next()?, format!("## {}\n", section.trim_end()))))
+            .filter_map(|section| {
+                Some((section.lines().next()?, format!("## {}\n", section.trim_end())))
+            })
             .collect();
         sections.insert(self.bench, self.section());
         let sections: Vec<_> = sections.into_values().collect();
@@ -158,9 +161,13 @@ mod tests {
 
     #[test]
     fn the_json_has_the_promised_fields() {
-        let json: serde_json::Value = serde_json::from_str(&report("start", 2.0).json().unwrap()).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&report("start", 2.0).json().unwrap()).unwrap();
         assert_eq!(json["bench"], "start");
-        assert_eq!(json["aims"][0], serde_json::json!({"name": "ratio", "value": 2.0, "aim": 1.5, "met": false}));
+        assert_eq!(
+            json["aims"][0],
+            serde_json::json!({"name": "ratio", "value": 2.0, "aim": 1.5, "met": false})
+        );
         assert_eq!(json["figures"]["one_ms"], 12.346);
     }
 

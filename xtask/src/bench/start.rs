@@ -77,8 +77,9 @@ pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
         ));
     }
     let all = |times: &[Times]| median(&times.iter().map(|times| times.all_ms).collect::<Vec<_>>());
-    let each =
-        |times: &[Times]| median(&times.iter().map(|times| median(&times.each_ms)).collect::<Vec<_>>());
+    let each = |times: &[Times]| {
+        median(&times.iter().map(|times| median(&times.each_ms)).collect::<Vec<_>>())
+    };
     let mut compare = |name: &'static str, what: &str, pairs: &Pairs, aim: f64| {
         let (ours, bare) = (all(&pairs.ours), all(&pairs.bare));
         report.aim(name, ours / bare, Want::AtMost, aim);
