@@ -94,7 +94,8 @@ pub(crate) fn template() -> Result<Template> {
         .filter(|(name, _)| *name != SESSION_VARIABLE)
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    let of = |name: &str| environment.iter().find(|known| known.0 == name).map(|known| known.1.clone());
+    let of =
+        |name: &str| environment.iter().find(|known| known.0 == name).map(|known| known.1.clone());
     let socket = arguments.iter().skip_while(|word| *word != "-rfbunixpath").nth(1);
     let folder = socket.and_then(|path| Path::new(path).parent()).context("it has no socket")?;
     Ok(Template {

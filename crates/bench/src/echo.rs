@@ -23,8 +23,14 @@ use self::pb::{
 
 /// Generated types.
 #[allow(
-    missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic,
-    clippy::wildcard_enum_match_arm, clippy::use_self, clippy::allow_attributes_without_reason,
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::wildcard_enum_match_arm,
+    clippy::use_self,
+    clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
 pub(crate) mod pb {
@@ -70,10 +76,18 @@ fn padding(size: usize) -> Vec<u8> {
 }
 
 /// One call of the echo; the answer must be as long as it should be.
-pub(crate) async fn call(mut client: EchoClient<Channel>, ask: usize, answer: usize) -> Result<(), Status> {
+pub(crate) async fn call(
+    mut client: EchoClient<Channel>,
+    ask: usize,
+    answer: usize,
+) -> Result<(), Status> {
     let got = client.echo(EchoRequest { padding: padding(ask) }).await?.into_inner();
     let size = prost::Message::encoded_len(&got);
-    if size == answer { Ok(()) } else { Err(Status::internal(format!("{size} bytes, not {answer}"))) }
+    if size == answer {
+        Ok(())
+    } else {
+        Err(Status::internal(format!("{size} bytes, not {answer}")))
+    }
 }
 
 struct Front {

@@ -72,7 +72,8 @@ pub(crate) async fn connect(user: &str, socket: &Path) -> Result<BrokerClient<Ch
         let stream = stream.take().ok_or_else(|| std::io::Error::other("the connection is over"));
         async move { stream.map(TokioIo::new) }
     });
-    let channel = Endpoint::from_static("http://vsm.local").connect_with_connector(connector).await?;
+    let channel =
+        Endpoint::from_static("http://vsm.local").connect_with_connector(connector).await?;
     Ok(BrokerClient::new(channel))
 }
 
@@ -84,7 +85,11 @@ pub(crate) fn wish() -> LoginRequest {
         language: "C.UTF-8".into(),
         client_name: "client".into(),
     };
-    LoginRequest { request_id: Uuid::new_v4().to_string(), params: Some(params), session_id: String::new() }
+    LoginRequest {
+        request_id: Uuid::new_v4().to_string(),
+        params: Some(params),
+        session_id: String::new(),
+    }
 }
 
 /// Logs them all in; every session must be a new one.

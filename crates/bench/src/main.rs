@@ -4,7 +4,11 @@
 //! crate of its own because it needs gRPC, TLS and the store, which xtask must do without to compile in seconds, and
 //! because what measures the product does not belong into what is installed.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool: results on stdout, errors on stderr")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool: results on stdout, errors on stderr"
+)]
 
 mod bare;
 mod disk;

@@ -16,8 +16,9 @@ const PREFACE: &str = "\
 
 The last figures of `cargo xtask bench --write`, each section with the machine that it comes from. Everything runs on
 that one machine, in miniature hosts with their own network, so all sides share its CPUs and its disk. What counts is
-the ratio to the peer that was measured in the same run, alternating; all figures are medians. An aim that is missed
-is shown as missed.
+the ratio to the peer that was measured in the same run, alternating: each measurement is compared with the one of the
+peer right after it. All figures are medians, ratios are medians of the pairs' ratios. An aim that is missed is shown
+as missed. `load before` is the machine's load average when the run began: figures of a busy machine say little.
 ";
 
 /// Whether a figure is to be small or large.
@@ -90,8 +91,10 @@ impl Report {
     }
 
     fn machine_line(&self) -> String {
-        let Machine { cpu, cores, kernel, fsync_p50_us } = &self.machine;
-        format!("{cpu}, {cores} cores, Linux {kernel}, fsync p50 {fsync_p50_us:.0} µs")
+        let Machine { cpu, cores, kernel, fsync_p50_us, load1_before } = &self.machine;
+        format!(
+            "{cpu}, {cores} cores, Linux {kernel}, fsync p50 {fsync_p50_us:.0} µs, load before {load1_before}"
+        )
     }
 
     fn section(&self) -> String {
@@ -99,7 +102,8 @@ impl Report {
         let _ = write!(text, "\nMachine: {}.\n\n", self.machine_line());
         text += "| aim | value | wanted | |\n| --- | ---: | ---: | --- |\n";
         for Aim { name, value, aim, met, want } in &self.aims {
-            let _ = writeln!(text, "| {name} | {value} | {} {aim} | {} |", sign(*want), verdict(*met));
+            let _ =
+                writeln!(text, "| {name} | {value} | {} {aim} | {} |", sign(*want), verdict(*met));
         }
         text += "\n| figure | value |\n| --- | ---: |\n";
         for (name, value) in &self.figures {
@@ -118,7 +122,9 @@ impl Report {
         let mut sections: BTreeMap<&str, String> = before
             .split("\n## ")
             .skip(1)
-            .filter_map(|section| Some((section.lines().next()?, format!("## {}\n", section.trim_end()))))
+            .filter_map(|section| {
+                Some((section.lines().next()?, format!("## {}\n", section.trim_end())))
+            })
             .collect();
         sections.insert(self.bench, self.section());
         let sections: Vec<_> = sections.into_values().collect();
@@ -158,9 +164,13 @@ mod tests {
 
     #[test]
     fn the_json_has_the_promised_fields() {
-        let json: serde_json::Value = serde_json::from_str(&report("start", 2.0).json().unwrap()).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&report("start", 2.0).json().unwrap()).unwrap();
         assert_eq!(json["bench"], "start");
-        assert_eq!(json["aims"][0], serde_json::json!({"name": "ratio", "value": 2.0, "aim": 1.5, "met": false}));
+        assert_eq!(
+            json["aims"][0],
+            serde_json::json!({"name": "ratio", "value": 2.0, "aim": 1.5, "met": false})
+        );
         assert_eq!(json["figures"]["one_ms"], 12.346);
     }
 
