@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{self, Cluster, ClusterSpec, HostStatus};
 use crate::compile::{self, Profile};
-use crate::{ci, demo, host, interrupt, setup, test};
+use crate::{bench, ci, demo, host, interrupt, setup, test};
 
 /// Bad usage, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -35,6 +35,8 @@ enum Cmd {
     Cluster(ClusterCmd),
     /// Show the whole story: log in, work, leave, come back to the same desktop
     Demo(demo::Options),
+    /// Measure speed and size, each beside a peer in the same run
+    Bench(bench::Options),
     /// Run all tests
     Test(test::Options),
     /// Run everything that a change must pass
@@ -152,6 +154,7 @@ fn run(command: Cmd) -> Result<ExitCode> {
         Cmd::Setup { check } => setup::setup(check)?,
         Cmd::Cluster(command) => cluster(command)?,
         Cmd::Demo(options) => demo::demo(&options)?,
+        Cmd::Bench(options) => bench::bench(&options)?,
         Cmd::Test(options) => test::test(&options)?,
         Cmd::Ci(options) => ci::ci(&options)?,
         Cmd::HostLaunch { cluster, host } => host::launch::launch(&cluster, &host)?,

@@ -61,6 +61,17 @@ impl Cgroup {
         fs::write(self.0.join("cgroup.procs"), "0")
     }
 
+    /// Moves another process into it; one that is gone already is none to move.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn take(&self, pid: i32) -> io::Result<()> {
+        match fs::write(self.0.join("cgroup.procs"), pid.to_string()) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(()),
+            done => done,
+        }
+    }
+
     /// Moves this process to where the monitors are.
     ///
     /// # Errors

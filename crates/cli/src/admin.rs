@@ -42,16 +42,16 @@ pub struct AdminOptions {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Selector {
     /// Only this session
-    #[arg(long, value_name = "ID", default_value = "")]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     pub id: String,
     /// Only those of this user
-    #[arg(long, value_name = "USER", default_value = "")]
+    #[arg(long, value_name = "USER", default_value = "", hide_default_value = true)]
     pub user: String,
     /// Only those on this agent
-    #[arg(long, value_name = "AGENT", default_value = "")]
+    #[arg(long, value_name = "AGENT", default_value = "", hide_default_value = true)]
     pub agent: String,
     /// Only those with this display number
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub display: u32,
 }
 

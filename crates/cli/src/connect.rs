@@ -43,10 +43,10 @@ pub struct ConnectArgs {
     #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
     geometry: Option<Geometry>,
     /// Command for a new desktop to run instead of the full desktop
-    #[arg(long, value_name = "CMD", default_value = "")]
+    #[arg(long, value_name = "CMD", default_value = "", hide_default_value = true)]
     start_command: String,
     /// Only this session
-    #[arg(long, value_name = "ID", default_value = "")]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     session: String,
     /// Print one line of JSON
     #[arg(long)]

@@ -46,7 +46,13 @@ pub struct SshOptions {
     #[arg(short = 'J', long, value_name = "[USER@]HOST")]
     pub jump: Option<OsString>,
     /// The ssh program
-    #[arg(long, value_name = "PROGRAM", default_value = "ssh", env = "VSM_SSH")]
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        default_value = "ssh",
+        env = "VSM_SSH",
+        hide_env_values = true
+    )]
     pub ssh: OsString,
 }
 

@@ -66,23 +66,29 @@ pub(crate) fn shared(spec: &ClusterSpec, layout: &Layout, lock: &Lock) -> Result
 ///
 /// Returns the names of those that are not built.
 pub(crate) fn install_binaries(spec: &ClusterSpec) -> Result<Vec<&'static str>> {
-    let bin = state_dir(&spec.name).join("bin");
     let mut missing = Vec::new();
     for name in BINARIES {
         let source = spec.binaries.join(name);
-        if !source.is_file() {
+        if source.is_file() {
+            install(&spec.name, &source)?;
+        } else {
             missing.push(name);
-            continue;
         }
-        let fresh = bin.join(format!(".{name}.new"));
-        let _ = fs::remove_file(&fresh);
-        // cargo replaces its outputs and never rewrites them, so a link is as good as a copy.
-        if fs::hard_link(&source, &fresh).is_err() {
-            fs::copy(&source, &fresh).with_context(|| source.display().to_string())?;
-        }
-        fs::rename(&fresh, bin.join(name))?;
     }
     Ok(missing)
+}
+
+/// Puts one program where the hosts of a cluster see it.
+pub(crate) fn install(cluster: &str, source: &Path) -> Result<()> {
+    let bin = state_dir(cluster).join("bin");
+    let name = source.file_name().unwrap_or_default();
+    let fresh = bin.join(format!(".{}.new", name.display()));
+    let _ = fs::remove_file(&fresh);
+    // cargo replaces its outputs and never rewrites them, so a link is as good as a copy.
+    if fs::hard_link(source, &fresh).is_err() {
+        fs::copy(source, &fresh).with_context(|| source.display().to_string())?;
+    }
+    Ok(fs::rename(&fresh, bin.join(name))?)
 }
 
 /// Writes everything that only one host sees.

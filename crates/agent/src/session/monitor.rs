@@ -208,6 +208,11 @@ impl Monitor {
     /// Looks after the session until nothing is left of it.
     pub(super) fn run(mut self) {
         self.start_script();
+        if let Some(cgroup) = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref()) {
+            // Only now, as it takes milliseconds. If it stays in vsmagent's cgroup it still works; only stopping that
+            // service with all its cgroup is felt.
+            let _ = cgroup.join_monitors();
+        }
         loop {
             if self.asked.is_none()
                 && let Some(status) = self.x_server_status

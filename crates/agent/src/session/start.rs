@@ -196,16 +196,16 @@ fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, 
     chown(control::socket(&paths.dir), Some(account.uid), Some(account.gid))
         .map_err(internal("give the control socket to the user"))?;
     leftovers.cgroup = Cgroup::create(session.id);
-    if let Some(cgroup) = &leftovers.cgroup {
-        // If it stays in vsmagent's cgroup it still works; only stopping that service with all its cgroup is felt.
-        let _ = cgroup.join_monitors();
-    }
     let environment = desktop::environment(spec, &account, &paths, pam.environment());
-    let place =
-        Place { account: &account, cgroup: leftovers.cgroup.as_ref(), environment: &environment };
+    let place = Place { account: &account, cgroup: None, environment: &environment };
     let x_server = place.spawn(&x_program, xserver::arguments(spec, &paths)).map_err(|error| {
         Refused::new(Refusal::XServer, format!("cannot start {}: {error}", x_program.display()))
     })?;
+    if let Some(cgroup) = &leftovers.cgroup {
+        // The kernel takes milliseconds over it, so it is done while the X server begins; whatever that has started
+        // until then ends before it greets, and nothing of the user's own runs yet.
+        cgroup.take(x_server.pid).map_err(internal("put the X server into its cgroup"))?;
+    }
     let record = Record {
         version: VERSION,
         session: Session { state: State::Running { display: *display }, ..session.clone() },

@@ -57,7 +57,7 @@ struct OneArgs {
     #[arg(value_name = "[USER@]HOST")]
     to: Destination,
     /// Which, where you have several
-    #[arg(long, value_name = "ID", default_value = "")]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     session: String,
     #[command(flatten)]
     ssh: SshOptions,

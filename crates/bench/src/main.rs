@@ -1,0 +1,89 @@
+//! `vsm-bench`: the measuring clients and the peers that the product is compared with.
+//!
+//! `cargo xtask bench` runs it inside the hosts of a miniature cluster; each command prints one line of JSON. It is a
+//! crate of its own because it needs gRPC, TLS and the store, which xtask must do without to compile in seconds, and
+//! because what measures the product does not belong into what is installed.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool: results on stdout, errors on stderr"
+)]
+
+mod bare;
+mod disk;
+mod echo;
+mod load;
+mod logins;
+mod store;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use serde::Serialize;
+
+/// One measurement or one peer; started by `cargo xtask bench`.
+#[derive(Debug, Parser)]
+enum Arguments {
+    /// Log users in at the same moment and time each: root on the broker's host
+    Logins(logins::Options),
+    /// End the sessions of users: root on the broker's host
+    End(logins::EndOptions),
+    /// Print how the X server of the one running session was started: root on the agent's host
+    Template,
+    /// Start bare X servers at the same moment and time each: root on the agent's host
+    Bare(bare::Options),
+    /// Count look-ups, or calls of the echo, for a while
+    Load(load::Options),
+    /// Serve the echo's first hop: a unix socket, passing each call on
+    EchoFront(echo::FrontOptions),
+    /// Serve the echo's second hop: mutual TLS
+    EchoBack(echo::BackOptions),
+    /// Fill a session table
+    Fill(store::FillOptions),
+    /// Print how many sessions the broker serves
+    Serving,
+    /// Time small durable writes
+    Disk(disk::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vsm-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    match arguments {
+        Arguments::Logins(options) => print(&runtime()?.block_on(logins::run(&options))?),
+        Arguments::End(options) => print(&runtime()?.block_on(logins::end(&options))?),
+        Arguments::Template => print(&bare::template()?),
+        Arguments::Bare(options) => print(&bare::run(&options)?),
+        Arguments::Load(options) => print(&runtime()?.block_on(load::run(options))?),
+        Arguments::EchoFront(options) => runtime()?.block_on(echo::front(options)),
+        Arguments::EchoBack(options) => runtime()?.block_on(echo::back(options)),
+        Arguments::Fill(options) => print(&runtime()?.block_on(store::fill(options))?),
+        Arguments::Serving => print(&runtime()?.block_on(store::serving())?),
+        Arguments::Disk(options) => print(&disk::run(&options)?),
+    }
+}
+
+/// As many threads as the product's daemons have.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+fn print(result: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(result)?);
+    Ok(())
+}
+
+/// Milliseconds between two moments.
+fn millis(from: std::time::Instant, to: std::time::Instant) -> f64 {
+    to.duration_since(from).as_secs_f64() * 1000.0
+}

@@ -1,0 +1,40 @@
+//! The machine that the figures come from.
+
+use std::fs;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::{BROKER, Hosts};
+
+/// What a figure depends on.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Machine {
+    /// CPU model.
+    pub(super) cpu: String,
+    /// CPUs.
+    pub(super) cores: usize,
+    /// Kernel release.
+    pub(super) kernel: String,
+    /// One append of 400 bytes with fdatasync on the broker's disk, in microseconds, measured in the run.
+    pub(super) fsync_p50_us: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Disk {
+    fsync_p50_us: f64,
+}
+
+impl Machine {
+    pub(super) fn look(hosts: &Hosts<'_>) -> Result<Self> {
+        let info = fs::read_to_string("/proc/cpuinfo")?;
+        let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let disk: Disk = hosts.tool(BROKER, &["disk", "--file", "/var/lib/vsm/bench-fsync"])?;
+        Ok(Self {
+            cpu: model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.to_owned()),
+            cores: std::thread::available_parallelism()?.get(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            fsync_p50_us: disk.fsync_p50_us,
+        })
+    }
+}

@@ -1,0 +1,101 @@
+//! Resident memory of the daemons, as the kernel tells it in `/proc/PID/status`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::report::{Report, Want};
+use super::{AGENT, BROKER, Hosts, median};
+use crate::clock::wait_for;
+
+const ABOUT: &str = "\
+Resident memory (`VmRSS`, shared pages included) in MiB: of `vsmagent` with its broker linked and no session, of one
+`vsm-session` with a desktop, and of `vsmserver` once it serves a table of 10,000 running sessions of as many users on
+100 agents that it cannot reach. `peak` is the most that it ever had (`VmHWM`).";
+
+const USER: &str = "user001";
+const SESSIONS: &str = "10000";
+const AGENTS: &str = "100";
+const SERVICE_WAIT: Duration = Duration::from_secs(60);
+
+pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
+    let mut report = Report::new("memory", ABOUT);
+    let mut idle = Vec::new();
+    let mut monitors = Vec::new();
+    for _ in 0..hosts.runs {
+        hosts.cluster.restart_daemon(AGENT, "vsmagent")?;
+        wait_linked(hosts)?;
+        idle.push(resident(hosts, AGENT, &daemon(hosts, AGENT, "vsmagent")?)?.now);
+        hosts.tool::<serde_json::Value>(BROKER, &["logins", USER])?;
+        let pid = hosts.root(AGENT, &["pgrep", "--exact", "vsm-session"])?;
+        monitors.push(resident(hosts, AGENT, &pid)?.now);
+        hosts.end(&[USER])?;
+    }
+    report.aim("vsmagent_idle_mib", median(&idle), Want::AtMost, 15.0);
+    report.aim("vsm_session_mib", median(&monitors), Want::AtMost, 6.0);
+    let used = resident(hosts, AGENT, &daemon(hosts, AGENT, "vsmagent")?)?;
+    report.figure("vsmagent_after_one_session_mib", used.now);
+    hosts.progress.step("agent and session are measured");
+    let server = resident(hosts, BROKER, &daemon(hosts, BROKER, "vsmserver")?)?;
+    report.figure("vsmserver_empty_mib", server.now);
+    let (now, peak) = full(hosts)?;
+    report.aim("vsmserver_10000_sessions_mib", now, Want::AtMost, 30.0);
+    report.figure("vsmserver_10000_sessions_peak_mib", peak);
+    Ok(report)
+}
+
+/// Waits until the broker has heard of the agent's new life, by its own word.
+fn wait_linked(hosts: &Hosts<'_>) -> Result<()> {
+    wait_for("the broker to link the agent", SERVICE_WAIT, || {
+        let list = hosts.root(BROKER, &["vsmctl", "agent", "list", "--output", "json"]);
+        let list = list.map_err(|error| format!("{error:#}"))?;
+        if list.contains("\"up\"") { Ok(()) } else { Err(list) }
+    })
+}
+
+/// The broker on a large table: as it serves, and at its peak.
+fn full(hosts: &Hosts<'_>) -> Result<(f64, f64)> {
+    hosts.cluster.stop_daemon(BROKER, "vsmserver")?;
+    let fill = ["fill", "--dir", "/var/lib/vsm", "--sessions", SESSIONS, "--agents", AGENTS];
+    hosts.tool::<serde_json::Value>(BROKER, &fill)?;
+    hosts.progress.step(format!("a table of {SESSIONS} sessions is made"));
+    let (mut now, mut peak) = (Vec::new(), Vec::new());
+    for _ in 0..hosts.runs {
+        hosts.cluster.start_daemon(BROKER, "vsmserver")?;
+        wait_for("the broker to serve the table", SERVICE_WAIT, || {
+            let serving = hosts.tool::<serde_json::Value>(BROKER, &["serving"]);
+            let serving = serving.map_err(|error| format!("{error:#}"))?;
+            let all = serving["sessions"].to_string() == SESSIONS;
+            if all { Ok(()) } else { Err(format!("it serves {serving}")) }
+        })?;
+        // Every agent was tried, and a list of all was asked for.
+        wait_linked(hosts)?;
+        hosts.root(BROKER, &["vsmctl", "session", "list", "--output", "json"])?;
+        let memory = resident(hosts, BROKER, &daemon(hosts, BROKER, "vsmserver")?)?;
+        now.push(memory.now);
+        peak.push(memory.peak);
+        hosts.cluster.stop_daemon(BROKER, "vsmserver")?;
+    }
+    Ok((median(&now), median(&peak)))
+}
+
+fn daemon(hosts: &Hosts<'_>, host: &str, name: &str) -> Result<String> {
+    let pid = hosts.cluster.daemon(host, name)?.pid;
+    Ok(pid.with_context(|| format!("{name} does not run on {host}"))?.to_string())
+}
+
+/// Resident memory in MiB.
+struct Resident {
+    now: f64,
+    peak: f64,
+}
+
+fn resident(hosts: &Hosts<'_>, host: &str, pid: &str) -> Result<Resident> {
+    let status = hosts.root(host, &["cat", &format!("/proc/{pid}/status")])?;
+    let mib = |name: &str| -> Result<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()).context("VmRSS")?;
+        Ok(kib.parse::<f64>()? / 1024.0)
+    };
+    Ok(Resident { now: mib("VmRSS:")?, peak: mib("VmHWM:")? })
+}

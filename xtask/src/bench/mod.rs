@@ -1,0 +1,170 @@
+//! `cargo xtask bench NAME…`: how fast and how small the product is, on real parts, each figure beside that of a peer
+//! that was measured in the same run on the same hosts.
+//!
+//! What measures is `vsm-bench`, run inside the hosts of a miniature cluster of its own; here is what to measure, in
+//! which order, and what becomes of the figures. An aim that is missed is a result, not a failure.
+
+mod lookup;
+mod machine;
+mod memory;
+mod report;
+mod start;
+
+use std::process::{Child, Stdio};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use serde::de::DeserializeOwned;
+
+use self::machine::Machine;
+use self::report::Report;
+use crate::cluster::files;
+use crate::cluster::{Cluster, ClusterSpec};
+use crate::compile::{self, Profile};
+use crate::progress::Progress;
+use crate::setup;
+
+/// Where the hosts see the measuring program.
+const TOOL: &str = "/run/vsm-bin/vsm-bench";
+const BROKER: &str = "tlha-primary";
+const AGENT: &str = "agent1";
+/// Users for the many that come at once.
+const USERS: u16 = 20;
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Which; all where none is named
+    names: Vec<Name>,
+    /// Print the line of JSON alone
+    #[arg(long)]
+    json: bool,
+    /// How often each measurement is repeated; the medians count
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// Keep the figures in docs/benchmarks.md
+    #[arg(long)]
+    write: bool,
+    /// Take the programs as they are
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// A benchmark.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Name {
+    /// A new desktop, beside the X server alone
+    Start,
+    /// Look-ups of a desktop, beside an echo over the same hops
+    Lookup,
+    /// Resident memory of the daemons
+    Memory,
+}
+
+/// Measures, prints, keeps.
+pub(crate) fn bench(options: &Options) -> Result<()> {
+    setup::setup(false)?;
+    if !options.no_build {
+        compile::build(Profile::Release)?;
+    }
+    let names = if options.names.is_empty() { Name::value_variants() } else { &options.names };
+    for name in names {
+        let report = one(*name, options.runs)?;
+        if !options.json {
+            print!("{}", report.table());
+        }
+        println!("{}", report.json()?);
+        if options.write {
+            report.write(&compile::root().join("docs/benchmarks.md"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs one benchmark in a cluster of its own, which is taken away at the end.
+fn one(name: Name, runs: u32) -> Result<Report> {
+    let progress = Progress::new(true);
+    let mut spec = ClusterSpec::new("bench", compile::helper()?);
+    spec.binaries = compile::binaries(Profile::Release)?;
+    (spec.agents, spec.users, spec.fresh) = (1, USERS, true);
+    progress.step("a broker, an agent and a client come up, each a host of its own");
+    let cluster = Cluster::up(&spec)?;
+    files::install("bench", &spec.binaries.join("vsm-bench"))?;
+    let hosts = Hosts { cluster: &cluster, progress, runs };
+    let machine = Machine::look(&hosts)?;
+    let report = match name {
+        Name::Start => start::run(&hosts),
+        Name::Lookup => lookup::run(&hosts),
+        Name::Memory => memory::run(&hosts),
+    };
+    let mut report = report?;
+    report.machine = machine;
+    cluster.down()?;
+    Ok(report)
+}
+
+/// The hosts on which it is measured.
+struct Hosts<'a> {
+    cluster: &'a Cluster,
+    progress: Progress,
+    runs: u32,
+}
+
+impl Hosts<'_> {
+    /// Runs the measuring program as root and reads its line of JSON.
+    fn tool<T: DeserializeOwned>(&self, host: &str, words: &[&str]) -> Result<T> {
+        let answer = self.root(host, &[&[TOOL], words].concat())?;
+        serde_json::from_str(&answer).with_context(|| format!("vsm-bench printed {answer:?}"))
+    }
+
+    fn root(&self, host: &str, words: &[&str]) -> Result<String> {
+        self.cluster.output(host, "root", words)
+    }
+
+    /// Starts a server of the measuring program; it ends when the value is dropped.
+    fn serve(&self, host: &str, words: &[&str]) -> Result<Server> {
+        let mut command = self.cluster.command(host, "root", &[&[TOOL], words].concat())?;
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        Ok(Server(child.context("nsenter")?))
+    }
+
+    /// Ends the sessions of users, and waits until nothing is left of them.
+    fn end(&self, users: &[&str]) -> Result<()> {
+        self.tool::<serde_json::Value>(BROKER, &[&["end"], users].concat()).map(drop)
+    }
+}
+
+/// A server that ends with its standard input.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        // It ends at once, and with its host at the latest.
+        let _ = self.0.wait();
+    }
+}
+
+/// The middle of some figures; 0 where there are none.
+fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    match sorted.len() {
+        0 => 0.0,
+        odd if odd % 2 == 1 => sorted[half],
+        _ => f64::midpoint(sorted[half - 1], sorted[half]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(&[]).to_string(), "0");
+        assert_eq!(median(&[3.0, 1.0, 9.0]).to_string(), "3");
+        assert_eq!(median(&[4.0, 1.0, 2.0, 9.0]).to_string(), "3");
+    }
+}
