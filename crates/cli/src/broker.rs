@@ -202,6 +202,10 @@ fn words(ended: &Ended) -> String {
     let reason = match ended.reason() {
         EndReason::Logout => "it was logged out",
         EndReason::Terminated => "it was terminated",
+        // Their details are whole sentences.
+        EndReason::XServer | EndReason::ScriptFailed if !ended.detail.is_empty() => {
+            return ended.detail.clone();
+        }
         EndReason::XServer => "its X server ended",
         EndReason::ScriptFailed => "its session script failed",
         EndReason::HostReboot => "its host was restarted",

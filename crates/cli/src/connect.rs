@@ -180,6 +180,10 @@ async fn attach(
 async fn part(arguments: &ConnectArgs, farewell: Farewell, session: &str) -> Result<(), Failure> {
     match farewell {
         Farewell::Plain => Ok(()),
+        Farewell::Lost => Err(Failure::new(
+            UNAVAILABLE,
+            "the connection to your desktop broke; connect again to come back to it",
+        )),
         Farewell::Disconnected => {
             output::say("Your viewer was disconnected; your desktop lives on.")
         }

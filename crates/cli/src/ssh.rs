@@ -116,6 +116,8 @@ pub enum Target {
 pub enum Farewell {
     /// The viewer left, or the user has logged out, or nobody knows.
     Plain,
+    /// ssh has lost its connection.
+    Lost,
     /// The user or an administrator has disconnected it.
     Disconnected,
     /// Another viewer came.
@@ -143,7 +145,8 @@ impl Pipe {
             Some(3) => Farewell::Disconnected,
             Some(4) => Farewell::Replaced,
             Some(5) => Farewell::Ended,
-            _ => Farewell::Plain,
+            Some(255) | None => Farewell::Lost,
+            Some(_) => Farewell::Plain,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     fs::{self, DirBuilder},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::unistd::Uid;
@@ -20,6 +21,8 @@ use crate::{
     ssh::{Farewell, Pipe},
 };
 
+/// How long a viewer may take to see that its desktop is gone.
+const VIEWER_END_MAX: Duration = Duration::from_secs(5);
 /// Viewers that take the path of a unix socket, best first.
 const KNOWN: [&str; 2] = ["vncviewer", "xtigervncviewer"];
 
@@ -86,25 +89,27 @@ pub async fn run(command: &[OsString], session: &str, mut pipe: Pipe) -> Result<
         copy_bidirectional(&mut stream, &mut pipe).await
     };
     let mut stop = signal(SignalKind::terminate()).map_err(io)?;
-    let done = tokio::select! {
+    let (left, done) = tokio::select! {
         biased;
         // The desktop lives on; what is ours goes.
-        _ = tokio::signal::ctrl_c() => Ok(()),
-        _ = stop.recv() => Ok(()),
-        status = viewer.wait() => match status {
-            Ok(status) if status.success() => Ok(()),
+        _ = tokio::signal::ctrl_c() => return Ok(Farewell::Plain),
+        _ = stop.recv() => return Ok(Farewell::Plain),
+        status = viewer.wait() => (true, match status {
+            Ok(status) if status.success() => Ok(Farewell::Plain),
             Ok(status) => Err(Failure::new(SOFTWARE, format!("the viewer {} ended with {status}", program.display()))),
             Err(error) => Err(Failure::new(SOFTWARE, format!("the viewer is lost: {error}"))),
-        },
-        ended = bridge => {
+        }),
+        // What it ended with matters less than what the other side has to say.
+        _ = bridge => {
             // Give the viewer the moment that it needs to see the end and say so.
-            drop(tokio::time::timeout(std::time::Duration::from_secs(5), viewer.wait()).await);
-            ended.map(drop).map_err(|error| Failure::new(SOFTWARE, format!("the connection to your desktop broke: {error}")))
+            drop(tokio::time::timeout(VIEWER_END_MAX, viewer.wait()).await);
+            (false, Ok(Farewell::Plain))
         }
     };
     match pipe.finish().await {
-        Farewell::Plain => done.map(|()| Farewell::Plain),
-        // What the viewer makes of it does not matter.
+        Farewell::Plain => done,
+        // A viewer that left has left first.
+        Farewell::Lost if left => done,
         farewell => Ok(farewell),
     }
 }

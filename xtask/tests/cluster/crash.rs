@@ -84,6 +84,9 @@ fn a_broker_without_its_table_gets_every_desktop_back_from_the_agents() {
     let (lineage_now, epoch_now) = status(&service);
     assert_eq!(lineage_now, lineage, "the lineage was not taken up again");
     assert!(epoch_now > epoch, "epoch {epoch_now} does not follow {epoch}");
+    service.crash(BROKER, "vsmserver");
+    all_are_back(&service, &before);
+    assert_eq!(status(&service).0, lineage, "the lineage was not kept");
     a_torn_table_is_rebuilt(&service, &before);
 }
 
@@ -152,6 +155,21 @@ fn a_dead_desktop_is_replaced_once() {
     let [one, two] = at_once(&service, "alice");
     assert_eq!(one.session, two.session);
     assert_ne!(one.session, now.session);
+}
+
+/// Nobody can tell of the end: the X server is dead and its monitor hangs.
+#[test]
+fn a_dead_desktop_is_not_handed_out_though_nobody_tells_of_it() {
+    let service = Service::up("silent");
+    let desktop = service.connect("alice");
+    let Processes { monitor, x_server } = service.processes(&desktop);
+    service.sh(&desktop.agent, &format!("kill -STOP {monitor}; kill -9 {x_server}"));
+    let next = service.connect("alice");
+    assert!(next.created && next.session != desktop.session);
+    service.sh(&desktop.agent, &format!("kill -CONT {monitor}"));
+    service.gone(&desktop.agent, monitor);
+    service.rows_become("the new one alone", |rows| rows.len() == 1);
+    assert_eq!(service.connect("alice").session, next.session);
 }
 
 /// A power cut takes the desktop, and the host comes back without it.

@@ -56,6 +56,8 @@ fn internal(what: &str) -> impl FnOnce(io::Error) -> Refused {
 pub(super) struct Leftovers {
     pub(super) dir: PathBuf,
     pub(super) cgroup: Option<Cgroup>,
+    /// The X server that was started.
+    pub(super) x_server: Option<i32>,
 }
 
 impl Leftovers {
@@ -152,7 +154,7 @@ pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
     let signals = become_monitor()?;
     let dir = control::session_dir(&spec.settings.run_dir, spec.session.id);
     let listener = open_socket(&dir)?;
-    let mut leftovers = Leftovers { dir, cgroup: None };
+    let mut leftovers = Leftovers { dir, cgroup: None, x_server: None };
     let log = Log::open(Store::at(&spec.settings.state_dir).log(spec.session.id));
     let result = prepare(&spec, &mut leftovers).and_then(|(desktop, x_server, record)| {
         let mut monitor = Monitor::new(desktop, x_server, listener, signals, log);
@@ -171,6 +173,9 @@ pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
         }
         Err(reply) => {
             leftovers.kill();
+            if let Some(pid) = leftovers.x_server {
+                xserver::remove_display_files_of(spec.display, pid);
+            }
             Store::at(&spec.settings.state_dir).remove_record(spec.session.id);
             leftovers.remove();
             Err(reply)
@@ -206,6 +211,7 @@ fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, 
         // until then ends before it greets, and nothing of the user's own runs yet.
         cgroup.take(x_server.pid).map_err(internal("put the X server into its cgroup"))?;
     }
+    leftovers.x_server = Some(x_server.pid);
     let record = Record {
         version: VERSION,
         session: Session { state: State::Running { display: *display }, ..session.clone() },

@@ -130,6 +130,15 @@ pub fn remove_display_files(display: u32) {
     }
 }
 
+/// The same after a start that failed, where the display may be somebody else's: only if it is this process that has
+/// locked it.
+pub(super) fn remove_display_files_of(display: u32, pid: i32) {
+    let lock = fs::read_to_string(format!("/tmp/.X{display}-lock")).unwrap_or_default();
+    if lock.trim().parse() == Ok(pid) {
+        remove_display_files(display);
+    }
+}
+
 /// Opens a connection to the X server for a viewer. The folder is the user's, who could have put another socket
 /// there: only one that the user's own process listens on is good.
 pub(super) fn connect(paths: &Paths, account: &Account) -> io::Result<UnixStream> {
