@@ -28,7 +28,7 @@ fn mount_point(mountinfo: &str) -> Option<PathBuf> {
         let point = before.split(' ').nth(4)?;
         after.starts_with("cgroup2 ").then(|| PathBuf::from(point.replace("\\040", " ")))
     });
-    points.last()
+    points.next_back()
 }
 
 impl Cgroup {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
-use tracing::Instrument;
 use vsm_core::{Session, SessionId};
 use vsm_proto::{
     broker::v1::{self as pb, broker_server::Broker as BrokerApi},
@@ -29,11 +28,7 @@ impl UserApi {
         let uid = peer
             .ok_or_else(|| Status::unauthenticated("the socket does not tell who you are"))?
             .uid();
-        self.0.users.identity(uid).await.map_err(|error| {
-            let refusal = Refusal::from(error);
-            tracing::warn!(uid, reason = refusal.code().0, %refusal, "cannot tell who calls");
-            refusal.into()
-        })
+        Ok(self.0.users.identity(uid).await.map_err(Refusal::from)?)
     }
 
     /// The session that the caller means: the one named, or the only one.
@@ -60,8 +55,13 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::LoginRequest>,
     ) -> Result<Response<pb::LoginResponse>, Status> {
-        let span = tracing::info_span!("login", request = request.get_ref().request_id);
-        let who = self.caller(&request).instrument(span).await?;
+        let who = match self.caller(&request).await {
+            Ok(who) => who,
+            Err(status) => {
+                tracing::warn!(request = request.get_ref().request_id, %status, "login refused");
+                return Err(status);
+            }
+        };
         let request = request.into_inner();
         let only = match request.session_id.as_str() {
             "" => None,

@@ -2,6 +2,7 @@
 //! (`vsm://broker/tlha-primary`) is who the other side is. There is no plain-text mode.
 
 use std::{
+    cell::RefCell,
     fmt, fs, io,
     path::{Path, PathBuf},
     str::FromStr,
@@ -172,7 +173,7 @@ pub fn peer(extensions: &Extensions) -> Result<Peer, Status> {
     let first = certificates
         .first()
         .ok_or_else(|| Status::unauthenticated("the certificate list is empty"))?;
-    identity(first).ok_or_else(|| {
+    remembered_identity(first).ok_or_else(|| {
         Status::unauthenticated(
             "the certificate has no vsm://ROLE/NAME: issue one with vsmctl pki issue",
         )
@@ -192,6 +193,23 @@ pub fn peer_with_role(extensions: &Extensions, role: Role) -> Result<Peer, Statu
         "the certificate of {} is not that of a {role}",
         peer.name
     )))
+}
+
+/// Calls come over few connections, each with the same certificate every time: the last one is parsed once.
+fn remembered_identity(certificate: &CertificateDer<'static>) -> Option<Peer> {
+    thread_local! {
+        static LAST: RefCell<Option<(CertificateDer<'static>, Peer)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| {
+        if let Some((known, peer)) = last
+            && known == certificate
+        {
+            return Some(peer.clone());
+        }
+        let peer = identity(certificate)?;
+        *last = Some((certificate.clone(), peer.clone()));
+        Some(peer)
+    })
 }
 
 fn identity(certificate: &CertificateDer<'_>) -> Option<Peer> {

@@ -237,7 +237,7 @@ impl<S: Store> Owner<S> {
     }
 
     fn raise_above(&mut self, seen: &Epoch) -> Result<Epoch, ProposeError> {
-        if *seen >= self.epoch {
+        if *seen > self.epoch {
             let next = seen.next(self.epoch.node.clone());
             self.store
                 .begin_epoch(&next, self.last_seq + 1)

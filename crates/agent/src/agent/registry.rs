@@ -62,8 +62,9 @@ impl Alive {
 
     /// Whether both run at this very moment.
     pub(super) fn is_alive(&self) -> bool {
-        let alive = |held: &Option<Held>| held.as_ref().is_some_and(Held::is_alive);
-        alive(&self.monitor) && alive(&self.x_server)
+        // The X server is the large one that dies slowly, and the one whose death a user would see.
+        self.monitor.as_ref().is_some_and(Held::has_not_ended)
+            && self.x_server.as_ref().is_some_and(Held::is_alive)
     }
 }
 
