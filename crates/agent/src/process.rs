@@ -1,6 +1,10 @@
 //! Processes named so that a pid which is used again is not mistaken for the one that was meant.
 
-use std::{fs, io, os::fd::OwnedFd};
+use std::{
+    fs,
+    io::{self, Read},
+    os::fd::OwnedFd,
+};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -35,8 +39,14 @@ const EXITING: u32 = 0x4;
 /// SIGKILL as it stands in a set of pending signals.
 const KILL_PENDING: u64 = 1 << 8;
 
+/// Longer than 52 numbers and a name of 16 bytes can be.
+const STAT_MAX: usize = 2048;
+
 fn stat(pid: i32) -> Option<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // One read gives all of it: every verify of a session asks for two of these, and each system call counts.
+    let mut buffer = [0; STAT_MAX];
+    let length = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
+    let text = String::from_utf8_lossy(buffer.get(..length)?);
     // The name stands in brackets and may hold anything, brackets and blanks among it.
     let mut fields = text.get(text.rfind(')')? + 2..)?.split(' ');
     let state = *fields.next()?.as_bytes().first()?;

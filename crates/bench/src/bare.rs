@@ -74,8 +74,8 @@ pub(crate) struct Bare {
     all_ms: f64,
 }
 
-fn words(path: PathBuf) -> Result<Vec<String>> {
-    let text = fs::read(&path).with_context(|| path.display().to_string())?;
+fn words(path: &Path) -> Result<Vec<String>> {
+    let text = fs::read(path).with_context(|| path.display().to_string())?;
     let text = String::from_utf8_lossy(&text).into_owned();
     Ok(text.split_terminator('\0').map(str::to_owned).collect())
 }
@@ -84,11 +84,11 @@ fn words(path: PathBuf) -> Result<Vec<String>> {
 pub(crate) fn template() -> Result<Template> {
     let all = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
     let is_server = |dir: &PathBuf| {
-        words(dir.join("cmdline")).is_ok_and(|all| all.iter().any(|word| word == "-rfbunixpath"))
+        words(&dir.join("cmdline")).is_ok_and(|all| all.iter().any(|word| word == "-rfbunixpath"))
     };
     let dir = all.into_iter().find(is_server).context("no session runs here")?;
-    let arguments: Vec<String> = words(dir.join("cmdline"))?.into_iter().skip(1).collect();
-    let environment: Vec<(String, String)> = words(dir.join("environ"))?
+    let arguments: Vec<String> = words(&dir.join("cmdline"))?.into_iter().skip(1).collect();
+    let environment: Vec<(String, String)> = words(&dir.join("environ"))?
         .iter()
         .filter_map(|word| word.split_once('='))
         .filter(|(name, _)| *name != SESSION_VARIABLE)

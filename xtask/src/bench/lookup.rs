@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::report::{Report, Want};
-use super::{AGENT, BROKER, Hosts, median};
+use super::{AGENT, BROKER, Hosts, median, median_ratio};
 use crate::clock::wait_for;
 
 const ABOUT: &str = "\
@@ -83,7 +83,9 @@ pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
         let rate = |loads: &[Load]| of(loads, |load| load.per_second);
         let (ours, echo) = (rate(&pairs.ours), rate(&pairs.echo));
         hosts.progress.step(format!("{in_flight} in flight: {ours:.0}/s, echo {echo:.0}/s"));
-        report.aim(aim, ours / echo, Want::AtLeast, SHARE_AIM);
+        let both = pairs.ours.iter().zip(&pairs.echo);
+        let share = median_ratio(both.map(|(ours, echo)| (ours.per_second, echo.per_second)));
+        report.aim(aim, share, Want::AtLeast, SHARE_AIM);
         for (side, loads) in [("", &pairs.ours), ("_echo", &pairs.echo)] {
             report.figure(format!("{figure}{side}_per_second"), rate(loads));
             report.figure(format!("{figure}{side}_p50_us"), of(loads, |load| load.p50_us));

@@ -18,6 +18,8 @@ pub(super) struct Machine {
     pub(super) kernel: String,
     /// One append of 400 bytes with fdatasync on the broker's disk, in microseconds, measured in the run.
     pub(super) fsync_p50_us: f64,
+    /// Load average of the last minute before the run: above half a CPU the machine was doing something else too.
+    pub(super) load1_before: f64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -29,12 +31,14 @@ impl Machine {
     pub(super) fn look(hosts: &Hosts<'_>) -> Result<Self> {
         let info = fs::read_to_string("/proc/cpuinfo")?;
         let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let load = fs::read_to_string("/proc/loadavg")?;
         let disk: Disk = hosts.tool(BROKER, &["disk", "--file", "/var/lib/vsm/bench-fsync"])?;
         Ok(Self {
             cpu: model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.to_owned()),
             cores: std::thread::available_parallelism()?.get(),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             fsync_p50_us: disk.fsync_p50_us,
+            load1_before: load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0),
         })
     }
 }

@@ -14,7 +14,7 @@ Resident memory (`VmRSS`, shared pages included) in MiB: of `vsmagent` with its 
 100 agents that it cannot reach. `peak` is the most that it ever had (`VmHWM`).";
 
 const USER: &str = "user001";
-const SESSIONS: &str = "10000";
+const SESSIONS: u64 = 10_000;
 const AGENTS: &str = "100";
 const SERVICE_WAIT: Duration = Duration::from_secs(60);
 
@@ -56,7 +56,8 @@ fn wait_linked(hosts: &Hosts<'_>) -> Result<()> {
 /// The broker on a large table: as it serves, and at its peak.
 fn full(hosts: &Hosts<'_>) -> Result<(f64, f64)> {
     hosts.cluster.stop_daemon(BROKER, "vsmserver")?;
-    let fill = ["fill", "--dir", "/var/lib/vsm", "--sessions", SESSIONS, "--agents", AGENTS];
+    let sessions = SESSIONS.to_string();
+    let fill = ["fill", "--dir", "/var/lib/vsm", "--sessions", &sessions, "--agents", AGENTS];
     hosts.tool::<serde_json::Value>(BROKER, &fill)?;
     hosts.progress.step(format!("a table of {SESSIONS} sessions is made"));
     let (mut now, mut peak) = (Vec::new(), Vec::new());
@@ -65,7 +66,7 @@ fn full(hosts: &Hosts<'_>) -> Result<(f64, f64)> {
         wait_for("the broker to serve the table", SERVICE_WAIT, || {
             let serving = hosts.tool::<serde_json::Value>(BROKER, &["serving"]);
             let serving = serving.map_err(|error| format!("{error:#}"))?;
-            let all = serving["sessions"].to_string() == SESSIONS;
+            let all = serving["sessions"].as_u64() == Some(SESSIONS);
             if all { Ok(()) } else { Err(format!("it serves {serving}")) }
         })?;
         // Every agent was tried, and a list of all was asked for.

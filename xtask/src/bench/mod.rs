@@ -157,9 +157,21 @@ fn median(figures: &[f64]) -> f64 {
     }
 }
 
+/// The middle of the ratios of pairs that were measured one right after the other, so that what else the machine does
+/// touches both sides alike.
+fn median_ratio(pairs: impl Iterator<Item = (f64, f64)>) -> f64 {
+    median(&pairs.map(|(ours, peer)| ours / peer).collect::<Vec<_>>())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{median, median_ratio};
+
+    #[test]
+    fn pairs_are_compared_before_the_median() {
+        let pairs = [(2.0, 1.0), (30.0, 10.0), (4.0, 4.0)];
+        assert_eq!(median_ratio(pairs.into_iter()).to_string(), "2");
+    }
 
     #[test]
     fn the_median_is_in_the_middle() {

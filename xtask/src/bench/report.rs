@@ -16,8 +16,9 @@ const PREFACE: &str = "\
 
 The last figures of `cargo xtask bench --write`, each section with the machine that it comes from. Everything runs on
 that one machine, in miniature hosts with their own network, so all sides share its CPUs and its disk. What counts is
-the ratio to the peer that was measured in the same run, alternating; all figures are medians. An aim that is missed
-is shown as missed.
+the ratio to the peer that was measured in the same run, alternating: each measurement is compared with the one of the
+peer right after it. All figures are medians, ratios are medians of the pairs' ratios. An aim that is missed is shown
+as missed. `load before` is the machine's load average when the run began: figures of a busy machine say little.
 ";
 
 /// Whether a figure is to be small or large.
@@ -90,8 +91,10 @@ impl Report {
     }
 
     fn machine_line(&self) -> String {
-        let Machine { cpu, cores, kernel, fsync_p50_us } = &self.machine;
-        format!("{cpu}, {cores} cores, Linux {kernel}, fsync p50 {fsync_p50_us:.0} µs")
+        let Machine { cpu, cores, kernel, fsync_p50_us, load1_before } = &self.machine;
+        format!(
+            "{cpu}, {cores} cores, Linux {kernel}, fsync p50 {fsync_p50_us:.0} µs, load before {load1_before}"
+        )
     }
 
     fn section(&self) -> String {

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::report::{Report, Want};
-use super::{AGENT, BROKER, Hosts, median};
+use super::{AGENT, BROKER, Hosts, median, median_ratio};
 use crate::clock::wait_for;
 
 const ABOUT: &str = "\
@@ -82,7 +82,9 @@ pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
     };
     let mut compare = |name: &'static str, what: &str, pairs: &Pairs, aim: f64| {
         let (ours, bare) = (all(&pairs.ours), all(&pairs.bare));
-        report.aim(name, ours / bare, Want::AtMost, aim);
+        let both = pairs.ours.iter().zip(&pairs.bare);
+        let ratio = median_ratio(both.map(|(ours, bare)| (ours.all_ms, bare.all_ms)));
+        report.aim(name, ratio, Want::AtMost, aim);
         report.figure(format!("{what}_ms"), ours);
         report.figure(format!("{what}_bare_ms"), bare);
         report.figure(format!("{what}_difference_ms"), ours - bare);
