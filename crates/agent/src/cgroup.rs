@@ -23,7 +23,7 @@ pub struct Cgroup(PathBuf);
 
 /// Where cgroup v2 is mounted, by `/proc/self/mountinfo`: the last one, which may cover those before it.
 fn mount_point(mountinfo: &str) -> Option<PathBuf> {
-    let points = mountinfo.lines().filter_map(|line| {
+    let mut points = mountinfo.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let point = before.split(' ').nth(4)?;
         after.starts_with("cgroup2 ").then(|| PathBuf::from(point.replace("\\040", " ")))

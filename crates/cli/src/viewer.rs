@@ -110,7 +110,10 @@ pub async fn run(command: &[OsString], session: &str, mut pipe: Pipe) -> Result<
         Farewell::Plain => done,
         // A viewer that left has left first.
         Farewell::Lost if left => done,
-        farewell => Ok(farewell),
+        farewell @ (Farewell::Lost
+        | Farewell::Disconnected
+        | Farewell::Replaced
+        | Farewell::Ended) => Ok(farewell),
     }
 }
 

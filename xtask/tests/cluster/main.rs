@@ -3,7 +3,7 @@
 //! Each test has a cluster of its own, `t-NAME`, which takes a quarter of a second; nextest runs
 //! them one after the other, so that timing is not disturbed.
 
-#![expect(clippy::unwrap_used, reason = "also the tests' own helpers fail by panic")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "also the tests' own helpers fail by panic")]
 
 mod bad_host;
 mod bad_user;
