@@ -33,6 +33,7 @@ use super::{
     xserver::{self, Paths},
 };
 use crate::{
+    cgroup::Cgroup,
     control::{DropCause, Event, Phase},
     record::{Done, Outcome, Record, Store},
     spec::{Spec, one_line},
@@ -58,6 +59,12 @@ pub(super) struct Kept {
     pub(super) spec: Spec,
     leftovers: Leftovers,
 }
+
+/// Moving to the monitors' cgroup takes milliseconds in which no process of the host can begin or end: not while a
+/// storm of logins is under way.
+const SETTLE_AFTER: Duration = Duration::from_secs(5);
+/// Longest sleep.
+const IDLE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 struct Script {
@@ -208,11 +215,7 @@ impl Monitor {
     /// Looks after the session until nothing is left of it.
     pub(super) fn run(mut self) {
         self.start_script();
-        if let Some(cgroup) = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref()) {
-            // Only now, as it takes milliseconds. If it stays in vsmagent's cgroup it still works; only stopping that
-            // service with all its cgroup is felt.
-            let _ = cgroup.join_monitors();
-        }
+        let mut settle = Some(clock::now() + SETTLE_AFTER);
         loop {
             if self.asked.is_none()
                 && let Some(status) = self.x_server_status
@@ -239,8 +242,17 @@ impl Monitor {
                     }
                     self.turn(ending::TICK, None);
                 }
-                // Everything that matters wakes it.
-                None => self.turn(Duration::from_secs(3600), None),
+                None => {
+                    let now = clock::now();
+                    if settle.is_some_and(|at| now >= at) {
+                        settle = None;
+                        // If it stays in vsmagent's cgroup it still works; only stopping that service with all its
+                        // cgroup is felt.
+                        let _ = cgroup.map(Cgroup::join_monitors);
+                    }
+                    // Everything that matters wakes it.
+                    self.turn(settle.map_or(IDLE, |at| at - now), None);
+                }
             }
         }
     }
