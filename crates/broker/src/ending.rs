@@ -40,7 +40,7 @@ pub(crate) async fn carry_out(broker: &Broker, session: &Session) -> Result<(), 
         }
         Err(error) => {
             tracing::warn!(session = %session.id, agent = %session.agent, %error, "cannot end a session yet");
-            Err(away(&error.why))
+            Err(format!("{} cannot end it now ({}); it is tried again", session.agent, error.why))
         }
     }
 }

@@ -121,9 +121,12 @@ async fn take_inventory(
     inventory: pb::Inventory,
     before: Vec<SessionId>,
 ) {
-    take_up_lineage(broker, link, &inventory.lineage).await;
+    let former = take_up_lineage(broker, link, &inventory.lineage).await;
     if let Some(promised) = inventory.promised.and_then(|epoch| Epoch::try_from(epoch).ok()) {
-        broker.rise_above(promised).await;
+        // A broker that lost its disk may count up to an epoch of its own former life: one that it has promises of
+        // already is not its own any more.
+        let above = if former { promised.next(broker.node.clone()) } else { promised };
+        broker.rise_above(above).await;
     }
     let mut present = HashSet::new();
     let mut viewers = HashMap::new();
@@ -158,21 +161,25 @@ async fn take_inventory(
     tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link)));
 }
 
-async fn take_up_lineage(broker: &Broker, link: &Link, lineage: &str) {
+/// Whether this table, which is new, took up the lineage that the agent knows.
+async fn take_up_lineage(broker: &Broker, link: &Link, lineage: &str) -> bool {
     if lineage.is_empty() {
-        return;
+        return false;
     }
+    let before = broker.table.fence().lineage;
     let done = match lineage.parse() {
         Ok(lineage) => broker.table.take_up(lineage).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     match done {
-        Ok(true) => {}
+        Ok(true) => broker.table.fence().lineage != before,
         Ok(false) => {
             tracing::error!(agent = %link.name, lineage, "this agent serves the brokers of another table; it takes no new sessions from here while it has sessions of theirs");
+            false
         }
         Err(error) => {
             tracing::error!(agent = %link.name, error, "cannot take up the agents' lineage");
+            false
         }
     }
 }

@@ -176,7 +176,7 @@ pub async fn end(options: &SshOptions, to: &Destination, id: String) -> Result<(
         .await?
         .into_inner();
     let said =
-        if answer.done { "was ended" } else { "will be ended as soon as its host can be reached" };
+        if answer.done { "was ended" } else { "will be ended as soon as its host can do it" };
     output::say(&format!("Your desktop {} {said}.", answer.id))
 }
 

@@ -1,0 +1,135 @@
+//! What every server of this project offers and demands, over real sockets and real TLS.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, path::Path};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use tokio::net::TcpListener;
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, service::RoutesBuilder, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+use vsm_config::Config;
+use vsm_daemon::{
+    grpc,
+    socket::{self, Access},
+    tls::Tls,
+};
+
+/// The health service alone, with reflection of itself.
+async fn routes() -> tonic::service::Routes {
+    let mut routes = RoutesBuilder::default();
+    grpc::standard_services(&mut routes, tonic_health::pb::FILE_DESCRIPTOR_SET).await.unwrap();
+    routes.routes()
+}
+
+async fn is_healthy(channel: Channel) -> Result<bool, tonic::Status> {
+    let answer =
+        HealthClient::new(channel).check(HealthCheckRequest { service: String::new() }).await?;
+    Ok(answer.into_inner().status() == ServingStatus::Serving)
+}
+
+/// What `grpcurl list` asks.
+async fn services(channel: Channel) -> Vec<String> {
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut answers = ServerReflectionClient::new(channel)
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
+    match answers.next().await.unwrap().unwrap().message_response {
+        Some(MessageResponse::ListServicesResponse(list)) => {
+            list.service.into_iter().map(|service| service.name).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_unix_socket_tells_its_health_and_its_services() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.sock");
+    let listener = socket::listen(&path, Access { mode: 0o600, group: None }).unwrap();
+    let stop = CancellationToken::new();
+    let server = tokio::spawn(grpc::serve_unix(listener, routes().await, stop.clone()));
+    assert!(is_healthy(socket::channel(path.clone())).await.unwrap());
+    let names = services(socket::channel(path)).await;
+    assert!(names.contains(&"grpc.health.v1.Health".to_owned()), "{names:?}");
+    stop.cancel();
+    server.await.unwrap().unwrap();
+}
+
+/// Writes the files of a host under `dir` and gives its identity.
+fn identity(dir: &Path, authority: &CertifiedIssuer<'static, KeyPair>, host: &str) -> Tls {
+    let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+    params.subject_alt_names.push(SanType::URI(format!("vsm://agent/{host}").try_into().unwrap()));
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, authority).unwrap();
+    let dir = dir.join(host);
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
+    fs::write(dir.join("host.pem"), certificate.pem()).unwrap();
+    fs::write(dir.join("host.key"), key.serialize_pem()).unwrap();
+    let at = |name: &str| dir.join(name).display().to_string();
+    let yaml = format!(
+        "tls:\n  ca_file: {}\n  cert_file: {}\n  key_file: {}\n",
+        at("ca.pem"),
+        at("host.pem"),
+        at("host.key")
+    );
+    fs::write(dir.join("tls.yaml"), yaml).unwrap();
+    Tls::load(&Config::load(&dir).unwrap()).unwrap()
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn only_hosts_of_the_same_authority_and_the_right_name_talk_to_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (authority(), authority());
+    let server = identity(&dir.path().join("ours"), &ours, "localhost");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let stop = CancellationToken::new();
+    let (routes, until) = (routes().await, stop.clone());
+    let serving =
+        tokio::spawn(async move { grpc::serve_tls(listener, &server, routes, until).await });
+
+    let friend = identity(&dir.path().join("ours"), &ours, "friend");
+    assert!(is_healthy(grpc::channel("localhost", port, &friend).unwrap()).await.unwrap());
+
+    // The server's certificate is not for this name, though it is the same server.
+    let refused = is_healthy(grpc::channel("127.0.0.1", port, &friend).unwrap()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+
+    // A host of another cluster is refused by both sides.
+    let stranger = identity(&dir.path().join("theirs"), &theirs, "friend");
+    assert!(is_healthy(grpc::channel("localhost", port, &stranger).unwrap()).await.is_err());
+
+    // One that trusts us, but whose own certificate is of another authority: the server refuses it.
+    let pretender = dir.path().join("theirs/friend");
+    fs::write(pretender.join("ca.pem"), ours.pem()).unwrap();
+    let pretender = Tls::load(&Config::load(&pretender).unwrap()).unwrap();
+    assert!(is_healthy(grpc::channel("localhost", port, &pretender).unwrap()).await.is_err());
+
+    // Plain text is no language here.
+    let plain =
+        tonic::transport::Endpoint::from_shared(format!("http://localhost:{port}")).unwrap();
+    assert!(is_healthy(plain.connect_lazy()).await.is_err());
+    stop.cancel();
+    serving.await.unwrap().unwrap();
+}
