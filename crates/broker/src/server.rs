@@ -1,6 +1,6 @@
 //! The process: opens the table and the sockets, serves until it is told to stop, drains, goes.
 
-use std::{net::Ipv6Addr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use nix::unistd::Group;
 use tokio::net::TcpListener;
@@ -141,15 +141,7 @@ struct Listeners {
 impl Listeners {
     async fn open(config: &Config) -> Result<Self, ServeError> {
         let port = config.get(&keys::vsmserver::LISTEN_PORT);
-        let tcp = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await;
-        let tcp = match tcp {
-            // A host without IPv6.
-            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
-                TcpListener::bind(("0.0.0.0", port)).await
-            }
-            other => other,
-        };
-        let tcp = tcp.map_err(|source| ServeError::Listen { port, source })?;
+        let tcp = grpc::listen(port).await.map_err(|source| ServeError::Listen { port, source })?;
         let everybody = Access { mode: 0o666, group: None };
         let user = socket::listen(&config.get(&keys::vsmserver::USER_SOCKET), everybody)?;
         let name = config.get(&keys::vsmserver::ADMIN_GROUP);

@@ -1,6 +1,10 @@
 //! How every gRPC server and channel of this project is set up: bounds, keep-alive, health and reflection.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::{
@@ -55,6 +59,19 @@ pub async fn standard_services(
         .build_v1()?;
     routes.add_service(health).add_service(reflection);
     Ok(reporter)
+}
+
+/// Listens on a port of every address: IPv6 and IPv4 alike, IPv4 alone on a host without IPv6.
+///
+/// # Errors
+/// If the port is taken or the system refuses.
+pub async fn listen(port: u16) -> io::Result<TcpListener> {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        other => other,
+    }
 }
 
 /// Serves over mutual TLS until `stop`, then drains, bounded in time.

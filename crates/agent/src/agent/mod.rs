@@ -16,13 +16,11 @@ mod settings;
 mod start;
 
 use std::{
-    net::{Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, RwLock},
 };
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use tonic::service::RoutesBuilder;
 use vsm_config::Config;
 use vsm_daemon::{grpc, notify, stop::Stop, tls::Tls};
@@ -76,16 +74,10 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     let settings = Settings::from_config(config);
     let store = Store::open(&settings.session.state_dir)?;
     let tls = Tls::load(config)?;
-    let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, settings.listen_port));
-    let listener = match TcpListener::bind(address).await {
-        Ok(listener) => listener,
-        // A host without IPv6.
-        Err(_) => {
-            TcpListener::bind(("0.0.0.0", settings.listen_port)).await.with_context(|| {
-                format!("cannot listen on port {} (/vsmagent/listen_port)", settings.listen_port)
-            })?
-        }
-    };
+    let port = settings.listen_port;
+    let listener = grpc::listen(port)
+        .await
+        .with_context(|| format!("cannot listen on port {port} (/vsmagent/listen_port)"))?;
     let agent = Arc::new(Agent {
         fence: fence::FenceKeeper::load(store.dir())?,
         registry: Registry::default(),
