@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -165,6 +168,13 @@ impl Agents {
         }
     }
 
+    /// Something that an agent reported could not be recorded: every report is to be opened again before long.
+    pub(crate) fn mark_missed(&self) {
+        for link in self.all() {
+            link.missed.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Waits, for a bounded time, until each link has either an answer or a refusal: only right after a start of the
     /// broker there is anything to wait for.
     pub(crate) async fn settle(&self) {
@@ -182,6 +192,7 @@ pub struct Link {
     /// Wakes the link's task so that it dials at once.
     pub wake: Notify,
     pub(crate) stop: CancellationToken,
+    missed: AtomicBool,
     state: watch::Sender<LinkState>,
     client: AgentClient<Channel>,
 }
@@ -194,6 +205,7 @@ impl Link {
             name: name.clone(),
             wake: Notify::new(),
             stop: broker.stop.child_token(),
+            missed: AtomicBool::new(false),
             state: watch::Sender::new(LinkState::Connecting),
             client,
         })
@@ -209,6 +221,11 @@ impl Link {
     #[must_use]
     pub fn is_up(&self) -> bool {
         matches!(*self.state.borrow(), LinkState::Up(_))
+    }
+
+    /// Whether the report is to be opened again; asked once.
+    pub(crate) fn take_missed(&self) -> bool {
+        self.missed.swap(false, Ordering::Relaxed)
     }
 
     /// Changes what is known.

@@ -103,7 +103,12 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> String {
                 Some(Err(status)) => return crate::agents::CallError::from(status).why,
                 None => return "it closed its report".into(),
             },
-            _ = again.tick() => drop(tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link)))),
+            _ = again.tick() => {
+                if link.take_missed() {
+                    return "what it said could not be recorded, and is asked for again".into();
+                }
+                drop(tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link))));
+            }
         }
     }
 }
@@ -231,14 +236,18 @@ async fn carry_out(broker: Arc<Broker>, link: Arc<Link>) {
 async fn give_up(broker: &Broker, session: &Session) {
     tracing::info!(session = %session.id, user = %session.user, agent = %session.agent, "giving up an unfinished start");
     let proposal = Proposal::GiveUp { id: session.id, now: clock::unix_millis() };
-    log_unless_known(broker.table.propose(proposal).await.err(), session.id);
+    log_unless_known(broker, broker.table.propose(proposal).await.err(), session.id);
 }
 
 /// Has the agent hold to a tombstone, which is then forgotten here.
 pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
     match broker.fenced(|fence| link.cancel_start(fence, id)).await {
         Ok(()) => {
-            log_unless_known(broker.table.propose(Proposal::TombstoneDone { id }).await.err(), id);
+            log_unless_known(
+                broker,
+                broker.table.propose(Proposal::TombstoneDone { id }).await.err(),
+                id,
+            );
         }
         Err(error) => {
             tracing::info!(agent = %link.name, session = %id, %error, "cannot cancel a start yet");
@@ -306,6 +315,7 @@ async fn absorb(broker: &Arc<Broker>, link: &Arc<Link>, live: LiveSession) -> Op
         Some(State::Starting) if broker.is_starting(id) => {}
         Some(State::Starting) => {
             log_unless_known(
+                broker,
                 broker.table.propose(Proposal::Running { id, display }).await.err(),
                 id,
             );
@@ -319,7 +329,11 @@ async fn absorb(broker: &Arc<Broker>, link: &Arc<Link>, live: LiveSession) -> Op
             tracing::info!(session = %id, user = %session.user, agent = %link.name, "adopting a session");
             session.agent = link.name.clone();
             session.state = State::Running { display };
-            log_unless_known(broker.table.propose(Proposal::Adopt(session)).await.err(), id);
+            log_unless_known(
+                broker,
+                broker.table.propose(Proposal::Adopt(session)).await.err(),
+                id,
+            );
         }
     }
     Some(id)
@@ -331,7 +345,7 @@ pub(crate) async fn gone(broker: &Broker, id: SessionId, ended: Option<Ended>) {
     let ended = ended.unwrap_or_else(|| unexplained(id));
     tracing::info!(session = %id, user = %session.user, agent = %session.agent, reason = ?ended.reason, detail = ended.detail, "session ended");
     broker.remember_ended(session.user.clone(), ended);
-    log_unless_known(broker.table.propose(Proposal::Gone { id }).await.err(), id);
+    log_unless_known(broker, broker.table.propose(Proposal::Gone { id }).await.err(), id);
 }
 
 fn unexplained(id: SessionId) -> Ended {
@@ -339,8 +353,9 @@ fn unexplained(id: SessionId) -> Ended {
     Ended { id, reason: vsm_core::EndReason::Lost, detail, at: clock::unix_millis() }
 }
 
-/// Two parts of the broker may learn the same thing; that the table knows it already is no error.
-fn log_unless_known(error: Option<ProposeError>, id: SessionId) {
+/// Two parts of the broker may learn the same thing; that the table knows it already is no error. Anything else means
+/// that the table lacks what the agent said: it is asked for all of it again later.
+fn log_unless_known(broker: &Broker, error: Option<ProposeError>, id: SessionId) {
     match error {
         None
         | Some(ProposeError::Rejected(
@@ -351,6 +366,7 @@ fn log_unless_known(error: Option<ProposeError>, id: SessionId) {
         )) => {}
         Some(error) => {
             tracing::error!(session = %id, %error, "cannot record what an agent reports");
+            broker.agents.mark_missed();
         }
     }
 }
