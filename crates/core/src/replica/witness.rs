@@ -1,0 +1,74 @@
+//! The witness side: what an agent promises and keeps. Every agent promises, and so refuses brokers that were
+//! replaced; the witnesses' promises count as a vote, and they keep what changes while one broker is away.
+
+use super::message::{Window, WitnessMsg, WitnessReply};
+use crate::Epoch;
+
+/// What a witness holds; durable before each reply.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Witness {
+    promised: Option<Epoch>,
+    kept: Option<(Epoch, Window)>,
+}
+
+impl Witness {
+    /// The highest epoch that is promised.
+    #[must_use]
+    pub const fn promised(&self) -> Option<&Epoch> {
+        self.promised.as_ref()
+    }
+
+    /// Whether a broker of this epoch may act now. To be asked at the moment of acting; one that may is promised to.
+    ///
+    /// # Errors
+    /// The higher epoch that is promised.
+    pub fn admit(&mut self, epoch: &Epoch) -> Result<(), Epoch> {
+        match &self.promised {
+            Some(promised) if promised > epoch => Err(promised.clone()),
+            _ => {
+                self.promised = Some(epoch.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a message. The caller makes the new state durable before it sends the reply.
+    pub fn handle(&mut self, message: WitnessMsg) -> WitnessReply {
+        let (WitnessMsg::Claim { epoch }
+        | WitnessMsg::Accept { epoch, .. }
+        | WitnessMsg::Clear { epoch, .. }) = &message;
+        if let Err(promised) = self.admit(epoch) {
+            return WitnessReply::Refused { promised };
+        }
+        match message {
+            WitnessMsg::Claim { epoch } => {
+                let window = self.kept.as_ref().map(|(_, window)| window.clone());
+                WitnessReply::Promised { epoch, window }
+            }
+            WitnessMsg::Accept { epoch, prev, window } => self.accept(epoch, prev.as_ref(), window),
+            WitnessMsg::Clear { epoch, at } => {
+                // Late: a newer window has begun.
+                if self.kept.as_ref().is_some_and(|(_, window)| window.last <= at) {
+                    self.kept = None;
+                }
+                WitnessReply::Cleared { epoch }
+            }
+        }
+    }
+
+    fn accept(&mut self, epoch: Epoch, prev: Option<&crate::Lsn>, new: Window) -> WitnessReply {
+        match (&mut self.kept, prev) {
+            // Repeated or late: what is kept goes further already.
+            (Some((by, window)), _) if *by == epoch && new.last <= window.last => {}
+            (Some((by, window)), Some(prev)) if *by == epoch && window.last == *prev => {
+                window.rows.extend(new.rows);
+                (window.last, window.history) = (new.last, new.history);
+            }
+            (_, None) => self.kept = Some((epoch.clone(), new)),
+            (_, Some(_)) => return WitnessReply::Gap { epoch },
+        }
+        let last =
+            self.kept.as_ref().map_or_else(crate::Lsn::zero, |(_, window)| window.last.clone());
+        WitnessReply::Accepted { epoch, last }
+    }
+}
