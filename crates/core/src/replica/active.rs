@@ -1,18 +1,18 @@
 //! Being active: taking proposals, sending them to the second vote, committing, and bringing the peer back.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::{
     log::Entry,
-    message::{Holds, PeerMsg, Supply, Window, WitnessMsg},
+    message::{Holds, PeerMsg, Supply},
+    mutant::{self, Mutant},
     node::{Failure, Held, Replica, Role},
+    solo::Solo,
 };
-use crate::{AgentName, Change, Epoch, Key, Lsn, Proposal, Table};
+use crate::{Change, Epoch, Lsn, Proposal, Table};
 
 /// Entries in one message; the rest follows the acknowledgement.
 const APPEND_MAX: usize = 1024;
-/// A peer that lacks no more than this is near enough to do without the witnesses.
-const NEAR: u64 = 256;
 
 /// A reign.
 pub(super) struct Active {
@@ -20,57 +20,33 @@ pub(super) struct Active {
     /// Number of the entry that began it. Once that is committed, so is all before.
     pub(super) began: u64,
     /// The table with all that is under way.
-    working: Table,
+    pub(super) working: Table,
     pub(super) pending: VecDeque<(u64, u64)>,
-    own: u64,
-    peer: Peer,
-    solo: Solo,
-    /// The peer is away: the witnesses are the second vote.
-    is_solo: bool,
-    witnesses: BTreeMap<AgentName, Kept>,
+    pub(super) own: u64,
+    pub(super) peer: Peer,
+    pub(super) solo: Solo,
+    /// A peer that has no table may be taken in: no reign that it forgot can have followed this one.
+    vouched: bool,
     /// When a second vote was last heard.
-    voted_ms: u64,
-    voted_limit_ms: u64,
+    pub(super) voted_ms: u64,
+    pub(super) voted_limit_ms: u64,
     /// Stepping down in good order until this moment at the latest.
     leaving_ms: Option<u64>,
 }
 
 #[derive(Default)]
-struct Peer {
+pub(super) struct Peer {
     /// Its log is known to join on to ours up to `sent`.
-    matched: bool,
-    sent: u64,
-    acked: u64,
+    pub(super) matched: bool,
+    pub(super) sent: u64,
+    pub(super) acked: u64,
     /// Since when an answer is due.
-    waiting_ms: Option<u64>,
-    beat_ms: u64,
-}
-
-#[derive(Default)]
-struct Kept {
-    sent: Option<Lsn>,
-    acked: u64,
-    asked_ms: u64,
-}
-
-/// What the witnesses are to keep.
-pub(super) struct Solo {
-    base: Lsn,
-    keys: BTreeSet<Key>,
-    /// Up to here something was sent to a witness.
-    sent: u64,
-    /// The peer is near: no more is sent to the witnesses.
-    closing: bool,
-}
-
-impl Solo {
-    pub(super) const fn new(base: Lsn, keys: BTreeSet<Key>) -> Self {
-        Self { base, keys, sent: 0, closing: false }
-    }
+    pub(super) waiting_ms: Option<u64>,
+    pub(super) beat_ms: u64,
 }
 
 impl Active {
-    pub(super) fn new(epoch: Epoch, node: &Replica, solo: Solo) -> Self {
+    pub(super) fn new(epoch: Epoch, node: &Replica, solo: Solo, vouched: bool) -> Self {
         let mut working = node.table.clone();
         for entry in node.log.after(node.commit) {
             working.apply(&entry.change);
@@ -83,8 +59,7 @@ impl Active {
             own: 0,
             peer: Peer { beat_ms: node.now, ..Peer::default() },
             solo,
-            is_solo: !node.link,
-            witnesses: BTreeMap::new(),
+            vouched,
             voted_ms: node.now,
             voted_limit_ms: node.config.ack_timeout_ms * 4,
             leaving_ms: None,
@@ -96,21 +71,13 @@ impl Active {
         now_ms < self.voted_ms + self.voted_limit_ms
     }
 
-    pub(super) const fn is_synced(&self) -> bool {
-        self.peer.matched && !self.is_solo
-    }
-
-    pub(super) fn peer_link(&mut self, up: bool) {
-        self.peer = Peer { acked: 0, beat_ms: self.peer.beat_ms, ..Peer::default() };
-        if !up {
-            self.is_solo = true;
-            self.solo.closing = false;
-        }
+    pub(super) fn is_synced(&self) -> bool {
+        self.peer.matched && self.solo.is_over()
     }
 }
 
 impl Replica {
-    fn active(&mut self) -> Option<&mut Active> {
+    pub(super) fn active(&mut self) -> Option<&mut Active> {
         match &mut self.role {
             Role::Active(active) => Some(active),
             Role::Standby { .. } | Role::Claiming(_) => None,
@@ -118,7 +85,7 @@ impl Replica {
     }
 
     /// Whether a second vote was heard lately.
-    fn votes_now(&self) -> bool {
+    pub(super) fn votes_now(&self) -> bool {
         match &self.role {
             Role::Active(active) => active.has_votes(self.now),
             Role::Standby { .. } | Role::Claiming(_) => false,
@@ -139,11 +106,14 @@ impl Replica {
         let mut entries = Vec::with_capacity(changes.len());
         for change in changes {
             seq += 1;
-            active.solo.keys.extend(change.key());
+            active.solo.changed(&change);
             entries.push(Entry { lsn: Lsn { epoch: epoch.clone(), seq }, change });
         }
         self.append(entries);
         self.after_write(Held::OwnVote(seq));
+        if mutant::on(Mutant::OwnVoteBeforeWrite) {
+            self.own_vote(seq);
+        }
         self.send_entries();
         self.send_windows();
     }
@@ -168,6 +138,10 @@ impl Replica {
         let mut changes = Vec::new();
         for (id, proposal) in proposals {
             let Some(active) = self.active() else { return };
+            if matches!(proposal, Proposal::SetRoster(_)) && !active.is_synced() {
+                self.answer(id, Err(Failure::PeerAway));
+                continue;
+            }
             match active.working.check(proposal) {
                 Ok(change) => {
                     active.working.apply(&change);
@@ -192,15 +166,16 @@ impl Replica {
     }
 
     /// Commits what two of three have.
-    fn try_commit(&mut self) {
-        let most = self.table.roster().map_or(0, |roster| roster.len() / 2);
+    pub(super) fn try_commit(&mut self) {
+        let by_witnesses = self.kept_by_witnesses();
         let Some(active) = self.active() else { return };
-        let mut kept: Vec<u64> = active.witnesses.values().map(|witness| witness.acked).collect();
-        kept.sort_unstable_by(|a, b| b.cmp(a));
-        let by_witnesses = kept.get(most).copied().unwrap_or(0);
-        let seq = active.own.min(active.peer.acked.max(by_witnesses));
+        let seq = if mutant::on(Mutant::CommitWithOneVote) {
+            active.own
+        } else {
+            active.own.min(active.peer.acked.max(by_witnesses))
+        };
         // Entries of earlier reigns are committed by one of ours only: counting votes for them is not enough.
-        if seq < active.began {
+        if seq < active.began && !mutant::on(Mutant::CommitOlderByCounting) {
             return;
         }
         self.commit_to(seq);
@@ -215,9 +190,32 @@ impl Replica {
         }
     }
 
+    /// What a follower may take for committed: nothing before our own first entry is, as until then what we learnt from
+    /// one voter may yet be replaced.
+    fn told_commit(&self) -> u64 {
+        match &self.role {
+            Role::Active(active) if self.commit >= active.began => self.commit,
+            Role::Active(_) | Role::Standby { .. } | Role::Claiming(_) => 0,
+        }
+    }
+
+    /// What the peer holds. One that lost its table has forgotten its promises, perhaps one to a reign that replaced
+    /// ours: before it is taken in most of the witnesses must promise to a claim that began after that loss.
+    pub(super) fn meet(&mut self, holds: &Holds) {
+        self.peer_blank = !holds.joined;
+        if let Role::Active(active) = &mut self.role
+            && !holds.joined
+            && !active.vouched
+            && !mutant::on(Mutant::BlankTakenIn)
+        {
+            self.step_down(None);
+            self.begin_claim();
+        }
+    }
+
     /// Makes the first step towards a peer whose log we do not know: it says whether it has our last entry.
     pub(super) fn feed_peer(&mut self) {
-        let (prev, commit, now) = (self.log.last().clone(), self.commit, self.now);
+        let (prev, commit, now) = (self.log.last().clone(), self.told_commit(), self.now);
         let Some(active) = self.active() else { return };
         if active.peer.matched {
             return;
@@ -230,7 +228,7 @@ impl Replica {
 
     /// Sends a matched peer what it has not been sent.
     fn send_entries(&mut self) {
-        let (last, commit, now) = (self.log.last().seq, self.commit, self.now);
+        let (last, commit, now) = (self.log.last().seq, self.told_commit(), self.now);
         let Some(active) = self.active() else { return };
         if !active.peer.matched || active.peer.sent >= last {
             return;
@@ -254,6 +252,7 @@ impl Replica {
             return;
         }
         active.voted_ms = now;
+        active.vouched = false;
         if !active.peer.matched {
             active.peer.matched = true;
             active.peer.sent = last.min(own_last);
@@ -263,6 +262,7 @@ impl Replica {
         self.try_commit();
         self.send_entries();
         self.consider_synced();
+        self.move_base();
     }
 
     /// The peer lacks something, or has something else.
@@ -271,8 +271,12 @@ impl Replica {
         if self.active().is_none_or(|active| active.epoch != *epoch) {
             return;
         }
+        self.meet(holds);
+        if self.active().is_none() {
+            return;
+        }
         let supply = self.supply(holds);
-        let (commit, epoch) = (self.commit, epoch.clone());
+        let (commit, epoch) = (self.told_commit(), epoch.clone());
         let message = match supply {
             Supply::Entries { prev, mut entries } => {
                 entries.truncate(APPEND_MAX);
@@ -294,125 +298,6 @@ impl Replica {
             active.peer.matched = true;
             active.peer.sent = sent;
             active.peer.waiting_ms = Some(now);
-        }
-    }
-
-    /// Does without the witnesses once the peer has everything that they have.
-    fn consider_synced(&mut self) {
-        let last = self.log.last().seq;
-        let Some(active) = self.active() else { return };
-        if !active.is_solo {
-            return;
-        }
-        if active.peer.acked + NEAR >= last {
-            active.solo.closing = true;
-        }
-        if active.solo.closing && active.peer.acked >= active.solo.sent.max(active.began) {
-            active.is_solo = false;
-            active.solo.closing = false;
-            let seq = active.peer.acked;
-            let at = self.log.lsn(seq).cloned().unwrap_or_else(|| self.log.last().clone());
-            self.set_window_base(None);
-            self.after_write(Held::Clear(at));
-        }
-    }
-
-    /// The peer has everything: the witnesses may forget.
-    pub(super) fn clear_witnesses(&mut self, at: &Lsn) {
-        let Some(active) = self.active() else { return };
-        if active.is_solo {
-            return;
-        }
-        let epoch = active.epoch.clone();
-        active.solo.base = at.clone();
-        active.solo.keys.clear();
-        active.solo.sent = 0;
-        let after: Vec<Key> =
-            self.log.after(at.seq).filter_map(|entry| entry.change.key()).collect();
-        let Some(active) = self.active() else { return };
-        active.solo.keys.extend(after);
-        let agents: Vec<AgentName> = std::mem::take(&mut active.witnesses).into_keys().collect();
-        for agent in agents {
-            let message = WitnessMsg::Clear { epoch: epoch.clone(), at: at.clone() };
-            self.to_witness(agent, message);
-        }
-    }
-
-    /// The peer is away: the witnesses are the second vote from now on. The mark is durable here before they are asked.
-    fn go_solo(&mut self) {
-        let Some(active) = self.active() else { return };
-        active.is_solo = true;
-        active.solo.closing = false;
-        self.send_windows();
-    }
-
-    /// Sends each witness what it has not been sent.
-    fn send_windows(&mut self) {
-        let Some(roster) = self.table.roster().cloned() else { return };
-        for agent in roster.iter() {
-            self.send_window(agent);
-        }
-    }
-
-    fn send_window(&mut self, agent: &AgentName) {
-        let (last, now) = (self.log.last().clone(), self.now);
-        let history = self.log.history().clone();
-        let Some(active) = self.active() else { return };
-        if !active.is_solo || active.solo.closing {
-            return;
-        }
-        let base = active.solo.base.clone();
-        if self.window_base.as_ref() != Some(&base) {
-            self.set_window_base(Some(base.clone()));
-        }
-        let Some(active) = self.active() else { return };
-        let kept = active.witnesses.entry(agent.clone()).or_default();
-        if kept.sent.as_ref() == Some(&last) {
-            return;
-        }
-        let prev = kept.sent.replace(last.clone());
-        kept.asked_ms = now;
-        let epoch = active.epoch.clone();
-        active.solo.sent = active.solo.sent.max(last.seq);
-        let keys: Vec<Key> = match &prev {
-            Some(prev) => self.log.after(prev.seq).filter_map(|entry| entry.change.key()).collect(),
-            None => active.solo.keys.iter().cloned().collect(),
-        };
-        let Some(active) = self.active() else { return };
-        let rows = keys
-            .into_iter()
-            .filter_map(|key| Some((key.clone(), active.working.row(&key)?)))
-            .collect();
-        let window = Window { base, last, rows, history };
-        self.to_witness(agent.clone(), WitnessMsg::Accept { epoch, prev, window });
-    }
-
-    pub(super) fn on_accepted(&mut self, agent: &AgentName, epoch: &Epoch, last: &Lsn) {
-        let now = self.now;
-        let most = self.table.roster().map_or(0, |roster| roster.len() / 2);
-        let Some(active) = self.active() else { return };
-        if active.epoch != *epoch {
-            return;
-        }
-        let limit = active.voted_limit_ms;
-        let Some(kept) = active.witnesses.get_mut(agent) else { return };
-        kept.acked = kept.acked.max(last.seq);
-        kept.asked_ms = now;
-        let fresh =
-            active.witnesses.values().filter(|kept| kept.acked > 0 && now < kept.asked_ms + limit);
-        if fresh.count() > most {
-            active.voted_ms = now;
-        }
-        self.try_commit();
-    }
-
-    pub(super) fn on_gap(&mut self, agent: &AgentName, epoch: &Epoch) {
-        let Some(active) = self.active() else { return };
-        if active.epoch == *epoch
-            && let Some(kept) = active.witnesses.get_mut(agent)
-        {
-            kept.sent = None;
-            self.send_window(agent);
         }
     }
 
@@ -443,10 +328,10 @@ impl Replica {
         }
         let overdue = active.peer.waiting_ms.is_some_and(|since| now >= since + timeout);
         if overdue {
-            active.peer =
-                Peer { acked: active.peer.acked, beat_ms: active.peer.beat_ms, ..Peer::default() };
+            let Peer { acked, beat_ms, .. } = active.peer;
+            active.peer = Peer { acked, beat_ms, ..Peer::default() };
         }
-        if (overdue || !link) && !active.is_solo || overdue && active.solo.closing {
+        if overdue {
             self.go_solo();
         }
         let Some(active) = self.active() else { return };
@@ -462,7 +347,7 @@ impl Replica {
     }
 
     fn beat(&mut self) {
-        let commit = self.commit;
+        let commit = self.told_commit();
         let now = self.now;
         let Some(active) = self.active() else { return };
         let (epoch, sent) = (active.epoch.clone(), active.peer.sent);
@@ -470,20 +355,5 @@ impl Replica {
         if let Some(prev) = self.log.lsn(sent).cloned() {
             self.send(PeerMsg::Append { epoch, prev, entries: Vec::new(), commit });
         }
-    }
-
-    /// Asks again where a witness did not answer, and lets it be heard from where nothing changes.
-    fn witness_time(&mut self) {
-        let (now, timeout) = (self.now, self.config.ack_timeout_ms);
-        let Some(active) = self.active() else { return };
-        if !active.is_solo || active.solo.closing {
-            return;
-        }
-        for kept in active.witnesses.values_mut() {
-            if now >= kept.asked_ms + timeout {
-                kept.sent = None;
-            }
-        }
-        self.send_windows();
     }
 }

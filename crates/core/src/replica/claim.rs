@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    active::{Active, Solo},
+    active::Active,
+    disk::Mark,
     message::{Holds, PeerMsg, Supply, Window, WitnessMsg, WitnessReply},
+    mutant::{self, Mutant},
     node::{Held, Replica, Role},
+    solo::Solo,
+    store::goes_further,
 };
-use crate::{AgentName, Change, Epoch, Key, Lsn};
+use crate::{AgentName, Change, Epoch};
 
 /// After so many signs of life that did not come the active node is taken for gone by one that is wanted.
 const BEATS: u64 = 3;
@@ -19,6 +23,8 @@ pub(super) struct Claim {
     /// The peer was silent when the claim began: the witnesses are asked at once.
     at_once: bool,
     until_ms: u64,
+    /// It was known when the claim began that the peer has forgotten its promises.
+    knew_blank: bool,
     peer: Option<(Holds, Supply)>,
     witnesses: BTreeMap<AgentName, Option<Window>>,
 }
@@ -59,12 +65,15 @@ impl Replica {
         }
     }
 
-    fn begin_claim(&mut self) {
-        let at_once = matches!(self.role, Role::Standby { leader: Some(_), .. });
+    pub(super) fn begin_claim(&mut self) {
+        let at_once = self.peer_blank && self.holds().paired;
+        let at_once = at_once || matches!(self.role, Role::Standby { leader: Some(_), .. });
         let epoch = self.seen.clone().max(self.promised.clone()).next(self.config.node.clone());
         self.see(&epoch);
         self.promised = epoch.clone();
-        self.writing().promised = Some(epoch.clone());
+        if !mutant::on(Mutant::EpochReused) {
+            self.writing().promised = Some(epoch.clone());
+        }
         // Nobody hears of an epoch before it is durable.
         self.after_write(Held::Claim(epoch.clone()));
         let until_ms = self.now + self.config.ack_timeout_ms * 2;
@@ -73,6 +82,7 @@ impl Replica {
             asked_witnesses: false,
             at_once,
             until_ms,
+            knew_blank: self.peer_blank,
             peer: None,
             witnesses: BTreeMap::new(),
         }));
@@ -85,6 +95,9 @@ impl Replica {
             return;
         }
         claim.until_ms = self.now + self.config.ack_timeout_ms;
+        if mutant::on(Mutant::PromoteOnAddress) {
+            return self.become_active(false);
+        }
         if self.link {
             let (epoch, holds) = (epoch.clone(), self.holds());
             self.send(PeerMsg::Claim { epoch, holds });
@@ -100,8 +113,10 @@ impl Replica {
         claim.asked_witnesses = true;
         claim.until_ms = self.now + self.config.ack_timeout_ms;
         let epoch = claim.epoch.clone();
-        for agent in self.table.roster().cloned().iter().flat_map(|roster| roster.iter()) {
-            self.to_witness(agent.clone(), WitnessMsg::Claim { epoch: epoch.clone() });
+        let agents: BTreeSet<AgentName> =
+            self.rosters().iter().flat_map(|roster| roster.iter().cloned()).collect();
+        for agent in agents {
+            self.to_witness(agent, WitnessMsg::Claim { epoch: epoch.clone() });
         }
     }
 
@@ -122,7 +137,8 @@ impl Replica {
     /// The peer asks for our vote.
     pub(super) fn on_claim(&mut self, epoch: Epoch, holds: &Holds) {
         self.see(&epoch);
-        if epoch <= self.promised {
+        self.peer_blank = !holds.joined;
+        if !outranks(&epoch, &self.promised) {
             let promised = self.promised.clone();
             return self.send(PeerMsg::Stale { promised });
         }
@@ -138,7 +154,12 @@ impl Replica {
         self.promised = epoch.clone();
         self.writing().promised = Some(epoch.clone());
         let (holds, supply) = (self.holds(), self.supply(holds));
-        self.after_write(Held::Send(PeerMsg::Promise { epoch, holds, supply }));
+        let promise = PeerMsg::Promise { epoch, holds, supply };
+        if mutant::on(Mutant::PromiseBeforeWrite) {
+            self.send(promise);
+        } else {
+            self.after_write(Held::Send(promise));
+        }
         // The claimant has the first word.
         self.hold_off_ms = self.now + self.config.ack_timeout_ms * 2;
     }
@@ -147,6 +168,7 @@ impl Replica {
     pub(super) fn on_promise(&mut self, epoch: &Epoch, holds: Holds, supply: Supply) {
         let Role::Claiming(claim) = &mut self.role else { return };
         if claim.epoch == *epoch {
+            self.peer_blank = !holds.joined;
             claim.peer = Some((holds, supply));
             self.count_votes();
         }
@@ -157,7 +179,7 @@ impl Replica {
         match reply {
             WitnessReply::Refused { promised } => self.on_higher(&promised),
             WitnessReply::Promised { epoch, window } => {
-                let is_witness = self.table.roster().is_some_and(|roster| roster.contains(agent));
+                let is_witness = self.rosters().iter().any(|roster| roster.contains(agent));
                 let Role::Claiming(claim) = &mut self.role else { return };
                 if claim.epoch == epoch && is_witness {
                     claim.witnesses.insert(agent.clone(), window);
@@ -173,45 +195,65 @@ impl Replica {
     /// Two votes of three: ours and the peer's, or ours and most of the witnesses'.
     fn count_votes(&mut self) {
         let Role::Claiming(claim) = &self.role else { return };
-        let witnesses = self.table.roster().map_or(0, |roster| roster.len());
-        let by_witnesses = witnesses > 0 && claim.witnesses.len() > witnesses / 2;
-        let by_peer =
-            claim.peer.as_ref().is_some_and(|(peer, _)| match (self.joined, peer.joined) {
-                (true, true) | (false, false) => true,
-                // One of us has forgotten what it voted for. That matters unless there never was anything to vote for.
-                (true, false) => !self.holds().paired,
-                (false, true) => !peer.paired,
-            });
+        let by_witnesses = if mutant::on(Mutant::OneWitness) {
+            !claim.witnesses.is_empty()
+        } else {
+            self.most(|agent| claim.witnesses.contains_key(agent))
+        };
+        let by_peer = claim.peer.as_ref().is_some_and(|(peer, _)| match (self.joined, peer.joined)
+        {
+            _ if mutant::on(Mutant::BlankVotes) => true,
+            (true, true) | (false, false) => true,
+            // One of us has forgotten what it voted for. That matters unless there never was anything to vote for, or
+            // nobody but us two to vote: then whatever was committed is here.
+            (true, false) => !self.holds().paired || !self.has_witnesses(),
+            (false, true) => !peer.paired,
+        });
         if by_peer || (by_witnesses && self.joined) {
-            self.become_active();
+            self.become_active(by_witnesses && claim.knew_blank);
         }
     }
 
     /// Takes the log with the highest last position among the voters, and begins the reign.
-    fn become_active(&mut self) {
+    fn become_active(&mut self, vouched: bool) {
         let standby = Role::Standby { leader: None, heard_ms: self.now };
         let Role::Claiming(claim) = std::mem::replace(&mut self.role, standby) else { return };
         let Claim { epoch, peer, witnesses, .. } = *claim;
+        // A pair that is being formed has nothing that anybody could have forgotten.
+        let vouched = vouched || !self.holds().paired || !self.has_witnesses();
         if let Some((holds, supply)) = peer
-            && (!self.joined || holds.last > *self.log.last())
+            && (!self.joined || goes_further(&holds.last, self.log.last()))
+            && !mutant::on(Mutant::PeerNotHeard)
         {
             self.learn(supply);
         }
-        let windows: Vec<Window> = witnesses.into_values().flatten().collect();
-        if let Some(best) = windows.iter().max_by(|a, b| a.last.cmp(&b.last))
-            && best.last > *self.log.last()
+        let further = |a: &&Window, b: &&Window| {
+            if goes_further(&a.last, &b.last) {
+                std::cmp::Ordering::Greater
+            } else {
+                std::cmp::Ordering::Less
+            }
+        };
+        if let Some(best) = witnesses.values().flatten().max_by(further)
+            && goes_further(&best.last, self.log.last())
+            && !mutant::on(Mutant::WitnessesNotHeard)
             && !self.learn_window(best)
         {
             return self.back_off();
         }
-        let mut keys: BTreeSet<Key> =
-            windows.iter().flat_map(|window| window.rows.keys().cloned()).collect();
-        let base = self.window_base.clone();
-        let base = base.or_else(|| self.log.lsn(self.commit).cloned()).unwrap_or_else(Lsn::zero);
-        keys.extend(self.log.after(base.seq).filter_map(|entry| entry.change.key()));
+        let solo = match self.mark.clone() {
+            Some(Mark { base, mut keys }) => {
+                keys.extend(self.keys_after(base.seq));
+                Solo::new(base, keys, self.link)
+            }
+            // What is committed here while there is no window is at the peer too.
+            None => {
+                let base = self.log.lsn(self.commit).unwrap_or_else(|| self.log.base()).clone();
+                Solo::new(base, self.keys_after(self.commit), self.link)
+            }
+        };
         self.attempts = 0;
-        let active = Active::new(epoch, self, Solo::new(base, keys));
-        self.role = Role::Active(Box::new(active));
+        self.role = Role::Active(Box::new(Active::new(epoch, self, solo, vouched)));
         self.begin_reign();
     }
 
@@ -226,31 +268,36 @@ impl Replica {
         }
     }
 
-    /// Takes what the witnesses kept, if it joins on to what we have.
+    /// Takes what the witnesses kept, if it joins on to what we have: all that is in our table must be in what the
+    /// window follows, and all that the window follows must be here.
     fn learn_window(&mut self, window: &Window) -> bool {
-        let joins = self.log.contains(&window.base) || window.base.seq <= self.log.base().seq;
-        if joins {
+        let common = self.log.common(&window.history, &window.last).seq;
+        let joins = common >= self.commit.max(window.base.seq);
+        if joins || mutant::on(Mutant::JoinUnchecked) {
+            self.commit_to(window.base.seq);
             self.flush();
             // Its rows are the state after its last entry of everything that changed after its base.
             let (at, history) = (window.last.clone(), window.history.clone());
             let rows = window.rows.values().cloned().collect();
             self.put_rows(super::Install { at, history, rows, whole: false });
-            self.set_window_base(Some(window.base.clone()));
+            let keys = window.rows.keys().cloned().collect();
+            self.set_mark(Some(Mark { base: window.base.clone(), keys }));
+            return true;
         }
-        joins
-    }
-
-    pub(super) fn set_window_base(&mut self, base: Option<Lsn>) {
-        self.window_base.clone_from(&base);
-        self.writing().window_base = Some(base);
+        false
     }
 
     /// The changes with which a reign begins.
     pub(super) fn first_changes(&self) -> Vec<Change> {
         let mut changes = vec![Change::Began];
-        if self.table.roster().is_none() {
+        if self.rosters().is_empty() {
             changes.push(Change::Roster(self.config.witnesses.clone().into()));
         }
         changes
     }
+}
+
+/// Whether an epoch is above another. Equal counters of two nodes are two epochs.
+pub(super) fn outranks(a: &Epoch, b: &Epoch) -> bool {
+    if mutant::on(Mutant::NoTieBreak) { a.counter >= b.counter && a != b } else { a > b }
 }

@@ -1,10 +1,10 @@
 //! What a broker's replica keeps durable, and the writes that change it. A store applies a write as a whole; the
 //! in-memory twin here is what the simulation crashes and tears.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::log::{Entry, History, Log};
-use crate::{Epoch, Lsn, Row, Table};
+use crate::{Epoch, Key, Lsn, Row, Table};
 
 /// What is durable.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub struct Disk {
     /// The table after entry `commit`.
     pub table: Table,
     /// Where the witnesses' window begins, while there may be one.
-    pub window_base: Option<Lsn>,
+    pub mark: Option<Mark>,
 }
 
 impl Default for Disk {
@@ -31,9 +31,19 @@ impl Default for Disk {
             log: Log::default(),
             commit: 0,
             table: Table::default(),
-            window_base: None,
+            mark: None,
         }
     }
+}
+
+/// Where the witnesses' window begins. Without it a broker that restarts would not know how much of what it holds the
+/// other one lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// A position that both brokers have.
+    pub base: Lsn,
+    /// What changed between there and where the log begins; the log knows the rest.
+    pub keys: BTreeSet<Key>,
 }
 
 /// One change of what is durable: applied whole, in the order of the fields.
@@ -50,7 +60,7 @@ pub struct Write {
     /// The promise.
     pub promised: Option<Epoch>,
     /// Where the witnesses' window begins, or that there is none any more.
-    pub window_base: Option<Option<Lsn>>,
+    pub mark: Option<Option<Mark>>,
     /// The log is forgotten up to this number.
     pub trim: Option<u64>,
 }
@@ -108,8 +118,8 @@ impl Disk {
         if let Some(promised) = &write.promised {
             self.promised = promised.clone();
         }
-        if let Some(base) = &write.window_base {
-            self.window_base.clone_from(base);
+        if let Some(mark) = &write.mark {
+            self.mark.clone_from(mark);
         }
         if let Some(seq) = write.trim {
             self.log.trim(seq.min(self.commit));

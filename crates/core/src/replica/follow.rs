@@ -1,8 +1,10 @@
 //! Following an active peer: taking its entries, or its whole table.
 
 use super::{
+    claim::outranks,
     log::Entry,
     message::{Image, PeerMsg},
+    mutant::{self, Mutant},
     node::{Held, Replica, Role},
 };
 use crate::{Epoch, Lsn};
@@ -13,7 +15,12 @@ impl Replica {
         if !self.follow(&epoch) {
             return;
         }
-        if !self.joined || !self.log.contains(prev) {
+        let joins = if mutant::on(Mutant::PrevUnchecked) {
+            self.log.lsn(prev.seq).is_some()
+        } else {
+            self.log.contains(prev)
+        };
+        if !self.joined || !joins {
             let holds = self.holds();
             return self.after_write(Held::Send(PeerMsg::Behind { epoch, holds }));
         }
@@ -24,30 +31,49 @@ impl Replica {
         if let Some(first) = new.first() {
             let seq = first.lsn.seq - 1;
             if seq < self.commit {
-                // Not reached while the rules hold; a node whose disk went back in time starts over.
-                let holds = super::Holds { joined: false, ..self.holds() };
+                // What we took for committed came from a reign that never was complete: the whole table is sent.
+                let holds = self.holds();
                 return self.after_write(Held::Send(PeerMsg::Behind { epoch, holds }));
             }
             self.truncate(seq);
             self.append(new);
         }
         self.commit_to(commit.min(agreed));
-        self.after_write(Held::Send(PeerMsg::Ack { epoch, last: agreed }));
+        if commit > 0 && self.commit <= agreed {
+            // The sender holds durably what we have committed: a window of ours may begin there.
+            self.set_mark(None);
+        }
+        let last = if mutant::on(Mutant::AckTooMuch) { self.log.last().seq } else { agreed };
+        self.acknowledge(epoch, last);
     }
 
     /// The whole table of an active peer.
     pub(super) fn on_snapshot(&mut self, epoch: Epoch, image: Image) {
-        if self.follow(&epoch) {
+        if !self.follow(&epoch) {
+            return;
+        }
+        let last = image.entries.last().map_or(&image.at, |entry| &entry.lsn).clone();
+        let own = self.log.last();
+        // A late one would take back what was acknowledged since.
+        if !(self.joined && own.epoch == last.epoch && own.seq >= last.seq) {
             self.install(image);
-            let last = self.log.last().seq;
-            self.after_write(Held::Send(PeerMsg::Ack { epoch, last }));
+        }
+        self.acknowledge(epoch, last.seq);
+    }
+
+    fn acknowledge(&mut self, epoch: Epoch, last: u64) {
+        let ack = PeerMsg::Ack { epoch, last };
+        if mutant::on(Mutant::AckBeforeWrite) {
+            self.send(ack);
+        } else {
+            self.after_write(Held::Send(ack));
         }
     }
 
     /// Whether the sender reigns, as far as we know; then we follow it.
     fn follow(&mut self, epoch: &Epoch) -> bool {
         self.see(epoch);
-        if *epoch < self.promised {
+        if *epoch != self.promised && !outranks(epoch, &self.promised) {
             let promised = self.promised.clone();
             self.send(PeerMsg::Stale { promised });
             return false;
@@ -59,13 +85,9 @@ impl Replica {
             }
             Role::Claiming(_) | Role::Active(_) => self.step_down(Some(epoch.clone())),
         }
-        if *epoch > self.promised {
+        if *epoch != self.promised {
             self.promised = epoch.clone();
             self.writing().promised = Some(epoch.clone());
-        }
-        if self.window_base.is_some() {
-            // It is the active node that keeps the witnesses now.
-            self.set_window_base(None);
         }
         true
     }

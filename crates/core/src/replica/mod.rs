@@ -20,7 +20,9 @@
 //! | [`disk`] | what is durable, and the writes |
 //! | [`witness`] | an agent's promise and window |
 //! | `node` | events in, actions out |
-//! | `claim`, `active`, `follow` | becoming active, being it, following |
+//! | `claim`, `active`, `solo`, `follow` | becoming active, being it, being it with the witnesses, following |
+//! | `store` | what is held, in memory and on disk |
+//! | [`mutant`] | deliberate bugs, for the tests of the tests |
 
 mod active;
 mod claim;
@@ -28,10 +30,15 @@ pub mod disk;
 mod follow;
 pub mod log;
 pub mod message;
+pub mod mutant;
 mod node;
+mod solo;
+mod store;
+#[cfg(test)]
+mod tests;
 pub mod witness;
 
-pub use disk::{Disk, Install, Write};
+pub use disk::{Disk, Install, Mark, Write};
 pub use log::{Entry, History, Log};
 pub use message::{Hello, Holds, Image, PeerMsg, Supply, Window, WitnessMsg, WitnessReply};
 pub use node::{Action, Config, Event, Failure, Replica, Standing, Token};

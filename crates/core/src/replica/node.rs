@@ -9,14 +9,12 @@ use std::{collections::VecDeque, mem};
 use super::{
     active::Active,
     claim::Claim,
-    disk::{Disk, Write},
-    log::{Entry, Log},
-    message::{Hello, Holds, Image, PeerMsg, Supply, WitnessMsg, WitnessReply},
+    disk::{Disk, Mark, Write},
+    log::Log,
+    message::{Hello, Holds, PeerMsg, WitnessMsg, WitnessReply},
+    mutant::{self, Mutant},
 };
 use crate::{AgentName, Change, Epoch, Lsn, NodeName, Proposal, Rejected, Table};
-
-/// Entries that are kept for a peer that comes back; further back it gets a snapshot.
-const LOG_KEEP: usize = 16_384;
 
 /// Numbers writes in the order in which they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -88,6 +86,9 @@ pub enum Failure {
     /// Another node is active, or none; nothing was done.
     #[error("this broker is not active")]
     NotActive(Option<Epoch>),
+    /// Who the witnesses are is changed by both brokers together, and the peer is away; nothing was done.
+    #[error("the other broker is away; the witnesses can only be changed while it is there")]
+    PeerAway,
     /// Neither the peer nor the witnesses can be reached; nothing was done.
     #[error("neither the other broker nor the witnesses can be reached")]
     NoVotes,
@@ -138,7 +139,9 @@ pub struct Replica {
     /// Committed, and what readers see.
     pub(super) table: Table,
     pub(super) commit: u64,
-    pub(super) window_base: Option<Lsn>,
+    pub(super) mark: Option<Mark>,
+    /// The peer has no table: it forgot what it voted for.
+    pub(super) peer_blank: bool,
     /// Highest epoch heard of anywhere.
     pub(super) seen: Epoch,
     /// No claim before this moment.
@@ -190,7 +193,8 @@ impl Replica {
             log: disk.log,
             table: disk.table,
             commit: disk.commit,
-            window_base: disk.window_base,
+            mark: disk.mark.filter(|_| !mutant::on(Mutant::MarkForgotten)),
+            peer_blank: false,
             // Long enough to hear of a peer that is active.
             hold_off_ms: now_ms + heartbeat_ms * 2,
             attempts: 0,
@@ -266,9 +270,7 @@ impl Replica {
             let hello = self.hello();
             self.send(PeerMsg::Hello(hello));
         }
-        if let Role::Active(active) = &mut self.role {
-            active.peer_link(up);
-        }
+        self.peer_link();
         if up {
             self.feed_peer();
         }
@@ -285,8 +287,7 @@ impl Replica {
     pub(super) fn holds(&self) -> Holds {
         Holds {
             joined: self.joined,
-            paired: self.table.roster().is_some()
-                || self.log.after(self.commit).any(|e| matches!(e.change, Change::Roster(_))),
+            paired: !self.rosters().is_empty(),
             last: self.log.last().clone(),
             history: self.log.history().clone(),
             reach: self.commit,
@@ -298,6 +299,7 @@ impl Replica {
             PeerMsg::Hello(hello) => {
                 self.see(&hello.promised);
                 self.heard_of(hello.active);
+                self.meet(&hello.holds);
                 self.feed_peer();
             }
             PeerMsg::Claim { epoch, holds } => self.on_claim(epoch, &holds),
@@ -370,11 +372,7 @@ impl Replica {
             Role::Claiming(_) => self.claim_time(),
             Role::Active(_) => self.active_time(),
         }
-        if self.log.len() > LOG_KEEP * 2 {
-            let seq = self.log.last().seq.saturating_sub(LOG_KEEP as u64).min(self.commit);
-            self.log.trim(seq);
-            self.write.trim = Some(seq);
-        }
+        self.trim();
     }
 
     pub(super) fn send(&mut self, message: PeerMsg) {
@@ -425,102 +423,6 @@ impl Replica {
                 Some((_, Held::Clear(at))) => self.clear_witnesses(&at),
                 None => {}
             }
-        }
-    }
-
-    /// Puts entries into the log, here and on disk.
-    pub(super) fn append(&mut self, entries: Vec<Entry>) {
-        self.joined = true;
-        self.log.append(entries.iter().cloned());
-        self.write.append.extend(entries);
-    }
-
-    /// Cuts the log. In a write of its own, as the order matters.
-    pub(super) fn truncate(&mut self, seq: u64) {
-        if self.log.last().seq > seq {
-            self.flush();
-            self.log.truncate(seq);
-            self.write.truncate = Some(seq);
-        }
-    }
-
-    /// Entries up to `seq` are committed: they enter the table.
-    pub(super) fn commit_to(&mut self, seq: u64) {
-        let seq = seq.min(self.log.last().seq);
-        while self.commit < seq {
-            let Some(entry) = self.log.entry(self.commit + 1) else { return };
-            self.table.apply(&entry.change);
-            self.commit += 1;
-            self.write.commit = Some(self.commit);
-        }
-    }
-
-    /// What a claimant or follower with these holdings lacks.
-    pub(super) fn supply(&self, holds: &Holds) -> Supply {
-        let last = self.log.last();
-        if holds.joined && holds.last >= *last {
-            return Supply::Nothing;
-        }
-        let common = self.log.common(&holds.history, &holds.last);
-        if holds.joined && common.seq >= holds.reach && self.log.contains(&common) {
-            let entries = self.log.after(common.seq).cloned().collect();
-            return Supply::Entries { prev: common, entries };
-        }
-        Supply::Image(self.image())
-    }
-
-    /// The committed table and what follows it.
-    pub(super) fn image(&self) -> Image {
-        let at = self.log.lsn(self.commit).cloned().unwrap_or_else(|| self.log.base().clone());
-        Image {
-            rows: self.table.rows().collect(),
-            history: self
-                .log
-                .history()
-                .iter()
-                .filter(|(_, first)| *first <= at.seq)
-                .cloned()
-                .collect(),
-            entries: self.log.after(at.seq).cloned().collect(),
-            at,
-        }
-    }
-
-    /// Takes another node's table for ours.
-    pub(super) fn install(&mut self, image: Image) {
-        self.flush();
-        let rows = image.rows.into();
-        let install = super::Install { at: image.at, history: image.history, rows, whole: true };
-        self.table = Table::default();
-        self.put_rows(install);
-        self.append(image.entries);
-    }
-
-    /// Sets rows at a position, at which the log starts over.
-    pub(super) fn put_rows(&mut self, install: super::Install) {
-        for row in install.rows.iter() {
-            self.table.set_row(row);
-        }
-        self.log = Log::at(install.at.clone(), install.history.clone());
-        self.commit = install.at.seq;
-        self.joined = true;
-        self.write.install = Some(install);
-    }
-
-    /// What must hold at every moment.
-    #[cfg(debug_assertions)]
-    fn check(&self) {
-        assert!(
-            self.log.base().seq <= self.commit,
-            "{self:?}: forgot an entry that is not committed"
-        );
-        assert!(self.commit <= self.log.last().seq, "{self:?}: committed what it does not have");
-        assert!(
-            self.log.last().epoch <= self.promised,
-            "{self:?}: holds an entry above its promise"
-        );
-        if let Role::Active(active) = &self.role {
-            assert!(active.epoch == self.promised, "{self:?}: active below its promise");
         }
     }
 }

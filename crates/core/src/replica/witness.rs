@@ -1,8 +1,12 @@
 //! The witness side: what an agent promises and keeps. Every agent promises, and so refuses brokers that were
 //! replaced; the witnesses' promises count as a vote, and they keep what changes while one broker is away.
 
-use super::message::{Window, WitnessMsg, WitnessReply};
-use crate::Epoch;
+use super::{
+    claim::outranks,
+    message::{Window, WitnessMsg, WitnessReply},
+    mutant::{self, Mutant},
+};
+use crate::{Epoch, Lsn};
 
 /// What a witness holds; durable before each reply.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,13 +22,21 @@ impl Witness {
         self.promised.as_ref()
     }
 
+    /// What is kept.
+    #[must_use]
+    pub fn window(&self) -> Option<&Window> {
+        self.kept.as_ref().map(|(_, window)| window)
+    }
+
     /// Whether a broker of this epoch may act now. To be asked at the moment of acting; one that may is promised to.
     ///
     /// # Errors
     /// The higher epoch that is promised.
     pub fn admit(&mut self, epoch: &Epoch) -> Result<(), Epoch> {
         match &self.promised {
-            Some(promised) if promised > epoch => Err(promised.clone()),
+            Some(promised) if promised != epoch && !outranks(epoch, promised) => {
+                Err(promised.clone())
+            }
             _ => {
                 self.promised = Some(epoch.clone());
                 Ok(())
@@ -48,7 +60,8 @@ impl Witness {
             WitnessMsg::Accept { epoch, prev, window } => self.accept(epoch, prev.as_ref(), window),
             WitnessMsg::Clear { epoch, at } => {
                 // Late: a newer window has begun.
-                if self.kept.as_ref().is_some_and(|(_, window)| window.last <= at) {
+                let late = |window: &Window| window.last > at && !mutant::on(Mutant::StaleClear);
+                if self.kept.as_ref().is_some_and(|(_, window)| !late(window)) {
                     self.kept = None;
                 }
                 WitnessReply::Cleared { epoch }
@@ -56,11 +69,12 @@ impl Witness {
         }
     }
 
-    fn accept(&mut self, epoch: Epoch, prev: Option<&crate::Lsn>, new: Window) -> WitnessReply {
+    fn accept(&mut self, epoch: Epoch, prev: Option<&Lsn>, new: Window) -> WitnessReply {
         match (&mut self.kept, prev) {
             // Repeated or late: what is kept goes further already.
             (Some((by, window)), _) if *by == epoch && new.last <= window.last => {}
-            (Some((by, window)), Some(prev)) if *by == epoch && window.last == *prev => {
+            (Some((by, window)), Some(prev)) if *by == epoch && (window.last == *prev || mutant::on(Mutant::GapTaken)) =>
+            {
                 window.rows.extend(new.rows);
                 (window.last, window.history) = (new.last, new.history);
             }
@@ -68,7 +82,7 @@ impl Witness {
             (_, Some(_)) => return WitnessReply::Gap { epoch },
         }
         let last =
-            self.kept.as_ref().map_or_else(crate::Lsn::zero, |(_, window)| window.last.clone());
+            self.kept.as_ref().map_or_else(Lsn::zero, |(_, window)| window.last.clone());
         WitnessReply::Accepted { epoch, last }
     }
 }

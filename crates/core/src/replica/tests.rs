@@ -1,0 +1,1 @@
+//! Each rule of the replica, by events and what they lead to.

@@ -1,0 +1,7 @@
+//! Placeholder
+/// x
+#[derive(Debug)]
+pub struct Search;
+/// x
+#[must_use]
+pub const fn search() -> Search { Search }
