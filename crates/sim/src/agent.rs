@@ -67,6 +67,10 @@ impl Agent {
         self.witness = self.durable.clone();
     }
 
+    pub(crate) const fn close_report(&mut self, to: BrokerId) {
+        self.reports[to] = None;
+    }
+
     /// The promise is gone, and known to be.
     pub(crate) fn lose_promise(&mut self) {
         self.quarantined = !mutant::on(Mutant::NoQuarantine);

@@ -21,6 +21,8 @@ use crate::{
 pub(crate) enum Then {
     Task(u64),
     CarryOutEnd(SessionId),
+    /// What an agent reports: if it cannot be recorded, its report is asked for anew.
+    Report(AgentId),
     Nothing,
 }
 
@@ -132,9 +134,15 @@ impl World {
         let actions = replica.handle(now, event);
         let after = replica.standing();
         self.checks.stepped(id, &self.brokers, now);
+        let is_ready =
+            |standing: &Standing| matches!(standing, Standing::Active { ready: true, .. });
         let is_active = |standing: &Standing| matches!(standing, Standing::Active { .. });
         if is_active(&before) && !is_active(&after) {
             self.drop_tasks(id);
+        }
+        if !is_ready(&before) && is_ready(&after) {
+            // What agents said before could not be recorded here.
+            (0..self.agents.len()).for_each(|agent| self.report_anew(id, agent));
         }
         if before != after {
             self.note(|| format!("broker{id}: {after:?}"));
@@ -220,6 +228,9 @@ impl World {
         match (self.brokers[id].then.remove(&number), result) {
             (Some(Then::Task(task)), result) => self.task_answered(id, task, result),
             (Some(Then::CarryOutEnd(session)), Ok(_)) => self.carry_out_end(id, session),
+            (Some(Then::Report(agent)), Err(failure)) if !is_known(&failure) => {
+                self.report_anew(id, agent);
+            }
             _ => {}
         }
     }
@@ -255,16 +266,21 @@ impl World {
                 self.propose(id, Proposal::TombstoneDone { id: *session }, Then::Nothing);
             }
             Reply::Terminated(session) => {
-                self.propose(id, Proposal::Gone { id: *session }, Then::Nothing);
+                self.propose(id, Proposal::Gone { id: *session }, Then::Report(agent));
             }
             Reply::Gone(session) => {
-                self.propose(id, Proposal::Gone { id: *session }, Then::Nothing);
+                self.propose(id, Proposal::Gone { id: *session }, Then::Report(agent));
             }
             Reply::Running(..) | Reply::Refused(_) | Reply::Alive(_) => {}
         }
         if let Some(Then::Task(task)) = then {
             self.task_replied(id, task, Some(reply));
         }
+    }
+
+    fn report_anew(&mut self, id: BrokerId, agent: AgentId) {
+        self.brokers[id].heard[agent] = None;
+        self.agents[agent].close_report(id);
     }
 
     pub(crate) fn call_timeout(&mut self, id: BrokerId, rpc: u64) {
@@ -392,7 +408,7 @@ impl World {
             Item::Started(session) => self.absorb(id, agent, &session),
             Item::Ended(session) => {
                 if self.agent_of(id, session) == Some(agent) {
-                    self.propose(id, Proposal::Gone { id: session }, Then::Nothing);
+                    self.propose(id, Proposal::Gone { id: session }, Then::Report(agent));
                 }
             }
         }
@@ -409,7 +425,7 @@ impl World {
         match table.session(at).map(|known| known.state) {
             Some(State::Starting) if self.is_starting(id, at) => {}
             Some(State::Starting) => {
-                self.propose(id, Proposal::Running { id: at, display }, Then::Nothing);
+                self.propose(id, Proposal::Running { id: at, display }, Then::Report(agent));
             }
             Some(State::Running { .. } | State::Ending { .. }) => {}
             None if table.tombstone(at).is_some() => self.bury(id, at),
@@ -420,7 +436,7 @@ impl World {
             }
             None => {
                 let adopted = vsm_core::Session::clone(session);
-                self.propose(id, Proposal::Adopt(adopted), Then::Nothing);
+                self.propose(id, Proposal::Adopt(adopted), Then::Report(agent));
             }
         }
     }
@@ -442,7 +458,12 @@ impl World {
 pub(crate) const fn is_known(failure: &Failure) -> bool {
     matches!(
         failure,
-        Failure::Rejected(Rejected::GivenUp(_) | Rejected::UnknownSession(_) | Rejected::AlreadyRunning(_))
+        Failure::Rejected(
+            Rejected::GivenUp(_)
+                | Rejected::UnknownSession(_)
+                | Rejected::AlreadyRunning(_)
+                | Rejected::IdUsed(_)
+        )
     )
 }
 

@@ -25,6 +25,10 @@ impl Client {
     pub(crate) const fn new(user: UserName) -> Self {
         Self { user, request: None, began: 0, attempt: 0, has: None, served: 0 }
     }
+
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.request.is_none()
+    }
 }
 
 impl World {

@@ -28,7 +28,12 @@ impl World {
             12 | 13 => self.restart_later(broker),
             14 => (0..2).for_each(|broker| self.restart_later(broker)),
             15 => {
-                self.brokers[broker].paused_until = self.now + self.rng.range(100, 4000);
+                let until = self.now + self.rng.range(100, 4000);
+                let broker = &mut self.brokers[broker];
+                // What waits for the end of a pause keeps its order: no pause is made longer.
+                if broker.paused_until <= self.now {
+                    broker.paused_until = until;
+                }
             }
             16 => {
                 self.agents[agent].crash();
@@ -129,7 +134,6 @@ impl World {
         self.faults = false;
         self.net.calm();
         for broker in 0..2 {
-            self.brokers[broker].paused_until = self.brokers[broker].paused_until.min(self.now + 50);
             self.after(100, Ev::Restart { broker });
         }
         for agent in &mut self.agents {

@@ -116,7 +116,7 @@ fn mutants(cli: &Cli) -> Result<(Value, bool), String> {
 }
 
 fn exhaustive() -> (Value, bool) {
-    vsm_sim::search();
+    let _ = vsm_sim::search();
     (json!({}), true)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vsm_core::{RequestId, SessionId, UserName};
 
-use crate::{agent::Agent, broker::Broker, world::World};
+use crate::{agent::Agent, broker::Broker, client::Client, world::World};
 
 mod p1_durable;
 mod p2_one_writer;
@@ -99,6 +99,7 @@ impl World {
                     .all(|session| matches!(session.state, vsm_core::State::Running { .. }))
         });
         settled
+            && self.clients.iter().all(Client::is_idle)
             && self.brokers.iter().all(|broker| broker.tasks.is_empty())
             && self.brokers[active].heard.iter().all(Option::is_some)
     }
