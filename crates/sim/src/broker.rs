@@ -284,8 +284,10 @@ impl World {
     }
 
     pub(crate) fn call_timeout(&mut self, id: BrokerId, rpc: u64) {
-        if let Some(Then::Task(task)) = self.brokers[id].calls.remove(&rpc) {
-            self.task_replied(id, task, None);
+        match self.brokers[id].calls.remove(&rpc) {
+            Some(Then::Task(task)) => self.task_replied(id, task, None),
+            Some(Then::Report(agent)) => self.report_anew(id, agent),
+            Some(Then::CarryOutEnd(_) | Then::Nothing) | None => {}
         }
     }
 
@@ -399,7 +401,7 @@ impl World {
                     .collect();
                 if self.brokers[id].serves().is_some() {
                     for session in missing {
-                        self.call(id, agent, Call::Verify { id: session }, Then::Nothing);
+                        self.call(id, agent, Call::Verify { id: session }, Then::Report(agent));
                     }
                 }
             }

@@ -89,12 +89,13 @@ impl World {
         request: RequestId,
         result: Result<SessionId, ()>,
     ) {
-        if let Ok(session) = result {
+        // Nobody waits for the answer to a request that was answered.
+        if let Ok(session) = result
+            && self.clients[client].request == Some(request)
+        {
             let user = self.clients[client].user.clone();
-            let began = self.clients[client].began;
-            let current = self.clients[client].request == Some(request);
+            let since = self.clients[client].began;
             self.note(|| format!("{user} is handed {session}"));
-            let since = if current { began } else { self.now };
             self.checks.handed(&user, request, session, self.cap, since, self.now);
         }
         let at = self.now + self.rng.range(1, 10);
