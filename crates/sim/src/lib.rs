@@ -17,5 +17,5 @@ mod rng;
 mod run;
 mod world;
 
-pub use exhaustive::{Search, search};
+pub use exhaustive::{Rules, Search, search};
 pub use run::{Outcome, mutant_seed, run, run_many};

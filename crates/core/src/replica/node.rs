@@ -295,6 +295,10 @@ impl Replica {
     }
 
     fn on_peer(&mut self, message: PeerMsg) {
+        if !self.link {
+            // Late, of a connection that is gone: it would look as if the peer were there.
+            return;
+        }
         match message {
             PeerMsg::Hello(hello) => {
                 self.see(&hello.promised);

@@ -6,6 +6,9 @@ use clap::Parser;
 use serde_json::{Map, Value, json};
 use vsm_core::replica::mutant::Mutant;
 
+/// States after which a search gives up.
+const STATES_MAX: usize = 40_000_000;
+
 /// Simulates the pair under faults; the last line of the output is the result.
 #[derive(Debug, Parser)]
 #[command(name = "vsm-sim", version)]
@@ -115,9 +118,23 @@ fn mutants(cli: &Cli) -> Result<(Value, bool), String> {
     Ok((json!({"mutants": all, "found": found, "seeds": seeds}), all == found))
 }
 
+/// The rules as they are must hold; with one vote for either step they must not.
 fn exhaustive() -> (Value, bool) {
-    let _ = vsm_sim::search();
-    (json!({}), true)
+    let right = vsm_sim::search(vsm_sim::Rules::right(), STATES_MAX);
+    if let Some(violation) = &right.violation {
+        say(violation);
+    }
+    let wrong = [(1, 2), (2, 1)].map(|(claim, commit)| {
+        let rules = vsm_sim::Rules { claim, commit, ..vsm_sim::Rules::right() };
+        vsm_sim::search(rules, STATES_MAX).violation.is_some()
+    });
+    let found = wrong.iter().filter(|found| **found).count();
+    let good = right.violation.is_none() && found == wrong.len();
+    let violations = usize::from(right.violation.is_some());
+    let result = json!({
+        "states": right.states, "violations": violations, "mutants": wrong.len(), "found": found
+    });
+    (result, good)
 }
 
 #[expect(clippy::print_stdout, reason = "the result")]
