@@ -13,9 +13,19 @@ use crate::{Epoch, Lsn};
 pub struct Witness {
     promised: Option<Epoch>,
     kept: Option<(Epoch, Window)>,
+    /// It lost what it held: it gives no vote to a claim before it has heard of a reign above this.
+    mute: Option<Epoch>,
 }
 
 impl Witness {
+    /// One that lost what it held, and that an administrator lets act again for nobody below `floor`, the highest epoch
+    /// of both brokers and all agents. What it kept may have been half of a commit, so it gives its vote to a claim
+    /// again only when a later reign has sent it what that reign learnt, or has said that nothing is to be kept.
+    #[must_use]
+    pub const fn after_loss(floor: Epoch) -> Self {
+        Self { promised: None, kept: None, mute: Some(floor) }
+    }
+
     /// The highest epoch that is promised.
     #[must_use]
     pub const fn promised(&self) -> Option<&Epoch> {
@@ -33,6 +43,11 @@ impl Witness {
     /// # Errors
     /// The higher epoch that is promised.
     pub fn admit(&mut self, epoch: &Epoch) -> Result<(), Epoch> {
+        if let Some(floor) = &self.mute
+            && floor > epoch
+        {
+            return Err(floor.clone());
+        }
         match &self.promised {
             Some(promised) if promised != epoch && !outranks(epoch, promised) => {
                 Err(promised.clone())
@@ -49,6 +64,16 @@ impl Witness {
         let (WitnessMsg::Claim { epoch }
         | WitnessMsg::Accept { epoch, .. }
         | WitnessMsg::Clear { epoch, .. }) = &message;
+        if let Some(floor) = &self.mute {
+            let is_claim = matches!(message, WitnessMsg::Claim { .. });
+            let is_late = epoch <= floor;
+            if is_late || is_claim {
+                return WitnessReply::Refused { promised: floor.clone() };
+            }
+            if !matches!(message, WitnessMsg::Accept { prev: Some(_), .. }) {
+                self.mute = None;
+            }
+        }
         if let Err(promised) = self.admit(epoch) {
             return WitnessReply::Refused { promised };
         }
