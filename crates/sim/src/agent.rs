@@ -116,9 +116,9 @@ impl World {
             return;
         }
         let epoch = match &call {
-            Call::Start { epoch, .. } | Call::Cancel { epoch, .. } | Call::Terminate { epoch, .. } => {
-                Some(epoch.clone())
-            }
+            Call::Start { epoch, .. }
+            | Call::Cancel { epoch, .. }
+            | Call::Terminate { epoch, .. } => Some(epoch.clone()),
             Call::Verify { .. } => None,
         };
         if let Some(epoch) = &epoch {
@@ -133,7 +133,8 @@ impl World {
             Call::Start { epoch, session } => {
                 let at = self.now + self.rng.range(5, 300);
                 let agent_life = agent.life;
-                return self.at(at, Ev::Act { agent: id, agent_life, from, life, rpc, epoch, session });
+                return self
+                    .at(at, Ev::Act { agent: id, agent_life, from, life, rpc, epoch, session });
             }
             Call::Cancel { id: session, epoch } => {
                 self.checks.fenced.acted(id, &epoch, self.now);
@@ -256,7 +257,8 @@ impl World {
                     promised: agent.witness.promised().cloned(),
                     sessions: agent.sessions.values().cloned().collect(),
                 };
-                let at = (self.now + self.rng.range(1, self.net.delay)).max(self.agents[id].last[to]);
+                let at =
+                    (self.now + self.rng.range(1, self.net.delay)).max(self.agents[id].last[to]);
                 self.agents[id].last[to] = at;
                 self.at(at, Ev::Report { agent: id, to, life, conn, item });
             }

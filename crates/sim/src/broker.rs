@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use vsm_core::{
-    Epoch, Key, NodeName, Proposal, RequestId, Rejected, Change, SessionId, State,
+    Change, Epoch, Key, NodeName, Proposal, Rejected, RequestId, SessionId, State,
     replica::{
         Action, Config, Disk, Event, Failure, PeerMsg, Replica, Standing, Token, WitnessMsg, Write,
         mutant::{self, Mutant},
@@ -45,6 +45,8 @@ pub(crate) struct Broker {
     then: BTreeMap<u64, Then>,
     calls: BTreeMap<u64, Then>,
     carried_out_ms: u64,
+    /// Its disk takes long to sync.
+    pub(crate) is_slow: bool,
     /// When it lost its disk.
     pub(crate) lost_ms: Option<u64>,
 }
@@ -66,6 +68,7 @@ impl Broker {
             then: BTreeMap::new(),
             calls: BTreeMap::new(),
             carried_out_ms: 0,
+            is_slow: false,
             lost_ms: None,
         }
     }
@@ -159,7 +162,11 @@ impl World {
                 self.checks.durable.writes(id, &write, self.now);
                 let broker = &mut self.brokers[id];
                 broker.stores.push_back((token, write));
-                let slow = if self.rng.percent(2) { 150 } else { 6 };
+                let slow = match self.brokers[id].is_slow {
+                    true => 700,
+                    false if self.rng.percent(2) => 150,
+                    false => 6,
+                };
                 let at = (self.now + self.rng.range(1, slow)).max(self.brokers[id].last_sync);
                 self.brokers[id].last_sync = at;
                 let life = self.brokers[id].life;
@@ -359,7 +366,9 @@ impl World {
             .collect();
         let stones: Vec<SessionId> = table.tombstones().map(|(session, ..)| session).collect();
         let is_up = |world: &Self, session| {
-            world.agent_of(id, session).is_some_and(|agent| world.brokers[id].heard[agent].is_some())
+            world
+                .agent_of(id, session)
+                .is_some_and(|agent| world.brokers[id].heard[agent].is_some())
         };
         for session in ending {
             if is_up(self, session) {
@@ -417,7 +426,12 @@ impl World {
     }
 
     /// Brings the table into line with a session that an agent runs.
-    fn absorb(&mut self, id: BrokerId, agent: AgentId, session: &std::sync::Arc<vsm_core::Session>) {
+    fn absorb(
+        &mut self,
+        id: BrokerId,
+        agent: AgentId,
+        session: &std::sync::Arc<vsm_core::Session>,
+    ) {
         if self.brokers[id].serves().is_none() {
             return;
         }
@@ -431,11 +445,6 @@ impl World {
             }
             Some(State::Running { .. } | State::Ending { .. }) => {}
             None if table.tombstone(at).is_some() => self.bury(id, at),
-            None if mutant::on(Mutant::StrangersEnded) => {
-                if let Some(epoch) = self.brokers[id].serves() {
-                    self.call(id, agent, Call::Terminate { epoch, id: at }, Then::Nothing);
-                }
-            }
             None => {
                 let adopted = vsm_core::Session::clone(session);
                 self.propose(id, Proposal::Adopt(adopted), Then::Report(agent));

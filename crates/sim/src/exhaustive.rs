@@ -118,7 +118,13 @@ pub fn search(rules: Rules, most: usize) -> Search {
             return Search { states: seen.len(), violation };
         }
         successors(&state, rules, &mut next);
-        for state in next.drain(..) {
+        for mut state in next.drain(..) {
+            // Nothing tells a broker's former life or a vote that was counted twice apart.
+            for broker in &mut state.brokers {
+                if broker.is_active {
+                    (broker.promises, broker.learnt) = (0, [(0, 0); USERS]);
+                }
+            }
             if seen.insert(state) {
                 queue.push_back(state);
             }
@@ -259,7 +265,10 @@ fn acts(state: &State, user: usize, attempt: usize, out: &mut Vec<State>) {
     let agent = 2 + attempt;
     for epoch in 0..16u8 {
         let is_asked = state.starts[user][attempt] >> epoch & 1 == 1;
-        if is_asked && state.acceptors[agent].promised <= epoch && state.runs[user] >> attempt & 1 == 0 {
+        if is_asked
+            && state.acceptors[agent].promised <= epoch
+            && state.runs[user] >> attempt & 1 == 0
+        {
             let mut new = *state;
             new.acceptors[agent].promised = epoch;
             new.runs[user] |= 1 << attempt;

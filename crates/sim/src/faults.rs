@@ -14,7 +14,7 @@ impl World {
         self.after(wait, Ev::Fault);
         let broker = self.rng.index(2);
         let agent = self.rng.index(self.agents.len());
-        let kind = self.rng.below(24);
+        let kind = self.rng.below(28);
         self.note(|| format!("fault {kind}, broker{broker}, agent{agent}"));
         match kind {
             0 => self.net.cut(broker, 1 - broker),
@@ -53,7 +53,10 @@ impl World {
             }
             21 => self.feed_if_up(broker, Event::TakeOver),
             22 => self.lose_disk(broker),
-            _ => self.lose_promise(agent),
+            23 => self.lose_promise(agent),
+            24 => self.brokers[broker].is_slow = true,
+            25 => self.brokers[broker].is_slow = false,
+            _ => self.restart_later(broker),
         }
     }
 
@@ -133,6 +136,9 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.faults = false;
         self.net.calm();
+        for broker in &mut self.brokers {
+            broker.is_slow = false;
+        }
         for broker in 0..2 {
             self.after(100, Ev::Restart { broker });
         }
@@ -142,7 +148,8 @@ impl World {
         let holder = self.rng.index(2);
         self.set_address([holder == 0, holder == 1]);
         // An administrator made sure that nobody acts by an older epoch.
-        let highest = self.agents.iter().filter_map(|agent| agent.witness.promised()).max().cloned();
+        let highest =
+            self.agents.iter().filter_map(|agent| agent.witness.promised()).max().cloned();
         let own = self.brokers.iter().map(|broker| broker.disk.promised.clone()).max();
         if let Some(epoch) = highest.max(own) {
             for agent in self.agents.iter_mut().filter(|agent| agent.quarantined) {

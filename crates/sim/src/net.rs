@@ -59,7 +59,7 @@ impl Net {
         if rng.percent(self.loss) {
             return None;
         }
-        let late = if self.loss > 0 && rng.percent(3) { rng.range(200, 3000) } else { 0 };
+        let late = if self.delay > 3 && rng.percent(4) { rng.range(200, 3000) } else { 0 };
         Some(now + rng.range(1, self.delay) + late)
     }
 

@@ -32,9 +32,10 @@ pub fn run(seed: u64, trace: bool) -> Outcome {
         (world.steps, std::mem::take(&mut world.checks.violations))
     }));
     let (steps, violations) = result.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned().or_else(|| {
-            panic.downcast_ref::<&str>().map(|text| (*text).to_owned())
-        });
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         (0, vec![format!("an assertion failed: {}", text.unwrap_or_default())])
     });
     let first = (!violations.is_empty()).then_some(seed);
@@ -125,7 +126,11 @@ pub fn run_many(from: u64, seeds: u64, progress: impl Fn(u64) + Sync) -> Outcome
 ///
 /// # Errors
 /// If this was built without the feature `mutants`.
-pub fn mutant_seed(bug: Mutant, from: u64, seeds: u64) -> Result<Option<(u64, String)>, &'static str> {
+pub fn mutant_seed(
+    bug: Mutant,
+    from: u64,
+    seeds: u64,
+) -> Result<Option<(u64, String)>, &'static str> {
     if !mutant::set(Some(bug)) {
         return Err("this vsm-sim was built without the feature `mutants`");
     }

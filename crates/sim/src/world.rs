@@ -176,7 +176,8 @@ impl World {
                 }
             }
             Ev::Peer { to, conn, msg, .. } => {
-                let cut = self.net.in_order && (self.net.broken[1 - to] || self.net.is_cut(1 - to, to));
+                let cut =
+                    self.net.in_order && (self.net.broken[1 - to] || self.net.is_cut(1 - to, to));
                 if cut {
                     self.net.broken[1 - to] = true;
                 } else if self.net.link == Some(conn) || !self.net.in_order {
@@ -279,10 +280,7 @@ impl World {
     pub(crate) fn active(&self) -> Option<BrokerId> {
         let serves = |id: &BrokerId| {
             self.brokers[*id].replica.as_ref().is_some_and(|replica| {
-                matches!(
-                    replica.standing(),
-                    Standing::Active { ready: true, votes: true, .. }
-                )
+                matches!(replica.standing(), Standing::Active { ready: true, votes: true, .. })
             })
         };
         let mut all = (0..2).filter(serves);

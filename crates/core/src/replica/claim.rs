@@ -200,15 +200,15 @@ impl Replica {
         } else {
             self.most(|agent| claim.witnesses.contains_key(agent))
         };
-        let by_peer = claim.peer.as_ref().is_some_and(|(peer, _)| match (self.joined, peer.joined)
-        {
-            _ if mutant::on(Mutant::BlankVotes) => true,
-            (true, true) | (false, false) => true,
-            // One of us has forgotten what it voted for. That matters unless there never was anything to vote for, or
-            // nobody but us two to vote: then whatever was committed is here.
-            (true, false) => !self.holds().paired || !self.has_witnesses(),
-            (false, true) => !peer.paired,
-        });
+        let by_peer =
+            claim.peer.as_ref().is_some_and(|(peer, _)| match (self.joined, peer.joined) {
+                _ if mutant::on(Mutant::BlankVotes) => true,
+                (true, true) | (false, false) => true,
+                // One of us has forgotten what it voted for. That matters unless there never was anything to vote for, or
+                // nobody but us two to vote: then whatever was committed is here.
+                (true, false) => !self.holds().paired || !self.has_witnesses(),
+                (false, true) => !peer.paired,
+            });
         if by_peer || (by_witnesses && self.joined) {
             self.become_active(by_witnesses && claim.knew_blank);
         }

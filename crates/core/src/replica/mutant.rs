@@ -91,8 +91,6 @@ mutants! {
     NotVerified,
     /// Silence of an agent is taken for the end of its sessions.
     SilenceIsDeath,
-    /// A session that the table does not know is ended, not adopted.
-    StrangersEnded,
 }
 
 #[cfg(feature = "mutants")]

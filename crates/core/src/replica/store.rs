@@ -34,14 +34,11 @@ impl Replica {
     /// Entries up to `seq` are committed: they enter the table.
     pub(super) fn commit_to(&mut self, seq: u64) {
         let seq = seq.min(self.log.last().seq);
-        if mutant::on(Mutant::OutOfOrder) && matches!(self.role, Role::Standby { .. }) {
-            let late: Vec<_> = self.log.after(self.commit).take_while(|e| e.lsn.seq <= seq).collect();
-            for entry in late.into_iter().rev() {
-                self.table.apply(&entry.change);
-            }
-        }
+        let first = self.commit;
         while self.commit < seq {
-            let Some(entry) = self.log.entry(self.commit + 1) else { return };
+            let late = mutant::on(Mutant::OutOfOrder) && matches!(self.role, Role::Standby { .. });
+            let next = if late { seq + first - self.commit } else { self.commit + 1 };
+            let Some(entry) = self.log.entry(next) else { return };
             self.table.apply(&entry.change);
             self.commit += 1;
             self.writing().commit = Some(self.commit);
@@ -129,9 +126,9 @@ impl Replica {
     pub(super) fn most(&self, has: impl Fn(&AgentName) -> bool) -> bool {
         let rosters = self.rosters();
         !rosters.is_empty()
-            && rosters.iter().all(|roster| {
-                roster.iter().filter(|agent| has(agent)).count() > roster.len() / 2
-            })
+            && rosters
+                .iter()
+                .all(|roster| roster.iter().filter(|agent| has(agent)).count() > roster.len() / 2)
     }
 
     pub(super) fn set_mark(&mut self, mark: Option<Mark>) {

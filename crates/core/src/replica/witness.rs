@@ -98,7 +98,8 @@ impl Witness {
         match (&mut self.kept, prev) {
             // Repeated or late: what is kept goes further already.
             (Some((by, window)), _) if *by == epoch && new.last <= window.last => {}
-            (Some((by, window)), Some(prev)) if *by == epoch && (window.last == *prev || mutant::on(Mutant::GapTaken)) =>
+            (Some((by, window)), Some(prev))
+                if *by == epoch && (window.last == *prev || mutant::on(Mutant::GapTaken)) =>
             {
                 window.rows.extend(new.rows);
                 (window.last, window.history) = (new.last, new.history);
@@ -106,8 +107,7 @@ impl Witness {
             (_, None) => self.kept = Some((epoch.clone(), new)),
             (_, Some(_)) => return WitnessReply::Gap { epoch },
         }
-        let last =
-            self.kept.as_ref().map_or_else(Lsn::zero, |(_, window)| window.last.clone());
+        let last = self.kept.as_ref().map_or_else(Lsn::zero, |(_, window)| window.last.clone());
         WitnessReply::Accepted { epoch, last }
     }
 }

@@ -71,7 +71,8 @@ impl Durable {
             let new = (tail.clone(), entry.change.clone());
             let known = self.written.entry(entry.lsn.clone()).or_insert_with(|| new.clone());
             if *known != new {
-                self.two_writers = Some(format!("P2: two entries at {}: {known:?} {new:?}", entry.lsn));
+                self.two_writers =
+                    Some(format!("P2: two entries at {}: {known:?} {new:?}", entry.lsn));
             }
             tail = entry.lsn.clone();
         }
@@ -79,7 +80,13 @@ impl Durable {
     }
 
     /// A caller is told that a change is committed.
-    pub(crate) fn acknowledged(&mut self, id: usize, change: &Change, brokers: &[Broker; 2], _now: u64) {
+    pub(crate) fn acknowledged(
+        &mut self,
+        id: usize,
+        change: &Change,
+        brokers: &[Broker; 2],
+        _now: u64,
+    ) {
         let Some(replica) = &brokers[id].replica else { return };
         let commit = replica.commit();
         let found = replica
@@ -87,7 +94,8 @@ impl Durable {
             .after(commit.saturating_sub(256))
             .any(|entry| entry.lsn.seq <= commit && entry.change == *change);
         if !found {
-            self.two_writers = Some(format!("P1: {change:?} was acknowledged and is not committed"));
+            self.two_writers =
+                Some(format!("P1: {change:?} was acknowledged and is not committed"));
         }
     }
 
@@ -106,7 +114,10 @@ impl Durable {
         if at.seq <= self.tip.seq {
             let index = usize::try_from(at.seq).ok()?;
             if self.chain.get(index) != Some(&at) {
-                return Some(format!("P1: broker{id} committed {at} where {:?} was", self.chain.get(index)));
+                return Some(format!(
+                    "P1: broker{id} committed {at} where {:?} was",
+                    self.chain.get(index)
+                ));
             }
         } else {
             let mut path = Vec::new();
@@ -131,7 +142,9 @@ impl Durable {
         if self.compared[id].as_ref() != Some(&epoch) && at == self.tip {
             self.compared[id] = Some(epoch);
             if rows(replica.table()) != rows(&self.table) {
-                return Some(format!("P1: broker{id} serves another table than was committed at {at}"));
+                return Some(format!(
+                    "P1: broker{id} serves another table than was committed at {at}"
+                ));
             }
         }
         None

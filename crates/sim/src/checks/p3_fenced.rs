@@ -31,13 +31,20 @@ impl Fenced {
         if let Some(promised) = &self.promised[agent]
             && promised > epoch
         {
-            self.found = Some(format!("P3: agent{agent} acted for {epoch} after promising {promised}"));
+            self.found =
+                Some(format!("P3: agent{agent} acted for {epoch} after promising {promised}"));
         }
         self.heard(agent, Some(epoch));
     }
 
     /// A broker heard of a higher epoch from an agent.
-    pub(crate) fn refused(&mut self, id: usize, by: &Epoch, standing: Option<&Standing>, _now: u64) {
+    pub(crate) fn refused(
+        &mut self,
+        id: usize,
+        by: &Epoch,
+        standing: Option<&Standing>,
+        _now: u64,
+    ) {
         if let Some(Standing::Active { epoch, .. }) = standing
             && epoch < by
         {
