@@ -76,7 +76,7 @@ impl Rules {
     /// The protocol's, within the bounds that are searched.
     #[must_use]
     pub const fn right() -> Self {
-        Self { claim: 2, commit: 2, claims: 3, crashes: 1, users: 1 }
+        Self { claim: 2, commit: 2, claims: 2, crashes: 0, users: 1 }
     }
 }
 
