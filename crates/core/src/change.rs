@@ -74,6 +74,8 @@ pub enum Proposal {
     },
     /// An agent runs it and the table does not know it.
     Adopt(Session),
+    /// Name the agents that vote as witnesses.
+    SetRoster(Arc<[AgentName]>),
     /// A start failed by the agent's fault.
     AgentFailed {
         /// Agent.
@@ -128,6 +130,56 @@ pub enum Change {
         /// When.
         at: UnixMillis,
     },
+    /// A reign began; changes no record. Once it is committed, so is all before it.
+    Began,
+    /// The agents that vote as witnesses from here on.
+    Roster(Arc<[AgentName]>),
+}
+
+/// What a change touches: the unit in which a state is handed over.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// A session and its tombstone.
+    Session(SessionId),
+    /// An agent's failure mark.
+    Agent(AgentName),
+    /// The witnesses.
+    Roster,
+}
+
+/// The state of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// A session as it is, if it is, and its tombstone, if there is one.
+    Session {
+        /// Session id.
+        id: SessionId,
+        /// The record.
+        session: Option<Arc<Session>>,
+        /// Agent and time of the start that was given up.
+        tombstone: Option<(AgentName, UnixMillis)>,
+    },
+    /// When an agent last failed.
+    Agent {
+        /// Agent.
+        agent: AgentName,
+        /// When.
+        failed: UnixMillis,
+    },
+    /// The witnesses.
+    Roster(Arc<[AgentName]>),
+}
+
+impl Row {
+    /// What it is the state of.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Session { id, .. } => Key::Session(*id),
+            Self::Agent { agent, .. } => Key::Agent(agent.clone()),
+            Self::Roster(_) => Key::Roster,
+        }
+    }
 }
 
 impl Change {
@@ -141,7 +193,24 @@ impl Change {
             | Self::TombstoneDone { id }
             | Self::Ending { id }
             | Self::Gone { id } => Some(*id),
-            Self::AgentFailed { .. } => None,
+            Self::AgentFailed { .. } | Self::Began | Self::Roster(_) => None,
+        }
+    }
+
+    /// What it touches; none = nothing.
+    #[must_use]
+    pub fn key(&self) -> Option<Key> {
+        match self {
+            Self::AgentFailed { agent, .. } => Some(Key::Agent(agent.clone())),
+            Self::Roster(_) => Some(Key::Roster),
+            Self::Began => None,
+            Self::Reserved(_)
+            | Self::Adopted(_)
+            | Self::Running { .. }
+            | Self::Tombstone { .. }
+            | Self::TombstoneDone { .. }
+            | Self::Ending { .. }
+            | Self::Gone { .. } => self.session().map(Key::Session),
         }
     }
 }

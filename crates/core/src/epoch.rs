@@ -16,6 +16,12 @@ pub struct Epoch {
 }
 
 impl Epoch {
+    /// Below every epoch of a node.
+    #[must_use]
+    pub fn zero() -> Self {
+        Self { counter: 0, node: NodeName::nobody() }
+    }
+
     /// The next epoch of `node` above this one.
     #[must_use]
     pub fn next(&self, node: NodeName) -> Self {
@@ -51,6 +57,14 @@ pub struct Lsn {
     pub epoch: Epoch,
     /// Number.
     pub seq: u64,
+}
+
+impl Lsn {
+    /// Before everything.
+    #[must_use]
+    pub fn zero() -> Self {
+        Self { epoch: Epoch::zero(), seq: 0 }
+    }
 }
 
 impl fmt::Display for Lsn {

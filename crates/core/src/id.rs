@@ -163,6 +163,13 @@ name!(
     "control characters, / : , and a leading - are not allowed"
 );
 
+impl NodeName {
+    /// The name of no node: it sorts before all.
+    pub(crate) fn nobody() -> Self {
+        Self("-".into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

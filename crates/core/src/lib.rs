@@ -7,10 +7,11 @@ mod change;
 mod epoch;
 mod id;
 mod place;
+pub mod replica;
 mod session;
 mod table;
 
-pub use change::{Change, Draft, Proposal, Rejected};
+pub use change::{Change, Draft, Key, Proposal, Rejected, Row};
 pub use epoch::{Epoch, Fence, Incarnation, Lsn};
 pub use id::{AgentName, InvalidId, LineageId, NodeName, RequestId, SessionId, UserName};
 pub use place::{Eligible, Placement, place};

@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    AgentName, Change, Draft, Eligible, Placement, Proposal, Rejected, RequestId, Session,
-    SessionId, State, UnixMillis, UserName, place,
+    AgentName, Change, Draft, Eligible, Key, Placement, Proposal, Rejected, RequestId, Row,
+    Session, SessionId, State, UnixMillis, UserName, place,
 };
 
 /// All sessions, the starts that were given up, and the agents' failure marks. Indices by user and by agent are kept
@@ -19,6 +19,7 @@ pub struct Table {
     agents: HashMap<AgentName, AgentUse>,
     tombstones: BTreeMap<SessionId, (AgentName, UnixMillis)>,
     failed: BTreeMap<AgentName, UnixMillis>,
+    roster: Option<Arc<[AgentName]>>,
 }
 
 /// How much an agent is used, starts under way included.
@@ -103,6 +104,57 @@ impl Table {
         self.tombstones.get(&id).map(|(agent, at)| (agent, *at))
     }
 
+    /// The agents that vote as witnesses; none = this table was never a pair's.
+    #[must_use]
+    pub const fn roster(&self) -> Option<&Arc<[AgentName]>> {
+        self.roster.as_ref()
+    }
+
+    /// The state of one key; none = as if nothing had ever touched it.
+    #[must_use]
+    pub fn row(&self, key: &Key) -> Option<Row> {
+        match key {
+            Key::Session(id) => Some(Row::Session {
+                id: *id,
+                session: self.sessions.get(id).cloned(),
+                tombstone: self.tombstones.get(id).cloned(),
+            }),
+            Key::Agent(agent) => {
+                let failed = self.failed.get(agent).copied()?;
+                Some(Row::Agent { agent: agent.clone(), failed })
+            }
+            Key::Roster => self.roster.clone().map(Row::Roster),
+        }
+    }
+
+    /// Puts one key into the state that another node says it has.
+    pub fn set_row(&mut self, row: &Row) {
+        match row {
+            Row::Session { id, session, tombstone } => {
+                self.remove(*id);
+                self.tombstones.remove(id);
+                if let Some(session) = session {
+                    self.insert(Arc::clone(session));
+                }
+                if let Some(tombstone) = tombstone {
+                    self.tombstones.insert(*id, tombstone.clone());
+                }
+            }
+            Row::Agent { agent, failed } => {
+                self.failed.insert(agent.clone(), *failed);
+            }
+            Row::Roster(witnesses) => self.roster = Some(Arc::clone(witnesses)),
+        }
+    }
+
+    /// Every row: together they are the table.
+    pub fn rows(&self) -> impl Iterator<Item = Row> {
+        let only_buried = self.tombstones.keys().filter(|id| !self.sessions.contains_key(id));
+        let ids = self.sessions.keys().chain(only_buried).map(|id| Key::Session(*id));
+        let agents = self.failed.keys().cloned().map(Key::Agent);
+        ids.chain(agents).chain([Key::Roster]).filter_map(|key| self.row(&key))
+    }
+
     /// Checks a proposal; what is to be committed.
     ///
     /// # Errors
@@ -139,6 +191,7 @@ impl Table {
                 self.check_new(session.id)?;
                 Ok(Change::Adopted(Arc::new(session)))
             }
+            Proposal::SetRoster(witnesses) => Ok(Change::Roster(witnesses)),
             Proposal::AgentFailed { agent, at } => Ok(Change::AgentFailed { agent, at }),
         }
     }
@@ -217,6 +270,8 @@ impl Table {
             Change::AgentFailed { agent, at } => {
                 self.failed.insert(agent.clone(), *at);
             }
+            Change::Began => {}
+            Change::Roster(witnesses) => self.roster = Some(Arc::clone(witnesses)),
         }
     }
 

@@ -1,0 +1,303 @@
+//! Becoming active: asking for votes, giving them, and learning what the voters hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    active::Active,
+    disk::Mark,
+    message::{Holds, PeerMsg, Supply, Window, WitnessMsg, WitnessReply},
+    mutant::{self, Mutant},
+    node::{Held, Replica, Role},
+    solo::Solo,
+    store::goes_further,
+};
+use crate::{AgentName, Change, Epoch};
+
+/// After so many signs of life that did not come the active node is taken for gone by one that is wanted.
+const BEATS: u64 = 3;
+
+/// A claim under way.
+pub(super) struct Claim {
+    pub(super) epoch: Epoch,
+    asked_witnesses: bool,
+    /// The peer was silent when the claim began: the witnesses are asked at once.
+    at_once: bool,
+    until_ms: u64,
+    /// It was known when the claim began that the peer has forgotten its promises.
+    knew_blank: bool,
+    peer: Option<(Holds, Supply)>,
+    witnesses: BTreeMap<AgentName, Option<Window>>,
+}
+
+impl Replica {
+    /// A standby that is wanted asks its active peer to step down, or claims where there is none.
+    pub(super) fn consider_claim(&mut self) {
+        let Role::Standby { leader, heard_ms } = &self.role else { return };
+        if !self.want || self.now < self.hold_off_ms {
+            return;
+        }
+        let alive =
+            leader.is_some() && self.link && self.now < heard_ms + self.config.heartbeat_ms * BEATS;
+        if alive {
+            self.hold_off_ms = self.now + self.config.heartbeat_ms;
+            self.send(PeerMsg::Wish { planned: false });
+        } else {
+            self.begin_claim();
+        }
+    }
+
+    /// An administrator wants this node to be active, and an active peer to hand over.
+    pub(super) fn take_over(&mut self) {
+        self.want = true;
+        self.hold_off_ms = 0;
+        if matches!(self.role, Role::Standby { leader: Some(_), .. }) && self.link {
+            self.hold_off_ms = self.now + self.config.ack_timeout_ms;
+            self.send(PeerMsg::Wish { planned: true });
+        }
+    }
+
+    /// The active peer has stepped down.
+    pub(super) fn on_yield(&mut self, epoch: &Epoch) {
+        self.see(epoch);
+        if let Role::Standby { leader, .. } = &mut self.role {
+            *leader = None;
+            self.hold_off_ms = 0;
+        }
+    }
+
+    pub(super) fn begin_claim(&mut self) {
+        let at_once = self.peer_blank && self.holds().paired;
+        let at_once = at_once || matches!(self.role, Role::Standby { leader: Some(_), .. });
+        let epoch = self.seen.clone().max(self.promised.clone()).next(self.config.node.clone());
+        self.see(&epoch);
+        self.promised = epoch.clone();
+        if !mutant::on(Mutant::EpochReused) {
+            self.writing().promised = Some(epoch.clone());
+        }
+        // Nobody hears of an epoch before it is durable.
+        self.after_write(Held::Claim(epoch.clone()));
+        let until_ms = self.now + self.config.ack_timeout_ms * 2;
+        self.role = Role::Claiming(Box::new(Claim {
+            epoch,
+            asked_witnesses: false,
+            at_once,
+            until_ms,
+            knew_blank: self.peer_blank,
+            peer: None,
+            witnesses: BTreeMap::new(),
+        }));
+    }
+
+    /// The claim is durable: asks the peer, and where that is away the witnesses.
+    pub(super) fn ask_for_votes(&mut self, epoch: &Epoch) {
+        let Role::Claiming(claim) = &mut self.role else { return };
+        if claim.epoch != *epoch {
+            return;
+        }
+        claim.until_ms = self.now + self.config.ack_timeout_ms;
+        if mutant::on(Mutant::PromoteOnAddress) {
+            return self.become_active(false);
+        }
+        if self.link {
+            let (epoch, holds) = (epoch.clone(), self.holds());
+            self.send(PeerMsg::Claim { epoch, holds });
+        }
+        let Role::Claiming(claim) = &self.role else { return };
+        if !self.link || claim.at_once {
+            self.ask_witnesses();
+        }
+    }
+
+    fn ask_witnesses(&mut self) {
+        let Role::Claiming(claim) = &mut self.role else { return };
+        claim.asked_witnesses = true;
+        claim.until_ms = self.now + self.config.ack_timeout_ms;
+        let epoch = claim.epoch.clone();
+        let agents: BTreeSet<AgentName> =
+            self.rosters().iter().flat_map(|roster| roster.iter().cloned()).collect();
+        for agent in agents {
+            self.to_witness(agent, WitnessMsg::Claim { epoch: epoch.clone() });
+        }
+    }
+
+    /// No answer in time: the peer first, then the witnesses, then a pause.
+    pub(super) fn claim_time(&mut self) {
+        let Role::Claiming(claim) = &self.role else { return };
+        if self.now < claim.until_ms {
+            return;
+        }
+        if claim.asked_witnesses {
+            self.step_down(None);
+            self.back_off();
+        } else {
+            self.ask_witnesses();
+        }
+    }
+
+    /// The peer asks for our vote.
+    pub(super) fn on_claim(&mut self, epoch: Epoch, holds: &Holds) {
+        self.see(&epoch);
+        self.peer_blank = !holds.joined;
+        if !outranks(&epoch, &self.promised) {
+            let promised = self.promised.clone();
+            return self.send(PeerMsg::Stale { promised });
+        }
+        if self.joined && self.holds().paired && !holds.joined {
+            // It has forgotten what it voted for: it cannot be active before it has our table. We can.
+            if matches!(self.role, Role::Standby { .. }) && self.now >= self.hold_off_ms {
+                self.begin_claim();
+            }
+            return;
+        }
+        // Its supply has all that is under way here, so nothing that was acknowledged is lost, nor what was not.
+        self.step_down(None);
+        self.promised = epoch.clone();
+        self.writing().promised = Some(epoch.clone());
+        let (holds, supply) = (self.holds(), self.supply(holds));
+        let promise = PeerMsg::Promise { epoch, holds, supply };
+        if mutant::on(Mutant::PromiseBeforeWrite) {
+            self.send(promise);
+        } else {
+            self.after_write(Held::Send(promise));
+        }
+        // The claimant has the first word.
+        self.hold_off_ms = self.now + self.config.ack_timeout_ms * 2;
+    }
+
+    /// The peer votes for us.
+    pub(super) fn on_promise(&mut self, epoch: &Epoch, holds: Holds, supply: Supply) {
+        let Role::Claiming(claim) = &mut self.role else { return };
+        if claim.epoch == *epoch {
+            self.peer_blank = !holds.joined;
+            claim.peer = Some((holds, supply));
+            self.count_votes();
+        }
+    }
+
+    /// A witness answers.
+    pub(super) fn on_witness(&mut self, agent: &AgentName, reply: WitnessReply) {
+        match reply {
+            WitnessReply::Refused { promised } => self.on_higher(&promised),
+            WitnessReply::Promised { epoch, window } => {
+                let is_witness = self.rosters().iter().any(|roster| roster.contains(agent));
+                let Role::Claiming(claim) = &mut self.role else { return };
+                if claim.epoch == epoch && is_witness {
+                    claim.witnesses.insert(agent.clone(), window);
+                    self.count_votes();
+                }
+            }
+            WitnessReply::Accepted { epoch, last } => self.on_accepted(agent, &epoch, &last),
+            WitnessReply::Gap { epoch } => self.on_gap(agent, &epoch),
+            WitnessReply::Cleared { .. } => {}
+        }
+    }
+
+    /// Two votes of three: ours and the peer's, or ours and most of the witnesses'.
+    fn count_votes(&mut self) {
+        let Role::Claiming(claim) = &self.role else { return };
+        let by_witnesses = if mutant::on(Mutant::OneWitness) {
+            !claim.witnesses.is_empty()
+        } else {
+            self.most(|agent| claim.witnesses.contains_key(agent))
+        };
+        let by_peer =
+            claim.peer.as_ref().is_some_and(|(peer, _)| match (self.joined, peer.joined) {
+                _ if mutant::on(Mutant::BlankVotes) => true,
+                (true, true) | (false, false) => true,
+                // One of us has forgotten what it voted for. That matters unless there never was anything to vote for, or
+                // nobody but us two to vote: then whatever was committed is here.
+                (true, false) => !self.holds().paired || !self.has_witnesses(),
+                (false, true) => !peer.paired,
+            });
+        if by_peer || (by_witnesses && self.joined) {
+            self.become_active(by_witnesses && claim.knew_blank);
+        }
+    }
+
+    /// Takes the log with the highest last position among the voters, and begins the reign.
+    fn become_active(&mut self, vouched: bool) {
+        let standby = Role::Standby { leader: None, heard_ms: self.now };
+        let Role::Claiming(claim) = std::mem::replace(&mut self.role, standby) else { return };
+        let Claim { epoch, peer, witnesses, .. } = *claim;
+        // A pair that is being formed has nothing that anybody could have forgotten.
+        let vouched = vouched || !self.holds().paired || !self.has_witnesses();
+        if let Some((holds, supply)) = peer
+            && (!self.joined || goes_further(&holds.last, self.log.last()))
+            && !mutant::on(Mutant::PeerNotHeard)
+        {
+            self.learn(supply);
+        }
+        let further = |a: &&Window, b: &&Window| {
+            if goes_further(&a.last, &b.last) {
+                std::cmp::Ordering::Greater
+            } else {
+                std::cmp::Ordering::Less
+            }
+        };
+        if let Some(best) = witnesses.values().flatten().max_by(further)
+            && goes_further(&best.last, self.log.last())
+            && !mutant::on(Mutant::WitnessesNotHeard)
+            && !self.learn_window(best)
+        {
+            return self.back_off();
+        }
+        let solo = match self.mark.clone() {
+            Some(Mark { base, mut keys }) => {
+                keys.extend(self.keys_after(base.seq));
+                Solo::new(base, keys, self.link)
+            }
+            // What is committed here while there is no window is at the peer too.
+            None => {
+                let base = self.log.lsn(self.commit).unwrap_or_else(|| self.log.base()).clone();
+                Solo::new(base, self.keys_after(self.commit), self.link)
+            }
+        };
+        self.attempts = 0;
+        self.role = Role::Active(Box::new(Active::new(epoch, self, solo, vouched)));
+        self.begin_reign();
+    }
+
+    fn learn(&mut self, supply: Supply) {
+        match supply {
+            Supply::Nothing => {}
+            Supply::Entries { prev, entries } => {
+                self.truncate(prev.seq);
+                self.append(entries);
+            }
+            Supply::Image(image) => self.install(image),
+        }
+    }
+
+    /// Takes what the witnesses kept, if it joins on to what we have: all that is in our table must be in what the
+    /// window follows, and all that the window follows must be here.
+    fn learn_window(&mut self, window: &Window) -> bool {
+        let common = self.log.common(&window.history, &window.last).seq;
+        let joins = common >= self.commit.max(window.base.seq);
+        if joins || mutant::on(Mutant::JoinUnchecked) {
+            self.commit_to(window.base.seq);
+            self.flush();
+            // Its rows are the state after its last entry of everything that changed after its base.
+            let (at, history) = (window.last.clone(), window.history.clone());
+            let rows = window.rows.values().cloned().collect();
+            self.put_rows(super::Install { at, history, rows, whole: false });
+            let keys = window.rows.keys().cloned().collect();
+            self.set_mark(Some(Mark { base: window.base.clone(), keys }));
+            return true;
+        }
+        false
+    }
+
+    /// The changes with which a reign begins.
+    pub(super) fn first_changes(&self) -> Vec<Change> {
+        let mut changes = vec![Change::Began];
+        if self.rosters().is_empty() {
+            changes.push(Change::Roster(self.config.witnesses.clone().into()));
+        }
+        changes
+    }
+}
+
+/// Whether an epoch is above another. Equal counters of two nodes are two epochs.
+pub(super) fn outranks(a: &Epoch, b: &Epoch) -> bool {
+    if mutant::on(Mutant::NoTieBreak) { a.counter >= b.counter && a != b } else { a > b }
+}

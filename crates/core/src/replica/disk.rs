@@ -1,0 +1,128 @@
+//! What a broker's replica keeps durable, and the writes that change it. A store applies a write as a whole; the
+//! in-memory twin here is what the simulation crashes and tears.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::log::{Entry, History, Log};
+use crate::{Epoch, Key, Lsn, Row, Table};
+
+/// What is durable.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// Whether there is a table: false on a new disk.
+    pub joined: bool,
+    /// The highest epoch that was promised or claimed.
+    pub promised: Epoch,
+    /// The log.
+    pub log: Log,
+    /// Known to be committed, and in `table`; behind what is known in memory.
+    pub commit: u64,
+    /// The table after entry `commit`.
+    pub table: Table,
+    /// Where the witnesses' window begins, while there may be one.
+    pub mark: Option<Mark>,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            joined: false,
+            promised: Epoch::zero(),
+            log: Log::default(),
+            commit: 0,
+            table: Table::default(),
+            mark: None,
+        }
+    }
+}
+
+/// Where the witnesses' window begins. Without it a broker that restarts would not know how much of what it holds the
+/// other one lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// A position that both brokers have.
+    pub base: Lsn,
+    /// What changed between there and where the log begins; the log knows the rest.
+    pub keys: BTreeSet<Key>,
+}
+
+/// One change of what is durable: applied whole, in the order of the fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Write {
+    /// Rows of another node that replace or complete the table; the log starts over at their position.
+    pub install: Option<Install>,
+    /// The log is cut after this number.
+    pub truncate: Option<u64>,
+    /// Entries that follow the last.
+    pub append: Vec<Entry>,
+    /// Entries up to this number enter the table.
+    pub commit: Option<u64>,
+    /// The promise.
+    pub promised: Option<Epoch>,
+    /// Where the witnesses' window begins, or that there is none any more.
+    pub mark: Option<Option<Mark>>,
+    /// The log is forgotten up to this number.
+    pub trim: Option<u64>,
+}
+
+/// Rows at a position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Install {
+    /// The position.
+    pub at: Lsn,
+    /// Epochs up to it.
+    pub history: History,
+    /// The rows.
+    pub rows: Arc<[Row]>,
+    /// Whether they are the whole table, or what changed of it.
+    pub whole: bool,
+}
+
+impl Write {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Disk {
+    /// Applies a write.
+    pub fn apply(&mut self, write: &Write) {
+        if let Some(install) = &write.install {
+            if install.whole {
+                self.table = Table::default();
+            }
+            for row in install.rows.iter() {
+                self.table.set_row(row);
+            }
+            self.log = Log::at(install.at.clone(), install.history.clone());
+            self.commit = install.at.seq;
+            self.joined = true;
+        }
+        if let Some(seq) = write.truncate {
+            self.log.truncate(seq);
+        }
+        if !write.append.is_empty() {
+            self.log.append(write.append.iter().cloned());
+            self.joined = true;
+        }
+        if let Some(commit) = write.commit {
+            for seq in self.commit + 1..=commit {
+                if let Some(entry) = self.log.entry(seq) {
+                    self.table.apply(&entry.change);
+                    self.commit = seq;
+                }
+            }
+        }
+        if let Some(promised) = &write.promised {
+            self.promised = promised.clone();
+        }
+        if let Some(mark) = &write.mark {
+            self.mark.clone_from(mark);
+        }
+        if let Some(seq) = write.trim {
+            self.log.trim(seq.min(self.commit));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Deliberate bugs, by which the simulation shows that it would find real ones. Without the feature `mutants` there
+//! are none: [`on`] is then a constant.
+
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A deliberate bug.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Mutant {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// The active node counts its own vote before its write is durable.
+    OwnVoteBeforeWrite,
+    /// A follower acknowledges before its write is durable.
+    AckBeforeWrite,
+    /// A broker promises before the promise is durable.
+    PromiseBeforeWrite,
+    /// A claim is not written: the epoch is used again after a restart.
+    EpochReused,
+    /// One vote commits.
+    CommitWithOneVote,
+    /// Entries of an older reign are committed by counting votes for them.
+    CommitOlderByCounting,
+    /// A wanted broker is active without asking for votes.
+    PromoteOnAddress,
+    /// The longest log is taken, not the one with the highest epoch.
+    LongestLog,
+    /// The vote of a broker that lost its disk counts.
+    BlankVotes,
+    /// A broker that lost its disk is taken in by a reign that may have been replaced.
+    BlankTakenIn,
+    /// The witnesses are told to forget as soon as the peer is connected.
+    ClearedEarly,
+    /// A witness forgets newer rows by an old message.
+    StaleClear,
+    /// A follower acknowledges all that it has, not what is agreed.
+    AckTooMuch,
+    /// A window leaves out what changed before the peer was found to be away.
+    BaseTooNew,
+    /// Where the window began is forgotten in a restart.
+    MarkForgotten,
+    /// Equal counters count as the same epoch.
+    NoTieBreak,
+    /// A follower applies entries in the wrong order.
+    OutOfOrder,
+    /// A follower does not compare what comes before new entries.
+    PrevUnchecked,
+    /// A new active node does not learn what the peer holds.
+    PeerNotHeard,
+    /// A new active node does not learn what the witnesses hold.
+    WitnessesNotHeard,
+    /// Rows of witnesses are put on a table that they do not follow.
+    JoinUnchecked,
+    /// One witness is enough.
+    OneWitness,
+    /// A witness takes rows that do not follow what it has.
+    GapTaken,
+    /// An agent's promise and rows are not durable.
+    WitnessVolatile,
+    /// An agent that lost its promise votes and acts.
+    NoQuarantine,
+    /// An agent does not check the epoch when it acts.
+    NoFence,
+    /// A start that was given up is forgotten before its agent knows.
+    TombstoneDropped,
+    /// An agent forgets that a start was cancelled.
+    CancelForgotten,
+    /// A session is handed out before it is committed that it runs.
+    HandOutEarly,
+    /// The next agent is asked though the first start may still come to be.
+    NextWithoutTombstone,
+    /// Nobody counts how many sessions a user has.
+    CapUnchecked,
+    /// A session is handed out without asking its agent.
+    NotVerified,
+    /// Silence of an agent is taken for the end of its sessions.
+    SilenceIsDeath,
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static CURRENT: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether this bug is there.
+#[cfg(feature = "mutants")]
+#[must_use]
+pub fn on(mutant: Mutant) -> bool {
+    CURRENT.get() == Some(mutant)
+}
+
+/// Whether this bug is there: it is not.
+#[cfg(not(feature = "mutants"))]
+#[must_use]
+pub const fn on(_: Mutant) -> bool {
+    false
+}
+
+/// Puts one bug into this thread, or takes it out; false where this was built without bugs.
+#[cfg(feature = "mutants")]
+pub fn set(mutant: Option<Mutant>) -> bool {
+    CURRENT.set(mutant);
+    true
+}
+
+/// Puts one bug into this thread, or takes it out; false where this was built without bugs.
+#[cfg(not(feature = "mutants"))]
+#[must_use]
+pub const fn set(mutant: Option<Mutant>) -> bool {
+    mutant.is_none()
+}

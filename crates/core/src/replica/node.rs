@@ -1,0 +1,432 @@
+//! One broker's replica: what it knows, the events that it takes, and the order in which what it does leaves it.
+//!
+//! Persist, then promise: whatever depends on a write waits in [`Replica::held`] until the shell says that the write
+//! is durable. The active node alone sends a change while it is still being written here, as it answers only when
+//! both are durable.
+
+use std::{collections::VecDeque, mem};
+
+use super::{
+    active::Active,
+    claim::Claim,
+    disk::{Disk, Mark, Write},
+    log::Log,
+    message::{Hello, Holds, PeerMsg, WitnessMsg, WitnessReply},
+    mutant::{self, Mutant},
+};
+use crate::{AgentName, Change, Epoch, Lsn, NodeName, Proposal, Rejected, Table};
+
+/// Numbers writes in the order in which they are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Token(pub u64);
+
+/// What a replica is told once.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This node.
+    pub node: NodeName,
+    /// Agents to become the witnesses when the pair is first formed.
+    pub witnesses: Vec<AgentName>,
+    /// After so many milliseconds without an answer a peer is away.
+    pub ack_timeout_ms: u64,
+    /// Between two signs of life.
+    pub heartbeat_ms: u64,
+    /// Makes the jitter of back-off.
+    pub seed: u64,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Time passed.
+    Tick,
+    /// Whether this node is to be active: it holds the address, or was asked to take over.
+    Want(bool),
+    /// As `Want(true)`, and a peer that is active is to step down in good order.
+    TakeOver,
+    /// The connection to the peer is there, or broke.
+    Link(bool),
+    /// The peer says something.
+    Peer(PeerMsg),
+    /// A witness says something.
+    Witness(AgentName, WitnessReply),
+    /// Somebody wants changes; each comes with a number of the caller's that comes back with the answer. Those of one
+    /// event share a write and a message.
+    Propose(Vec<(u64, Proposal)>),
+    /// All writes up to this one are durable.
+    Stored(Token),
+    /// An agent refused us by this higher epoch.
+    Fenced(Epoch),
+}
+
+/// Something to do.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Make this durable, then say so by [`Event::Stored`].
+    Store(Token, Write),
+    /// Send to the peer; may be lost.
+    ToPeer(PeerMsg),
+    /// Send to a witness; may be lost.
+    ToWitness(AgentName, WitnessMsg),
+    /// Answer a proposal.
+    Answer {
+        /// As proposed.
+        id: u64,
+        /// What was committed, or why not.
+        result: Result<Change, Failure>,
+    },
+}
+
+/// Why a change was not committed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// A rule forbids it.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// Another node is active, or none; nothing was done.
+    #[error("this broker is not active")]
+    NotActive(Option<Epoch>),
+    /// Who the witnesses are is changed by both brokers together, and the peer is away; nothing was done.
+    #[error("the other broker is away; the witnesses can only be changed while it is there")]
+    PeerAway,
+    /// Neither the peer nor the witnesses can be reached; nothing was done.
+    #[error("neither the other broker nor the witnesses can be reached")]
+    NoVotes,
+    /// This node was replaced while the change was under way: it may or may not take effect.
+    #[error("this broker was replaced while the change was under way")]
+    Unknown,
+}
+
+/// What a replica is at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Follows, or waits for somebody to follow.
+    Standby {
+        /// The epoch of the active node, once heard of.
+        leader: Option<Epoch>,
+    },
+    /// Asks for votes.
+    Claiming(Epoch),
+    /// Active; serves once `ready`.
+    Active {
+        /// Its epoch.
+        epoch: Epoch,
+        /// Whether all that was committed before is committed again.
+        ready: bool,
+        /// Whether a second vote can be had now.
+        votes: bool,
+        /// Whether the peer has everything.
+        synced: bool,
+    },
+}
+
+pub(super) enum Role {
+    Standby { leader: Option<Epoch>, heard_ms: u64 },
+    Claiming(Box<Claim>),
+    Active(Box<Active>),
+}
+
+/// One broker's replica.
+pub struct Replica {
+    pub(super) config: Config,
+    pub(super) now: u64,
+    pub(super) role: Role,
+    pub(super) want: bool,
+    pub(super) link: bool,
+    pub(super) promised: Epoch,
+    pub(super) joined: bool,
+    pub(super) log: Log,
+    /// Committed, and what readers see.
+    pub(super) table: Table,
+    pub(super) commit: u64,
+    pub(super) mark: Option<Mark>,
+    /// The peer has no table: it forgot what it voted for.
+    pub(super) peer_blank: bool,
+    /// Highest epoch heard of anywhere.
+    pub(super) seen: Epoch,
+    /// No claim before this moment.
+    pub(super) hold_off_ms: u64,
+    pub(super) attempts: u32,
+    random: u64,
+    out: Vec<Action>,
+    write: Write,
+    next: Token,
+    stored: Token,
+    held: VecDeque<(Token, Held)>,
+}
+
+/// What waits for a write.
+pub(super) enum Held {
+    Send(PeerMsg),
+    Claim(Epoch),
+    OwnVote(u64),
+    Clear(Lsn),
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} {:?} last {} commit {}",
+            self.config.node,
+            self.standing(),
+            self.log.last(),
+            self.commit
+        )
+    }
+}
+
+impl Replica {
+    /// Starts from what is durable.
+    #[must_use]
+    pub fn new(config: Config, disk: Disk, now_ms: u64) -> Self {
+        let (random, heartbeat_ms) = (config.seed | 1, config.heartbeat_ms);
+        Self {
+            config,
+            now: now_ms,
+            role: Role::Standby { leader: None, heard_ms: now_ms },
+            want: false,
+            link: false,
+            seen: disk.promised.clone(),
+            promised: disk.promised,
+            joined: disk.joined,
+            log: disk.log,
+            table: disk.table,
+            commit: disk.commit,
+            mark: disk.mark.filter(|_| !mutant::on(Mutant::MarkForgotten)),
+            peer_blank: false,
+            // Long enough to hear of a peer that is active.
+            hold_off_ms: now_ms + heartbeat_ms * 2,
+            attempts: 0,
+            random,
+            out: Vec::new(),
+            write: Write::default(),
+            next: Token::default(),
+            stored: Token::default(),
+            held: VecDeque::new(),
+        }
+    }
+
+    /// Takes an event at a moment; what is to be done, in order.
+    pub fn handle(&mut self, now_ms: u64, event: Event) -> Vec<Action> {
+        self.now = now_ms.max(self.now);
+        match event {
+            Event::Tick => {}
+            Event::Want(want) => self.want = want,
+            Event::TakeOver => self.take_over(),
+            Event::Link(up) => self.on_link(up),
+            Event::Peer(message) => self.on_peer(message),
+            Event::Witness(agent, reply) => self.on_witness(&agent, reply),
+            Event::Propose(proposals) => self.propose(proposals),
+            Event::Stored(token) => self.on_stored(token),
+            Event::Fenced(epoch) => self.on_higher(&epoch),
+        }
+        self.on_time();
+        self.flush();
+        // What needed no write, or one that is durable already.
+        self.release();
+        self.flush();
+        #[cfg(debug_assertions)]
+        self.check();
+        mem::take(&mut self.out)
+    }
+
+    /// What it is at the moment.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match &self.role {
+            Role::Standby { leader, .. } => Standing::Standby { leader: leader.clone() },
+            Role::Claiming(claim) => Standing::Claiming(claim.epoch.clone()),
+            Role::Active(active) => Standing::Active {
+                epoch: active.epoch.clone(),
+                ready: self.commit >= active.began,
+                votes: active.has_votes(self.now),
+                synced: active.is_synced(),
+            },
+        }
+    }
+
+    /// The committed table.
+    #[must_use]
+    pub const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The last committed number.
+    #[must_use]
+    pub const fn commit(&self) -> u64 {
+        self.commit
+    }
+
+    /// The log.
+    #[must_use]
+    pub const fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn on_link(&mut self, up: bool) {
+        self.link = up;
+        if up {
+            let hello = self.hello();
+            self.send(PeerMsg::Hello(hello));
+        }
+        self.peer_link();
+        if up {
+            self.feed_peer();
+        }
+    }
+
+    pub(super) fn hello(&self) -> Hello {
+        let active = match &self.role {
+            Role::Active(active) => Some(active.epoch.clone()),
+            Role::Standby { .. } | Role::Claiming(_) => None,
+        };
+        Hello { holds: self.holds(), promised: self.promised.clone(), active }
+    }
+
+    pub(super) fn holds(&self) -> Holds {
+        Holds {
+            joined: self.joined,
+            paired: !self.rosters().is_empty(),
+            last: self.log.last().clone(),
+            history: self.log.history().clone(),
+            reach: self.commit,
+        }
+    }
+
+    fn on_peer(&mut self, message: PeerMsg) {
+        if !self.link {
+            // Late, of a connection that is gone: it would look as if the peer were there.
+            return;
+        }
+        match message {
+            PeerMsg::Hello(hello) => {
+                self.see(&hello.promised);
+                self.heard_of(hello.active);
+                self.meet(&hello.holds);
+                self.feed_peer();
+            }
+            PeerMsg::Claim { epoch, holds } => self.on_claim(epoch, &holds),
+            PeerMsg::Promise { epoch, holds, supply } => self.on_promise(&epoch, holds, supply),
+            PeerMsg::Wish { planned } => self.on_wish(planned),
+            PeerMsg::Yield { epoch } => self.on_yield(&epoch),
+            PeerMsg::Append { epoch, prev, entries, commit } => {
+                self.on_append(epoch, &prev, entries, commit)
+            }
+            PeerMsg::Snapshot { epoch, image } => self.on_snapshot(epoch, image),
+            PeerMsg::Ack { epoch, last } => self.on_ack(&epoch, last),
+            PeerMsg::Behind { epoch, holds } => self.on_behind(&epoch, &holds),
+            PeerMsg::Stale { promised } => self.on_higher(&promised),
+        }
+    }
+
+    /// The peer says that it is active: it is preferred while it is.
+    fn heard_of(&mut self, active: Option<Epoch>) {
+        if let (Role::Standby { leader, heard_ms }, Some(epoch)) = (&mut self.role, active)
+            && epoch >= self.promised
+        {
+            (*leader, *heard_ms) = (Some(epoch), self.now);
+        }
+    }
+
+    /// Somebody has promised to, or reigns by, a higher epoch than ours.
+    pub(super) fn on_higher(&mut self, epoch: &Epoch) {
+        self.see(epoch);
+        let own = match &self.role {
+            Role::Active(active) => active.epoch.clone(),
+            Role::Claiming(claim) => claim.epoch.clone(),
+            Role::Standby { .. } => return,
+        };
+        if *epoch > own {
+            self.step_down(None);
+            self.back_off();
+        }
+    }
+
+    pub(super) fn see(&mut self, epoch: &Epoch) {
+        if *epoch > self.seen {
+            self.seen = epoch.clone();
+        }
+    }
+
+    /// Stops being active or claiming. What was proposed and not committed is unknown: the next active node may have it.
+    pub(super) fn step_down(&mut self, leader: Option<Epoch>) {
+        let role = mem::replace(&mut self.role, Role::Standby { leader, heard_ms: self.now });
+        if let Role::Active(active) = role {
+            for (_, id) in active.pending {
+                self.out.push(Action::Answer { id, result: Err(Failure::Unknown) });
+            }
+        }
+        self.held.retain(|(_, held)| !matches!(held, Held::OwnVote(_) | Held::Clear(_)));
+    }
+
+    /// Waits for longer after each attempt, and not as long as the other one.
+    pub(super) fn back_off(&mut self) {
+        self.attempts = (self.attempts + 1).min(6);
+        let step = self.config.ack_timeout_ms << self.attempts.saturating_sub(1);
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.hold_off_ms = self.now + step / 2 + self.random % (step / 2).max(1);
+    }
+
+    fn on_time(&mut self) {
+        match &self.role {
+            Role::Standby { .. } => self.consider_claim(),
+            Role::Claiming(_) => self.claim_time(),
+            Role::Active(_) => self.active_time(),
+        }
+        self.trim();
+    }
+
+    pub(super) fn send(&mut self, message: PeerMsg) {
+        if self.link {
+            self.out.push(Action::ToPeer(message));
+        }
+    }
+
+    pub(super) fn to_witness(&mut self, agent: AgentName, message: WitnessMsg) {
+        self.out.push(Action::ToWitness(agent, message));
+    }
+
+    pub(super) fn answer(&mut self, id: u64, result: Result<Change, Failure>) {
+        self.out.push(Action::Answer { id, result });
+    }
+
+    /// Part of the next write.
+    pub(super) fn writing(&mut self) -> &mut Write {
+        &mut self.write
+    }
+
+    /// Does this once the write that is being put together, and all before it, are durable.
+    pub(super) fn after_write(&mut self, held: Held) {
+        let token = if self.write.is_empty() { self.next } else { Token(self.next.0 + 1) };
+        self.held.push_back((token, held));
+    }
+
+    /// Hands the write over. A write that depends on the order with one before it must be flushed apart.
+    pub(super) fn flush(&mut self) {
+        if !self.write.is_empty() {
+            self.next.0 += 1;
+            let write = mem::take(&mut self.write);
+            self.out.push(Action::Store(self.next, write));
+        }
+    }
+
+    fn on_stored(&mut self, token: Token) {
+        self.stored = token.max(self.stored);
+        self.release();
+    }
+
+    fn release(&mut self) {
+        while self.held.front().is_some_and(|(token, _)| *token <= self.stored) {
+            match self.held.pop_front() {
+                Some((_, Held::Send(message))) => self.send(message),
+                Some((_, Held::Claim(epoch))) => self.ask_for_votes(&epoch),
+                Some((_, Held::OwnVote(seq))) => self.own_vote(seq),
+                Some((_, Held::Clear(at))) => self.clear_witnesses(&at),
+                None => {}
+            }
+        }
+    }
+}

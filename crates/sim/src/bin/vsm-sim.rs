@@ -1,0 +1,148 @@
+//! `vsm-sim`: runs seeds, one seed with its trace, the deliberate bugs, or the exhaustive search.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde_json::{Map, Value, json};
+use vsm_core::replica::mutant::Mutant;
+
+/// States after which a search gives up.
+const STATES_MAX: usize = 40_000_000;
+
+/// Simulates the pair under faults; the last line of the output is the result.
+#[derive(Debug, Parser)]
+#[command(name = "vsm-sim", version)]
+struct Cli {
+    /// How many seeds.
+    #[arg(long, default_value_t = 300)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Only this seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print all that happens, on stderr.
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Look for each deliberate bug, with at most `--seeds` seeds for each.
+    #[arg(long)]
+    mutants: bool,
+    /// Only this deliberate bug.
+    #[arg(long)]
+    mutant: Option<String>,
+    /// Search all states of the reduced model of the votes.
+    #[arg(long, conflicts_with_all = ["mutants", "seed"])]
+    exhaustive: bool,
+    /// The result as JSON only.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let bad = error.use_stderr();
+            drop(error.print());
+            return ExitCode::from(if bad { 64 } else { 0 });
+        }
+    };
+    std::panic::set_hook(Box::new(|_| {}));
+    let done = if cli.exhaustive {
+        Ok(exhaustive())
+    } else if cli.mutants || (cli.mutant.is_some() && cli.seed.is_none()) {
+        mutants(&cli)
+    } else {
+        seeds(&cli)
+    };
+    match done {
+        Ok((result, good)) => {
+            out(&result);
+            if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            say(&format!("vsm-sim: {error}"));
+            ExitCode::from(64)
+        }
+    }
+}
+
+fn seeds(cli: &Cli) -> Result<(Value, bool), String> {
+    if let Some(name) = &cli.mutant {
+        vsm_core::replica::mutant::set(Some(find(name)?));
+    }
+    let outcome = match cli.seed {
+        Some(seed) => vsm_sim::run(seed, cli.trace),
+        None => vsm_sim::run_many(cli.from, cli.seeds, |_| {}),
+    };
+    if let Some(seed) = outcome.first {
+        for violation in &outcome.violations {
+            say(violation);
+        }
+        say(&format!("seed {seed} fails; see it with: vsm-sim --seed {seed} --trace"));
+    }
+    let seeds = if cli.seed.is_some() { 1 } else { cli.seeds };
+    let violations = outcome.violations.len();
+    let mut result = json!({"seeds": seeds, "steps": outcome.steps, "violations": violations});
+    if let Some(seed) = outcome.first {
+        result["first"] = json!(seed);
+    }
+    Ok((result, violations == 0))
+}
+
+fn find(name: &str) -> Result<Mutant, String> {
+    let known = Mutant::ALL.iter().find(|bug| bug.name() == name);
+    known.copied().ok_or_else(|| format!("there is no mutant {name}"))
+}
+
+fn mutants(cli: &Cli) -> Result<(Value, bool), String> {
+    let bugs: Vec<Mutant> = match &cli.mutant {
+        Some(name) => vec![find(name)?],
+        None => Mutant::ALL.to_vec(),
+    };
+    let mut seeds = Map::new();
+    for bug in &bugs {
+        let found = vsm_sim::mutant_seed(*bug, cli.from, cli.seeds)?;
+        if !cli.json {
+            match &found {
+                Some((seed, what)) => say(&format!("{}: seed {seed}: {what:.150}", bug.name())),
+                None => say(&format!("{}: not found in {} seeds", bug.name(), cli.seeds)),
+            }
+        }
+        if let Some((seed, _)) = found {
+            seeds.insert(bug.name().to_owned(), json!(seed));
+        }
+    }
+    let (all, found) = (bugs.len(), seeds.len());
+    Ok((json!({"mutants": all, "found": found, "seeds": seeds}), all == found))
+}
+
+/// The rules as they are must hold; with one vote for either step they must not.
+fn exhaustive() -> (Value, bool) {
+    let right = vsm_sim::search(vsm_sim::Rules::right(), STATES_MAX);
+    if let Some(violation) = &right.violation {
+        say(violation);
+    }
+    let wrong = [(1, 2), (2, 1)].map(|(claim, commit)| {
+        let rules = vsm_sim::Rules { claim, commit, ..vsm_sim::Rules::right() };
+        vsm_sim::search(rules, STATES_MAX).violation.is_some()
+    });
+    let found = wrong.iter().filter(|found| **found).count();
+    let good = right.violation.is_none() && found == wrong.len();
+    let violations = usize::from(right.violation.is_some());
+    let result = json!({
+        "states": right.states, "violations": violations, "mutants": wrong.len(), "found": found
+    });
+    (result, good)
+}
+
+#[expect(clippy::print_stdout, reason = "the result")]
+fn out(value: &Value) {
+    println!("{value}");
+}
+
+#[expect(clippy::print_stderr, reason = "what is for people")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}

@@ -1,0 +1,175 @@
+//! P1: a change that was acknowledged is never lost, and at the moment of its commit it is on stable storage of two of
+//! three voters. The chain of committed entries is kept here, and the table that they make.
+
+use std::collections::BTreeMap;
+
+use vsm_core::{
+    Change, Epoch, Lsn, Table,
+    replica::{Disk, Write},
+};
+
+use crate::{
+    agent::Agent,
+    broker::{Broker, rows},
+};
+
+/// Every entry ever written, what it follows, and which of them are committed.
+#[derive(Debug)]
+pub(crate) struct Durable {
+    written: BTreeMap<Lsn, (Lsn, Change)>,
+    tails: [Lsn; 2],
+    tip: Lsn,
+    chain: Vec<Lsn>,
+    table: Table,
+    compared: [Option<Epoch>; 2],
+    two_writers: Option<String>,
+}
+
+impl Default for Durable {
+    fn default() -> Self {
+        Self {
+            written: BTreeMap::new(),
+            tails: [Lsn::zero(), Lsn::zero()],
+            tip: Lsn::zero(),
+            chain: vec![Lsn::zero()],
+            table: Table::default(),
+            compared: [None, None],
+            two_writers: None,
+        }
+    }
+}
+
+impl Durable {
+    /// The last committed position.
+    pub(crate) const fn tip(&self) -> &Lsn {
+        &self.tip
+    }
+
+    pub(super) const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub(crate) fn restarted(&mut self, id: usize, disk: &Disk) {
+        self.tails[id] = disk.log.last().clone();
+        self.compared[id] = None;
+    }
+
+    /// A broker writes.
+    pub(crate) fn writes(&mut self, id: usize, write: &Write, _now: u64) {
+        let mut tail = self.tails[id].clone();
+        if let Some(install) = &write.install {
+            tail = install.at.clone();
+        }
+        if let Some(seq) = write.truncate {
+            while tail.seq > seq
+                && let Some((before, _)) = self.written.get(&tail)
+            {
+                tail = before.clone();
+            }
+        }
+        for entry in &write.append {
+            let new = (tail.clone(), entry.change.clone());
+            let known = self.written.entry(entry.lsn.clone()).or_insert_with(|| new.clone());
+            if *known != new {
+                self.two_writers =
+                    Some(format!("P2: two entries at {}: {known:?} {new:?}", entry.lsn));
+            }
+            tail = entry.lsn.clone();
+        }
+        self.tails[id] = tail;
+    }
+
+    /// A caller is told that a change is committed.
+    pub(crate) fn acknowledged(
+        &mut self,
+        id: usize,
+        change: &Change,
+        brokers: &[Broker; 2],
+        _now: u64,
+    ) {
+        let Some(replica) = &brokers[id].replica else { return };
+        let commit = replica.commit();
+        let found = replica
+            .log()
+            .after(commit.saturating_sub(256))
+            .any(|entry| entry.lsn.seq <= commit && entry.change == *change);
+        if !found {
+            self.two_writers =
+                Some(format!("P1: {change:?} was acknowledged and is not committed"));
+        }
+    }
+
+    pub(super) fn committed(
+        &mut self,
+        id: usize,
+        brokers: &[Broker; 2],
+        agents: &[Agent],
+    ) -> Option<String> {
+        if let Some(found) = self.two_writers.take() {
+            return Some(found);
+        }
+        let epoch = brokers[id].serves()?;
+        let replica = brokers[id].replica.as_ref()?;
+        let at = replica.log().lsn(replica.commit())?.clone();
+        if at.seq <= self.tip.seq {
+            let index = usize::try_from(at.seq).ok()?;
+            if self.chain.get(index) != Some(&at) {
+                return Some(format!(
+                    "P1: broker{id} committed {at} where {:?} was",
+                    self.chain.get(index)
+                ));
+            }
+        } else {
+            let mut path = Vec::new();
+            let mut from = at.clone();
+            while from.seq > self.tip.seq {
+                let Some((before, change)) = self.written.get(&from) else { break };
+                path.push((from.clone(), change.clone()));
+                from = before.clone();
+            }
+            if from != self.tip {
+                return Some(format!("P1: broker{id} committed {at}, without {} before", self.tip));
+            }
+            for (lsn, change) in path.into_iter().rev() {
+                self.table.apply(&change);
+                self.chain.push(lsn);
+            }
+            self.tip = at.clone();
+            if let Some(found) = twice(id, &epoch, &at, brokers, agents) {
+                return Some(found);
+            }
+        }
+        if self.compared[id].as_ref() != Some(&epoch) && at == self.tip {
+            self.compared[id] = Some(epoch);
+            if rows(replica.table()) != rows(&self.table) {
+                return Some(format!(
+                    "P1: broker{id} serves another table than was committed at {at}"
+                ));
+            }
+        }
+        None
+    }
+}
+
+/// Whether it is durable here and at a second voter, unless that one has gone on to another reign or lost its disk.
+fn twice(
+    id: usize,
+    epoch: &Epoch,
+    at: &Lsn,
+    brokers: &[Broker; 2],
+    agents: &[Agent],
+) -> Option<String> {
+    let has = |disk: &Disk| disk.log.base().seq >= at.seq || disk.log.contains(at);
+    if !has(&brokers[id].disk) {
+        return Some(format!("P1: broker{id} committed {at} before it was on its own disk"));
+    }
+    let peer = &brokers[1 - id];
+    let peer_has = has(&peer.disk) || peer.lost_ms.is_some() || peer.disk.promised > *epoch;
+    let kept = agents.iter().take(3).filter(|agent| {
+        agent.lost
+            || agent.witness.window().is_some_and(|window| window.last >= *at)
+            || agent.witness.promised().is_some_and(|promised| promised > epoch)
+    });
+    (!peer_has && kept.count() < 2)
+        .then(|| format!("P1: broker{id} committed {at}, which no second voter has"))
+}

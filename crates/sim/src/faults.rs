@@ -1,0 +1,165 @@
+//! What goes wrong, and how it is made whole again.
+
+use vsm_core::replica::{Disk, Event};
+
+use crate::{event::Ev, world::World};
+
+impl World {
+    /// One fault, and the next one later.
+    pub(crate) fn fault(&mut self) {
+        if !self.faults {
+            return;
+        }
+        let wait = self.rng.range(100, 1500);
+        self.after(wait, Ev::Fault);
+        let broker = self.rng.index(2);
+        let agent = self.rng.index(self.agents.len());
+        let kind = self.rng.below(28);
+        self.note(|| format!("fault {kind}, broker{broker}, agent{agent}"));
+        match kind {
+            0 => self.net.cut(broker, 1 - broker),
+            1 | 2 => self.cut_both(0, 1),
+            3 => self.net.cut(agent + 2, broker),
+            4 => self.net.cut(broker, agent + 2),
+            5 => self.cut_both(broker, agent + 2),
+            6 => self.isolate(broker),
+            7 => (0..self.agents.len()).for_each(|agent| self.cut_both(broker, agent + 2)),
+            8..=11 => self.net.heal(),
+            12 | 13 => self.restart_later(broker),
+            14 => (0..2).for_each(|broker| self.restart_later(broker)),
+            15 => {
+                let until = self.now + self.rng.range(100, 4000);
+                let broker = &mut self.brokers[broker];
+                // What waits for the end of a pause keeps its order: no pause is made longer.
+                if broker.paused_until <= self.now {
+                    broker.paused_until = until;
+                }
+            }
+            16 => {
+                self.agents[agent].crash();
+                let wait = self.rng.range(50, 2000);
+                self.after(wait, Ev::AgentRestart { agent });
+            }
+            17 => self.reboot(agent),
+            18 => self.set_address([broker == 0, broker == 1]),
+            19 => {
+                let both = self.rng.percent(50);
+                self.set_address([both; 2]);
+            }
+            20 => {
+                self.net.loss = [0, 5, 20][self.rng.index(3)];
+                self.net.dup = [0, 10, 40][self.rng.index(3)];
+                self.net.delay = [3, 20, 80][self.rng.index(3)];
+            }
+            21 => self.feed_if_up(broker, Event::TakeOver),
+            22 => self.lose_disk(broker),
+            23 => self.lose_promise(agent),
+            24 => self.brokers[broker].is_slow = true,
+            25 => self.brokers[broker].is_slow = false,
+            _ => self.restart_later(broker),
+        }
+    }
+
+    fn feed_if_up(&mut self, broker: usize, event: Event) {
+        if self.brokers[broker].is_up() && self.brokers[broker].paused_until <= self.now {
+            self.feed(broker, event);
+        }
+    }
+
+    fn cut_both(&mut self, a: usize, b: usize) {
+        self.net.cut(a, b);
+        self.net.cut(b, a);
+    }
+
+    fn isolate(&mut self, broker: usize) {
+        self.cut_both(broker, 1 - broker);
+        (0..self.agents.len()).for_each(|agent| self.cut_both(broker, agent + 2));
+    }
+
+    fn restart_later(&mut self, broker: usize) {
+        self.crash_broker(broker);
+        let wait = self.rng.range(50, 2500);
+        self.after(wait, Ev::Restart { broker });
+    }
+
+    pub(crate) fn set_address(&mut self, at: [bool; 2]) {
+        for (broker, here) in self.brokers.iter_mut().zip(at) {
+            broker.address = here;
+        }
+    }
+
+    /// The agent's host restarts: its sessions are gone, what it keeps is not.
+    fn reboot(&mut self, agent: usize) {
+        let sessions: Vec<_> = self.agents[agent].sessions.keys().copied().collect();
+        for session in sessions {
+            self.end_session(agent, session, "host reboot");
+        }
+        self.agents[agent].crash();
+        let wait = self.rng.range(50, 2000);
+        self.after(wait, Ev::AgentRestart { agent });
+    }
+
+    /// A disk is lost, or went back in time and was therefore declared lost. Only where what was committed is held
+    /// twice besides: more is more than the pair promises to survive.
+    fn lose_disk(&mut self, broker: usize) {
+        let other = &self.brokers[1 - broker];
+        let tip = self.checks.durable.tip();
+        let held = other.disk.joined
+            && self.brokers[broker].disk.joined
+            && (other.disk.log.contains(tip) || self.witnesses_hold(tip) >= 2)
+            && self.now >= other_quiet(other.lost_ms);
+        if held && self.agents.iter().all(|agent| !agent.quarantined) {
+            self.crash_broker(broker);
+            self.brokers[broker].disk = Disk::default();
+            self.brokers[broker].lost_ms = Some(self.now);
+            let wait = self.rng.range(50, 2500);
+            self.after(wait, Ev::Restart { broker });
+        }
+    }
+
+    pub(crate) fn witnesses_hold(&self, at: &vsm_core::Lsn) -> usize {
+        let windows = self.agents.iter().take(3).filter_map(|agent| agent.witness.window());
+        windows.filter(|window| window.last >= *at).count()
+    }
+
+    /// One agent at most loses its promise.
+    fn lose_promise(&mut self, agent: usize) {
+        let before = self.agents.iter().any(|agent| agent.lost);
+        let disks = self.brokers.iter().any(|broker| broker.lost_ms.is_some());
+        if !before && !disks {
+            self.agents[agent].lose_promise();
+            self.checks.fenced.forget(agent);
+        }
+    }
+
+    /// Everything is made whole, and the address is at one node.
+    pub(crate) fn heal(&mut self) {
+        self.faults = false;
+        self.net.calm();
+        for broker in &mut self.brokers {
+            broker.is_slow = false;
+        }
+        for broker in 0..2 {
+            self.after(100, Ev::Restart { broker });
+        }
+        for agent in &mut self.agents {
+            agent.up = true;
+        }
+        let holder = self.rng.index(2);
+        self.set_address([holder == 0, holder == 1]);
+        // An administrator made sure that nobody acts by an older epoch.
+        let highest =
+            self.agents.iter().filter_map(|agent| agent.witness.promised()).max().cloned();
+        let own = self.brokers.iter().map(|broker| broker.disk.promised.clone()).max();
+        if let Some(epoch) = highest.max(own) {
+            for agent in self.agents.iter_mut().filter(|agent| agent.quarantined) {
+                agent.release(&epoch);
+            }
+        }
+    }
+}
+
+/// When the other disk's loss is long enough ago: never again in one run.
+fn other_quiet(lost_ms: Option<u64>) -> u64 {
+    lost_ms.map_or(0, |_| u64::MAX)
+}

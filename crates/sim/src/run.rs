@@ -1,0 +1,143 @@
+//! One seed from beginning to end, and many of them.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use vsm_core::replica::mutant::{self, Mutant};
+
+use crate::world::World;
+
+/// What came of one seed, or of many.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Events.
+    pub steps: u64,
+    /// What broke; empty is good.
+    pub violations: Vec<String>,
+    /// The first seed in which something broke.
+    pub first: Option<u64>,
+}
+
+/// Runs one seed. A broken assertion in the replica is a violation too.
+#[must_use]
+pub fn run(seed: u64, trace: bool) -> Outcome {
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(seed, trace);
+        scenario(&mut world);
+        (world.steps, std::mem::take(&mut world.checks.violations))
+    }));
+    let (steps, violations) = result.unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        (0, vec![format!("an assertion failed: {}", text.unwrap_or_default())])
+    });
+    let first = (!violations.is_empty()).then_some(seed);
+    Outcome { steps, violations, first }
+}
+
+fn scenario(world: &mut World) {
+    let until = world.rng.range(6_000, 16_000);
+    world.run_until(until, |_| false);
+    if !world.checks.violations.is_empty() {
+        return;
+    }
+    world.heal();
+    world.note(|| "healed".to_owned());
+    if !demand(world, "after the faults", 20_000, World::is_in_sync) {
+        return;
+    }
+    // Either one alone must do: the first, as it has everything; then the other, from what the witnesses kept.
+    let first = world.rng.index(2);
+    if world.rng.percent(60) {
+        for alone in [first, 1 - first] {
+            world.crash_broker(1 - alone);
+            world.start_broker(alone);
+            world.set_address([alone == 0, alone == 1]);
+            world.note(|| format!("broker{alone} alone"));
+            if !demand(world, "alone", 10_000, |world| world.active() == Some(alone)) {
+                return;
+            }
+        }
+    }
+    (0..2).for_each(|broker| world.start_broker(broker));
+    world.quiet = true;
+    let at_rest = |world: &World| world.is_in_sync() && world.is_quiet();
+    // Twice: what was on its way at the first time has arrived at the second.
+    for _ in 0..2 {
+        if !demand(world, "at the end", 20_000, at_rest) {
+            return;
+        }
+        let at = world.now;
+        world.run_until(at + 1500, |_| false);
+    }
+    world.final_checks();
+}
+
+/// Progress within a bound: the state, and a login.
+fn demand(world: &mut World, when: &str, bound_ms: u64, good: impl Fn(&World) -> bool) -> bool {
+    let until = world.now + bound_ms;
+    let served = world.served();
+    let quiet = world.quiet;
+    let done = world.run_until(until, |w| good(w) && (quiet || w.served() > served));
+    if !done && world.checks.violations.is_empty() {
+        let states: Vec<String> =
+            world.brokers.iter().map(|broker| format!("{:?}", broker.replica)).collect();
+        world.checks.violations.push(format!("no progress {when}: {}", states.join("; ")));
+    }
+    done
+}
+
+/// Runs seeds on both cores; stops at the first that breaks something.
+#[must_use]
+pub fn run_many(from: u64, seeds: u64, progress: impl Fn(u64) + Sync) -> Outcome {
+    let next = AtomicU64::new(from);
+    let all = Mutex::new(Outcome::default());
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let failed = all.lock().map_or(true, |all| all.first.is_some());
+            if seed >= from + seeds || failed {
+                return;
+            }
+            let one = run(seed, false);
+            progress(seed);
+            if let Ok(mut all) = all.lock() {
+                all.steps += one.steps;
+                all.violations.extend(one.violations);
+                all.first = all.first.into_iter().chain(one.first).min();
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    all.into_inner().unwrap_or_default()
+}
+
+/// The first of so many seeds that finds a deliberate bug; `None` if none does.
+///
+/// # Errors
+/// If this was built without the feature `mutants`.
+pub fn mutant_seed(
+    bug: Mutant,
+    from: u64,
+    seeds: u64,
+) -> Result<Option<(u64, String)>, &'static str> {
+    if !mutant::set(Some(bug)) {
+        return Err("this vsm-sim was built without the feature `mutants`");
+    }
+    let found = (from..from + seeds).find_map(|seed| {
+        let one = run(seed, false);
+        one.violations.into_iter().next().map(|what| (seed, what))
+    });
+    mutant::set(None);
+    Ok(found)
+}

@@ -1,0 +1,308 @@
+//! The simulated world: who is in it, what is to happen, and the step from one moment to the next.
+
+use std::collections::BTreeMap;
+
+use vsm_core::{
+    UnixMillis,
+    replica::{Event, Standing},
+};
+
+use crate::{
+    agent::Agent,
+    broker::Broker,
+    checks::Checks,
+    client::Client,
+    event::{BrokerId, Ev},
+    net::Net,
+    rng::Rng,
+};
+
+/// Everything.
+pub(crate) struct World {
+    pub(crate) now: u64,
+    pub(crate) rng: Rng,
+    queue: BTreeMap<(u64, u64), Ev>,
+    order: u64,
+    pub(crate) serial: u64,
+    pub(crate) steps: u64,
+    pub(crate) brokers: [Broker; 2],
+    pub(crate) agents: Vec<Agent>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) net: Net,
+    pub(crate) cap: u32,
+    pub(crate) checks: Checks,
+    pub(crate) faults: bool,
+    /// Clients begin nothing new.
+    pub(crate) quiet: bool,
+    trace: bool,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, trace: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let agents = usize::try_from(rng.range(3, 5)).unwrap_or(3);
+        let users = rng.range(2, 4);
+        let in_order = !rng.percent(25);
+        let cap = if rng.percent(25) { 2 } else { 1 };
+        // Which of the two is which must not matter.
+        let names = if rng.percent(50) { ["a", "b"] } else { ["b", "a"] };
+        #[expect(clippy::unwrap_used, reason = "the names are fixed and valid")]
+        let mut world = Self {
+            now: 0,
+            rng,
+            queue: BTreeMap::new(),
+            order: 0,
+            serial: 0,
+            steps: 0,
+            brokers: names.map(|name| Broker::new(name.parse().unwrap(), agents)),
+            agents: (0..agents).map(|n| Agent::new(format!("agent{n}").parse().unwrap())).collect(),
+            clients: (0..users * 2)
+                .map(|n| Client::new(format!("user{}", n / 2).parse().unwrap()))
+                .collect(),
+            net: Net::new(agents + 2, in_order),
+            cap,
+            checks: Checks::new(agents),
+            faults: true,
+            quiet: false,
+            trace,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for broker in 0..2 {
+            self.start_broker(broker);
+        }
+        self.brokers[0].address = true;
+        self.after(1, Ev::Dial);
+        for agent in 0..self.agents.len() {
+            self.after(5, Ev::AgentDial { agent });
+        }
+        for client in 0..self.clients.len() {
+            let wait = self.rng.range(300, 2000);
+            self.after(wait, Ev::ClientNext { client });
+        }
+        self.after(1500, Ev::Fault);
+    }
+
+    /// One line of the trace, made only if there is one.
+    pub(crate) fn note(&self, line: impl FnOnce() -> String) {
+        if self.trace {
+            eprintln_line(&format!("{:>7} {}", self.now, line()));
+        }
+    }
+
+    pub(crate) fn unix(&self) -> UnixMillis {
+        UnixMillis(1_800_000_000_000 + self.now)
+    }
+
+    pub(crate) fn at(&mut self, at: u64, event: Ev) {
+        self.order += 1;
+        self.queue.insert((at.max(self.now), self.order), event);
+    }
+
+    pub(crate) fn after(&mut self, wait: u64, event: Ev) {
+        self.at(self.now + wait, event);
+    }
+
+    /// Goes on until `done`, or to a moment; whether it was done.
+    pub(crate) fn run_until(&mut self, until: u64, done: impl Fn(&Self) -> bool) -> bool {
+        while let Some(((at, _), event)) = self.queue.pop_first() {
+            if at > until {
+                self.at(at, event);
+                self.now = until;
+                break;
+            }
+            self.now = at;
+            self.steps += 1;
+            self.step(event);
+            if !self.checks.violations.is_empty() {
+                return false;
+            }
+            if self.steps % 16 == 0 && done(self) {
+                return true;
+            }
+        }
+        done(self)
+    }
+
+    /// Whether a broker takes what is meant for this process of it; a paused one takes it when it goes on.
+    fn takes(&mut self, broker: BrokerId, life: u64, event: &Ev) -> bool {
+        let target = &self.brokers[broker];
+        if !target.is_up() || target.life != life {
+            return false;
+        }
+        if target.paused_until > self.now {
+            let until = target.paused_until;
+            self.at(until, event.clone());
+            return false;
+        }
+        true
+    }
+
+    fn step(&mut self, event: Ev) {
+        let meant = match &event {
+            Ev::Tick { broker, life }
+            | Ev::Stored { broker, life, .. }
+            | Ev::Link { broker, life, .. }
+            | Ev::CallTimeout { broker, life, .. }
+            | Ev::Again { broker, life, .. } => Some((*broker, *life)),
+            Ev::Peer { to, life, .. }
+            | Ev::WitnessReply { to, life, .. }
+            | Ev::Reply { to, life, .. }
+            | Ev::Report { to, life, .. } => Some((*to, *life)),
+            Ev::Login { broker, .. } | Ev::End { broker, .. } => {
+                Some((*broker, self.brokers[*broker].life))
+            }
+            _ => None,
+        };
+        if let Some((broker, life)) = meant
+            && !self.takes(broker, life, &event)
+        {
+            return;
+        }
+        self.take(event);
+    }
+
+    fn take(&mut self, event: Ev) {
+        match event {
+            Ev::Tick { broker, .. } => self.tick(broker),
+            Ev::Stored { broker, token, .. } => self.stored(broker, token),
+            Ev::Dial => self.dial(),
+            Ev::Link { broker, conn, up, .. } => {
+                if !up || self.net.link == Some(conn) {
+                    self.feed(broker, Event::Link(up));
+                }
+            }
+            Ev::Peer { to, conn, msg, .. } => {
+                let cut =
+                    self.net.in_order && (self.net.broken[1 - to] || self.net.is_cut(1 - to, to));
+                if cut {
+                    self.net.broken[1 - to] = true;
+                } else if self.net.link == Some(conn) || !self.net.in_order {
+                    self.feed(to, Event::Peer(msg));
+                }
+            }
+            Ev::Witness { agent, from, life, msg } => self.witness_asked(agent, from, life, msg),
+            Ev::WitnessReply { agent, to, reply, .. } => {
+                let name = self.agents[agent].name.clone();
+                self.feed(to, Event::Witness(name, reply));
+            }
+            Ev::Call { agent, from, life, rpc, call } => {
+                self.agent_call(agent, from, life, rpc, call);
+            }
+            Ev::Act { agent, agent_life, from, life, rpc, epoch, session } => {
+                if self.agents[agent].up && self.agents[agent].life == agent_life {
+                    self.agent_act(agent, (from, life, rpc), &epoch, &session);
+                }
+            }
+            Ev::Reply { agent, to, rpc, reply, .. } => self.replied(to, agent, rpc, &reply),
+            Ev::CallTimeout { broker, rpc, .. } => self.call_timeout(broker, rpc),
+            Ev::Again { broker, task, .. } => self.again(broker, task),
+            Ev::AgentDial { agent } => self.agent_dial(agent),
+            Ev::Report { agent, to, conn, item, .. } => self.reported(to, agent, conn, item),
+            Ev::Login { broker, client, request } => {
+                self.brokers[broker].waiting.push_back((client, request));
+                self.next_logins(broker);
+            }
+            Ev::End { broker, session } => self.end_wish(broker, session),
+            Ev::Answer { client, request, result } => self.client_answered(client, request, result),
+            Ev::ClientTimeout { client, attempt } => self.client_timeout(client, attempt),
+            Ev::ClientNext { client } if !self.quiet => self.client_next(client),
+            Ev::ClientNext { .. } => {}
+            Ev::Fault => self.fault(),
+            Ev::Restart { broker } => self.start_broker(broker),
+            Ev::AgentRestart { agent } => self.agents[agent].up = true,
+        }
+    }
+
+    fn witness_asked(
+        &mut self,
+        id: usize,
+        from: BrokerId,
+        life: u64,
+        msg: vsm_core::replica::WitnessMsg,
+    ) {
+        let agent = &mut self.agents[id];
+        if !agent.up || agent.quarantined {
+            return;
+        }
+        let reply = agent.witness.handle(msg);
+        agent.sync();
+        self.note(|| format!("agent{id} -> broker{from}: {reply:?}"));
+        self.checks.fenced.heard(id, self.agents[id].witness.promised());
+        if self.net.is_cut(id + 2, from) {
+            return;
+        }
+        if let Some(at) = self.net.arrival(self.now, &mut self.rng) {
+            self.at(at, Ev::WitnessReply { agent: id, to: from, life, reply });
+        }
+    }
+
+    /// Keeps the pair's connection, or notices that it is gone.
+    fn dial(&mut self) {
+        self.after(100, Ev::Dial);
+        let open = !self.net.is_cut(0, 1) && !self.net.is_cut(1, 0);
+        let both = self.brokers.iter().all(Broker::is_up);
+        match self.net.link {
+            Some(_) if !open || self.net.broken != [false; 2] => {
+                // Pings take a while to notice.
+                if self.rng.percent(25) {
+                    self.drop_link();
+                }
+            }
+            None if open && both => {
+                self.net.conns += 1;
+                self.net.link = Some(self.net.conns);
+                self.net.broken = [false; 2];
+                self.tell_link(true);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn drop_link(&mut self) {
+        if self.net.link.take().is_some() {
+            self.tell_link(false);
+        }
+    }
+
+    fn tell_link(&mut self, up: bool) {
+        let conn = self.net.conns;
+        for broker in 0..2 {
+            let life = self.brokers[broker].life;
+            self.after(1, Ev::Link { broker, life, conn, up });
+        }
+    }
+
+    /// The broker that serves and has votes; none if there is none or two.
+    pub(crate) fn active(&self) -> Option<BrokerId> {
+        let serves = |id: &BrokerId| {
+            self.brokers[*id].replica.as_ref().is_some_and(|replica| {
+                matches!(replica.standing(), Standing::Active { ready: true, votes: true, .. })
+            })
+        };
+        let mut all = (0..2).filter(serves);
+        let first = all.next()?;
+        all.next().is_none().then_some(first)
+    }
+
+    /// Whether one broker is active and the other has everything.
+    pub(crate) fn is_in_sync(&self) -> bool {
+        let Some(active) = self.active() else { return false };
+        let (Some(one), Some(other)) =
+            (&self.brokers[active].replica, &self.brokers[1 - active].replica)
+        else {
+            return false;
+        };
+        matches!(one.standing(), Standing::Active { synced: true, .. })
+            && one.commit() == other.commit()
+            && one.commit() == one.log().last().seq
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the trace is what was asked for")]
+fn eprintln_line(line: &str) {
+    eprintln!("{line}");
+}
