@@ -37,6 +37,12 @@ enum Cmd {
     Demo(demo::Options),
     /// Measure speed and size, each beside a peer in the same run
     Bench(bench::Options),
+    /// Simulate the pair under faults: --seeds N, --seed S --trace, --mutants, --json
+    Sim {
+        /// What `vsm-sim` takes; see `cargo xtask sim -- --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Run all tests
     Test(test::Options),
     /// Run everything that a change must pass
@@ -155,6 +161,7 @@ fn run(command: Cmd) -> Result<ExitCode> {
         Cmd::Cluster(command) => cluster(command)?,
         Cmd::Demo(options) => demo::demo(&options)?,
         Cmd::Bench(options) => bench::bench(&options)?,
+        Cmd::Sim { arguments } => compile::run_optimised("vsm-sim", "mutants", &arguments)?,
         Cmd::Test(options) => test::test(&options)?,
         Cmd::Ci(options) => ci::ci(&options)?,
         Cmd::HostLaunch { cluster, host } => host::launch::launch(&cluster, &host)?,

@@ -51,3 +51,10 @@ pub(crate) fn build(profile: Profile) -> Result<()> {
     }
     show(&mut build)
 }
+
+/// Builds a program of the workspace optimised, with a feature, and runs it.
+pub(crate) fn run_optimised(package: &str, feature: &str, arguments: &[String]) -> Result<()> {
+    let mut run = cargo();
+    run.args(["run", "--release", "--quiet", "--package", package, "--features", feature, "--"]);
+    show(run.args(arguments))
+}

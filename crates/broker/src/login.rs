@@ -84,10 +84,12 @@ pub async fn login(
 
 /// Looks for a running session and asks its agent. A dead one leaves the table here and now (P5).
 async fn find(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Found, Refusal> {
-    let sessions: Vec<_> = broker.table.read(|view| {
+    let mut sessions: Vec<_> = broker.table.read(|view| {
         let wanted = |s: &&Arc<Session>| want.only.is_none_or(|id| s.id == id);
         view.table.of_user(&who.user).filter(wanted).cloned().collect()
     });
+    // P8: a repeated request gets what it has made, whatever else its user has.
+    sessions.sort_by_key(|session| session.request != want.request);
     if let (Some(id), true) = (want.only, sessions.is_empty()) {
         return Err(Refusal::NoSession(id.to_string()));
     }

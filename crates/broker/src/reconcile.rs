@@ -195,7 +195,10 @@ async fn drop_missing(broker: &Broker, link: &Link, id: SessionId) {
         Ok(Verdict::Gone(ended)) => gone(broker, id, ended).await,
         // It came between the inventory and now.
         Ok(Verdict::Alive) => {}
-        Err(error) => tracing::info!(agent = %link.name, session = %id, %error, "cannot verify"),
+        Err(error) => {
+            tracing::info!(agent = %link.name, session = %id, %error, "cannot verify; asking again later");
+            broker.agents.mark_missed();
+        }
     }
 }
 

@@ -244,6 +244,12 @@ impl TryFrom<log::Change> for Change {
             }
             Kind::Ending(ending) => Self::Ending { id: text("ending.id", &ending.id)? },
             Kind::Gone(gone) => Self::Gone { id: text("gone.id", &gone.id)? },
+            Kind::Began(_) => Self::Began,
+            Kind::Roster(roster) => {
+                let witnesses =
+                    roster.witnesses.iter().map(|agent| text("roster.witnesses", agent));
+                Self::Roster(witnesses.collect::<Result<_, _>>()?)
+            }
             Kind::AgentFailed(failed) => Self::AgentFailed {
                 agent: text("agent_failed.agent", &failed.agent)?,
                 at: UnixMillis(failed.at_unix_ms),
@@ -271,6 +277,10 @@ impl From<&Change> for log::Change {
             }
             Change::Ending { id } => Kind::Ending(log::Ending { id: id.to_string() }),
             Change::Gone { id } => Kind::Gone(log::Gone { id: id.to_string() }),
+            Change::Began => Kind::Began(log::Began {}),
+            Change::Roster(witnesses) => Kind::Roster(log::Roster {
+                witnesses: witnesses.iter().map(ToString::to_string).collect(),
+            }),
             Change::AgentFailed { agent, at } => {
                 Kind::AgentFailed(log::AgentFailed { agent: agent.to_string(), at_unix_ms: at.0 })
             }

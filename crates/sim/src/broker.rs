@@ -172,8 +172,8 @@ impl World {
                 let life = self.brokers[id].life;
                 self.at(at, Ev::Stored { broker: id, life, token });
             }
-            Action::ToPeer(msg) => self.send_peer(id, msg),
-            Action::ToWitness(agent, msg) => self.send_witness(id, agent.as_str(), msg),
+            Action::ToPeer(msg) => self.send_peer(id, &msg),
+            Action::ToWitness(agent, msg) => self.send_witness(id, agent.as_str(), &msg),
             Action::Answer { id: proposal, result } => self.answered(id, proposal, result),
         }
     }
@@ -188,7 +188,7 @@ impl World {
         self.feed(id, Event::Stored(token));
     }
 
-    fn send_peer(&mut self, from: BrokerId, msg: PeerMsg) {
+    fn send_peer(&mut self, from: BrokerId, msg: &PeerMsg) {
         let to = 1 - from;
         let Some(conn) = self.net.link else { return };
         self.note(|| format!("broker{from} -> broker{to}: {}", brief(&format!("{msg:?}"))));
@@ -205,7 +205,7 @@ impl World {
         }
     }
 
-    fn send_witness(&mut self, from: BrokerId, agent: &str, msg: WitnessMsg) {
+    fn send_witness(&mut self, from: BrokerId, agent: &str, msg: &WitnessMsg) {
         let Some(agent) = self.agents.iter().position(|a| a.name.as_str() == agent) else { return };
         self.note(|| format!("broker{from} -> agent{agent}: {}", brief(&format!("{msg:?}"))));
         if self.net.is_cut(from, agent + 2) {
@@ -243,7 +243,7 @@ impl World {
     }
 
     /// Calls an agent. The reply comes to `then`, or nothing for half a second.
-    pub(crate) fn call(&mut self, id: BrokerId, agent: AgentId, call: Call, then: Then) {
+    pub(crate) fn call(&mut self, id: BrokerId, agent: AgentId, call: &Call, then: Then) {
         self.serial += 1;
         let rpc = self.serial;
         let life = self.brokers[id].life;
@@ -320,7 +320,7 @@ impl World {
         else {
             return;
         };
-        self.call(id, agent, Call::Terminate { epoch, id: session }, Then::Nothing);
+        self.call(id, agent, &Call::Terminate { epoch, id: session }, Then::Nothing);
     }
 
     /// Has the agent hold to a tombstone, which is then forgotten here.
@@ -332,7 +332,7 @@ impl World {
         else {
             return;
         };
-        self.call(id, agent, Call::Cancel { epoch, id: session }, Then::Nothing);
+        self.call(id, agent, &Call::Cancel { epoch, id: session }, Then::Nothing);
     }
 
     pub(crate) fn tick(&mut self, id: BrokerId) {
@@ -410,7 +410,7 @@ impl World {
                     .collect();
                 if self.brokers[id].serves().is_some() {
                     for session in missing {
-                        self.call(id, agent, Call::Verify { id: session }, Then::Report(agent));
+                        self.call(id, agent, &Call::Verify { id: session }, Then::Report(agent));
                     }
                 }
             }

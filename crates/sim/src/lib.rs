@@ -9,7 +9,6 @@ mod broker;
 mod checks;
 mod client;
 mod event;
-mod exhaustive;
 mod faults;
 mod login;
 mod net;
@@ -17,5 +16,4 @@ mod rng;
 mod run;
 mod world;
 
-pub use exhaustive::{Rules, Search, search};
 pub use run::{Outcome, mutant_seed, run, run_many};

@@ -97,7 +97,7 @@ impl World {
             return self.verify_next(id, number, left);
         };
         self.set_stage(id, number, Stage::Verifying { id: session, left });
-        self.call(id, agent, Call::Verify { id: session }, Then::Task(number));
+        self.call(id, agent, &Call::Verify { id: session }, Then::Task(number));
     }
 
     fn set_stage(&mut self, id: BrokerId, number: u64, stage: Stage) {
@@ -163,7 +163,7 @@ impl World {
             }
             task.stage = Stage::Starting { session: Arc::clone(&session), began };
         }
-        self.call(id, agent, Call::Start { epoch, session }, Then::Task(number));
+        self.call(id, agent, &Call::Start { epoch, session }, Then::Task(number));
     }
 
     /// Asks again for an outcome that is unknown.

@@ -120,7 +120,7 @@ impl World {
             if !self.checks.violations.is_empty() {
                 return false;
             }
-            if self.steps % 16 == 0 && done(self) {
+            if self.steps.is_multiple_of(16) && done(self) {
                 return true;
             }
         }
@@ -155,7 +155,17 @@ impl World {
             Ev::Login { broker, .. } | Ev::End { broker, .. } => {
                 Some((*broker, self.brokers[*broker].life))
             }
-            _ => None,
+            Ev::Dial
+            | Ev::Witness { .. }
+            | Ev::Call { .. }
+            | Ev::Act { .. }
+            | Ev::AgentDial { .. }
+            | Ev::Answer { .. }
+            | Ev::ClientTimeout { .. }
+            | Ev::ClientNext { .. }
+            | Ev::Fault
+            | Ev::Restart { .. }
+            | Ev::AgentRestart { .. } => None,
         };
         if let Some((broker, life)) = meant
             && !self.takes(broker, life, &event)
@@ -246,11 +256,12 @@ impl World {
         let open = !self.net.is_cut(0, 1) && !self.net.is_cut(1, 0);
         let both = self.brokers.iter().all(Broker::is_up);
         match self.net.link {
-            Some(_) if !open || self.net.broken != [false; 2] => {
+            Some(_)
+                if (!open || self.net.broken != [false; 2])
                 // Pings take a while to notice.
-                if self.rng.percent(25) {
-                    self.drop_link();
-                }
+                && self.rng.percent(25) =>
+            {
+                self.drop_link();
             }
             None if open && both => {
                 self.net.conns += 1;

@@ -116,7 +116,7 @@ impl Replica {
         let agents: BTreeSet<AgentName> =
             self.rosters().iter().flat_map(|roster| roster.iter().cloned()).collect();
         for agent in agents {
-            self.to_witness(agent, WitnessMsg::Claim { epoch: epoch.clone() });
+            self.ask_witness(agent, WitnessMsg::Claim { epoch: epoch.clone() });
         }
     }
 

@@ -311,7 +311,7 @@ impl Replica {
             PeerMsg::Wish { planned } => self.on_wish(planned),
             PeerMsg::Yield { epoch } => self.on_yield(&epoch),
             PeerMsg::Append { epoch, prev, entries, commit } => {
-                self.on_append(epoch, &prev, entries, commit)
+                self.on_append(epoch, &prev, entries, commit);
             }
             PeerMsg::Snapshot { epoch, image } => self.on_snapshot(epoch, image),
             PeerMsg::Ack { epoch, last } => self.on_ack(&epoch, last),
@@ -385,7 +385,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn to_witness(&mut self, agent: AgentName, message: WitnessMsg) {
+    pub(super) fn ask_witness(&mut self, agent: AgentName, message: WitnessMsg) {
         self.out.push(Action::ToWitness(agent, message));
     }
 

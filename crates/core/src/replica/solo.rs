@@ -169,7 +169,7 @@ impl Replica {
         self.move_base_to_acked();
         for agent in agents {
             let message = WitnessMsg::Clear { epoch: epoch.clone(), at: at.clone() };
-            self.to_witness(agent, message);
+            self.ask_witness(agent, message);
         }
     }
 
@@ -214,7 +214,7 @@ impl Replica {
             .filter_map(|key| Some((key.clone(), active.working.row(&key)?)))
             .collect();
         let window = Window { base, last, rows, history };
-        self.to_witness(agent.clone(), WitnessMsg::Accept { epoch, prev, window });
+        self.ask_witness(agent.clone(), WitnessMsg::Accept { epoch, prev, window });
     }
 
     pub(super) fn on_accepted(&mut self, agent: &AgentName, epoch: &Epoch, last: &Lsn) {

@@ -1,13 +1,10 @@
-//! `vsm-sim`: runs seeds, one seed with its trace, the deliberate bugs, or the exhaustive search.
+//! `vsm-sim`: runs seeds, one seed with its trace, or the deliberate bugs.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use serde_json::{Map, Value, json};
 use vsm_core::replica::mutant::Mutant;
-
-/// States after which a search gives up.
-const STATES_MAX: usize = 40_000_000;
 
 /// Simulates the pair under faults; the last line of the output is the result.
 #[derive(Debug, Parser)]
@@ -31,9 +28,6 @@ struct Cli {
     /// Only this deliberate bug.
     #[arg(long)]
     mutant: Option<String>,
-    /// Search all states of the reduced model of the votes.
-    #[arg(long, conflicts_with_all = ["mutants", "seed"])]
-    exhaustive: bool,
     /// The result as JSON only.
     #[arg(long)]
     json: bool,
@@ -49,9 +43,7 @@ fn main() -> ExitCode {
         }
     };
     std::panic::set_hook(Box::new(|_| {}));
-    let done = if cli.exhaustive {
-        Ok(exhaustive())
-    } else if cli.mutants || (cli.mutant.is_some() && cli.seed.is_none()) {
+    let done = if cli.mutants || (cli.mutant.is_some() && cli.seed.is_none()) {
         mutants(&cli)
     } else {
         seeds(&cli)
@@ -116,25 +108,6 @@ fn mutants(cli: &Cli) -> Result<(Value, bool), String> {
     }
     let (all, found) = (bugs.len(), seeds.len());
     Ok((json!({"mutants": all, "found": found, "seeds": seeds}), all == found))
-}
-
-/// The rules as they are must hold; with one vote for either step they must not.
-fn exhaustive() -> (Value, bool) {
-    let right = vsm_sim::search(vsm_sim::Rules::right(), STATES_MAX);
-    if let Some(violation) = &right.violation {
-        say(violation);
-    }
-    let wrong = [(1, 2), (2, 1)].map(|(claim, commit)| {
-        let rules = vsm_sim::Rules { claim, commit, ..vsm_sim::Rules::right() };
-        vsm_sim::search(rules, STATES_MAX).violation.is_some()
-    });
-    let found = wrong.iter().filter(|found| **found).count();
-    let good = right.violation.is_none() && found == wrong.len();
-    let violations = usize::from(right.violation.is_some());
-    let result = json!({
-        "states": right.states, "violations": violations, "mutants": wrong.len(), "found": found
-    });
-    (result, good)
 }
 
 #[expect(clippy::print_stdout, reason = "the result")]
