@@ -74,6 +74,8 @@ const SETUP: &str = r#"set -e
 mount -t tmpfs tmpfs "$BASE/overlay"
 mkdir "$BASE/overlay/upper" "$BASE/overlay/work"
 mount -t overlay overlay -o "lowerdir=/etc,upperdir=$BASE/overlay/upper,workdir=$BASE/overlay/work" /etc
+mkdir "$BASE/bin"
+mount --bind "$PROGRAMS" "$BASE/bin"
 mount -t tmpfs tmpfs /tmp
 chmod 1777 /tmp
 cat "$BASE/passwd" >> /etc/passwd
@@ -119,6 +121,8 @@ impl Lab {
                 &format!("{first}{SETUP}"),
             ])
             .env("BASE", base.path())
+            // Bound to where they are seen even if they were built below /tmp, which is hidden.
+            .env("PROGRAMS", Path::new(env!("CARGO_BIN_EXE_vsmagent")).parent().unwrap())
             .stderr(fs::File::create(base.path().join("setup.log")).unwrap())
             .stdin(Stdio::null())
             .spawn()
@@ -150,11 +154,9 @@ impl Lab {
             .append(true)
             .open(self.path("vsmagent.log"))
             .unwrap();
-        let mut command = self.inside(env!("CARGO_BIN_EXE_vsmagent"));
+        let mut command = self.inside(self.path("bin/vsmagent"));
         command.arg("--config").arg(self.path("conf.d"));
-        command
-            .env("VSM_SESSION_PROGRAM", env!("CARGO_BIN_EXE_vsm-session"))
-            .env("VSM_LOG", "debug");
+        command.env("VSM_SESSION_PROGRAM", self.path("bin/vsm-session")).env("VSM_LOG", "debug");
         self.agent = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
         wait_for("vsmagent's port", || std::net::TcpStream::connect(("127.0.0.1", self.port)).ok());
     }
