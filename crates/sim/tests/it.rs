@@ -1,10 +1,10 @@
-//! A hundred seeds, and each deliberate bug with a seed that finds it.
+//! Three hundred seeds, and each deliberate bug with a seed that finds it.
 
 use vsm_core::replica::mutant::Mutant;
 
 #[test]
-fn a_hundred_seeds_break_nothing() {
-    let outcome = vsm_sim::run_many(0, 100, |_| {});
+fn three_hundred_seeds_break_nothing() {
+    let outcome = vsm_sim::run_many(0, 300, |_| {});
     assert!(outcome.violations.is_empty(), "seed {:?}: {:?}", outcome.first, outcome.violations);
 }
 
