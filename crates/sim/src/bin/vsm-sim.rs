@@ -61,8 +61,10 @@ fn main() -> ExitCode {
 }
 
 fn seeds(cli: &Cli) -> Result<(Value, bool), String> {
-    if let Some(name) = &cli.mutant {
-        vsm_core::replica::mutant::set(Some(find(name)?));
+    if let Some(name) = &cli.mutant
+        && !vsm_core::replica::mutant::set(Some(find(name)?))
+    {
+        return Err("this vsm-sim was built without the feature `mutants`".to_owned());
     }
     let outcome = match cli.seed {
         Some(seed) => vsm_sim::run(seed, cli.trace),
