@@ -2,16 +2,8 @@
 
 use std::{io, path::PathBuf};
 
-use vsm_core::{Change, Epoch, LineageId, Lsn, Table};
-
-/// One committed change at its position.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Position.
-    pub lsn: Lsn,
-    /// What changed.
-    pub change: Change,
-}
+pub use vsm_core::replica::Entry;
+use vsm_core::{Epoch, LineageId, Table};
 
 /// What a store holds when it is opened.
 #[derive(Debug, Clone)]
