@@ -97,6 +97,8 @@ impl World {
             ack_timeout_ms: 300,
             heartbeat_ms: 100,
             seed: self.rng.next(),
+            keep: 16_384,
+            alone: false,
         };
         let broker = &mut self.brokers[id];
         broker.life += 1;

@@ -87,7 +87,7 @@ impl Replica {
     /// Whether a second vote was heard lately.
     pub(super) fn votes_now(&self) -> bool {
         match &self.role {
-            Role::Active(active) => active.has_votes(self.now),
+            Role::Active(active) => self.config.alone || active.has_votes(self.now),
             Role::Standby { .. } | Role::Claiming(_) => false,
         }
     }
@@ -96,6 +96,15 @@ impl Replica {
         let changes = self.first_changes();
         self.extend(changes);
         self.feed_peer();
+    }
+
+    /// The reign goes on whose entries are all here, committed and durable.
+    pub(super) fn resume_reign(&mut self) {
+        let solo = Solo::new(self.log.last().clone(), std::collections::BTreeSet::new(), false);
+        let mut active = Active::new(self.promised.clone(), self, solo, true);
+        active.began = self.commit;
+        active.own = self.commit;
+        self.role = Role::Active(Box::new(active));
     }
 
     /// Appends changes of this reign and sends them on.
@@ -167,9 +176,9 @@ impl Replica {
 
     /// Commits what two of three have.
     pub(super) fn try_commit(&mut self) {
-        let by_witnesses = self.kept_by_witnesses();
+        let (alone, by_witnesses) = (self.config.alone, self.kept_by_witnesses());
         let Some(active) = self.active() else { return };
-        let seq = if mutant::on(Mutant::CommitWithOneVote) {
+        let seq = if alone || mutant::on(Mutant::CommitWithOneVote) {
             active.own
         } else {
             active.own.min(active.peer.acked.max(by_witnesses))
@@ -318,6 +327,9 @@ impl Replica {
     /// Signs of life, answers that did not come, and stepping down in good order.
     pub(super) fn active_time(&mut self) {
         let (now, link) = (self.now, self.link);
+        if self.config.alone {
+            return;
+        }
         let (beat, timeout) = (self.config.heartbeat_ms, self.config.ack_timeout_ms);
         let Some(active) = self.active() else { return };
         if active.leaving_ms.is_some_and(|until| active.pending.is_empty() || now >= until) {

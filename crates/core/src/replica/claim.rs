@@ -95,7 +95,7 @@ impl Replica {
             return;
         }
         claim.until_ms = self.now + self.config.ack_timeout_ms;
-        if mutant::on(Mutant::PromoteOnAddress) {
+        if self.config.alone || mutant::on(Mutant::PromoteOnAddress) {
             return self.become_active(false);
         }
         if self.link {
@@ -131,6 +131,19 @@ impl Replica {
             self.back_off();
         } else {
             self.ask_witnesses();
+        }
+    }
+
+    /// The peer is at something that takes long: what it was asked is waited for.
+    pub(super) fn on_busy(&mut self) {
+        let (now, timeout) = (self.now, self.config.ack_timeout_ms);
+        match &mut self.role {
+            Role::Standby { heard_ms, .. } => *heard_ms = now,
+            Role::Claiming(claim) if !claim.asked_witnesses => claim.until_ms = now + timeout,
+            Role::Claiming(_) => {}
+            Role::Active(active) => {
+                active.peer.waiting_ms = active.peer.waiting_ms.map(|_| now);
+            }
         }
     }
 
@@ -290,7 +303,7 @@ impl Replica {
     /// The changes with which a reign begins.
     pub(super) fn first_changes(&self) -> Vec<Change> {
         let mut changes = vec![Change::Began];
-        if self.rosters().is_empty() {
+        if self.rosters().is_empty() && !self.config.alone {
             changes.push(Change::Roster(self.config.witnesses.clone().into()));
         }
         changes

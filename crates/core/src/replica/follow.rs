@@ -15,6 +15,7 @@ impl Replica {
         if !self.follow(&epoch) {
             return;
         }
+        self.heard_last = entries.last().map_or(prev.seq, |entry| entry.lsn.seq);
         let joins = if mutant::on(Mutant::PrevUnchecked) {
             self.log.lsn(prev.seq).is_some()
         } else {

@@ -22,6 +22,7 @@
 //! | `node` | events in, actions out |
 //! | `claim`, `active`, `solo`, `follow` | becoming active, being it, being it with the witnesses, following |
 //! | `store` | what is held, in memory and on disk |
+//! | `status` | what it tells of itself |
 //! | [`mutant`] | deliberate bugs, for the tests of the tests |
 
 mod active;
@@ -33,6 +34,7 @@ pub mod message;
 pub mod mutant;
 mod node;
 mod solo;
+mod status;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -41,5 +43,6 @@ pub mod witness;
 pub use disk::{Disk, Install, Mark, Write};
 pub use log::{Entry, History, Log};
 pub use message::{Hello, Holds, Image, PeerMsg, Supply, Window, WitnessMsg, WitnessReply};
-pub use node::{Action, Config, Event, Failure, Replica, Standing, Token};
+pub use node::{Action, Config, Event, Failure, Replica, Standing, Token, Touched};
+pub use status::{PeerStatus, Second, Status, WitnessStatus};
 pub use witness::Witness;

@@ -4,7 +4,10 @@
 //! is durable. The active node alone sends a change while it is still being written here, as it answers only when
 //! both are durable.
 
-use std::{collections::VecDeque, mem};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem,
+};
 
 use super::{
     active::Active,
@@ -14,7 +17,7 @@ use super::{
     message::{Hello, Holds, PeerMsg, WitnessMsg, WitnessReply},
     mutant::{self, Mutant},
 };
-use crate::{AgentName, Change, Epoch, Lsn, NodeName, Proposal, Rejected, Table};
+use crate::{AgentName, Change, Epoch, Key, Lsn, NodeName, Proposal, Rejected, Table};
 
 /// Numbers writes in the order in which they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -33,6 +36,10 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// Makes the jitter of back-off.
     pub seed: u64,
+    /// Entries that are kept for a peer that comes back; one that is further behind gets a snapshot.
+    pub keep: usize,
+    /// There is no peer and there are no witnesses: this node's own vote is enough, and it reigns from the start.
+    pub alone: bool,
 }
 
 /// Something that happened.
@@ -48,6 +55,8 @@ pub enum Event {
     Link(bool),
     /// The peer says something.
     Peer(PeerMsg),
+    /// The peer is at something that takes long, as taking in a snapshot: it is not away.
+    PeerBusy,
     /// A witness says something.
     Witness(AgentName, WitnessReply),
     /// Somebody wants changes; each comes with a number of the caller's that comes back with the answer. Those of one
@@ -153,6 +162,18 @@ pub struct Replica {
     next: Token,
     stored: Token,
     held: VecDeque<(Token, Held)>,
+    pub(super) touched: Touched,
+    /// The highest number that the active node is known to have.
+    pub(super) heard_last: u64,
+}
+
+/// What changed in the committed table since it was last asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// All of it was replaced.
+    pub whole: bool,
+    /// These keys, beside that.
+    pub keys: BTreeSet<Key>,
 }
 
 /// What waits for a write.
@@ -180,7 +201,7 @@ impl Replica {
     /// Starts from what is durable.
     #[must_use]
     pub fn new(config: Config, disk: Disk, now_ms: u64) -> Self {
-        let (random, heartbeat_ms) = (config.seed | 1, config.heartbeat_ms);
+        let (random, heartbeat_ms, alone) = (config.seed | 1, config.heartbeat_ms, config.alone);
         Self {
             config,
             now: now_ms,
@@ -196,7 +217,7 @@ impl Replica {
             mark: disk.mark.filter(|_| !mutant::on(Mutant::MarkForgotten)),
             peer_blank: false,
             // Long enough to hear of a peer that is active.
-            hold_off_ms: now_ms + heartbeat_ms * 2,
+            hold_off_ms: if alone { now_ms } else { now_ms + heartbeat_ms * 2 },
             attempts: 0,
             random,
             out: Vec::new(),
@@ -204,7 +225,25 @@ impl Replica {
             next: Token::default(),
             stored: Token::default(),
             held: VecDeque::new(),
+            touched: Touched::default(),
+            heard_last: 0,
         }
+    }
+
+    /// Starts again from what is durable in the reign that was under way, after a write failed. Only for a node that
+    /// is alone: nothing of that write has left it.
+    #[must_use]
+    pub fn resume(config: Config, disk: Disk, now_ms: u64) -> Self {
+        let mut replica = Self::new(config, disk, now_ms);
+        if replica.config.alone && replica.promised.node == replica.config.node {
+            replica.want = true;
+            // All that is durable has the one vote that there is.
+            replica.commit_to(replica.log.last().seq);
+            replica.resume_reign();
+            replica.flush();
+            replica.out.clear();
+        }
+        replica
     }
 
     /// Takes an event at a moment; what is to be done, in order.
@@ -216,6 +255,7 @@ impl Replica {
             Event::TakeOver => self.take_over(),
             Event::Link(up) => self.on_link(up),
             Event::Peer(message) => self.on_peer(message),
+            Event::PeerBusy => self.on_busy(),
             Event::Witness(agent, reply) => self.on_witness(&agent, reply),
             Event::Propose(proposals) => self.propose(proposals),
             Event::Stored(token) => self.on_stored(token),
@@ -240,10 +280,21 @@ impl Replica {
             Role::Active(active) => Standing::Active {
                 epoch: active.epoch.clone(),
                 ready: self.commit >= active.began,
-                votes: active.has_votes(self.now),
+                votes: self.config.alone || active.has_votes(self.now),
                 synced: active.is_synced(),
             },
         }
+    }
+
+    /// What changed in the committed table since this was last called.
+    pub fn take_touched(&mut self) -> Touched {
+        mem::take(&mut self.touched)
+    }
+
+    /// Whether something waits for a write to be durable.
+    #[must_use]
+    pub fn waits_for_write(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// The committed table.
@@ -302,6 +353,9 @@ impl Replica {
         match message {
             PeerMsg::Hello(hello) => {
                 self.see(&hello.promised);
+                if hello.active.is_some() {
+                    self.heard_last = hello.holds.last.seq;
+                }
                 self.heard_of(hello.active);
                 self.meet(&hello.holds);
                 self.feed_peer();
@@ -339,7 +393,12 @@ impl Replica {
         };
         if *epoch > own {
             self.step_down(None);
-            self.back_off();
+            if self.config.alone {
+                // Nobody else can be active: it is a promise to this node's own former life.
+                self.begin_claim();
+            } else {
+                self.back_off();
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use super::{
     message::{Window, WitnessMsg},
     mutant::{self, Mutant},
     node::{Held, Replica},
+    status::Second,
 };
 use crate::{AgentName, Change, Epoch, Key, Lsn};
 
@@ -16,35 +17,24 @@ const NEAR: u64 = 256;
 /// While the pair is in sync the base of a window to come is moved on after so many changed keys.
 const KEYS_MAX: usize = 1024;
 
-/// Which vote is the second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Second {
-    /// The peer, which has everything.
-    Peer,
-    /// The peer, which is expected to have everything soon; no more is sent to the witnesses.
-    PeerSoon,
-    /// The witnesses.
-    Witnesses,
-}
-
 /// What the witnesses are to keep.
 pub(super) struct Solo {
-    second: Second,
+    pub(super) second: Second,
     /// A position that both brokers have.
     base: Lsn,
     /// What changed since.
     keys: BTreeSet<Key>,
     /// Up to here something was sent to a witness.
     sent: u64,
-    witnesses: BTreeMap<AgentName, Kept>,
+    pub(super) witnesses: BTreeMap<AgentName, Kept>,
 }
 
 #[derive(Default)]
-struct Kept {
+pub(super) struct Kept {
     sent: Option<Lsn>,
-    acked: u64,
+    pub(super) acked: u64,
     asked_ms: u64,
-    heard_ms: u64,
+    pub(super) heard_ms: u64,
 }
 
 impl Solo {
@@ -175,10 +165,11 @@ impl Replica {
 
     /// Sends each witness what it has not been sent.
     pub(super) fn send_windows(&mut self) {
+        let alone = self.config.alone;
         let agents: BTreeSet<AgentName> =
             self.rosters().iter().flat_map(|roster| roster.iter().cloned()).collect();
         let Some(active) = self.active() else { return };
-        if active.solo.second != Second::Witnesses {
+        if alone || active.solo.second != Second::Witnesses {
             return;
         }
         let base = active.solo.base.clone();

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{AgentName, Change, Key, Lsn, Table};
 
-/// Entries that are kept for a peer that comes back; further back it gets a snapshot.
-const LOG_KEEP: usize = 16_384;
+/// Entries are forgotten no fewer than these at a time.
+const TRIM_MIN: usize = 64;
 
 impl Replica {
     /// Puts entries into the log, here and on disk.
@@ -40,6 +40,7 @@ impl Replica {
             let next = if late { seq + first - self.commit } else { self.commit + 1 };
             let Some(entry) = self.log.entry(next) else { return };
             self.table.apply(&entry.change);
+            self.touched.keys.extend(entry.change.key());
             self.commit += 1;
             self.writing().commit = Some(self.commit);
         }
@@ -82,6 +83,7 @@ impl Replica {
         let rows = image.rows.into();
         let install = super::Install { at: image.at, history: image.history, rows, whole: true };
         self.table = Table::default();
+        self.touched.whole = true;
         self.put_rows(install);
         // What changed before `at` is not known here, so a window can begin no earlier.
         self.set_mark(None);
@@ -92,6 +94,7 @@ impl Replica {
     pub(super) fn put_rows(&mut self, install: super::Install) {
         for row in install.rows.iter() {
             self.table.set_row(row);
+            self.touched.keys.insert(row.key());
         }
         self.log = Log::at(install.at.clone(), install.history.clone());
         self.commit = install.at.seq;
@@ -145,10 +148,15 @@ impl Replica {
 
     /// Bounds the log. What a window would need of it goes into the mark.
     pub(super) fn trim(&mut self) {
-        if self.log.len() <= LOG_KEEP * 2 {
+        let keep = self.config.keep;
+        // Seldom and then many.
+        if self.log.len() <= keep + keep / 4 + TRIM_MIN {
             return;
         }
-        let seq = self.log.last().seq.saturating_sub(LOG_KEEP as u64).min(self.commit);
+        let seq = self.log.last().seq.saturating_sub(keep as u64).min(self.commit);
+        if seq <= self.log.base().seq {
+            return;
+        }
         if let Some(mut mark) = self.mark.clone() {
             let gone = self.log.after(mark.base.seq).take_while(|entry| entry.lsn.seq <= seq);
             mark.keys.extend(gone.filter_map(|entry| entry.change.key()));
