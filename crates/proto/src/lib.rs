@@ -4,6 +4,7 @@
 //! generated message.
 
 pub mod convert;
+pub mod replica;
 
 /// The descriptor set of all services, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vsm.bin"));
@@ -42,6 +43,6 @@ api!(
     admin, "vsm.admin.v1"
 );
 api!(
-    /// The changelog.
+    /// The changelog, and what the pair, the witnesses and observers say to each other.
     sync, "vsm.sync.v1"
 );

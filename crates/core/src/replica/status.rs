@@ -1,0 +1,117 @@
+//! What a replica tells of itself, for people and for the health check.
+
+use std::sync::Arc;
+
+use super::node::{Replica, Role, Standing};
+use crate::{AgentName, Epoch, Lsn};
+
+/// Which vote is the second while this node is active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Second {
+    /// The peer, which has everything.
+    Peer,
+    /// The peer, which is expected to have everything soon; no more is sent to the witnesses.
+    PeerSoon,
+    /// The witnesses.
+    Witnesses,
+}
+
+/// A replica at one moment, as it sees itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// What it is.
+    pub standing: Standing,
+    /// Whether it is to be active.
+    pub want: bool,
+    /// Whether it has a table; false on a new disk.
+    pub joined: bool,
+    /// The highest epoch that it promised or claimed.
+    pub promised: Epoch,
+    /// The highest epoch heard of anywhere.
+    pub seen: Epoch,
+    /// The last position of its log.
+    pub last: Lsn,
+    /// Committed up to this number.
+    pub commit: u64,
+    /// A standby: the active node holds this many changes that it does not, as far as it has heard.
+    pub behind: u64,
+    /// Claims that failed since the last that did not.
+    pub attempts: u32,
+    /// Whether the connection to the peer is there.
+    pub link: bool,
+    /// The active node's view of its peer.
+    pub peer: Option<PeerStatus>,
+    /// The witnesses, once the pair was formed.
+    pub roster: Option<Arc<[AgentName]>>,
+    /// The active node's view of the witnesses; empty while they are not needed.
+    pub witnesses: Vec<WitnessStatus>,
+}
+
+/// What the active node knows of its peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The second vote.
+    pub second: Second,
+    /// All up to this number was sent.
+    pub sent: u64,
+    /// All up to this number is durable there.
+    pub acked: u64,
+}
+
+/// What the active node knows of a witness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessStatus {
+    /// Agent.
+    pub agent: AgentName,
+    /// It keeps all up to this number; 0 = it has not answered.
+    pub acked: u64,
+    /// Milliseconds since it was last heard of.
+    pub age_ms: u64,
+}
+
+impl Replica {
+    /// What it is and knows at the moment.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let (peer, witnesses) = match &self.role {
+            Role::Active(active) if !self.config.alone => {
+                let peer = PeerStatus {
+                    second: active.solo.second,
+                    sent: active.peer.sent,
+                    acked: active.peer.acked,
+                };
+                let of = |(agent, kept): (&AgentName, &super::solo::Kept)| WitnessStatus {
+                    agent: agent.clone(),
+                    acked: kept.acked,
+                    age_ms: self.now.saturating_sub(kept.heard_ms),
+                };
+                let second = active.solo.second == Second::Witnesses;
+                let witnesses = active.solo.witnesses.iter().filter(|_| second).map(of).collect();
+                (Some(peer), witnesses)
+            }
+            Role::Active(_) | Role::Standby { .. } | Role::Claiming(_) => (None, Vec::new()),
+        };
+        Status {
+            standing: self.standing(),
+            want: self.want,
+            joined: self.joined,
+            promised: self.promised.clone(),
+            seen: self.seen.clone(),
+            last: self.log.last().clone(),
+            commit: self.commit,
+            behind: self.behind(),
+            attempts: self.attempts,
+            link: self.link,
+            peer,
+            roster: self.table.roster().cloned(),
+            witnesses,
+        }
+    }
+
+    fn behind(&self) -> u64 {
+        match self.role {
+            Role::Standby { .. } => self.heard_last.saturating_sub(self.log.last().seq),
+            Role::Claiming(_) | Role::Active(_) => 0,
+        }
+    }
+}
