@@ -283,7 +283,9 @@ impl Table {
 
     fn insert(&mut self, session: Arc<Session>) {
         self.remove(session.id);
-        self.by_user.entry(session.user.clone()).or_default().push(session.id);
+        // Ids are ordered by time, so they stay the oldest first in whatever order rows come.
+        let ids = self.by_user.entry(session.user.clone()).or_default();
+        ids.insert(ids.partition_point(|other| *other < session.id), session.id);
         let use_ = self.agents.entry(session.agent.clone()).or_default();
         use_.sessions += 1;
         *use_.users.entry(session.user.clone()).or_default() += 1;

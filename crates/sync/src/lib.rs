@@ -1,15 +1,24 @@
-//! Owns the durable session table: one thread checks, logs and applies every change, many callers share one disk
-//! flush, and what a reader sees was durable before.
+//! Owns the durable session table: one thread drives a replica ([`vsm_core::replica`]) with a store, many callers share
+//! one disk flush, and what a reader sees is committed.
 //!
-//! With HA off this is the whole of it; the changelog, positions, epochs and the lineage are there already, so that a
-//! second node can follow.
+//! With HA off the replica is alone and its own vote is enough; all else is the same, so that a second node can
+//! follow later.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `table` | the handle that the broker has |
+//! | `owner` | the thread: events in, writes, messages and answers out |
+//! | `store`, `sqlite`, `memory` | what is durable |
+//! | `peer` | the stream between the two brokers |
 
 mod memory;
 mod owner;
 mod sqlite;
 mod store;
+mod table;
 
 pub use memory::MemoryStore;
-pub use owner::{ProposeError, SessionTable, View};
+pub use owner::Outbox;
 pub use sqlite::{Opened, SqliteStore};
-pub use store::{Entry, Loaded, Store, StoreError};
+pub use store::{Loaded, Store, StoreError};
+pub use table::{PeerLink, ProposeError, SessionTable, State, View};

@@ -1,262 +1,423 @@
-//! The table's owner: one thread that takes proposals from a bounded queue, checks each against the table that the
-//! ones before it made, writes what may be committed in one transaction, and answers only then.
+//! The table's owner: one thread that drives the replica. It takes commands from a bounded queue, hands them to the
+//! replica together, sends what is to be sent, makes the replica's writes durable in one transaction, and answers.
 //!
-//! There are two copies of the table, which share their sessions. The owner's working copy runs ahead while a
-//! transaction is written; the published one is what readers see and holds nothing that is not durable. Where a
-//! transaction fails the working copy is thrown away, so a full disk leaves nothing half done.
+//! There are two copies of the table, which share their sessions: the replica's, and the one that readers see. A write
+//! on which nothing waits (what is committed, of entries that are durable already) is made with the next one, or
+//! a little later.
 
 use std::{
-    io,
+    collections::HashMap,
+    io, mem,
     sync::{Arc, PoisonError, RwLock},
     thread,
+    time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use vsm_core::{
-    Change, Epoch, Fence, Incarnation, LineageId, Lsn, NodeName, Proposal, Rejected, Table,
+    AgentName, Change, Epoch, LineageId, Proposal, Row,
+    replica::{
+        Action, Config, Event, PeerMsg, Replica, Standing, Token, Touched, WitnessMsg, Write,
+    },
 };
 
-use crate::store::{Entry, Store, StoreError};
+use crate::{
+    store::{Loaded, Store, StoreError},
+    table::{ProposeError, State, View},
+};
 
-/// Proposals that wait for the owner; beyond it callers wait, each with its own deadline.
-const QUEUE_BOUND: usize = 1024;
-/// Changes that share one flush. Larger batches would only make the first caller wait.
+/// Commands that share one flush. Larger batches would only make the first caller wait.
 const BATCH_MAX: usize = 256;
+/// Changes that wait for votes.
+const PENDING_MAX: usize = 8192;
+/// After so long a write on which nothing waits is made.
+const LAZY: Duration = Duration::from_millis(200);
+/// How often a store that failed is tried again.
+const FAULT_RETRY: Duration = Duration::from_millis(500);
 
-/// Why a proposal was not committed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ProposeError {
-    /// A rule forbids it.
-    #[error(transparent)]
-    Rejected(#[from] Rejected),
-    /// It could not be made durable; the text says why.
-    #[error("the session table cannot be written: {0}")]
-    Store(Arc<StoreError>),
-    /// The owner is stopping.
-    #[error("the broker is stopping")]
-    Stopping,
-}
+type Reply = oneshot::Sender<Result<Change, ProposeError>>;
 
-/// What readers see: durable, all of it.
-#[derive(Debug)]
-pub struct View {
-    /// The table.
-    pub table: Table,
-    /// The present reign.
-    pub epoch: Epoch,
-    /// Number of the last change.
-    pub last_seq: u64,
-    /// The table's lineage.
-    pub lineage: LineageId,
-}
-
-enum Command {
-    Propose(Proposal, oneshot::Sender<Result<Change, ProposeError>>),
-    RaiseAbove(Epoch, oneshot::Sender<Result<Epoch, ProposeError>>),
+pub(crate) enum Command {
+    Propose(Proposal, Reply),
+    Event(Event),
+    PeerUp(u64, mpsc::Sender<PeerMsg>),
+    PeerDown(u64),
+    Peer(u64, PeerMsg),
+    PeerBusy(u64),
     TakeUp(LineageId, oneshot::Sender<Result<bool, ProposeError>>),
+    Ping(oneshot::Sender<()>),
 }
 
-/// A handle on the table; clones share it. The owner ends when the last handle is dropped.
+/// Where messages to the witnesses go; one that finds it full is lost, and asked again.
 #[derive(Debug, Clone)]
-pub struct SessionTable {
-    queue: mpsc::Sender<Command>,
-    view: Arc<RwLock<View>>,
-    incarnation: Incarnation,
+pub struct Outbox {
+    /// Messages to witnesses.
+    pub witnesses: mpsc::Sender<(AgentName, WitnessMsg)>,
 }
 
-impl SessionTable {
-    /// Opens the table, begins a reign of `node` above all that the store has seen, and starts the owner.
-    ///
-    /// # Errors
-    /// If the store cannot be read or written, or no thread can be started.
-    pub fn start(
-        mut store: impl Store + 'static,
-        node: NodeName,
-        incarnation: Incarnation,
-    ) -> Result<Self, StoreError> {
-        let loaded = store.load()?;
-        let epoch = match loaded.epochs.last() {
-            Some((last, _)) => last.next(node),
-            None => Epoch { counter: 1, node },
+impl Outbox {
+    /// For a node that is alone.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { witnesses: mpsc::channel(1).0 }
+    }
+}
+
+struct Fault {
+    error: Arc<StoreError>,
+    retry: Instant,
+}
+
+pub(crate) struct Owner<S> {
+    store: S,
+    config: Config,
+    replica: Replica,
+    outbox: Outbox,
+    began: Instant,
+    peer: Option<(u64, mpsc::Sender<PeerMsg>)>,
+    want: bool,
+    replies: HashMap<u64, Reply>,
+    next_id: u64,
+    answers: Vec<(u64, Result<Change, ProposeError>)>,
+    unwritten: Vec<Write>,
+    /// When the first of `unwritten` was made.
+    since: Instant,
+    token: Token,
+    to_write: Touched,
+    to_show: Touched,
+    fault: Option<Fault>,
+    view: Arc<RwLock<View>>,
+    state: watch::Sender<Arc<State>>,
+}
+
+type Opened<S> = (Owner<S>, Arc<RwLock<View>>, watch::Receiver<Arc<State>>);
+
+impl<S: Store + 'static> Owner<S> {
+    pub(crate) fn open(
+        mut store: S,
+        config: Config,
+        outbox: Outbox,
+    ) -> Result<Opened<S>, StoreError> {
+        let Loaded { lineage, disk } = store.load()?;
+        let view = View {
+            table: disk.table.clone(),
+            epoch: Epoch::zero(),
+            last_seq: disk.commit,
+            lineage,
         };
-        store.begin_epoch(&epoch, loaded.last_seq + 1)?;
-        let published = View {
-            table: loaded.table.clone(),
-            epoch: epoch.clone(),
-            last_seq: loaded.last_seq,
-            lineage: loaded.lineage,
-        };
-        let view = Arc::new(RwLock::new(published));
-        let (queue, commands) = mpsc::channel(QUEUE_BOUND);
-        let owner = Owner {
+        let view = Arc::new(RwLock::new(view));
+        let replica = Replica::new(config.clone(), disk, 0);
+        let first = State { replica: replica.status(), fault: None };
+        let (state, watched) = watch::channel(Arc::new(first));
+        let mut owner = Self {
             store,
-            table: loaded.table,
-            epoch,
-            last_seq: loaded.last_seq,
+            config,
+            replica,
+            outbox,
+            began: Instant::now(),
+            peer: None,
+            want: false,
+            replies: HashMap::new(),
+            next_id: 0,
+            answers: Vec::new(),
+            unwritten: Vec::new(),
+            since: Instant::now(),
+            token: Token::default(),
+            to_write: Touched::default(),
+            to_show: Touched::default(),
+            fault: None,
             view: Arc::clone(&view),
+            state,
         };
+        if owner.config.alone {
+            owner.want = true;
+            owner.step(Event::Want(true));
+            owner.write(true)?;
+            owner.publish();
+        }
+        Ok((owner, view, watched))
+    }
+
+    pub(crate) fn spawn(self, commands: mpsc::Receiver<Command>) -> Result<(), StoreError> {
+        let failed =
+            |source: io::Error| StoreError::Io { path: "thread table-owner".into(), source };
+        // Only its timer is used: a wait for commands that ends when the next beat is due.
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
         thread::Builder::new()
             .name("table-owner".into())
-            .spawn(move || owner.run(commands))
-            .map_err(|source: io::Error| StoreError::Io {
-                path: "thread table-owner".into(),
-                source,
-            })?;
-        Ok(Self { queue, view, incarnation })
+            .spawn(move || runtime.block_on(self.run(commands)))
+            .map_err(failed)?;
+        Ok(())
     }
 
-    /// Asks for a change; returns once it is durable.
-    ///
-    /// # Errors
-    /// If a rule forbids it, it cannot be made durable, or the owner is stopping.
-    pub async fn propose(&self, proposal: Proposal) -> Result<Change, ProposeError> {
-        let (reply, answer) = oneshot::channel();
-        self.queue
-            .send(Command::Propose(proposal, reply))
-            .await
-            .map_err(|_| ProposeError::Stopping)?;
-        answer.await.map_err(|_| ProposeError::Stopping)?
-    }
-
-    /// Begins a new reign above `seen`, if the present one is not above it already; the epoch that holds then.
-    ///
-    /// # Errors
-    /// If it cannot be made durable, or the owner is stopping.
-    pub async fn raise_above(&self, seen: Epoch) -> Result<Epoch, ProposeError> {
-        let (reply, answer) = oneshot::channel();
-        self.queue
-            .send(Command::RaiseAbove(seen, reply))
-            .await
-            .map_err(|_| ProposeError::Stopping)?;
-        answer.await.map_err(|_| ProposeError::Stopping)?
-    }
-
-    /// Takes up a lineage that an agent knows, if this table is new: its broker lost its disk, and the agents are what
-    /// is left of the table. Whether the table is of that lineage then.
-    ///
-    /// # Errors
-    /// If it cannot be made durable, or the owner is stopping.
-    pub async fn take_up(&self, lineage: LineageId) -> Result<bool, ProposeError> {
-        let (reply, answer) = oneshot::channel();
-        self.queue
-            .send(Command::TakeUp(lineage, reply))
-            .await
-            .map_err(|_| ProposeError::Stopping)?;
-        answer.await.map_err(|_| ProposeError::Stopping)?
-    }
-
-    /// Looks at the durable state. Keep it short: the owner waits for readers before it publishes.
-    pub fn read<R>(&self, look: impl FnOnce(&View) -> R) -> R {
-        look(&self.view.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// By what right this broker asks agents for something now.
-    #[must_use]
-    pub fn fence(&self) -> Fence {
-        let (epoch, lineage) = self.read(|view| (view.epoch.clone(), view.lineage));
-        Fence { epoch, incarnation: self.incarnation, lineage }
-    }
-}
-
-struct Owner<S> {
-    store: S,
-    table: Table,
-    epoch: Epoch,
-    last_seq: u64,
-    view: Arc<RwLock<View>>,
-}
-
-impl<S: Store> Owner<S> {
-    fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
-        while commands.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+        loop {
+            let received = match self.patience() {
+                Some(wait) => {
+                    let next = commands.recv_many(&mut batch, BATCH_MAX);
+                    tokio::time::timeout(wait, next).await.ok()
+                }
+                None => Some(commands.recv_many(&mut batch, BATCH_MAX).await),
+            };
+            if received == Some(0) {
+                // A crash here would lose nothing either.
+                if let Err(error) = self.write(true) {
+                    tracing::warn!(%error, "the last write before the stop failed; nothing that was answered is in it");
+                }
+                return;
+            }
             self.serve(&mut batch);
         }
     }
 
+    /// How long to wait for a command before there is something else to do.
+    fn patience(&self) -> Option<Duration> {
+        let beat = Duration::from_millis((self.config.heartbeat_ms / 4).max(5));
+        let lazy = (!self.unwritten.is_empty()).then_some(LAZY);
+        let fault = self.fault.as_ref().map(|_| FAULT_RETRY);
+        [(!self.config.alone).then_some(beat), lazy, fault].into_iter().flatten().min()
+    }
+
     fn serve(&mut self, batch: &mut Vec<Command>) {
-        let mut entries = Vec::new();
-        let mut replies = Vec::new();
+        if self.fault.is_some() {
+            self.recover();
+        }
+        let mut proposals = Vec::new();
         for command in batch.drain(..) {
-            match command {
-                Command::Propose(proposal, reply) => match self.table.check(proposal) {
-                    Ok(change) => {
-                        self.table.apply(&change);
-                        self.last_seq += 1;
-                        let lsn = Lsn { epoch: self.epoch.clone(), seq: self.last_seq };
-                        entries.push(Entry { lsn, change });
-                        replies.push(reply);
-                    }
-                    // A caller that went away needs no answer, here and below.
-                    Err(rejected) => drop(reply.send(Err(rejected.into()))),
-                },
-                Command::RaiseAbove(seen, reply) => {
-                    self.commit(&mut entries, &mut replies);
-                    drop(reply.send(self.raise_above(&seen)));
+            if let Command::Propose(proposal, reply) = command {
+                if let Some(id) = self.accept(reply) {
+                    proposals.push((id, proposal));
                 }
-                Command::TakeUp(lineage, reply) => {
-                    self.commit(&mut entries, &mut replies);
-                    drop(reply.send(self.take_up(lineage)));
+                continue;
+            }
+            if !proposals.is_empty() {
+                self.step(Event::Propose(mem::take(&mut proposals)));
+            }
+            self.take(command);
+        }
+        let last = if proposals.is_empty() { Event::Tick } else { Event::Propose(proposals) };
+        self.step(last);
+        if let Err(error) = self.write(false) {
+            self.fail(error);
+        }
+        self.publish();
+    }
+
+    /// Room for one more proposal.
+    fn accept(&mut self, reply: Reply) -> Option<u64> {
+        let refusal = match &self.fault {
+            Some(fault) => Some(ProposeError::Store(Arc::clone(&fault.error))),
+            None if self.replies.len() >= PENDING_MAX => Some(ProposeError::Busy),
+            None => None,
+        };
+        if let Some(refusal) = refusal {
+            // A caller that went away needs no answer, here and below.
+            drop(reply.send(Err(refusal)));
+            return None;
+        }
+        self.next_id += 1;
+        self.replies.insert(self.next_id, reply);
+        Some(self.next_id)
+    }
+
+    fn take(&mut self, command: Command) {
+        let current = |id: u64| self.peer.as_ref().is_some_and(|(own, _)| *own == id);
+        match command {
+            Command::Propose(..) => {}
+            Command::Event(Event::Want(want)) => {
+                self.want = want;
+                self.step(Event::Want(want));
+            }
+            Command::Event(event) => self.step(event),
+            Command::PeerUp(id, sender) if self.fault.is_none() => {
+                if self.peer.replace((id, sender)).is_some() {
+                    self.step(Event::Link(false));
+                }
+                self.step(Event::Link(true));
+            }
+            // Dropped: a node that cannot write is away.
+            Command::PeerUp(..) => {}
+            Command::PeerDown(id) if current(id) => self.cut(),
+            Command::Peer(id, message) if current(id) => self.step(Event::Peer(message)),
+            Command::PeerBusy(id) if current(id) => self.step(Event::PeerBusy),
+            // Of a connection that was replaced.
+            Command::PeerDown(_) | Command::Peer(..) | Command::PeerBusy(_) => {}
+            Command::TakeUp(lineage, reply) => drop(reply.send(self.take_up(lineage))),
+            Command::Ping(reply) => drop(reply.send(())),
+        }
+    }
+
+    fn cut(&mut self) {
+        self.peer = None;
+        self.step(Event::Link(false));
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut overrun = false;
+        for action in self.replica.handle(self.now(), event) {
+            match action {
+                Action::Store(token, write) => {
+                    if self.unwritten.is_empty() {
+                        self.since = Instant::now();
+                    }
+                    self.unwritten.push(write);
+                    self.token = token;
+                }
+                Action::ToPeer(message) => {
+                    let gone =
+                        |(_, peer): &(u64, mpsc::Sender<PeerMsg>)| peer.try_send(message).is_err();
+                    overrun |= self.peer.as_ref().is_some_and(gone);
+                }
+                Action::ToWitness(agent, message) => {
+                    // It is asked again when it does not answer.
+                    let _ = self.outbox.witnesses.try_send((agent, message));
+                }
+                Action::Answer { id, result } => {
+                    self.answers.push((id, result.map_err(Into::into)));
                 }
             }
         }
-        self.commit(&mut entries, &mut replies);
+        let touched = self.replica.take_touched();
+        for list in [&mut self.to_write, &mut self.to_show] {
+            list.whole |= touched.whole;
+            list.keys.extend(touched.keys.iter().cloned());
+        }
+        if overrun {
+            tracing::warn!(
+                "the other broker does not keep up, or is gone; it will be brought up to date"
+            );
+            self.cut();
+        }
     }
 
-    /// Makes the entries durable, publishes them, then answers: in this order, or a reader or a caller would be told of
-    /// something that a crash may take back.
-    fn commit(
-        &mut self,
-        entries: &mut Vec<Entry>,
-        replies: &mut Vec<oneshot::Sender<Result<Change, ProposeError>>>,
-    ) {
-        if entries.is_empty() {
+    /// Makes durable what something waits for, and all before it.
+    fn write(&mut self, all: bool) -> Result<(), StoreError> {
+        while !self.unwritten.is_empty()
+            && (all || self.replica.waits_for_write() || self.since.elapsed() >= LAZY)
+        {
+            let table = self.replica.table();
+            let rows: Vec<Row> = if self.to_write.whole {
+                table.rows().collect()
+            } else {
+                self.to_write.keys.iter().filter_map(|key| table.row(key)).collect()
+            };
+            self.store.write(&self.unwritten, &rows)?;
+            self.unwritten.clear();
+            self.to_write = Touched::default();
+            self.step(Event::Stored(self.token));
+        }
+        Ok(())
+    }
+
+    /// A write failed. What is in memory is ahead of the disk: it is thrown away and read again.
+    fn fail(&mut self, error: StoreError) {
+        let error = Arc::new(error);
+        tracing::error!(%error, changes = self.replies.len(), "cannot write the session table");
+        self.answers.clear();
+        for (_, reply) in self.replies.drain() {
+            drop(reply.send(Err(ProposeError::Store(Arc::clone(&error)))));
+        }
+        self.fault = Some(Fault { error, retry: Instant::now() + FAULT_RETRY });
+        // With HA on the peer is to see that this node is away. Reading may do where writing does not: a node that is
+        // alone goes on at once, with look-ups and with the next attempt.
+        self.peer = None;
+        self.reload();
+    }
+
+    /// Starts the replica again from the disk.
+    fn reload(&mut self) {
+        let now = self.now();
+        match self.store.load() {
+            Ok(Loaded { disk, .. }) => {
+                self.unwritten.clear();
+                self.to_write = Touched::default();
+                self.to_show = Touched::default();
+                if self.config.alone {
+                    self.replica = Replica::resume(self.config.clone(), disk, now);
+                    self.fault = None;
+                } else {
+                    self.replica = Replica::new(self.config.clone(), disk, now);
+                }
+                self.token = Token::default();
+                let touched = self.replica.take_touched();
+                (self.to_write, self.to_show) = (touched.clone(), touched);
+                self.step(Event::Want(self.want && self.config.alone));
+            }
+            Err(error) => tracing::error!(%error, "cannot read the session table"),
+        }
+    }
+
+    /// Tries a store that failed again.
+    fn recover(&mut self) {
+        let Some(fault) = &mut self.fault else { return };
+        if Instant::now() < fault.retry {
             return;
         }
-        let written = self.store.append(entries, &self.table).map_err(Arc::new);
-        {
-            let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-            match &written {
-                Ok(()) => {
-                    for entry in entries.iter() {
-                        view.table.apply(&entry.change);
-                    }
-                    view.last_seq = self.last_seq;
-                }
-                Err(error) => {
-                    tracing::error!(%error, changes = entries.len(), "cannot write the session table");
-                    self.table = view.table.clone();
-                    self.last_seq = view.last_seq;
-                }
-            }
+        fault.retry = Instant::now() + FAULT_RETRY;
+        if self.config.alone {
+            return self.reload();
         }
-        for (entry, reply) in entries.drain(..).zip(replies.drain(..)) {
-            let answer = written.clone().map(|()| entry.change).map_err(ProposeError::Store);
-            drop(reply.send(answer));
+        // A write that changes nothing, but has to reach the disk.
+        let promised = Some(self.replica.status().promised);
+        let probe = Write { promised, ..Write::default() };
+        if self.store.write(&[probe], &[]).is_ok() {
+            tracing::info!("the session table can be written again");
+            self.fault = None;
+            self.reload();
+            self.step(Event::Want(self.want));
         }
-    }
-
-    fn raise_above(&mut self, seen: &Epoch) -> Result<Epoch, ProposeError> {
-        if *seen > self.epoch {
-            let next = seen.next(self.epoch.node.clone());
-            self.store
-                .begin_epoch(&next, self.last_seq + 1)
-                .map_err(|error| ProposeError::Store(Arc::new(error)))?;
-            tracing::info!(from = %self.epoch, to = %next, "raised the epoch above one that an agent has promised to");
-            self.epoch = next.clone();
-            self.view.write().unwrap_or_else(PoisonError::into_inner).epoch = next;
-        }
-        Ok(self.epoch.clone())
     }
 
     fn take_up(&mut self, lineage: LineageId) -> Result<bool, ProposeError> {
+        let table = self.replica.table();
+        let holds = table.sessions().len() > 0 || table.tombstones().next().is_some();
         let own = self.view.read().unwrap_or_else(PoisonError::into_inner).lineage;
-        if own == lineage || self.last_seq > 0 {
+        if own == lineage || holds {
             return Ok(own == lineage);
         }
         self.store.set_lineage(lineage).map_err(|error| ProposeError::Store(Arc::new(error)))?;
-        tracing::warn!(%lineage, "this table is new and the agents know another: taking that up again");
+        tracing::warn!(from = %own, to = %lineage, "this table is empty: taking up the lineage that others know");
         self.view.write().unwrap_or_else(PoisonError::into_inner).lineage = lineage;
         Ok(true)
+    }
+
+    /// Shows what was committed, then answers: a caller finds what it was told of.
+    fn publish(&mut self) {
+        let status = self.replica.status();
+        let touched = mem::take(&mut self.to_show);
+        {
+            let table = self.replica.table();
+            let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            if touched.whole {
+                view.table = table.clone();
+            } else {
+                for row in touched.keys.iter().filter_map(|key| table.row(key)) {
+                    view.table.set_row(&row);
+                }
+            }
+            view.last_seq = status.commit;
+            if let Standing::Active { epoch, .. } = &status.standing {
+                view.epoch.clone_from(epoch);
+            }
+        }
+        let fault = self.fault.as_ref().map(|fault| Arc::clone(&fault.error));
+        self.state.send_if_modified(|state| {
+            let same = state.replica == status && state.fault.is_some() == fault.is_some();
+            if !same {
+                *state = Arc::new(State { replica: status, fault });
+            }
+            !same
+        });
+        for (id, answer) in self.answers.drain(..) {
+            if let Some(reply) = self.replies.remove(&id) {
+                drop(reply.send(answer));
+            }
+        }
     }
 }

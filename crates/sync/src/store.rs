@@ -2,20 +2,18 @@
 
 use std::{io, path::PathBuf};
 
-pub use vsm_core::replica::Entry;
-use vsm_core::{Epoch, LineageId, Table};
+use vsm_core::{
+    LineageId, Row,
+    replica::{Disk, Write},
+};
 
 /// What a store holds when it is opened.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The table's lineage.
     pub lineage: LineageId,
-    /// Reigns so far with the number of their first change, oldest first.
-    pub epochs: Vec<(Epoch, u64)>,
-    /// Number of the last change; 0 = none.
-    pub last_seq: u64,
-    /// The table.
-    pub table: Table,
+    /// The replica's part: promise, log, table, mark.
+    pub disk: Disk,
 }
 
 /// A store that cannot do what it was asked.
@@ -65,7 +63,8 @@ pub enum StoreError {
     },
 }
 
-/// Keeps the log and the table. A call that returns has made its change durable; one that fails has changed nothing.
+/// Keeps what a replica has durable. A call that returns has made its change durable; one that fails has changed
+/// nothing.
 pub trait Store: Send {
     /// Everything that it holds.
     ///
@@ -73,21 +72,16 @@ pub trait Store: Send {
     /// If it cannot be read.
     fn load(&mut self) -> Result<Loaded, StoreError>;
 
-    /// Begins a reign: durable before the epoch is used.
-    ///
-    /// # Errors
-    /// If it cannot be written.
-    fn begin_epoch(&mut self, epoch: &Epoch, first_seq: u64) -> Result<(), StoreError>;
-
     /// Replaces the lineage of a table that holds nothing yet.
     ///
     /// # Errors
     /// If it cannot be written.
     fn set_lineage(&mut self, lineage: LineageId) -> Result<(), StoreError>;
 
-    /// Appends to the log, all or none. `after` is the table with these changes applied.
+    /// Makes writes durable, in their order, all or none. `rows` are the states, after the last of them, of all that
+    /// they commit or install; all rows of the table where one of them installs a whole table.
     ///
     /// # Errors
     /// If they cannot be written.
-    fn append(&mut self, entries: &[Entry], after: &Table) -> Result<(), StoreError>;
+    fn write(&mut self, writes: &[Write], rows: &[Row]) -> Result<(), StoreError>;
 }

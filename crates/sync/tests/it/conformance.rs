@@ -3,10 +3,13 @@
 
 use proptest::{prelude::*, test_runner::Config};
 use uuid::Uuid;
-use vsm_core::{Change, LineageId, Proposal, Table};
+use vsm_core::{
+    LineageId, Lsn, Proposal, Row, Table,
+    replica::{Disk, Install, Mark, Write},
+};
 use vsm_sync::{Loaded, MemoryStore, SqliteStore, Store};
 
-use super::{NOW, entry, epoch, id, reserve};
+use super::{NOW, committed, entry, epoch, id, reserve};
 
 /// Something to do to a table with a handful of sessions.
 #[derive(Debug, Clone)]
@@ -47,53 +50,118 @@ fn proposal(step: &Step) -> Proposal {
     }
 }
 
-fn same(loaded: &Loaded, expected: &Table) {
-    assert!(loaded.table.sessions().eq(expected.sessions()), "sessions differ");
-    assert!(loaded.table.tombstones().eq(expected.tombstones()), "tombstones differ");
-    assert!(loaded.table.failures().eq(expected.failures()), "failure marks differ");
+fn same(loaded: &Loaded, expected: &Disk) {
+    let (found, table) = (&loaded.disk, &loaded.disk.table);
+    assert!(table.sessions().eq(expected.table.sessions()), "sessions differ");
+    assert!(table.tombstones().eq(expected.table.tombstones()), "tombstones differ");
+    assert!(table.failures().eq(expected.table.failures()), "failure marks differ");
+    assert_eq!(table.roster(), expected.table.roster());
+    assert_eq!(found.log, expected.log);
+    assert_eq!(
+        (found.joined, &found.promised, found.commit, &found.mark),
+        (expected.joined, &expected.promised, expected.commit, &expected.mark)
+    );
 }
 
-/// Drives a store with batches; `reopen` takes it and gives what is on "the disk".
-fn drive<S: Store>(mut store: S, reopen: impl Fn(S) -> S, batches: &[Vec<Step>]) {
-    let mut expected = Table::default();
-    let mut seq = 0;
-    store.begin_epoch(&epoch(1), 1).unwrap();
-    for batch in batches {
-        let mut entries = Vec::new();
-        for change in batch
-            .iter()
-            .filter_map(|step| expected.check(proposal(step)).ok().inspect(|c| expected.apply(c)))
-        {
-            seq += 1;
-            entries.push(entry(seq, change));
-        }
-        store.append(&entries, &expected).unwrap();
-        store = reopen(store);
-        let loaded = store.load().unwrap();
-        same(&loaded, &expected);
-        assert_eq!(loaded.last_seq, seq);
-        assert_eq!(loaded.epochs, [(epoch(1), 1)]);
+/// The rows that a write commits or installs, and whether all of them.
+fn rows(before: &Disk, after: &Disk, write: &Write) -> Vec<Row> {
+    if write.install.as_ref().is_some_and(|install| install.whole) {
+        return after.table.rows().collect();
     }
+    let entries = after.log.after(before.commit).map(|entry| entry.change.key());
+    let installed = write.install.iter().flat_map(|install| install.rows.iter().map(Row::key));
+    entries.flatten().chain(installed).filter_map(|key| after.table.row(&key)).collect()
+}
+
+/// Drives a store with writes; `reopen` takes it and gives what is on "the disk".
+fn drive<S: Store>(mut store: S, reopen: impl Fn(S) -> S, writes: &[Write]) {
+    let mut expected = Disk::default();
+    for write in writes {
+        let before = expected.clone();
+        expected.apply(write);
+        store.write(std::slice::from_ref(write), &rows(&before, &expected, write)).unwrap();
+        store = reopen(store);
+        same(&store.load().unwrap(), &expected);
+    }
+}
+
+fn drive_both(writes: &[Write]) {
+    drive(MemoryStore::new(LineageId::new(Uuid::from_u128(1))), |store| store, writes);
+    let dir = tempfile::tempdir().unwrap();
+    let open = || SqliteStore::open(dir.path()).unwrap().store;
+    drive(
+        open(),
+        |store| {
+            drop(store);
+            open()
+        },
+        writes,
+    );
+}
+
+/// What a node that is active writes: batches of changes, each committed at once.
+fn changes(batches: &[Vec<Step>]) -> Vec<Write> {
+    let (mut table, mut seq) = (Table::default(), 0);
+    let batch = |batch: &Vec<Step>| {
+        let allowed = batch
+            .iter()
+            .filter_map(|step| table.check(proposal(step)).ok().inspect(|c| table.apply(c)));
+        let entries = allowed.map(|change| {
+            seq += 1;
+            entry(seq, change)
+        });
+        committed(&entries.collect::<Vec<_>>())
+    };
+    batches.iter().map(batch).collect()
 }
 
 proptest! {
     #![proptest_config(Config { cases: 64, failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn both_stores_hold_what_was_appended(batches in prop::collection::vec(prop::collection::vec(step(), 0..6), 1..6)) {
-        let lineage = LineageId::new(Uuid::from_u128(1));
-        drive(MemoryStore::new(lineage, 100), |store| store, &batches);
-        let dir = tempfile::tempdir().unwrap();
-        let open = || SqliteStore::open(dir.path(), 100).unwrap().store;
-        drive(open(), |store| { drop(store); open() }, &batches);
+    fn both_stores_hold_what_was_written(batches in prop::collection::vec(prop::collection::vec(step(), 0..6), 1..6)) {
+        drive_both(&changes(&batches));
     }
 }
 
+/// What only a node of a pair writes: cutting, installing, marks, promises, trimming.
 #[test]
-fn the_log_keeps_its_bound() {
-    let mut memory = MemoryStore::new(LineageId::new(Uuid::from_u128(1)), 3);
-    let table = Table::default();
-    let failed = |n: u64| entry(n, Change::AgentFailed { agent: "a".parse().unwrap(), at: NOW });
-    memory.append(&(1..=5).map(failed).collect::<Vec<_>>(), &table).unwrap();
-    assert_eq!(memory.log().iter().map(|entry| entry.lsn.seq).collect::<Vec<_>>(), [3, 4, 5]);
+fn both_stores_hold_what_a_pair_writes() {
+    let mut table = Table::default();
+    let mut log = Vec::new();
+    for n in 1..=6 {
+        let change = table.check(reserve(n, "ann", 0)).unwrap();
+        table.apply(&change);
+        log.push(entry(u64::try_from(n).unwrap(), change));
+    }
+    table.set_row(&Row::Roster(["a", "b", "c"].map(|name| name.parse().unwrap()).into()));
+    let agent: vsm_core::AgentName = "a".parse().unwrap();
+    let keys = table.rows().map(|row| row.key()).collect();
+    let at = Lsn { epoch: epoch(3), seq: 40 };
+    let history = vec![(epoch(1), 1), (epoch(3), 20)];
+    let install = |whole, rows| Install { at: at.clone(), history: history.clone(), rows, whole };
+    let later = |seq| {
+        let mut later = entry(seq, vsm_core::Change::Began);
+        later.lsn.epoch = epoch(4);
+        later
+    };
+    let default = Write::default;
+    drive_both(&[
+        Write { promised: Some(epoch(1)), ..default() },
+        Write { append: log, commit: Some(3), ..default() },
+        Write { truncate: Some(4), ..default() },
+        Write {
+            mark: Some(Some(Mark { base: Lsn { epoch: epoch(1), seq: 2 }, keys })),
+            ..default()
+        },
+        Write { commit: Some(4), trim: Some(3), ..default() },
+        Write { install: Some(install(true, table.rows().collect())), ..default() },
+        Write { append: vec![later(41), later(42)], promised: Some(epoch(4)), ..default() },
+        Write { truncate: Some(40), mark: Some(None), ..default() },
+        Write {
+            install: Some(install(false, [Row::Agent { agent, failed: NOW }].into())),
+            ..default()
+        },
+        Write { install: Some(install(true, [].into())), ..default() },
+    ]);
 }

@@ -9,11 +9,11 @@ mod sqlite;
 use std::sync::Arc;
 
 use uuid::Uuid;
+use vsm_core::replica::{Config, Entry, Write};
 use vsm_core::{
     Change, Draft, Eligible, Epoch, Lsn, NodeName, Proposal, RequestId, SessionId, StartParams,
     UnixMillis,
 };
-use vsm_sync::Entry;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -27,6 +27,24 @@ fn epoch(counter: u64) -> Epoch {
 
 fn id(n: u128) -> SessionId {
     SessionId::new(Uuid::from_u128(n))
+}
+
+fn config(alone: bool) -> Config {
+    Config {
+        node: node(),
+        witnesses: Vec::new(),
+        ack_timeout_ms: 500,
+        heartbeat_ms: 50,
+        seed: 1,
+        keep: 1024,
+        alone,
+    }
+}
+
+/// A write of these entries, all of them committed.
+fn committed(entries: &[Entry]) -> Write {
+    let commit = entries.last().map(|entry| entry.lsn.seq);
+    Write { append: entries.to_vec(), commit, ..Write::default() }
 }
 
 fn entry(seq: u64, change: Change) -> Entry {

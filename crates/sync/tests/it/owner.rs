@@ -6,12 +6,14 @@ use std::sync::{
 };
 
 use uuid::Uuid;
-use vsm_core::{Change, Epoch, Incarnation, LineageId, Proposal, Rejected, State, Table};
+use vsm_core::{
+    Change, Epoch, Incarnation, LineageId, Proposal, Rejected, Row, State, replica::Write,
+};
 use vsm_sync::{
-    Entry, Loaded, MemoryStore, ProposeError, SessionTable, SqliteStore, Store, StoreError,
+    Loaded, MemoryStore, Outbox, ProposeError, SessionTable, SqliteStore, Store, StoreError,
 };
 
-use super::{epoch, id, node, reserve};
+use super::{config, epoch, id, reserve};
 
 /// A store whose disk can be filled.
 struct Fillable {
@@ -24,25 +26,24 @@ impl Store for Fillable {
         self.inner.load()
     }
 
-    fn begin_epoch(&mut self, epoch: &Epoch, first_seq: u64) -> Result<(), StoreError> {
-        self.inner.begin_epoch(epoch, first_seq)
-    }
-
     fn set_lineage(&mut self, lineage: LineageId) -> Result<(), StoreError> {
         self.inner.set_lineage(lineage)
     }
 
-    fn append(&mut self, entries: &[Entry], after: &Table) -> Result<(), StoreError> {
+    fn write(&mut self, writes: &[Write], rows: &[Row]) -> Result<(), StoreError> {
         if self.full.load(Ordering::SeqCst) {
             return Err(StoreError::Full("/var/lib/vsm/vsm.db".into()));
         }
-        self.inner.append(entries, after)
+        self.inner.write(writes, rows)
     }
 }
 
+fn alone(store: impl Store + 'static) -> SessionTable {
+    SessionTable::start(store, config(true), Incarnation(1), Outbox::none()).unwrap()
+}
+
 fn start(dir: &std::path::Path) -> SessionTable {
-    SessionTable::start(SqliteStore::open(dir, 1000).unwrap().store, node(), Incarnation(1))
-        .unwrap()
+    alone(SqliteStore::open(dir).unwrap().store)
 }
 
 #[tokio::test]
@@ -65,17 +66,15 @@ async fn a_storm_is_spread_evenly_and_survives_a_restart() {
     drop(table);
     let again = reopen(dir.path());
     assert_eq!((count(&again, "a"), count(&again, "b")), (25, 25));
-    assert_eq!(again.read(|view| view.last_seq), 50);
+    assert_eq!(again.read(|view| view.last_seq), 52, "and each reign begins with a change");
     assert_eq!(again.fence().epoch, epoch(2), "each start is a reign of its own");
 }
 
 /// The owner's thread lets the store go soon after the last handle was dropped.
 fn reopen(dir: &std::path::Path) -> SessionTable {
     for _ in 0..1000 {
-        match SqliteStore::open(dir, 1000) {
-            Ok(opened) => {
-                return SessionTable::start(opened.store, node(), Incarnation(2)).unwrap();
-            }
+        match SqliteStore::open(dir) {
+            Ok(opened) => return alone(opened.store),
             Err(StoreError::Locked(_)) => std::thread::yield_now(),
             Err(error) => panic!("{error}"),
         }
@@ -101,9 +100,9 @@ async fn two_at_once_get_one_session() {
 #[tokio::test]
 async fn a_full_disk_leaves_nothing_half_done() {
     let full = Arc::new(AtomicBool::new(false));
-    let inner = MemoryStore::new(LineageId::new(Uuid::from_u128(1)), 100);
+    let inner = MemoryStore::new(LineageId::new(Uuid::from_u128(1)));
     let store = Fillable { inner, full: Arc::clone(&full) };
-    let table = SessionTable::start(store, node(), Incarnation(1)).unwrap();
+    let table = alone(store);
     table.propose(reserve(1, "ann", 1)).await.unwrap();
     full.store(true, Ordering::SeqCst);
     let error = table.propose(reserve(2, "bob", 1)).await.unwrap_err();
@@ -119,7 +118,7 @@ async fn a_full_disk_leaves_nothing_half_done() {
     let (state, seq) = table.read(|view| (view.table.session(id(1)).unwrap().state, view.last_seq));
     assert_eq!(
         (state, seq),
-        (State::Running { display: 10 }, 3),
+        (State::Running { display: 10 }, 4),
         "a failed change takes no number"
     );
 }

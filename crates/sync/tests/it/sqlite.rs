@@ -5,10 +5,10 @@ use std::{fs, io::Write, path::Path};
 use vsm_core::{Change, Table};
 use vsm_sync::{Opened, SqliteStore, Store, StoreError};
 
-use super::{NOW, entry, epoch, reserve};
+use super::{NOW, committed, entry, reserve};
 
 fn open(dir: &Path) -> Opened {
-    SqliteStore::open(dir, 100).unwrap()
+    SqliteStore::open(dir).unwrap()
 }
 
 /// A store with one session, closed.
@@ -17,22 +17,17 @@ fn filled(dir: &Path) {
     let mut table = Table::default();
     let change = table.check(reserve(1, "ann", 0)).unwrap();
     table.apply(&change);
-    store.begin_epoch(&epoch(1), 1).unwrap();
-    store.append(&[entry(1, change)], &table).unwrap();
+    store.write(&[committed(&[entry(1, change)])], &table.rows().collect::<Vec<_>>()).unwrap();
 }
 
 #[test]
 fn a_second_process_is_kept_out_and_the_first_is_not_disturbed() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = open(dir.path()).store;
-    let error = SqliteStore::open(dir.path(), 100).unwrap_err();
+    let error = SqliteStore::open(dir.path()).unwrap_err();
     assert!(matches!(error, StoreError::Locked(_)), "{error}");
-    first
-        .append(
-            &[entry(1, Change::AgentFailed { agent: "a".parse().unwrap(), at: NOW })],
-            &Table::default(),
-        )
-        .unwrap();
+    let change = Change::AgentFailed { agent: "a".parse().unwrap(), at: NOW };
+    first.write(&[committed(&[entry(1, change)])], &[]).unwrap();
 }
 
 #[test]
@@ -43,7 +38,7 @@ fn a_file_of_something_else_is_moved_aside_whole() {
     let (aside, why) = opened.damaged.take().unwrap();
     assert!(why.contains("not a database"), "{why}");
     assert_eq!(fs::read(aside).unwrap(), vec![b'x'; 8192]);
-    assert_eq!(opened.store.load().unwrap().table.sessions().len(), 0);
+    assert_eq!(opened.store.load().unwrap().disk.table.sessions().len(), 0);
 }
 
 #[test]
@@ -81,7 +76,7 @@ fn a_newer_format_is_refused_and_left_alone() {
     let raw = rusqlite::Connection::open(dir.path().join("vsm.db")).unwrap();
     raw.pragma_update(None, "user_version", 2).unwrap();
     drop(raw);
-    let error = SqliteStore::open(dir.path(), 100).unwrap_err();
+    let error = SqliteStore::open(dir.path()).unwrap_err();
     assert!(error.to_string().ends_with("has format 2, and this version knows up to 1"), "{error}");
 }
 
@@ -93,12 +88,12 @@ fn a_crash_after_an_append_loses_nothing() {
     let mut table = Table::default();
     let change = table.check(reserve(1, "ann", 0)).unwrap();
     table.apply(&change);
-    store.append(&[entry(1, change)], &table).unwrap();
+    store.write(&[committed(&[entry(1, change)])], &table.rows().collect::<Vec<_>>()).unwrap();
     // The files as they are on the disk at this moment, with the store still open: what a power cut would leave.
     for name in ["vsm.db", "vsm.db-wal"] {
         fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
     }
     let mut after = open(copy.path());
     assert!(after.damaged.is_none());
-    assert!(after.store.load().unwrap().table.sessions().eq(table.sessions()));
+    assert!(after.store.load().unwrap().disk.table.sessions().eq(table.sessions()));
 }

@@ -1,0 +1,295 @@
+//! The handle on the session table: proposing changes, looking, and telling the replica what happened outside.
+
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use vsm_core::{
+    AgentName, Change, Epoch, Fence, Incarnation, LineageId, Proposal, Rejected, Table,
+    replica::{Config, Event, Failure, PeerMsg, Standing, Status, WitnessReply},
+};
+
+use crate::{
+    owner::{Command, Outbox, Owner},
+    store::{Store, StoreError},
+};
+
+/// Commands that wait for the owner; beyond it callers wait, each with its own deadline.
+const QUEUE_BOUND: usize = 1024;
+/// Messages that wait to be sent to the peer; beyond it the connection is given up, and what was missed follows later.
+pub(crate) const PEER_BOUND: usize = 1024;
+/// How long a new reign above an agent's promise may take, its disk flushes included.
+const RAISE_WAIT: Duration = Duration::from_secs(5);
+
+/// Why a proposal was not committed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ProposeError {
+    /// A rule forbids it.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// It could not be made durable; the text says why. With HA on it may still take effect.
+    #[error("the session table cannot be written: {0}")]
+    Store(Arc<StoreError>),
+    /// Another node is active, or none; nothing was done.
+    #[error("this broker is not active")]
+    NotActive,
+    /// Neither the other broker nor enough witnesses can be reached; nothing was done.
+    #[error("neither the other broker nor enough of the witnesses can be reached")]
+    NoVotes,
+    /// Only both brokers together may change this; nothing was done.
+    #[error("the other broker is away; the witnesses can only be changed while it is there")]
+    PeerAway,
+    /// This broker was replaced while the change was under way: it may or may not take effect.
+    #[error("this broker was replaced while the change was under way")]
+    Unknown,
+    /// More is under way than is kept; nothing was done.
+    #[error("too many changes are under way")]
+    Busy,
+    /// The owner is stopping.
+    #[error("the broker is stopping")]
+    Stopping,
+}
+
+impl From<Failure> for ProposeError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Rejected(rejected) => Self::Rejected(rejected),
+            Failure::NotActive(_) => Self::NotActive,
+            Failure::PeerAway => Self::PeerAway,
+            Failure::NoVotes => Self::NoVotes,
+            Failure::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// What readers see: committed, all of it.
+#[derive(Debug)]
+pub struct View {
+    /// The table.
+    pub table: Table,
+    /// The last epoch in which this node was active; below all others if it never was. Never the other node's, so that
+    /// nothing that is done by it passes an agent's fence.
+    pub epoch: Epoch,
+    /// Number of the last committed change.
+    pub last_seq: u64,
+    /// The table's lineage.
+    pub lineage: LineageId,
+}
+
+/// The owner at one moment.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The replica.
+    pub replica: Status,
+    /// The store cannot be written at the moment, and why.
+    pub fault: Option<Arc<StoreError>>,
+}
+
+impl State {
+    /// The epoch in which this node serves; none = it does not.
+    #[must_use]
+    pub fn serving(&self) -> Option<&Epoch> {
+        match &self.replica.standing {
+            Standing::Active { epoch, ready: true, .. } => Some(epoch),
+            Standing::Active { .. } | Standing::Standby { .. } | Standing::Claiming(_) => None,
+        }
+    }
+}
+
+/// A handle on the table; clones share it. The owner ends when the last handle is dropped.
+#[derive(Debug, Clone)]
+pub struct SessionTable {
+    queue: mpsc::Sender<Command>,
+    view: Arc<RwLock<View>>,
+    state: watch::Receiver<Arc<State>>,
+    incarnation: Incarnation,
+    alone: bool,
+    links: Arc<AtomicU64>,
+}
+
+impl SessionTable {
+    /// Opens the table and starts the owner. A node that is alone reigns when this returns; another one once it is
+    /// told to ([`SessionTable::want`]) and has the votes.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written, or no thread can be started.
+    pub fn start(
+        store: impl Store + 'static,
+        config: Config,
+        incarnation: Incarnation,
+        outbox: Outbox,
+    ) -> Result<Self, StoreError> {
+        let alone = config.alone;
+        let (queue, commands) = mpsc::channel(QUEUE_BOUND);
+        let (owner, view, state) = Owner::open(store, config, outbox)?;
+        owner.spawn(commands)?;
+        Ok(Self { queue, view, state, incarnation, alone, links: Arc::default() })
+    }
+
+    /// Asks for a change; returns once it is committed.
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    pub async fn propose(&self, proposal: Proposal) -> Result<Change, ProposeError> {
+        self.ask(|reply| Command::Propose(proposal, reply)).await?
+    }
+
+    /// Tells that an agent has promised to `seen`. A node that is alone begins a reign above it, if its own is not, and
+    /// this returns when it reigns; one of a pair is active no more. The epoch that holds then.
+    ///
+    /// # Errors
+    /// If the owner is stopping, or the new reign cannot be made durable.
+    pub async fn raise_above(&self, seen: Epoch) -> Result<Epoch, ProposeError> {
+        self.send(Command::Event(Event::Fenced(seen.clone()))).await?;
+        if self.alone {
+            let mut state = self.state.clone();
+            let above = state.wait_for(|state| state.serving().is_some_and(|own| *own >= seen));
+            if tokio::time::timeout(RAISE_WAIT, above).await.is_err() {
+                let fault = self.state.borrow().fault.clone();
+                return Err(fault.map_or(ProposeError::NotActive, ProposeError::Store));
+            }
+        }
+        Ok(self.read(|view| view.epoch.clone()))
+    }
+
+    /// Takes up a lineage that an agent, or the other broker, knows, if this table holds nothing. Whether the table is
+    /// of that lineage then.
+    ///
+    /// # Errors
+    /// If it cannot be made durable, or the owner is stopping.
+    pub async fn take_up(&self, lineage: LineageId) -> Result<bool, ProposeError> {
+        self.ask(|reply| Command::TakeUp(lineage, reply)).await?
+    }
+
+    /// Tells whether this node is to be active.
+    ///
+    /// # Errors
+    /// If the owner is stopping.
+    pub async fn want(&self, want: bool) -> Result<(), ProposeError> {
+        self.send(Command::Event(Event::Want(want))).await
+    }
+
+    /// Asks an active peer to step down in good order, and this node to follow it on.
+    ///
+    /// # Errors
+    /// If the owner is stopping.
+    pub async fn take_over(&self) -> Result<(), ProposeError> {
+        self.send(Command::Event(Event::TakeOver)).await
+    }
+
+    /// What a witness answered.
+    ///
+    /// # Errors
+    /// If the owner is stopping.
+    pub async fn witness(&self, agent: AgentName, reply: WitnessReply) -> Result<(), ProposeError> {
+        self.send(Command::Event(Event::Witness(agent, reply))).await
+    }
+
+    /// Opens a connection to the peer; it replaces a former one. What is to be sent comes out of the receiver, which
+    /// ends when another connection was opened or too much waited in it.
+    ///
+    /// # Errors
+    /// If the owner is stopping.
+    pub async fn connect(&self) -> Result<(PeerLink, mpsc::Receiver<PeerMsg>), ProposeError> {
+        let id = self.links.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, receiver) = mpsc::channel(PEER_BOUND);
+        self.send(Command::PeerUp(id, sender)).await?;
+        Ok((PeerLink { id, queue: self.queue.clone() }, receiver))
+    }
+
+    /// Looks at the committed state. Keep it short: the owner waits for readers before it publishes.
+    pub fn read<R>(&self, look: impl FnOnce(&View) -> R) -> R {
+        look(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How the replica is now.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    /// Follows how the replica is.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<State>> {
+        self.state.clone()
+    }
+
+    /// Whether this node serves: it is active, and all that was committed before is committed again.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.state.borrow().serving().is_some()
+    }
+
+    /// By what right this broker asks agents for something now.
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        let (epoch, lineage) = self.read(|view| (view.epoch.clone(), view.lineage));
+        Fence { epoch, incarnation: self.incarnation, lineage }
+    }
+
+    /// The process' random number.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    async fn send(&self, command: Command) -> Result<(), ProposeError> {
+        self.queue.send(command).await.map_err(|_| ProposeError::Stopping)
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, ProposeError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await?;
+        answer.await.map_err(|_| ProposeError::Stopping)
+    }
+}
+
+/// An open connection to the peer.
+#[derive(Debug, Clone)]
+pub struct PeerLink {
+    id: u64,
+    queue: mpsc::Sender<Command>,
+}
+
+impl PeerLink {
+    /// The peer says something.
+    ///
+    /// # Errors
+    /// If the owner is stopping.
+    pub async fn receive(&self, message: PeerMsg) -> Result<(), ProposeError> {
+        let command = Command::Peer(self.id, message);
+        self.queue.send(command).await.map_err(|_| ProposeError::Stopping)
+    }
+
+    /// Room for one message of the peer's: when it is got, the one before was taken.
+    ///
+    /// # Errors
+    /// If the owner is stopping.
+    pub async fn taken(&self) -> Result<(), ProposeError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Command::Ping(reply)).await.map_err(|_| ProposeError::Stopping)?;
+        answer.await.map_err(|_| ProposeError::Stopping)
+    }
+
+    /// The peer is at something that takes long.
+    ///
+    /// # Errors
+    /// If the owner is stopping.
+    pub async fn busy(&self) -> Result<(), ProposeError> {
+        self.queue.send(Command::PeerBusy(self.id)).await.map_err(|_| ProposeError::Stopping)
+    }
+
+    /// The connection is gone.
+    pub async fn close(self) {
+        // An owner that has stopped needs to be told nothing.
+        let _ = self.queue.send(Command::PeerDown(self.id)).await;
+    }
+}
