@@ -7,10 +7,10 @@ use clap::Args;
 use serde::Serialize;
 use uuid::Uuid;
 use vsm_config::{Config, keys};
-use vsm_core::{Incarnation, Proposal, RequestId, Session, SessionId, StartParams, State};
+use vsm_core::{Incarnation, Proposal, RequestId, Session, SessionId, StartParams, State, replica};
 use vsm_daemon::{clock, socket};
 use vsm_proto::admin::v1::{StatusRequest, admin_client::AdminClient};
-use vsm_sync::{SessionTable, SqliteStore};
+use vsm_sync::{Outbox, SessionTable, SqliteStore};
 
 /// First display number on an agent.
 const DISPLAY_MIN: usize = 10;
@@ -37,9 +37,9 @@ pub(crate) struct Sessions {
 
 /// Adds running sessions.
 pub(crate) async fn fill(options: FillOptions) -> Result<Sessions> {
-    let keep = Config::defaults().get(&keys::ha::CHANGELOG_KEEP);
-    let store = SqliteStore::open(&options.dir, keep)?.store;
-    let table = SessionTable::start(store, "filler".parse()?, Incarnation(1))?;
+    let store = SqliteStore::open(&options.dir)?.store;
+    let config = replica::Config::alone("filler".parse()?, 1);
+    let table = SessionTable::start(store, config, Incarnation(1), Outbox::none())?;
     let mut proposed = Vec::new();
     for number in 0..options.sessions {
         let display = u32::try_from(DISPLAY_MIN + number / options.agents)?;

@@ -71,6 +71,17 @@ pub enum Refusal {
     /// The table cannot be written.
     #[error("the broker cannot record new desktops ({0}); existing ones can be reached")]
     Storage(String),
+    /// Another broker became active while this was under way; the same request there finds what came of it.
+    #[error("another broker takes over at this moment; try again")]
+    Replaced,
+    /// The pair is cut in pieces, and this one may not make new sessions.
+    #[error(
+        "this broker reaches neither the other one nor enough of the session hosts to make new desktops; existing ones can be reached"
+    )]
+    NoVotes,
+    /// This broker is not active and the active one cannot be reached.
+    #[error("this broker is not active ({0}); try again in a moment")]
+    Standby(String),
     /// The broker goes down.
     #[error("the broker is stopping; try again in a moment")]
     Stopping,
@@ -99,6 +110,9 @@ impl Refusal {
             Self::WhichSession(_) => ("WHICH_SESSION", Code::InvalidArgument),
             Self::TooLong(_) => ("TOO_LONG", Code::DeadlineExceeded),
             Self::Storage(_) => ("STORAGE", Code::ResourceExhausted),
+            Self::Replaced => ("REPLACED", Code::Unavailable),
+            Self::NoVotes => ("NO_VOTES", Code::Unavailable),
+            Self::Standby(_) => ("STANDBY", Code::Unavailable),
             Self::Stopping => ("STOPPING", Code::Unavailable),
             Self::Internal(_) => ("INTERNAL", Code::Internal),
         }
@@ -136,6 +150,9 @@ impl From<ProposeError> for Refusal {
                 | Rejected::IdUsed(_)),
             ) => Self::Internal(rejected.to_string()),
             ProposeError::Store(error) => Self::Storage(error.to_string()),
+            ProposeError::NotActive | ProposeError::Unknown => Self::Replaced,
+            ProposeError::NoVotes | ProposeError::PeerAway => Self::NoVotes,
+            ProposeError::Busy => Self::Busy,
             ProposeError::Stopping => Self::Stopping,
         }
     }

@@ -6,7 +6,7 @@ use nix::unistd::Group;
 use tokio::net::TcpListener;
 use tonic::service::RoutesBuilder;
 use vsm_config::{Config, keys};
-use vsm_core::{Incarnation, NodeName};
+use vsm_core::{Incarnation, NodeName, replica};
 use vsm_daemon::{
     clock, grpc, notify,
     socket::{self, Access, SocketError},
@@ -17,7 +17,7 @@ use vsm_proto::{
     DESCRIPTORS, admin::v1::admin_server::AdminServer, broker::v1::broker_server::BrokerServer,
     broker::v1::registry_server::RegistryServer,
 };
-use vsm_sync::{SessionTable, SqliteStore, StoreError};
+use vsm_sync::{Outbox, SessionTable, SqliteStore, StoreError};
 
 use crate::{
     admin_api::AdminApi,
@@ -125,11 +125,12 @@ fn own_name() -> Result<NodeName, ServeError> {
 
 fn open_table(config: &Config, node: NodeName) -> Result<SessionTable, StoreError> {
     let dir = config.get(&keys::vsmserver::STATE_DIR);
-    let opened = SqliteStore::open(&dir, config.get(&keys::ha::CHANGELOG_KEEP))?;
+    let opened = SqliteStore::open(&dir)?;
     if let Some((aside, why)) = opened.damaged {
         tracing::error!(file = %aside.display(), why, "the session table was damaged and was moved aside; rebuilding it from the agents");
     }
-    SessionTable::start(opened.store, node, Incarnation(rand::random()))
+    let alone = replica::Config::alone(node, rand::random());
+    SessionTable::start(opened.store, alone, Incarnation(rand::random()), Outbox::none())
 }
 
 struct Listeners {

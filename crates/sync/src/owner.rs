@@ -21,6 +21,8 @@ use vsm_core::{
     },
 };
 
+use vsm_daemon::clock;
+
 use crate::{
     store::{Loaded, Store, StoreError},
     table::{ProposeError, State, View},
@@ -114,14 +116,14 @@ impl<S: Store + 'static> Owner<S> {
             config,
             replica,
             outbox,
-            began: Instant::now(),
+            began: clock::now(),
             peer: None,
             want: false,
             replies: HashMap::new(),
             next_id: 0,
             answers: Vec::new(),
             unwritten: Vec::new(),
-            since: Instant::now(),
+            since: clock::now(),
             token: Token::default(),
             to_write: Touched::default(),
             to_show: Touched::default(),
@@ -264,7 +266,7 @@ impl<S: Store + 'static> Owner<S> {
             match action {
                 Action::Store(token, write) => {
                     if self.unwritten.is_empty() {
-                        self.since = Instant::now();
+                        self.since = clock::now();
                     }
                     self.unwritten.push(write);
                     self.token = token;
@@ -323,7 +325,7 @@ impl<S: Store + 'static> Owner<S> {
         for (_, reply) in self.replies.drain() {
             drop(reply.send(Err(ProposeError::Store(Arc::clone(&error)))));
         }
-        self.fault = Some(Fault { error, retry: Instant::now() + FAULT_RETRY });
+        self.fault = Some(Fault { error, retry: clock::now() + FAULT_RETRY });
         // With HA on the peer is to see that this node is away. Reading may do where writing does not: a node that is
         // alone goes on at once, with look-ups and with the next attempt.
         self.peer = None;
@@ -356,10 +358,10 @@ impl<S: Store + 'static> Owner<S> {
     /// Tries a store that failed again.
     fn recover(&mut self) {
         let Some(fault) = &mut self.fault else { return };
-        if Instant::now() < fault.retry {
+        if clock::now() < fault.retry {
             return;
         }
-        fault.retry = Instant::now() + FAULT_RETRY;
+        fault.retry = clock::now() + FAULT_RETRY;
         if self.config.alone {
             return self.reload();
         }

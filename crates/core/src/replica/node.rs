@@ -42,6 +42,16 @@ pub struct Config {
     pub alone: bool,
 }
 
+impl Config {
+    /// For a broker that is not one of a pair.
+    #[must_use]
+    pub const fn alone(node: NodeName, seed: u64) -> Self {
+        // Nobody comes back who would want more of the log; without a peer the times mean nothing.
+        let (keep, ack_timeout_ms, heartbeat_ms) = (1024, 500, 50);
+        Self { node, witnesses: Vec::new(), ack_timeout_ms, heartbeat_ms, seed, keep, alone: true }
+    }
+}
+
 /// Something that happened.
 #[derive(Debug, Clone)]
 pub enum Event {

@@ -36,12 +36,10 @@ pub(super) fn all(connection: &Connection, path: &Path) -> Result<Loaded, StoreE
     let history = reader.history()?;
     let mut log = Log::at(meta.position("base")?, history);
     let entries = reader.entries()?;
-    let mut next = log.base().seq + 1;
-    for entry in &entries {
-        if entry.lsn.seq != next {
-            return Err(reader.damaged(format!("changelog: {} is missing", next)));
+    for (entry, expected) in entries.iter().zip(log.base().seq + 1..) {
+        if entry.lsn.seq != expected {
+            return Err(reader.damaged(format!("changelog: {expected} is missing")));
         }
-        next += 1;
     }
     log.append(entries);
     let commit = meta.number("commit")?;
