@@ -13,6 +13,7 @@
 
 mod memory;
 mod owner;
+pub mod peer;
 mod sqlite;
 mod store;
 mod table;

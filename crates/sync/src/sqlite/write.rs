@@ -136,7 +136,7 @@ fn key_text(key: &Key) -> String {
     }
 }
 
-fn meta(on: &Transaction<'_>, key: &str, value: impl ToString) -> Result<()> {
+fn meta(on: &Transaction<'_>, key: &str, value: impl std::fmt::Display) -> Result<()> {
     on.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
         .execute(params![key, value.to_string()])?;
     Ok(())

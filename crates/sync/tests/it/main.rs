@@ -4,6 +4,7 @@
 
 mod conformance;
 mod owner;
+mod pair;
 mod sqlite;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use vsm_core::{
     Change, Draft, Eligible, Epoch, Lsn, NodeName, Proposal, RequestId, SessionId, StartParams,
     UnixMillis,
 };
+use vsm_sync::{SqliteStore, StoreError};
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -27,6 +29,18 @@ fn epoch(counter: u64) -> Epoch {
 
 fn id(n: u128) -> SessionId {
     SessionId::new(Uuid::from_u128(n))
+}
+
+/// Opens a store whose former owner was told to stop a moment ago.
+fn open_store(dir: &std::path::Path) -> SqliteStore {
+    for _ in 0..10_000 {
+        match SqliteStore::open(dir) {
+            Ok(opened) => return opened.store,
+            Err(StoreError::Locked(_)) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the store is still locked");
 }
 
 fn config(alone: bool) -> Config {

@@ -9,11 +9,9 @@ use uuid::Uuid;
 use vsm_core::{
     Change, Epoch, Incarnation, LineageId, Proposal, Rejected, Row, State, replica::Write,
 };
-use vsm_sync::{
-    Loaded, MemoryStore, Outbox, ProposeError, SessionTable, SqliteStore, Store, StoreError,
-};
+use vsm_sync::{Loaded, MemoryStore, Outbox, ProposeError, SessionTable, Store, StoreError};
 
-use super::{config, epoch, id, reserve};
+use super::{config, epoch, id, open_store, reserve};
 
 /// A store whose disk can be filled.
 struct Fillable {
@@ -43,7 +41,7 @@ fn alone(store: impl Store + 'static) -> SessionTable {
 }
 
 fn start(dir: &std::path::Path) -> SessionTable {
-    alone(SqliteStore::open(dir).unwrap().store)
+    alone(open_store(dir))
 }
 
 #[tokio::test]
@@ -70,16 +68,8 @@ async fn a_storm_is_spread_evenly_and_survives_a_restart() {
     assert_eq!(again.fence().epoch, epoch(2), "each start is a reign of its own");
 }
 
-/// The owner's thread lets the store go soon after the last handle was dropped.
 fn reopen(dir: &std::path::Path) -> SessionTable {
-    for _ in 0..1000 {
-        match SqliteStore::open(dir) {
-            Ok(opened) => return alone(opened.store),
-            Err(StoreError::Locked(_)) => std::thread::yield_now(),
-            Err(error) => panic!("{error}"),
-        }
-    }
-    panic!("the store is still locked");
+    alone(open_store(dir))
 }
 
 /// P7: two logins at the same moment with a limit of one.

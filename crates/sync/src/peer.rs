@@ -1,0 +1,287 @@
+//! The stream between the two brokers: one gRPC call both ways, opened by the node whose name is the lower one, and
+//! opened again when it breaks.
+//!
+//! The first frame of each side is its introduction; a stranger (another table, another node, a certificate that is
+//! not a broker's) is refused there, and the table hears nothing of it. A message that is too large for a frame goes in
+//! parts, and whoever is at a large one says so, so that it is not taken for away.
+
+mod converse;
+mod frame;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
+use vsm_core::{NodeName, UnixMillis};
+use vsm_daemon::{
+    backoff::Backoff,
+    clock,
+    tls::{self, Role},
+};
+use vsm_proto::sync::v1::{PeerFrame, peer_client::PeerClient, peer_server};
+
+use crate::SessionTable;
+
+/// Version of the protocol that this software speaks; it also speaks the one before.
+pub const PROTOCOL: u32 = 1;
+/// Largest frame, with room for what is around a part.
+pub const FRAME_MAX: usize = 512 << 10;
+/// Frames on their way to the socket.
+const OUT_BOUND: usize = 16;
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// What a node tells of itself when a stream is opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Card {
+    /// Software version, for people.
+    pub software: String,
+    /// Digest of each cluster-wide parameter, by path.
+    pub parameters: BTreeMap<String, u64>,
+    /// Fingerprints of the SSH host keys.
+    pub host_keys: Vec<String>,
+}
+
+/// The other broker, as it introduced itself and was measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Met {
+    /// Its card.
+    pub card: Card,
+    /// Since when the stream is open.
+    pub since: UnixMillis,
+    /// Its process' random number.
+    pub incarnation: u64,
+    /// Round trip in microseconds, the last that was measured; 0 = none yet.
+    pub rtt_us: u64,
+    /// Its clock minus ours in milliseconds, the last that was measured.
+    pub skew_ms: i64,
+}
+
+/// How the stream is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stream {
+    /// Open.
+    Open(Met),
+    /// Not open.
+    Closed {
+        /// Why not, in one line.
+        why: String,
+        /// Since when.
+        since: UnixMillis,
+    },
+}
+
+/// What went by since the process started.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Streams that were opened.
+    pub opened: AtomicU64,
+    /// Introductions that were refused.
+    pub refused: AtomicU64,
+    /// Frames that could not be understood.
+    pub garbled: AtomicU64,
+    /// Messages that were sent.
+    pub sent: AtomicU64,
+    /// Messages that came.
+    pub received: AtomicU64,
+}
+
+/// What the stream is told once.
+pub struct PeerConfig {
+    /// This node.
+    pub node: NodeName,
+    /// The other one.
+    pub peer: NodeName,
+    /// What this node tells of itself; asked at each opening.
+    pub card: Box<dyn Fn() -> Card + Send + Sync>,
+    /// A stream on which nothing came for so long is given up.
+    pub idle: Duration,
+}
+
+/// The stream to the other broker.
+pub struct PeerStream {
+    config: PeerConfig,
+    table: SessionTable,
+    stream: watch::Sender<Stream>,
+    counters: Counters,
+    /// Ends the stream that is open when another is.
+    current: Mutex<CancellationToken>,
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for PeerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PeerConfig({} to {})", self.node, self.peer)
+    }
+}
+
+impl std::fmt::Debug for PeerStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PeerStream({} to {})", self.config.node, self.config.peer)
+    }
+}
+
+impl PeerStream {
+    /// Makes it; nothing is dialled yet.
+    #[must_use]
+    pub fn new(config: PeerConfig, table: SessionTable, stop: CancellationToken) -> Arc<Self> {
+        let closed = Stream::Closed { why: "not opened yet".into(), since: clock::unix_millis() };
+        Arc::new(Self {
+            config,
+            table,
+            stream: watch::Sender::new(closed),
+            counters: Counters::default(),
+            current: Mutex::default(),
+            stop,
+        })
+    }
+
+    /// Whether this node is the one that opens the stream.
+    #[must_use]
+    pub fn dials(&self) -> bool {
+        self.config.node < self.config.peer
+    }
+
+    /// How the stream is now.
+    #[must_use]
+    pub fn state(&self) -> Stream {
+        self.stream.borrow().clone()
+    }
+
+    /// What went by.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The other node.
+    #[must_use]
+    pub const fn peer(&self) -> &NodeName {
+        &self.config.peer
+    }
+
+    /// Drops the stream, so that both sides introduce themselves anew.
+    pub fn reopen(&self) {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+    }
+
+    /// Opens the stream, and again whenever it breaks, until the stop. Only for the node that dials.
+    pub async fn dial(self: Arc<Self>, channel: Channel) {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, rand::random());
+        while !self.stop.is_cancelled() {
+            let why = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                why = self.open(channel.clone(), &mut backoff) => why,
+            };
+            self.closed(&why);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(backoff.next_wait()) => {}
+            }
+        }
+    }
+
+    async fn open(&self, channel: Channel, backoff: &mut Backoff) -> String {
+        let mut client = PeerClient::new(channel).max_decoding_message_size(FRAME_MAX);
+        let (out, frames) = mpsc::channel(OUT_BOUND);
+        let call = client.exchange(ReceiverStream::new(frames));
+        // The other side answers the call when it has taken it, before it says anything.
+        let inbound = match tokio::time::timeout(vsm_daemon::grpc::DIAL_TIMEOUT, call).await {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return status.message().to_owned(),
+            Err(_) => return "no answer to the call".to_owned(),
+        };
+        let before = self.counters.opened.load(Ordering::Relaxed);
+        let why = self.run(inbound, out).await;
+        if self.counters.opened.load(Ordering::Relaxed) > before {
+            backoff.reset();
+        }
+        why
+    }
+
+    /// Has a stream until it ends; why it ended.
+    async fn run(
+        &self,
+        inbound: impl tokio_stream::Stream<Item = Result<PeerFrame, Status>> + Unpin + Send,
+        out: mpsc::Sender<PeerFrame>,
+    ) -> String {
+        let own = self.stop.child_token();
+        let former = std::mem::replace(
+            &mut *self.current.lock().unwrap_or_else(PoisonError::into_inner),
+            own.clone(),
+        );
+        former.cancel();
+        tokio::select! {
+            biased;
+            () = own.cancelled() => "replaced by another stream, or stopped".to_owned(),
+            why = converse::converse(self, inbound, out) => why,
+        }
+    }
+
+    fn closed(&self, why: &str) {
+        self.stream.send_modify(|state| match state {
+            Stream::Open(_) => {
+                tracing::warn!(peer = %self.config.peer, why, "the other broker is away");
+                *state = Stream::Closed { why: why.to_owned(), since: clock::unix_millis() };
+            }
+            Stream::Closed { why: known, .. } => why.clone_into(known),
+        });
+    }
+
+    fn refuse(&self, why: String) -> String {
+        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        // At each attempt once, and attempts are a second apart.
+        tracing::error!(peer = %self.config.peer, why, "refused a broker");
+        why
+    }
+}
+
+/// The side that is dialled.
+#[derive(Debug, Clone)]
+pub struct PeerApi(pub Arc<PeerStream>);
+
+#[tonic::async_trait]
+impl peer_server::Peer for PeerApi {
+    type ExchangeStream =
+        std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<PeerFrame, Status>> + Send>>;
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<PeerFrame>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let stream = Arc::clone(&self.0);
+        let caller =
+            tls::peer_with_role(request.extensions(), Role::Broker).inspect_err(|status| {
+                stream.refuse(status.message().to_owned());
+            })?;
+        if stream.dials() {
+            return Err(Status::failed_precondition(format!(
+                "{} opens the stream of this pair",
+                stream.config.node
+            )));
+        }
+        let expected = stream.config.peer.as_str();
+        if caller.name != expected && expected.parse::<std::net::IpAddr>().is_err() {
+            let why = format!("{} is not {expected}, the other node of this pair", caller.name);
+            return Err(Status::permission_denied(stream.refuse(why)));
+        }
+        let (out, frames) = mpsc::channel(OUT_BOUND);
+        let inbound = request.into_inner();
+        tokio::spawn(async move {
+            let why = stream.run(inbound, out).await;
+            stream.closed(&why);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(frames).map(Ok))))
+    }
+}

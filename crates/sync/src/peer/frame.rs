@@ -1,0 +1,67 @@
+//! Messages to frames and back: small ones whole, large ones in parts.
+
+use prost::Message;
+use vsm_core::replica::{PeerMsg, Supply};
+use vsm_proto::sync::v1::{Part, PeerFrame, PeerMessage, peer_frame::Kind};
+
+/// A larger message goes in parts of this size.
+pub(super) const PART: usize = 256 << 10;
+/// Largest message when it is put together: a table of a million sessions fits.
+const MESSAGE_MAX: usize = 512 << 20;
+
+pub(super) fn frame(kind: Kind) -> PeerFrame {
+    PeerFrame { kind: Some(kind) }
+}
+
+/// Whether a message may take long to send, or to take in.
+pub(super) const fn is_large(message: &PeerMsg) -> bool {
+    matches!(
+        message,
+        PeerMsg::Snapshot { .. }
+            | PeerMsg::Promise { supply: Supply::Image(_) | Supply::Entries { .. }, .. }
+    )
+}
+
+/// The frames of a message.
+pub(super) fn frames(message: &PeerMsg) -> Vec<PeerFrame> {
+    let message = PeerMessage::from(message);
+    if message.encoded_len() <= PART {
+        return vec![frame(Kind::Message(message))];
+    }
+    let data = message.encode_to_vec();
+    let parts = data.chunks(PART).count();
+    let part = |(index, chunk): (usize, &[u8])| {
+        frame(Kind::Part(Part { data: chunk.to_vec(), last: index + 1 == parts }))
+    };
+    data.chunks(PART).enumerate().map(part).collect()
+}
+
+/// Puts parts together.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    data: Vec<u8>,
+}
+
+impl Parts {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// Adds a part; all of them when it was the last.
+    ///
+    /// # Errors
+    /// If they are larger than any message.
+    pub(super) fn add(&mut self, part: &Part) -> Result<Option<Vec<u8>>, String> {
+        if self.data.len() + part.data.len() > MESSAGE_MAX {
+            return Err(format!("a message of more than {MESSAGE_MAX} bytes"));
+        }
+        self.data.extend_from_slice(&part.data);
+        Ok(part.last.then(|| std::mem::take(&mut self.data)))
+    }
+}
+
+/// A message that was put together.
+pub(super) fn decode(data: &[u8]) -> Result<PeerMsg, String> {
+    let message = PeerMessage::decode(data).map_err(|error| error.to_string())?;
+    PeerMsg::try_from(message).map_err(|error| error.to_string())
+}
