@@ -22,6 +22,9 @@ use crate::tls::Tls;
 
 /// Largest message in either direction. The inventory of an agent with 20,000 sessions fits.
 pub const MESSAGE_MAX: usize = 16 << 20;
+/// Largest message between a broker and a witness: what changed while the other broker is away, one row per key. Some
+/// 200,000 sessions fit.
+pub const WINDOW_MAX: usize = 64 << 20;
 /// A held connection to an address that moved notices nothing by itself: ping it.
 pub const PING_EVERY: Duration = Duration::from_secs(5);
 /// A ping that is not answered in this time ends the connection.

@@ -3,9 +3,10 @@
 //! A position, or a promise, before everything has no epoch in a message.
 
 use vsm_core::{
-    AgentName, Change, Epoch, Key, Lsn, Row, Session, UnixMillis,
+    AgentName, Change, Epoch, Key, LineageId, Lsn, Row, Session, UnixMillis,
     replica::{
-        Entry, Hello, History, Holds, Image, PeerMsg, Supply, Window, WitnessMsg, WitnessReply,
+        Entry, Hello, History, Holds, Image, PeerMsg, Supply, Window, Witness, WitnessMsg,
+        WitnessReply,
     },
 };
 
@@ -441,6 +442,47 @@ impl From<&WitnessReply> for pb::WitnessResponse {
                 (None, Kind::Refused(pb::WitnessRefused { promised: Some(promised.into()) }))
             }
         };
-        Self { epoch: epoch.map(Into::into), kind: Some(kind) }
+        Self { epoch: epoch.map(Into::into), kind: Some(kind), journal: 0 }
+    }
+}
+
+/// A witness with the rest of what an agent keeps: the lineage, and how many records there ever were.
+///
+/// # Errors
+/// If a part is not what it should be.
+pub fn witness_state(
+    state: pb::WitnessState,
+) -> Result<(Option<LineageId>, Witness, u64), Invalid> {
+    let lineage = match state.lineage.as_str() {
+        "" => None,
+        id => Some(text("lineage", id)?),
+    };
+    let kept = match (state.kept_by, state.window) {
+        (Some(by), Some(window)) => Some((by.try_into()?, window.try_into()?)),
+        _ => None,
+    };
+    let witness = Witness {
+        promised: state.promised.map(TryInto::try_into).transpose()?,
+        kept,
+        mute: if state.mute { Some(epoch_or_zero(state.floor)?) } else { None },
+    };
+    Ok((lineage, witness, state.position))
+}
+
+/// The message of what an agent keeps.
+#[must_use]
+pub fn witness_state_message(
+    lineage: Option<LineageId>,
+    witness: &Witness,
+    position: u64,
+) -> pb::WitnessState {
+    pb::WitnessState {
+        lineage: lineage.map(|id| id.to_string()).unwrap_or_default(),
+        promised: witness.promised.as_ref().map(Into::into),
+        kept_by: witness.kept.as_ref().map(|(by, _)| by.into()),
+        window: witness.kept.as_ref().map(|(_, window)| window.into()),
+        mute: witness.mute.is_some(),
+        floor: witness.mute.as_ref().and_then(epoch_message),
+        position,
     }
 }

@@ -1,55 +1,51 @@
-//! The promise: the highest epoch that this agent has served. A broker below it has been replaced and may not act.
+//! The promise: the highest epoch that this agent has served, and, where it is a witness, what it keeps for the pair. A
+//! broker below the promise has been replaced and may not act.
 //!
-//! `STATE_DIR/promise` holds it, durable before anyone is answered by it. Whoever acts holds a [`Permit`] while they
-//! do, so that no higher promise can be given between the check and the deed.
+//! `STATE_DIR/promise` holds it ([`journal`]), durable before anyone is answered by it. Whoever acts holds a [`Permit`]
+//! while they do, so that no higher promise can be given between the check and the deed.
 //!
-//! A damaged promise is moved to `promise.damaged`, and as long as that file is there the agent changes nothing: what
-//! it had promised is unknown, and serving a broker that was replaced is worse than not serving. Desktops go on and
-//! look-ups are answered. The administrator, who knows which broker is active, removes the file and restarts the agent.
+//! A damaged promise, or one that went back in time, is moved to `promise.damaged`, and as long as that file is there the
+//! agent changes nothing: what it had promised is unknown, and serving a broker that was replaced is worse than not
+//! serving. Desktops go on and look-ups are answered. Where a pair runs, its active broker mends this by itself when it
+//! is in sync with the other one: then both are in one reign, and no higher one can have been forgotten. Else the
+//! administrator, who knows which broker is active, removes the file and restarts the agent.
+
+mod journal;
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tonic::Status;
-use vsm_core::{Epoch, Fence, LineageId};
+use vsm_core::{
+    Epoch, Fence, LineageId,
+    replica::{WitnessMsg, WitnessReply},
+};
+use vsm_proto::{
+    convert,
+    sync::v1::{WitnessRequest, WitnessResponse, witness_record::Kind},
+};
 
-use crate::record;
+use journal::{Journal, Kept};
 
 const FILE: &str = "promise";
 const DAMAGED: &str = "promise.damaged";
-const VERSION: u32 = 1;
 
 /// What is promised, and to which table's brokers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Promise {
-    pub(super) epoch: Epoch,
-    pub(super) lineage: LineageId,
-}
-
-/// The file: a promise that a flipped bit cannot change into another.
-#[derive(Debug, Serialize, Deserialize)]
-struct Stored {
-    version: u32,
-    #[serde(flatten)]
-    promise: Promise,
-    checksum: u64,
-}
-
-/// FNV-1a over what counts.
-fn checksum(promise: &Promise) -> u64 {
-    let text = format!("{VERSION} {} {}", promise.epoch, promise.lineage);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    pub(super) epoch: Option<Epoch>,
+    pub(super) lineage: Option<LineageId>,
+    /// Records that there ever were.
+    pub(super) position: u64,
 }
 
 #[derive(Debug)]
 enum State {
-    Known(Option<Promise>),
+    Known(Box<Kept>),
     Damaged(PathBuf),
 }
 
@@ -71,7 +67,9 @@ pub(super) struct Permit<'a> {
 /// Keeps the promise.
 #[derive(Debug)]
 pub(super) struct FenceKeeper {
+    damaged: PathBuf,
     path: PathBuf,
+    journal: Arc<Mutex<Journal>>,
     state: RwLock<State>,
 }
 
@@ -79,34 +77,36 @@ impl FenceKeeper {
     /// Reads the promise.
     pub(super) fn load(state_dir: &Path) -> io::Result<Self> {
         let (path, damaged) = (state_dir.join(FILE), state_dir.join(DAMAGED));
-        let state = if damaged.exists() {
-            State::Damaged(damaged)
-        } else if !path.exists() {
-            State::Known(None)
-        } else {
-            match read(&path) {
-                Ok(promise) => State::Known(Some(promise)),
-                Err(error) => {
-                    fs::rename(&path, &damaged)?;
-                    tracing::error!(%error, moved_to = %damaged.display(), "the promise cannot be read");
-                    State::Damaged(damaged)
-                }
+        let (journal, kept) = Journal::load(&path)?;
+        let state = match kept {
+            _ if damaged.exists() => State::Damaged(damaged.clone()),
+            Ok(kept) => State::Known(Box::new(kept)),
+            Err(error) => {
+                fs::rename(&path, &damaged)?;
+                tracing::error!(error, moved_to = %damaged.display(), "the promise cannot be read");
+                State::Damaged(damaged.clone())
             }
         };
         if let State::Damaged(file) = &state {
             tracing::error!(
                 file = %file.display(),
-                "starts and ends are refused: make sure that no replaced broker runs, remove the file, restart vsmagent"
+                "starts and ends are refused until both brokers of a pair are in sync; without a pair: make sure that no \
+                 replaced broker runs, remove the file, restart vsmagent"
             );
         }
-        Ok(Self { path, state: RwLock::new(state) })
+        let journal = Arc::new(Mutex::new(journal));
+        Ok(Self { damaged, path, journal, state: RwLock::new(state) })
     }
 
     /// The promise now.
-    pub(super) async fn promise(&self) -> Option<Promise> {
+    pub(super) async fn promise(&self) -> Promise {
         match &*self.state.read().await {
-            State::Known(promise) => promise.clone(),
-            State::Damaged(_) => None,
+            State::Known(kept) => Promise {
+                epoch: kept.witness.promised.clone(),
+                lineage: kept.lineage,
+                position: kept.position,
+            },
+            State::Damaged(_) => Promise { epoch: None, lineage: None, position: 0 },
         }
     }
 
@@ -120,64 +120,147 @@ impl FenceKeeper {
         // Twice at most in practice; each round that fails means that the promise has grown.
         loop {
             let held = self.state.read().await;
-            let State::Known(promise) = &*held else { return Err(Denied::Status(damaged(&held))) };
-            match promise {
-                Some(known) if known.lineage == fence.lineage => {
-                    if fence.epoch < known.epoch {
-                        return Err(Denied::Fenced(known.epoch.clone()));
-                    }
-                    if fence.epoch == known.epoch {
-                        return Ok(Permit { _held: held });
-                    }
+            let State::Known(kept) = &*held else { return Err(Denied::Status(damaged(&held))) };
+            if kept.lineage == Some(fence.lineage) {
+                kept.witness.may_act(&fence.epoch).map_err(Denied::Fenced)?;
+                if kept.witness.promised.as_ref() == Some(&fence.epoch) {
+                    return Ok(Permit { _held: held });
                 }
-                Some(known) if !is_empty() => {
-                    return Err(Denied::Status(other_lineage(known, fence)));
-                }
-                Some(_) | None => {}
             }
             drop(held);
-            self.raise(fence, &is_empty).await?;
+            let mut state = self.state.write().await;
+            let kept = self.of_lineage(&mut state, fence.lineage, &is_empty).await?;
+            if kept.witness.may_act(&fence.epoch).is_ok() {
+                // Written while the lock is held: nobody acts by a promise that is not durable.
+                self.write(kept, Kind::Admitted((&fence.epoch).into())).await?;
+                kept.position += 1;
+                // Nothing stands against it, or it would have been said above.
+                let _ = kept.witness.admit(&fence.epoch);
+                tracing::info!(epoch = %fence.epoch, lineage = %fence.lineage, "promised");
+            }
         }
     }
 
-    async fn raise(
+    /// Takes a broker's message to this host as a witness; the answer is durable.
+    pub(super) async fn ask(
         &self,
-        fence: &Fence,
-        is_empty: &(impl Fn() -> bool + Send),
-    ) -> Result<(), Denied> {
+        request: WitnessRequest,
+        is_empty: impl Fn() -> bool + Send,
+    ) -> Result<WitnessResponse, Status> {
+        let lineage = convert::text("lineage", &request.lineage)?;
+        let message = WitnessMsg::try_from(request.clone())?;
         let mut state = self.state.write().await;
-        let State::Known(promise) = &*state else { return Ok(()) };
-        let higher = promise.as_ref().is_none_or(|known| {
-            if known.lineage == fence.lineage { fence.epoch > known.epoch } else { is_empty() }
-        });
-        if !higher {
-            return Ok(());
+        if matches!(*state, State::Damaged(_)) && matches!(message, WitnessMsg::Clear { .. }) {
+            self.mend(&mut state, lineage).await?;
         }
-        let promise = Promise { epoch: fence.epoch.clone(), lineage: fence.lineage };
-        let (path, stored) = (self.path.clone(), promise.clone());
-        // Written while the lock is held: nobody acts by a promise that is not durable.
-        let written = tokio::task::spawn_blocking(move || write(&path, stored)).await;
-        written.map_err(io::Error::other).and_then(|result| result).map_err(|error| {
-            Denied::Status(Status::resource_exhausted(format!("cannot keep the promise: {error}")))
-        })?;
-        tracing::info!(epoch = %promise.epoch, lineage = %promise.lineage, "promised");
-        *state = State::Known(Some(promise));
+        let kept = match self.of_lineage(&mut state, lineage, &is_empty).await {
+            Ok(kept) => kept,
+            Err(Denied::Status(status)) => return Err(status),
+            Err(Denied::Fenced(promised)) => {
+                return Ok((&WitnessReply::Refused { promised }).into());
+            }
+        };
+        let reply = if let Err(promised) = kept.witness.check(&message) {
+            WitnessReply::Refused { promised }
+        } else {
+            if let Err(Denied::Status(status)) = self.write(kept, journal::taken(request)).await {
+                return Err(status);
+            }
+            kept.position += 1;
+            kept.witness.handle(message)
+        };
+        let mut response = WitnessResponse::from(&reply);
+        response.journal = kept.position;
+        Ok(response)
+    }
+
+    /// A broker knows of a later position in the journal: if it is so, this host's disk went back in time, and what it
+    /// promised since is forgotten.
+    pub(super) async fn quarantine(&self, lineage: LineageId, position: u64) -> io::Result<bool> {
+        let mut state = self.state.write().await;
+        let State::Known(kept) = &*state else { return Ok(false) };
+        if kept.lineage.is_some_and(|own| own != lineage) || kept.position >= position {
+            return Ok(false);
+        }
+        tracing::error!(
+            position = kept.position,
+            known = position,
+            "this host's promises went back in time: a disk was restored or copied; nothing is changed from here on"
+        );
+        if self.path.exists() {
+            fs::rename(&self.path, &self.damaged)?;
+        } else {
+            fs::write(&self.damaged, "")?;
+        }
+        *state = State::Damaged(self.damaged.clone());
+        Ok(true)
+    }
+
+    /// Both brokers are in one reign and say so: what was promised to a higher one cannot have been forgotten here.
+    async fn mend(&self, state: &mut State, lineage: LineageId) -> Result<(), Status> {
+        let kept = Kept { lineage: Some(lineage), ..Kept::fresh() };
+        self.rewrite(&kept).await?;
+        let old = self.damaged.with_extension("damaged.old");
+        fs::rename(&self.damaged, &old).map_err(|error| unwritable(&error))?;
+        tracing::warn!(moved_to = %old.display(), "both brokers are in sync: this host acts and votes again");
+        *state = State::Known(Box::new(kept));
         Ok(())
     }
-}
 
-fn read(path: &Path) -> Result<Promise, String> {
-    let stored: Stored = record::read_json(path).map_err(|error| error.to_string())?;
-    if stored.checksum == checksum(&stored.promise) {
-        Ok(stored.promise)
-    } else {
-        Err(format!("the checksum of {} is wrong", path.display()))
+    /// What is kept for this table; another table's is dropped if nothing of it is left.
+    async fn of_lineage<'a>(
+        &self,
+        state: &'a mut State,
+        lineage: LineageId,
+        is_empty: &(impl Fn() -> bool + Send),
+    ) -> Result<&'a mut Kept, Denied> {
+        if let State::Damaged(_) = state {
+            return Err(Denied::Status(damaged(state)));
+        }
+        let State::Known(kept) = state else { return Err(Denied::Status(damaged(state))) };
+        if kept.lineage != Some(lineage) {
+            if let Some(known) = kept.lineage
+                && !is_empty()
+            {
+                return Err(Denied::Status(other_lineage(known, lineage)));
+            }
+            let new = Kept { lineage: Some(lineage), position: kept.position, ..Kept::fresh() };
+            self.rewrite(&new).await.map_err(Denied::Status)?;
+            **kept = new;
+        }
+        Ok(kept)
+    }
+
+    async fn rewrite(&self, kept: &Kept) -> Result<(), Status> {
+        let kept = kept.clone();
+        self.on_disk(move |journal| journal.rewrite(&kept)).await
+    }
+
+    async fn write(&self, before: &Kept, kind: Kind) -> Result<(), Denied> {
+        // The state goes along only where the file is to be written anew, which is seldom.
+        let journal = Arc::clone(&self.journal);
+        let needs = journal.lock().unwrap_or_else(PoisonError::into_inner).needs_rewrite();
+        let before = needs.then(|| before.clone());
+        let write = move |journal: &mut Journal| {
+            before.as_ref().map_or(Ok(()), |kept| journal.rewrite(kept))?;
+            journal.append(kind)
+        };
+        self.on_disk(write).await.map_err(Denied::Status)
+    }
+
+    async fn on_disk(
+        &self,
+        write: impl FnOnce(&mut Journal) -> io::Result<()> + Send + 'static,
+    ) -> Result<(), Status> {
+        let journal = Arc::clone(&self.journal);
+        let write = move || write(&mut journal.lock().unwrap_or_else(PoisonError::into_inner));
+        let written = tokio::task::spawn_blocking(write).await;
+        written.map_err(io::Error::other).and_then(|done| done).map_err(|error| unwritable(&error))
     }
 }
 
-fn write(path: &Path, promise: Promise) -> io::Result<()> {
-    let stored = Stored { version: VERSION, checksum: checksum(&promise), promise };
-    record::replace(path, &serde_json::to_vec(&stored)?)
+fn unwritable(error: &io::Error) -> Status {
+    Status::resource_exhausted(format!("cannot keep the promise: {error}"))
 }
 
 fn damaged(state: &State) -> Status {
@@ -190,10 +273,9 @@ fn damaged(state: &State) -> Status {
     ))
 }
 
-fn other_lineage(known: &Promise, fence: &Fence) -> Status {
+fn other_lineage(known: LineageId, other: LineageId) -> Status {
     Status::failed_precondition(format!(
-        "this agent has sessions of the brokers with lineage {}, and you are of lineage {}",
-        known.lineage, fence.lineage
+        "this agent has sessions of the brokers with lineage {known}, and you are of lineage {other}"
     ))
 }
 
@@ -221,7 +303,7 @@ mod tests {
         let denied = again.admit(&fence(4, 1), || true).await;
         assert!(matches!(denied, Err(Denied::Fenced(epoch)) if epoch.counter == 5));
         assert!(again.admit(&fence(6, 1), || false).await.is_ok());
-        assert_eq!(again.promise().await.unwrap().epoch.counter, 6);
+        assert_eq!(again.promise().await.epoch.unwrap().counter, 6);
     }
 
     #[tokio::test]
@@ -239,13 +321,119 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let keeper = FenceKeeper::load(dir.path()).unwrap();
         assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
-        let text = fs::read_to_string(dir.path().join(FILE)).unwrap();
-        fs::write(dir.path().join(FILE), text.replace("\"counter\":5", "\"counter\":4")).unwrap();
+        let mut bytes = fs::read(dir.path().join(FILE)).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(dir.path().join(FILE), bytes).unwrap();
         for _ in 0..2 {
             let keeper = FenceKeeper::load(dir.path()).unwrap();
             assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Status(_))));
         }
         fs::remove_file(dir.path().join(DAMAGED)).unwrap();
         assert!(FenceKeeper::load(dir.path()).unwrap().admit(&fence(9, 1), || true).await.is_ok());
+    }
+
+    fn ask(counter: u64, kind: vsm_proto::sync::v1::witness_request::Kind) -> WitnessRequest {
+        let epoch = Epoch { counter, node: "a".parse().unwrap() };
+        let lineage = LineageId::new(uuid::Uuid::from_u128(1)).to_string();
+        WitnessRequest { lineage, epoch: Some((&epoch).into()), kind: Some(kind) }
+    }
+
+    fn position(counter: u64, seq: u64) -> vsm_proto::sync::v1::Lsn {
+        let epoch = Epoch { counter, node: "a".parse().unwrap() };
+        (&vsm_core::Lsn { epoch, seq }).into()
+    }
+
+    fn clear(counter: u64) -> WitnessRequest {
+        use vsm_proto::sync::v1::{WitnessClear, witness_request::Kind};
+        ask(counter, Kind::Clear(WitnessClear { at: Some(position(counter, 1)) }))
+    }
+
+    fn claim(counter: u64) -> WitnessRequest {
+        use vsm_proto::sync::v1::{WitnessClaim, witness_request::Kind};
+        ask(counter, Kind::Claim(WitnessClaim {}))
+    }
+
+    fn accept(counter: u64, prev: Option<u64>, seq: u64) -> WitnessRequest {
+        use vsm_proto::sync::v1::{Window, WitnessAccept, witness_request::Kind};
+        let window = Window {
+            base: Some(position(counter, 1)),
+            last: Some(position(counter, seq)),
+            ..Window::default()
+        };
+        let prev = prev.map(|seq| position(counter, seq));
+        ask(counter, Kind::Accept(WitnessAccept { prev, window: Some(window) }))
+    }
+
+    fn reply(response: WitnessResponse) -> WitnessReply {
+        response.try_into().unwrap()
+    }
+
+    /// P1, P2: what a witness said is so after a restart too; and a new one does not vote before the pair greeted it.
+    #[tokio::test]
+    async fn a_witness_votes_when_the_pair_has_greeted_it_and_remembers() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let refused = keeper.ask(claim(3), || true).await.unwrap();
+        assert!(matches!(reply(refused), WitnessReply::Refused { .. }));
+        keeper.ask(clear(3), || true).await.unwrap();
+        for message in [claim(4), accept(4, None, 5), accept(4, Some(5), 6)] {
+            keeper.ask(message, || true).await.unwrap();
+        }
+        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let stale = keeper.ask(claim(3), || true).await.unwrap();
+        assert!(
+            matches!(reply(stale), WitnessReply::Refused { promised } if promised.counter == 4)
+        );
+        let denied = keeper.admit(&fence(3, 1), || true).await;
+        assert!(matches!(denied, Err(Denied::Fenced(epoch)) if epoch.counter == 4));
+        match reply(keeper.ask(claim(5), || true).await.unwrap()) {
+            WitnessReply::Promised { window: Some(window), .. } => assert_eq!(window.last.seq, 6),
+            other => panic!("{other:?}"),
+        }
+        let stranger = WitnessRequest {
+            lineage: LineageId::new(uuid::Uuid::from_u128(9)).to_string(),
+            ..claim(9)
+        };
+        assert!(keeper.ask(stranger, || false).await.is_err(), "another table's broker");
+    }
+
+    #[tokio::test]
+    async fn a_half_record_at_the_end_is_forgotten_and_the_rest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        keeper.ask(clear(3), || true).await.unwrap();
+        keeper.ask(claim(4), || true).await.unwrap();
+        let path = dir.path().join(FILE);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
+        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        assert_eq!(keeper.promise().await.epoch.unwrap().counter, 3);
+        keeper.ask(claim(5), || true).await.unwrap();
+        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        assert_eq!(keeper.promise().await.epoch.unwrap().counter, 5);
+    }
+
+    /// Case 16 of the fault table: a restored disk promised less than this host did.
+    #[tokio::test]
+    async fn a_disk_that_went_back_in_time_is_set_apart_until_the_pair_is_in_sync() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        keeper.ask(clear(3), || true).await.unwrap();
+        let old = fs::read(dir.path().join(FILE)).unwrap();
+        let told = keeper.ask(claim(7), || true).await.unwrap().journal;
+        fs::write(dir.path().join(FILE), old).unwrap();
+        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let lineage = LineageId::new(uuid::Uuid::from_u128(1));
+        let position = keeper.promise().await.position;
+        assert!(!keeper.quarantine(lineage, position).await.unwrap(), "nothing is missing");
+        assert!(keeper.quarantine(lineage, told).await.unwrap());
+        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        assert!(keeper.ask(claim(8), || true).await.is_err());
+        assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Status(_))));
+        keeper.ask(clear(9), || true).await.unwrap();
+        assert!(matches!(keeper.admit(&fence(8, 1), || true).await, Err(Denied::Fenced(_))));
+        let voted = keeper.ask(claim(10), || true).await.unwrap();
+        assert!(matches!(reply(voted), WitnessReply::Promised { window: None, .. }));
     }
 }

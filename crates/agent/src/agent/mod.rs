@@ -24,7 +24,7 @@ use anyhow::Context;
 use tonic::service::RoutesBuilder;
 use vsm_config::Config;
 use vsm_daemon::{grpc, notify, stop::Stop, tls::Tls};
-use vsm_proto::agent::v1::agent_server::AgentServer;
+use vsm_proto::{agent::v1::agent_server::AgentServer, sync::v1::witness_server::WitnessServer};
 
 pub use settings::Settings;
 
@@ -92,8 +92,14 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     tokio::spawn(announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone()));
     let mut routes = RoutesBuilder::default();
     let _health = grpc::standard_services(&mut routes, vsm_proto::DESCRIPTORS).await?;
+    let service = service::Service::new(Arc::clone(&agent), stop.token.clone());
     routes.add_service(
-        AgentServer::new(service::Service::new(Arc::clone(&agent), stop.token.clone()))
+        WitnessServer::new(service.clone())
+            .max_decoding_message_size(grpc::WINDOW_MAX)
+            .max_encoding_message_size(grpc::WINDOW_MAX),
+    );
+    routes.add_service(
+        AgentServer::new(service)
             .max_decoding_message_size(grpc::MESSAGE_MAX)
             .max_encoding_message_size(grpc::MESSAGE_MAX),
     );

@@ -28,8 +28,8 @@ pub(super) fn live(session: &Session, viewer: Option<&Viewer>) -> LiveSession {
 /// Opens a report for `broker`; it ends with `stop`, with its reader, or when it falls behind.
 pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationToken) -> Items {
     let promise = agent.fence.promise().await;
-    let lineage = promise.as_ref().map(|promise| promise.lineage.to_string()).unwrap_or_default();
-    let promised = promise.map(|promise| (&promise.epoch).into());
+    let lineage = promise.lineage.map(|lineage| lineage.to_string()).unwrap_or_default();
+    let promised = promise.epoch.as_ref().map(Into::into);
     let (sessions, mut changes) = agent.registry.report();
     let inventory = Inventory {
         boot_id: agent.boot_id.clone(),
@@ -37,6 +37,7 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
         sessions: sessions.iter().map(|(session, viewer)| live(session, viewer.as_ref())).collect(),
         promised,
         lineage,
+        journal: promise.position,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let (sender, receiver) = mpsc::channel(ITEMS_BOUND);

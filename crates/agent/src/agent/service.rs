@@ -21,6 +21,9 @@ use vsm_proto::{
         agent_server, cancel_start_response, start_response, terminate_response, verify_response,
     },
     convert,
+    sync::v1::{
+        QuarantineRequest, QuarantineResponse, WitnessRequest, WitnessResponse, witness_server,
+    },
 };
 
 use super::{
@@ -42,7 +45,7 @@ const END_MAX: Duration = Duration::from_secs(15);
 const STORY_MAX: Duration = Duration::from_millis(500);
 
 /// The service.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Service {
     agent: Arc<Agent>,
     stop: CancellationToken,
@@ -157,10 +160,10 @@ impl Service {
                 Status::deadline_exceeded(format!("session {} is still being started", slot.id))
             })?;
         // A broker that was replaced meanwhile learns it here; its successor finds the session in the inventory.
-        if let Some(promise) = self.agent.fence.promise().await
-            && promise.epoch > fence.epoch
+        if let Some(promised) = self.agent.fence.promise().await.epoch
+            && promised > fence.epoch
         {
-            return Ok(start_response::Result::Fenced(fenced(&promise.epoch)));
+            return Ok(start_response::Result::Fenced(fenced(&promised)));
         }
         Ok(match status {
             SlotStatus::Over(done) => over(done),
@@ -337,5 +340,30 @@ impl agent_server::Agent for Service {
         let broker = one_line(&request.into_inner().broker);
         tracing::info!(broker, certificate = name, "report opened");
         Ok(Response::new(report::open(Arc::clone(&self.agent), broker, self.stop.clone()).await))
+    }
+}
+
+#[tonic::async_trait]
+impl witness_server::Witness for Service {
+    async fn ask(
+        &self,
+        request: Request<WitnessRequest>,
+    ) -> Result<Response<WitnessResponse>, Status> {
+        self.check_caller(request.extensions())?;
+        let is_empty = || self.agent.registry.live_count() == 0;
+        Ok(Response::new(self.agent.fence.ask(request.into_inner(), is_empty).await?))
+    }
+
+    async fn quarantine(
+        &self,
+        request: Request<QuarantineRequest>,
+    ) -> Result<Response<QuarantineResponse>, Status> {
+        self.check_caller(request.extensions())?;
+        let QuarantineRequest { lineage, journal } = request.into_inner();
+        let lineage = convert::text("lineage", &lineage)?;
+        let done = self.agent.fence.quarantine(lineage, journal).await.map_err(|error| {
+            Status::resource_exhausted(format!("cannot set the promise aside: {error}"))
+        })?;
+        Ok(Response::new(QuarantineResponse { done }))
     }
 }

@@ -157,6 +157,15 @@ pub enum WitnessMsg {
     },
 }
 
+impl WitnessMsg {
+    /// The broker's epoch.
+    #[must_use]
+    pub const fn epoch(&self) -> &Epoch {
+        let (Self::Claim { epoch } | Self::Accept { epoch, .. } | Self::Clear { epoch, .. }) = self;
+        epoch
+    }
+}
+
 /// Witness to broker; durable before it is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WitnessReply {

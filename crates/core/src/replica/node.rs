@@ -69,6 +69,8 @@ pub enum Event {
     PeerBusy,
     /// A witness says something.
     Witness(AgentName, WitnessReply),
+    /// A witness can be reached: one that is new is told what it needs to know before it votes.
+    WitnessUp(AgentName),
     /// Somebody wants changes; each comes with a number of the caller's that comes back with the answer. Those of one
     /// event share a write and a message.
     Propose(Vec<(u64, Proposal)>),
@@ -267,6 +269,7 @@ impl Replica {
             Event::Peer(message) => self.on_peer(message),
             Event::PeerBusy => self.on_busy(),
             Event::Witness(agent, reply) => self.on_witness(&agent, reply),
+            Event::WitnessUp(agent) => self.greet_witness(agent),
             Event::Propose(proposals) => self.propose(proposals),
             Event::Stored(token) => self.on_stored(token),
             Event::Fenced(epoch) => self.on_higher(&epoch),

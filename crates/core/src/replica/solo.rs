@@ -163,6 +163,22 @@ impl Replica {
         }
     }
 
+    /// Both brokers are in one reign: a witness that is new may vote from here on.
+    pub(super) fn greet_witness(&mut self, agent: AgentName) {
+        if self.config.alone || !self.rosters().iter().any(|roster| roster.contains(&agent)) {
+            return;
+        }
+        let Some(active) = self.active() else { return };
+        let seq = active.own.min(active.peer.acked);
+        if !active.is_synced() || seq < active.began {
+            return;
+        }
+        let epoch = active.epoch.clone();
+        if let Some(at) = self.log.lsn(seq).cloned() {
+            self.ask_witness(agent, WitnessMsg::Clear { epoch, at });
+        }
+    }
+
     /// Sends each witness what it has not been sent.
     pub(super) fn send_windows(&mut self) {
         let alone = self.config.alone;

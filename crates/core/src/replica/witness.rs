@@ -11,10 +11,12 @@ use crate::{Epoch, Lsn};
 /// What a witness holds; durable before each reply.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Witness {
-    promised: Option<Epoch>,
-    kept: Option<(Epoch, Window)>,
-    /// It lost what it held: it gives no vote to a claim before it has heard of a reign above this.
-    mute: Option<Epoch>,
+    /// The highest epoch that is promised.
+    pub promised: Option<Epoch>,
+    /// What is kept, and the reign that gave it.
+    pub kept: Option<(Epoch, Window)>,
+    /// It is new, or lost what it held: it gives no vote to a claim before it has heard of a reign above this.
+    pub mute: Option<Epoch>,
 }
 
 impl Witness {
@@ -24,6 +26,14 @@ impl Witness {
     #[must_use]
     pub const fn after_loss(floor: Epoch) -> Self {
         Self { promised: None, kept: None, mute: Some(floor) }
+    }
+
+    /// A new one, which may be one that lost all it held and does not know. It gives no vote before a broker that is in
+    /// sync with the other one has told it to keep nothing ([`WitnessMsg::Clear`]): both brokers are then in one reign,
+    /// so no higher one was forgotten here.
+    #[must_use]
+    pub fn fresh() -> Self {
+        Self::after_loss(Epoch::zero())
     }
 
     /// The highest epoch that is promised.
@@ -43,40 +53,48 @@ impl Witness {
     /// # Errors
     /// The higher epoch that is promised.
     pub fn admit(&mut self, epoch: &Epoch) -> Result<(), Epoch> {
-        if let Some(floor) = &self.mute
-            && floor > epoch
-        {
-            return Err(floor.clone());
-        }
-        match &self.promised {
-            Some(promised) if promised != epoch && !outranks(epoch, promised) => {
-                Err(promised.clone())
+        self.may_act(epoch)?;
+        self.promised = Some(epoch.clone());
+        Ok(())
+    }
+
+    /// As [`Witness::admit`], without promising anything.
+    ///
+    /// # Errors
+    /// The higher epoch that is promised.
+    pub fn may_act(&self, epoch: &Epoch) -> Result<(), Epoch> {
+        let above = |other: &&Epoch| *other != epoch && !outranks(epoch, other);
+        self.mute.iter().chain(&self.promised).find(above).cloned().map_or(Ok(()), Err)
+    }
+
+    /// Why it will not take a message; then the message changes nothing.
+    ///
+    /// # Errors
+    /// The epoch that stands against it; the lowest of all where nothing does but that this witness is new.
+    pub fn check(&self, message: &WitnessMsg) -> Result<(), Epoch> {
+        let epoch = message.epoch();
+        if let Some(floor) = &self.mute {
+            let takes = match message {
+                WitnessMsg::Claim { .. } => false,
+                WitnessMsg::Accept { .. } => *floor != Epoch::zero(),
+                WitnessMsg::Clear { .. } => true,
+            };
+            if !takes || epoch <= floor {
+                return Err(floor.clone());
             }
-            _ => {
-                self.promised = Some(epoch.clone());
-                Ok(())
-            }
         }
+        self.may_act(epoch)
     }
 
     /// Takes a message. The caller makes the new state durable before it sends the reply.
     pub fn handle(&mut self, message: WitnessMsg) -> WitnessReply {
-        let (WitnessMsg::Claim { epoch }
-        | WitnessMsg::Accept { epoch, .. }
-        | WitnessMsg::Clear { epoch, .. }) = &message;
-        if let Some(floor) = &self.mute {
-            let is_claim = matches!(message, WitnessMsg::Claim { .. });
-            let is_late = epoch <= floor;
-            if is_late || is_claim {
-                return WitnessReply::Refused { promised: floor.clone() };
-            }
-            if !matches!(message, WitnessMsg::Accept { prev: Some(_), .. }) {
-                self.mute = None;
-            }
-        }
-        if let Err(promised) = self.admit(epoch) {
+        if let Err(promised) = self.check(&message) {
             return WitnessReply::Refused { promised };
         }
+        if !matches!(message, WitnessMsg::Accept { prev: Some(_), .. }) {
+            self.mute = None;
+        }
+        self.promised = Some(message.epoch().clone());
         match message {
             WitnessMsg::Claim { epoch } => {
                 let window = self.kept.as_ref().map(|(_, window)| window.clone());

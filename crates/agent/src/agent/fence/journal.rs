@@ -1,0 +1,172 @@
+//! The file of the promise: records, each durable before it is acted on, each with its length and checksum. The first
+//! is the whole state, the others are what changed it. When many have come the file is written anew.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use prost::Message;
+use vsm_core::{Epoch, LineageId, replica::Witness};
+use vsm_proto::{
+    replica::{witness_state, witness_state_message},
+    sync::v1::{WitnessRecord, WitnessRequest, witness_record::Kind},
+};
+
+use crate::record;
+
+/// A file is written anew when it is four times as large as its state, and larger than this.
+const SIZE_MIN: u64 = 1 << 20;
+const HEAD: usize = 8;
+
+/// What an agent promised and keeps.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub(super) lineage: Option<LineageId>,
+    pub(super) witness: Witness,
+    /// Records that there ever were.
+    pub(super) position: u64,
+}
+
+impl Kept {
+    /// What a host has that never promised anything, or lost all that it did.
+    pub(super) fn fresh() -> Self {
+        Self { lineage: None, witness: Witness::fresh(), position: 0 }
+    }
+
+    fn apply(&mut self, kind: Kind) -> Result<(), String> {
+        let invalid = |error: vsm_proto::convert::Invalid| error.to_string();
+        match kind {
+            Kind::State(state) => {
+                let (lineage, witness, position) = witness_state(state).map_err(invalid)?;
+                *self = Self { lineage, witness, position };
+                return Ok(());
+            }
+            Kind::Request(request) => {
+                // The reply was given when the record was written.
+                let _ = self.witness.handle(request.try_into().map_err(invalid)?);
+            }
+            Kind::Admitted(epoch) => {
+                let epoch: Epoch = epoch.try_into().map_err(invalid)?;
+                let _ = self.witness.admit(&epoch);
+            }
+        }
+        self.position += 1;
+        Ok(())
+    }
+
+    fn record(&self) -> WitnessRecord {
+        let state = witness_state_message(self.lineage, &self.witness, self.position);
+        WitnessRecord { kind: Some(Kind::State(state)) }
+    }
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(super) struct Journal {
+    path: PathBuf,
+    file: Option<File>,
+    size: u64,
+    bound: u64,
+    /// A record may be half written: the file is written anew before the next.
+    torn: bool,
+}
+
+impl Journal {
+    /// Reads the file; a half record at its end was never acted on and is forgotten.
+    ///
+    /// # Errors
+    /// Says what is wrong with a file that is damaged.
+    pub(super) fn load(path: &Path) -> io::Result<(Self, Result<Kept, String>)> {
+        let journal =
+            |size| Self { path: path.to_owned(), file: None, size, bound: 0, torn: false };
+        let data = match std::fs::read(path) {
+            Ok(data) => data,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok((journal(0), Ok(Kept::fresh())));
+            }
+            Err(error) => return Err(error),
+        };
+        Ok((journal(data.len() as u64), replay(&data)))
+    }
+
+    /// Whether the file is to be written anew before a record is added: it is new, half written, or large.
+    pub(super) const fn needs_rewrite(&self) -> bool {
+        self.file.is_none() || self.torn || self.size > self.bound
+    }
+
+    /// Makes a record durable.
+    pub(super) fn append(&mut self, kind: Kind) -> io::Result<()> {
+        let bytes = encode(&WitnessRecord { kind: Some(kind) });
+        let Some(file) = &mut self.file else { return Err(io::Error::other("no journal")) };
+        self.torn = true;
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        self.torn = false;
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Replaces the file by one with this state alone.
+    pub(super) fn rewrite(&mut self, kept: &Kept) -> io::Result<()> {
+        let bytes = encode(&kept.record());
+        record::replace(&self.path, &bytes)?;
+        self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
+        (self.size, self.torn) = (bytes.len() as u64, false);
+        self.bound = self.size * 4 + SIZE_MIN;
+        Ok(())
+    }
+}
+
+fn encode(record: &WitnessRecord) -> Vec<u8> {
+    let payload = record.encode_to_vec();
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let mut bytes = Vec::with_capacity(HEAD + payload.len());
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+    bytes.extend_from_slice(&payload);
+    bytes
+}
+
+fn replay(mut data: &[u8]) -> Result<Kept, String> {
+    let mut kept = Kept::fresh();
+    let mut first = true;
+    while !data.is_empty() {
+        let Some((payload, sum, rest)) = split(data) else {
+            if first {
+                return Err("it holds no whole record".to_owned());
+            }
+            // The crash came before the record was durable, so nothing was answered by it.
+            tracing::warn!(
+                bytes = data.len(),
+                "a half record at the end of the promise is forgotten"
+            );
+            break;
+        };
+        if crc32fast::hash(payload) != sum {
+            return Err(format!("the checksum of record {} is wrong", kept.position));
+        }
+        let record = WitnessRecord::decode(payload).map_err(|error| error.to_string())?;
+        let kind = record.kind.ok_or("a record of a kind that this version does not know")?;
+        if first != matches!(kind, Kind::State(_)) {
+            return Err("its records are not in order".to_owned());
+        }
+        kept.apply(kind)?;
+        (first, data) = (false, rest);
+    }
+    Ok(kept)
+}
+
+fn split(data: &[u8]) -> Option<(&[u8], u32, &[u8])> {
+    let (length, rest) = data.split_first_chunk::<4>()?;
+    let (sum, rest) = rest.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (payload, rest) = rest.split_at_checked(length)?;
+    Some((payload, u32::from_le_bytes(*sum), rest))
+}
+
+/// The record of a message that is taken.
+pub(super) const fn taken(request: WitnessRequest) -> Kind {
+    Kind::Request(request)
+}
