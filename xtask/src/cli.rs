@@ -30,7 +30,7 @@ enum Cmd {
         #[arg(long)]
         check: bool,
     },
-    /// Real hosts in miniature: a broker, agents and a client on this machine
+    /// Real hosts in miniature: a pair of brokers, agents and a client on this machine
     #[command(subcommand)]
     Cluster(ClusterCmd),
     /// Show the whole story: log in, work, leave, come back to the same desktop
@@ -118,9 +118,12 @@ struct Daemon {
 struct Up {
     #[command(flatten)]
     name: Name,
-    /// How many agents
-    #[arg(long, default_value_t = 2)]
-    agents: u8,
+    /// One broker without HA instead of a pair
+    #[arg(long)]
+    single: bool,
+    /// How many agents; 3 with a pair and 2 with a single broker where it is left out
+    #[arg(long)]
+    agents: Option<u8>,
     /// How many users user001… beside alice, bob and carol
     #[arg(long, default_value_t = 0)]
     users: u16,
@@ -197,9 +200,11 @@ fn cluster_up(up: &Up) -> Result<()> {
     if !up.no_build {
         compile::build(profile)?;
     }
-    let mut spec = ClusterSpec::new(&up.name.name, compile::helper()?);
+    let new = if up.single { ClusterSpec::new } else { ClusterSpec::pair };
+    let mut spec = new(up.name.name.clone(), compile::helper()?);
     spec.binaries = compile::binaries(profile)?;
-    (spec.agents, spec.users, spec.progress) = (up.agents, up.users, true);
+    spec.agents = up.agents.unwrap_or(spec.agents);
+    (spec.users, spec.progress) = (up.users, true);
     Cluster::up(&spec)?.keep();
     Ok(())
 }

@@ -7,12 +7,14 @@
 
 pub(crate) mod cgroup;
 mod control;
+mod disk;
 mod down;
 mod exec;
 pub(crate) mod files;
 mod lock;
 pub(crate) mod net;
 mod pki;
+mod plan;
 pub(crate) mod spec;
 mod up;
 
@@ -23,7 +25,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 pub use self::down::down;
-pub use self::spec::{ClusterSpec, Host, Role};
+pub use self::spec::{Brokers, ClusterSpec, Host, Role};
 use self::spec::{Layout, check_name, netns, state_dir};
 use crate::host::boot::Paths;
 pub use crate::host::control::{DaemonState, DaemonStatus};

@@ -1,11 +1,12 @@
 //! One daemon under PID 1: start, stop, start again after a crash.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +27,13 @@ const EXIT_CONFIG: i32 = 78;
 pub(crate) struct DaemonSpec {
     pub(crate) name: String,
     pub(crate) argv: Vec<String>,
+    /// The file that tells keepalived whether this daemon's host may have the resource address.
+    pub(crate) health: Option<PathBuf>,
 }
+
+/// What such a file says: the address may be here, and it must not.
+const HEALTH_WELL: &str = "0\n";
+const HEALTH_ENDED: &str = "-254\n";
 
 /// A daemon and what is to become of it.
 #[derive(Debug)]
@@ -60,10 +67,13 @@ impl Daemon {
         match &mut self.state {
             State::Running { wanted, .. } => *wanted = true,
             State::Stopped | State::Waiting { .. } | State::Failed => {
+                // The benefit of the doubt, until the daemon writes the file itself.
+                self.tell_health(HEALTH_WELL);
                 self.state = match self.spawn() {
                     Ok(pid) => State::Running { pid, since: now, wanted: true },
                     Err(error) => {
                         eprintln!("{}: {error:#}", self.spec.name);
+                        self.tell_health(HEALTH_ENDED);
                         State::Failed
                     }
                 };
@@ -77,6 +87,19 @@ impl Daemon {
             *wanted = false;
             // It may have ended a moment ago; then the reaper notices.
             let _ = kill(Pid::from_raw(*pid), Signal::SIGTERM);
+        } else {
+            self.state = State::Stopped;
+        }
+    }
+
+    /// Kills its process and those that share its process group; it is not started again.
+    ///
+    /// All at once: a part of keepalived that outlives the rest for a moment would clean up.
+    pub(crate) fn kill(&mut self) {
+        if let State::Running { pid, wanted, .. } = &mut self.state {
+            *wanted = false;
+            // It may have ended a moment ago; then the reaper notices.
+            let _ = killpg(Pid::from_raw(*pid), Signal::SIGKILL);
         } else {
             self.state = State::Stopped;
         }
@@ -98,6 +121,8 @@ impl Daemon {
         }
         let how = code.map_or_else(|| "by a signal".to_owned(), |code| format!("with code {code}"));
         eprintln!("{}: process {pid} ended {how}", self.spec.name);
+        // As ExecStopPost in deploy/systemd/vsmserver.service: it cannot say so itself after a SIGKILL.
+        self.tell_health(HEALTH_ENDED);
         self.state = if !wanted {
             State::Stopped
         } else if code == Some(EXIT_CONFIG) {
@@ -141,6 +166,14 @@ impl Daemon {
         };
         let name = self.spec.name.clone();
         DaemonStatus { name, state, pid, uptime_s: uptime, restarts: self.restarts }
+    }
+
+    fn tell_health(&self, word: &str) {
+        let Some(file) = &self.spec.health else { return };
+        let written = file.parent().map_or(Ok(()), fs::create_dir_all);
+        if let Err(error) = written.and_then(|()| fs::write(file, word)) {
+            eprintln!("{}: {}: {error}", self.spec.name, file.display());
+        }
     }
 
     /// Its own session, so that no signal to PID 1's group reaches it; its log is appended to.
