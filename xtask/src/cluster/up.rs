@@ -135,6 +135,9 @@ fn start_failed(layout: &Layout, host: &Host) -> Result<()> {
 
 /// Waits until PID 1 answers and sshd listens.
 fn wait_ready(layout: &Layout, host: &Host) -> Result<()> {
+    if cgroup::is_frozen(&layout.name, &host.name) {
+        bail!("{} is frozen: cluster heal lets it go on", host.name);
+    }
     let paths = Paths::of(&state_dir(&layout.name), &host.name);
     let gone = || {
         let log = fs::read(paths.log_of("init")).unwrap_or_default();

@@ -42,7 +42,12 @@ fn script(faults: &[Fault]) -> Result<String> {
 
 fn rules(fault: &Fault) -> Vec<String> {
     if let Fault::Loss { host, percent } = fault {
-        let lose = |way: &str| format!("{way} \"{host}\" numgen random mod 100 < {percent} drop");
+        // nft refuses a comparison that is always true.
+        let part = match percent {
+            ..100 => format!("numgen random mod 100 < {percent} "),
+            _ => String::new(),
+        };
+        let lose = |way: &str| format!("{way} \"{host}\" {part}drop");
         return ["iifname", "oifname"].map(lose).into();
     }
     let Fault::Cut { from, to, traffic } = fault else { return Vec::new() };
