@@ -68,6 +68,14 @@ enum Kind {
     },
     /// Kill keepalived with SIGKILL; an address that the broker has stays
     KeepalivedDead(Hosts),
+    /// Step the clock that the daemon sees; a daemon is restarted for its first step
+    Clock {
+        /// How far it is off: +1h, -30m, 90s
+        #[arg(allow_hyphen_values = true, value_parser = step)]
+        step: i64,
+        #[command(flatten)]
+        on: Hosts,
+    },
     /// Leave no room on the disk with the daemon's store
     DiskFull(Hosts),
     /// Take a copy of the daemon's store, for disk-rollback
@@ -137,6 +145,7 @@ impl Kind {
                 brokers.map(|host| Fault::VipBoth { host }).collect()
             }
             Self::KeepalivedDead(on) => on.each(|host| Fault::KeepalivedDead { host }),
+            Self::Clock { step, on } => on.each(|host| Fault::Clock { host, step_s: *step }),
             Self::DiskFull(on) => on.each(|host| Fault::DiskFull { host }),
             Self::DiskSnapshot(on) => on.each(|host| Fault::DiskSnapshot { host }),
             Self::DiskRollback(on) => on.each(|host| Fault::DiskRollback { host }),
@@ -155,4 +164,37 @@ fn kill(cluster: &Cluster, on: &Hosts, daemon: Option<&str>, restart: bool) -> R
         Ok(if restart { Fault::Crash { host, daemon } } else { Fault::Kill { host, daemon } })
     };
     on.hosts.iter().map(one).collect()
+}
+
+/// Seconds from a number with a sign and a unit, both of which may be left out.
+fn step(text: &str) -> Result<i64, String> {
+    let (number, unit_s) = match text.strip_suffix(['s', 'm', 'h', 'd']) {
+        Some(number) if text.ends_with('m') => (number, 60),
+        Some(number) if text.ends_with('h') => (number, 3600),
+        Some(number) if text.ends_with('d') => (number, 86_400),
+        Some(number) => (number, 1),
+        None => (text, 1),
+    };
+    let number: i64 = number.parse().map_err(|_| "a number with s, m, h or d".to_owned())?;
+    let step = number.checked_mul(unit_s).filter(|step| step.abs() <= STEP_MAX_S);
+    step.ok_or_else(|| format!("at most {} days", STEP_MAX_S / 86_400))
+}
+
+/// Ten years: further certificates do not hold anyway.
+const STEP_MAX_S: i64 = 3650 * 86_400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_a_number_with_a_unit() {
+        assert_eq!(
+            ["+1h", "-30m", "90s", "0", "2d"].map(step).map(Result::unwrap),
+            [3600, -1800, 90, 0, 172_800]
+        );
+        for bad in ["", "h", "1w", "1.5h", "99999999d", "9223372036854775807d"] {
+            assert!(step(bad).is_err(), "{bad}");
+        }
+    }
 }

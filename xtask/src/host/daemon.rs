@@ -1,7 +1,7 @@
 //! One daemon under PID 1: start, stop, start again after a crash.
 
 use std::fs::{self, File, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,28 @@ const RESTART_MAX: Duration = Duration::from_secs(5);
 const WELL_AFTER: Duration = Duration::from_secs(5);
 /// Bad configuration: starting again would not help.
 const EXIT_CONFIG: i32 = 78;
+
+/// A library that tells a program another time of day, from Debian's package of this name.
+pub(crate) const LIBFAKETIME: &str = if cfg!(target_arch = "aarch64") {
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"
+} else {
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+};
+/// The file in the host's state directory with the step of its clock; daemons that start while it
+/// is there follow it at once.
+pub(crate) const CLOCK_FILE: &str = "clock";
+
+/// What has a daemon read the step anew whenever it asks for the time of day, and nothing else.
+fn clock_environment() -> [(&'static str, String); 5] {
+    [
+        ("LD_PRELOAD", LIBFAKETIME.to_owned()),
+        ("FAKETIME_TIMESTAMP_FILE", format!("{HOST_DIR}/{CLOCK_FILE}")),
+        ("FAKETIME_NO_CACHE", "1".to_owned()),
+        // A step of the wall clock moves no timer, and no file's time.
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ("NO_FAKE_STAT", "1".to_owned()),
+    ]
+}
 
 /// A daemon of a host, in `host.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -181,9 +203,12 @@ impl Daemon {
         let log = log(&self.spec.name)?;
         let mut daemon = command(&["setsid"]);
         daemon.args(&self.spec.argv);
+        if Path::new(HOST_DIR).join(CLOCK_FILE).exists() {
+            daemon.envs(clock_environment());
+        }
         daemon.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let program = &self.spec.argv[0];
-        if !std::path::Path::new(program).exists() {
+        if !Path::new(program).exists() {
             anyhow::bail!("{program} is not built");
         }
         let child = daemon.spawn().with_context(|| program.clone())?;

@@ -304,6 +304,42 @@ fn disks_get_full_are_lost_and_go_back_in_time() {
 }
 
 #[test]
+fn a_clock_steps_under_a_running_daemon() {
+    let cluster = pair("clock");
+    let pid = || cluster.daemon("agent1", "vsmagent").unwrap().pid;
+    // The year of the next line that the agent logs.
+    let year = || {
+        let before = cluster.daemon_log("agent1", "vsmagent").lines().count();
+        cluster.kill_daemon("agent1", "vsmagent", crate::service::SIGHUP).unwrap();
+        wait_for("a line in the log", WAIT, || {
+            let log = cluster.daemon_log("agent1", "vsmagent");
+            let again = log.lines().skip(before).find(|line| line.contains("read again"));
+            again.map(|line| line[..4].to_owned()).ok_or_else(|| "nothing".to_owned())
+        })
+        .unwrap()
+    };
+    let step = |step_s| Fault::Clock { host: "agent1".to_owned(), step_s };
+    let ahead = |days: &str| on(&cluster, "agent1", &["date", "--utc", "--date", days, "+%Y"]);
+    cluster.fault(&step(0)).unwrap();
+    wait_for("the agent to be ready again", WAIT, || {
+        let log = cluster.daemon_log("agent1", "vsmagent");
+        if log.matches(" ready ").count() == 2 { Ok(()) } else { Err(log) }
+    })
+    .unwrap();
+    let prepared = pid();
+    assert_eq!(year(), ahead("today"));
+    cluster.fault(&step(400 * 86_400)).unwrap();
+    assert_eq!(year(), ahead("400 days"));
+    assert_eq!(cluster.faults(), [step(400 * 86_400)], "one step at a time");
+    cluster.fault(&step(-800 * 86_400)).unwrap();
+    assert_eq!(year(), ahead("800 days ago"));
+    cluster.heal(&[]).unwrap();
+    assert_eq!(year(), ahead("today"));
+    assert_eq!(pid(), prepared, "restarted for a later step");
+    assert!(cluster.fault(&Fault::Clock { host: "client".to_owned(), step_s: 1 }).is_err());
+}
+
+#[test]
 fn the_command_line_makes_faults_shows_them_and_undoes_them() {
     let cluster = pair("words");
     let xtask = |words: &[&str]| {

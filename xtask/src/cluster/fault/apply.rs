@@ -33,6 +33,7 @@ impl Cluster {
                 net::set_address(&self.layout, host, RESOURCE.1, true).map(drop)
             }
             Fault::KeepalivedDead { host } => self.kill_for_good(host, "keepalived"),
+            Fault::Clock { host, step_s } => self.step_clock(host, *step_s),
             Fault::DiskFull { host } => disk::close(name, host),
             Fault::DiskSnapshot { host } => self.standing_still(host, || disk::save(name, host)),
             Fault::DiskRollback { host } => {
@@ -66,6 +67,7 @@ impl Cluster {
             Fault::Freeze { host } => cgroup::set_frozen(name, host, false),
             Fault::Cut { .. } | Fault::Loss { .. } => packets::apply(&self.layout, left, lock),
             Fault::VipBoth { host } => self.take_address(host),
+            Fault::Clock { host, .. } => self.clock_says(host, 0),
             Fault::DiskFull { host } => disk::open(name, host),
             Fault::Crash { .. }
             | Fault::DiskSnapshot { .. }

@@ -5,6 +5,7 @@
 //! fault that is there already, and healing one that is not, change nothing.
 
 mod apply;
+mod clock;
 mod packets;
 
 use std::fs;
@@ -82,6 +83,16 @@ pub enum Fault {
         /// The broker.
         host: String,
     },
+    /// The host's daemon sees another time of day; monotonic time goes on as it was.
+    ///
+    /// A daemon is restarted for its first step, since a library has to be put under it, and not
+    /// for later ones: a step of 0 prepares it.
+    Clock {
+        /// The broker or agent.
+        host: String,
+        /// How far the clock is off, in seconds; positive is in the future.
+        step_s: i64,
+    },
     /// No byte can be added to the disk with the daemon's store; what is there can be changed.
     DiskFull {
         /// The broker or agent.
@@ -137,6 +148,7 @@ impl Fault {
             | Self::Power { host }
             | Self::Freeze { host }
             | Self::Loss { host, .. }
+            | Self::Clock { host, .. }
             | Self::VipBoth { host }
             | Self::KeepalivedDead { host }
             | Self::DiskFull { host }
@@ -161,7 +173,8 @@ impl Fault {
     /// Whether this fault takes the place of another that is in force.
     fn replaces(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Loss { host, .. }, Self::Loss { host: there, .. }) => host == there,
+            (Self::Loss { host, .. }, Self::Loss { host: there, .. })
+            | (Self::Clock { host, .. }, Self::Clock { host: there, .. }) => host == there,
             // A host that boots again is neither frozen, nor without a daemon, nor at two places.
             (
                 Self::Power { host },
@@ -194,6 +207,7 @@ impl std::fmt::Display for Fault {
             Self::Loss { host, percent } => write!(f, "loss {percent} % {host}"),
             Self::VipBoth { host } => write!(f, "vip-both {host}"),
             Self::KeepalivedDead { host } => write!(f, "keepalived-dead {host}"),
+            Self::Clock { host, step_s } => write!(f, "clock {step_s:+} s {host}"),
             Self::DiskFull { host } => write!(f, "disk-full {host}"),
             Self::DiskSnapshot { host } => write!(f, "disk-snapshot {host}"),
             Self::DiskRollback { host } => write!(f, "disk-rollback {host}"),
@@ -288,7 +302,8 @@ impl Cluster {
             {
                 bail!("{host} is not one of a pair of brokers")
             }
-            Fault::DiskFull { host }
+            Fault::Clock { host, .. }
+            | Fault::DiskFull { host }
             | Fault::DiskSnapshot { host }
             | Fault::DiskRollback { host }
             | Fault::DiskLost { host } => self.product_daemon(host).map(drop),
