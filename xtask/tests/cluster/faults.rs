@@ -82,6 +82,11 @@ fn carrier(cluster: &Cluster, host: &str) -> String {
 #[test]
 fn the_address_follows_the_cable_and_does_not_come_back() {
     let cluster = pair("cable");
+    for broker in BROKERS {
+        on(&cluster, broker, &["keepalived", "--config-test"]);
+        let mode = on(&cluster, broker, &["stat", "-c", "%a", "/etc/keepalived/keepalived.conf"]);
+        assert_eq!(mode, "600");
+    }
     let (active, standby) = active(&cluster);
     lands_on(&cluster, active);
     cluster.fault(&cable(active)).unwrap();
