@@ -251,6 +251,19 @@ fn a_port_that_loses_everything_passes_nothing() {
 }
 
 #[test]
+fn what_cannot_be_healed_keeps_nothing_else_broken() {
+    let cluster = pair("stuck");
+    let kill = Fault::Kill { host: "agent1".to_owned(), daemon: "vsmagent".to_owned() };
+    cluster.fault(&cable("agent2")).unwrap();
+    cluster.fault(&kill).unwrap();
+    on(&cluster, "agent1", &["rm", "/run/vsm-bin/vsmagent"]);
+    let error = format!("{:#}", cluster.heal(&[]).unwrap_err());
+    assert!(error.contains(&kill.to_string()) && error.contains("is not built"), "{error}");
+    assert_eq!(cluster.faults(), [kill]);
+    reach_becomes(&cluster, "agent1", "agent2");
+}
+
+#[test]
 fn the_address_can_be_on_both() {
     let cluster = pair("both");
     let (active, standby) = active(&cluster);

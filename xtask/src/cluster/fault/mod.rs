@@ -245,7 +245,8 @@ impl Cluster {
     /// Undoes all faults, or those that concern one of `hosts`, the last one first; returns them.
     ///
     /// # Errors
-    /// When a host is not known, or something cannot be undone; what was undone by then stays so.
+    /// When a host is not known, or something cannot be undone: that stays in force, all else is
+    /// undone.
     pub fn heal(&self, hosts: &[&str]) -> Result<Vec<Fault>> {
         for host in hosts {
             self.host(host)?;
@@ -265,15 +266,18 @@ impl Cluster {
 
     fn heal_those(&self, concerned: impl Fn(&Fault) -> bool) -> Result<Vec<Fault>> {
         let lock = Lock::take(self.name())?;
-        let mut healed = Vec::new();
-        loop {
-            let mut left = self.faults();
-            let Some(last) = left.iter().rposition(&concerned) else { return Ok(healed) };
-            let fault = left.remove(last);
-            self.undo(&fault, &left, &lock).with_context(|| format!("heal {fault}"))?;
+        let (mut healed, mut errors) = (Vec::new(), Vec::new());
+        for fault in self.faults().into_iter().rev().filter(concerned) {
+            let left: Vec<_> = self.faults().into_iter().filter(|there| *there != fault).collect();
+            // One that cannot be undone keeps none of the others in force.
+            if let Err(error) = self.undo(&fault, &left, &lock) {
+                errors.push(format!("heal {fault}: {error:#}"));
+                continue;
+            }
             self.note(&left)?;
             healed.push(fault);
         }
+        if errors.is_empty() { Ok(healed) } else { bail!(errors.join("; ")) }
     }
 
     /// The faults that are in force, the first one first.
