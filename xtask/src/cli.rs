@@ -1,5 +1,7 @@
 //! The commands of `cargo xtask` and their arguments.
 
+mod fault;
+
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
-use crate::cluster::{self, Cluster, ClusterSpec, HostStatus};
+use crate::cluster::{self, Cluster, ClusterSpec, HostStatus, UnknownHost};
 use crate::compile::{self, Profile};
 use crate::{bench, ci, demo, host, interrupt, setup, test};
 
@@ -30,7 +32,7 @@ enum Cmd {
         #[arg(long)]
         check: bool,
     },
-    /// Real hosts in miniature: a broker, agents and a client on this machine
+    /// Real hosts in miniature: a pair of brokers, agents and a client on this machine
     #[command(subcommand)]
     Cluster(ClusterCmd),
     /// Show the whole story: log in, work, leave, come back to the same desktop
@@ -97,12 +99,20 @@ enum ClusterCmd {
         name: Name,
         host: String,
     },
+    /// Make something go wrong, until `heal` or for a moment
+    Fault(fault::Options),
+    /// Undo all faults, or those of some hosts
+    Heal {
+        #[command(flatten)]
+        name: Name,
+        hosts: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
 struct Name {
     /// The cluster's name; several can stand side by side
-    #[arg(long, default_value = "dev")]
+    #[arg(long, default_value = "dev", global = true)]
     name: String,
 }
 
@@ -118,9 +128,12 @@ struct Daemon {
 struct Up {
     #[command(flatten)]
     name: Name,
-    /// How many agents
-    #[arg(long, default_value_t = 2)]
-    agents: u8,
+    /// One broker without HA instead of a pair
+    #[arg(long)]
+    single: bool,
+    /// How many agents; 3 with a pair and 2 with a single broker where it is left out
+    #[arg(long)]
+    agents: Option<u8>,
     /// How many users user001… beside alice, bob and carol
     #[arg(long, default_value_t = 0)]
     users: u16,
@@ -150,7 +163,8 @@ pub fn main() -> ExitCode {
                 std::thread::park();
             }
             eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
+            let unknown = error.downcast_ref::<UnknownHost>().is_some();
+            if unknown { EXIT_USAGE.into() } else { ExitCode::FAILURE }
         }
     }
 }
@@ -188,6 +202,14 @@ fn cluster(command: ClusterCmd) -> Result<()> {
         ClusterCmd::Start(at) => attach(&at.name)?.start_daemon(&at.host, &at.daemon),
         ClusterCmd::PowerOff { name, host } => attach(&name)?.power_off(&host),
         ClusterCmd::PowerOn { name, host } => attach(&name)?.power_on(&host),
+        ClusterCmd::Fault(options) => options.run(&attach(&options.name)?),
+        ClusterCmd::Heal { name, hosts } => {
+            let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
+            for fault in attach(&name)?.heal(&hosts)? {
+                eprintln!("healed: {fault}");
+            }
+            Ok(())
+        }
     }
 }
 
@@ -197,9 +219,11 @@ fn cluster_up(up: &Up) -> Result<()> {
     if !up.no_build {
         compile::build(profile)?;
     }
-    let mut spec = ClusterSpec::new(&up.name.name, compile::helper()?);
+    let new = if up.single { ClusterSpec::new } else { ClusterSpec::pair };
+    let mut spec = new(up.name.name.clone(), compile::helper()?);
     spec.binaries = compile::binaries(profile)?;
-    (spec.agents, spec.users, spec.progress) = (up.agents, up.users, true);
+    spec.agents = up.agents.unwrap_or(spec.agents);
+    (spec.users, spec.progress) = (up.users, true);
     Cluster::up(&spec)?.keep();
     Ok(())
 }
@@ -211,6 +235,7 @@ fn status(cluster: &Cluster, json: bool) -> Result<()> {
         return Ok(());
     }
     println!("{:<15} {:<20} {:>8}  DAEMONS", "HOST", "ADDRESS", "PID");
+    let faults = cluster.faults();
     for HostStatus { host, addresses, pid, daemons, .. } in hosts {
         let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         let pid = pid.map_or_else(|| "off".to_owned(), |pid| pid.to_string());
@@ -224,6 +249,9 @@ fn status(cluster: &Cluster, json: bool) -> Result<()> {
             })
             .collect();
         println!("{host:<15} {:<20} {pid:>8}  {}", addresses.join(" "), daemons.join(", "));
+    }
+    for fault in faults {
+        println!("in force: {fault}");
     }
     Ok(())
 }

@@ -6,10 +6,11 @@ use anyhow::{Result, bail};
 
 use crate::command::{command, show};
 use crate::compile::cargo;
+use crate::host::daemon::LIBFAKETIME;
 use crate::progress::Progress;
 
 /// A file that is there exactly if its Debian package is.
-const NEEDED: [(&str, &str); 21] = [
+const NEEDED: [(&str, &str); 22] = [
     ("/usr/sbin/sshd", "openssh-server"),
     ("/usr/bin/ssh", "openssh-client"),
     ("/usr/bin/Xtigervnc", "tigervnc-standalone-server"),
@@ -29,6 +30,7 @@ const NEEDED: [(&str, &str); 21] = [
     ("/usr/bin/setpriv", "util-linux"),
     ("/usr/bin/env", "coreutils"),
     ("/usr/sbin/keepalived", "keepalived"),
+    (LIBFAKETIME, "libfaketime"),
     ("/usr/bin/cc", "gcc"),
     ("/usr/bin/git", "git"),
 ];

@@ -2,10 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+
+use crate::clock::wait_for;
 
 const PARENT: &str = "vsm-cluster";
+/// How long processes may take to stop.
+const FREEZE_WAIT: Duration = Duration::from_secs(5);
 
 /// The machine's cgroup2 mount.
 fn mount_point() -> Option<PathBuf> {
@@ -29,6 +34,31 @@ pub(crate) fn make(cluster: &str, host: &str) -> bool {
 /// A host's group, if it was made.
 pub(crate) fn of_host(cluster: &str, host: &str) -> Option<PathBuf> {
     of_cluster(cluster).map(|dir| dir.join(host)).filter(|dir| dir.is_dir())
+}
+
+/// Stops all processes of a host where they are, or lets them go on; both hold when it returns.
+pub(crate) fn set_frozen(cluster: &str, host: &str, frozen: bool) -> Result<()> {
+    let Some(group) = of_host(cluster, host) else {
+        // Nothing can have been frozen without them.
+        return if frozen { bail!("no control groups (cgroup2) on this machine") } else { Ok(()) };
+    };
+    let wanted = if frozen { "1" } else { "0" };
+    let file = group.join("cgroup.freeze");
+    fs::write(&file, wanted).with_context(|| file.display().to_string())?;
+    wait_for(&format!("the control group of {host}"), FREEZE_WAIT, || {
+        if is_frozen(cluster, host) == frozen {
+            Ok(())
+        } else {
+            Err(format!("it is not yet frozen: {wanted}"))
+        }
+    })
+}
+
+/// Whether all processes of a host are stopped.
+pub(crate) fn is_frozen(cluster: &str, host: &str) -> bool {
+    let events =
+        of_host(cluster, host).map(|group| fs::read_to_string(group.join("cgroup.events")));
+    events.is_some_and(|events| events.is_ok_and(|text| text.lines().any(|l| l == "frozen 1")))
 }
 
 /// Ends what still lives in a cluster's groups.

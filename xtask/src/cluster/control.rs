@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Cluster, DaemonState, DaemonStatus, up};
+use super::lock::Lock;
+use super::{Cluster, DaemonState, DaemonStatus, cgroup, net, up};
 use crate::clock::wait_for;
 use crate::host::control::{Request, ask};
 
@@ -88,6 +89,21 @@ impl Cluster {
         self.ask(host, &Request::Signal(daemon.to_owned(), signal)).map(drop)
     }
 
+    /// Kills a daemon with SIGKILL, all its processes at once; it stays dead until it is started.
+    ///
+    /// # Errors
+    /// When there is no such daemon, or its processes do not end.
+    pub fn kill_for_good(&self, host: &str, daemon: &str) -> Result<()> {
+        self.ask(host, &Request::Kill(daemon.to_owned()))?;
+        wait_for(&format!("{daemon} on {host} to be dead"), SHORT_WAIT, || {
+            match self.daemon(host, daemon) {
+                Ok(status) if status.pid.is_none() => Ok(()),
+                Ok(status) => Err(format!("its process {:?} still runs", status.pid)),
+                Err(error) => Err(format!("{error:#}")),
+            }
+        })
+    }
+
     /// What a daemon wrote to stdout and stderr; `init` is the host's PID 1.
     #[must_use]
     pub fn daemon_log(&self, host: &str, daemon: &str) -> String {
@@ -101,7 +117,14 @@ impl Cluster {
     /// When it is off already.
     pub fn power_off(&self, host: &str) -> Result<()> {
         let pid = self.init_pid(host)?;
+        let lock = Lock::take(&self.layout.name)?;
+        self.cut_power(host, pid, &lock)
+    }
+
+    pub(super) fn cut_power(&self, host: &str, pid: i32, lock: &Lock) -> Result<()> {
         kill(Pid::from_raw(pid), Signal::SIGKILL).context("SIGKILL")?;
+        net::power_off(&self.layout, lock, self.host(host)?)?;
+        cgroup::set_frozen(&self.layout.name, host, false)?;
         wait_for(&format!("{host} to be off"), SHORT_WAIT, || match self.init_pid(host) {
             Ok(pid) => Err(format!("its PID 1 ({pid}) still runs")),
             Err(_) => Ok(()),
@@ -116,11 +139,15 @@ impl Cluster {
         if self.init_pid(host).is_ok() {
             anyhow::bail!("{host} is on");
         }
-        up::power_on(&self.layout, self.host(host)?, &self.helper)
+        let lock = Lock::take(&self.layout.name)?;
+        up::power_on(&self.layout, self.host(host)?, &self.helper, &lock)
     }
 
     fn ask(&self, host: &str, request: &Request) -> Result<Vec<DaemonStatus>> {
         self.init_pid(host)?;
+        if cgroup::is_frozen(&self.layout.name, host) {
+            anyhow::bail!("{host} is frozen");
+        }
         ask(&self.paths(host).socket(), request).with_context(|| host.to_owned())
     }
 }

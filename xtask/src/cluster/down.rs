@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 use super::lock::Lock;
 use super::spec::{STATE_ROOT, check_name, state_dir};
-use super::{cgroup, net};
+use super::{cgroup, disk, net};
 use crate::clock;
 
 /// How long killed processes may take to be gone.
@@ -72,6 +72,7 @@ fn retry(mut step: impl FnMut() -> Result<()>) -> Result<()> {
 }
 
 fn remove_state(state: &Path) -> Result<()> {
+    disk::remove_all(state)?;
     // A tmpfs where the machine's own /run cannot carry an overlay: see `up`.
     let _ = umount2(state, MntFlags::MNT_DETACH);
     match fs::remove_dir_all(state) {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::lock::Lock;
-use super::spec::{BINARIES, ClusterSpec, Host, Layout, Role, User, state_dir};
+use super::spec::{BINARIES, ClusterSpec, Host, Layout, RESOURCE, Role, User, state_dir};
 use crate::command::{command, run};
 use crate::host::boot::{Paths, VSM_BIN};
 
@@ -112,11 +112,9 @@ pub(crate) fn of_host(layout: &Layout, host: &Host) -> Result<()> {
 fn etc(layout: &Layout, host: &Host, etc: &Path) -> Result<()> {
     let mut hosts = "127.0.0.1 localhost\n".to_owned();
     for other in &layout.hosts {
-        let names = std::iter::once(&other.name).chain(&other.aliases);
-        for (address, name) in other.addresses.iter().zip(names) {
-            writeln!(hosts, "{address} {name}")?;
-        }
+        writeln!(hosts, "{} {}", other.addresses[0], other.name)?;
     }
+    writeln!(hosts, "{} {}", RESOURCE.1, RESOURCE.0)?;
     let users = &layout.users;
     let (mut passwd, mut group, mut shadow) =
         (base("passwd", users)?, base("group", users)?, base("shadow", users)?);

@@ -7,24 +7,29 @@
 
 pub(crate) mod cgroup;
 mod control;
+mod disk;
 mod down;
 mod exec;
+mod fault;
 pub(crate) mod files;
 mod lock;
 pub(crate) mod net;
 mod pki;
+mod plan;
 pub(crate) mod spec;
 mod up;
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 pub use self::down::down;
-pub use self::spec::{ClusterSpec, Host, Role};
-use self::spec::{Layout, check_name, netns, state_dir};
+pub use self::fault::{Fault, Traffic};
+pub use self::spec::{Brokers, ClusterSpec, Host, Role};
+use self::spec::{Layout, RESOURCE, check_name, netns, state_dir};
 use crate::host::boot::Paths;
 pub use crate::host::control::{DaemonState, DaemonStatus};
 use crate::interrupt;
@@ -37,6 +42,18 @@ pub struct Cluster {
     owned: bool,
 }
 
+/// Someone named a host that the cluster does not have; the text has those that it has.
+#[derive(Debug)]
+pub struct UnknownHost(String);
+
+impl std::fmt::Display for UnknownHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UnknownHost {}
+
 /// What `status` tells of one host.
 #[derive(Debug, Clone, Serialize)]
 pub struct HostStatus {
@@ -44,12 +61,14 @@ pub struct HostStatus {
     pub host: String,
     /// What it is for.
     pub role: Role,
-    /// Its addresses, its own first.
-    pub addresses: Vec<std::net::Ipv4Addr>,
+    /// The addresses that it has now; those that it always has while its power is off.
+    pub addresses: Vec<Ipv4Addr>,
     /// The process id of its PID 1 on the machine; none while its power is off.
     pub pid: Option<i32>,
-    /// Its daemons; empty while its power is off.
+    /// Its daemons; empty while it is off or frozen.
     pub daemons: Vec<DaemonStatus>,
+    /// The faults in force that concern it, each in one line.
+    pub faults: Vec<String>,
 }
 
 impl Cluster {
@@ -127,17 +146,36 @@ impl Cluster {
     /// How every host and its daemons are.
     #[must_use]
     pub fn status(&self) -> Vec<HostStatus> {
+        let faults = self.faults();
         let of = |host: &Host| {
             let pid = self.init_pid(&host.name).ok();
+            let now = pid.and_then(|_| net::addresses(&self.layout.name, &host.name).ok());
+            let concerns = |fault: &&Fault| fault.hosts().contains(&&*host.name);
             HostStatus {
                 host: host.name.clone(),
                 role: host.role,
-                addresses: host.addresses.clone(),
+                addresses: now.unwrap_or_else(|| host.addresses.clone()),
                 pid,
+                faults: faults.iter().filter(concerns).map(ToString::to_string).collect(),
                 daemons: pid.and_then(|_| self.daemons(&host.name).ok()).unwrap_or_default(),
             }
         };
         self.layout.hosts.iter().map(of).collect()
+    }
+
+    /// The hosts that have an address now: one for an address that is in order, more or none for
+    /// the resource address of a pair that is not.
+    ///
+    /// # Errors
+    /// When the hosts' networks cannot be looked at.
+    pub fn holders_of(&self, address: Ipv4Addr) -> Result<Vec<String>> {
+        net::holders(&self.layout, address)
+    }
+
+    /// The address that users and agents connect to, `tlha`.
+    #[must_use]
+    pub fn resource_address(&self) -> Ipv4Addr {
+        RESOURCE.1
     }
 
     /// The process id, on the machine, of a host's PID 1.
@@ -151,10 +189,11 @@ impl Cluster {
 
     fn host(&self, host: &str) -> Result<&Host> {
         let known = self.layout.hosts.iter().find(|known| known.name == host);
-        known.with_context(|| {
+        Ok(known.ok_or_else(|| {
             let names: Vec<_> = self.layout.hosts.iter().map(|host| &*host.name).collect();
-            format!("no host {host:?} in cluster {:?}: {}", self.layout.name, names.join(", "))
-        })
+            let (cluster, names) = (&self.layout.name, names.join(", "));
+            UnknownHost(format!("no host {host:?} in cluster {cluster:?}: {names}"))
+        })?)
     }
 
     fn paths(&self, host: &str) -> Paths {

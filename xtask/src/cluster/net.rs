@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -45,11 +46,64 @@ fn plug(layout: &Layout, lock: &Lock, host: &Host) -> Result<()> {
         "link add {port} type veth peer name eth0 netns {own}\nlink set {port} master br0 up\n"
     );
     batch(layout, lock, Some(&switch), &cable)?;
-    let mut addresses = "link set lo up\nlink set eth0 up\n".to_owned();
+    power_on(layout, lock, host)
+}
+
+/// A host that is off answers nobody, though the kernel keeps its network.
+pub(crate) fn power_off(layout: &Layout, lock: &Lock, host: &Host) -> Result<()> {
+    let own = netns(&layout.name, &host.name);
+    batch(layout, lock, Some(&own), "link set eth0 down\naddr flush dev eth0\n")
+}
+
+/// A host that boots has its own addresses and no other.
+pub(crate) fn power_on(layout: &Layout, lock: &Lock, host: &Host) -> Result<()> {
+    let mut lines = "link set lo up\nlink set eth0 up\naddr flush dev eth0\n".to_owned();
     for address in &host.addresses {
-        writeln!(addresses, "addr add {address}/24 dev eth0")?;
+        writeln!(lines, "addr add {address}/24 dev eth0")?;
     }
-    batch(layout, lock, Some(&own), &addresses)
+    batch(layout, lock, Some(&netns(&layout.name, &host.name)), &lines)
+}
+
+/// Adds or takes away an address of a host; true if there was something to do.
+pub(crate) fn set_address(
+    layout: &Layout,
+    host: &str,
+    address: Ipv4Addr,
+    wanted: bool,
+) -> Result<bool> {
+    if addresses(&layout.name, host)?.contains(&address) == wanted {
+        return Ok(false);
+    }
+    let (verb, address) = (if wanted { "add" } else { "del" }, format!("{address}/24"));
+    let own = netns(&layout.name, host);
+    run(&mut command(&["ip", "-n", &own, "addr", verb, &address, "dev", "eth0"]))?;
+    Ok(true)
+}
+
+/// The addresses that a host has now, in the kernel's order.
+pub(crate) fn addresses(cluster: &str, host: &str) -> Result<Vec<Ipv4Addr>> {
+    let own = netns(cluster, host);
+    let shown = run(&mut command(&["ip", "-n", &own, "-4", "-o", "addr", "show", "dev", "eth0"]))?;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let word = |line: &str| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok();
+    Ok(shown.lines().filter_map(word).collect())
+}
+
+/// The hosts that have an address now.
+pub(crate) fn holders(layout: &Layout, address: Ipv4Addr) -> Result<Vec<String>> {
+    let mut holders = Vec::new();
+    for host in &layout.hosts {
+        if addresses(&layout.name, &host.name)?.contains(&address) {
+            holders.push(host.name.clone());
+        }
+    }
+    Ok(holders)
+}
+
+/// Changes a host's port at the switch: `up`, `down`, `nomaster`, `master br0`.
+pub(crate) fn set_port(layout: &Layout, lock: &Lock, host: &str, words: &str) -> Result<()> {
+    let switch = netns(&layout.name, SWITCH);
+    batch(layout, lock, Some(&switch), &format!("link set {host} {words}\n"))
 }
 
 /// The namespace exists and all in it was made.

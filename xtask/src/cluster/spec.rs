@@ -20,11 +20,26 @@ const USERS_MAX: u16 = 999;
 /// Longest cluster name.
 const NAME_LEN_MAX: usize = 24;
 
+/// The name and the address that users and agents connect to.
+pub(crate) const RESOURCE: (&str, Ipv4Addr) = ("tlha", Ipv4Addr::new(10, 0, 0, 4));
+
+/// How many brokers, and so what becomes of the resource address `tlha`, 10.0.0.4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Brokers {
+    /// `tlha-primary` alone, with HA off; it always has the resource address.
+    Single,
+    /// `tlha-primary` and `tlha-secondary`, with HA on; keepalived gives one of them the address.
+    Pair,
+}
+
 /// What to bring up.
 #[derive(Debug, Clone)]
 pub struct ClusterSpec {
     /// The cluster's name: lower-case letters, digits and `-`, at most 24.
     pub name: String,
+    /// One broker or two.
+    pub brokers: Brokers,
     /// How many agents, 1 to 79.
     pub agents: u8,
     /// How many numbered users `user001`… beside alice, bob and carol, 0 to 999.
@@ -40,13 +55,14 @@ pub struct ClusterSpec {
 }
 
 impl ClusterSpec {
-    /// A cluster of two agents with the programs that lie beside `helper`.
+    /// One broker and two agents with the programs that lie beside `helper`.
     #[must_use]
     pub fn new(name: impl Into<String>, helper: impl Into<PathBuf>) -> Self {
         let helper = helper.into();
         let binaries = helper.parent().map(Path::to_path_buf).unwrap_or_default();
         Self {
             name: name.into(),
+            brokers: Brokers::Single,
             agents: 2,
             users: 0,
             helper,
@@ -54,6 +70,12 @@ impl ClusterSpec {
             fresh: false,
             progress: false,
         }
+    }
+
+    /// A pair of brokers and three agents, which are enough to be its witnesses.
+    #[must_use]
+    pub fn pair(name: impl Into<String>, helper: impl Into<PathBuf>) -> Self {
+        Self { brokers: Brokers::Pair, agents: 3, ..Self::new(name, helper) }
     }
 
     /// Checks names and numbers.
@@ -97,29 +119,30 @@ pub struct Host {
     pub name: String,
     /// What it is for.
     pub role: Role,
-    /// Its addresses; the first is its own, others are held for now.
+    /// The addresses that it always has; the first is its own.
     pub addresses: Vec<Ipv4Addr>,
-    /// Further names, each for the address at the same place after the first.
-    pub aliases: Vec<String>,
 }
 
 impl Host {
     fn new(name: impl Into<String>, role: Role, last: u8) -> Self {
-        let addresses = vec![Ipv4Addr::new(10, 0, 0, last)];
-        Self { name: name.into(), role, addresses, aliases: Vec::new() }
+        Self { name: name.into(), role, addresses: vec![Ipv4Addr::new(10, 0, 0, last)] }
     }
 
-    /// All names and addresses that it answers to.
+    /// All names and addresses that it answers to, now or after the resource address moved.
     pub(crate) fn identities(&self) -> Vec<String> {
+        let (resource, floating) = (RESOURCE.0.to_owned(), RESOURCE.1.to_string());
         let mut all = vec![self.name.clone()];
-        all.extend(self.aliases.iter().cloned());
+        all.extend((self.role == Role::Broker).then_some(resource));
         all.extend(self.addresses.iter().map(ToString::to_string));
+        if self.role == Role::Broker && !all.contains(&floating) {
+            all.push(floating);
+        }
         all
     }
 
     /// Which SSH host key it has: the brokers share one, so that users see one host.
     pub(crate) fn host_key(&self) -> &str {
-        if self.role == Role::Broker { "tlha" } else { &self.name }
+        if self.role == Role::Broker { RESOURCE.0 } else { &self.name }
     }
 }
 
@@ -127,6 +150,7 @@ impl Host {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Layout {
     pub(crate) name: String,
+    pub(crate) brokers: Brokers,
     pub(crate) hosts: Vec<Host>,
     pub(crate) users: Vec<User>,
 }
@@ -141,10 +165,14 @@ pub(crate) struct User {
 
 impl Layout {
     pub(crate) fn new(spec: &ClusterSpec) -> Self {
-        let mut broker = Host::new("tlha-primary", Role::Broker, 2);
-        broker.addresses.push(Ipv4Addr::new(10, 0, 0, 4));
-        broker.aliases.push("tlha".to_owned());
-        let mut hosts = vec![broker];
+        let mut primary = Host::new("tlha-primary", Role::Broker, 2);
+        let mut hosts = match spec.brokers {
+            Brokers::Single => {
+                primary.addresses.push(RESOURCE.1);
+                vec![primary]
+            }
+            Brokers::Pair => vec![primary, Host::new("tlha-secondary", Role::Broker, 3)],
+        };
         hosts
             .extend((1..=spec.agents).map(|n| Host::new(format!("agent{n}"), Role::Agent, 10 + n)));
         hosts.push(Host::new("client", Role::Client, 100));
@@ -155,7 +183,7 @@ impl Layout {
             (1..=u32::from(spec.users))
                 .map(|n| User { name: format!("user{n:03}"), uid: 3000 + n }),
         );
-        Self { name: spec.name.clone(), hosts, users }
+        Self { name: spec.name.clone(), brokers: spec.brokers, hosts, users }
     }
 
     pub(crate) fn of_role(&self, role: Role) -> impl Iterator<Item = &Host> {
@@ -204,6 +232,18 @@ mod tests {
         assert!(spec.check().is_err());
         assert!(check_name("../up").is_err());
         assert!(check_name("").is_err());
+    }
+
+    #[test]
+    fn both_of_a_pair_answer_to_the_resource_address_and_neither_has_it_by_itself() {
+        let layout = Layout::new(&ClusterSpec::pair("x", "/x/xtask"));
+        let brokers: Vec<_> = layout.of_role(Role::Broker).collect();
+        let [primary, secondary] = brokers[..] else { panic!("{brokers:?}") };
+        assert_eq!(primary.identities(), ["tlha-primary", "tlha", "10.0.0.2", "10.0.0.4"]);
+        assert_eq!(secondary.identities(), ["tlha-secondary", "tlha", "10.0.0.3", "10.0.0.4"]);
+        assert!(brokers.iter().all(|broker| !broker.addresses.contains(&RESOURCE.1)));
+        assert_eq!(primary.host_key(), secondary.host_key());
+        assert_eq!(layout.hosts.len(), 6);
     }
 
     #[test]

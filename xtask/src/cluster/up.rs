@@ -10,18 +10,19 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
 use super::lock::Lock;
-use super::spec::{ClusterSpec, Host, Layout, Role, state_dir};
-use super::{Cluster, cgroup, down, files, init_pid, net, pki};
+use super::spec::{Brokers, ClusterSpec, Host, Layout, RESOURCE, Role, state_dir};
+use super::{Cluster, cgroup, disk, down, files, init_pid, net, pki, plan};
 use crate::clock::wait_for;
 use crate::command::{command, run, tail};
-use crate::host::boot::{HostSpec, Paths};
+use crate::host::boot::Paths;
 use crate::host::control::{DaemonState, Request, ask};
-use crate::host::daemon::DaemonSpec;
 use crate::interrupt;
 use crate::progress::Progress;
 
 /// How long a host may take until its sshd listens.
 const BOOT_WAIT: Duration = Duration::from_secs(15);
+/// How long keepalived may take to give the resource address to one of two fresh brokers.
+const ADDRESS_WAIT: Duration = Duration::from_secs(15);
 
 pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
     if !nix::unistd::geteuid().is_root() {
@@ -50,7 +51,8 @@ pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
     for host in &off {
         interrupt::check()?;
         files::of_host(&layout, host)?;
-        write_spec(&layout, host)?;
+        disk::make(&layout, host)?;
+        plan::write(&layout, host)?;
         launch(&layout, host, spec, &lock)?;
     }
     // All of them: one that was found may still be booting for a command that was killed.
@@ -62,8 +64,21 @@ pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
             start_failed(&layout, host)?;
         }
     }
+    if layout.brokers == Brokers::Pair && off.iter().any(|host| host.role == Role::Broker) {
+        let holder = wait_for("the resource address", ADDRESS_WAIT, || holder(&layout))?;
+        progress.step(format!("{} is on {holder}", RESOURCE.0));
+    }
     progress.step(format!("cluster {} stands", layout.name));
     Ok(layout)
+}
+
+/// The one broker that has the resource address.
+fn holder(layout: &Layout) -> Result<String, String> {
+    let holders = net::holders(layout, RESOURCE.1).map_err(|error| format!("{error:#}"))?;
+    match &holders[..] {
+        [holder] => Ok(holder.clone()),
+        _ => Err(format!("it is on {holders:?}")),
+    }
 }
 
 /// Finds or makes the state directory and the note of what the cluster consists of.
@@ -92,56 +107,15 @@ fn state(spec: &ClusterSpec) -> Result<Layout> {
 }
 
 /// Turns the power on again, for a host that was cut off.
-pub(super) fn power_on(layout: &Layout, host: &Host, helper: &Path) -> Result<()> {
-    let lock = Lock::take(&layout.name)?;
+pub(super) fn power_on(layout: &Layout, host: &Host, helper: &Path, lock: &Lock) -> Result<()> {
     let spec = ClusterSpec::new(&layout.name, helper);
-    launch(layout, host, &spec, &lock)?;
+    launch(layout, host, &spec, lock)?;
     wait_ready(layout, host)
-}
-
-fn write_spec(layout: &Layout, host: &Host) -> Result<()> {
-    let state = state_dir(&layout.name);
-    let daemon = |name: &str, argv: &[&str]| DaemonSpec {
-        name: name.to_owned(),
-        argv: argv.iter().map(|&word| word.to_owned()).collect(),
-    };
-    let mut daemons = vec![daemon("sshd", &["/usr/sbin/sshd", "-D", "-e"])];
-    match host.role {
-        Role::Broker => daemons.push(daemon("vsmserver", &["/usr/bin/vsmserver"])),
-        Role::Agent => daemons.push(daemon("vsmagent", &["/usr/bin/vsmagent"])),
-        Role::Client => {}
-    }
-    // On the others the product makes what its desktops need.
-    let seats = if host.role == Role::Client { layout.users.clone() } else { Vec::new() };
-    let configurable = state.join("bin/vsm-config").exists();
-    let spec = HostSpec {
-        name: host.name.clone(),
-        home: files::home_dir(&state, host),
-        seats,
-        first_boot: if configurable { configuration(layout, host) } else { Vec::new() },
-        daemons,
-    };
-    let path = Paths::of(&state, &host.name).spec();
-    fs::write(&path, serde_json::to_vec_pretty(&spec)?).with_context(|| path.display().to_string())
-}
-
-/// The lines of the installation guide, as an administrator would type them on the host.
-fn configuration(layout: &Layout, host: &Host) -> Vec<Vec<String>> {
-    let agents: Vec<_> = layout.of_role(Role::Agent).map(|agent| &*agent.name).collect();
-    let lines = match host.role {
-        Role::Broker => vec![format!("/vsmserver/subclusters/Default/agents={}", agents.join(" "))],
-        Role::Agent => vec![
-            "/vsmagent/allowed_clients=tlha-primary tlha-secondary".to_owned(),
-            "/vsmagent/master_hostname=tlha".to_owned(),
-            format!("/vsmagent/agent_hostname={}", host.name),
-        ],
-        Role::Client => Vec::new(),
-    };
-    lines.into_iter().map(|line| vec!["/usr/bin/vsm-config".to_owned(), line]).collect()
 }
 
 fn launch(layout: &Layout, host: &Host, spec: &ClusterSpec, lock: &Lock) -> Result<()> {
     cgroup::make(&layout.name, &host.name);
+    net::power_on(layout, lock, host)?;
     let mut launcher = command(&[&spec.helper]);
     launcher.args(["host-launch", &layout.name, &host.name]);
     run(lock.lend(&mut launcher)?).with_context(|| format!("{} does not start", host.name))?;
@@ -161,6 +135,9 @@ fn start_failed(layout: &Layout, host: &Host) -> Result<()> {
 
 /// Waits until PID 1 answers and sshd listens.
 fn wait_ready(layout: &Layout, host: &Host) -> Result<()> {
+    if cgroup::is_frozen(&layout.name, &host.name) {
+        bail!("{} is frozen: cluster heal lets it go on", host.name);
+    }
     let paths = Paths::of(&state_dir(&layout.name), &host.name);
     let gone = || {
         let log = fs::read(paths.log_of("init")).unwrap_or_default();

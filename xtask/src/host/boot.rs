@@ -29,6 +29,8 @@ pub(crate) struct HostSpec {
     pub(crate) home: PathBuf,
     /// The users who get a runtime directory at boot, as a login manager would make it.
     pub(crate) seats: Vec<User>,
+    /// Where the daemon keeps its store: a disk of its own, which can be filled, lost and put back.
+    pub(crate) store: Option<PathBuf>,
     /// Commands run once, at the first boot, before the daemons start.
     pub(crate) first_boot: Vec<Vec<String>>,
     pub(crate) daemons: Vec<DaemonSpec>,
@@ -42,6 +44,8 @@ pub(crate) struct Paths {
     pub(crate) ssh: PathBuf,
     pub(crate) vsm: PathBuf,
     pub(crate) log: PathBuf,
+    /// The disk with the daemon's store; mounted before the host boots, so it outlives a power cut.
+    pub(crate) disk: PathBuf,
     var: PathBuf,
     root: PathBuf,
     etc_work: PathBuf,
@@ -62,6 +66,7 @@ impl Paths {
             ssh: part("ssh"),
             vsm: part("vsm"),
             log: part("log"),
+            disk: part("disk"),
             var: part("var"),
             root: part("root"),
             etc_work: part("etc.work"),
@@ -74,7 +79,8 @@ impl Paths {
         let mut all: Vec<_> = [&self.etc, &self.ssh, &self.vsm, &self.log, &self.var]
             .map(|dir| (dir.clone(), 0o755))
             .into();
-        all.extend([&self.root, &self.etc_work, &self.var_work].map(|dir| (dir.clone(), 0o700)));
+        let private = [&self.root, &self.disk, &self.etc_work, &self.var_work];
+        all.extend(private.map(|dir| (dir.clone(), 0o700)));
         // Mount points, made in the upper half since the machine need not have them.
         all.extend(["etc/ssh", "etc/vsm", "var/log"].map(|dir| (self.dir.join(dir), 0o755)));
         all.push((self.dir.clone(), 0o700));
@@ -112,6 +118,10 @@ pub(crate) fn boot(state: &Path, host: &str) -> Result<HostSpec> {
     bind(&paths.ssh, "/etc/ssh")?;
     bind(&paths.vsm, "/etc/vsm")?;
     bind(&paths.log, "/var/log")?;
+    if let Some(store) = &spec.store {
+        make_dir(store, 0o700)?;
+        bind(&paths.disk, store)?;
+    }
     bind(&spec.home, "/home")?;
     bind(&paths.root, "/root")?;
     tmpfs("/tmp", "mode=1777")?;
@@ -185,9 +195,10 @@ fn tmpfs(target: &str, options: &str) -> Result<()> {
         .with_context(|| format!("mount tmpfs on {target}"))
 }
 
-fn bind(source: &Path, target: &str) -> Result<()> {
+fn bind(source: &Path, target: impl AsRef<Path>) -> Result<()> {
+    let target = target.as_ref();
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        .with_context(|| format!("bind {} on {target}", source.display()))
+        .with_context(|| format!("bind {} on {}", source.display(), target.display()))
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<()> {

@@ -20,6 +20,7 @@ pub(crate) enum Request {
     Status,
     Start(String),
     Stop(String),
+    Kill(String),
     Signal(String, i32),
 }
 

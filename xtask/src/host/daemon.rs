@@ -1,11 +1,12 @@
 //! One daemon under PID 1: start, stop, start again after a crash.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -21,12 +22,40 @@ const WELL_AFTER: Duration = Duration::from_secs(5);
 /// Bad configuration: starting again would not help.
 const EXIT_CONFIG: i32 = 78;
 
+/// A library that tells a program another time of day, from Debian's package of this name.
+pub(crate) const LIBFAKETIME: &str = if cfg!(target_arch = "aarch64") {
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"
+} else {
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+};
+/// The file in the host's state directory with the step of its clock; daemons that start while it
+/// is there follow it at once.
+pub(crate) const CLOCK_FILE: &str = "clock";
+
+/// What has a daemon read the step anew whenever it asks for the time of day, and nothing else.
+fn clock_environment() -> [(&'static str, String); 5] {
+    [
+        ("LD_PRELOAD", LIBFAKETIME.to_owned()),
+        ("FAKETIME_TIMESTAMP_FILE", format!("{HOST_DIR}/{CLOCK_FILE}")),
+        ("FAKETIME_NO_CACHE", "1".to_owned()),
+        // A step of the wall clock moves no timer, and no file's time.
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+        ("NO_FAKE_STAT", "1".to_owned()),
+    ]
+}
+
 /// A daemon of a host, in `host.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct DaemonSpec {
     pub(crate) name: String,
     pub(crate) argv: Vec<String>,
+    /// The file that tells keepalived whether this daemon's host may have the resource address.
+    pub(crate) health: Option<PathBuf>,
 }
+
+/// What such a file says: the address may be here, and it must not.
+const HEALTH_WELL: &str = "0\n";
+const HEALTH_ENDED: &str = "-254\n";
 
 /// A daemon and what is to become of it.
 #[derive(Debug)]
@@ -60,10 +89,13 @@ impl Daemon {
         match &mut self.state {
             State::Running { wanted, .. } => *wanted = true,
             State::Stopped | State::Waiting { .. } | State::Failed => {
+                // The benefit of the doubt, until the daemon writes the file itself.
+                self.tell_health(HEALTH_WELL);
                 self.state = match self.spawn() {
                     Ok(pid) => State::Running { pid, since: now, wanted: true },
                     Err(error) => {
                         eprintln!("{}: {error:#}", self.spec.name);
+                        self.tell_health(HEALTH_ENDED);
                         State::Failed
                     }
                 };
@@ -77,6 +109,19 @@ impl Daemon {
             *wanted = false;
             // It may have ended a moment ago; then the reaper notices.
             let _ = kill(Pid::from_raw(*pid), Signal::SIGTERM);
+        } else {
+            self.state = State::Stopped;
+        }
+    }
+
+    /// Kills its process and those that share its process group; it is not started again.
+    ///
+    /// All at once: a part of keepalived that outlives the rest for a moment would clean up.
+    pub(crate) fn kill(&mut self) {
+        if let State::Running { pid, wanted, .. } = &mut self.state {
+            *wanted = false;
+            // It may have ended a moment ago; then the reaper notices.
+            let _ = killpg(Pid::from_raw(*pid), Signal::SIGKILL);
         } else {
             self.state = State::Stopped;
         }
@@ -98,6 +143,8 @@ impl Daemon {
         }
         let how = code.map_or_else(|| "by a signal".to_owned(), |code| format!("with code {code}"));
         eprintln!("{}: process {pid} ended {how}", self.spec.name);
+        // As ExecStopPost in deploy/systemd/vsmserver.service: it cannot say so itself after a SIGKILL.
+        self.tell_health(HEALTH_ENDED);
         self.state = if !wanted {
             State::Stopped
         } else if code == Some(EXIT_CONFIG) {
@@ -143,14 +190,25 @@ impl Daemon {
         DaemonStatus { name, state, pid, uptime_s: uptime, restarts: self.restarts }
     }
 
+    fn tell_health(&self, word: &str) {
+        let Some(file) = &self.spec.health else { return };
+        let written = file.parent().map_or(Ok(()), fs::create_dir_all);
+        if let Err(error) = written.and_then(|()| fs::write(file, word)) {
+            eprintln!("{}: {}: {error}", self.spec.name, file.display());
+        }
+    }
+
     /// Its own session, so that no signal to PID 1's group reaches it; its log is appended to.
     fn spawn(&self) -> Result<i32> {
         let log = log(&self.spec.name)?;
         let mut daemon = command(&["setsid"]);
         daemon.args(&self.spec.argv);
+        if Path::new(HOST_DIR).join(CLOCK_FILE).exists() {
+            daemon.envs(clock_environment());
+        }
         daemon.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let program = &self.spec.argv[0];
-        if !std::path::Path::new(program).exists() {
+        if !Path::new(program).exists() {
             anyhow::bail!("{program} is not built");
         }
         let child = daemon.spawn().with_context(|| program.clone())?;

@@ -117,6 +117,7 @@ fn act(daemons: &mut [Daemon], request: Request) -> Result<()> {
         Request::Status => {}
         Request::Start(name) => named(daemons, &name)?.start(clock::now()),
         Request::Stop(name) => named(daemons, &name)?.stop(),
+        Request::Kill(name) => named(daemons, &name)?.kill(),
         Request::Signal(name, number) => {
             let signal = Signal::try_from(number).context("signal number")?;
             named(daemons, &name)?.signal(signal)?;

@@ -47,7 +47,9 @@ fn assert_gone(name: &str) {
 /// `xtask cluster up` in a process group of its own.
 fn start_up(name: &str, path: Option<&Path>) -> Child {
     let mut up = Command::new(XTASK);
-    up.args(["cluster", "up", "--no-build", "--name", name]).stderr(Stdio::null()).process_group(0);
+    up.args(["cluster", "up", "--single", "--no-build", "--name", name])
+        .stderr(Stdio::null())
+        .process_group(0);
     if let Some(dir) = path {
         up.env("PATH", format!("{}:{}", dir.display(), std::env::var("PATH").unwrap()));
     }

@@ -11,6 +11,7 @@ mod crash;
 mod daemons;
 mod desktop;
 mod disk;
+mod faults;
 mod garbage;
 mod hosts;
 mod isolation;
@@ -30,6 +31,13 @@ const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 /// A fresh cluster for the test `name`.
 fn cluster(name: &str) -> Cluster {
     Cluster::up(&spec(name)).unwrap()
+}
+
+/// A fresh pair of brokers for the test `name`.
+fn pair(name: &str) -> Cluster {
+    let mut spec = ClusterSpec::pair(format!("t-{name}"), Path::new(XTASK));
+    spec.fresh = true;
+    Cluster::up(&spec).unwrap()
 }
 
 fn spec(name: &str) -> ClusterSpec {

@@ -1,0 +1,114 @@
+//! Making one fault and undoing it.
+
+use anyhow::{Context, Result, bail};
+
+use super::super::lock::Lock;
+use super::super::spec::RESOURCE;
+use super::super::{Cluster, cgroup, disk, net, up};
+use super::{Fault, packets};
+
+const SIGKILL: i32 = 9;
+
+impl Cluster {
+    pub(super) fn make(&self, fault: &Fault, lock: &Lock) -> Result<()> {
+        let name = self.name();
+        match fault {
+            Fault::Cable { host } => net::set_port(&self.layout, lock, host, "down"),
+            Fault::Silent { host } => net::set_port(&self.layout, lock, host, "nomaster"),
+            Fault::Kill { host, daemon } => self.kill_for_good(host, daemon),
+            Fault::Crash { host, daemon } => self.kill_daemon(host, daemon, SIGKILL),
+            Fault::Power { host } => match self.init_pid(host) {
+                Ok(pid) => self.cut_power(host, pid, lock),
+                Err(_) => Ok(()),
+            },
+            Fault::Freeze { host } => {
+                self.init_pid(host)?;
+                cgroup::set_frozen(name, host, true)
+            }
+            Fault::Cut { .. } | Fault::Loss { .. } => {
+                packets::apply(&self.layout, &self.faults(), lock)
+            }
+            Fault::VipBoth { host } => {
+                self.init_pid(host)?;
+                net::set_address(&self.layout, host, RESOURCE.1, true).map(drop)
+            }
+            Fault::KeepalivedDead { host } => self.kill_for_good(host, "keepalived"),
+            Fault::Clock { host, step_s } => self.step_clock(host, *step_s),
+            Fault::DiskFull { host } => disk::close(name, host),
+            Fault::DiskSnapshot { host } => self.standing_still(host, || disk::save(name, host)),
+            Fault::DiskRollback { host } => {
+                if !disk::is_saved(name, host) {
+                    bail!("no disk-snapshot was taken of {host}");
+                }
+                self.without_daemon(host, || disk::restore(name, host))
+            }
+            Fault::DiskLost { host } => self.without_daemon(host, || disk::wipe(name, host)),
+        }
+    }
+
+    /// `left` are the faults that stay in force.
+    pub(super) fn undo(&self, fault: &Fault, left: &[Fault], lock: &Lock) -> Result<()> {
+        let name = self.name();
+        match fault {
+            Fault::Cable { host } => net::set_port(&self.layout, lock, host, "up"),
+            Fault::Silent { host } => net::set_port(&self.layout, lock, host, "master br0"),
+            // Those of a host that is off start when it boots.
+            Fault::Kill { host, .. } | Fault::KeepalivedDead { host }
+                if self.init_pid(host).is_err() =>
+            {
+                Ok(())
+            }
+            Fault::Kill { host, daemon } => self.start_daemon(host, daemon),
+            Fault::KeepalivedDead { host } => self.start_daemon(host, "keepalived"),
+            Fault::Power { host } => match self.init_pid(host) {
+                Ok(_) => Ok(()),
+                Err(_) => up::power_on(&self.layout, self.host(host)?, &self.helper, lock),
+            },
+            Fault::Freeze { host } => cgroup::set_frozen(name, host, false),
+            Fault::Cut { .. } | Fault::Loss { .. } => packets::apply(&self.layout, left, lock),
+            Fault::VipBoth { host } => self.take_address(host),
+            Fault::Clock { host, .. } => self.clock_says(host, 0),
+            Fault::DiskFull { host } => disk::open(name, host),
+            Fault::Crash { .. }
+            | Fault::DiskSnapshot { .. }
+            | Fault::DiskRollback { .. }
+            | Fault::DiskLost { .. } => Ok(()),
+        }
+    }
+
+    /// Takes the resource address from a broker unless it is the only one that has it: then
+    /// keepalived has given it the address meanwhile.
+    fn take_address(&self, host: &str) -> Result<()> {
+        if self.holders_of(RESOURCE.1)?.iter().any(|holder| holder != host) {
+            net::set_address(&self.layout, host, RESOURCE.1, false)?;
+        }
+        Ok(())
+    }
+
+    /// Runs `step` while nothing on the host writes, so that a copy is one of a single moment.
+    fn standing_still(&self, host: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+        let still = self.init_pid(host).is_err() || cgroup::is_frozen(self.name(), host);
+        if still {
+            return step();
+        }
+        cgroup::set_frozen(self.name(), host, true)?;
+        let result = step();
+        cgroup::set_frozen(self.name(), host, false)?;
+        result
+    }
+
+    /// Runs `step` while the daemon is dead; one that was down before stays so.
+    fn without_daemon(&self, host: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
+        let daemon = self.product_daemon(host)?;
+        if self.init_pid(host).is_err() {
+            return step();
+        }
+        let ran = self.daemon(host, daemon)?.pid.is_some();
+        self.kill_for_good(host, daemon)?;
+        let result = step();
+        if ran {
+            self.start_daemon(host, daemon).context("after the disk")?;
+        }
+        result
+    }
+}

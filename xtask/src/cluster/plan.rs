@@ -1,0 +1,155 @@
+//! What a host is told before it boots: its daemons, and the first configuration of each.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use super::files;
+use super::spec::{Brokers, Host, Layout, RESOURCE, Role, state_dir};
+use crate::host::boot::{HostSpec, Paths};
+use crate::host::daemon::DaemonSpec;
+
+/// What the pair's administrator copies to both nodes.
+const KEEPALIVED: &str = include_str!("../../../deploy/keepalived/vsm.conf");
+/// The file in which `vsmserver` says whether its host may have the resource address.
+const HEALTH: &str = "/run/vsm/vsmserver.health";
+
+/// Writes `host.json`, which the host's PID 1 reads, and the configuration of keepalived.
+pub(super) fn write(layout: &Layout, host: &Host) -> Result<()> {
+    let state = state_dir(&layout.name);
+    let paths = Paths::of(&state, &host.name);
+    let configurable = state.join("bin/vsm-config").exists();
+    let spec = HostSpec {
+        name: host.name.clone(),
+        home: files::home_dir(&state, host),
+        // On the others the product makes what its desktops need.
+        seats: if host.role == Role::Client { layout.users.clone() } else { Vec::new() },
+        store: store(host.role),
+        first_boot: if configurable { configuration(layout, host) } else { Vec::new() },
+        daemons: daemons(layout, host),
+    };
+    let path = paths.spec();
+    fs::write(&path, serde_json::to_vec_pretty(&spec)?)
+        .with_context(|| path.display().to_string())?;
+    if moves_the_address(layout, host) {
+        let dir = paths.etc.join("keepalived");
+        let path = dir.join("keepalived.conf");
+        fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        fs::write(&path, keepalived(layout, host)).with_context(|| path.display().to_string())?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
+/// The product's daemon on a host of this kind.
+pub(super) fn daemon(role: Role) -> Option<&'static str> {
+    match role {
+        Role::Broker => Some("vsmserver"),
+        Role::Agent => Some("vsmagent"),
+        Role::Client => None,
+    }
+}
+
+/// Where that daemon keeps its store.
+fn store(role: Role) -> Option<PathBuf> {
+    match role {
+        Role::Broker => Some("/var/lib/vsm".into()),
+        Role::Agent => Some("/var/lib/vsm-agent".into()),
+        Role::Client => None,
+    }
+}
+
+fn moves_the_address(layout: &Layout, host: &Host) -> bool {
+    layout.brokers == Brokers::Pair && host.role == Role::Broker
+}
+
+/// In the order in which they are started: the health file is there before keepalived looks.
+fn daemons(layout: &Layout, host: &Host) -> Vec<DaemonSpec> {
+    let of = |name: &str, words: &[&str]| DaemonSpec {
+        name: name.to_owned(),
+        argv: words.iter().map(|&word| word.to_owned()).collect(),
+        health: None,
+    };
+    let mut daemons = vec![of("sshd", &["/usr/sbin/sshd", "-D", "-e"])];
+    daemons.extend(daemon(host.role).map(|name| of(name, &[&format!("/usr/bin/{name}")])));
+    if moves_the_address(layout, host) {
+        for server in daemons.iter_mut().filter(|daemon| daemon.name == "vsmserver") {
+            server.health = Some(HEALTH.into());
+        }
+        let words = ["/usr/sbin/keepalived", "--dont-fork", "--log-console", "--vrrp"];
+        daemons.push(of("keepalived", &words));
+    }
+    daemons
+}
+
+/// The template, filled in as its comments say.
+fn keepalived(layout: &Layout, host: &Host) -> String {
+    let mut brokers = layout.of_role(Role::Broker);
+    let first = brokers.next().is_some_and(|first| first == host);
+    let peer = layout.of_role(Role::Broker).find(|other| *other != host).unwrap_or(host);
+    KEEPALIVED
+        .replace("@NODE@", &host.name)
+        .replace("@INTERFACE@", "eth0")
+        .replace("@OWN_ADDRESS@", &host.addresses[0].to_string())
+        .replace("@PEER_ADDRESS@", &peer.addresses[0].to_string())
+        .replace("@RESOURCE_ADDRESS@", &format!("{}/24", RESOURCE.1))
+        .replace("@PRIORITY@", if first { "101" } else { "100" })
+}
+
+/// The lines of the installation guide, as an administrator would type them on the host.
+fn configuration(layout: &Layout, host: &Host) -> Vec<Vec<String>> {
+    let names = |role: Role| {
+        let names: Vec<_> = layout.of_role(role).map(|host| &*host.name).collect();
+        names.join(" ")
+    };
+    let mut words = vec!["/usr/bin/vsm-config".to_owned()];
+    match host.role {
+        Role::Broker => {
+            words.push(format!("/vsmserver/subclusters/Default/agents={}", names(Role::Agent)));
+            if layout.brokers == Brokers::Pair {
+                // The same on both nodes: each finds out which entry it is.
+                words.extend([
+                    "/vsmserver/HA/enabled=true".to_owned(),
+                    format!("/vsmserver/HA/nodes={}", names(Role::Broker)),
+                    format!("/vsmserver/HA/resource_address={}", RESOURCE.0),
+                    "/vsmserver/HA/role_source=address".to_owned(),
+                    // Ten times what two shared processors need at their worst.
+                    "/vsmserver/HA/ack_timeout=200ms".to_owned(),
+                ]);
+            }
+        }
+        Role::Agent => words.extend([
+            "/vsmagent/allowed_clients=tlha-primary tlha-secondary".to_owned(),
+            format!("/vsmagent/master_hostname={}", RESOURCE.0),
+            format!("/vsmagent/agent_hostname={}", host.name),
+        ]),
+        Role::Client => return Vec::new(),
+    }
+    vec![words]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::ClusterSpec;
+
+    #[test]
+    fn the_template_is_filled_in_and_differs_only_where_the_nodes_do() {
+        let layout = Layout::new(&ClusterSpec::pair("x", "/x/xtask"));
+        let brokers: Vec<_> = layout.of_role(Role::Broker).collect();
+        let [one, two] = [0, 1].map(|n| keepalived(&layout, brokers[n]));
+        for text in [&one, &two] {
+            let settings = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+            assert!(settings.clone().all(|line| !line.contains('@')), "{text}");
+            assert!(settings.clone().any(|line| line.trim() == "10.0.0.4/24 dev eth0"), "{text}");
+        }
+        let differ = one.lines().zip(two.lines()).filter(|(one, two)| one != two);
+        let differ: Vec<_> =
+            differ.map(|(_, two)| two.trim()).filter(|l| !l.starts_with('#')).collect();
+        let wanted =
+            ["router_id tlha-secondary", "priority 100", "unicast_src_ip 10.0.0.3", "10.0.0.2"];
+        assert_eq!(differ, wanted);
+    }
+}
