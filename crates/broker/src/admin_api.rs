@@ -1,17 +1,31 @@
-//! The administrator's API on the local admin socket, which only root and the admin group can open.
+//! The administrator's API on the local admin socket, which only root and the admin group can open. A standby forwards
+//! to the active node.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use tokio::{sync::Semaphore, task::JoinSet};
-use tokio_stream::Iter;
-use tonic::{Request, Response, Status};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, transport::Channel};
 use vsm_core::{AgentName, AgentUse, Session, SessionId};
 use vsm_proto::{
-    admin::v1::{self as pb, admin_server::Admin},
+    admin::v1::{self as pb, admin_client::AdminClient, admin_server::Admin},
     convert,
 };
 
-use crate::{agents::LinkState, broker::Broker, ending, settings::AgentSettings, view::Viewer};
+use crate::{
+    agents::LinkState,
+    broker::Broker,
+    ending,
+    ha::{
+        api,
+        place::{self, Place},
+    },
+    settings::AgentSettings,
+    view::Viewer,
+};
+
+/// A list as it is streamed.
+type Sessions = Pin<Box<dyn Stream<Item = Result<pb::ListSessionsResponse, Status>> + Send>>;
 
 /// Sessions in one message of a list.
 const PAGE: usize = 256;
@@ -23,7 +37,12 @@ const TERMINATE_TOGETHER: usize = 64;
 
 /// The service.
 #[derive(Debug, Clone)]
-pub struct AdminApi(pub Arc<Broker>);
+pub struct AdminApi {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// Whether it is served to the other broker, over mutual TLS, and not on the local socket.
+    pub remote: bool,
+}
 
 /// A parsed selector: all that are set must match.
 #[derive(Debug)]
@@ -52,8 +71,20 @@ impl Selector {
 }
 
 impl AdminApi {
+    /// Where to serve: here, or on the active node.
+    async fn place<T>(&self, request: &Request<T>) -> Result<Option<AdminClient<Channel>>, Status> {
+        if self.remote {
+            place::check_peer(&self.broker, request)?;
+        }
+        Ok(match place::find(&self.broker, request).await {
+            Ok(Place::There(channel)) => Some(AdminClient::new(channel)),
+            // While nobody is active each node shows what it has.
+            Ok(Place::Here) | Err(_) => None,
+        })
+    }
+
     fn select(&self, selector: &Selector) -> Vec<Arc<Session>> {
-        self.0
+        self.broker
             .table
             .read(|view| view.table.sessions().filter(|s| selector.matches(s)).cloned().collect())
     }
@@ -61,25 +92,29 @@ impl AdminApi {
 
 #[tonic::async_trait]
 impl Admin for AdminApi {
-    type ListSessionsStream = Iter<Pages>;
+    type ListSessionsStream = Sessions;
 
     async fn list_sessions(
         &self,
         request: Request<pb::SessionSelector>,
-    ) -> Result<Response<Iter<Pages>>, Status> {
+    ) -> Result<Response<Sessions>, Status> {
+        if let Some(mut there) = self.place(&request).await? {
+            let list = there.list_sessions(place::forwarded(request.into_inner(), None)).await?;
+            return Ok(list.map(|list| Box::pin(list) as Sessions));
+        }
         let selector = Selector::parse(request.into_inner())?;
         let sessions = self.select(&selector);
-        Ok(Response::new(tokio_stream::iter(Pages {
-            broker: Arc::clone(&self.0),
-            sessions,
-            next: 0,
-        })))
+        let broker = Arc::clone(&self.broker);
+        Ok(Response::new(Box::pin(tokio_stream::iter(Pages { broker, sessions, next: 0 }))))
     }
 
     async fn terminate_sessions(
         &self,
         request: Request<pb::TerminateSessionsRequest>,
     ) -> Result<Response<pb::TerminateSessionsResponse>, Status> {
+        if let Some(mut there) = self.place(&request).await? {
+            return there.terminate_sessions(place::forwarded(request.into_inner(), None)).await;
+        }
         let ids = request.into_inner().ids;
         if ids.is_empty() || ids.len() > TERMINATE_MAX {
             return Err(Status::invalid_argument(format!(
@@ -89,14 +124,14 @@ impl Admin for AdminApi {
         let ids: Vec<SessionId> =
             ids.iter().map(|id| convert::text("ids", id)).collect::<Result<_, _>>()?;
         let sessions: Vec<_> = self
-            .0
+            .broker
             .table
             .read(|view| ids.iter().filter_map(|id| view.table.session(*id)).cloned().collect());
         let together = Arc::new(Semaphore::new(TERMINATE_TOGETHER));
         let mut under_way = JoinSet::new();
         for session in sessions {
             tracing::info!(session = %session.id, user = %session.user, "an administrator ends a session");
-            let (broker, together) = (Arc::clone(&self.0), Arc::clone(&together));
+            let (broker, together) = (Arc::clone(&self.broker), Arc::clone(&together));
             under_way.spawn(async move {
                 // Never closed; were it, ending without a turn would only be less orderly.
                 let _turn = together.acquire_owned().await;
@@ -109,10 +144,13 @@ impl Admin for AdminApi {
 
     async fn list_agents(
         &self,
-        _: Request<pb::ListAgentsRequest>,
+        request: Request<pb::ListAgentsRequest>,
     ) -> Result<Response<pb::ListAgentsResponse>, Status> {
-        let settings = self.0.settings();
-        let uses: BTreeMap<AgentName, (AgentUse, u64)> = self.0.table.read(|view| {
+        if let Some(mut there) = self.place(&request).await? {
+            return there.list_agents(place::forwarded(request.into_inner(), None)).await;
+        }
+        let settings = self.broker.settings();
+        let uses: BTreeMap<AgentName, (AgentUse, u64)> = self.broker.table.read(|view| {
             let penalty =
                 u64::try_from(settings.agent_failure_penalty.as_millis()).unwrap_or(u64::MAX);
             let until =
@@ -126,7 +164,7 @@ impl Admin for AdminApi {
             let penalised_until_unix_ms = if until > now { until } else { 0 };
             let view = pb::AgentView {
                 penalised_until_unix_ms,
-                ..agent_view(&self.0, &name, settings.agents().get(&name))
+                ..agent_view(&self.broker, &name, settings.agents().get(&name))
             };
             pb::AgentView { users: used.users(), sessions: used.sessions(), ..view }
         });
@@ -135,21 +173,24 @@ impl Admin for AdminApi {
 
     async fn status(
         &self,
-        _: Request<pb::StatusRequest>,
+        request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
+        if self.remote {
+            place::check_peer(&self.broker, &request)?;
+        }
         let (epoch, last_seq, sessions) = self
-            .0
+            .broker
             .table
             .read(|view| (view.epoch.clone(), view.last_seq, view.table.sessions().len()));
         Ok(Response::new(pb::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            node: self.0.node.to_string(),
-            role: "standalone".to_owned(),
+            node: self.broker.node.to_string(),
+            role: api::role(&self.broker).to_owned(),
             epoch: Some((&epoch).into()),
-            lineage: self.0.table.fence().lineage.to_string(),
+            lineage: self.broker.table.fence().lineage.to_string(),
             last_seq,
             sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
-            started_unix_ms: self.0.started.0,
+            started_unix_ms: self.broker.started.0,
         }))
     }
 }

@@ -4,8 +4,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -193,6 +193,10 @@ pub struct Link {
     pub wake: Notify,
     pub(crate) stop: CancellationToken,
     missed: AtomicBool,
+    /// Records that its journal of promises is known to have had.
+    journal: AtomicU64,
+    promised: Mutex<Option<Epoch>>,
+    channel: Channel,
     state: watch::Sender<LinkState>,
     client: AgentClient<Channel>,
 }
@@ -200,12 +204,15 @@ pub struct Link {
 impl Link {
     fn new(name: &AgentName, port: u16, broker: &Broker) -> Result<Self, tonic::transport::Error> {
         let channel = grpc::channel(name.as_str(), port, &broker.tls)?;
-        let client = AgentClient::new(channel).max_decoding_message_size(grpc::MESSAGE_MAX);
+        let client = AgentClient::new(channel.clone()).max_decoding_message_size(grpc::MESSAGE_MAX);
         Ok(Self {
             name: name.clone(),
             wake: Notify::new(),
             stop: broker.stop.child_token(),
             missed: AtomicBool::new(false),
+            journal: AtomicU64::new(0),
+            promised: Mutex::default(),
+            channel,
             state: watch::Sender::new(LinkState::Connecting),
             client,
         })
@@ -215,6 +222,26 @@ impl Link {
     #[must_use]
     pub fn state(&self) -> LinkState {
         self.state.borrow().clone()
+    }
+
+    /// The connection to it.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Notes the length of its journal of promises; the greatest that was ever noted.
+    pub(crate) fn journal(&self, told: u64) -> u64 {
+        self.journal.fetch_max(told, Ordering::Relaxed).max(told)
+    }
+
+    /// The highest epoch that it has promised, as it last said.
+    #[must_use]
+    pub fn promised(&self) -> Option<Epoch> {
+        self.promised.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_promised(&self, epoch: Epoch) {
+        *self.promised.lock().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
     }
 
     /// Whether its report is open.

@@ -2,17 +2,18 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vsm_core::{Ended, Epoch, Fence, NodeName, SessionId, UnixMillis, UserName};
 use vsm_daemon::tls::Tls;
-use vsm_sync::SessionTable;
+use vsm_sync::{SessionTable, peer::Card};
 
 use crate::{
-    agents::{Agents, CallError, Fenced},
+    agents::{Agents, CallError, Fenced, Link},
+    ha::Ha,
     settings::Settings,
     users::Users,
 };
@@ -33,6 +34,8 @@ pub struct Broker {
     pub agents: Agents,
     /// Who uids are.
     pub users: Users,
+    /// Whether it is one of a pair.
+    pub ha: Ha,
     /// This node.
     pub node: NodeName,
     /// This host's identity.
@@ -44,6 +47,7 @@ pub struct Broker {
     /// Work that must not die with its caller; a stop waits for it.
     pub tasks: TaskTracker,
     settings: watch::Sender<Arc<Settings>>,
+    card: Arc<RwLock<Card>>,
     logins: Mutex<HashMap<UserName, Arc<tokio::sync::Mutex<()>>>>,
     starting: Mutex<HashSet<SessionId>>,
     ended: Mutex<VecDeque<(UserName, Ended)>>,
@@ -54,6 +58,10 @@ pub struct Broker {
 pub struct Parts {
     /// The session table.
     pub table: SessionTable,
+    /// Whether it is one of a pair.
+    pub ha: Ha,
+    /// What it tells the other broker of itself.
+    pub card: Arc<RwLock<Card>>,
     /// The settings.
     pub settings: Settings,
     /// This node.
@@ -70,11 +78,13 @@ impl Broker {
     /// Puts a broker together; nothing runs yet.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { table, settings, node, tls, started, stop } = parts;
+        let Parts { table, ha, card, settings, node, tls, started, stop } = parts;
         Arc::new(Self {
             table,
             agents: Agents::default(),
             users: Users::default(),
+            ha,
+            card,
             node,
             tls,
             started,
@@ -96,6 +106,28 @@ impl Broker {
     /// Replaces the settings as a whole.
     pub fn set_settings(&self, settings: Settings) {
         self.settings.send_replace(Arc::new(settings));
+    }
+
+    /// What this node tells the other of itself.
+    #[must_use]
+    pub fn card(&self) -> Card {
+        self.card.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces what this node tells of itself.
+    pub fn set_card(&self, card: Card) {
+        *self.card.write().unwrap_or_else(PoisonError::into_inner) = card;
+    }
+
+    /// Whether this node may change anything: it is the active one, or has no other. One whose HA could not be turned
+    /// on acts only if its table was never a pair's: else the other node may be active.
+    #[must_use]
+    pub fn acts(&self) -> bool {
+        match &self.ha {
+            Ha::On(_) => self.table.is_serving(),
+            Ha::Off { unsafe_because: None } => true,
+            Ha::Off { unsafe_because: Some(_) } => self.table.state().replica.roster.is_none(),
+        }
     }
 
     /// The lock that serialises what one user asks for.
@@ -139,9 +171,9 @@ impl Broker {
             .collect()
     }
 
-    /// Makes a call that bears a fence. An agent that has promised to a higher epoch makes this broker begin a reign
-    /// above that, once: with HA off nobody else can be active, so the promise is this broker's own from before it
-    /// lost its disk.
+    /// Makes a call that bears a fence. An agent that has promised to a higher epoch has a broker of a pair stop being
+    /// active at once. With HA off nobody else can be active, so the promise is this broker's own from before it
+    /// lost its disk, and it begins a reign above that, once.
     ///
     /// # Errors
     /// If the call fails, or the agent refuses the new epoch too.
@@ -153,6 +185,9 @@ impl Broker {
             Fenced::Done(answer) => Ok(answer),
             Fenced::Refused(promised) => {
                 self.rise_above(promised.clone()).await;
+                if !self.acts() {
+                    return Err(CallError::fenced(&promised));
+                }
                 match call(self.table.fence()).await? {
                     Fenced::Done(answer) => Ok(answer),
                     Fenced::Refused(_) => Err(CallError::fenced(&promised)),
@@ -161,12 +196,28 @@ impl Broker {
         }
     }
 
+    /// Tells a witness that is new what it needs to know before it votes.
+    pub(crate) async fn greet(&self, link: &Link) {
+        // An owner that has stopped needs to be told nothing.
+        let _ = self.table.witness_up(link.name.clone()).await;
+    }
+
     /// Begins a reign above `promised` if the present one is not.
     pub(crate) async fn rise_above(&self, promised: Epoch) {
         let own = self.table.fence().epoch;
         if promised.counter > own.counter.saturating_add(EPOCH_JUMP_MAX) {
             tracing::error!(%own, %promised, "an agent names an epoch beyond all reason; not following it");
             return;
+        }
+        if matches!(&self.ha, Ha::Off { unsafe_because: Some(_) }) {
+            if promised > own {
+                // Decision 14: the other node of the pair may be active.
+                tracing::error!(%own, %promised, "an agent has promised to a higher epoch, and HA could not be turned on here; not claiming");
+            }
+            return;
+        }
+        if promised > own {
+            tracing::info!(%own, %promised, "an agent has promised to a higher epoch");
         }
         if let Err(error) = self.table.raise_above(promised).await {
             tracing::error!(%error, "cannot begin a higher epoch");

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use vsm_core::{Proposal, Session, State};
+use vsm_sync::ProposeError;
 
 use crate::{broker::Broker, error::Refusal, reconcile};
 
@@ -19,7 +20,11 @@ pub(crate) async fn end(
     // Not in the caller's task: an end that was begun is carried out.
     let task = broker.tasks.spawn(async move {
         if !matches!(session.state, State::Ending { .. }) {
-            worker.table.propose(Proposal::End { id: session.id }).await?;
+            match worker.table.propose(Proposal::End { id: session.id }).await {
+                // Without votes the wish cannot be kept, but the agent can still be asked: it fences by itself.
+                Ok(_) | Err(ProposeError::NoVotes) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(carry_out(&worker, &session).await)
     });

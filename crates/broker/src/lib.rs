@@ -9,6 +9,7 @@
 //! | [`login`] | the login flow |
 //! | `start` | having an agent start a session |
 //! | [`ending`] | ending sessions |
+//! | [`ha`] | the pair: roles, health, forwarding, the witnesses |
 //! | [`user_api`], [`admin_api`], [`registry`] | the three gRPC services |
 //! | [`server`] | sockets, start and stop |
 
@@ -17,6 +18,7 @@ pub mod agents;
 pub mod broker;
 pub mod ending;
 pub mod error;
+pub mod ha;
 pub mod login;
 pub mod reconcile;
 pub mod registry;

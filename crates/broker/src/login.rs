@@ -82,6 +82,18 @@ pub async fn login(
     done.unwrap_or(Err(Refusal::TooLong(timeout.as_secs())))
 }
 
+/// What a node that is not active can still do while nobody is: hand out a session that runs, as its agent says. None =
+/// there is none to be had.
+pub(crate) async fn existing(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Option<Handed> {
+    if !broker.settings().allows(who) {
+        return None;
+    }
+    match find(broker, who, want).await {
+        Ok(Found::Alive(handed)) => Some(handed),
+        Ok(Found::Nothing | Found::Unreachable { .. }) | Err(_) => None,
+    }
+}
+
 /// Looks for a running session and asks its agent. A dead one leaves the table here and now (P5).
 async fn find(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Found, Refusal> {
     let mut sessions: Vec<_> = broker.table.read(|view| {

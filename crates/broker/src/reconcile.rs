@@ -25,6 +25,7 @@ use crate::{
     agents::{Link, LinkState, Up, Verdict},
     broker::Broker,
     ending,
+    ha::witness,
 };
 
 /// Sessions of an inventory that are taken in at a time: what one flush of the table takes.
@@ -48,13 +49,31 @@ pub(crate) async fn follow(broker: Arc<Broker>, link: Arc<Link>) {
         if link.is_up() {
             backoff.reset();
         }
-        set_down(&link, &ended);
+        match ended {
+            // The agent is there; only what it says is to be taken anew.
+            End::Anew => continue,
+            End::Away(why) => set_down(&link, &why),
+        }
         tokio::select! {
             biased;
             () = link.stop.cancelled() => return,
             () = link.wake.notified() => backoff.reset(),
             () = tokio::time::sleep(backoff.next_wait()) => {}
         }
+    }
+}
+
+/// Why a report ended.
+enum End {
+    /// The agent, or the way to it, is gone.
+    Away(String),
+    /// It is to be opened again: what agents said to a standby was not recorded.
+    Anew,
+}
+
+impl From<String> for End {
+    fn from(why: String) -> Self {
+        Self::Away(why)
     }
 }
 
@@ -73,7 +92,9 @@ fn set_down(link: &Link, why: &str) {
 }
 
 /// Opens the report and follows it to its end; why it ended.
-async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> String {
+async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
+    let mut states = broker.table.watch();
+    let acts = broker.acts();
     // Only sessions that the table had before the inventory was made can be missing from it.
     let before = running_on(broker, &link.name);
     let opened = tokio::time::timeout(OPEN_DEADLINE, async {
@@ -86,28 +107,45 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> String {
     });
     let (mut stream, first) = match opened.await {
         Ok(Ok(opened)) => opened,
-        Ok(Err(status)) => return crate::agents::CallError::from(status).why,
-        Err(_) => return format!("no inventory within {} s", OPEN_DEADLINE.as_secs()),
+        Ok(Err(status)) => return crate::agents::CallError::from(status).why.into(),
+        Err(_) => return format!("no inventory within {} s", OPEN_DEADLINE.as_secs()).into(),
     };
     let Some(Item::Inventory(inventory)) = first.item else {
-        return "its report does not begin with an inventory".into();
+        return End::Away("its report does not begin with an inventory".into());
     };
-    take_inventory(broker, link, inventory, before).await;
+    if set_apart(broker, link, &inventory).await {
+        return End::Away(
+            "its disk went back in time; it is set apart until both brokers are in sync".into(),
+        );
+    }
+    take_inventory(broker, link, inventory, before, acts).await;
+    broker.greet(link).await;
     let mut again = tokio::time::interval(CARRY_OUT_EVERY);
     again.reset();
     loop {
         tokio::select! {
             biased;
             message = stream.next() => match message {
-                Some(Ok(message)) => take(broker, link, message).await,
-                Some(Err(status)) => return crate::agents::CallError::from(status).why,
-                None => return "it closed its report".into(),
+                Some(Ok(message)) => take(broker, link, message, acts).await,
+                Some(Err(status)) => return crate::agents::CallError::from(status).why.into(),
+                None => return End::Away("it closed its report".into()),
             },
+            changed = states.changed() => {
+                if changed.is_err() {
+                    return End::Away("this broker is stopping".into());
+                }
+                if broker.acts() != acts {
+                    return End::Anew;
+                }
+            }
             _ = again.tick() => {
                 if link.take_missed() {
-                    return "what it said could not be recorded, and is asked for again".into();
+                    return End::Anew;
                 }
-                drop(tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link))));
+                if acts {
+                    broker.greet(link).await;
+                    drop(tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link))));
+                }
             }
         }
     }
@@ -125,9 +163,15 @@ async fn take_inventory(
     link: &Arc<Link>,
     inventory: pb::Inventory,
     before: Vec<SessionId>,
+    acts: bool,
 ) {
     let former = take_up_lineage(broker, link, &inventory.lineage).await;
-    if let Some(promised) = inventory.promised.and_then(|epoch| Epoch::try_from(epoch).ok()) {
+    let promised = inventory.promised.and_then(|epoch| Epoch::try_from(epoch).ok());
+    if let Some(promised) = &promised {
+        link.set_promised(promised.clone());
+    }
+    let kin = inventory.lineage == broker.table.fence().lineage.to_string();
+    if let Some(promised) = promised.filter(|_| acts && kin) {
         // A broker that lost its disk may count up to an epoch of its own former life: one that it has promises of
         // already is not its own any more.
         let above = if former { promised.next(broker.node.clone()) } else { promised };
@@ -143,7 +187,7 @@ async fn take_inventory(
             let (broker, link) = (Arc::clone(broker), Arc::clone(link));
             together.spawn(async move {
                 let viewer = live.viewer.clone();
-                absorb(&broker, &link, live).await.map(|id| (id, viewer))
+                absorb(&broker, &link, live, acts).await.map(|id| (id, viewer))
             });
         }
         if together.is_empty() {
@@ -158,12 +202,23 @@ async fn take_inventory(
     let (public_name, version) = (inventory.public_name, inventory.version);
     let up = Up { public_name, version, since: clock::unix_millis(), viewers, load: None };
     link.update(|state| *state = LinkState::Up(Arc::new(up)));
+    if !acts {
+        // The active node records it.
+        return;
+    }
     for id in before {
         if !present.contains(&id) {
             drop_missing(broker, link, id).await;
         }
     }
     tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link)));
+}
+
+/// An agent whose promises are fewer than it told of before has a disk that went back in time; it is told to act no
+/// more. Whether it was.
+async fn set_apart(broker: &Broker, link: &Link, inventory: &pb::Inventory) -> bool {
+    let lineage = broker.table.fence().lineage.to_string();
+    inventory.lineage == lineage && witness::set_apart(link, &lineage, inventory.journal).await
 }
 
 /// Whether this table, which is new, took up the lineage that the agent knows.
@@ -258,11 +313,11 @@ pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
     }
 }
 
-async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportResponse) {
+async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportResponse, acts: bool) {
     match message.item {
         Some(Item::Changed(live)) => {
             let viewer = live.viewer.clone();
-            if let Some(id) = absorb(broker, link, live).await {
+            if let Some(id) = absorb(broker, link, live, acts).await {
                 modify(link, |up| match viewer {
                     Some(viewer) => drop(up.viewers.insert(id, viewer.into())),
                     None => drop(up.viewers.remove(&id)),
@@ -274,7 +329,7 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
                 modify(link, |up| drop(up.viewers.remove(&ended.id)));
                 let of =
                     broker.table.read(|view| view.table.session(ended.id).map(|s| s.agent.clone()));
-                if of.as_ref() == Some(&link.name) {
+                if acts && of.as_ref() == Some(&link.name) {
                     gone(broker, ended.id, Some(ended)).await;
                 }
             }
@@ -298,7 +353,12 @@ fn modify(link: &Link, change: impl FnOnce(&mut Up)) {
 }
 
 /// Brings the table into line with a session that the agent runs; its id if it is to stay.
-async fn absorb(broker: &Arc<Broker>, link: &Arc<Link>, live: LiveSession) -> Option<SessionId> {
+async fn absorb(
+    broker: &Arc<Broker>,
+    link: &Arc<Link>,
+    live: LiveSession,
+    acts: bool,
+) -> Option<SessionId> {
     let mut session = match live.session.map(Session::try_from) {
         Some(Ok(session)) => session,
         Some(Err(error)) => {
@@ -310,6 +370,9 @@ async fn absorb(broker: &Arc<Broker>, link: &Arc<Link>, live: LiveSession) -> Op
     let id = session.id;
     // One that still starts is nobody's yet: its outcome is asked for by whoever asked for the start.
     let display = session.state.display()?;
+    if !acts {
+        return Some(id);
+    }
     let (known, buried) = broker
         .table
         .read(|view| (view.table.session(id).map(|s| s.state), view.table.tombstone(id).is_some()));

@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use nix::unistd::Group;
 use tokio::net::TcpListener;
 use tonic::service::RoutesBuilder;
+use tonic_health::server::HealthReporter;
 use vsm_config::{Config, keys};
-use vsm_core::{Incarnation, NodeName, replica};
 use vsm_daemon::{
     clock, grpc, notify,
     socket::{self, Access, SocketError},
@@ -14,14 +14,26 @@ use vsm_daemon::{
     tls::{Tls, TlsError},
 };
 use vsm_proto::{
-    DESCRIPTORS, admin::v1::admin_server::AdminServer, broker::v1::broker_server::BrokerServer,
-    broker::v1::registry_server::RegistryServer,
+    DESCRIPTORS,
+    admin::v1::{admin_server::AdminServer, ha_server::HaServer},
+    broker::v1::{broker_server::BrokerServer, registry_server::RegistryServer},
+    sync::v1::peer_server::PeerServer,
 };
-use vsm_sync::{Outbox, SessionTable, SqliteStore, StoreError};
+use vsm_sync::{
+    StoreError,
+    peer::{FRAME_MAX, PeerApi},
+};
 
 use crate::{
     admin_api::AdminApi,
     broker::{Broker, Parts},
+    ha::{
+        Ha, Pair,
+        api::HaApi,
+        card, health,
+        open::{self, Opened},
+        role, roster, witness,
+    },
     registry::RegistryApi,
     settings::Settings,
     user_api::UserApi,
@@ -85,10 +97,12 @@ impl ServeError {
 pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<(), ServeError> {
     let settings = Settings::new(&config).map_err(|error| ServeError::Config(error.to_string()))?;
     let tls = Tls::load(&config)?;
-    let node = own_name()?;
-    let table = open_table(&config, node.clone())?;
+    let Opened { node, table, ha, card, asked } =
+        open::open(&config, &settings, &tls, &stop.token)?;
     let parts = Parts {
         table,
+        ha,
+        card,
         settings,
         node,
         tls,
@@ -97,11 +111,15 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     };
     let broker = Broker::new(parts);
     let listeners = Listeners::open(&config).await?;
+    let health_file = config.get(&keys::vsmserver::USER_SOCKET).with_file_name("vsmserver.health");
     broker.agents.follow(&broker);
+    if let Some(asked) = asked {
+        tokio::spawn(witness::carry(Arc::clone(&broker), asked));
+    }
     let reloads = tokio::spawn(reload(Arc::clone(&broker), config, config_dir, stop.clone()));
-    notify::ready("serving, HA off");
-    tracing::info!(node = %broker.node, epoch = %broker.table.fence().epoch, "vsmserver is serving, HA off");
-    let served = listeners.serve(&broker).await;
+    notify::ready(ha_word(&broker));
+    tracing::info!(node = %broker.node, epoch = %broker.table.fence().epoch, "vsmserver is {}", ha_word(&broker));
+    let served = listeners.serve(&broker, health_file).await;
     notify::stopping();
     stop.token.cancel();
     broker.tasks.close();
@@ -113,24 +131,6 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     }
     reloads.abort();
     served
-}
-
-fn own_name() -> Result<NodeName, ServeError> {
-    let name = hostname::get()
-        .map_err(|error| ServeError::Config(format!("this host has no name: {error}")))?;
-    name.to_string_lossy()
-        .parse()
-        .map_err(|error| ServeError::Config(format!("this host's name: {error}")))
-}
-
-fn open_table(config: &Config, node: NodeName) -> Result<SessionTable, StoreError> {
-    let dir = config.get(&keys::vsmserver::STATE_DIR);
-    let opened = SqliteStore::open(&dir)?;
-    if let Some((aside, why)) = opened.damaged {
-        tracing::error!(file = %aside.display(), why, "the session table was damaged and was moved aside; rebuilding it from the agents");
-    }
-    let alone = replica::Config::alone(node, rand::random());
-    SessionTable::start(opened.store, alone, Incarnation(rand::random()), Outbox::none())
 }
 
 struct Listeners {
@@ -152,20 +152,34 @@ impl Listeners {
         Ok(Self { tcp, user, admin })
     }
 
-    async fn serve(self, broker: &Arc<Broker>) -> Result<(), ServeError> {
+    async fn serve(self, broker: &Arc<Broker>, health_file: PathBuf) -> Result<(), ServeError> {
         let user_api =
             BrokerServer::new(UserApi(Arc::clone(broker))).max_decoding_message_size(64 << 10);
-        let admin_api = AdminServer::new(AdminApi(Arc::clone(broker)));
+        let admin_api = |remote| AdminServer::new(AdminApi { broker: Arc::clone(broker), remote });
+        let ha_api = |remote| HaServer::new(HaApi { broker: Arc::clone(broker), remote });
         let registry = RegistryServer::new(RegistryApi(Arc::clone(broker)))
             .max_decoding_message_size(64 << 10);
         let mut user = RoutesBuilder::default();
-        user.add_service(user_api);
+        user.add_service(user_api.clone());
         let mut admin = RoutesBuilder::default();
-        admin.add_service(admin_api);
+        admin.add_service(admin_api(false)).add_service(ha_api(false));
         let mut tcp = RoutesBuilder::default();
         tcp.add_service(registry);
+        if let Ha::On(pair) = &broker.ha {
+            // What the other broker forwards, and the stream to it.
+            let stream = PeerServer::new(PeerApi(Arc::clone(&pair.stream)))
+                .max_decoding_message_size(FRAME_MAX);
+            tcp.add_service(user_api)
+                .add_service(admin_api(true))
+                .add_service(ha_api(true))
+                .add_service(stream);
+        }
+        let mut reporters = Vec::new();
         for routes in [&mut user, &mut admin, &mut tcp] {
-            grpc::standard_services(routes, DESCRIPTORS).await?;
+            reporters.push(grpc::standard_services(routes, DESCRIPTORS).await?);
+        }
+        if let Ha::On(pair) = &broker.ha {
+            start_pair(broker, pair, health_file, reporters);
         }
         let stop = &broker.stop;
         tokio::try_join!(
@@ -174,6 +188,34 @@ impl Listeners {
             grpc::serve_tls(self.tcp, &broker.tls, tcp.routes(), stop.clone()),
         )?;
         Ok(())
+    }
+}
+
+/// Starts what keeps a pair going.
+fn start_pair(
+    broker: &Arc<Broker>,
+    pair: &Arc<Pair>,
+    health_file: PathBuf,
+    reporters: Vec<HealthReporter>,
+) {
+    let both = || (Arc::clone(broker), Arc::clone(pair));
+    let (own, pair_) = both();
+    // A stop waits for it, so that the file says at the end that the address is to go.
+    broker.tasks.spawn(health::follow(own, pair_, health_file, reporters));
+    let (own, pair_) = both();
+    tokio::spawn(role::follow(own, pair_));
+    let (own, pair_) = both();
+    tokio::spawn(roster::follow(own, pair_));
+    if pair.stream.dials() {
+        tokio::spawn(Arc::clone(&pair.stream).dial(pair.channel.clone()));
+    }
+}
+
+fn ha_word(broker: &Broker) -> &'static str {
+    match &broker.ha {
+        Ha::On(_) => "serving, HA on",
+        Ha::Off { unsafe_because: None } => "serving, HA off",
+        Ha::Off { unsafe_because: Some(_) } => "serving, HA could not be turned on",
     }
 }
 
@@ -203,6 +245,11 @@ async fn reload(broker: Arc<Broker>, mut config: Config, dir: PathBuf, stop: Sto
                     );
                 }
                 broker.set_settings(settings);
+                broker.set_card(card::card(&new));
+                if let Ha::On(pair) = &broker.ha {
+                    // Both nodes are to see what differs now.
+                    pair.stream.reopen();
+                }
                 broker.agents.follow(&broker);
                 config = new;
             }
@@ -210,6 +257,6 @@ async fn reload(broker: Arc<Broker>, mut config: Config, dir: PathBuf, stop: Sto
                 tracing::error!(%error, "the new configuration is bad; the old one stays");
             }
         }
-        notify::ready("serving, HA off");
+        notify::ready(ha_word(&broker));
     }
 }

@@ -10,6 +10,42 @@ use vsm_core::{AgentName, Eligible, InvalidId};
 
 use crate::users::Identity;
 
+/// A configuration that means nothing a broker can do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// An entry of an agents list is neither a host name nor an address.
+    #[error("/vsmserver/subclusters/{subcluster}/agents: {source}")]
+    Agent {
+        /// Subcluster.
+        subcluster: String,
+        /// What is wrong with it.
+        #[source]
+        source: InvalidId,
+    },
+    /// Each node would take it for itself.
+    #[error(
+        "/vsmserver/subclusters/{subcluster}/agents has {host}, which is each node's own loopback: with HA on an agent \
+         needs a name that means the same host on both nodes"
+    )]
+    Loopback {
+        /// Subcluster.
+        subcluster: String,
+        /// Entry.
+        host: String,
+    },
+    /// It would be another host after each failover.
+    #[error(
+        "/vsmserver/subclusters/{subcluster}/agents has {host}, which is the resource address: it moves, and an agent \
+         does not; name the host itself"
+    )]
+    Resource {
+        /// Subcluster.
+        subcluster: String,
+        /// Entry.
+        host: String,
+    },
+}
+
 /// The broker's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -52,14 +88,19 @@ impl Settings {
     /// Reads what the broker needs.
     ///
     /// # Errors
-    /// If an entry of an agents list is not a host name or an address.
-    pub fn new(config: &Config) -> Result<Self, InvalidId> {
+    /// If an entry of an agents list is not a host name or an address, or with HA on means no one host.
+    pub fn new(config: &Config) -> Result<Self, SettingsError> {
         let subclusters = config.subclusters();
         let draining: BTreeSet<String> = config.draining().into_iter().collect();
         let mut agents = BTreeMap::<AgentName, AgentSettings>::new();
         for subcluster in &subclusters {
             for host in &subcluster.agents {
-                let agent = agents.entry(host.parse()?).or_insert_with(|| AgentSettings {
+                check_host(config, &subcluster.name, host)?;
+                let name = host.parse().map_err(|source| SettingsError::Agent {
+                    subcluster: subcluster.name.clone(),
+                    source,
+                })?;
+                let agent = agents.entry(name).or_insert_with(|| AgentSettings {
                     weight: config.agent_weight(host).max(1),
                     draining: draining.contains(host),
                     subclusters: Vec::new(),
@@ -132,4 +173,24 @@ impl Settings {
             })
             .collect()
     }
+}
+
+/// Step 6 of setting a pair up: an agent is one host, whichever node looks.
+fn check_host(config: &Config, subcluster: &str, host: &str) -> Result<(), SettingsError> {
+    if !config.get(&keys::ha::ENABLED) {
+        return Ok(());
+    }
+    let (subcluster, host) = (subcluster.to_owned(), host.to_owned());
+    let is_loopback =
+        host.parse().is_ok_and(|ip: std::net::IpAddr| ip.to_canonical().is_loopback());
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    if is_loopback || name == "localhost" || name.ends_with(".localhost") || name == "ip6-localhost"
+    {
+        return Err(SettingsError::Loopback { subcluster, host });
+    }
+    let resource = config.get(&keys::ha::RESOURCE_ADDRESS);
+    if !resource.is_empty() && host.eq_ignore_ascii_case(&resource) {
+        return Err(SettingsError::Resource { subcluster, host });
+    }
+    Ok(())
 }

@@ -44,6 +44,10 @@ pub(crate) async fn attempt(
         return Ok(Attempt::Failed(unknown("it is in no subcluster")));
     };
     loop {
+        if !broker.acts() {
+            // The reservation stays, and whoever is active now finishes what was begun.
+            return Err(Refusal::Replaced);
+        }
         match start(broker, &link, &session).await {
             Ok(Started::Running(display)) => {
                 return running(broker, &link, &session, display).await;

@@ -1,11 +1,12 @@
-//! The user's API on the unix socket: the caller is who the kernel says is at the other end.
+//! The user's API on the unix socket: the caller is who the kernel says is at the other end. A standby forwards to the
+//! active node, which takes the other broker's word for who it is.
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
+use tonic::{Request, Response, Status};
 use vsm_core::{Session, SessionId};
 use vsm_proto::{
-    broker::v1::{self as pb, broker_server::Broker as BrokerApi},
+    broker::v1::{self as pb, broker_client::BrokerClient, broker_server::Broker as BrokerApi},
     convert,
 };
 
@@ -13,6 +14,7 @@ use crate::{
     broker::Broker,
     ending,
     error::{Refusal, list},
+    ha::place::{self, Place},
     login::{self, Want},
     users::Identity,
     view::Viewer,
@@ -23,14 +25,6 @@ use crate::{
 pub struct UserApi(pub Arc<Broker>);
 
 impl UserApi {
-    async fn caller<T>(&self, request: &Request<T>) -> Result<Arc<Identity>, Status> {
-        let peer = request.extensions().get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
-        let uid = peer
-            .ok_or_else(|| Status::unauthenticated("the socket does not tell who you are"))?
-            .uid();
-        Ok(self.0.users.identity(uid).await.map_err(Refusal::from)?)
-    }
-
     /// The session that the caller means: the one named, or the only one.
     fn chosen(&self, who: &Identity, id: &str) -> Result<Arc<Session>, Status> {
         let wanted = if id.is_empty() { None } else { Some(convert::text::<SessionId>("id", id)?) };
@@ -55,13 +49,18 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::LoginRequest>,
     ) -> Result<Response<pb::LoginResponse>, Status> {
-        let who = match self.caller(&request).await {
-            Ok(who) => who,
+        let (uid, who) = match place::caller(&self.0, &request).await {
+            Ok(caller) => caller,
             Err(status) => {
                 tracing::warn!(request = request.get_ref().request_id, %status, "login refused");
                 return Err(status);
             }
         };
+        let place = place::find(&self.0, &request).await;
+        if let Ok(Place::There(channel)) = place {
+            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
+            return BrokerClient::new(channel).login(request).await;
+        }
         let request = request.into_inner();
         let only = match request.session_id.as_str() {
             "" => None,
@@ -73,7 +72,12 @@ impl BrokerApi for UserApi {
             only,
         };
         let (user, id) = (who.user.clone(), want.request);
-        match login::login(&self.0, who, want).await {
+        let handed = match place {
+            Ok(_) => login::login(&self.0, who, want).await,
+            // Nobody is active: what runs can still be reached.
+            Err(refusal) => login::existing(&self.0, &who, &want).await.ok_or(refusal),
+        };
+        match handed {
             Ok(handed) => {
                 tracing::debug!(%user, request = %id, session = %handed.session.id, created = handed.created, "handed out");
                 let session = Some(handed.session.as_ref().into());
@@ -94,7 +98,12 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
-        let who = self.caller(&request).await?;
+        let (uid, who) = place::caller(&self.0, &request).await?;
+        let place = place::find(&self.0, &request).await;
+        if let Ok(Place::There(channel)) = place {
+            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
+            return BrokerClient::new(channel).list_sessions(request).await;
+        }
         let own: Vec<_> =
             self.0.table.read(|view| view.table.of_user(&who.user).cloned().collect());
         let mut viewer = Viewer::new(&self.0);
@@ -112,7 +121,12 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::DisconnectSessionRequest>,
     ) -> Result<Response<pb::DisconnectSessionResponse>, Status> {
-        let who = self.caller(&request).await?;
+        let (uid, who) = place::caller(&self.0, &request).await?;
+        let place = place::find(&self.0, &request).await;
+        if let Ok(Place::There(channel)) = place {
+            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
+            return BrokerClient::new(channel).disconnect_session(request).await;
+        }
         let session = self.chosen(&who, &request.into_inner().id)?;
         let unreachable = |why: String| Refusal::Unreachable {
             agent: session.agent.clone(),
@@ -139,7 +153,13 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::EndSessionRequest>,
     ) -> Result<Response<pb::EndSessionResponse>, Status> {
-        let who = self.caller(&request).await?;
+        let (uid, who) = place::caller(&self.0, &request).await?;
+        let place = place::find(&self.0, &request).await;
+        if let Ok(Place::There(channel)) = place {
+            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
+            return BrokerClient::new(channel).end_session(request).await;
+        }
+        place?;
         let session = self.chosen(&who, &request.into_inner().id)?;
         tracing::info!(user = %who.user, session = %session.id, "the user ends a session");
         let done = ending::end(&self.0, &session).await?.is_ok();

@@ -213,6 +213,19 @@ impl Config {
             .collect()
     }
 
+    /// The value of each parameter that is not at its default, in one spelling for all that mean the same.
+    #[must_use]
+    pub fn effective(&self) -> BTreeMap<String, String> {
+        let set = self.inner.settings.iter();
+        set.filter(|(path, setting)| {
+            let default =
+                param::find(path).and_then(|param| param.normalise(&param.default_value()).ok());
+            default.as_ref() != Some(&setting.normal)
+        })
+        .map(|(path, setting)| (path.clone(), setting.normal.to_string()))
+        .collect()
+    }
+
     /// What is worth a look though it is no error: keys that another file overrides, a pair without its nodes.
     #[must_use]
     pub fn notes(&self) -> &[String] {

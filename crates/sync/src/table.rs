@@ -190,6 +190,14 @@ impl SessionTable {
         self.send(Command::Event(Event::Witness(agent, reply))).await
     }
 
+    /// A witness can be reached.
+    ///
+    /// # Errors
+    /// If the owner is stopping.
+    pub async fn witness_up(&self, agent: AgentName) -> Result<(), ProposeError> {
+        self.send(Command::Event(Event::WitnessUp(agent))).await
+    }
+
     /// Opens a connection to the peer; it replaces a former one. What is to be sent comes out of the receiver, which
     /// ends when another connection was opened or too much waited in it.
     ///

@@ -53,8 +53,7 @@ pub(crate) struct DaemonSpec {
     pub(crate) health: Option<PathBuf>,
 }
 
-/// What such a file says: the address may be here, and it must not.
-const HEALTH_WELL: &str = "0\n";
+/// What such a file says when the address must not be here.
 const HEALTH_ENDED: &str = "-254\n";
 
 /// A daemon and what is to become of it.
@@ -89,8 +88,6 @@ impl Daemon {
         match &mut self.state {
             State::Running { wanted, .. } => *wanted = true,
             State::Stopped | State::Waiting { .. } | State::Failed => {
-                // The benefit of the doubt, until the daemon writes the file itself.
-                self.tell_health(HEALTH_WELL);
                 self.state = match self.spawn() {
                     Ok(pid) => State::Running { pid, since: now, wanted: true },
                     Err(error) => {

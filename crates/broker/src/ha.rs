@@ -1,0 +1,84 @@
+//! The pair: which node this is, what makes it want to be active, whether it may have the resource address, and where
+//! the active node is.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`identity`] | which entry of `/vsmserver/HA/nodes` this host is |
+//! | `role` | what tells this node that it should try to be active |
+//! | [`health`] | whether the resource address may be here, told to the HA software |
+//! | `witness` | carrying messages to the witnesses and their answers back |
+//! | `place` | where a call is to be served: here, or on the active node |
+//! | `card` | what this node tells the other of its configuration and keys |
+//! | `roster` | who the witnesses are |
+//! | [`api`], `check`, `verify` | the administrator's view |
+
+pub mod api;
+pub(crate) mod card;
+mod check;
+pub mod health;
+pub mod identity;
+pub(crate) mod open;
+pub(crate) mod place;
+pub(crate) mod role;
+pub(crate) mod roster;
+mod verify;
+pub(crate) mod witness;
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use tonic::transport::Channel;
+use vsm_config::RoleSource;
+use vsm_core::NodeName;
+use vsm_sync::peer::PeerStream;
+
+use health::Health;
+
+/// Whether this broker is one of a pair.
+#[derive(Debug)]
+pub enum Ha {
+    /// It is not.
+    Off {
+        /// HA is configured and could not be turned on, and why: decision 14 of the design has it start alone then.
+        unsafe_because: Option<String>,
+    },
+    /// It is.
+    On(Arc<Pair>),
+}
+
+/// The pair as this node has it.
+#[derive(Debug)]
+pub struct Pair {
+    /// This node.
+    pub own: NodeName,
+    /// The other one.
+    pub peer: NodeName,
+    /// The stream to it.
+    pub stream: Arc<PeerStream>,
+    /// Calls to it.
+    pub channel: Channel,
+    /// What tells this node that it should try to be active.
+    pub source: RoleSource,
+    /// The resource address as configured; empty = none.
+    pub resource: String,
+    /// Whether the resource address is on this host.
+    pub holds_address: AtomicBool,
+    /// After so long without an answer the other node counts as away.
+    pub ack_timeout: Duration,
+    /// Whether the resource address may be here.
+    pub health: watch::Sender<Health>,
+}
+
+impl Ha {
+    /// The pair, if there is one.
+    #[must_use]
+    pub const fn pair(&self) -> Option<&Arc<Pair>> {
+        match self {
+            Self::On(pair) => Some(pair),
+            Self::Off { .. } => None,
+        }
+    }
+}

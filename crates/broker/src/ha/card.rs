@@ -1,0 +1,76 @@
+//! What this node tells the other of itself, so that each can say where they differ: a digest of each parameter that
+//! has to be the same, and the fingerprints of the SSH host keys.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use vsm_config::Config;
+use vsm_sync::peer::Card;
+
+/// Parameters that are a node's own, by the beginning of their path.
+const OWN: [&str; 7] = [
+    "/tls/",
+    "/vsmagent/",
+    "/vsmserver/logging/",
+    "/vsmserver/state_dir",
+    "/vsmserver/user_socket",
+    "/vsmserver/admin_socket",
+    "/vsmagent-logging/",
+];
+const SSH_DIR: &str = "/etc/ssh";
+
+/// The card of this node as it is configured now.
+pub(crate) fn card(config: &Config) -> Card {
+    Card {
+        software: env!("CARGO_PKG_VERSION").to_owned(),
+        parameters: parameters(config),
+        host_keys: host_keys(Path::new(SSH_DIR)),
+    }
+}
+
+/// A digest of each cluster-wide parameter that is not at its default.
+fn parameters(config: &Config) -> BTreeMap<String, u64> {
+    let own = |path: &str| OWN.iter().any(|start| path.starts_with(start));
+    let all = config.effective().into_iter().filter(|(path, _)| !own(path));
+    all.map(|(path, value)| {
+        let digest = hash(&format!("{path}={value}"));
+        (path, digest)
+    })
+    .collect()
+}
+
+/// FNV-1a: a difference is to be seen, not to be withstood.
+pub(crate) fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// Paths of parameters that differ between two cards.
+pub(crate) fn differing(ours: &Card, theirs: &Card) -> Vec<String> {
+    let all: std::collections::BTreeSet<&String> =
+        ours.parameters.keys().chain(theirs.parameters.keys()).collect();
+    all.into_iter()
+        .filter(|path| ours.parameters.get(*path) != theirs.parameters.get(*path))
+        .cloned()
+        .collect()
+}
+
+/// The public host keys, shortened as `TYPE HASH`.
+fn host_keys(dir: &Path) -> Vec<String> {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut keys: Vec<String> = files
+        .filter(|file| {
+            let name = file.file_name();
+            let name = name.to_string_lossy();
+            name.starts_with("ssh_host_") && name.ends_with("_key.pub")
+        })
+        .filter_map(|file| {
+            let text = fs::read_to_string(file.path()).ok()?;
+            let mut words = text.split_whitespace();
+            let (kind, key) = (words.next()?, words.next()?);
+            Some(format!("{kind} {:016x}", hash(key)))
+        })
+        .collect();
+    keys.sort();
+    keys
+}

@@ -1,0 +1,238 @@
+//! Whether the resource address may be on this host. One answer for everybody who asks: `vsmctl ha health`, the gRPC
+//! health service, the OCF agent, and the file that keepalived's `track_file` reads.
+//!
+//! The address is to follow the node that has the votes. So a node that tried and did not get them says no for a
+//! while; a node that is behind says no until it has caught up; and all others say yes, or nobody would be asked.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tonic_health::{ServingStatus, server::HealthReporter};
+use vsm_core::replica::Standing;
+use vsm_daemon::clock;
+use vsm_sync::State;
+
+use super::Pair;
+use crate::broker::Broker;
+
+/// The name under which the gRPC health service tells it.
+pub const SERVICE: &str = "vsm.admin.v1.Ha";
+/// A node that has failed this often to get votes says no.
+const FAILED_MAX: u32 = 3;
+/// After so long it may try again.
+const FORGIVE: Duration = Duration::from_secs(10);
+/// After its start a node looks for the other one for so long before it says yes without it.
+const LOOK_FOR_PEER: Duration = Duration::from_secs(3);
+/// A standby that lacks more is behind.
+const NEAR: u64 = 256;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What the file says: keepalived adds it to the priority, and this much means a fault.
+const YES: &str = "0\n";
+const NO: &str = "-254\n";
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Whether the address may be here.
+    pub healthy: bool,
+    /// Why, in one line.
+    pub reason: String,
+}
+
+impl Health {
+    pub(crate) fn yes(reason: &str) -> Self {
+        Self { healthy: true, reason: reason.to_owned() }
+    }
+
+    pub(crate) fn no(reason: impl Into<String>) -> Self {
+        Self { healthy: false, reason: reason.into() }
+    }
+}
+
+/// What was noticed before and counts still.
+#[derive(Debug, Clone, Copy)]
+pub struct Past {
+    /// How long this process runs.
+    pub running: Duration,
+    /// How long ago the last claim failed.
+    pub since_failure: Duration,
+}
+
+/// Judges a node of a pair.
+#[must_use]
+pub fn judge(state: &State, past: Past) -> Health {
+    let replica = &state.replica;
+    if let Some(fault) = &state.fault {
+        return Health::no(format!("the session table cannot be written: {fault}"));
+    }
+    let failed = replica.attempts >= FAILED_MAX && past.since_failure < FORGIVE;
+    match &replica.standing {
+        Standing::Active { votes: false, .. } => {
+            Health::no("active, but neither the other broker nor enough witnesses answer")
+        }
+        Standing::Active { ready: true, .. } => Health::yes("active"),
+        Standing::Active { .. } => Health::yes("taking over"),
+        Standing::Claiming(_) if failed => Health::no("it asks for votes and does not get them"),
+        Standing::Claiming(_) => Health::yes("asking for votes"),
+        Standing::Standby { leader: Some(_) } if replica.link && !replica.joined => {
+            Health::no("has no table yet; it is being sent")
+        }
+        Standing::Standby { leader: Some(_) } if replica.link && replica.behind > NEAR => {
+            Health::no(format!("catching up: {} changes behind", replica.behind))
+        }
+        Standing::Standby { leader: Some(_) } if replica.link => Health::yes("standby, in step"),
+        Standing::Standby { .. } if replica.link && replica.roster.is_none() => {
+            Health::yes("a new pair, both are here")
+        }
+        Standing::Standby { .. } if !replica.joined => {
+            Health::no("has no table and does not reach the other broker")
+        }
+        Standing::Standby { .. } if failed => Health::no("it asked for votes and did not get them"),
+        Standing::Standby { .. } if !replica.link && past.running < LOOK_FOR_PEER => {
+            Health::no("has just started and looks for the other broker")
+        }
+        Standing::Standby { .. } if replica.link => Health::yes("standby, nobody is active"),
+        Standing::Standby { .. } => Health::yes("standby, the other broker is away"),
+    }
+}
+
+/// Keeps the answer true until the broker stops; then the file says no.
+pub(crate) async fn follow(
+    broker: Arc<Broker>,
+    pair: Arc<Pair>,
+    file: PathBuf,
+    reporters: Vec<HealthReporter>,
+) {
+    let began = clock::now();
+    let mut attempts = 0;
+    let mut failed_at: Option<Instant> = None;
+    let mut state = broker.table.watch();
+    let mut told = None;
+    loop {
+        let now = clock::now();
+        let health = {
+            let seen = Arc::clone(&state.borrow_and_update());
+            if seen.replica.attempts > attempts {
+                failed_at = Some(now);
+            }
+            attempts = seen.replica.attempts;
+            let since = failed_at.map_or(Duration::MAX, |at| now.duration_since(at));
+            judge(&seen, Past { running: now.duration_since(began), since_failure: since })
+        };
+        if told.as_ref() != Some(&health) {
+            tell(&pair, &file, &reporters, &health).await;
+            told = Some(health);
+        }
+        tokio::select! {
+            biased;
+            () = broker.stop.cancelled() => break,
+            changed = state.changed() => if changed.is_err() { break },
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+    tell(&pair, &file, &reporters, &Health::no("stopping")).await;
+}
+
+async fn tell(pair: &Pair, file: &Path, reporters: &[HealthReporter], health: &Health) {
+    let was = pair.health.send_replace(health.clone());
+    if was.healthy != health.healthy {
+        tracing::info!(healthy = health.healthy, reason = health.reason, "health");
+    }
+    if let Err(error) = tokio::fs::write(file, if health.healthy { YES } else { NO }).await {
+        tracing::error!(file = %file.display(), %error, "cannot tell the HA software of our health");
+    }
+    let status = if health.healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for reporter in reporters {
+        reporter.set_service_status(SERVICE, status).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vsm_core::{Epoch, Lsn, replica::Status};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    fn epoch() -> Epoch {
+        Epoch { counter: 3, node: "peer".parse().unwrap() }
+    }
+
+    fn state(change: impl FnOnce(&mut Status)) -> State {
+        let mut replica = Status {
+            standing: Standing::Standby { leader: Some(epoch()) },
+            want: false,
+            joined: true,
+            promised: epoch(),
+            seen: epoch(),
+            last: Lsn { epoch: epoch(), seq: 10 },
+            commit: 10,
+            behind: 0,
+            attempts: 0,
+            link: true,
+            peer: None,
+            roster: Some([].into()),
+            witnesses: Vec::new(),
+        };
+        change(&mut replica);
+        State { replica, fault: None }
+    }
+
+    fn healthy(change: impl FnOnce(&mut Status)) -> bool {
+        judge(&state(change), Past { running: LONG, since_failure: Duration::ZERO }).healthy
+    }
+
+    #[test]
+    fn the_address_follows_the_votes_and_never_goes_to_old_data() {
+        let active = |ready, votes| Standing::Active { epoch: epoch(), ready, votes, synced: true };
+        assert!(healthy(|_| {}), "a standby in step");
+        assert!(healthy(|status| status.standing = active(true, true)));
+        assert!(!healthy(|status| status.standing = active(true, false)), "no votes");
+        assert!(!healthy(|status| status.behind = 1000), "catching up");
+        assert!(!healthy(|status| status.joined = false), "no table");
+        let alone = |status: &mut Status| {
+            (status.link, status.standing) = (false, Standing::Standby { leader: None });
+        };
+        assert!(healthy(alone), "it may get the witnesses' votes");
+        assert!(!healthy(|status| {
+            alone(status);
+            status.attempts = 3;
+        }));
+        let forgiven = |past: Duration| {
+            let state = state(|status| {
+                alone(status);
+                status.attempts = 3;
+            });
+            judge(&state, Past { running: LONG, since_failure: past }).healthy
+        };
+        assert!(!forgiven(Duration::from_secs(9)) && forgiven(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn one_that_has_just_started_looks_for_the_other_first() {
+        let judge_at = |running| {
+            let state = state(|status| {
+                (status.link, status.standing) = (false, Standing::Standby { leader: None });
+            });
+            judge(&state, Past { running, since_failure: LONG }).healthy
+        };
+        assert!(!judge_at(Duration::from_secs(1)) && judge_at(LOOK_FOR_PEER));
+    }
+
+    #[test]
+    fn a_new_pair_can_begin() {
+        assert!(healthy(|status| {
+            (status.joined, status.roster) = (false, None);
+            status.standing = Standing::Standby { leader: None };
+        }));
+        assert!(!healthy(|status| {
+            (status.joined, status.roster, status.link) = (false, None, false);
+            status.standing = Standing::Standby { leader: None };
+        }));
+    }
+}

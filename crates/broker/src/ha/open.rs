@@ -1,0 +1,142 @@
+//! Opening the table: alone, or as one of a pair.
+
+use std::{
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use vsm_config::{Config, RoleSource, keys};
+use vsm_core::{
+    AgentName, Incarnation, NodeName,
+    replica::{self, WitnessMsg},
+};
+use vsm_daemon::{grpc, tls::Tls};
+use vsm_sync::{
+    Outbox, SessionTable, SqliteStore,
+    peer::{Card, PeerConfig, PeerStream},
+};
+
+use super::{
+    Ha, Pair, card,
+    health::Health,
+    identity::{self, Host, Nodes},
+    roster,
+};
+use crate::{server::ServeError, settings::Settings};
+
+/// Messages that wait for the witnesses' lines.
+const WITNESS_BOUND: usize = 256;
+/// Fewer entries are never kept for a node that comes back.
+const KEEP_MIN: u64 = 4096;
+
+/// What was opened.
+pub(crate) struct Opened {
+    pub(crate) node: NodeName,
+    pub(crate) table: SessionTable,
+    pub(crate) ha: Ha,
+    pub(crate) card: Arc<RwLock<Card>>,
+    /// What is to be carried to the witnesses.
+    pub(crate) asked: Option<mpsc::Receiver<(AgentName, WitnessMsg)>>,
+}
+
+/// Opens the store and starts the table.
+pub(crate) fn open(
+    config: &Config,
+    settings: &Settings,
+    tls: &Tls,
+    stop: &CancellationToken,
+) -> Result<Opened, ServeError> {
+    let opened = SqliteStore::open(&config.get(&keys::vsmserver::STATE_DIR))?;
+    if let Some((aside, why)) = opened.damaged {
+        tracing::error!(file = %aside.display(), why, "the session table was damaged and was moved aside; rebuilding it from the other broker and the agents");
+    }
+    let card = Arc::new(RwLock::new(card::card(config)));
+    let incarnation = Incarnation(rand::random());
+    let nodes = if config.get(&keys::ha::ENABLED) { Some(nodes(config)) } else { None };
+    match nodes {
+        Some(Ok(nodes)) => pair(config, settings, tls, stop, nodes, opened.store, card),
+        other => {
+            let node = own_name()?;
+            let unsafe_because = other.and_then(Result::err);
+            if let Some(why) = &unsafe_because {
+                tracing::error!(
+                    why,
+                    "HA is configured and cannot be turned on; starting without it"
+                );
+            }
+            let config = replica::Config::alone(node.clone(), rand::random());
+            let table = SessionTable::start(opened.store, config, incarnation, Outbox::none())?;
+            Ok(Opened { node, table, ha: Ha::Off { unsafe_because }, card, asked: None })
+        }
+    }
+}
+
+fn nodes(config: &Config) -> Result<Nodes, String> {
+    let host =
+        Host::of_system().map_err(|error| format!("this host does not tell of itself: {error}"))?;
+    let resource = config.get(&keys::ha::RESOURCE_ADDRESS);
+    identity::nodes(&config.get(&keys::ha::NODES), &resource, &host, identity::resolve)
+}
+
+fn pair(
+    config: &Config,
+    settings: &Settings,
+    tls: &Tls,
+    stop: &CancellationToken,
+    nodes: Nodes,
+    store: SqliteStore,
+    card: Arc<RwLock<Card>>,
+) -> Result<Opened, ServeError> {
+    let Nodes { own, peer } = nodes;
+    let ack_timeout = config.get(&keys::ha::ACK_TIMEOUT);
+    let ack_timeout_ms = u64::try_from(ack_timeout.as_millis()).unwrap_or(u64::MAX);
+    let keep = config.get(&keys::ha::CHANGELOG_KEEP).max(KEEP_MIN);
+    let replica = replica::Config {
+        node: own.clone(),
+        witnesses: roster::choose(settings, [own.as_str(), peer.as_str()]),
+        ack_timeout_ms,
+        heartbeat_ms: (ack_timeout_ms / 10).clamp(10, 1000),
+        seed: rand::random(),
+        keep: usize::try_from(keep).unwrap_or(usize::MAX),
+        alone: false,
+    };
+    let (witnesses, asked) = mpsc::channel(WITNESS_BOUND);
+    let incarnation = Incarnation(rand::random());
+    let table = SessionTable::start(store, replica, incarnation, Outbox { witnesses })?;
+    let shared = Arc::clone(&card);
+    let stream = PeerConfig {
+        node: own.clone(),
+        peer: peer.clone(),
+        card: Box::new(move || shared.read().unwrap_or_else(PoisonError::into_inner).clone()),
+        idle: (ack_timeout * 3).max(Duration::from_millis(1000)),
+    };
+    let channel = grpc::channel(peer.as_str(), config.get(&keys::vsmserver::LISTEN_PORT), tls)?;
+    let resource = config.get(&keys::ha::RESOURCE_ADDRESS);
+    let source = match config.get(&keys::ha::ROLE_SOURCE) {
+        RoleSource::Automatic if resource.is_empty() => RoleSource::Request,
+        RoleSource::Automatic => RoleSource::Address,
+        other => other,
+    };
+    let pair = Pair {
+        own: own.clone(),
+        peer,
+        stream: PeerStream::new(stream, table.clone(), stop.clone()),
+        channel,
+        source,
+        resource,
+        holds_address: AtomicBool::new(false),
+        ack_timeout,
+        health: watch::Sender::new(Health::no("starting")),
+    };
+    Ok(Opened { node: own, table, ha: Ha::On(Arc::new(pair)), card, asked: Some(asked) })
+}
+
+fn own_name() -> Result<NodeName, ServeError> {
+    let name = hostname::get()
+        .map_err(|error| ServeError::Config(format!("this host has no name: {error}")))?;
+    name.to_string_lossy()
+        .parse()
+        .map_err(|error| ServeError::Config(format!("this host's name: {error}")))
+}

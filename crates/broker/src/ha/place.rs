@@ -1,0 +1,140 @@
+//! Where a call is to be served: here, or on the active node, to which a standby forwards. So connecting to either
+//! node works.
+
+use std::{sync::Arc, time::Duration};
+
+use tonic::{
+    Request, Status,
+    metadata::MetadataValue,
+    transport::{Channel, server::UdsConnectInfo},
+};
+use vsm_config::RoleSource;
+use vsm_core::replica::Standing;
+use vsm_daemon::{
+    clock,
+    tls::{self, Role},
+};
+use vsm_sync::peer::Stream;
+
+use super::{Ha, Pair};
+use crate::{broker::Broker, error::Refusal, users::Identity};
+
+/// How long a call waits for somebody to become active.
+const WAIT: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Metadata of a forwarded call: uid and name of the user for whom it is made.
+const UID_KEY: &str = "vsm-uid";
+const USER_KEY: &str = "vsm-user";
+const FORWARDED_KEY: &str = "vsm-forwarded";
+
+/// Where a call is to be served.
+pub(crate) enum Place {
+    Here,
+    There(Channel),
+}
+
+/// Where a call is to be served now; waits, for a bounded time, while nobody is active.
+pub(crate) async fn find<T>(broker: &Arc<Broker>, request: &Request<T>) -> Result<Place, Refusal> {
+    let forwarded = request.metadata().contains_key(FORWARDED_KEY);
+    find_for(broker, forwarded).await
+}
+
+pub(crate) async fn find_for(broker: &Arc<Broker>, forwarded: bool) -> Result<Place, Refusal> {
+    let Ha::On(pair) = &broker.ha else { return Ok(Place::Here) };
+    let until = clock::now() + WAIT;
+    loop {
+        if broker.table.is_serving() {
+            return Ok(Place::Here);
+        }
+        if !forwarded && peer_serves(broker, pair) {
+            return Ok(Place::There(pair.channel.clone()));
+        }
+        if pair.source == RoleSource::Request && !forwarded {
+            // Users come here: this node is to be active, if nobody is.
+            let _ = broker.table.want(true).await;
+        }
+        if clock::now() >= until || broker.stop.is_cancelled() {
+            return Err(Refusal::Standby(why(broker, pair)));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn peer_serves(broker: &Broker, pair: &Pair) -> bool {
+    let state = broker.table.state();
+    state.replica.link
+        && matches!(&state.replica.standing, Standing::Standby { leader: Some(epoch) } if epoch.node == pair.peer)
+}
+
+fn why(broker: &Broker, pair: &Pair) -> String {
+    let state = broker.table.state();
+    let peer = match pair.stream.state() {
+        Stream::Open(_) => format!("{} is not active either", pair.peer),
+        Stream::Closed { why, .. } => format!("{} cannot be reached: {why}", pair.peer),
+    };
+    match &state.replica.standing {
+        Standing::Active { .. } => "it is taking over".to_owned(),
+        Standing::Claiming(_) => format!("it asks for votes; {peer}"),
+        Standing::Standby { .. } => peer,
+    }
+}
+
+/// The same call, for the active node, on behalf of a user.
+pub(crate) fn forwarded<T>(message: T, who: Option<(u32, &Identity)>) -> Request<T> {
+    let mut request = Request::new(message);
+    let metadata = request.metadata_mut();
+    metadata.insert(FORWARDED_KEY, MetadataValue::from_static("1"));
+    if let Some((uid, who)) = who {
+        metadata.insert(UID_KEY, MetadataValue::from(uid));
+        if let Ok(name) = MetadataValue::try_from(who.user.as_str()) {
+            metadata.insert(USER_KEY, name);
+        }
+    }
+    request
+}
+
+/// Who makes a call: the kernel says it on the socket, and the other broker of the pair says it for a call that it
+/// forwards.
+pub(crate) async fn caller<T>(
+    broker: &Broker,
+    request: &Request<T>,
+) -> Result<(u32, Arc<Identity>), Status> {
+    if let Some(info) = request.extensions().get::<UdsConnectInfo>() {
+        let peer = info.peer_cred;
+        let uid = peer
+            .ok_or_else(|| Status::unauthenticated("the socket does not tell who you are"))?
+            .uid();
+        return Ok((uid, broker.users.identity(uid).await.map_err(Refusal::from)?));
+    }
+    check_peer(broker, request)?;
+    let text = |key: &str| request.metadata().get(key).and_then(|value| value.to_str().ok());
+    let (Some(uid), Some(name)) = (text(UID_KEY).and_then(|uid| uid.parse().ok()), text(USER_KEY))
+    else {
+        return Err(Status::unauthenticated("a forwarded call names its user"));
+    };
+    let who = broker.users.identity(uid).await.map_err(Refusal::from)?;
+    if who.user.as_str() != name {
+        return Err(Status::permission_denied(format!(
+            "uid {uid} is {name} on the other broker and {} here: the nodes need the same users",
+            who.user
+        )));
+    }
+    Ok((uid, who))
+}
+
+/// Lets in the other broker of the pair only.
+pub(crate) fn check_peer<T>(broker: &Broker, request: &Request<T>) -> Result<(), Status> {
+    let caller = tls::peer_with_role(request.extensions(), Role::Broker)?;
+    match &broker.ha {
+        Ha::On(pair)
+            if caller.name == pair.peer.as_str()
+                || pair.peer.as_str().parse::<std::net::IpAddr>().is_ok() =>
+        {
+            Ok(())
+        }
+        Ha::On(_) | Ha::Off { .. } => Err(Status::permission_denied(format!(
+            "{} is not the other broker of this pair",
+            caller.name
+        ))),
+    }
+}

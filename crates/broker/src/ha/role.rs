@@ -1,0 +1,104 @@
+//! What tells this node that it should try to be active. Trying is not being: that takes votes.
+//!
+//! With `address` the state of this host counts, never the message that something changed: such messages get lost. The
+//! kernel's messages only make us look at once.
+
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsRawFd, OwnedFd},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
+use tokio::io::unix::AsyncFd;
+use vsm_config::RoleSource;
+
+use super::{Pair, identity};
+use crate::broker::Broker;
+
+/// How often the state is looked at without a message.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a resource address that is a name is resolved.
+const RESOLVE_EVERY: u32 = 30;
+/// Netlink groups: addresses of both families, and links.
+const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+
+/// Follows the role source until the broker stops.
+pub(crate) async fn follow(broker: Arc<Broker>, pair: Arc<Pair>) {
+    if pair.resource.is_empty() {
+        return;
+    }
+    let messages = match listen() {
+        Ok(messages) => Some(messages),
+        Err(error) => {
+            tracing::warn!(%error, "the kernel does not tell of addresses; looking every second");
+            None
+        }
+    };
+    let mut wanted: Vec<IpAddr> = Vec::new();
+    let mut looks = 0_u32;
+    let mut told = None;
+    while !broker.stop.is_cancelled() {
+        if looks.is_multiple_of(RESOLVE_EVERY) || wanted.is_empty() {
+            wanted = resolved(&pair.resource, wanted).await;
+        }
+        looks = looks.wrapping_add(1);
+        let holds = identity::local_addresses()
+            .is_ok_and(|local| local.iter().any(|address| wanted.contains(address)));
+        pair.holds_address.store(holds, Ordering::Relaxed);
+        if told != Some(holds) {
+            tracing::info!(address = pair.resource, holds, "the resource address");
+            told = Some(holds);
+        }
+        if pair.source == RoleSource::Address && broker.table.want(holds).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = broker.stop.cancelled() => return,
+            () = heard(messages.as_ref()) => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+async fn resolved(resource: &str, before: Vec<IpAddr>) -> Vec<IpAddr> {
+    let name = resource.to_owned();
+    match tokio::task::spawn_blocking(move || identity::resolve(&name)).await {
+        Ok(Ok(addresses)) => addresses,
+        Ok(Err(error)) => {
+            tracing::warn!(resource, %error, "cannot resolve /vsmserver/HA/resource_address");
+            before
+        }
+        Err(_) => before,
+    }
+}
+
+#[expect(deprecated, reason = "its successor is unsafe; an OwnedFd is what it says it is")]
+fn listen() -> io::Result<AsyncFd<OwnedFd>> {
+    let fd = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        SockProtocol::NetlinkRoute,
+    )?;
+    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
+    AsyncFd::new(fd)
+}
+
+/// Waits for a message and throws all away that are there: what counts is looked up.
+async fn heard(messages: Option<&AsyncFd<OwnedFd>>) {
+    let Some(messages) = messages else { return std::future::pending().await };
+    let mut buffer = [0_u8; 8192];
+    match messages.readable().await {
+        Ok(mut ready) => {
+            while recv(messages.get_ref().as_raw_fd(), &mut buffer, MsgFlags::empty()).is_ok() {}
+            ready.clear_ready();
+        }
+        Err(_) => std::future::pending().await,
+    }
+}

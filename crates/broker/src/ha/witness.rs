@@ -1,0 +1,94 @@
+//! Carries messages to the witnesses and their answers back, each witness by itself, over the channel of its report.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use vsm_core::{
+    AgentName,
+    replica::{WitnessMsg, WitnessReply},
+};
+use vsm_daemon::grpc;
+use vsm_proto::sync::v1::{
+    QuarantineRequest, WitnessRequest, WitnessResponse, witness_client::WitnessClient,
+};
+
+use crate::{agents::Link, broker::Broker};
+
+/// Messages that wait for one witness; beyond it they are lost, and the replica asks again.
+const BOUND: usize = 32;
+/// A witness that does not answer by then is asked again by the replica.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Carries until the broker stops.
+pub(crate) async fn carry(broker: Arc<Broker>, mut asked: mpsc::Receiver<(AgentName, WitnessMsg)>) {
+    let mut lines: HashMap<AgentName, mpsc::Sender<WitnessMsg>> = HashMap::new();
+    while let Some((agent, message)) = asked.recv().await {
+        let line = lines.entry(agent.clone()).or_insert_with(|| {
+            let (line, messages) = mpsc::channel(BOUND);
+            tokio::spawn(ask(Arc::clone(&broker), agent, messages));
+            line
+        });
+        // Lost, and asked again.
+        let _ = line.try_send(message);
+    }
+}
+
+/// Asks one witness, one message after the other.
+async fn ask(broker: Arc<Broker>, agent: AgentName, mut messages: mpsc::Receiver<WitnessMsg>) {
+    let mut trouble = None;
+    while let Some(message) = messages.recv().await {
+        let answer = match broker.agents.link(&agent) {
+            Some(link) => one(&broker, &link, &message).await,
+            None => Err("it is in no subcluster".to_owned()),
+        };
+        match answer {
+            Ok(reply) => {
+                trouble = None;
+                if broker.table.witness(agent.clone(), reply).await.is_err() {
+                    return;
+                }
+            }
+            Err(why) => {
+                if trouble.as_ref() != Some(&why) {
+                    tracing::warn!(%agent, why, "a witness does not answer");
+                    trouble = Some(why);
+                }
+                // What waits behind is as old; the replica sends what counts again.
+                while messages.try_recv().is_ok() {}
+            }
+        }
+    }
+}
+
+async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<WitnessReply, String> {
+    let lineage = broker.table.read(|view| view.lineage).to_string();
+    let request = WitnessRequest { lineage: lineage.clone(), ..message.into() };
+    let mut client = WitnessClient::new(link.channel())
+        .max_decoding_message_size(grpc::WINDOW_MAX)
+        .max_encoding_message_size(grpc::WINDOW_MAX);
+    let response: WitnessResponse = match tokio::time::timeout(DEADLINE, client.ask(request)).await
+    {
+        Ok(Ok(response)) => response.into_inner(),
+        Ok(Err(status)) => return Err(status.message().to_owned()),
+        Err(_) => return Err(format!("no answer within {} s", DEADLINE.as_secs())),
+    };
+    if set_apart(link, &lineage, response.journal).await {
+        return Err("its disk went back in time; it is set apart".to_owned());
+    }
+    response.try_into().map_err(|error: vsm_proto::convert::Invalid| error.to_string())
+}
+
+/// Has an agent whose journal is shorter than it was set itself apart; whether it did.
+pub(crate) async fn set_apart(link: &Link, lineage: &str, journal: u64) -> bool {
+    let known = link.journal(journal);
+    if journal >= known {
+        return false;
+    }
+    let request = QuarantineRequest { lineage: lineage.to_owned(), journal: known };
+    let call = async { WitnessClient::new(link.channel()).quarantine(request).await };
+    // An answer that was overtaken by a later one looks the same: the agent itself knows.
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(Ok(response)) => response.into_inner().done,
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
