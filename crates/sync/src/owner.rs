@@ -412,6 +412,7 @@ impl<S: Store + 'static> Owner<S> {
         self.state.send_if_modified(|state| {
             let same = state.replica == status && state.fault.is_some() == fault.is_some();
             if !same {
+                tell(&state.replica.standing, &status.standing);
                 *state = Arc::new(State { replica: status, fault });
             }
             !same
@@ -421,5 +422,46 @@ impl<S: Store + 'static> Owner<S> {
                 drop(reply.send(answer));
             }
         }
+    }
+}
+
+/// Logs what this node has become.
+fn tell(before: &Standing, now: &Standing) {
+    match (before, now) {
+        (Standing::Standby { leader: was }, Standing::Standby { leader }) if was != leader => {
+            let leader = leader.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+            tracing::info!(leader, "standby");
+        }
+        (Standing::Active { .. } | Standing::Claiming(_), Standing::Standby { leader }) => {
+            let leader =
+                leader.as_ref().map_or_else(|| "nobody yet".to_owned(), ToString::to_string);
+            tracing::info!(leader, "not active any more");
+        }
+        (Standing::Standby { .. } | Standing::Active { .. }, Standing::Claiming(epoch)) => {
+            tracing::info!(%epoch, "asking for votes");
+        }
+        (
+            Standing::Active { ready: true, votes: was, synced: synced_was, .. },
+            Standing::Active { votes, synced, .. },
+        ) => {
+            match (was, votes) {
+                (true, false) => tracing::error!(
+                    "neither the other broker nor enough witnesses answer: no new desktops"
+                ),
+                (false, true) => tracing::info!("there are votes again"),
+                (true, true) | (false, false) => {}
+            }
+            match (synced_was, synced) {
+                (true, false) => tracing::warn!(
+                    "the other broker is behind or away: the witnesses take its place"
+                ),
+                (false, true) => tracing::info!("the other broker has everything"),
+                (true, true) | (false, false) => {}
+            }
+        }
+        (_, Standing::Active { epoch, ready: true, .. }) => {
+            tracing::info!(%epoch, "active");
+        }
+        (_, Standing::Active { .. } | Standing::Claiming(_) | Standing::Standby { .. }) => {}
     }
 }

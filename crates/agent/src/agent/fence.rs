@@ -387,10 +387,11 @@ mod tests {
         );
         let denied = keeper.admit(&fence(3, 1), || true).await;
         assert!(matches!(denied, Err(Denied::Fenced(epoch)) if epoch.counter == 4));
-        match reply(keeper.ask(claim(5), || true).await.unwrap()) {
-            WitnessReply::Promised { window: Some(window), .. } => assert_eq!(window.last.seq, 6),
-            other => panic!("{other:?}"),
-        }
+        let voted = reply(keeper.ask(claim(5), || true).await.unwrap());
+        let WitnessReply::Promised { window: Some(window), .. } = voted else {
+            panic!("{voted:?}");
+        };
+        assert_eq!(window.last.seq, 6);
         let stranger = WitnessRequest {
             lineage: LineageId::new(uuid::Uuid::from_u128(9)).to_string(),
             ..claim(9)

@@ -197,7 +197,7 @@ fn prospect(pair: &Pair, state: &State) -> String {
             "{} would finish what is under way and step down, and {} would be active; running desktops are not touched",
             epoch.node, pair.own
         ),
-        _ => format!(
+        Standing::Standby { .. } | Standing::Claiming(_) | Standing::Active { .. } => format!(
             "{} cannot be reached: {} would ask the witnesses for their votes",
             pair.peer, pair.own
         ),

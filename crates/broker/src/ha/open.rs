@@ -117,7 +117,7 @@ fn pair(
     let source = match config.get(&keys::ha::ROLE_SOURCE) {
         RoleSource::Automatic if resource.is_empty() => RoleSource::Request,
         RoleSource::Automatic => RoleSource::Address,
-        other => other,
+        source @ (RoleSource::Address | RoleSource::Cluster | RoleSource::Request) => source,
     };
     let pair = Pair {
         own: own.clone(),

@@ -35,7 +35,7 @@ pub(crate) async fn carry(broker: Arc<Broker>, mut asked: mpsc::Receiver<(AgentN
 
 /// Asks one witness, one message after the other.
 async fn ask(broker: Arc<Broker>, agent: AgentName, mut messages: mpsc::Receiver<WitnessMsg>) {
-    let mut trouble = None;
+    let mut away = false;
     while let Some(message) = messages.recv().await {
         let answer = match broker.agents.link(&agent) {
             Some(link) => one(&broker, &link, &message).await,
@@ -43,15 +43,16 @@ async fn ask(broker: Arc<Broker>, agent: AgentName, mut messages: mpsc::Receiver
         };
         match answer {
             Ok(reply) => {
-                trouble = None;
+                if std::mem::take(&mut away) {
+                    tracing::info!(%agent, "the witness answers again");
+                }
                 if broker.table.witness(agent.clone(), reply).await.is_err() {
                     return;
                 }
             }
             Err(why) => {
-                if trouble.as_ref() != Some(&why) {
+                if !std::mem::replace(&mut away, true) {
                     tracing::warn!(%agent, why, "a witness does not answer");
-                    trouble = Some(why);
                 }
                 // What waits behind is as old; the replica sends what counts again.
                 while messages.try_recv().is_ok() {}

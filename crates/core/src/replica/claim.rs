@@ -232,6 +232,8 @@ impl Replica {
         let standby = Role::Standby { leader: None, heard_ms: self.now };
         let Role::Claiming(claim) = std::mem::replace(&mut self.role, standby) else { return };
         let Claim { epoch, peer, witnesses, .. } = *claim;
+        // One that is linked and silent is soon found to be away; the witnesses are there now.
+        let near = self.link && peer.is_some();
         // A pair that is being formed has nothing that anybody could have forgotten.
         let vouched = vouched || !self.holds().paired || !self.has_witnesses();
         if let Some((holds, supply)) = peer
@@ -257,12 +259,12 @@ impl Replica {
         let solo = match self.mark.clone() {
             Some(Mark { base, mut keys }) => {
                 keys.extend(self.keys_after(base.seq));
-                Solo::new(base, keys, self.link)
+                Solo::new(base, keys, near)
             }
             // What is committed here while there is no window is at the peer too.
             None => {
                 let base = self.log.lsn(self.commit).unwrap_or_else(|| self.log.base()).clone();
-                Solo::new(base, self.keys_after(self.commit), self.link)
+                Solo::new(base, self.keys_after(self.commit), near)
             }
         };
         self.attempts = 0;

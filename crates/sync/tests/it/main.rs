@@ -32,6 +32,7 @@ fn id(n: u128) -> SessionId {
 }
 
 /// Opens a store whose former owner was told to stop a moment ago.
+#[expect(clippy::disallowed_methods, reason = "a bounded wait for another thread's end")]
 fn open_store(dir: &std::path::Path) -> SqliteStore {
     for _ in 0..10_000 {
         match SqliteStore::open(dir) {

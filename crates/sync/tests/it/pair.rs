@@ -100,7 +100,6 @@ impl Witnesses {
 /// One broker's table with its stream.
 pub(crate) struct Node {
     pub(crate) table: SessionTable,
-    pub(crate) stream: Arc<PeerStream>,
     stop: CancellationToken,
     feed: Arc<Mutex<Option<SessionTable>>>,
 }
@@ -155,7 +154,7 @@ impl Node {
                 });
             }
         }
-        Self { table, stream, stop, feed }
+        Self { table, stop, feed }
     }
 
     /// The process ends: what it has is on the disk.
