@@ -1,6 +1,7 @@
-//! `cargo xtask demo`: a user logs in, gets a desktop, works, leaves and comes back to it.
+//! `cargo xtask demo`: the ninth step of setting a pair up. A user logs in at the resource name and works, the active
+//! node's cable is pulled, and she logs in again and has the same desktop; the cable goes back, and the node catches up.
 //!
-//! Everything runs on real parts: sshd, broker, agent, Xvnc, a window manager, a terminal. The
+//! Everything runs on real parts: keepalived, sshd, brokers, agents, Xvnc, a window manager, a terminal. The
 //! pictures are taken by the product's own client.
 
 use std::path::{Path, PathBuf};
@@ -12,9 +13,10 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::wait_for;
-use crate::cluster::{Cluster, ClusterSpec};
+use crate::cluster::{Cluster, ClusterSpec, Fault};
 use crate::command::capture;
 use crate::compile::{self, Profile};
+use crate::pair::{self, NODES};
 use crate::progress::Progress;
 use crate::setup;
 
@@ -56,8 +58,22 @@ struct Outcome {
     session: String,
     agent: String,
     login_ms: u128,
-    reconnect_same: bool,
+    same_after_failover: bool,
+    failover_ms: Failover,
+    resynced: bool,
+    tables_equal: bool,
     screenshots: [PathBuf; 2],
+}
+
+/// From the fault on, in milliseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Failover {
+    /// Until the other node has the resource address: keepalived's part.
+    detection: u128,
+    /// From there until it serves: the broker's part.
+    promotion: u128,
+    /// Until the user has the desktop again, by ssh at the resource name.
+    total: u128,
 }
 
 /// Tells the story; the cluster is taken away at its end, however it ends.
@@ -67,9 +83,11 @@ pub(crate) fn demo(options: &Options) -> Result<()> {
         compile::build(Profile::Dev)?;
     }
     let progress = Progress::new(true);
-    let mut spec = ClusterSpec::new("demo", compile::helper()?);
+    let mut spec = ClusterSpec::pair("demo", compile::helper()?);
     spec.fresh = true;
-    progress.step("a broker, two agents and a client come up, each a host of its own");
+    progress.step(
+        "two brokers with keepalived, three agents and a client come up, each a host of its own",
+    );
     let cluster = Cluster::up(&spec)?;
     let outcome = story(&cluster, &progress);
     if options.keep {
@@ -83,35 +101,107 @@ pub(crate) fn demo(options: &Options) -> Result<()> {
     if options.json {
         println!("{}", serde_json::to_string(&outcome)?);
     }
-    if !outcome.reconnect_same {
-        bail!("the second login did not reach the desktop of the first");
+    if !(outcome.same_after_failover && outcome.resynced && outcome.tables_equal) {
+        bail!("the failover did not go as it should: {outcome:?}");
     }
     Ok(())
 }
 
 fn story(cluster: &Cluster, progress: &Progress) -> Result<Outcome> {
+    let active = pair::in_step(cluster, SERVICE_WAIT)?;
+    let standby = if active == NODES[0] { NODES[1] } else { NODES[0] };
+    progress.step(format!("{active} has the address tlha and is active, {standby} follows"));
     let (login, login_ms) = first_login(cluster, progress)?;
-    let Connected { session, agent, display, .. } = login.clone();
+    let Connected { session, agent, display, .. } = login;
     progress.step(format!(
         "alice has desktop :{display} on {agent} after {login_ms} ms (session {session})"
     ));
     let desktop = Desktop::find(cluster, &agent, display)?;
     let terminal = desktop.terminal()?;
     progress.step("its window manager and a terminal are on the screen");
-    let first = picture(cluster, "first.png")?;
-    progress.step(format!("a picture of it: {}", first.path.display()));
     desktop.type_in(&terminal, "echo \"$(id -un) was here\" | tee was-here")?;
-    progress.step("alice typed a command in the terminal and left");
-    let again = picture(cluster, "again.png")?;
-    let reconnect_same = again.to.session == session
-        && again.to.agent == agent
-        && !again.to.created
+    let before = picture(cluster, "before.png")?;
+    progress.step(format!("she typed a command; a picture of it: {}", before.path.display()));
+    progress.step(format!("the cable of {active} is pulled"));
+    let failover_ms = fail_over(cluster, active, standby, progress)?;
+    let after = picture(cluster, "after.png")?;
+    let same_after_failover = after.to.session == session
+        && after.to.agent == agent
+        && !after.to.created
         && desktop.terminal()? == terminal;
-    if again.image == first.image {
-        bail!("{} does not show what was typed", again.path.display());
+    progress.step(format!("alice is back at the same desktop: {}", after.path.display()));
+    progress.step(format!("the cable of {active} goes back"));
+    cluster.heal(&[])?;
+    let resynced = pair::in_step(cluster, SERVICE_WAIT)? == standby;
+    progress.step(format!("{active} has caught up and follows {standby}"));
+    println_roles(cluster, standby);
+    let compared = pair::verify(cluster, standby)?;
+    let tables_equal = compared.differences.is_empty() && compared.commit.is_some();
+    progress.step(format!(
+        "both tables at change {:?}: {} session(s), differences: {:?}",
+        compared.commit, compared.sessions, compared.differences
+    ));
+    let screenshots = [before.path, after.path];
+    Ok(Outcome {
+        session,
+        agent,
+        login_ms,
+        same_after_failover,
+        failover_ms,
+        resynced,
+        tables_equal,
+        screenshots,
+    })
+}
+
+/// Pulls the cable and logs in again; when what happened.
+fn fail_over(
+    cluster: &Cluster,
+    active: &str,
+    standby: &str,
+    progress: &Progress,
+) -> Result<Failover> {
+    let watch = Progress::new(false);
+    cluster.fault(&Fault::Cable { host: active.to_owned() })?;
+    // Beside the login, so that neither waits for the other.
+    let (served, login) = std::thread::scope(|scope| {
+        let served = scope.spawn(|| -> Result<(u128, u128)> {
+            let held = wait_for("the address on the other node", SERVICE_WAIT, || {
+                match cluster.holders_of(cluster.resource_address()) {
+                    Ok(holders) if holders.iter().any(|holder| holder == standby) => Ok(()),
+                    holders => Err(format!("{holders:?}")),
+                }
+            })
+            .map(|()| watch.elapsed_ms())?;
+            let log = || cluster.daemon_log(standby, "vsmserver");
+            let active = wait_for("the other node to be active", SERVICE_WAIT, || {
+                if log().contains(" active epoch=") { Ok(()) } else { Err(log()) }
+            })
+            .map(|()| watch.elapsed_ms())?;
+            Ok((held, active))
+        });
+        let login = pair::login(cluster, "alice", 60).map(|_| watch.elapsed_ms());
+        (served.join(), login)
+    });
+    let (held, serves) =
+        served.map_err(|_| anyhow::anyhow!("the watcher of the failover died"))??;
+    let failover =
+        Failover { detection: held, promotion: serves.saturating_sub(held), total: login? };
+    progress.step(format!("after {held} ms {standby} has the address; keepalived noticed"));
+    progress
+        .step(format!("after {serves} ms {standby} is active, with the votes of the witnesses"));
+    progress
+        .step(format!("after {} ms alice has her desktop again, by ssh at tlha", failover.total));
+    Ok(failover)
+}
+
+/// The administrator's view, on the screen.
+fn println_roles(cluster: &Cluster, host: &str) {
+    if let Ok(text) = cluster.output(host, "root", &["vsmctl", "ha", "status"]) {
+        for line in text.lines() {
+            eprintln!("          {line}");
+        }
     }
-    progress.step(format!("alice is back at the same desktop: {}", again.path.display()));
-    Ok(Outcome { session, agent, login_ms, reconnect_same, screenshots: [first.path, again.path] })
 }
 
 /// Logs in as soon as the service is there, and times the login that worked.
@@ -136,7 +226,6 @@ fn connect(cluster: &Cluster, file: &str) -> Result<Connected> {
 struct Picture {
     to: Connected,
     path: PathBuf,
-    image: Vec<u8>,
 }
 
 fn picture(cluster: &Cluster, file: &str) -> Result<Picture> {
@@ -151,7 +240,7 @@ fn picture(cluster: &Cluster, file: &str) -> Result<Picture> {
     let path = target.join("demo").join(file);
     std::fs::create_dir_all(target.join("demo"))?;
     std::fs::write(&path, &image).with_context(|| path.display().to_string())?;
-    Ok(Picture { to, path, image })
+    Ok(Picture { to, path })
 }
 
 /// A running desktop, reached as its own programs reach it.

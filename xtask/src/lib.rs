@@ -17,6 +17,7 @@ mod compile;
 mod demo;
 mod host;
 pub mod interrupt;
+pub mod pair;
 pub mod progress;
 pub mod setup;
 mod test;

@@ -92,11 +92,13 @@ pub struct CallError {
     pub why: String,
     /// Whether the agent may still be at it, as it did not answer in time.
     pub timed_out: bool,
+    /// Whether the call never left this host, as no connection could be made.
+    pub unsent: bool,
 }
 
 impl CallError {
     fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), timed_out: false }
+        Self { why: why.into(), timed_out: false, unsent: false }
     }
 
     pub(crate) fn fenced(promised: &Epoch) -> Self {
@@ -106,7 +108,9 @@ impl CallError {
 
 impl From<Status> for CallError {
     fn from(status: Status) -> Self {
-        Self { why: reason(&status), timed_out: status.code() == Code::DeadlineExceeded }
+        // tonic has no type for it: its connector says so in these words.
+        let unsent = status.message().contains("tcp connect error");
+        Self { why: reason(&status), timed_out: status.code() == Code::DeadlineExceeded, unsent }
     }
 }
 
@@ -378,6 +382,7 @@ async fn bounded<T>(
         Err(_) => Err(CallError {
             why: format!("no answer within {} s", deadline.as_secs()),
             timed_out: true,
+            unsent: false,
         }),
     }
 }

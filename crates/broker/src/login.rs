@@ -184,7 +184,7 @@ async fn resume(broker: &Arc<Broker>, who: &Identity) -> Result<Option<Handed>, 
         view.table.of_user(&who.user).find(|session| session.state == State::Starting).cloned()
     });
     let Some(session) = unfinished else { return Ok(None) };
-    match attempt(broker, session).await? {
+    match attempt(broker, session, true).await? {
         Attempt::Running(handed) => Ok(Some(handed)),
         Attempt::Failed(why) => {
             tracing::info!(user = %who.user, why, "an unfinished start has failed; starting anew");
@@ -229,7 +229,7 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
             Err(error) => return Err(error.into()),
         };
         tried.push(session.agent.clone());
-        match attempt(broker, session).await? {
+        match attempt(broker, session, false).await? {
             Attempt::Running(handed) => return Ok(handed),
             Attempt::Failed(why) => failures.push(why),
         }

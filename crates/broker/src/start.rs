@@ -28,10 +28,11 @@ pub(crate) enum Attempt {
 
 /// Has the agent of a reserved session start it, and commits what came of it. An outcome that is unknown is asked
 /// for again until the grace is over; only then is the start given up, durably, so that it can never become a second
-/// desktop.
+/// desktop. `may_be_there` = an earlier attempt may have reached the agent.
 pub(crate) async fn attempt(
     broker: &Arc<Broker>,
     session: Arc<Session>,
+    mut may_be_there: bool,
 ) -> Result<Attempt, Refusal> {
     let _mark = broker.mark_starting(session.id);
     let began = clock::now();
@@ -55,6 +56,13 @@ pub(crate) async fn attempt(
             Ok(Started::Refused(reason, detail)) => {
                 return refused(broker, &session, reason, detail).await;
             }
+            // It never heard of this start: nothing has to be waited for.
+            Err(error) if error.unsent && !may_be_there => {
+                tracing::warn!(session = %session.id, agent = %session.agent, %error, "an agent cannot be reached for a start");
+                give_up(broker, &session).await?;
+                mark_failed(broker, &session.agent).await;
+                return Ok(Attempt::Failed(unknown(&error.why)));
+            }
             Err(error) if error.timed_out || clock::now().duration_since(began) >= grace => {
                 tracing::warn!(session = %session.id, agent = %session.agent, %error, "giving up a start without an answer");
                 give_up(broker, &session).await?;
@@ -63,6 +71,7 @@ pub(crate) async fn attempt(
                 return Ok(Attempt::Failed(unknown(&error.why)));
             }
             Err(_) => {
+                may_be_there = true;
                 let left = grace.saturating_sub(clock::now().duration_since(began));
                 tokio::time::sleep(backoff.next_wait().min(left)).await;
                 drop(link.up_within(left).await);

@@ -17,7 +17,9 @@ mod hosts;
 mod isolation;
 mod lifecycle;
 mod login;
+mod pair_of_brokers;
 mod service;
+mod split;
 mod storm;
 mod viewer;
 

@@ -1,0 +1,230 @@
+//! The pair in its daily life: users and administrators meet one service, whichever node they reach.
+
+use std::ops::Deref;
+use std::path::Path;
+use std::time::Duration;
+
+use xtask::clock::wait_for;
+use xtask::cluster::{Cluster, ClusterSpec, Fault};
+use xtask::pair::{self, Desktop, NODES};
+
+use crate::XTASK;
+
+/// How long anything may take before a test gives up; nothing that works comes near it.
+pub(crate) const WAIT: Duration = Duration::from_secs(60);
+
+/// A pair with bare desktops, in step.
+#[derive(Debug)]
+pub(crate) struct Pair(pub Cluster);
+
+impl Deref for Pair {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.0
+    }
+}
+
+impl Pair {
+    pub(crate) fn up(name: &str) -> Self {
+        Self::with_agents(name, 3)
+    }
+
+    pub(crate) fn with_agents(name: &str, agents: u8) -> Self {
+        let mut spec = ClusterSpec::pair(format!("t-{name}"), Path::new(XTASK));
+        spec.fresh = true;
+        spec.agents = agents;
+        let pair = Self(Cluster::up(&spec).unwrap());
+        for number in 1..=agents {
+            pair.sh(&format!("agent{number}"), pair::BARE_SCRIPT);
+        }
+        pair.in_step();
+        pair
+    }
+
+    /// Runs a line of shell as root.
+    pub(crate) fn sh(&self, host: &str, line: &str) -> String {
+        self.output(host, "root", &["sh", "-c", line]).unwrap()
+    }
+
+    /// Waits until both are in step; the active node and the other.
+    pub(crate) fn in_step(&self) -> (&'static str, &'static str) {
+        let active = pair::in_step(&self.0, WAIT).unwrap();
+        (active, other(active))
+    }
+
+    /// Waits until this node serves.
+    pub(crate) fn serves(&self, host: &str) {
+        wait_for(&format!("{host} to serve"), WAIT, || match pair::node(&self.0, host) {
+            Ok(node) if node.role == "active" && node.ready => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .unwrap();
+    }
+
+    /// Logs in with as much patience as `vsm` has by itself.
+    pub(crate) fn login(&self, user: &str) -> Desktop {
+        pair::login(&self.0, user, 40).unwrap()
+    }
+
+    /// Logs in; it has to be the desktop from before.
+    pub(crate) fn same(&self, user: &str, before: &Desktop) {
+        let now = self.login(user);
+        assert_eq!((&now.session, now.created), (&before.session, false), "{user}");
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "reads as a sentence")]
+    pub(crate) fn inject(&self, fault: Fault) {
+        self.fault(&fault).unwrap();
+    }
+
+    pub(crate) fn heal_all(&self) {
+        self.heal(&[]).unwrap();
+    }
+
+    /// P4 to P6, as far as they can be seen: both tables are equal, and have what the agents run.
+    pub(crate) fn all_agree(&self) {
+        let (active, _) = self.in_step();
+        wait_for("no differences", WAIT, || match pair::verify(&self.0, active) {
+            Ok(found) if found.differences.is_empty() && found.skipped.is_empty() => Ok(()),
+            other => Err(format!("{other:#?}")),
+        })
+        .unwrap();
+    }
+
+    /// P7: nobody has more than one session, on any agent.
+    pub(crate) fn one_each(&self) {
+        let (active, _) = self.in_step();
+        let mut users: Vec<_> =
+            pair::rows(&self.0, active).unwrap().into_iter().map(|row| row.user).collect();
+        users.sort();
+        let before = users.len();
+        users.dedup();
+        assert_eq!(users.len(), before, "somebody has two desktops");
+    }
+}
+
+pub(crate) fn other(node: &str) -> &'static str {
+    if node == NODES[0] { NODES[1] } else { NODES[0] }
+}
+
+pub(crate) fn host(name: &str) -> String {
+    name.to_owned()
+}
+
+/// P1, P4, P6: the seed's ninth step, without the pictures.
+#[test]
+fn a_user_comes_back_to_the_same_desktop_after_the_active_node_lost_its_cable() {
+    let pair = Pair::up("cable");
+    let (active, standby) = pair.in_step();
+    let before = pair.login("alice");
+    pair.inject(Fault::Cable { host: host(active) });
+    pair.same("alice", &before);
+    pair.serves(standby);
+    let bob = pair.login("bob");
+    pair.heal_all();
+    pair.same("alice", &before);
+    pair.same("bob", &bob);
+    pair.all_agree();
+    pair.one_each();
+}
+
+/// Decision 13, 39: users and tools are served on either node.
+#[test]
+fn a_standby_forwards_users_and_tools_to_the_active_node() {
+    let pair = Pair::up("forward");
+    let (active, standby) = pair.in_step();
+    let words = ["vsm", "connect", "--no-viewer", "--json", &format!("alice@{standby}")];
+    let text = pair.output("client", "alice", &words).unwrap();
+    let there: Desktop = serde_json::from_str(&text).unwrap();
+    assert!(there.created);
+    let rows = |node| pair::rows(&pair, node).unwrap();
+    assert_eq!(rows(active), rows(standby));
+    assert_eq!(rows(standby).len(), 1);
+    pair.same("alice", &there);
+    let words = ["vsm", "list", "--output", "json", &format!("alice@{standby}")];
+    assert!(pair.output("client", "alice", &words).unwrap().contains(&there.session));
+    pair.output("client", "alice", &["vsm", "end", &format!("alice@{standby}")]).unwrap();
+    assert_eq!(rows(active).len(), 0);
+    // An administrator too.
+    let bob = pair.login("bob");
+    pair.output(standby, "root", &["vsmctl", "session", "terminate", "-y", "--user", "bob"])
+        .unwrap();
+    assert_eq!(rows(active).len(), 0, "{bob:?} was to end");
+    pair.all_agree();
+}
+
+/// The planned way: nothing is retried, nothing is lost, and the address follows.
+#[test]
+fn a_planned_hand_over_moves_the_service_and_the_address() {
+    let pair = Pair::up("planned");
+    let (active, standby) = pair.in_step();
+    let alice = pair.login("alice");
+    let dry = pair.sh(standby, "vsmctl ha takeover --dry-run");
+    assert!(dry.contains(active) && dry.contains(standby), "{dry}");
+    assert_eq!(pair.in_step().0, active, "a dry run changes nothing");
+    pair.sh(standby, "vsmctl ha takeover");
+    pair.serves(standby);
+    pair.same("alice", &alice);
+    pair.login("bob");
+    assert_eq!(pair.in_step().0, standby);
+    pair.all_agree();
+}
+
+/// `vsmctl ha status` names what differs; so does the check, with the step.
+#[test]
+fn a_difference_between_the_nodes_is_named() {
+    let pair = Pair::up("differ");
+    let (active, standby) = pair.in_step();
+    let told = |what: &str, fits: &dyn Fn(&pair::Node) -> bool| {
+        for node in [active, standby] {
+            wait_for(what, WAIT, || match pair::node(&pair, node) {
+                Ok(told) if fits(&told) => Ok(()),
+                other => Err(format!("{other:#?}")),
+            })
+            .unwrap();
+        }
+    };
+    told("nothing", &|node| node.parameters_differ.is_empty() && !node.host_keys_differ);
+    pair.sh(standby, "vsm-config /vsmserver/max_sessions_per_user=3");
+    pair.kill_daemon(standby, "vsmserver", 1).unwrap();
+    let path = "/vsmserver/max_sessions_per_user";
+    told("the parameter", &|node| node.parameters_differ == [path]);
+    pair.sh(standby, "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key <<< y || \
+                      { rm -f /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; }");
+    pair.kill_daemon(standby, "vsmserver", 1).unwrap();
+    told("the host key", &|node| node.host_keys_differ);
+    let check = pair.exec(active, "root", &["vsmctl", "ha", "check"]).unwrap();
+    let text = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert_eq!(check.status.code(), Some(1), "{text}");
+    assert!(text.contains(path) && text.contains("SSH host keys differ"), "{text}");
+}
+
+/// Decision 14: HA that is not safe is off, loudly.
+#[test]
+fn a_node_that_does_not_know_which_one_it_is_does_not_act_in_the_pair() {
+    let pair = Pair::up("unsafe");
+    let (active, standby) = pair.in_step();
+    let alice = pair.login("alice");
+    pair.sh(standby, "vsm-config '/vsmserver/HA/nodes=x.invalid y.invalid'");
+    pair.restart_daemon(standby, "vsmserver").unwrap();
+    let node = wait_for("the status", WAIT, || {
+        pair::node(&pair, standby).map_err(|error| format!("{error:#}"))
+    })
+    .unwrap();
+    let why = node.ha_off.unwrap();
+    assert!(why.contains("x.invalid") && why.contains("uname -n"), "{why}");
+    assert!(!node.healthy);
+    pair.same("alice", &alice);
+    pair.login("bob");
+    assert!(pair::node(&pair, active).unwrap().ready);
+    // Step 6: an agent that each node would take for itself.
+    let bad = pair.exec(
+        standby,
+        "root",
+        &["sh", "-c", "vsm-config /vsmserver/subclusters/x/agents=localhost; vsmserver --check"],
+    );
+    let bad = bad.unwrap();
+    assert_eq!(bad.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&bad.stderr).contains("loopback"), "{bad:?}");
+}
