@@ -34,14 +34,40 @@ pub const HELP: &str = "Exit codes: 0 done, 64 bad usage, 66 no such desktop, 69
 pub struct Failure {
     /// Exit code.
     pub code: u8,
-    /// One line.
+    /// One line; empty = what was printed says it.
     pub text: String,
+    /// Whether trying again may help.
+    pub retry: Retry,
+}
+
+/// Whether trying again may help: while a broker takes over from another one it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retry {
+    /// A refusal, or a fault that stays.
+    #[default]
+    Never,
+    /// For a few seconds: mostly it is a fault that stays.
+    Briefly,
+    /// As long as the user waits.
+    Patiently,
 }
 
 impl Failure {
     /// A failure with its exit code.
     pub fn new(code: u8, text: impl Into<String>) -> Self {
-        Self { code, text: text.into() }
+        Self { code, text: text.into(), retry: Retry::Never }
+    }
+
+    /// The same, with whether trying again may help.
+    #[must_use]
+    pub fn retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+
+    /// The answer is no, and it stands on standard output already.
+    #[must_use]
+    pub const fn silent(code: u8) -> Self {
+        Self { code, text: String::new(), retry: Retry::Never }
     }
 
     /// Adds the reference under which the broker's log has the details.
@@ -55,7 +81,9 @@ impl Failure {
     #[expect(clippy::print_stderr, reason = "this is where a command's error goes")]
     #[must_use]
     pub fn report(&self, program: &str) -> ExitCode {
-        eprintln!("{program}: {}", self.text);
+        if !self.text.is_empty() {
+            eprintln!("{program}: {}", self.text);
+        }
         ExitCode::from(self.code)
     }
 }
@@ -70,7 +98,7 @@ impl std::error::Error for Failure {}
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        let refused_by_us = status.metadata().contains_key(REASON_KEY);
+        let reason = status.metadata().get(REASON_KEY).and_then(|reason| reason.to_str().ok());
         let code = match status.code() {
             Code::InvalidArgument => USAGE,
             Code::NotFound => NOT_FOUND,
@@ -88,8 +116,13 @@ impl From<Status> for Failure {
             | Code::Internal
             | Code::DataLoss => SOFTWARE,
         };
-        if refused_by_us || code == USAGE {
-            return Self::new(code, status.message());
+        if reason.is_some() || code == USAGE {
+            let retry = match reason {
+                Some("STANDBY" | "REPLACED" | "STOPPING") => Retry::Patiently,
+                Some("NO_VOTES") => Retry::Briefly,
+                _ => Retry::Never,
+            };
+            return Self::new(code, status.message()).retry(retry);
         }
         // The connection broke under the call: the transport's own words help nobody.
         let broken = matches!(
@@ -100,7 +133,8 @@ impl From<Status> for Failure {
             return Self::new(
                 UNAVAILABLE,
                 format!("the connection to the broker broke: {}", cause(&status)),
-            );
+            )
+            .retry(Retry::Patiently);
         }
         Self::new(code, status.message())
     }
@@ -132,5 +166,37 @@ pub fn main<A: clap::Parser>(
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(program),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::metadata::MetadataValue;
+
+    use super::*;
+
+    fn refused(code: Code, reason: &'static str) -> Failure {
+        let mut status = Status::new(code, "no");
+        status.metadata_mut().insert(REASON_KEY, MetadataValue::from_static(reason));
+        status.into()
+    }
+
+    #[test]
+    fn only_what_a_failover_heals_is_tried_again() {
+        for reason in ["STANDBY", "REPLACED", "STOPPING"] {
+            let failure = refused(Code::Unavailable, reason);
+            assert_eq!((failure.code, failure.retry), (UNAVAILABLE, Retry::Patiently), "{reason}");
+        }
+        assert_eq!(refused(Code::Unavailable, "NO_VOTES").retry, Retry::Briefly);
+        for (code, reason) in [
+            (Code::Unavailable, "NO_AGENT"),
+            (Code::Unavailable, "UNREACHABLE"),
+            (Code::PermissionDenied, "NOT_ALLOWED"),
+            (Code::ResourceExhausted, "AT_LIMIT"),
+        ] {
+            assert_eq!(refused(code, reason).retry, Retry::Never, "{reason}");
+        }
+        assert_eq!(Failure::from(Status::unknown("h2 went away")).retry, Retry::Patiently);
+        assert_eq!(Failure::from(Status::invalid_argument("field id")).retry, Retry::Never);
     }
 }

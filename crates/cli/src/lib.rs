@@ -8,6 +8,7 @@
 //! | [`viewer`], [`forward`] | a local socket for a viewer |
 //! | [`rfb`] | a picture of a desktop |
 //! | [`admin`] | `vsmctl` on the admin socket |
+//! | [`ha`] | `vsmctl ha`: the pair |
 //! | [`pki`] | the cluster's certificates |
 //! | [`output`] | tables, JSON, times |
 //! | [`exit`] | errors and exit codes |
@@ -17,6 +18,7 @@ pub mod broker;
 pub mod connect;
 pub mod exit;
 pub mod forward;
+pub mod ha;
 pub mod output;
 pub mod pki;
 pub mod rfb;

@@ -55,6 +55,21 @@ pub fn value<T: Serialize>(format: Format, value: &T) -> Result<(), Failure> {
     })
 }
 
+/// Prints a value for scripts, or what a person reads in its place.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub fn report<T: Serialize>(
+    format: Format,
+    data: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), Failure> {
+    match format {
+        Format::Table => write(&text(data)),
+        Format::Json | Format::Yaml => value(format, data),
+    }
+}
+
 /// Prints a text. A reader that has seen enough is no error.
 ///
 /// # Errors
@@ -89,17 +104,24 @@ pub fn say(text: &str) -> Result<(), Failure> {
     ))
 }
 
-fn table<T: Columns>(rows: &[T]) -> String {
-    let cells: Vec<Vec<String>> = rows.iter().map(Columns::cells).collect();
-    let headings: Vec<String> = T::HEADINGS.iter().map(|heading| (*heading).to_owned()).collect();
+/// Rows as columns below their headings.
+pub(crate) fn table<T: Columns>(rows: &[T]) -> String {
+    let headings = T::HEADINGS.iter().map(|heading| (*heading).to_owned()).collect();
+    columns(headings, rows.iter().map(Columns::cells))
+}
+
+/// Lines of cells, each column as wide as its widest cell.
+pub(crate) fn columns(first: Vec<String>, rest: impl IntoIterator<Item = Vec<String>>) -> String {
+    let lines: Vec<Vec<String>> = std::iter::once(first).chain(rest).collect();
+    let count = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        let of_row = |row: &Vec<String>| row.get(column).map_or(0, |cell| cell.chars().count());
-        cells.iter().chain([&headings]).map(of_row).max().unwrap_or(0)
+        let of_line = |line: &Vec<String>| line.get(column).map_or(0, |cell| cell.chars().count());
+        lines.iter().map(of_line).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let widths: Vec<usize> = (0..count).map(width).collect();
     let mut text = String::new();
-    for row in [&headings].into_iter().chain(&cells) {
-        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+    for line in &lines {
+        let padded = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }

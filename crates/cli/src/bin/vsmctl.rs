@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use vsm_cli::{
     admin::{self, AdminOptions, Selector, TerminateArgs},
     exit::{self, Failure, SOFTWARE},
+    ha::{self, HaCommand},
     pki::{self, InitArgs, IssueArgs},
 };
 
@@ -35,6 +36,9 @@ enum Command {
     Agent(AgentCommand),
     /// What this broker is: its role, epoch and table
     Status,
+    /// The pair: both nodes, their votes, taking over
+    #[command(subcommand)]
+    Ha(HaCommand),
     /// Certificates of the cluster
     #[command(subcommand)]
     Pki(PkiCommand),
@@ -91,6 +95,7 @@ async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
         }
         Command::Load(LoadCommand::List) => admin::load_list(&options).await,
         Command::Agent(AgentCommand::List) => admin::agent_list(&options).await,
+        Command::Ha(command) => ha::run(&options, &command).await,
         Command::Status => admin::status(&options).await,
         Command::Pki(PkiCommand::Init(arguments)) => pki::init(&arguments),
         Command::Pki(PkiCommand::Issue(arguments)) => pki::issue(&arguments),

@@ -1,0 +1,109 @@
+//! `vsmctl` on the local admin socket.
+
+mod agent;
+mod session;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use serde::Serialize;
+use tonic::transport::Channel;
+use vsm_config::{Config, keys};
+use vsm_daemon::{grpc, socket};
+use vsm_proto::admin::v1::{self as pb, admin_client::AdminClient};
+
+pub(crate) use agent::agents;
+pub use agent::{agent_list, load_list};
+pub use session::{Selector, TerminateArgs, session_list, session_show, session_terminate};
+
+use crate::{
+    broker::with_deadline,
+    exit::{CONFIG, Failure, NOT_ALLOWED, SOFTWARE, UNAVAILABLE},
+    output::{self, Format},
+};
+
+/// For everything that takes no time by itself.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How to reach the broker.
+#[derive(Debug, Clone, Args)]
+pub struct AdminOptions {
+    /// Directory of the configuration files, which name the admin socket
+    #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d", global = true)]
+    pub config: PathBuf,
+    /// Admin socket, instead of /vsmserver/admin_socket
+    #[arg(long, value_name = "PATH", global = true)]
+    pub socket: Option<PathBuf>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub output: Format,
+}
+
+impl AdminOptions {
+    /// The configuration; that of a host without one is the defaults.
+    pub(crate) fn configuration(&self) -> Result<Config, Failure> {
+        if !self.config.is_dir() {
+            return Ok(Config::defaults());
+        }
+        Config::load(&self.config).map_err(|error| Failure::new(CONFIG, error.to_string()))
+    }
+
+    /// A channel to the broker's admin socket.
+    pub(crate) fn channel(&self) -> Result<Channel, Failure> {
+        let path = match &self.socket {
+            Some(path) => path.clone(),
+            None => self.configuration()?.get(&keys::vsmserver::ADMIN_SOCKET),
+        };
+        // Tried here once, as the channel's own error would not say which socket nor why.
+        if let Err(error) = std::os::unix::net::UnixStream::connect(&path) {
+            let path = path.display();
+            return Err(if error.kind() == std::io::ErrorKind::PermissionDenied {
+                Failure::new(
+                    NOT_ALLOWED,
+                    format!("{path} is for root and the admin group (/vsmserver/admin_group)"),
+                )
+            } else {
+                Failure::new(UNAVAILABLE, format!("vsmserver does not run here: {path}: {error}"))
+            });
+        }
+        Ok(socket::channel(path))
+    }
+
+    pub(crate) fn dial(&self) -> Result<AdminClient<Channel>, Failure> {
+        Ok(AdminClient::new(self.channel()?).max_decoding_message_size(grpc::MESSAGE_MAX))
+    }
+}
+
+/// What `vsmctl status` prints; the JSON fields are stable.
+#[derive(Debug, Serialize)]
+struct StatusReport {
+    node: String,
+    version: String,
+    role: String,
+    epoch: String,
+    lineage: String,
+    last_seq: u64,
+    sessions: u32,
+    started: Option<String>,
+}
+
+/// `vsmctl status`.
+///
+/// # Errors
+/// If the broker cannot be asked.
+pub async fn status(options: &AdminOptions) -> Result<(), Failure> {
+    let request = with_deadline(pb::StatusRequest {}, DEADLINE);
+    let status = options.dial()?.status(request).await?.into_inner();
+    let epoch = status.epoch.ok_or_else(|| Failure::new(SOFTWARE, "the broker gave no epoch"))?;
+    let report = StatusReport {
+        node: status.node,
+        version: status.version,
+        role: status.role,
+        epoch: format!("{}@{}", epoch.counter, epoch.node),
+        lineage: status.lineage,
+        last_seq: status.last_seq,
+        sessions: status.sessions,
+        started: output::time(status.started_unix_ms),
+    };
+    output::value(options.output, &report)
+}

@@ -1,0 +1,144 @@
+//! `vsmctl ha`: what administrators and the HA software ask about the pair, on the local admin socket.
+
+mod findings;
+mod model;
+mod node;
+mod simulate;
+mod status;
+mod todo;
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde::Serialize;
+use tonic::transport::Channel;
+use vsm_daemon::grpc;
+use vsm_proto::admin::v1::{self as pb, ha_client::HaClient};
+
+use crate::{
+    admin::{AdminOptions, DEADLINE},
+    broker::with_deadline,
+    exit::Failure,
+    output,
+};
+
+/// keepalived asks each second and must have its answer before it asks again.
+const HEALTH_DEADLINE: Duration = Duration::from_millis(900);
+/// What `health` ends with when the broker cannot be asked.
+const CANNOT_BE_ASKED: u8 = 2;
+/// A comparison waits until both nodes are at the same change, and asks every agent.
+const LONG_DEADLINE: Duration = Duration::from_secs(120);
+
+/// What can be asked about the pair.
+#[derive(Debug, Subcommand)]
+pub enum HaCommand {
+    /// Both nodes side by side as each sees itself, the witnesses, and what is to do
+    Status,
+    /// May this node have the resource address? For the HA software
+    #[command(
+        after_help = "Exit codes: 0 it may, 1 it may not, 2 the broker could not be asked within 0.9 s"
+    )]
+    Health,
+    /// Make this node the active one; the other hands over in good order
+    Takeover {
+        /// Only tell what would happen
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Which node could still do what after each single cut or loss, for the pair as it is now
+    Simulate,
+    /// Go through the nine steps of setting a pair up
+    Check,
+    /// Compare both tables and the agents
+    Verify,
+    /// This node is to be active: for cluster software (/vsmserver/HA/role_source = cluster)
+    Promote,
+    /// This node is not to be active: for cluster software
+    Demote,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// If the broker cannot be asked, or the answer is no.
+pub async fn run(options: &AdminOptions, command: &HaCommand) -> Result<(), Failure> {
+    match command {
+        HaCommand::Status => status::run(options).await,
+        HaCommand::Health => health(options).await,
+        HaCommand::Takeover { dry_run } => take_over(options, *dry_run).await,
+        HaCommand::Simulate => simulate::run(options).await,
+        HaCommand::Check => findings::check(options).await,
+        HaCommand::Verify => findings::verify(options).await,
+        HaCommand::Promote => want(options, true).await,
+        HaCommand::Demote => want(options, false).await,
+    }
+}
+
+fn dial(options: &AdminOptions) -> Result<HaClient<Channel>, Failure> {
+    Ok(HaClient::new(options.channel()?).max_decoding_message_size(grpc::MESSAGE_MAX))
+}
+
+/// Both nodes, the one that was asked first.
+async fn nodes(options: &AdminOptions) -> Result<Vec<pb::NodeView>, Failure> {
+    let request = with_deadline(pb::ListNodesRequest { local_only: false }, DEADLINE);
+    Ok(dial(options)?.list_nodes(request).await?.into_inner().nodes)
+}
+
+/// What `vsmctl ha health` prints; the JSON fields are stable.
+#[derive(Debug, Serialize)]
+struct Health {
+    healthy: bool,
+    reason: String,
+}
+
+async fn health(options: &AdminOptions) -> Result<(), Failure> {
+    let ask = async {
+        let request = with_deadline(pb::HealthRequest {}, HEALTH_DEADLINE);
+        Ok(dial(options)?.health(request).await?.into_inner())
+    };
+    // The deadline of the call alone would not bound a broker that takes the connection and does not speak.
+    let answer = tokio::time::timeout(HEALTH_DEADLINE, ask).await.unwrap_or_else(|_| {
+        Err(Failure::new(CANNOT_BE_ASKED, "the broker does not answer within 0.9 s"))
+    });
+    let answer = answer.map_err(|failure: Failure| Failure { code: CANNOT_BE_ASKED, ..failure })?;
+    let health = Health { healthy: answer.healthy, reason: answer.reason };
+    output::report(options.output, &health, |health| {
+        let word = if health.healthy { "healthy" } else { "not healthy" };
+        let reason = if health.reason.is_empty() { "" } else { ": " };
+        format!("{word}{reason}{}\n", health.reason)
+    })?;
+    if health.healthy { Ok(()) } else { Err(Failure::silent(1)) }
+}
+
+/// What `vsmctl ha takeover` prints; the JSON fields are stable.
+#[derive(Debug, Serialize)]
+struct TakenOver {
+    dry_run: bool,
+    done: bool,
+    detail: String,
+    took_ms: u64,
+}
+
+async fn take_over(options: &AdminOptions, dry_run: bool) -> Result<(), Failure> {
+    let request = with_deadline(pb::TakeOverRequest { dry_run }, DEADLINE);
+    let answer = dial(options)?.take_over(request).await?.into_inner();
+    let (done, detail, took_ms) = (answer.done, answer.detail, answer.took_ms);
+    let report = TakenOver { dry_run, done, detail, took_ms };
+    output::report(options.output, &report, |report| match (report.dry_run, report.done) {
+        (true, true) => format!("would be done: {}\n", report.detail),
+        (false, true) => format!("done in {} ms: {}\n", report.took_ms, report.detail),
+        // The reason goes to standard error.
+        (_, false) => String::new(),
+    })?;
+    if report.done {
+        return Ok(());
+    }
+    let word = if dry_run { "it would not be done" } else { "not done" };
+    Err(Failure::new(1, format!("{word}: {}", report.detail)))
+}
+
+async fn want(options: &AdminOptions, wanted: bool) -> Result<(), Failure> {
+    let request = with_deadline(pb::SetWantedRequest { wanted }, DEADLINE);
+    dial(options)?.set_wanted(request).await?;
+    Ok(())
+}
