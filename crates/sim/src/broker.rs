@@ -100,7 +100,8 @@ impl World {
         };
         let broker = &mut self.brokers[id];
         broker.life += 1;
-        broker.replica = Some(Replica::new(config, broker.disk.clone(), self.now));
+        broker.replica =
+            Some(Replica::new(config, broker.disk.clone(), self.now).with_limits(self.limits));
         let life = broker.life;
         let disk = &self.brokers[id].disk;
         self.checks.durable.restarted(id, disk);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vsm_core::{
     UnixMillis,
-    replica::{Event, Standing},
+    replica::{Event, Limits, Standing},
 };
 
 use crate::{
@@ -30,6 +30,7 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) net: Net,
     pub(crate) cap: u32,
+    pub(crate) limits: Limits,
     pub(crate) checks: Checks,
     pub(crate) faults: bool,
     /// Clients begin nothing new.
@@ -44,6 +45,7 @@ impl World {
         let users = rng.range(2, 4);
         let in_order = !rng.percent(25);
         let cap = if rng.percent(25) { 2 } else { 1 };
+        let limits = if rng.percent(50) { small_limits(&mut rng) } else { Limits::DEFAULT };
         // Which of the two is which must not matter.
         let names = if rng.percent(50) { ["a", "b"] } else { ["b", "a"] };
         #[expect(clippy::unwrap_used, reason = "the names are fixed and valid")]
@@ -61,6 +63,7 @@ impl World {
                 .collect(),
             net: Net::new(agents + 2, in_order),
             cap,
+            limits,
             checks: Checks::new(agents),
             faults: true,
             quiet: false,
@@ -310,6 +313,16 @@ impl World {
         matches!(one.standing(), Standing::Active { synced: true, .. })
             && one.commit() == other.commit()
             && one.commit() == one.log().last().seq
+    }
+}
+
+/// Limits at which something happens often.
+fn small_limits(rng: &mut Rng) -> Limits {
+    Limits {
+        append_max: 1 + rng.index(3),
+        near: rng.below(8),
+        keys_max: 1 + rng.index(8),
+        log_keep: 2 + rng.index(20),
     }
 }
 

@@ -11,9 +11,6 @@ use super::{
 };
 use crate::{Change, Epoch, Lsn, Proposal, Table};
 
-/// Entries in one message; the rest follows the acknowledgement.
-const APPEND_MAX: usize = 1024;
-
 /// A reign.
 pub(super) struct Active {
     pub(super) epoch: Epoch,
@@ -236,7 +233,8 @@ impl Replica {
         let sent = active.peer.sent;
         let epoch = active.epoch.clone();
         let Some(prev) = self.log.lsn(sent).cloned() else { return };
-        let entries: Vec<Entry> = self.log.after(sent).take(APPEND_MAX).cloned().collect();
+        let most = self.limits.append_max;
+        let entries: Vec<Entry> = self.log.after(sent).take(most).cloned().collect();
         if let Some(active) = self.active() {
             active.peer.sent = entries.last().map_or(sent, |entry| entry.lsn.seq);
             active.peer.waiting_ms.get_or_insert(now);
@@ -279,7 +277,7 @@ impl Replica {
         let (commit, epoch) = (self.told_commit(), epoch.clone());
         let message = match supply {
             Supply::Entries { prev, mut entries } => {
-                entries.truncate(APPEND_MAX);
+                entries.truncate(self.limits.append_max);
                 let sent = entries.last().map_or(prev.seq, |entry| entry.lsn.seq);
                 self.expect_from_peer(sent, now);
                 PeerMsg::Append { epoch, prev, entries, commit }

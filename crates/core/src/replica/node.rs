@@ -10,6 +10,7 @@ use super::{
     active::Active,
     claim::Claim,
     disk::{Disk, Mark, Write},
+    limits::Limits,
     log::Log,
     message::{Hello, Holds, PeerMsg, WitnessMsg, WitnessReply},
     mutant::{self, Mutant},
@@ -129,6 +130,7 @@ pub(super) enum Role {
 /// One broker's replica.
 pub struct Replica {
     pub(super) config: Config,
+    pub(super) limits: Limits,
     pub(super) now: u64,
     pub(super) role: Role,
     pub(super) want: bool,
@@ -183,6 +185,7 @@ impl Replica {
         let (random, heartbeat_ms) = (config.seed | 1, config.heartbeat_ms);
         Self {
             config,
+            limits: Limits::DEFAULT,
             now: now_ms,
             role: Role::Standby { leader: None, heard_ms: now_ms },
             want: false,
@@ -207,6 +210,13 @@ impl Replica {
         }
     }
 
+    /// Uses other limits than the usual ones.
+    #[must_use]
+    pub const fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Takes an event at a moment; what is to be done, in order.
     pub fn handle(&mut self, now_ms: u64, event: Event) -> Vec<Action> {
         self.now = now_ms.max(self.now);
@@ -226,7 +236,7 @@ impl Replica {
         // What needed no write, or one that is durable already.
         self.release();
         self.flush();
-        #[cfg(debug_assertions)]
+        #[cfg(any(debug_assertions, feature = "mutants"))]
         self.check();
         mem::take(&mut self.out)
     }

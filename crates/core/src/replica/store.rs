@@ -11,9 +11,6 @@ use super::{
 };
 use crate::{AgentName, Change, Key, Lsn, Table};
 
-/// Entries that are kept for a peer that comes back; further back it gets a snapshot.
-const LOG_KEEP: usize = 16_384;
-
 impl Replica {
     /// Puts entries into the log, here and on disk.
     pub(super) fn append(&mut self, entries: Vec<Entry>) {
@@ -145,10 +142,11 @@ impl Replica {
 
     /// Bounds the log. What a window would need of it goes into the mark.
     pub(super) fn trim(&mut self) {
-        if self.log.len() <= LOG_KEEP * 2 {
+        let keep = self.limits.log_keep;
+        if self.log.len() <= keep * 2 {
             return;
         }
-        let seq = self.log.last().seq.saturating_sub(LOG_KEEP as u64).min(self.commit);
+        let seq = self.log.last().seq.saturating_sub(keep as u64).min(self.commit);
         if let Some(mut mark) = self.mark.clone() {
             let gone = self.log.after(mark.base.seq).take_while(|entry| entry.lsn.seq <= seq);
             mark.keys.extend(gone.filter_map(|entry| entry.change.key()));
@@ -159,7 +157,7 @@ impl Replica {
     }
 
     /// What must hold at every moment.
-    #[cfg(debug_assertions)]
+    #[cfg(any(debug_assertions, feature = "mutants"))]
     pub(super) fn check(&self) {
         assert!(
             self.log.base().seq <= self.commit,
