@@ -1,8 +1,8 @@
 //! What goes wrong, and how it is made whole again.
 
-use vsm_core::replica::{Disk, Event};
+use vsm_core::replica::{Disk, Event, Replica};
 
-use crate::{event::Ev, world::World};
+use crate::{event::Ev, plot::Plot, world::World};
 
 impl World {
     /// One fault, and the next one later.
@@ -12,6 +12,10 @@ impl World {
         }
         let wait = self.rng.range(100, 1500);
         self.after(wait, Ev::Fault);
+        if self.plot.as_ref().is_some_and(Plot::is_on) {
+            // It needs no help.
+            return;
+        }
         let broker = self.rng.index(2);
         let agent = self.rng.index(self.agents.len());
         let kind = self.rng.below(28);
@@ -52,7 +56,9 @@ impl World {
                 self.net.delay = [3, 20, 80][self.rng.index(3)];
             }
             21 => self.feed_if_up(broker, Event::TakeOver),
-            22 => self.lose_disk(broker),
+            22 => {
+                self.lose_disk(broker);
+            }
             23 => self.lose_promise(agent),
             24 => self.brokers[broker].is_slow = true,
             25 => self.brokers[broker].is_slow = false,
@@ -66,12 +72,12 @@ impl World {
         }
     }
 
-    fn cut_both(&mut self, a: usize, b: usize) {
+    pub(crate) fn cut_both(&mut self, a: usize, b: usize) {
         self.net.cut(a, b);
         self.net.cut(b, a);
     }
 
-    fn isolate(&mut self, broker: usize) {
+    pub(crate) fn isolate(&mut self, broker: usize) {
         self.cut_both(broker, 1 - broker);
         (0..self.agents.len()).for_each(|agent| self.cut_both(broker, agent + 2));
     }
@@ -101,25 +107,39 @@ impl World {
 
     /// A disk is lost, or went back in time and was therefore declared lost. Only where what was committed is held
     /// twice besides: more is more than the pair promises to survive.
-    fn lose_disk(&mut self, broker: usize) {
+    pub(crate) fn lose_disk(&mut self, broker: usize) -> bool {
         let other = &self.brokers[1 - broker];
         let tip = self.checks.durable.tip();
         let held = other.disk.joined
             && self.brokers[broker].disk.joined
-            && (other.disk.log.contains(tip) || self.witnesses_hold(tip) >= 2)
+            && (other.disk.log.contains(tip)
+                || (self.witnesses_hold(tip) >= 2 && self.joins(1 - broker)))
             && self.now >= other_quiet(other.lost_ms);
-        if held && self.agents.iter().all(|agent| !agent.quarantined) {
+        let held = held && self.agents.iter().all(|agent| !agent.quarantined);
+        if held {
             self.crash_broker(broker);
             self.brokers[broker].disk = Disk::default();
             self.brokers[broker].lost_ms = Some(self.now);
             let wait = self.rng.range(50, 2500);
             self.after(wait, Ev::Restart { broker });
         }
+        held
     }
 
     pub(crate) fn witnesses_hold(&self, at: &vsm_core::Lsn) -> usize {
         let windows = self.agents.iter().take(3).filter_map(|agent| agent.witness.window());
         windows.filter(|window| window.last >= *at).count()
+    }
+
+    /// Whether what the witnesses keep joins on to what a broker has. It does not where that broker took what one witness
+    /// had from a reign that was replaced: then it needs the other one.
+    fn joins(&self, broker: usize) -> bool {
+        let disk = &self.brokers[broker].disk;
+        let commit = self.brokers[broker].replica.as_ref().map_or(disk.commit, Replica::commit);
+        let windows = self.agents.iter().take(3).filter_map(|agent| agent.witness.window());
+        windows.max_by(|a, b| a.last.cmp(&b.last)).is_none_or(|window| {
+            disk.log.common(&window.history, &window.last).seq >= commit.max(window.base.seq)
+        })
     }
 
     /// One agent at most loses its promise.
@@ -135,9 +155,11 @@ impl World {
     /// Everything is made whole, and the address is at one node.
     pub(crate) fn heal(&mut self) {
         self.faults = false;
+        self.plot = None;
         self.net.calm();
         for broker in &mut self.brokers {
             broker.is_slow = false;
+            broker.hangs_until = 0;
         }
         for broker in 0..2 {
             self.after(100, Ev::Restart { broker });

@@ -14,6 +14,7 @@ use crate::{
     client::Client,
     event::{BrokerId, Ev},
     net::Net,
+    plot::Plot,
     rng::Rng,
 };
 
@@ -33,6 +34,7 @@ pub(crate) struct World {
     pub(crate) limits: Limits,
     pub(crate) checks: Checks,
     pub(crate) faults: bool,
+    pub(crate) plot: Option<Plot>,
     /// Clients begin nothing new.
     pub(crate) quiet: bool,
     trace: bool,
@@ -46,6 +48,8 @@ impl World {
         let in_order = !rng.percent(25);
         let cap = if rng.percent(25) { 2 } else { 1 };
         let limits = if rng.percent(50) { small_limits(&mut rng) } else { Limits::DEFAULT };
+        let plot = Plot::draw(&mut rng);
+        let limits = plot.as_ref().map_or(limits, |plot| plot.limits(limits));
         // Which of the two is which must not matter.
         let names = if rng.percent(50) { ["a", "b"] } else { ["b", "a"] };
         #[expect(clippy::unwrap_used, reason = "the names are fixed and valid")]
@@ -66,6 +70,7 @@ impl World {
             limits,
             checks: Checks::new(agents),
             faults: true,
+            plot,
             quiet: false,
             trace,
         };
@@ -87,6 +92,7 @@ impl World {
             self.after(wait, Ev::ClientNext { client });
         }
         self.after(1500, Ev::Fault);
+        self.after(1600, Ev::Plot);
     }
 
     /// One line of the trace, made only if there is one.
@@ -167,6 +173,8 @@ impl World {
             | Ev::ClientTimeout { .. }
             | Ev::ClientNext { .. }
             | Ev::Fault
+            | Ev::Plot
+            | Ev::Crash { .. }
             | Ev::Restart { .. }
             | Ev::AgentRestart { .. } => None,
         };
@@ -225,6 +233,8 @@ impl World {
             Ev::ClientNext { client } if !self.quiet => self.client_next(client),
             Ev::ClientNext { .. } => {}
             Ev::Fault => self.fault(),
+            Ev::Plot => self.plot_step(),
+            Ev::Crash { broker } => self.crash_keeping(broker, 0),
             Ev::Restart { broker } => self.start_broker(broker),
             Ev::AgentRestart { agent } => self.agents[agent].up = true,
         }
@@ -256,6 +266,10 @@ impl World {
     /// Keeps the pair's connection, or notices that it is gone.
     fn dial(&mut self) {
         self.after(100, Ev::Dial);
+        self.dial_now();
+    }
+
+    pub(crate) fn dial_now(&mut self) {
         let open = !self.net.is_cut(0, 1) && !self.net.is_cut(1, 0);
         let both = self.brokers.iter().all(Broker::is_up);
         match self.net.link {

@@ -48,9 +48,10 @@ impl Active {
         for entry in node.log.after(node.commit) {
             working.apply(&entry.change);
         }
+        let by_counting = mutant::on(Mutant::CommitOlderByCounting);
         Self {
             epoch,
-            began: node.log.last().seq + 1,
+            began: node.log.last().seq + u64::from(!by_counting),
             working,
             pending: VecDeque::new(),
             own: 0,
@@ -172,7 +173,7 @@ impl Replica {
             active.own.min(active.peer.acked.max(by_witnesses))
         };
         // Entries of earlier reigns are committed by one of ours only: counting votes for them is not enough.
-        if seq < active.began && !mutant::on(Mutant::CommitOlderByCounting) {
+        if seq < active.began {
             return;
         }
         self.commit_to(seq);

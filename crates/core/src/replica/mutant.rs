@@ -35,7 +35,7 @@ mutants! {
     EpochReused,
     /// One vote commits.
     CommitWithOneVote,
-    /// Entries of an older reign are committed by counting votes for them.
+    /// Entries of an older reign are committed by counting votes for them, and a reign is ready by that.
     CommitOlderByCounting,
     /// A wanted broker is active without asking for votes.
     PromoteOnAddress,
@@ -49,8 +49,6 @@ mutants! {
     ClearedEarly,
     /// A witness forgets newer rows by an old message.
     StaleClear,
-    /// A follower acknowledges all that it has, not what is agreed.
-    AckTooMuch,
     /// A window leaves out what changed before the peer was found to be away.
     BaseTooNew,
     /// Where the window began is forgotten in a restart.
