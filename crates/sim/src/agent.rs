@@ -31,6 +31,8 @@ pub(crate) struct Agent {
     pub(crate) life: u64,
     pub(crate) witness: Witness,
     durable: Witness,
+    /// An older copy of what is durable.
+    backup: Option<Witness>,
     /// It lost its promise: it neither votes nor acts.
     pub(crate) quarantined: bool,
     pub(crate) lost: bool,
@@ -50,6 +52,7 @@ impl Agent {
             life: 1,
             witness: Witness::default(),
             durable: Witness::default(),
+            backup: None,
             quarantined: false,
             lost: false,
             sessions: BTreeMap::new(),
@@ -76,6 +79,23 @@ impl Agent {
         self.quarantined = !mutant::on(Mutant::NoQuarantine);
         self.lost = true;
         (self.witness, self.durable) = (Witness::default(), Witness::default());
+    }
+
+    /// Somebody copies what it keeps.
+    pub(crate) fn back_up(&mut self) {
+        self.backup = Some(self.durable.clone());
+    }
+
+    /// Somebody puts the copy back. It is found out by its position, and nothing of it counts.
+    pub(crate) fn go_back(&mut self) {
+        let Some(older) = self.backup.take().filter(|older| *older != self.durable) else {
+            return;
+        };
+        self.lose_promise();
+        if mutant::on(Mutant::RollbackUnseen) {
+            self.quarantined = false;
+            (self.witness, self.durable) = (older.clone(), older);
+        }
     }
 
     /// An administrator lets it act again, for nobody older than this.
@@ -220,7 +240,7 @@ impl World {
     }
 
     /// Sends to both brokers, in order; a message that cannot be delivered breaks the report.
-    fn report(&mut self, id: AgentId, item: &Item) {
+    pub(crate) fn report(&mut self, id: AgentId, item: &Item) {
         for to in 0..2 {
             let Some((conn, life)) = self.agents[id].reports[to] else { continue };
             if self.net.is_cut(id + 2, to) || self.brokers[to].life != life {

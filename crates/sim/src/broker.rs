@@ -6,6 +6,7 @@ use vsm_core::{
     Change, Epoch, Key, NodeName, Proposal, Rejected, RequestId, SessionId,
     replica::{
         Action, Config, Disk, Event, Failure, PeerMsg, Replica, Standing, Token, WitnessMsg, Write,
+        mutant::{self, Mutant},
     },
 };
 
@@ -48,10 +49,12 @@ pub(crate) struct Broker {
     pub(crate) is_slow: bool,
     /// Its disk syncs nothing before this moment.
     pub(crate) hangs_until: u64,
-    /// An older state of its disk, and how many writes that had seen.
-    pub(crate) backup: Option<(Disk, u64)>,
-    /// How many writes its disk has seen; kept beside the disk too, by which one that went back in time is known.
-    pub(crate) writes: u64,
+    /// How many writes its disk has seen.
+    writes: u64,
+    /// The same as others know it, by which a disk that went back in time is found out.
+    writes_known: u64,
+    /// An older state of its disk.
+    backup: Option<(Disk, u64)>,
     /// When it lost its disk.
     pub(crate) lost_ms: Option<u64>,
 }
@@ -75,9 +78,32 @@ impl Broker {
             carried_out_ms: 0,
             is_slow: false,
             hangs_until: 0,
-            backup: None,
             writes: 0,
+            writes_known: 0,
+            backup: None,
             lost_ms: None,
+        }
+    }
+
+    /// The disk is gone, or is not to be trusted: a new one takes its place.
+    pub(crate) fn lose_disk(&mut self, now: u64) {
+        (self.disk, self.backup) = (Disk::default(), None);
+        (self.writes, self.writes_known) = (0, 0);
+        self.lost_ms = Some(now);
+    }
+
+    /// Somebody copies the disk.
+    pub(crate) fn back_up(&mut self) {
+        self.backup = Some((self.disk.clone(), self.writes));
+    }
+
+    /// Somebody puts the copy in the place of the disk, if it is older.
+    pub(crate) fn go_back(&mut self, now: u64) {
+        let Some((disk, writes)) = self.backup.take() else { return };
+        if writes < self.writes {
+            self.lost_ms = Some(now);
+            self.writes_known = self.writes;
+            (self.disk, self.writes) = (disk, writes);
         }
     }
 
@@ -106,7 +132,12 @@ impl World {
             heartbeat_ms: 100,
             seed: self.rng.next(),
         };
+        let (now, unseen) = (self.now, mutant::on(Mutant::RollbackUnseen));
         let broker = &mut self.brokers[id];
+        broker.writes_known = broker.writes_known.max(broker.writes);
+        if broker.writes < broker.writes_known && !unseen {
+            broker.lose_disk(now);
+        }
         broker.life += 1;
         broker.replica =
             Some(Replica::new(config, broker.disk.clone(), self.now).with_limits(self.limits));

@@ -1,8 +1,18 @@
 //! What goes wrong, and how it is made whole again.
 
-use vsm_core::replica::{Disk, Event, Replica};
+use std::sync::Arc;
 
-use crate::{event::Ev, plot::Plot, world::World};
+use uuid::Uuid;
+use vsm_core::{
+    RequestId, Session, SessionId, StartParams, State,
+    replica::{Event, Replica},
+};
+
+use crate::{
+    event::{Ev, Item},
+    plot::Plot,
+    world::World,
+};
 
 impl World {
     /// One fault, and the next one later.
@@ -18,7 +28,7 @@ impl World {
         }
         let broker = self.rng.index(2);
         let agent = self.rng.index(self.agents.len());
-        let kind = self.rng.below(28);
+        let kind = self.rng.below(34);
         self.note(|| format!("fault {kind}, broker{broker}, agent{agent}"));
         match kind {
             0 => self.net.cut(broker, 1 - broker),
@@ -57,11 +67,18 @@ impl World {
             }
             21 => self.feed_if_up(broker, Event::TakeOver),
             22 => {
-                self.lose_disk(broker);
+                self.lose_disk(broker, false);
             }
-            23 => self.lose_promise(agent),
+            23 if self.may_lose_promise() => self.agents[agent].lose_promise(),
             24 => self.brokers[broker].is_slow = true,
             25 => self.brokers[broker].is_slow = false,
+            26 => self.brokers[broker].back_up(),
+            27 => {
+                self.lose_disk(broker, true);
+            }
+            28 => self.agents[agent].back_up(),
+            29 if self.may_lose_promise() => self.agents[agent].go_back(),
+            30 => self.stray_session(agent),
             _ => self.restart_later(broker),
         }
     }
@@ -105,9 +122,9 @@ impl World {
         self.after(wait, Ev::AgentRestart { agent });
     }
 
-    /// A disk is lost, or went back in time and was therefore declared lost. Only where what was committed is held
+    /// A disk is lost, or goes back in time, which is found out and counts as lost. Only where what was committed is held
     /// twice besides: more is more than the pair promises to survive.
-    pub(crate) fn lose_disk(&mut self, broker: usize) -> bool {
+    pub(crate) fn lose_disk(&mut self, broker: usize, rollback: bool) -> bool {
         let other = &self.brokers[1 - broker];
         let tip = self.checks.durable.tip();
         let held = other.disk.joined
@@ -118,8 +135,11 @@ impl World {
         let held = held && self.agents.iter().all(|agent| !agent.quarantined);
         if held {
             self.crash_broker(broker);
-            self.brokers[broker].disk = Disk::default();
-            self.brokers[broker].lost_ms = Some(self.now);
+            if rollback {
+                self.brokers[broker].go_back(self.now);
+            } else {
+                self.brokers[broker].lose_disk(self.now);
+            }
             let wait = self.rng.range(50, 2500);
             self.after(wait, Ev::Restart { broker });
         }
@@ -143,13 +163,32 @@ impl World {
     }
 
     /// One agent at most loses its promise.
-    fn lose_promise(&mut self, agent: usize) {
+    fn may_lose_promise(&self) -> bool {
         let before = self.agents.iter().any(|agent| agent.lost);
         let disks = self.brokers.iter().any(|broker| broker.lost_ms.is_some());
-        if !before && !disks {
-            self.agents[agent].lose_promise();
-            self.checks.fenced.forget(agent);
+        !before && !disks
+    }
+
+    /// An agent runs a session that no table knows, as after a restore; it is to be adopted.
+    fn stray_session(&mut self, agent: usize) {
+        if !self.agents[agent].up {
+            return;
         }
+        self.serial += 1;
+        #[expect(clippy::unwrap_used, reason = "the name is fixed and valid")]
+        let user = "stray".parse().unwrap();
+        let session = Arc::new(Session {
+            id: SessionId::new(Uuid::from_u128(u128::from(self.serial))),
+            user,
+            agent: self.agents[agent].name.clone(),
+            state: State::Running { display: 9000 },
+            request: RequestId::new(Uuid::from_u128(u128::from(self.serial) << 64)),
+            params: StartParams::default(),
+            created: self.unix(),
+        });
+        self.checks.truth.started(&session, agent, self.now);
+        self.agents[agent].sessions.insert(session.id, Arc::clone(&session));
+        self.report(agent, &Item::Started(session));
     }
 
     /// Everything is made whole, and the address is at one node.

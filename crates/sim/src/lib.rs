@@ -18,4 +18,4 @@ mod rng;
 mod run;
 mod world;
 
-pub use run::{Outcome, mutant_seed, run, run_many};
+pub use run::{Outcome, find_mutants, mutant_seed, run, run_many};

@@ -289,7 +289,7 @@ impl World {
                 Step::Next
             }
             3 if self.is_settled(other) => {
-                if !self.lose_disk(other) {
+                if !self.lose_disk(other, false) {
                     return Step::Wait;
                 }
                 self.net.heal();

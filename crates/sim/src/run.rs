@@ -1,10 +1,11 @@
 //! One seed from beginning to end, and many of them.
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -120,6 +121,40 @@ pub fn run_many(from: u64, seeds: u64, progress: impl Fn(u64) + Sync) -> Outcome
         scope.spawn(work);
     });
     all.into_inner().unwrap_or_default()
+}
+
+/// Looks for deliberate bugs, on both cores; `told` hears of each as it is found, or is not.
+///
+/// # Errors
+/// If this was built without the feature `mutants`.
+pub fn find_mutants(
+    bugs: &[Mutant],
+    from: u64,
+    seeds: u64,
+    told: impl Fn(Mutant, Option<&(u64, String)>) + Sync,
+) -> Result<BTreeMap<&'static str, u64>, &'static str> {
+    let next = AtomicUsize::new(0);
+    let all = Mutex::new(Ok(BTreeMap::new()));
+    let work = || {
+        while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let found = mutant_seed(*bug, from, seeds);
+            let Ok(mut all) = all.lock() else { return };
+            match found {
+                Err(error) => *all = Err(error),
+                Ok(found) => {
+                    told(*bug, found.as_ref());
+                    if let (Ok(all), Some((seed, _))) = (all.as_mut(), found) {
+                        all.insert(bug.name(), seed);
+                    }
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    all.into_inner().map_err(|_| "a thread of the search died")?
 }
 
 /// The first of so many seeds that finds a deliberate bug; `None` if none does.

@@ -71,6 +71,8 @@ mutants! {
     GapTaken,
     /// An agent's promise and rows are not durable.
     WitnessVolatile,
+    /// A disk that went back in time, a broker's or an agent's, is taken for what it was.
+    RollbackUnseen,
     /// An agent that lost its promise votes and acts.
     NoQuarantine,
     /// An agent does not check the epoch when it acts.

@@ -95,7 +95,9 @@ impl Durable {
         let mut at = replica.log().lsn(replica.commit()).cloned();
         let mut found = false;
         for _ in 0..LOOK_BACK {
-            let Some((before, one)) = at.as_ref().and_then(|at| self.written.get(at)) else { break };
+            let Some((before, one)) = at.as_ref().and_then(|at| self.written.get(at)) else {
+                break;
+            };
             found |= one == change;
             at = Some(before.clone());
         }
