@@ -62,8 +62,17 @@ fn scenario(world: &mut World) {
             world.start_broker(alone);
             world.set_address([alone == 0, alone == 1]);
             world.note(|| format!("broker{alone} alone"));
-            if !demand(world, "alone", 10_000, |world| world.active() == Some(alone)) {
+            let serves = |world: &World| world.active() == Some(alone);
+            if !demand(world, "alone", 10_000, serves) {
                 return;
+            }
+            // What it decided alone it must still know to be its own after a restart.
+            if world.rng.percent(50) {
+                world.crash_broker(alone);
+                world.start_broker(alone);
+                if !demand(world, "alone, restarted", 10_000, serves) {
+                    return;
+                }
             }
         }
     }
