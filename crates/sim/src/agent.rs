@@ -36,6 +36,8 @@ pub(crate) struct Agent {
     /// It lost its promise: it neither votes nor acts.
     pub(crate) quarantined: bool,
     pub(crate) lost: bool,
+    /// It takes long to start a session.
+    pub(crate) is_slow: bool,
     pub(crate) sessions: BTreeMap<SessionId, Arc<Session>>,
     outcomes: BTreeMap<SessionId, Outcome>,
     displays: u32,
@@ -55,6 +57,7 @@ impl Agent {
             backup: None,
             quarantined: false,
             lost: false,
+            is_slow: false,
             sessions: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             displays: 0,
@@ -151,7 +154,7 @@ impl World {
         }
         let reply = match call {
             Call::Start { epoch, session } => {
-                let at = self.now + self.rng.range(5, 300);
+                let at = self.now + self.rng.range(5, if agent.is_slow { 4000 } else { 300 });
                 let agent_life = agent.life;
                 return self
                     .at(at, Ev::Act { agent: id, agent_life, from, life, rpc, epoch, session });

@@ -78,6 +78,7 @@ impl World {
             }
             28 => self.agents[agent].back_up(),
             29 if self.may_lose_promise() => self.agents[agent].go_back(),
+            31 => self.agents[agent].is_slow ^= true,
             30 => self.stray_session(agent),
             _ => self.restart_later(broker),
         }
@@ -163,7 +164,7 @@ impl World {
     }
 
     /// One agent at most loses its promise.
-    fn may_lose_promise(&self) -> bool {
+    pub(crate) fn may_lose_promise(&self) -> bool {
         let before = self.agents.iter().any(|agent| agent.lost);
         let disks = self.brokers.iter().any(|broker| broker.lost_ms.is_some());
         !before && !disks
@@ -205,6 +206,7 @@ impl World {
         }
         for agent in &mut self.agents {
             agent.up = true;
+            agent.is_slow = false;
         }
         let holder = self.rng.index(2);
         self.set_address([holder == 0, holder == 1]);

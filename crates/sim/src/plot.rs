@@ -30,15 +30,18 @@ enum Story {
     ReplacedMeetsBlank,
     /// Rows of one witness are taken, and a reign that never had them commits others.
     RowsOfOneWitness,
+    /// A witness forgets that it promised to the new reign, and the old one asks it.
+    WitnessForgets,
     /// A broker that comes back is interrupted again and again.
     InterruptedResync,
 }
 
-const STORIES: [Story; 5] = [
+const STORIES: [Story; 6] = [
     Story::PromiseForgotten,
     Story::OldEntry,
     Story::ReplacedMeetsBlank,
     Story::RowsOfOneWitness,
+    Story::WitnessForgets,
     Story::InterruptedResync,
 ];
 
@@ -82,7 +85,10 @@ impl Plot {
         match self.story {
             Story::OldEntry => Limits { append_max: 1, ..Limits::DEFAULT },
             Story::InterruptedResync => Limits { append_max: 2, ..drawn },
-            Story::PromiseForgotten | Story::ReplacedMeetsBlank | Story::RowsOfOneWitness => drawn,
+            Story::PromiseForgotten
+            | Story::ReplacedMeetsBlank
+            | Story::RowsOfOneWitness
+            | Story::WitnessForgets => drawn,
         }
     }
 }
@@ -109,6 +115,7 @@ impl World {
                 Story::OldEntry => self.old_entry(&plot),
                 Story::ReplacedMeetsBlank => self.replaced_meets_blank(&plot),
                 Story::RowsOfOneWitness => self.rows_of_one_witness(&plot),
+                Story::WitnessForgets => self.witness_forgets(&plot),
                 Story::InterruptedResync => self.interrupted_resync(&plot),
             }
         };
@@ -354,6 +361,39 @@ impl World {
                 Step::Next
             }
             7 if self.is_settled(other) || self.now > plot.since + 1500 => Step::Done,
+            _ => Step::Wait,
+        }
+    }
+
+    fn witness_forgets(&mut self, plot: &Plot) -> Step {
+        let (hero, other) = (plot.hero, 1 - plot.hero);
+        match plot.stage {
+            1 => {
+                self.isolate(hero);
+                self.cut_witnesses(other, &[2]);
+                self.address_to(other);
+                Step::Next
+            }
+            2 if self.is_ready(other) => {
+                self.any_change(other);
+                Step::Next
+            }
+            3 if self.is_settled(other) => {
+                if !self.may_lose_promise() {
+                    return Step::Done;
+                }
+                self.agents[1].lose_promise();
+                self.net.heal();
+                self.cut_both(0, 1);
+                self.cut_witnesses(hero, &[0]);
+                self.cut_agents(other);
+                Step::Next
+            }
+            4 if self.now > plot.since + 500 => {
+                self.any_change(hero);
+                Step::Next
+            }
+            5 if self.now > plot.since + 300 => Step::Done,
             _ => Step::Wait,
         }
     }
