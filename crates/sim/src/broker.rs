@@ -197,6 +197,9 @@ impl World {
         }
         if before != after {
             self.note(|| format!("broker{id}: {after:?}"));
+            if let Standing::Claiming(epoch) = &after {
+                self.checks.claims.claimed(epoch);
+            }
             self.plot_turn(id, &after);
         }
         for action in actions {

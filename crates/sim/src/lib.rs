@@ -16,6 +16,7 @@ mod net;
 mod plot;
 mod rng;
 mod run;
+mod stories;
 mod world;
 
 pub use run::{Outcome, find_mutants, mutant_seed, run, run_many};

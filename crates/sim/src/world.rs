@@ -41,7 +41,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, trace: bool) -> Self {
+    /// From a seed. Swapped, the two brokers have each other's names and all else is the same.
+    pub(crate) fn new(seed: u64, trace: bool, swapped: bool) -> Self {
         let mut rng = Rng::new(seed);
         let agents = usize::try_from(rng.range(3, 5)).unwrap_or(3);
         let users = rng.range(2, 4);
@@ -51,7 +52,7 @@ impl World {
         let plot = Plot::draw(&mut rng);
         let limits = plot.as_ref().map_or(limits, |plot| plot.limits(limits));
         // Which of the two is which must not matter.
-        let names = if rng.percent(50) { ["a", "b"] } else { ["b", "a"] };
+        let names = if rng.percent(50) != swapped { ["a", "b"] } else { ["b", "a"] };
         #[expect(clippy::unwrap_used, reason = "the names are fixed and valid")]
         let mut world = Self {
             now: 0,
