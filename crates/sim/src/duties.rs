@@ -192,9 +192,8 @@ impl World {
             _ if self.brokers[id].heard[agent] != Some(conn) => {}
             Item::Started(session) => self.absorb(id, agent, &session),
             Item::Ended(session) => {
-                if self.agent_of(id, session) == Some(agent) {
-                    self.propose(id, Proposal::Gone { id: session }, Then::Report(agent));
-                }
+                // What came before it in the report may still be under way: the table knows of that, not its readers.
+                self.propose(id, Proposal::Gone { id: session }, Then::Report(agent));
             }
         }
     }

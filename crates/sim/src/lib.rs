@@ -17,6 +17,8 @@ mod plot;
 mod rng;
 mod run;
 mod stories;
+mod vote;
 mod world;
 
 pub use run::{Outcome, find_mutants, mutant_seed, run, run_many};
+pub use vote::{Bound, Search, Weakness, search};

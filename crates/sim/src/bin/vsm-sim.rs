@@ -11,6 +11,9 @@ const SEEDS: u64 = 300;
 /// The same for each deliberate bug; most are found in far fewer.
 const MUTANT_SEEDS: u64 = 20_000;
 
+/// Bounds the memory of the exhaustive search, far above what it needs.
+const STATES_MAX: usize = 100_000_000;
+
 /// Simulates the pair under faults; the last line of the output is the result.
 #[derive(Debug, Parser)]
 #[command(name = "vsm-sim", version)]
@@ -30,6 +33,9 @@ struct Cli {
     /// Look for each deliberate bug, with at most `--seeds` seeds for each; exit code 1 if one is not found.
     #[arg(long)]
     mutants: bool,
+    /// Search every state of the vote core; see `vsm_sim::search`.
+    #[arg(long, conflicts_with_all = ["mutants", "mutant", "seed", "seeds", "from"])]
+    exhaustive: bool,
     /// Only this deliberate bug.
     #[arg(long)]
     mutant: Option<String>,
@@ -48,7 +54,9 @@ fn main() -> ExitCode {
         }
     };
     std::panic::set_hook(Box::new(|_| {}));
-    let done = if cli.mutants || (cli.mutant.is_some() && cli.seed.is_none()) {
+    let done = if cli.exhaustive {
+        Ok(exhaustive())
+    } else if cli.mutants || (cli.mutant.is_some() && cli.seed.is_none()) {
         mutants(&cli)
     } else {
         seeds(&cli)
@@ -89,6 +97,19 @@ fn seeds(cli: &Cli) -> Result<(Value, bool), String> {
         result["first"] = json!(seed);
     }
     Ok((result, violations == 0))
+}
+
+fn exhaustive() -> (Value, bool) {
+    let found = vsm_sim::search(&vsm_sim::Bound::full(), None, STATES_MAX);
+    for step in found.violation.iter().flatten() {
+        say(step);
+    }
+    let violations = u64::from(found.violation.is_some());
+    let good = violations == 0 && !found.cut_short;
+    let result = json!({
+        "states": found.states, "violations": violations, "complete": !found.cut_short,
+    });
+    (result, good)
 }
 
 fn find(name: &str) -> Result<Mutant, String> {
