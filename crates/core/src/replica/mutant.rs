@@ -59,6 +59,8 @@ mutants! {
     OutOfOrder,
     /// A follower does not compare what comes before new entries.
     PrevUnchecked,
+    /// A broker's name decides how soon it claims.
+    NameDecides,
     /// A new active node does not learn what the peer holds.
     PeerNotHeard,
     /// A new active node does not learn what the witnesses hold.

@@ -1,6 +1,6 @@
 //! States that can only go on alike are one state. Each of these holds because promises only rise and because whoever
 //! becomes active has everything that was committed, which is checked on the way; where a rule is left out of which
-//! that is the consequence, nothing is folded.
+//! that is the consequence, next to nothing is folded.
 
 use super::{
     model::{Broker, PEER, Role, Weakness, World, call_bit, is_quorum, voice},
@@ -10,28 +10,39 @@ use super::{
 impl Rules<'_> {
     /// Puts a state into the shape that stands for all that go on like it.
     pub(super) fn fold(&mut self, world: &mut World) {
+        world.handed &= world.runs;
+        for broker in &mut world.brokers {
+            if broker.role == Role::Active && is_quorum(broker.voices) {
+                // Who else has it no longer matters.
+                broker.voices = PEER;
+            }
+        }
         if self.without.is_some_and(|rule| rule != Weakness::NoTombstone) {
             return;
         }
-        world.handed &= world.runs;
         for id in 0..2 {
             self.fold_broker(world, id);
         }
-        for witness in &mut world.witnesses {
+        for id in 0..3 {
+            let witness = world.witnesses[id];
+            let (promised, kept) = (self.pieces.promised(witness), self.pieces.kept(witness));
             // What is not beyond what was committed tells a claimant nothing.
-            if !self.pieces.goes_further(self.pieces.kept(*witness), world.committed) {
-                *witness = self.pieces.promise_only(*witness);
-            }
+            let further = self.pieces.goes_further(kept, world.committed);
+            let kept = if further { self.pieces.rebase(kept, world.committed) } else { 0 };
+            world.witnesses[id] = self.pieces.witness(promised, kept);
         }
+        for broker in &mut world.brokers {
+            broker.log = self.pieces.rebase(broker.log, world.committed);
+            broker.learnt = self.pieces.rebase(broker.learnt, world.committed);
+        }
+        world.committed = self.pieces.rebase(world.committed, world.committed);
         self.fold_calls(world);
     }
 
     fn fold_broker(&self, world: &mut World, id: usize) {
         let broker = world.brokers[id];
-        if broker.role == Role::Active && is_quorum(broker.voices) {
-            // Who else has it no longer matters.
-            world.brokers[id].voices = PEER;
-        } else if broker.role != Role::Standby && !self.may_win(world, id) {
+        let is_done = broker.role == Role::Active && is_quorum(broker.voices);
+        if !is_done && broker.role != Role::Standby && !self.may_win(world, id) {
             world.brokers[id] = broker.standby();
         }
         let Broker { role, log, learnt, .. } = world.brokers[id];

@@ -10,6 +10,7 @@
 mod fold;
 mod model;
 mod pieces;
+mod quick;
 mod rules;
 mod search;
 

@@ -34,7 +34,7 @@ pub enum Weakness {
     OneVotePromotes,
     /// An agent looks at no epoch, neither as a witness nor when it starts something.
     NoEpochCheck,
-    /// A promise is forgotten in a crash.
+    /// An agent forgets its promise in a crash, not what it keeps.
     PromiseVolatile,
     /// The next agent is asked without a tombstone for the first start.
     NoTombstone,

@@ -13,6 +13,8 @@ use vsm_core::{
     replica::{Window, Witness, WitnessMsg, WitnessReply},
 };
 
+use super::quick::QuickMap;
+
 /// A log: 0 is the empty one.
 pub(super) type LogId = u16;
 /// What a witness holds: 0 is nothing.
@@ -22,10 +24,11 @@ pub(super) type EpochId = u8;
 /// A session, by its place in [`super::Bound::sessions`].
 pub(super) type Sid = u8;
 
-/// A log is its last entry and the log before that; the table is what the whole makes.
+/// A log, by its epochs, its end and the table that it makes. In which order one reign wrote what commutes makes no
+/// difference to anybody: one epoch is one writer.
 #[derive(Debug)]
 struct Log {
-    before: LogId,
+    history: Vec<(EpochId, u64)>,
     last: Lsn,
     table: Table,
     /// Sessions that it ever reserved, one bit each: an id is used once.
@@ -78,11 +81,18 @@ impl Wish {
 pub(super) struct Pieces {
     sessions: Vec<Session>,
     epochs: Vec<Epoch>,
+    /// There were more than numbers for them: the search is not worth anything.
+    pub(super) full: bool,
+    /// The place of each in the real order.
+    ranks: Vec<usize>,
     logs: Vec<Log>,
-    grown: HashMap<(LogId, EpochId, Option<Wish>), Option<LogId>>,
-    witnesses: Vec<Witness>,
+    known_logs: HashMap<String, LogId>,
+    rebased: QuickMap<(LogId, LogId), LogId>,
+    grown: QuickMap<(LogId, EpochId, Option<Wish>), Option<LogId>>,
+    /// With the epoch that each promised and the log that it keeps.
+    witnesses: Vec<(Witness, EpochId, LogId)>,
     known: HashMap<String, WitnessId>,
-    asked: HashMap<(WitnessId, Ask), (WitnessId, Say)>,
+    asked: QuickMap<(WitnessId, Ask), (WitnessId, Say)>,
 }
 
 #[expect(clippy::unwrap_used, reason = "the names are made here and valid")]
@@ -112,21 +122,32 @@ impl Pieces {
             |id: u8| Epoch { counter: u64::from(id / 2), node: nodes[usize::from(id % 2)].clone() };
         let mut epochs = vec![Epoch::zero(), Epoch::zero()];
         epochs.extend((2..=claims * 2 + 1).map(epoch));
+        let rank = |epoch: &Epoch| epochs.iter().filter(|other| *other < epoch).count();
+        let ranks = epochs.iter().map(rank).collect();
         let empty = Witness::default();
         Self {
             sessions: sessions.iter().enumerate().map(|(n, at)| session(n, *at)).collect(),
+            ranks,
+            full: false,
             epochs,
-            logs: vec![Log { before: 0, last: Lsn::zero(), table: Table::default(), used: 0 }],
-            grown: HashMap::new(),
+            logs: vec![Log {
+                history: Vec::new(),
+                last: Lsn::zero(),
+                table: Table::default(),
+                used: 0,
+            }],
+            known_logs: HashMap::new(),
+            rebased: QuickMap::default(),
+            grown: QuickMap::default(),
             known: HashMap::from([(format!("{empty:?}"), 0)]),
-            witnesses: vec![empty],
-            asked: HashMap::new(),
+            witnesses: vec![(empty, 0, 0)],
+            asked: QuickMap::default(),
         }
     }
 
     /// Whether an epoch is above another, by the real order.
     pub(super) fn above(&self, a: EpochId, b: EpochId) -> bool {
-        self.epochs[usize::from(a)] > self.epochs[usize::from(b)]
+        self.ranks[usize::from(a)] > self.ranks[usize::from(b)]
     }
 
     pub(super) fn higher(&self, a: EpochId, b: EpochId) -> EpochId {
@@ -142,23 +163,52 @@ impl Pieces {
 
     /// Whether one log goes further than another, by the real order of positions.
     pub(super) fn goes_further(&self, a: LogId, b: LogId) -> bool {
-        self.logs[usize::from(a)].last > self.logs[usize::from(b)].last
+        let (one, other) = (&self.logs[usize::from(a)].last, &self.logs[usize::from(b)].last);
+        a != b && one > other
     }
 
-    /// Whether a log begins with all of another one.
-    pub(super) fn contains(&self, mut log: LogId, part: LogId) -> bool {
-        // What a log grew from was made before it.
-        while log > part {
-            log = self.logs[usize::from(log)].before;
+    /// Whether a log begins with all of another one: it has the other's last position.
+    pub(super) fn contains(&self, log: LogId, part: LogId) -> bool {
+        let (log, part) = (&self.logs[usize::from(log)], &self.logs[usize::from(part)]);
+        let Some((epoch, _)) = part.history.last().filter(|_| part.last.seq > 0) else {
+            return true;
+        };
+        let reign = log.history.iter().position(|(other, _)| other == epoch);
+        reign.is_some_and(|reign| {
+            let next = log.history.get(reign + 1).map(|(_, first)| *first);
+            part.last.seq < next.unwrap_or(log.last.seq + 1)
+        })
+    }
+
+    /// A log with all that was committed as its first entry. One that lacks some of it belongs to a reign that is over,
+    /// of which only the table matters, and whether all of it was committed.
+    pub(super) fn rebase(&mut self, log: LogId, committed: LogId) -> LogId {
+        if committed == 0 || log == 0 {
+            return log;
         }
-        log == part
+        if let Some(known) = self.rebased.get(&(log, committed)) {
+            return *known;
+        }
+        let (of, at) = (&self.logs[usize::from(log)], &self.logs[usize::from(committed)]);
+        let from = if self.contains(log, committed) { at.last.seq } else { of.last.seq };
+        let keep = of.history.iter().rposition(|(_, first)| *first <= from).unwrap_or(0);
+        // Number 0 is for a part of what was committed.
+        let least = u64::from(log == committed || !self.contains(committed, log));
+        let shift = |first: u64| (first + least).saturating_sub(from).max(least);
+        let short = Log {
+            history: of.history[keep..].iter().map(|(by, first)| (*by, shift(*first))).collect(),
+            last: Lsn { epoch: of.last.epoch.clone(), seq: shift(of.last.seq) },
+            table: of.table.clone(),
+            used: of.used,
+        };
+        let id = self.intern_log(short).unwrap_or(log);
+        self.rebased.insert((log, committed), id);
+        id
     }
 
     /// The epoch of a log's last entry.
     pub(super) fn last_epoch(&self, log: LogId) -> EpochId {
-        let last = &self.logs[usize::from(log)].last.epoch;
-        let id = self.epochs.iter().position(|epoch| epoch == last);
-        id.and_then(|id| id.try_into().ok()).unwrap_or(0)
+        self.logs[usize::from(log)].history.last().map_or(0, |(epoch, _)| *epoch)
     }
 
     /// The state of a session in the table that a log makes.
@@ -197,15 +247,32 @@ impl Pieces {
         };
         let (mut table, seq) = (before.table.clone(), before.last.seq + 1);
         let used = before.used | wish.map_or(0, Wish::uses);
+        let mut history = before.history.clone();
         let grown = change.and_then(|change| {
             table.apply(&change);
-            let epoch = self.epochs[usize::from(epoch)].clone();
-            let last = Lsn { epoch, seq };
-            self.logs.push(Log { before: log, last, table, used });
-            LogId::try_from(self.logs.len() - 1).ok()
+            if history.last().is_none_or(|(by, _)| *by != epoch) {
+                history.push((epoch, seq));
+            }
+            let last = Lsn { epoch: self.epochs[usize::from(epoch)].clone(), seq };
+            self.intern_log(Log { history, last, table, used })
         });
         self.grown.insert((log, epoch, wish), grown);
         grown
+    }
+
+    fn intern_log(&mut self, log: Log) -> Option<LogId> {
+        let rows: Vec<_> = log.table.rows().collect();
+        let name = format!("{:?} {} {} {rows:?}", log.history, log.last, log.used);
+        if let Some(known) = self.known_logs.get(&name) {
+            return Some(*known);
+        }
+        let Ok(id) = LogId::try_from(self.logs.len()) else {
+            self.full = true;
+            return None;
+        };
+        self.logs.push(log);
+        self.known_logs.insert(name, id);
+        Some(id)
     }
 
     fn proposal(&self, wish: Wish) -> Proposal {
@@ -234,7 +301,7 @@ impl Pieces {
         if let Some(known) = self.asked.get(&(witness, ask)) {
             return *known;
         }
-        let mut real = self.witnesses[usize::from(witness)].clone();
+        let mut real = self.witnesses[usize::from(witness)].0.clone();
         let say = match ask {
             Ask::Admit(epoch) => match real.admit(&self.epochs[usize::from(epoch)]) {
                 Ok(()) => Say::Done,
@@ -281,38 +348,42 @@ impl Pieces {
         if let Some(known) = self.known.get(&name) {
             return *known;
         }
-        self.witnesses.push(witness);
-        let id = WitnessId::try_from(self.witnesses.len() - 1).unwrap_or(WitnessId::MAX);
+        let promised = self.epochs.iter().position(|epoch| Some(epoch) == witness.promised());
+        let promised = promised.and_then(|id| id.try_into().ok()).unwrap_or(0);
+        let kept = witness.window().map_or(0, |window| self.log_of(window));
+        let Ok(id) = WitnessId::try_from(self.witnesses.len()) else {
+            self.full = true;
+            return 0;
+        };
+        self.witnesses.push((witness, promised, kept));
         self.known.insert(name, id);
         id
     }
 
     /// The epoch that a witness has promised.
     pub(super) fn promised(&self, witness: WitnessId) -> EpochId {
-        let promised = self.witnesses[usize::from(witness)].promised();
-        let id = self.epochs.iter().position(|epoch| Some(epoch) == promised);
-        id.and_then(|id| id.try_into().ok()).unwrap_or(0)
+        self.witnesses[usize::from(witness)].1
     }
 
-    /// One that has made a promise and keeps nothing.
-    pub(super) fn promise_only(&mut self, witness: WitnessId) -> WitnessId {
-        match self.promised(witness) {
-            0 => 0,
-            epoch => self.ask(0, Ask::Admit(epoch)).0,
+    /// One that has made a promise and keeps a log, or 0 for nothing.
+    pub(super) fn witness(&mut self, promised: EpochId, kept: LogId) -> WitnessId {
+        let mut witness = 0;
+        if kept != 0 {
+            witness = self.ask(witness, Ask::Accept(self.last_epoch(kept), kept)).0;
         }
+        if promised != 0 {
+            witness = self.ask(witness, Ask::Admit(promised)).0;
+        }
+        witness
     }
 
     /// The log that a witness keeps.
     pub(super) fn kept(&self, witness: WitnessId) -> LogId {
-        let window = self.witnesses[usize::from(witness)].window();
-        window.map_or(0, |window| self.log_of(window))
+        self.witnesses[usize::from(witness)].2
     }
 
     /// What it would be if it had kept the rows and forgotten every promise since.
     pub(super) fn without_promise(&mut self, witness: WitnessId) -> WitnessId {
-        match self.kept(witness) {
-            0 => 0,
-            log => self.ask(0, Ask::Accept(self.last_epoch(log), log)).0,
-        }
+        self.witness(0, self.kept(witness))
     }
 }

@@ -57,9 +57,6 @@ impl Rules<'_> {
                 Role::Claiming => self.ask_for_votes(world, broker, steps),
                 Role::Active => self.reign(world, broker, steps),
             }
-            if self.lacks(Weakness::PromiseVolatile) {
-                self.crash(world, broker, steps);
-            }
         }
         self.agents(world, steps);
         for (_, next) in &mut steps.found {
@@ -267,18 +264,6 @@ impl Rules<'_> {
                 (next.brokers[id].log, next.brokers[id].voices) = (log, 0);
                 steps.add(next, || format!("{} writes {wish:?}, log {log}", NAMES[id]));
             }
-        }
-    }
-
-    /// The process dies and comes back with what is durable.
-    fn crash(&mut self, world: &World, id: usize, steps: &mut Steps) {
-        let mut next = *world;
-        next.brokers[id] = next.brokers[id].standby();
-        if self.lacks(Weakness::PromiseVolatile) {
-            next.brokers[id].promise = self.pieces.last_epoch(world.brokers[id].log);
-        }
-        if next != *world {
-            steps.add(next, || format!("{} crashes", NAMES[id]));
         }
     }
 

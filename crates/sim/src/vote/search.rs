@@ -1,10 +1,14 @@
-//! Breadth first over every state, so that what is found comes by a shortest path.
+//! Every state once. Where a rule is left out, those are looked at first in which more has come to pass.
 
-use std::hash::{Hash, Hasher};
+use std::{
+    collections::VecDeque,
+    hash::{Hash, Hasher},
+};
 
 use super::{
     model::{Bound, Weakness, World},
     pieces::Pieces,
+    quick::Quick,
     rules::{Rules, Steps},
 };
 
@@ -17,46 +21,6 @@ pub struct Search {
     pub cut_short: bool,
     /// How a user gets two desktops, step by step.
     pub violation: Option<Vec<String>>,
-}
-
-/// A quick hash for small values: FNV-like over words, which is enough for states that differ in few bits.
-#[derive(Debug, Default, Clone)]
-struct Quick(u64);
-
-impl Quick {
-    const fn mix(&mut self, word: u64) {
-        self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-}
-
-impl Hasher for Quick {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.mix(u64::from(*byte)));
-    }
-
-    fn write_u8(&mut self, n: u8) {
-        self.mix(n.into());
-    }
-
-    fn write_u32(&mut self, n: u32) {
-        self.mix(n.into());
-    }
-
-    fn write_u16(&mut self, n: u16) {
-        self.mix(n.into());
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        self.mix(n);
-    }
-
-    fn write_isize(&mut self, n: isize) {
-        self.mix(n.unsigned_abs() as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 29)
-    }
 }
 
 /// Every state that was met, in order, each once; found again by its hash.
@@ -89,12 +53,14 @@ impl Seen {
         }
     }
 
-    fn add(&mut self, world: World, from: u32) {
+    /// The place of a world that is new.
+    fn add(&mut self, world: World, from: u32) -> Option<u32> {
         let slot = self.slot(&world);
         if self.slots[slot] != Self::FREE {
-            return;
+            return None;
         }
-        self.slots[slot] = u32::try_from(self.worlds.len()).unwrap_or(Self::FREE);
+        let new = u32::try_from(self.worlds.len()).unwrap_or(Self::FREE);
+        self.slots[slot] = new;
         self.worlds.push((world, from));
         if self.worlds.len() * 2 > self.slots.len() {
             self.slots = vec![Self::FREE; self.slots.len() * 2];
@@ -103,6 +69,7 @@ impl Seen {
                 self.slots[slot] = u32::try_from(place).unwrap_or(Self::FREE);
             }
         }
+        Some(new)
     }
 }
 
@@ -114,23 +81,34 @@ pub fn search(bound: &Bound, without: Option<Weakness>, limit: usize) -> Search 
     let mut seen = Seen::new();
     seen.add(World::NEW, 0);
     let mut steps = Steps { found: Vec::new(), named: false };
-    let (mut at, mut cut_short) = (0, false);
-    while let Some((world, _)) = seen.worlds.get(at).copied() {
+    let mut open = vec![VecDeque::new(); 32];
+    open[0].push_back(0_u32);
+    while let Some(place) = open.iter_mut().rev().find_map(VecDeque::pop_front) {
+        let at = usize::try_from(place).unwrap_or(0);
+        let world = seen.worlds[at].0;
         if let Some(what) = rules.broken(&world) {
             let violation = Some(path(&mut rules, &seen.worlds, at, what));
             return Search { states: seen.worlds.len(), cut_short: false, violation };
         }
-        cut_short = seen.worlds.len() >= limit;
-        if cut_short {
-            break;
+        if seen.worlds.len() >= limit || rules.pieces.full {
+            return Search { states: seen.worlds.len(), cut_short: true, violation: None };
         }
         rules.steps(&world, &mut steps);
         for (_, next) in steps.found.drain(..) {
-            seen.add(next, u32::try_from(at).unwrap_or(u32::MAX));
+            if let Some(new) = seen.add(next, place) {
+                let urgency = if without.is_some() { urgency(&next) } else { 0 };
+                open[urgency].push_back(new);
+            }
         }
-        at += 1;
     }
-    Search { states: seen.worlds.len(), cut_short, violation: None }
+    Search { states: seen.worlds.len(), cut_short: false, violation: None }
+}
+
+/// How near two desktops are, at most 31.
+fn urgency(world: &World) -> usize {
+    let (runs, handed) = (world.runs.count_ones(), world.handed.count_ones());
+    let urgency = 6 * handed + 3 * runs + u32::from(world.claims);
+    usize::try_from(urgency).unwrap_or(0).min(31)
 }
 
 /// The steps to a state, told by taking them again.
