@@ -12,6 +12,7 @@ use vsm_core::{
 
 use crate::{
     event::{AgentId, BrokerId, Call, Ev, Item, Reply},
+    tell,
     world::World,
 };
 
@@ -215,6 +216,7 @@ impl World {
                 let state = State::Running { display };
                 let running = Arc::new(Session { state, ..Session::clone(session) });
                 agent.sessions.insert(session.id, Arc::clone(&running));
+                self.note(|| format!("agent{id}: {}", tell::started(running.id)));
                 self.checks.fenced.acted(id, epoch, self.now);
                 self.checks.truth.started(&running, id, self.now);
                 self.report(id, &Item::Started(running));
@@ -226,7 +228,7 @@ impl World {
 
     pub(crate) fn end_session(&mut self, id: AgentId, session: SessionId, why: &'static str) {
         if self.agents[id].sessions.remove(&session).is_some() {
-            self.note(|| format!("agent{id}: {session} ends: {why}"));
+            self.note(|| format!("agent{id}: {}", tell::ends(session, why)));
             self.checks.ended(session, self.now, why);
             self.report(id, &Item::Ended(session));
         }

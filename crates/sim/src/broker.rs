@@ -13,6 +13,7 @@ use vsm_core::{
 use crate::{
     event::{AgentId, BrokerId, ClientId, Ev},
     login::Task,
+    tell,
     world::World,
 };
 
@@ -196,7 +197,7 @@ impl World {
             (0..self.agents.len()).for_each(|agent| self.report_anew(id, agent));
         }
         if before != after {
-            self.note(|| format!("broker{id}: {after:?}"));
+            self.note(|| format!("broker{id} {}", tell::standing(&after)));
             if let Standing::Claiming(epoch) = &after {
                 self.checks.claims.claimed(epoch);
             }
@@ -246,7 +247,7 @@ impl World {
     fn send_peer(&mut self, from: BrokerId, msg: &PeerMsg) {
         let to = 1 - from;
         let Some(conn) = self.net.link else { return };
-        self.note(|| format!("broker{from} -> broker{to}: {}", brief(&format!("{msg:?}"))));
+        self.note(|| format!("broker{from} -> broker{to}: {}", tell::peer(msg)));
         if self.net.in_order && (self.net.broken[from] || self.net.is_cut(from, to)) {
             self.net.broken[from] = true;
             return;
@@ -262,7 +263,7 @@ impl World {
 
     fn send_witness(&mut self, from: BrokerId, agent: &str, msg: &WitnessMsg) {
         let Some(agent) = self.agents.iter().position(|a| a.name.as_str() == agent) else { return };
-        self.note(|| format!("broker{from} -> agent{agent}: {}", brief(&format!("{msg:?}"))));
+        self.note(|| format!("broker{from} -> agent{agent}: {}", tell::to_witness(msg)));
         if self.net.is_cut(from, agent + 2) {
             return;
         }
@@ -283,7 +284,7 @@ impl World {
     }
 
     fn answered(&mut self, id: BrokerId, number: u64, result: Result<Change, Failure>) {
-        self.note(|| format!("broker{id}: proposal {number}: {}", brief(&format!("{result:?}"))));
+        self.note(|| format!("broker{id}: {}", tell::answer(&result)));
         if let Ok(change) = &result {
             self.checks.durable.acknowledged(id, change, &self.brokers, self.now);
         }
@@ -317,11 +318,6 @@ pub(crate) const fn is_known(failure: &Failure) -> bool {
                 | Rejected::IdUsed(_)
         )
     )
-}
-
-/// The first part of a message, for the trace.
-pub(crate) fn brief(text: &str) -> String {
-    text.chars().take(600).collect()
 }
 
 /// Rows of a table in an order of their own.

@@ -10,8 +10,9 @@ use vsm_core::{
 };
 
 use crate::{
-    broker::{Then, brief},
+    broker::Then,
     event::{AgentId, BrokerId, Call, Ev, Item, Reply},
+    tell,
     world::World,
 };
 
@@ -21,7 +22,7 @@ impl World {
         self.serial += 1;
         let rpc = self.serial;
         let life = self.brokers[id].life;
-        self.note(|| format!("broker{id} -> agent{agent}: {}", brief(&format!("{call:?}"))));
+        self.note(|| format!("broker{id} -> agent{agent}: {}", tell::call(call)));
         self.brokers[id].calls.insert(rpc, then);
         self.after(600, Ev::CallTimeout { broker: id, life, rpc });
         if self.net.is_cut(id, agent + 2) {
@@ -35,7 +36,7 @@ impl World {
     }
 
     pub(crate) fn replied(&mut self, id: BrokerId, agent: AgentId, rpc: u64, reply: &Reply) {
-        self.note(|| format!("agent{agent} -> broker{id}: {reply:?}"));
+        self.note(|| format!("agent{agent} -> broker{id}: {}", tell::reply(reply)));
         let then = self.brokers[id].calls.remove(&rpc);
         match reply {
             Reply::Fenced(epoch) => {

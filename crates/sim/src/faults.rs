@@ -14,6 +14,44 @@ use crate::{
     world::World,
 };
 
+/// Each fault by its number, as the trace names it.
+const FAULTS: [&str; 34] = [
+    "the broker does not reach the other",
+    "the brokers do not reach each other",
+    "the brokers do not reach each other",
+    "the agent does not reach the broker",
+    "the broker does not reach the agent",
+    "broker and agent do not reach each other",
+    "the broker reaches nobody",
+    "the broker reaches no agent",
+    "everybody reaches everybody",
+    "everybody reaches everybody",
+    "everybody reaches everybody",
+    "everybody reaches everybody",
+    "the broker restarts",
+    "the broker restarts",
+    "both brokers restart",
+    "the broker is paused",
+    "the agent restarts",
+    "the agent's host reboots",
+    "the address moves to the broker",
+    "the address is on both or on none",
+    "loss, doubling and delay change",
+    "the broker is told to take over",
+    "the broker's disk is lost, if the pair can bear it",
+    "the agent's promise is lost, if it is the first",
+    "the broker's disk becomes slow",
+    "the broker's disk becomes fast",
+    "the broker's disk is copied",
+    "the broker's disk goes back to the copy, if the pair can bear it",
+    "what the agent keeps is copied",
+    "what the agent keeps goes back to the copy, if it is the first",
+    "the agent runs what no table knows",
+    "the agent becomes slow to start, or fast",
+    "the broker restarts",
+    "the broker restarts",
+];
+
 impl World {
     /// One fault, and the next one later.
     pub(crate) fn fault(&mut self) {
@@ -28,8 +66,8 @@ impl World {
         }
         let broker = self.rng.index(2);
         let agent = self.rng.index(self.agents.len());
-        let kind = self.rng.below(34);
-        self.note(|| format!("fault {kind}, broker{broker}, agent{agent}"));
+        let kind = self.rng.index(FAULTS.len());
+        self.note(|| format!("FAULT {} (broker{broker}, agent{agent})", FAULTS[kind]));
         match kind {
             0 => self.net.cut(broker, 1 - broker),
             1 | 2 => self.cut_both(0, 1),

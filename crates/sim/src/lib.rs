@@ -17,6 +17,7 @@ mod plot;
 mod rng;
 mod run;
 mod stories;
+mod tell;
 mod vote;
 mod world;
 

@@ -16,6 +16,7 @@ use crate::{
     net::Net,
     plot::Plot,
     rng::Rng,
+    tell,
 };
 
 /// Everything.
@@ -254,7 +255,7 @@ impl World {
         }
         let reply = agent.witness.handle(msg);
         agent.sync();
-        self.note(|| format!("agent{id} -> broker{from}: {reply:?}"));
+        self.note(|| format!("agent{id} -> broker{from}: {}", tell::from_witness(&reply)));
         self.checks.fenced.heard(id, self.agents[id].witness.promised());
         if self.net.is_cut(id + 2, from) {
             return;
