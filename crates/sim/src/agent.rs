@@ -12,6 +12,7 @@ use vsm_core::{
 
 use crate::{
     event::{AgentId, BrokerId, Call, Ev, Item, Reply},
+    tell,
     world::World,
 };
 
@@ -31,9 +32,13 @@ pub(crate) struct Agent {
     pub(crate) life: u64,
     pub(crate) witness: Witness,
     durable: Witness,
+    /// An older copy of what is durable.
+    backup: Option<Witness>,
     /// It lost its promise: it neither votes nor acts.
     pub(crate) quarantined: bool,
     pub(crate) lost: bool,
+    /// It takes long to start a session.
+    pub(crate) is_slow: bool,
     pub(crate) sessions: BTreeMap<SessionId, Arc<Session>>,
     outcomes: BTreeMap<SessionId, Outcome>,
     displays: u32,
@@ -50,8 +55,10 @@ impl Agent {
             life: 1,
             witness: Witness::default(),
             durable: Witness::default(),
+            backup: None,
             quarantined: false,
             lost: false,
+            is_slow: false,
             sessions: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             displays: 0,
@@ -76,6 +83,23 @@ impl Agent {
         self.quarantined = !mutant::on(Mutant::NoQuarantine);
         self.lost = true;
         (self.witness, self.durable) = (Witness::default(), Witness::default());
+    }
+
+    /// Somebody copies what it keeps.
+    pub(crate) fn back_up(&mut self) {
+        self.backup = Some(self.durable.clone());
+    }
+
+    /// Somebody puts the copy back. It is found out by its position, and nothing of it counts.
+    pub(crate) fn go_back(&mut self) {
+        let Some(older) = self.backup.take().filter(|older| *older != self.durable) else {
+            return;
+        };
+        self.lose_promise();
+        if mutant::on(Mutant::RollbackUnseen) {
+            self.quarantined = false;
+            (self.witness, self.durable) = (older.clone(), older);
+        }
     }
 
     /// An administrator lets it act again, for nobody older than this.
@@ -131,7 +155,7 @@ impl World {
         }
         let reply = match call {
             Call::Start { epoch, session } => {
-                let at = self.now + self.rng.range(5, 300);
+                let at = self.now + self.rng.range(5, if agent.is_slow { 4000 } else { 300 });
                 let agent_life = agent.life;
                 return self
                     .at(at, Ev::Act { agent: id, agent_life, from, life, rpc, epoch, session });
@@ -192,6 +216,7 @@ impl World {
                 let state = State::Running { display };
                 let running = Arc::new(Session { state, ..Session::clone(session) });
                 agent.sessions.insert(session.id, Arc::clone(&running));
+                self.note(|| format!("agent{id}: {}", tell::started(running.id)));
                 self.checks.fenced.acted(id, epoch, self.now);
                 self.checks.truth.started(&running, id, self.now);
                 self.report(id, &Item::Started(running));
@@ -203,7 +228,7 @@ impl World {
 
     pub(crate) fn end_session(&mut self, id: AgentId, session: SessionId, why: &'static str) {
         if self.agents[id].sessions.remove(&session).is_some() {
-            self.note(|| format!("agent{id}: {session} ends: {why}"));
+            self.note(|| format!("agent{id}: {}", tell::ends(session, why)));
             self.checks.ended(session, self.now, why);
             self.report(id, &Item::Ended(session));
         }
@@ -220,7 +245,7 @@ impl World {
     }
 
     /// Sends to both brokers, in order; a message that cannot be delivered breaks the report.
-    fn report(&mut self, id: AgentId, item: &Item) {
+    pub(crate) fn report(&mut self, id: AgentId, item: &Item) {
         for to in 0..2 {
             let Some((conn, life)) = self.agents[id].reports[to] else { continue };
             if self.net.is_cut(id + 2, to) || self.brokers[to].life != life {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use vsm_core::{
-    Change, Epoch, Key, NodeName, Proposal, Rejected, RequestId, SessionId, State,
+    Change, Epoch, Key, NodeName, Proposal, Rejected, RequestId, SessionId,
     replica::{
         Action, Config, Disk, Event, Failure, PeerMsg, Replica, Standing, Token, WitnessMsg, Write,
         mutant::{self, Mutant},
@@ -11,8 +11,9 @@ use vsm_core::{
 };
 
 use crate::{
-    event::{AgentId, BrokerId, Call, ClientId, Ev, Item, Reply},
+    event::{AgentId, BrokerId, ClientId, Ev},
     login::Task,
+    tell,
     world::World,
 };
 
@@ -43,10 +44,18 @@ pub(crate) struct Broker {
     pub(crate) tasks: BTreeMap<u64, Task>,
     pub(crate) waiting: VecDeque<(ClientId, RequestId)>,
     then: BTreeMap<u64, Then>,
-    calls: BTreeMap<u64, Then>,
-    carried_out_ms: u64,
+    pub(crate) calls: BTreeMap<u64, Then>,
+    pub(crate) carried_out_ms: u64,
     /// Its disk takes long to sync.
     pub(crate) is_slow: bool,
+    /// Its disk syncs nothing before this moment.
+    pub(crate) hangs_until: u64,
+    /// How many writes its disk has seen.
+    writes: u64,
+    /// The same as others know it, by which a disk that went back in time is found out.
+    writes_known: u64,
+    /// An older state of its disk.
+    backup: Option<(Disk, u64)>,
     /// When it lost its disk.
     pub(crate) lost_ms: Option<u64>,
 }
@@ -69,7 +78,33 @@ impl Broker {
             calls: BTreeMap::new(),
             carried_out_ms: 0,
             is_slow: false,
+            hangs_until: 0,
+            writes: 0,
+            writes_known: 0,
+            backup: None,
             lost_ms: None,
+        }
+    }
+
+    /// The disk is gone, or is not to be trusted: a new one takes its place.
+    pub(crate) fn lose_disk(&mut self, now: u64) {
+        (self.disk, self.backup) = (Disk::default(), None);
+        (self.writes, self.writes_known) = (0, 0);
+        self.lost_ms = Some(now);
+    }
+
+    /// Somebody copies the disk.
+    pub(crate) fn back_up(&mut self) {
+        self.backup = Some((self.disk.clone(), self.writes));
+    }
+
+    /// Somebody puts the copy in the place of the disk, if it is older.
+    pub(crate) fn go_back(&mut self, now: u64) {
+        let Some((disk, writes)) = self.backup.take() else { return };
+        if writes < self.writes {
+            self.lost_ms = Some(now);
+            self.writes_known = self.writes;
+            (self.disk, self.writes) = (disk, writes);
         }
     }
 
@@ -97,10 +132,15 @@ impl World {
             ack_timeout_ms: 300,
             heartbeat_ms: 100,
             seed: self.rng.next(),
-            keep: 16_384,
+            limits: self.limits,
             alone: false,
         };
+        let (now, unseen) = (self.now, mutant::on(Mutant::RollbackUnseen));
         let broker = &mut self.brokers[id];
+        broker.writes_known = broker.writes_known.max(broker.writes);
+        if broker.writes < broker.writes_known && !unseen {
+            broker.lose_disk(now);
+        }
         broker.life += 1;
         broker.replica = Some(Replica::new(config, broker.disk.clone(), self.now));
         let life = broker.life;
@@ -111,14 +151,22 @@ impl World {
 
     /// The process dies: of what was not synced a prefix is on the disk. A write that is torn is as if it never was.
     pub(crate) fn crash_broker(&mut self, id: BrokerId) {
+        let keep = self.rng.index(self.brokers[id].stores.len() + 1);
+        self.crash_keeping(id, keep);
+    }
+
+    /// The process dies: so many of the writes that were not synced are on the disk.
+    pub(crate) fn crash_keeping(&mut self, id: BrokerId, keep: usize) {
         if !self.brokers[id].is_up() {
             return;
         }
-        let keep = self.rng.index(self.brokers[id].stores.len() + 1);
         let broker = &mut self.brokers[id];
         for (_, write) in broker.stores.drain(..).take(keep) {
             broker.disk.apply(&write);
+            broker.writes += 1;
         }
+        self.note(|| format!("broker{id} crashes"));
+        let broker = &mut self.brokers[id];
         broker.replica = None;
         broker.life += 1;
         broker.paused_until = 0;
@@ -150,7 +198,11 @@ impl World {
             (0..self.agents.len()).for_each(|agent| self.report_anew(id, agent));
         }
         if before != after {
-            self.note(|| format!("broker{id}: {after:?}"));
+            self.note(|| format!("broker{id} {}", tell::standing(&after)));
+            if let Standing::Claiming(epoch) = &after {
+                self.checks.claims.claimed(epoch);
+            }
+            self.plot_turn(id, &after);
         }
         for action in actions {
             self.act(id, action);
@@ -169,7 +221,9 @@ impl World {
                     false if self.rng.percent(2) => 150,
                     false => 6,
                 };
-                let at = (self.now + self.rng.range(1, slow)).max(self.brokers[id].last_sync);
+                let broker = &self.brokers[id];
+                let earliest = broker.last_sync.max(broker.hangs_until);
+                let at = (self.now + self.rng.range(1, slow)).max(earliest);
                 self.brokers[id].last_sync = at;
                 let life = self.brokers[id].life;
                 self.at(at, Ev::Stored { broker: id, life, token });
@@ -185,6 +239,7 @@ impl World {
         while broker.stores.front().is_some_and(|(at, _)| *at <= token) {
             if let Some((_, write)) = broker.stores.pop_front() {
                 broker.disk.apply(&write);
+                broker.writes += 1;
             }
         }
         self.feed(id, Event::Stored(token));
@@ -193,7 +248,7 @@ impl World {
     fn send_peer(&mut self, from: BrokerId, msg: &PeerMsg) {
         let to = 1 - from;
         let Some(conn) = self.net.link else { return };
-        self.note(|| format!("broker{from} -> broker{to}: {}", brief(&format!("{msg:?}"))));
+        self.note(|| format!("broker{from} -> broker{to}: {}", tell::peer(msg)));
         if self.net.in_order && (self.net.broken[from] || self.net.is_cut(from, to)) {
             self.net.broken[from] = true;
             return;
@@ -209,7 +264,7 @@ impl World {
 
     fn send_witness(&mut self, from: BrokerId, agent: &str, msg: &WitnessMsg) {
         let Some(agent) = self.agents.iter().position(|a| a.name.as_str() == agent) else { return };
-        self.note(|| format!("broker{from} -> agent{agent}: {}", brief(&format!("{msg:?}"))));
+        self.note(|| format!("broker{from} -> agent{agent}: {}", tell::to_witness(msg)));
         if self.net.is_cut(from, agent + 2) {
             return;
         }
@@ -230,7 +285,7 @@ impl World {
     }
 
     fn answered(&mut self, id: BrokerId, number: u64, result: Result<Change, Failure>) {
-        self.note(|| format!("broker{id}: proposal {number}: {}", brief(&format!("{result:?}"))));
+        self.note(|| format!("broker{id}: {}", tell::answer(&result)));
         if let Ok(change) = &result {
             self.checks.durable.acknowledged(id, change, &self.brokers, self.now);
         }
@@ -242,220 +297,6 @@ impl World {
             }
             _ => {}
         }
-    }
-
-    /// Calls an agent. The reply comes to `then`, or nothing for half a second.
-    pub(crate) fn call(&mut self, id: BrokerId, agent: AgentId, call: &Call, then: Then) {
-        self.serial += 1;
-        let rpc = self.serial;
-        let life = self.brokers[id].life;
-        self.note(|| format!("broker{id} -> agent{agent}: {}", brief(&format!("{call:?}"))));
-        self.brokers[id].calls.insert(rpc, then);
-        self.after(600, Ev::CallTimeout { broker: id, life, rpc });
-        if self.net.is_cut(id, agent + 2) {
-            return;
-        }
-        for _ in 0..if self.rng.percent(self.net.dup) { 2 } else { 1 } {
-            if let Some(at) = self.net.arrival(self.now, &mut self.rng) {
-                self.at(at, Ev::Call { agent, from: id, life, rpc, call: call.clone() });
-            }
-        }
-    }
-
-    pub(crate) fn replied(&mut self, id: BrokerId, agent: AgentId, rpc: u64, reply: &Reply) {
-        self.note(|| format!("agent{agent} -> broker{id}: {reply:?}"));
-        let then = self.brokers[id].calls.remove(&rpc);
-        match reply {
-            Reply::Fenced(epoch) => {
-                self.feed(id, Event::Fenced(epoch.clone()));
-                let standing = self.brokers[id].replica.as_ref().map(Replica::standing);
-                self.checks.fenced.refused(id, epoch, standing.as_ref(), self.now);
-            }
-            Reply::Cancelled(session) => {
-                self.propose(id, Proposal::TombstoneDone { id: *session }, Then::Nothing);
-            }
-            Reply::Terminated(session) => {
-                self.propose(id, Proposal::Gone { id: *session }, Then::Report(agent));
-            }
-            Reply::Gone(session) => {
-                self.propose(id, Proposal::Gone { id: *session }, Then::Report(agent));
-            }
-            Reply::Running(..) | Reply::Refused(_) | Reply::Alive(_) => {}
-        }
-        if let Some(Then::Task(task)) = then {
-            self.task_replied(id, task, Some(reply));
-        }
-    }
-
-    fn report_anew(&mut self, id: BrokerId, agent: AgentId) {
-        self.brokers[id].heard[agent] = None;
-        self.agents[agent].close_report(id);
-    }
-
-    pub(crate) fn call_timeout(&mut self, id: BrokerId, rpc: u64) {
-        match self.brokers[id].calls.remove(&rpc) {
-            Some(Then::Task(task)) => self.task_replied(id, task, None),
-            Some(Then::Report(agent)) => self.report_anew(id, agent),
-            Some(Then::CarryOutEnd(_) | Then::Nothing) | None => {}
-        }
-    }
-
-    pub(crate) fn agent_of(&self, id: BrokerId, session: SessionId) -> Option<AgentId> {
-        let table = self.brokers[id].replica.as_ref()?.table();
-        let agent = table
-            .session(session)
-            .map(|known| &known.agent)
-            .or_else(|| table.tombstone(session).map(|(agent, _)| agent))?;
-        self.agents.iter().position(|known| known.name == *agent)
-    }
-
-    /// A user wants a session to end: durable first, then asked of its agent.
-    pub(crate) fn end_wish(&mut self, id: BrokerId, session: SessionId) {
-        if self.brokers[id].serves().is_some() {
-            self.checks.truth.wish(session);
-            self.propose(id, Proposal::End { id: session }, Then::CarryOutEnd(session));
-        }
-    }
-
-    fn carry_out_end(&mut self, id: BrokerId, session: SessionId) {
-        let (Some(agent), Some(epoch)) = (self.agent_of(id, session), self.brokers[id].serves())
-        else {
-            return;
-        };
-        self.call(id, agent, &Call::Terminate { epoch, id: session }, Then::Nothing);
-    }
-
-    /// Has the agent hold to a tombstone, which is then forgotten here.
-    pub(crate) fn bury(&mut self, id: BrokerId, session: SessionId) {
-        if mutant::on(Mutant::TombstoneDropped) {
-            return self.propose(id, Proposal::TombstoneDone { id: session }, Then::Nothing);
-        }
-        let (Some(agent), Some(epoch)) = (self.agent_of(id, session), self.brokers[id].serves())
-        else {
-            return;
-        };
-        self.call(id, agent, &Call::Cancel { epoch, id: session }, Then::Nothing);
-    }
-
-    pub(crate) fn tick(&mut self, id: BrokerId) {
-        let life = self.brokers[id].life;
-        self.after(40, Ev::Tick { broker: id, life });
-        let want = self.brokers[id].address;
-        self.feed(id, Event::Want(want));
-        if self.now >= self.brokers[id].carried_out_ms + 1000 {
-            self.brokers[id].carried_out_ms = self.now;
-            self.carry_out(id);
-        }
-        self.next_logins(id);
-    }
-
-    /// Does what was decided while an agent was away.
-    fn carry_out(&mut self, id: BrokerId) {
-        if self.brokers[id].serves().is_none() {
-            return;
-        }
-        let Some(replica) = self.brokers[id].replica.as_ref() else { return };
-        let table = replica.table();
-        let ending: Vec<SessionId> = table
-            .sessions()
-            .filter(|session| matches!(session.state, State::Ending { .. }))
-            .map(|session| session.id)
-            .collect();
-        let starting: Vec<SessionId> = table
-            .sessions()
-            .filter(|session| session.state == State::Starting)
-            .map(|session| session.id)
-            .collect();
-        let stones: Vec<SessionId> = table.tombstones().map(|(session, ..)| session).collect();
-        let is_up = |world: &Self, session| {
-            world
-                .agent_of(id, session)
-                .is_some_and(|agent| world.brokers[id].heard[agent].is_some())
-        };
-        for session in ending {
-            if is_up(self, session) {
-                self.carry_out_end(id, session);
-            }
-        }
-        for session in starting {
-            if is_up(self, session) && !self.is_starting(id, session) {
-                let now = self.unix();
-                self.propose(id, Proposal::GiveUp { id: session, now }, Then::Nothing);
-            }
-        }
-        for session in stones {
-            if is_up(self, session) {
-                self.bury(id, session);
-            }
-        }
-    }
-
-    /// Part of an agent's report.
-    pub(crate) fn reported(&mut self, id: BrokerId, agent: AgentId, conn: u64, item: Item) {
-        match item {
-            Item::Inventory { promised, sessions } => {
-                self.brokers[id].heard[agent] = Some(conn);
-                if let Some(epoch) = promised {
-                    self.feed(id, Event::Fenced(epoch));
-                }
-                for session in &sessions {
-                    self.absorb(id, agent, session);
-                }
-                let name = self.agents[agent].name.clone();
-                let Some(replica) = self.brokers[id].replica.as_ref() else { return };
-                let missing: Vec<SessionId> = replica
-                    .table()
-                    .on_agent(&name)
-                    .filter(|known| known.state != State::Starting)
-                    .filter(|known| !sessions.iter().any(|session| session.id == known.id))
-                    .map(|known| known.id)
-                    .collect();
-                if self.brokers[id].serves().is_some() {
-                    for session in missing {
-                        self.call(id, agent, &Call::Verify { id: session }, Then::Report(agent));
-                    }
-                }
-            }
-            // Of a report that is closed.
-            _ if self.brokers[id].heard[agent] != Some(conn) => {}
-            Item::Started(session) => self.absorb(id, agent, &session),
-            Item::Ended(session) => {
-                if self.agent_of(id, session) == Some(agent) {
-                    self.propose(id, Proposal::Gone { id: session }, Then::Report(agent));
-                }
-            }
-        }
-    }
-
-    /// Brings the table into line with a session that an agent runs.
-    fn absorb(
-        &mut self,
-        id: BrokerId,
-        agent: AgentId,
-        session: &std::sync::Arc<vsm_core::Session>,
-    ) {
-        if self.brokers[id].serves().is_none() {
-            return;
-        }
-        let Some(replica) = self.brokers[id].replica.as_ref() else { return };
-        let (at, table) = (session.id, replica.table());
-        let display = session.state.display().unwrap_or(0);
-        match table.session(at).map(|known| known.state) {
-            Some(State::Starting) if self.is_starting(id, at) => {}
-            Some(State::Starting) => {
-                self.propose(id, Proposal::Running { id: at, display }, Then::Report(agent));
-            }
-            Some(State::Running { .. } | State::Ending { .. }) => {}
-            None if table.tombstone(at).is_some() => self.bury(id, at),
-            None => {
-                let adopted = vsm_core::Session::clone(session);
-                self.propose(id, Proposal::Adopt(adopted), Then::Report(agent));
-            }
-        }
-    }
-
-    pub(crate) fn is_starting(&self, id: BrokerId, session: SessionId) -> bool {
-        self.brokers[id].tasks.values().any(|task| task.starts(session))
     }
 
     fn drop_tasks(&mut self, id: BrokerId) {
@@ -478,11 +319,6 @@ pub(crate) const fn is_known(failure: &Failure) -> bool {
                 | Rejected::IdUsed(_)
         )
     )
-}
-
-/// The first part of a message, for the trace.
-pub(crate) fn brief(text: &str) -> String {
-    text.chars().take(600).collect()
 }
 
 /// Rows of a table in an order of their own.

@@ -6,6 +6,7 @@ use vsm_core::{RequestId, SessionId, UserName};
 
 use crate::{
     event::{ClientId, Ev},
+    tell,
     world::World,
 };
 
@@ -95,7 +96,7 @@ impl World {
         {
             let user = self.clients[client].user.clone();
             let since = self.clients[client].began;
-            self.note(|| format!("{user} is handed {session}"));
+            self.note(|| format!("{user} {}", tell::handed(session)));
             self.checks.handed(&user, request, session, self.cap, since, self.now);
         }
         let at = self.now + self.rng.range(1, 10);

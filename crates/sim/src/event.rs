@@ -117,6 +117,12 @@ pub(crate) enum Ev {
         client: ClientId,
     },
     Fault,
+    /// The next step of the plot.
+    Plot,
+    /// A broker dies, with all that it has not synced.
+    Crash {
+        broker: BrokerId,
+    },
     Restart {
         broker: BrokerId,
     },

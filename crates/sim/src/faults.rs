@@ -1,8 +1,56 @@
 //! What goes wrong, and how it is made whole again.
 
-use vsm_core::replica::{Disk, Event};
+use std::sync::Arc;
 
-use crate::{event::Ev, world::World};
+use uuid::Uuid;
+use vsm_core::{
+    RequestId, Session, SessionId, StartParams, State,
+    replica::{Event, Replica},
+};
+
+use crate::{
+    event::{Ev, Item},
+    plot::Plot,
+    world::World,
+};
+
+/// Each fault by its number, as the trace names it.
+const FAULTS: [&str; 34] = [
+    "the broker does not reach the other",
+    "the brokers do not reach each other",
+    "the brokers do not reach each other",
+    "the agent does not reach the broker",
+    "the broker does not reach the agent",
+    "broker and agent do not reach each other",
+    "the broker reaches nobody",
+    "the broker reaches no agent",
+    "everybody reaches everybody",
+    "everybody reaches everybody",
+    "everybody reaches everybody",
+    "everybody reaches everybody",
+    "the broker restarts",
+    "the broker restarts",
+    "both brokers restart",
+    "the broker is paused",
+    "the agent restarts",
+    "the agent's host reboots",
+    "the address moves to the broker",
+    "the address is on both or on none",
+    "loss, doubling and delay change",
+    "the broker is told to take over",
+    "the broker's disk is lost, if the pair can bear it",
+    "the agent's promise is lost, if it is the first",
+    "the broker's disk becomes slow",
+    "the broker's disk becomes fast",
+    "the broker's disk is copied",
+    "the broker's disk goes back to the copy, if the pair can bear it",
+    "what the agent keeps is copied",
+    "what the agent keeps goes back to the copy, if it is the first",
+    "the agent runs what no table knows",
+    "the agent becomes slow to start, or fast",
+    "the broker restarts",
+    "the broker restarts",
+];
 
 impl World {
     /// One fault, and the next one later.
@@ -12,10 +60,14 @@ impl World {
         }
         let wait = self.rng.range(100, 1500);
         self.after(wait, Ev::Fault);
+        if self.plot.as_ref().is_some_and(Plot::is_on) {
+            // It needs no help.
+            return;
+        }
         let broker = self.rng.index(2);
         let agent = self.rng.index(self.agents.len());
-        let kind = self.rng.below(28);
-        self.note(|| format!("fault {kind}, broker{broker}, agent{agent}"));
+        let kind = self.rng.index(FAULTS.len());
+        self.note(|| format!("FAULT {} (broker{broker}, agent{agent})", FAULTS[kind]));
         match kind {
             0 => self.net.cut(broker, 1 - broker),
             1 | 2 => self.cut_both(0, 1),
@@ -52,10 +104,20 @@ impl World {
                 self.net.delay = [3, 20, 80][self.rng.index(3)];
             }
             21 => self.feed_if_up(broker, Event::TakeOver),
-            22 => self.lose_disk(broker),
-            23 => self.lose_promise(agent),
+            22 => {
+                self.lose_disk(broker, false);
+            }
+            23 if self.may_lose_promise() => self.agents[agent].lose_promise(),
             24 => self.brokers[broker].is_slow = true,
             25 => self.brokers[broker].is_slow = false,
+            26 => self.brokers[broker].back_up(),
+            27 => {
+                self.lose_disk(broker, true);
+            }
+            28 => self.agents[agent].back_up(),
+            29 if self.may_lose_promise() => self.agents[agent].go_back(),
+            31 => self.agents[agent].is_slow ^= true,
+            30 => self.stray_session(agent),
             _ => self.restart_later(broker),
         }
     }
@@ -66,12 +128,12 @@ impl World {
         }
     }
 
-    fn cut_both(&mut self, a: usize, b: usize) {
+    pub(crate) fn cut_both(&mut self, a: usize, b: usize) {
         self.net.cut(a, b);
         self.net.cut(b, a);
     }
 
-    fn isolate(&mut self, broker: usize) {
+    pub(crate) fn isolate(&mut self, broker: usize) {
         self.cut_both(broker, 1 - broker);
         (0..self.agents.len()).for_each(|agent| self.cut_both(broker, agent + 2));
     }
@@ -99,22 +161,28 @@ impl World {
         self.after(wait, Ev::AgentRestart { agent });
     }
 
-    /// A disk is lost, or went back in time and was therefore declared lost. Only where what was committed is held
+    /// A disk is lost, or goes back in time, which is found out and counts as lost. Only where what was committed is held
     /// twice besides: more is more than the pair promises to survive.
-    fn lose_disk(&mut self, broker: usize) {
+    pub(crate) fn lose_disk(&mut self, broker: usize, rollback: bool) -> bool {
         let other = &self.brokers[1 - broker];
         let tip = self.checks.durable.tip();
         let held = other.disk.joined
             && self.brokers[broker].disk.joined
-            && (other.disk.log.contains(tip) || self.witnesses_hold(tip) >= 2)
+            && (other.disk.log.contains(tip)
+                || (self.witnesses_hold(tip) >= 2 && self.joins(1 - broker)))
             && self.now >= other_quiet(other.lost_ms);
-        if held && self.agents.iter().all(|agent| !agent.quarantined) {
+        let held = held && self.agents.iter().all(|agent| !agent.quarantined);
+        if held {
             self.crash_broker(broker);
-            self.brokers[broker].disk = Disk::default();
-            self.brokers[broker].lost_ms = Some(self.now);
+            if rollback {
+                self.brokers[broker].go_back(self.now);
+            } else {
+                self.brokers[broker].lose_disk(self.now);
+            }
             let wait = self.rng.range(50, 2500);
             self.after(wait, Ev::Restart { broker });
         }
+        held
     }
 
     pub(crate) fn witnesses_hold(&self, at: &vsm_core::Lsn) -> usize {
@@ -122,28 +190,61 @@ impl World {
         windows.filter(|window| window.last >= *at).count()
     }
 
+    /// Whether what the witnesses keep joins on to what a broker has. It does not where that broker took what one witness
+    /// had from a reign that was replaced: then it needs the other one.
+    fn joins(&self, broker: usize) -> bool {
+        let disk = &self.brokers[broker].disk;
+        let commit = self.brokers[broker].replica.as_ref().map_or(disk.commit, Replica::commit);
+        let windows = self.agents.iter().take(3).filter_map(|agent| agent.witness.window());
+        windows.max_by(|a, b| a.last.cmp(&b.last)).is_none_or(|window| {
+            disk.log.common(&window.history, &window.last).seq >= commit.max(window.base.seq)
+        })
+    }
+
     /// One agent at most loses its promise.
-    fn lose_promise(&mut self, agent: usize) {
+    pub(crate) fn may_lose_promise(&self) -> bool {
         let before = self.agents.iter().any(|agent| agent.lost);
         let disks = self.brokers.iter().any(|broker| broker.lost_ms.is_some());
-        if !before && !disks {
-            self.agents[agent].lose_promise();
-            self.checks.fenced.forget(agent);
+        !before && !disks
+    }
+
+    /// An agent runs a session that no table knows, as after a restore; it is to be adopted.
+    fn stray_session(&mut self, agent: usize) {
+        if !self.agents[agent].up {
+            return;
         }
+        self.serial += 1;
+        #[expect(clippy::unwrap_used, reason = "the name is fixed and valid")]
+        let user = "stray".parse().unwrap();
+        let session = Arc::new(Session {
+            id: SessionId::new(Uuid::from_u128(u128::from(self.serial))),
+            user,
+            agent: self.agents[agent].name.clone(),
+            state: State::Running { display: 9000 },
+            request: RequestId::new(Uuid::from_u128(u128::from(self.serial) << 64)),
+            params: StartParams::default(),
+            created: self.unix(),
+        });
+        self.checks.truth.started(&session, agent, self.now);
+        self.agents[agent].sessions.insert(session.id, Arc::clone(&session));
+        self.report(agent, &Item::Started(session));
     }
 
     /// Everything is made whole, and the address is at one node.
     pub(crate) fn heal(&mut self) {
         self.faults = false;
+        self.plot = None;
         self.net.calm();
         for broker in &mut self.brokers {
             broker.is_slow = false;
+            broker.hangs_until = 0;
         }
         for broker in 0..2 {
             self.after(100, Ev::Restart { broker });
         }
         for agent in &mut self.agents {
             agent.up = true;
+            agent.is_slow = false;
         }
         let holder = self.rng.index(2);
         self.set_address([holder == 0, holder == 1]);

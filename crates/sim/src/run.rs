@@ -1,16 +1,20 @@
 //! One seed from beginning to end, and many of them.
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use vsm_core::replica::mutant::{self, Mutant};
 
-use crate::world::World;
+use crate::{checks::p6_converged::End, world::World};
+
+/// Each so many seeds are played again with the names swapped.
+const SWAP_EACH: u64 = 8;
 
 /// What came of one seed, or of many.
 #[derive(Debug, Clone, Default)]
@@ -27,9 +31,11 @@ pub struct Outcome {
 #[must_use]
 pub fn run(seed: u64, trace: bool) -> Outcome {
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::new(seed, trace);
-        scenario(&mut world);
-        (world.steps, std::mem::take(&mut world.checks.violations))
+        let mut world = play(seed, trace, false);
+        if world.checks.violations.is_empty() && seed.is_multiple_of(SWAP_EACH) && !trace {
+            world.checks.violations.extend(differs_swapped(seed, &world));
+        }
+        (world.steps, world.checks.violations)
     }));
     let (steps, violations) = result.unwrap_or_else(|panic| {
         let text = panic
@@ -40,6 +46,23 @@ pub fn run(seed: u64, trace: bool) -> Outcome {
     });
     let first = (!violations.is_empty()).then_some(seed);
     Outcome { steps, violations, first }
+}
+
+fn play(seed: u64, trace: bool, swapped: bool) -> World {
+    let mut world = World::new(seed, trace, swapped);
+    scenario(&mut world);
+    world
+}
+
+/// Plays a seed again with the brokers' names swapped.
+fn differs_swapped(seed: u64, world: &World) -> Option<String> {
+    let end = End::of(world)?;
+    let swapped = play(seed, false, true);
+    if let Some(found) = swapped.checks.violations.first() {
+        return Some(format!("with the names swapped: {found}"));
+    }
+    let other = End::of(&swapped)?;
+    (end != other).then(|| format!("P6: with the names swapped {other:?} is not {end:?}"))
 }
 
 fn scenario(world: &mut World) {
@@ -61,8 +84,17 @@ fn scenario(world: &mut World) {
             world.start_broker(alone);
             world.set_address([alone == 0, alone == 1]);
             world.note(|| format!("broker{alone} alone"));
-            if !demand(world, "alone", 10_000, |world| world.active() == Some(alone)) {
+            let serves = |world: &World| world.active() == Some(alone);
+            if !demand(world, "alone", 10_000, serves) {
                 return;
+            }
+            // What it decided alone it must still know to be its own after a restart.
+            if world.rng.percent(50) {
+                world.crash_broker(alone);
+                world.start_broker(alone);
+                if !demand(world, "alone, restarted", 10_000, serves) {
+                    return;
+                }
             }
         }
     }
@@ -120,6 +152,40 @@ pub fn run_many(from: u64, seeds: u64, progress: impl Fn(u64) + Sync) -> Outcome
         scope.spawn(work);
     });
     all.into_inner().unwrap_or_default()
+}
+
+/// Looks for deliberate bugs, on both cores; `told` hears of each as it is found, or is not.
+///
+/// # Errors
+/// If this was built without the feature `mutants`.
+pub fn find_mutants(
+    bugs: &[Mutant],
+    from: u64,
+    seeds: u64,
+    told: impl Fn(Mutant, Option<&(u64, String)>) + Sync,
+) -> Result<BTreeMap<&'static str, u64>, &'static str> {
+    let next = AtomicUsize::new(0);
+    let all = Mutex::new(Ok(BTreeMap::new()));
+    let work = || {
+        while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let found = mutant_seed(*bug, from, seeds);
+            let Ok(mut all) = all.lock() else { return };
+            match found {
+                Err(error) => *all = Err(error),
+                Ok(found) => {
+                    told(*bug, found.as_ref());
+                    if let (Ok(all), Some((seed, _))) = (all.as_mut(), found) {
+                        all.insert(bug.name(), seed);
+                    }
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    all.into_inner().map_err(|_| "a thread of the search died")?
 }
 
 /// The first of so many seeds that finds a deliberate bug; `None` if none does.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vsm_core::{
     UnixMillis,
-    replica::{Event, Standing},
+    replica::{Event, Limits, Standing},
 };
 
 use crate::{
@@ -14,7 +14,9 @@ use crate::{
     client::Client,
     event::{BrokerId, Ev},
     net::Net,
+    plot::Plot,
     rng::Rng,
+    tell,
 };
 
 /// Everything.
@@ -30,22 +32,28 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) net: Net,
     pub(crate) cap: u32,
+    pub(crate) limits: Limits,
     pub(crate) checks: Checks,
     pub(crate) faults: bool,
+    pub(crate) plot: Option<Plot>,
     /// Clients begin nothing new.
     pub(crate) quiet: bool,
     trace: bool,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, trace: bool) -> Self {
+    /// From a seed. Swapped, the two brokers have each other's names and all else is the same.
+    pub(crate) fn new(seed: u64, trace: bool, swapped: bool) -> Self {
         let mut rng = Rng::new(seed);
         let agents = usize::try_from(rng.range(3, 5)).unwrap_or(3);
         let users = rng.range(2, 4);
         let in_order = !rng.percent(25);
         let cap = if rng.percent(25) { 2 } else { 1 };
+        let limits = if rng.percent(50) { small_limits(&mut rng) } else { Limits::DEFAULT };
+        let plot = Plot::draw(&mut rng);
+        let limits = plot.as_ref().map_or(limits, |plot| plot.limits(limits));
         // Which of the two is which must not matter.
-        let names = if rng.percent(50) { ["a", "b"] } else { ["b", "a"] };
+        let names = if rng.percent(50) != swapped { ["a", "b"] } else { ["b", "a"] };
         #[expect(clippy::unwrap_used, reason = "the names are fixed and valid")]
         let mut world = Self {
             now: 0,
@@ -61,8 +69,10 @@ impl World {
                 .collect(),
             net: Net::new(agents + 2, in_order),
             cap,
+            limits,
             checks: Checks::new(agents),
             faults: true,
+            plot,
             quiet: false,
             trace,
         };
@@ -84,6 +94,7 @@ impl World {
             self.after(wait, Ev::ClientNext { client });
         }
         self.after(1500, Ev::Fault);
+        self.after(1600, Ev::Plot);
     }
 
     /// One line of the trace, made only if there is one.
@@ -164,6 +175,8 @@ impl World {
             | Ev::ClientTimeout { .. }
             | Ev::ClientNext { .. }
             | Ev::Fault
+            | Ev::Plot
+            | Ev::Crash { .. }
             | Ev::Restart { .. }
             | Ev::AgentRestart { .. } => None,
         };
@@ -222,6 +235,8 @@ impl World {
             Ev::ClientNext { client } if !self.quiet => self.client_next(client),
             Ev::ClientNext { .. } => {}
             Ev::Fault => self.fault(),
+            Ev::Plot => self.plot_step(),
+            Ev::Crash { broker } => self.crash_keeping(broker, 0),
             Ev::Restart { broker } => self.start_broker(broker),
             Ev::AgentRestart { agent } => self.agents[agent].up = true,
         }
@@ -240,7 +255,7 @@ impl World {
         }
         let reply = agent.witness.handle(msg);
         agent.sync();
-        self.note(|| format!("agent{id} -> broker{from}: {reply:?}"));
+        self.note(|| format!("agent{id} -> broker{from}: {}", tell::from_witness(&reply)));
         self.checks.fenced.heard(id, self.agents[id].witness.promised());
         if self.net.is_cut(id + 2, from) {
             return;
@@ -253,6 +268,10 @@ impl World {
     /// Keeps the pair's connection, or notices that it is gone.
     fn dial(&mut self) {
         self.after(100, Ev::Dial);
+        self.dial_now();
+    }
+
+    pub(crate) fn dial_now(&mut self) {
         let open = !self.net.is_cut(0, 1) && !self.net.is_cut(1, 0);
         let both = self.brokers.iter().all(Broker::is_up);
         match self.net.link {
@@ -310,6 +329,16 @@ impl World {
         matches!(one.standing(), Standing::Active { synced: true, .. })
             && one.commit() == other.commit()
             && one.commit() == one.log().last().seq
+    }
+}
+
+/// Limits at which something happens often.
+fn small_limits(rng: &mut Rng) -> Limits {
+    Limits {
+        append_max: 1 + rng.index(3),
+        near: rng.below(8),
+        keys_max: 1 + rng.index(8),
+        log_keep: 2 + rng.index(20),
     }
 }
 

@@ -1,6 +1,12 @@
-//! Three hundred seeds, and each deliberate bug with a seed that finds it.
+//! Three hundred seeds, each deliberate bug, and every state of the vote core within a small bound.
 
 use vsm_core::replica::mutant::Mutant;
+use vsm_sim::{Bound, Weakness};
+
+/// Seeds for each deliberate bug. `vsm-sim --mutants` tries more.
+const TRIES: u64 = 2500;
+/// Far above what the searches here need.
+const STATES_MAX: usize = 2_000_000;
 
 #[test]
 fn three_hundred_seeds_break_nothing() {
@@ -9,43 +15,29 @@ fn three_hundred_seeds_break_nothing() {
 }
 
 #[test]
-fn every_known_bug_is_found() {
-    for (name, seed) in KNOWN {
-        let bug = Mutant::ALL.iter().find(|bug| bug.name() == *name).expect("a known bug");
-        let found = vsm_sim::mutant_seed(*bug, *seed, 1).expect("built with mutants");
-        assert!(found.is_some(), "{name} is no longer found by seed {seed}; look with --mutants");
-    }
-    assert!(KNOWN.len() >= 20, "at least twenty bugs are found");
+fn every_deliberate_bug_is_found() {
+    let found =
+        vsm_sim::find_mutants(Mutant::ALL, 0, TRIES, |_, _| {}).expect("built with mutants");
+    let lost: Vec<_> =
+        Mutant::ALL.iter().map(|bug| bug.name()).filter(|name| !found.contains_key(name)).collect();
+    assert!(lost.is_empty(), "not found in {TRIES} seeds: {lost:?}");
+    assert!(Mutant::ALL.len() >= 25, "at least twenty-five bugs");
 }
 
-/// Each bug with a seed that finds it, as `vsm-sim --mutants` says.
-const KNOWN: &[(&str, u64)] = &[
-    ("AckBeforeWrite", 0),
-    ("BaseTooNew", 36),
-    ("BlankVotes", 428),
-    ("CancelForgotten", 3877),
-    ("CapUnchecked", 1),
-    ("ClearedEarly", 11),
-    ("CommitWithOneVote", 0),
-    ("EpochReused", 14),
-    ("GapTaken", 3),
-    ("HandOutEarly", 152),
-    ("LongestLog", 42),
-    ("MarkForgotten", 322),
-    ("NextWithoutTombstone", 24),
-    ("NoFence", 11),
-    ("NoQuarantine", 2427),
-    ("NoTieBreak", 154),
-    ("NotVerified", 2),
-    ("OneWitness", 1),
-    ("OutOfOrder", 1),
-    ("OwnVoteBeforeWrite", 1),
-    ("PeerNotHeard", 3),
-    ("PrevUnchecked", 111),
-    ("PromoteOnAddress", 0),
-    ("SilenceIsDeath", 2),
-    ("StaleClear", 2268),
-    ("TombstoneDropped", 61),
-    ("WitnessVolatile", 126),
-    ("WitnessesNotHeard", 1),
-];
+#[test]
+fn no_state_of_the_vote_core_has_two_desktops_of_one_user() {
+    let search = vsm_sim::search(&Bound::small(), None, STATES_MAX);
+    assert_eq!(search.violation, None);
+    assert!(!search.cut_short, "{} states were not all", search.states);
+    assert!(search.states > 50_000, "only {} states", search.states);
+}
+
+#[test]
+fn without_any_one_rule_a_user_gets_two_desktops() {
+    for rule in Weakness::ALL {
+        let search = vsm_sim::search(&Bound::small(), Some(rule), STATES_MAX);
+        let path = search.violation.unwrap_or_default();
+        let end = path.last().map_or("", String::as_str);
+        assert!(end.ends_with("two desktops"), "{rule:?}: {} states: {path:?}", search.states);
+    }
+}

@@ -99,7 +99,10 @@ fn pair(
         ack_timeout_ms,
         heartbeat_ms: (ack_timeout_ms / 10).clamp(10, 1000),
         seed: rand::random(),
-        keep: usize::try_from(keep).unwrap_or(usize::MAX),
+        limits: replica::Limits {
+            log_keep: usize::try_from(keep).unwrap_or(usize::MAX),
+            ..replica::Limits::DEFAULT
+        },
         alone: false,
     };
     let (witnesses, asked) = mpsc::channel(WITNESS_BOUND);

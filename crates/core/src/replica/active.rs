@@ -11,9 +11,6 @@ use super::{
 };
 use crate::{Change, Epoch, Lsn, Proposal, Table};
 
-/// Entries in one message; the rest follows the acknowledgement.
-const APPEND_MAX: usize = 1024;
-
 /// A reign.
 pub(super) struct Active {
     pub(super) epoch: Epoch,
@@ -51,9 +48,10 @@ impl Active {
         for entry in node.log.after(node.commit) {
             working.apply(&entry.change);
         }
+        let by_counting = mutant::on(Mutant::CommitOlderByCounting);
         Self {
             epoch,
-            began: node.log.last().seq + 1,
+            began: node.log.last().seq + u64::from(!by_counting),
             working,
             pending: VecDeque::new(),
             own: 0,
@@ -184,7 +182,7 @@ impl Replica {
             active.own.min(active.peer.acked.max(by_witnesses))
         };
         // Entries of earlier reigns are committed by one of ours only: counting votes for them is not enough.
-        if seq < active.began && !mutant::on(Mutant::CommitOlderByCounting) {
+        if seq < active.began {
             return;
         }
         self.commit_to(seq);
@@ -245,7 +243,8 @@ impl Replica {
         let sent = active.peer.sent;
         let epoch = active.epoch.clone();
         let Some(prev) = self.log.lsn(sent).cloned() else { return };
-        let entries: Vec<Entry> = self.log.after(sent).take(APPEND_MAX).cloned().collect();
+        let most = self.config.limits.append_max;
+        let entries: Vec<Entry> = self.log.after(sent).take(most).cloned().collect();
         if let Some(active) = self.active() {
             active.peer.sent = entries.last().map_or(sent, |entry| entry.lsn.seq);
             active.peer.waiting_ms.get_or_insert(now);
@@ -288,7 +287,7 @@ impl Replica {
         let (commit, epoch) = (self.told_commit(), epoch.clone());
         let message = match supply {
             Supply::Entries { prev, mut entries } => {
-                entries.truncate(APPEND_MAX);
+                entries.truncate(self.config.limits.append_max);
                 let sent = entries.last().map_or(prev.seq, |entry| entry.lsn.seq);
                 self.expect_from_peer(sent, now);
                 PeerMsg::Append { epoch, prev, entries, commit }

@@ -33,7 +33,9 @@ impl Replica {
     /// A standby that is wanted asks its active peer to step down, or claims where there is none.
     pub(super) fn consider_claim(&mut self) {
         let Role::Standby { leader, heard_ms } = &self.role else { return };
-        if !self.want || self.now < self.hold_off_ms {
+        let by_name = mutant::on(Mutant::NameDecides) && self.config.node.as_str() > "a";
+        let patience = if by_name { self.config.heartbeat_ms } else { 0 };
+        if !self.want || self.now < self.hold_off_ms + patience {
             return;
         }
         let alive =

@@ -21,7 +21,7 @@
 //! | [`witness`] | an agent's promise and window |
 //! | `node` | events in, actions out |
 //! | `claim`, `active`, `solo`, `follow` | becoming active, being it, being it with the witnesses, following |
-//! | `store` | what is held, in memory and on disk |
+//! | `store`, `limits` | what is held, in memory and on disk; how much of it |
 //! | `status` | what it tells of itself |
 //! | [`mutant`] | deliberate bugs, for the tests of the tests |
 
@@ -29,6 +29,7 @@ mod active;
 mod claim;
 pub mod disk;
 mod follow;
+mod limits;
 pub mod log;
 pub mod message;
 pub mod mutant;
@@ -41,6 +42,7 @@ mod tests;
 pub mod witness;
 
 pub use disk::{Disk, Install, Mark, Write};
+pub use limits::Limits;
 pub use log::{Entry, History, Log};
 pub use message::{Hello, Holds, Image, PeerMsg, Supply, Window, WitnessMsg, WitnessReply};
 pub use node::{Action, Config, Event, Failure, Replica, Standing, Token, Touched};

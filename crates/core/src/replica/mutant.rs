@@ -35,7 +35,7 @@ mutants! {
     EpochReused,
     /// One vote commits.
     CommitWithOneVote,
-    /// Entries of an older reign are committed by counting votes for them.
+    /// Entries of an older reign are committed by counting votes for them, and a reign is ready by that.
     CommitOlderByCounting,
     /// A wanted broker is active without asking for votes.
     PromoteOnAddress,
@@ -49,8 +49,6 @@ mutants! {
     ClearedEarly,
     /// A witness forgets newer rows by an old message.
     StaleClear,
-    /// A follower acknowledges all that it has, not what is agreed.
-    AckTooMuch,
     /// A window leaves out what changed before the peer was found to be away.
     BaseTooNew,
     /// Where the window began is forgotten in a restart.
@@ -61,6 +59,8 @@ mutants! {
     OutOfOrder,
     /// A follower does not compare what comes before new entries.
     PrevUnchecked,
+    /// A broker's name decides how soon it claims.
+    NameDecides,
     /// A new active node does not learn what the peer holds.
     PeerNotHeard,
     /// A new active node does not learn what the witnesses hold.
@@ -73,6 +73,8 @@ mutants! {
     GapTaken,
     /// An agent's promise and rows are not durable.
     WitnessVolatile,
+    /// A disk that went back in time, a broker's or an agent's, is taken for what it was.
+    RollbackUnseen,
     /// An agent that lost its promise votes and acts.
     NoQuarantine,
     /// An agent does not check the epoch when it acts.

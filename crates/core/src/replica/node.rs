@@ -13,6 +13,7 @@ use super::{
     active::Active,
     claim::Claim,
     disk::{Disk, Mark, Write},
+    limits::Limits,
     log::Log,
     message::{Hello, Holds, PeerMsg, WitnessMsg, WitnessReply},
     mutant::{self, Mutant},
@@ -36,8 +37,8 @@ pub struct Config {
     pub heartbeat_ms: u64,
     /// Makes the jitter of back-off.
     pub seed: u64,
-    /// Entries that are kept for a peer that comes back; one that is further behind gets a snapshot.
-    pub keep: usize,
+    /// How much at once, and how much is kept.
+    pub limits: Limits,
     /// There is no peer and there are no witnesses: this node's own vote is enough, and it reigns from the start.
     pub alone: bool,
 }
@@ -47,8 +48,9 @@ impl Config {
     #[must_use]
     pub const fn alone(node: NodeName, seed: u64) -> Self {
         // Nobody comes back who would want more of the log; without a peer the times mean nothing.
-        let (keep, ack_timeout_ms, heartbeat_ms) = (1024, 500, 50);
-        Self { node, witnesses: Vec::new(), ack_timeout_ms, heartbeat_ms, seed, keep, alone: true }
+        let limits = Limits { log_keep: 1024, ..Limits::DEFAULT };
+        let (ack_timeout_ms, heartbeat_ms, alone) = (500, 50, true);
+        Self { node, witnesses: Vec::new(), ack_timeout_ms, heartbeat_ms, seed, limits, alone }
     }
 }
 
@@ -279,7 +281,7 @@ impl Replica {
         // What needed no write, or one that is durable already.
         self.release();
         self.flush();
-        #[cfg(debug_assertions)]
+        #[cfg(any(debug_assertions, feature = "mutants"))]
         self.check();
         mem::take(&mut self.out)
     }

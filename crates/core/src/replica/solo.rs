@@ -12,11 +12,6 @@ use super::{
 };
 use crate::{AgentName, Change, Epoch, Key, Lsn};
 
-/// A peer that lacks no more than this is near enough to do without the witnesses.
-const NEAR: u64 = 256;
-/// While the pair is in sync the base of a window to come is moved on after so many changed keys.
-const KEYS_MAX: usize = 1024;
-
 /// What the witnesses are to keep.
 pub(super) struct Solo {
     pub(super) second: Second,
@@ -108,7 +103,8 @@ impl Replica {
 
     /// While the pair is in sync a window to come need not begin long ago.
     pub(super) fn move_base(&mut self) {
-        if self.active().is_some_and(|active| active.solo.keys.len() > KEYS_MAX) {
+        let most = self.config.limits.keys_max;
+        if self.active().is_some_and(|active| active.solo.keys.len() > most) {
             self.move_base_to_acked();
         }
     }
@@ -127,12 +123,12 @@ impl Replica {
 
     /// Does without the witnesses once the peer has everything that they have.
     pub(super) fn consider_synced(&mut self) {
-        let last = self.log.last().seq;
+        let (last, near) = (self.log.last().seq, self.config.limits.near);
         let Some(active) = self.active() else { return };
         if active.solo.is_over() || !active.peer.matched {
             return;
         }
-        if active.peer.acked + NEAR >= last {
+        if active.peer.acked + near >= last {
             active.solo.second = Second::PeerSoon;
         }
         let seq = active.own.min(active.peer.acked);

@@ -148,7 +148,7 @@ impl Replica {
 
     /// Bounds the log. What a window would need of it goes into the mark.
     pub(super) fn trim(&mut self) {
-        let keep = self.config.keep;
+        let keep = self.config.limits.log_keep;
         // Seldom and then many.
         if self.log.len() <= keep + keep / 4 + TRIM_MIN {
             return;
@@ -167,7 +167,7 @@ impl Replica {
     }
 
     /// What must hold at every moment.
-    #[cfg(debug_assertions)]
+    #[cfg(any(debug_assertions, feature = "mutants"))]
     pub(super) fn check(&self) {
         assert!(
             self.log.base().seq <= self.commit,

@@ -11,7 +11,7 @@ fn replica(name: &str, disk: Disk) -> Replica {
         ack_timeout_ms: 300,
         heartbeat_ms: 100,
         seed: 1,
-        keep: 16_384,
+        limits: Limits::DEFAULT,
         alone: false,
     };
     Replica::new(config, disk, 0)

@@ -3,16 +3,24 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use vsm_core::replica::mutant::Mutant;
+
+/// Seeds that are run when nobody says how many.
+const SEEDS: u64 = 300;
+/// The same for each deliberate bug; most are found in far fewer.
+const MUTANT_SEEDS: u64 = 20_000;
+
+/// Bounds the memory of the exhaustive search, far above what it needs.
+const STATES_MAX: usize = 100_000_000;
 
 /// Simulates the pair under faults; the last line of the output is the result.
 #[derive(Debug, Parser)]
 #[command(name = "vsm-sim", version)]
 struct Cli {
-    /// How many seeds.
-    #[arg(long, default_value_t = 300)]
-    seeds: u64,
+    /// How many seeds: 300, and at most 20000 for each deliberate bug.
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -22,9 +30,12 @@ struct Cli {
     /// Print all that happens, on stderr.
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// Look for each deliberate bug, with at most `--seeds` seeds for each.
+    /// Look for each deliberate bug, with at most `--seeds` seeds for each; exit code 1 if one is not found.
     #[arg(long)]
     mutants: bool,
+    /// Search every state of the vote core; see `vsm_sim::search`.
+    #[arg(long, conflicts_with_all = ["mutants", "mutant", "seed", "seeds", "from"])]
+    exhaustive: bool,
     /// Only this deliberate bug.
     #[arg(long)]
     mutant: Option<String>,
@@ -43,7 +54,9 @@ fn main() -> ExitCode {
         }
     };
     std::panic::set_hook(Box::new(|_| {}));
-    let done = if cli.mutants || (cli.mutant.is_some() && cli.seed.is_none()) {
+    let done = if cli.exhaustive {
+        Ok(exhaustive())
+    } else if cli.mutants || (cli.mutant.is_some() && cli.seed.is_none()) {
         mutants(&cli)
     } else {
         seeds(&cli)
@@ -66,9 +79,10 @@ fn seeds(cli: &Cli) -> Result<(Value, bool), String> {
     {
         return Err("this vsm-sim was built without the feature `mutants`".to_owned());
     }
+    let many = cli.seeds.unwrap_or(SEEDS);
     let outcome = match cli.seed {
         Some(seed) => vsm_sim::run(seed, cli.trace),
-        None => vsm_sim::run_many(cli.from, cli.seeds, |_| {}),
+        None => vsm_sim::run_many(cli.from, many, |_| {}),
     };
     if let Some(seed) = outcome.first {
         for violation in &outcome.violations {
@@ -76,13 +90,26 @@ fn seeds(cli: &Cli) -> Result<(Value, bool), String> {
         }
         say(&format!("seed {seed} fails; see it with: vsm-sim --seed {seed} --trace"));
     }
-    let seeds = if cli.seed.is_some() { 1 } else { cli.seeds };
+    let seeds = if cli.seed.is_some() { 1 } else { many };
     let violations = outcome.violations.len();
     let mut result = json!({"seeds": seeds, "steps": outcome.steps, "violations": violations});
     if let Some(seed) = outcome.first {
         result["first"] = json!(seed);
     }
     Ok((result, violations == 0))
+}
+
+fn exhaustive() -> (Value, bool) {
+    let found = vsm_sim::search(&vsm_sim::Bound::full(), None, STATES_MAX);
+    for step in found.violation.iter().flatten() {
+        say(step);
+    }
+    let violations = u64::from(found.violation.is_some());
+    let good = violations == 0 && !found.cut_short;
+    let result = json!({
+        "states": found.states, "violations": violations, "complete": !found.cut_short,
+    });
+    (result, good)
 }
 
 fn find(name: &str) -> Result<Mutant, String> {
@@ -95,19 +122,13 @@ fn mutants(cli: &Cli) -> Result<(Value, bool), String> {
         Some(name) => vec![find(name)?],
         None => Mutant::ALL.to_vec(),
     };
-    let mut seeds = Map::new();
-    for bug in &bugs {
-        let found = vsm_sim::mutant_seed(*bug, cli.from, cli.seeds)?;
-        if !cli.json {
-            match &found {
-                Some((seed, what)) => say(&format!("{}: seed {seed}: {what:.150}", bug.name())),
-                None => say(&format!("{}: not found in {} seeds", bug.name(), cli.seeds)),
-            }
-        }
-        if let Some((seed, _)) = found {
-            seeds.insert(bug.name().to_owned(), json!(seed));
-        }
-    }
+    let tries = cli.seeds.unwrap_or(MUTANT_SEEDS);
+    let told = |bug: Mutant, found: Option<&(u64, String)>| match found {
+        _ if cli.json => {}
+        Some((seed, what)) => say(&format!("{}: seed {seed}: {what:.150}", bug.name())),
+        None => say(&format!("{}: not found in {tries} seeds", bug.name())),
+    };
+    let seeds = vsm_sim::find_mutants(&bugs, cli.from, tries, told)?;
     let (all, found) = (bugs.len(), seeds.len());
     Ok((json!({"mutants": all, "found": found, "seeds": seeds}), all == found))
 }

@@ -11,7 +11,7 @@ mod p2_one_writer;
 mod p3_fenced;
 mod p4_nothing_forgotten;
 mod p5_no_ghosts;
-mod p6_converged;
+pub(crate) mod p6_converged;
 mod p7_cap;
 mod p8_same_request;
 mod p9_never_killed;
@@ -23,6 +23,7 @@ pub(crate) struct Checks {
     pub(crate) violations: Vec<String>,
     pub(crate) durable: p1_durable::Durable,
     writers: p2_one_writer::Writers,
+    pub(crate) claims: p6_converged::Claims,
     pub(crate) fenced: p3_fenced::Fenced,
     pub(crate) truth: truth::Truth,
     requests: BTreeMap<(UserName, RequestId), SessionId>,
@@ -34,6 +35,7 @@ impl Checks {
             violations: Vec::new(),
             durable: p1_durable::Durable::default(),
             writers: p2_one_writer::Writers::default(),
+            claims: p6_converged::Claims::default(),
             fenced: p3_fenced::Fenced::new(agents),
             truth: truth::Truth::default(),
             requests: BTreeMap::new(),

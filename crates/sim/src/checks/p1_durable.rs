@@ -13,6 +13,9 @@ use crate::{
     broker::{Broker, rows},
 };
 
+/// What is acknowledged was committed at most so many entries ago.
+const LOOK_BACK: usize = 256;
+
 /// Every entry ever written, what it follows, and which of them are committed.
 #[derive(Debug)]
 pub(crate) struct Durable {
@@ -88,11 +91,16 @@ impl Durable {
         _now: u64,
     ) {
         let Some(replica) = &brokers[id].replica else { return };
-        let commit = replica.commit();
-        let found = replica
-            .log()
-            .after(commit.saturating_sub(256))
-            .any(|entry| entry.lsn.seq <= commit && entry.change == *change);
+        // Not by its log, of which it may have forgotten some.
+        let mut at = replica.log().lsn(replica.commit()).cloned();
+        let mut found = false;
+        for _ in 0..LOOK_BACK {
+            let Some((before, one)) = at.as_ref().and_then(|at| self.written.get(at)) else {
+                break;
+            };
+            found |= one == change;
+            at = Some(before.clone());
+        }
         if !found {
             self.two_writers =
                 Some(format!("P1: {change:?} was acknowledged and is not committed"));

@@ -21,11 +21,6 @@ impl Fenced {
         }
     }
 
-    /// An agent lost its promise, and everybody knows.
-    pub(crate) fn forget(&mut self, agent: usize) {
-        let _ = agent;
-    }
-
     /// An agent changes something for a broker.
     pub(crate) fn acted(&mut self, agent: usize, epoch: &Epoch, _now: u64) {
         if let Some(promised) = &self.promised[agent]

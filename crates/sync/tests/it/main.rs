@@ -51,7 +51,7 @@ fn config(alone: bool) -> Config {
         ack_timeout_ms: 500,
         heartbeat_ms: 50,
         seed: 1,
-        keep: 1024,
+        limits: vsm_core::replica::Limits::DEFAULT,
         alone,
     }
 }

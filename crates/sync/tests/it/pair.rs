@@ -121,7 +121,7 @@ impl Node {
             ack_timeout_ms: 300,
             heartbeat_ms: 50,
             seed: 7,
-            keep: 4096,
+            limits: replica::Limits::DEFAULT,
             alone: false,
         };
         let store = open_store(&dir.join(name));
