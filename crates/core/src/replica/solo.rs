@@ -189,7 +189,7 @@ impl Replica {
 
     fn send_window(&mut self, agent: &AgentName) {
         let (last, now) = (self.log.last().clone(), self.now);
-        let reach = self.log.base().seq;
+        let reach = if mutant::on(Mutant::WindowTrimmed) { 0 } else { self.log.base().seq };
         let history = self.log.history().clone();
         let Some(active) = self.active() else { return };
         let base = active.solo.base.clone();
