@@ -5,6 +5,13 @@ use vsm_sim::{Bound, Weakness};
 
 /// Seeds for each deliberate bug. `vsm-sim --mutants` tries more.
 const TRIES: u64 = 2500;
+/// Seeds that found the bugs that take longest, to be tried first.
+const HINTS: [(&str, u64); 4] = [
+    ("CancelForgotten", 391),
+    ("RollbackUnseen", 884),
+    ("StaleClear", 1230),
+    ("WitnessVolatile", 455),
+];
 /// Far above what the searches here need.
 const STATES_MAX: usize = 2_000_000;
 
