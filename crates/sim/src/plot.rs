@@ -32,16 +32,19 @@ pub(crate) enum Story {
     RowsOfOneWitness,
     /// A witness forgets that it promised to the new reign, and the old one asks it.
     WitnessForgets,
+    /// The peer comes near while the own disk hangs, and goes again; the log has forgotten what the witnesses lack.
+    NearAndGone,
     /// A broker that comes back is interrupted again and again.
     InterruptedResync,
 }
 
-const STORIES: [Story; 6] = [
+const STORIES: [Story; 7] = [
     Story::PromiseForgotten,
     Story::OldEntry,
     Story::ReplacedMeetsBlank,
     Story::RowsOfOneWitness,
     Story::WitnessForgets,
+    Story::NearAndGone,
     Story::InterruptedResync,
 ];
 
@@ -84,6 +87,7 @@ impl Plot {
     pub(crate) const fn limits(&self, drawn: Limits) -> Limits {
         match self.story {
             Story::OldEntry => Limits { append_max: 1, ..Limits::DEFAULT },
+            Story::NearAndGone => Limits { near: 32, log_keep: 2, ..Limits::DEFAULT },
             Story::InterruptedResync => Limits { append_max: 2, ..drawn },
             Story::PromiseForgotten
             | Story::ReplacedMeetsBlank
@@ -116,6 +120,7 @@ impl World {
                 Story::ReplacedMeetsBlank => self.replaced_meets_blank(&plot),
                 Story::RowsOfOneWitness => self.rows_of_one_witness(&plot),
                 Story::WitnessForgets => self.witness_forgets(&plot),
+                Story::NearAndGone => self.near_and_gone(&plot),
                 Story::InterruptedResync => self.interrupted_resync(&plot),
             }
         };

@@ -191,6 +191,42 @@ impl World {
         }
     }
 
+    pub(crate) fn near_and_gone(&mut self, plot: &Plot) -> Step {
+        let (hero, other) = (plot.hero, 1 - plot.hero);
+        match plot.stage {
+            1 => {
+                self.cut_both(0, 1);
+                self.drop_link();
+                Step::Next
+            }
+            2 if self.now > plot.since + 400 => {
+                self.brokers[hero].hangs_until = self.now + 500;
+                self.any_change(hero);
+                Step::Next
+            }
+            3 if self.now > plot.since + 50 => {
+                self.net.heal();
+                Step::Next
+            }
+            // The peer has all; the hero's own disk does not.
+            4 if self.now > plot.since + 300 => {
+                (0..8).for_each(|_| self.any_change(hero));
+                Step::Next
+            }
+            5 if self.now > plot.since + 100 => {
+                self.cut_both(0, 1);
+                Step::Next
+            }
+            6 if self.now > plot.since + 1500 => {
+                self.crash_broker(hero);
+                self.address_to(other);
+                Step::Next
+            }
+            7 if self.is_settled(other) => Step::Done,
+            _ => Step::Wait,
+        }
+    }
+
     pub(crate) fn interrupted_resync(&mut self, plot: &Plot) -> Step {
         let (hero, other) = (plot.hero, 1 - plot.hero);
         let wait = plot.since + 20 * u64::from(plot.stage % 5);

@@ -51,6 +51,8 @@ mutants! {
     StaleClear,
     /// A window leaves out what changed before the peer was found to be away.
     BaseTooNew,
+    /// A part of a window leaves out what the log has forgotten.
+    WindowTrimmed,
     /// Where the window began is forgotten in a restart.
     MarkForgotten,
     /// Equal counters count as the same epoch.

@@ -196,6 +196,7 @@ impl Replica {
 
     fn send_window(&mut self, agent: &AgentName) {
         let (last, now) = (self.log.last().clone(), self.now);
+        let reach = if mutant::on(Mutant::WindowTrimmed) { 0 } else { self.log.base().seq };
         let history = self.log.history().clone();
         let Some(active) = self.active() else { return };
         let base = active.solo.base.clone();
@@ -203,7 +204,8 @@ impl Replica {
         if kept.sent.as_ref() == Some(&last) {
             return;
         }
-        let prev = kept.sent.replace(last.clone());
+        // Where the log no longer goes back to what was sent last, only the whole window has everything.
+        let prev = kept.sent.replace(last.clone()).filter(|prev| prev.seq >= reach);
         kept.asked_ms = now;
         let epoch = active.epoch.clone();
         active.solo.sent = active.solo.sent.max(last.seq);
