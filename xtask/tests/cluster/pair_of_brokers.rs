@@ -190,8 +190,9 @@ fn a_difference_between_the_nodes_is_named() {
     pair.kill_daemon(standby, "vsmserver", 1).unwrap();
     let path = "/vsmserver/max_sessions_per_user";
     told("the parameter", &|node| node.parameters_differ == [path]);
-    pair.sh(standby, "ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key <<< y || \
-                      { rm -f /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; }");
+    let new_key = "cd /etc/ssh && rm -f ssh_host_ed25519_key* && \
+                   ssh-keygen -q -t ed25519 -N '' -f ssh_host_ed25519_key";
+    pair.sh(standby, new_key);
     pair.kill_daemon(standby, "vsmserver", 1).unwrap();
     told("the host key", &|node| node.host_keys_differ);
     let check = pair.exec(active, "root", &["vsmctl", "ha", "check"]).unwrap();
@@ -222,7 +223,11 @@ fn a_node_that_does_not_know_which_one_it_is_does_not_act_in_the_pair() {
     let bad = pair.exec(
         standby,
         "root",
-        &["sh", "-c", "vsm-config /vsmserver/subclusters/x/agents=localhost; vsmserver --check"],
+        &[
+            "sh",
+            "-c",
+            "vsm-config /vsmserver/subclusters/Default/agents=localhost; vsmserver --check",
+        ],
     );
     let bad = bad.unwrap();
     assert_eq!(bad.status.code(), Some(78));

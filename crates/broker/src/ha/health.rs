@@ -78,6 +78,9 @@ pub fn judge(state: &State, past: Past) -> Health {
         Standing::Active { .. } => Health::yes("taking over"),
         Standing::Claiming(_) if failed => Health::no("it asks for votes and does not get them"),
         Standing::Claiming(_) => Health::yes("asking for votes"),
+        Standing::Standby { .. } if replica.relieved => {
+            Health::no("handed over to the other node; the address is to follow")
+        }
         Standing::Standby { leader: Some(_) } if replica.link && !replica.joined => {
             Health::no("has no table yet; it is being sent")
         }
@@ -167,6 +170,7 @@ mod tests {
         let mut replica = Status {
             standing: Standing::Standby { leader: Some(epoch()) },
             want: false,
+            relieved: false,
             joined: true,
             promised: epoch(),
             seen: epoch(),
@@ -194,6 +198,7 @@ mod tests {
         assert!(healthy(|status| status.standing = active(true, true)));
         assert!(!healthy(|status| status.standing = active(true, false)), "no votes");
         assert!(!healthy(|status| status.behind = 1000), "catching up");
+        assert!(!healthy(|status| status.relieved = true), "handed over");
         assert!(!healthy(|status| status.joined = false), "no table");
         let alone = |status: &mut Status| {
             (status.link, status.standing) = (false, Standing::Standby { leader: None });

@@ -314,6 +314,7 @@ impl Replica {
         let votes = self.votes_now();
         let (wanted, until) = (self.want, self.now + self.config.ack_timeout_ms);
         if planned {
+            self.relieved = self.want;
             self.want = false;
         }
         if let Some(active) = self.active()

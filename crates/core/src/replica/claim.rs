@@ -51,6 +51,7 @@ impl Replica {
     /// An administrator wants this node to be active, and an active peer to hand over.
     pub(super) fn take_over(&mut self) {
         self.want = true;
+        self.relieved = false;
         self.hold_off_ms = 0;
         if matches!(self.role, Role::Standby { leader: Some(_), .. }) && self.link {
             self.hold_off_ms = self.now + self.config.ack_timeout_ms;

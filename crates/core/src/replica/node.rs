@@ -155,6 +155,9 @@ pub struct Replica {
     pub(super) now: u64,
     pub(super) role: Role,
     pub(super) want: bool,
+    /// It handed over to the peer, for whom the address is still on its way: it wants nothing until it has no address, or
+    /// no peer.
+    pub(super) relieved: bool,
     pub(super) link: bool,
     pub(super) promised: Epoch,
     pub(super) joined: bool,
@@ -221,6 +224,7 @@ impl Replica {
             now: now_ms,
             role: Role::Standby { leader: None, heard_ms: now_ms },
             want: false,
+            relieved: false,
             link: false,
             seen: disk.promised.clone(),
             promised: disk.promised,
@@ -265,7 +269,7 @@ impl Replica {
         self.now = now_ms.max(self.now);
         match event {
             Event::Tick => {}
-            Event::Want(want) => self.want = want,
+            Event::Want(want) => self.wanted(want),
             Event::TakeOver => self.take_over(),
             Event::Link(up) => self.on_link(up),
             Event::Peer(message) => self.on_peer(message),
@@ -330,8 +334,15 @@ impl Replica {
         &self.log
     }
 
+    /// Says nothing new again and again: it is asked by state.
+    fn wanted(&mut self, want: bool) {
+        self.relieved &= want;
+        self.want = want && !self.relieved;
+    }
+
     fn on_link(&mut self, up: bool) {
         self.link = up;
+        self.relieved &= up;
         if up {
             let hello = self.hello();
             self.send(PeerMsg::Hello(hello));

@@ -23,6 +23,8 @@ pub struct Status {
     pub standing: Standing,
     /// Whether it is to be active.
     pub want: bool,
+    /// It handed over to the peer while it was wanted: the address is to follow.
+    pub relieved: bool,
     /// Whether it has a table; false on a new disk.
     pub joined: bool,
     /// The highest epoch that it promised or claimed.
@@ -94,6 +96,7 @@ impl Replica {
         Status {
             standing: self.standing(),
             want: self.want,
+            relieved: self.relieved,
             joined: self.joined,
             promised: self.promised.clone(),
             seen: self.seen.clone(),
