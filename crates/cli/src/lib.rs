@@ -3,6 +3,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`ssh`] | the pipe through ssh to a broker or to a session |
+//! | [`retry`] | asking again while a broker takes over |
 //! | [`broker`] | calls to the broker and what they print |
 //! | [`connect`] | `vsm connect` |
 //! | [`viewer`], [`forward`] | a local socket for a viewer |
@@ -21,6 +22,7 @@ pub mod forward;
 pub mod ha;
 pub mod output;
 pub mod pki;
+pub mod retry;
 pub mod rfb;
 pub mod ssh;
 pub mod viewer;
