@@ -1,4 +1,4 @@
-//! The command-line programs' parts: `vsm` for users, `vsmctl` for administrators.
+//! The command-line programs' parts: `vsm` for users, `vsmctl` for administrators, `vsm-sync` for observers.
 //!
 //! | module | owns |
 //! | --- | --- |
@@ -10,6 +10,7 @@
 //! | [`rfb`] | a picture of a desktop |
 //! | [`admin`] | `vsmctl` on the admin socket |
 //! | [`ha`] | `vsmctl ha`: the pair |
+//! | [`observe`] | `vsm-sync`: following a pair read-only |
 //! | [`pki`] | the cluster's certificates |
 //! | [`output`] | tables, JSON, times |
 //! | [`exit`] | errors and exit codes |
@@ -20,6 +21,7 @@ pub mod connect;
 pub mod exit;
 pub mod forward;
 pub mod ha;
+pub mod observe;
 pub mod output;
 pub mod pki;
 pub mod retry;
