@@ -197,6 +197,14 @@ async fn the_table_is_dumped_and_both_nodes_are_shown() {
         (&"a".into(), 2)
     );
     assert_eq!(dump["sessions"][1]["user"], "user2");
+    // More than one page.
+    for n in 3..=1500 {
+        a.session(n).await;
+    }
+    let out = run(observer(&conf, &[&a, &b], &["dump"])).await;
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1 + 1500 + 1, "heading, sessions, summary");
+    assert!(text.contains("1500 session(s) at change"), "{text}");
     b.stop.cancel();
     let out = run(observer(&conf, &[&a, &b], &["status", "--output", "json"])).await;
     assert!(out.status.success());
