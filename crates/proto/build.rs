@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::prost::Message;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "vsm/session/v1/session.proto",
     "vsm/agent/v1/agent.proto",
     "vsm/broker/v1/broker.proto",
@@ -14,6 +14,7 @@ const FILES: [&str; 9] = [
     "vsm/sync/v1/sync.proto",
     "vsm/sync/v1/peer.proto",
     "vsm/sync/v1/witness.proto",
+    "vsm/sync/v1/observe.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -8,7 +8,7 @@ use std::{
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tonic::{
-    Request,
+    Code, Request,
     transport::{Channel, Endpoint, Uri},
 };
 use vsm_daemon::clock;
@@ -18,8 +18,9 @@ use vsm_proto::{
 };
 
 use crate::{
-    exit::{Failure, UNAVAILABLE},
+    exit::{Failure, Retry, UNAVAILABLE},
     output::{self, Columns, Format},
+    retry::{self, RetryOptions},
     ssh::{self, Destination, Pipe, SshOptions, Target},
 };
 
@@ -29,6 +30,9 @@ pub const LOGIN_DEADLINE: Duration = Duration::from_secs(3660);
 /// How long the end of a desktop is waited for, and how often it is asked about.
 const ENDING_MAX: Duration = Duration::from_secs(8);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// A broker that hangs, behind an sshd that lives, is noticed while a call waits for it.
+const PING_EVERY: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// For everything else.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -54,9 +58,13 @@ async fn over(pipe: Pipe) -> Result<Channel, Failure> {
             pipe.map(TokioIo::new).ok_or_else(|| std::io::Error::other("the connection broke"))
         }
     });
-    Endpoint::from_static("http://vsm.local").connect_with_connector(connector).await.map_err(
-        |error| Failure::new(UNAVAILABLE, format!("the broker does not speak to us: {error}")),
-    )
+    let endpoint = Endpoint::from_static("http://vsm.local")
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT);
+    endpoint.connect_with_connector(connector).await.map_err(|error| {
+        Failure::new(UNAVAILABLE, format!("the broker does not speak to us: {error}"))
+            .retry(Retry::Patiently)
+    })
 }
 
 /// A request with a deadline.
@@ -134,14 +142,28 @@ impl Columns for SessionRow {
     }
 }
 
+/// Whom to ask and how.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Broker.
+    pub to: Destination,
+    /// How to get there.
+    pub ssh: SshOptions,
+    /// How long to try again.
+    pub retry: RetryOptions,
+}
+
 /// `vsm list`.
 ///
 /// # Errors
 /// If the broker cannot be asked.
-pub async fn list(options: &SshOptions, to: &Destination, format: Format) -> Result<(), Failure> {
-    let mut broker = dial(options, to).await?;
-    let request = with_deadline(pb::ListSessionsRequest { include_ended: false }, DEADLINE);
-    let answer = broker.list_sessions(request).await?.into_inner();
+pub async fn list(route: &Route, format: Format) -> Result<(), Failure> {
+    let answer = retry::riding(&route.retry, async || {
+        let mut broker = dial(&route.ssh, &route.to).await?;
+        let request = with_deadline(pb::ListSessionsRequest { include_ended: false }, DEADLINE);
+        Ok(broker.list_sessions(request).await?.into_inner())
+    })
+    .await?;
     let rows: Vec<SessionRow> = answer.sessions.into_iter().map(Into::into).collect();
     if rows.is_empty() && format == Format::Table {
         return output::say("You have no desktop.");
@@ -153,10 +175,13 @@ pub async fn list(options: &SshOptions, to: &Destination, format: Format) -> Res
 ///
 /// # Errors
 /// If the broker cannot be asked, or there is no such session.
-pub async fn disconnect(options: &SshOptions, to: &Destination, id: String) -> Result<(), Failure> {
-    let mut broker = dial(options, to).await?;
-    let request = with_deadline(pb::DisconnectSessionRequest { id }, DEADLINE);
-    let answer = broker.disconnect_session(request).await?.into_inner();
+pub async fn disconnect(route: &Route, id: String) -> Result<(), Failure> {
+    let answer = retry::riding(&route.retry, async || {
+        let mut broker = dial(&route.ssh, &route.to).await?;
+        let request = with_deadline(pb::DisconnectSessionRequest { id: id.clone() }, DEADLINE);
+        Ok(broker.disconnect_session(request).await?.into_inner())
+    })
+    .await?;
     let said = if answer.was_connected {
         "The viewer was disconnected"
     } else {
@@ -169,15 +194,39 @@ pub async fn disconnect(options: &SshOptions, to: &Destination, id: String) -> R
 ///
 /// # Errors
 /// If the broker cannot be asked, or there is no such session.
-pub async fn end(options: &SshOptions, to: &Destination, id: String) -> Result<(), Failure> {
-    let mut broker = dial(options, to).await?;
-    let answer = broker
-        .end_session(with_deadline(pb::EndSessionRequest { id }, DEADLINE))
-        .await?
-        .into_inner();
+pub async fn end(route: &Route, mut id: String) -> Result<(), Failure> {
+    let mut asked = false;
+    let answer = retry::riding(&route.retry, async || {
+        let mut broker = dial(&route.ssh, &route.to).await?;
+        // Asking again must not end another desktop, one that was begun meanwhile.
+        if id.is_empty() {
+            id = only(&mut broker).await?;
+        }
+        let again = std::mem::replace(&mut asked, true);
+        match broker
+            .end_session(with_deadline(pb::EndSessionRequest { id: id.clone() }, DEADLINE))
+            .await
+        {
+            Ok(answer) => Ok(answer.into_inner()),
+            // The attempt before has ended it and its answer was lost.
+            Err(status) if again && !id.is_empty() && status.code() == Code::NotFound => {
+                Ok(pb::EndSessionResponse { id: id.clone(), done: true })
+            }
+            Err(status) => Err(status.into()),
+        }
+    })
+    .await?;
     let said =
         if answer.done { "was ended" } else { "will be ended as soon as its host can do it" };
     output::say(&format!("Your desktop {} {said}.", answer.id))
+}
+
+/// The id of the only desktop; nothing where there are several or none, which the broker then says.
+async fn only(broker: &mut BrokerClient<Channel>) -> Result<String, Failure> {
+    let request = with_deadline(pb::ListSessionsRequest { include_ended: false }, DEADLINE);
+    let mut sessions = broker.list_sessions(request).await?.into_inner().sessions;
+    let one = sessions.pop().filter(|_| sessions.is_empty()).and_then(|view| view.session);
+    Ok(one.map(|session| session.id).unwrap_or_default())
 }
 
 /// Why the session ended, where the broker remembers. It hears of it once the last process is gone, which may take a

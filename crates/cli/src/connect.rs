@@ -19,7 +19,9 @@ use vsm_proto::{
 use crate::{
     broker::{self, LOGIN_DEADLINE},
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, SSH, UNAVAILABLE},
-    forward, output, rfb,
+    forward, output,
+    retry::{self, RetryOptions},
+    rfb,
     ssh::{self, Destination, Farewell, Pipe, SshOptions, Target},
     viewer,
 };
@@ -52,6 +54,8 @@ pub struct ConnectArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    retry: RetryOptions,
+    #[command(flatten)]
     ssh: SshOptions,
 }
 
@@ -71,12 +75,15 @@ struct Report {
     created: bool,
     socket: Option<PathBuf>,
     screenshot: Option<PathBuf>,
+    attempts: u32,
     timings_ms: Timings,
 }
 
 /// Where the time went, in milliseconds.
 #[derive(Debug, Default, Serialize)]
 struct Timings {
+    /// Attempts that failed, and the waits between them.
+    retry: f64,
     ssh: f64,
     broker: f64,
     agent: f64,
@@ -102,13 +109,18 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
     let request = Uuid::new_v4();
     let mut timings = Timings::default();
     output::progress(&format!("Asking {} for your desktop ...", arguments.to.host));
-    let mut lap = clock::now();
-    let mut broker = broker::dial(&arguments.ssh, &arguments.to).await?;
-    timings.ssh = elapsed(&mut lap);
-    let answer = log_in(&mut broker, arguments, request)
-        .await
-        .map_err(|failure| failure.with_reference(request))?;
-    timings.broker = elapsed(&mut lap);
+    let (mut attempts, mut lap) = (0, clock::now());
+    let (mut broker, answer) = retry::riding(&arguments.retry, async || {
+        attempts += 1;
+        timings.retry += timings.ssh + timings.broker + elapsed(&mut lap);
+        (timings.ssh, timings.broker) = (0.0, 0.0);
+        let mut broker = broker::dial(&arguments.ssh, &arguments.to).await?;
+        timings.ssh = elapsed(&mut lap);
+        let answer = log_in(&mut broker, arguments, request).await;
+        timings.broker = elapsed(&mut lap);
+        Ok((broker, answer.map_err(|failure| failure.with_reference(request))?))
+    })
+    .await?;
     let session =
         answer.session.ok_or_else(|| Failure::new(SOFTWARE, "the broker gave an empty answer"))?;
     let how = if answer.created { "A new desktop" } else { "Your desktop" };
@@ -137,7 +149,8 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
         }
         timings.viewer = elapsed(&mut lap);
     }
-    report(arguments, session, answer.host, answer.created, socket, timings)
+    let gone_to = Answer { session, host: answer.host, created: answer.created };
+    report(arguments, gone_to, socket, attempts, timings)
 }
 
 async fn log_in(
@@ -208,12 +221,18 @@ async fn picture(mut pipe: Pipe, file: &Path) -> Result<(), Failure> {
     })
 }
 
-fn report(
-    arguments: &ConnectArgs,
+/// What the broker gave.
+struct Answer {
     session: Session,
     host: String,
     created: bool,
+}
+
+fn report(
+    arguments: &ConnectArgs,
+    Answer { session, host, created }: Answer,
     socket: Option<PathBuf>,
+    attempts: u32,
     timings_ms: Timings,
 ) -> Result<(), Failure> {
     if arguments.json {
@@ -227,6 +246,7 @@ fn report(
             created,
             socket,
             screenshot,
+            attempts,
             timings_ms,
         };
         let line = serde_json::to_string(&report)

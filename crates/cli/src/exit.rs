@@ -140,7 +140,8 @@ impl From<Status> for Failure {
     }
 }
 
-fn cause(status: &Status) -> String {
+/// The last cause of a failed call, which says most.
+pub(crate) fn cause(status: &Status) -> String {
     let mut text = status.message().to_owned();
     let mut source = std::error::Error::source(status);
     while let Some(error) = source {

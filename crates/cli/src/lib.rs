@@ -1,14 +1,16 @@
-//! The command-line programs' parts: `vsm` for users, `vsmctl` for administrators.
+//! The command-line programs' parts: `vsm` for users, `vsmctl` for administrators, `vsm-sync` for observers.
 //!
 //! | module | owns |
 //! | --- | --- |
 //! | [`ssh`] | the pipe through ssh to a broker or to a session |
+//! | [`retry`] | asking again while a broker takes over |
 //! | [`broker`] | calls to the broker and what they print |
 //! | [`connect`] | `vsm connect` |
 //! | [`viewer`], [`forward`] | a local socket for a viewer |
 //! | [`rfb`] | a picture of a desktop |
 //! | [`admin`] | `vsmctl` on the admin socket |
 //! | [`ha`] | `vsmctl ha`: the pair |
+//! | [`observe`] | `vsm-sync`: following a pair read-only |
 //! | [`pki`] | the cluster's certificates |
 //! | [`output`] | tables, JSON, times |
 //! | [`exit`] | errors and exit codes |
@@ -19,8 +21,10 @@ pub mod connect;
 pub mod exit;
 pub mod forward;
 pub mod ha;
+pub mod observe;
 pub mod output;
 pub mod pki;
+pub mod retry;
 pub mod rfb;
 pub mod ssh;
 pub mod viewer;

@@ -75,12 +75,21 @@ pub fn report<T: Serialize>(
 /// # Errors
 /// If standard output cannot be written.
 pub fn write(text: &str) -> Result<(), Failure> {
+    write_on(text).map(|_| ())
+}
+
+/// Prints a text of a program that goes on; false = the reader has gone.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub fn write_on(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => {
             Err(Failure::new(CANNOT_WRITE, format!("cannot write to standard output: {error}")))
         }
-        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The pipe through ssh: `ssh -s HOST vsm` runs `vsm-login` there, which joins it to the broker or to a session after
 //! one line each way. ssh does the authentication; it asks on the terminal itself.
 
+mod words;
+
 use std::{
     ffi::OsString,
     pin::Pin,
@@ -15,7 +17,8 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::exit::{Failure, NOT_ALLOWED, NOT_FOUND, SOFTWARE, SSH, UNAVAILABLE, USAGE};
+use self::words::Words;
+use crate::exit::{Failure, NOT_ALLOWED, NOT_FOUND, Retry, SOFTWARE, SSH, UNAVAILABLE, USAGE};
 
 /// Name of the sshd subsystem.
 const SUBSYSTEM: &str = "vsm";
@@ -25,6 +28,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 const ANSWER_MAX: u64 = 4096;
 /// How long ssh may take to end once the pipe is closed.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
+/// For the broker only: a host that died is noticed in a few seconds, and a connection to an address that moved in about
+/// two. What the user gives with `-o` goes before them.
+const TO_BROKER: [&str; 3] = ["ConnectTimeout=3", "ServerAliveInterval=1", "ServerAliveCountMax=1"];
 
 /// Options that are passed on to ssh, for the broker and the session host alike.
 #[derive(Debug, Clone, Default, Args)]
@@ -162,6 +169,10 @@ pub async fn open(
 ) -> Result<Pipe, Failure> {
     let mut command = Command::new(&options.ssh);
     command.args(options.arguments());
+    let to_broker = matches!(target, Target::Broker);
+    if to_broker {
+        command.args(TO_BROKER.iter().flat_map(|option| ["-o", option])).stderr(Stdio::piped());
+    }
     if let Some(user) = &to.user {
         command.arg("-l").arg(user);
     }
@@ -173,6 +184,7 @@ pub async fn open(
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(Failure::new(SOFTWARE, "ssh has no pipes"));
     };
+    let words = child.stderr.take().map(Words::listen);
     let preface = match target {
         Target::Broker => "vsm/1 broker\n".to_owned(),
         Target::Session(id) => format!("vsm/1 session {id}\n"),
@@ -189,14 +201,21 @@ pub async fn open(
     let answer = String::from_utf8_lossy(&answer);
     match answer.trim_end() {
         "ok" => Ok(Pipe { stdin, stdout, child }),
-        "" => Err(no_answer(&mut child, to).await),
+        "" => Err(no_answer(&mut child, to, words).await),
         other => Err(refusal(other, to)),
     }
 }
 
-async fn no_answer(child: &mut Child, to: &Destination) -> Failure {
+async fn no_answer(child: &mut Child, to: &Destination, words: Option<Words>) -> Failure {
     match child.wait().await.ok().and_then(|status| status.code()) {
-        Some(255) | None => Failure::new(SSH, format!("ssh to {} failed", to.host)),
+        Some(255) | None => {
+            let (retry, why) = match words {
+                Some(words) => words.last().await,
+                None => (Retry::Never, None),
+            };
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            Failure::new(SSH, format!("ssh to {} failed{why}", to.host)).retry(retry)
+        }
         Some(_) => Failure::new(
             UNAVAILABLE,
             format!(
@@ -225,7 +244,9 @@ fn refusal(answer: &str, to: &Destination) -> Failure {
         "bad-request" => USAGE,
         _ => SOFTWARE,
     };
-    Failure::new(code, format!("{}: {text}", to.host))
+    // The daemon is gone and the host is not yet: soon the address moves, or the daemon is back.
+    let retry = if word == "no-broker" { Retry::Patiently } else { Retry::Never };
+    Failure::new(code, format!("{}: {text}", to.host)).retry(retry)
 }
 
 impl AsyncRead for Pipe {
@@ -277,6 +298,9 @@ mod tests {
             (failure.code, failure.text.as_str()),
             (UNAVAILABLE, "h: the broker does not run")
         );
+        assert_eq!(failure.retry, Retry::Patiently);
+        let refused = refusal("error refused not yours", &to);
+        assert_eq!((refused.code, refused.retry), (NOT_ALLOWED, Retry::Never));
         assert_eq!(refusal("Welcome!", &to).code, SOFTWARE);
     }
 }

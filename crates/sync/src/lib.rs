@@ -10,8 +10,10 @@
 //! | `owner` | the thread: events in, writes, messages and answers out |
 //! | `store`, `sqlite`, `memory` | what is durable |
 //! | `peer` | the stream between the two brokers |
+//! | `observe` | what a read-only observer is told |
 
 mod memory;
+pub mod observe;
 mod owner;
 pub mod peer;
 mod sqlite;

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use vsm_cli::{
-    broker,
+    broker::{self, Route},
     connect::{self, ConnectArgs},
     exit::{self, Failure, SOFTWARE},
     forward::{self, ForwardArgs},
     output::Format,
+    retry::RetryOptions,
     ssh::{Destination, SshOptions},
 };
 
@@ -48,6 +49,8 @@ struct ListArgs {
     #[arg(long, value_enum, default_value_t)]
     output: Format,
     #[command(flatten)]
+    retry: RetryOptions,
+    #[command(flatten)]
     ssh: SshOptions,
 }
 
@@ -59,6 +62,8 @@ struct OneArgs {
     /// Which, where you have several
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     session: String,
+    #[command(flatten)]
+    retry: RetryOptions,
     #[command(flatten)]
     ssh: SshOptions,
 }
@@ -77,14 +82,14 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Connect(arguments) => connect::run(*arguments).await,
-        Command::List(arguments) => {
-            broker::list(&arguments.ssh, &arguments.to, arguments.output).await
+        Command::List(ListArgs { to, output, ssh, retry }) => {
+            broker::list(&Route { to, ssh, retry }, output).await
         }
-        Command::Disconnect(arguments) => {
-            broker::disconnect(&arguments.ssh, &arguments.to, arguments.session).await
+        Command::Disconnect(OneArgs { to, session, ssh, retry }) => {
+            broker::disconnect(&Route { to, ssh, retry }, session).await
         }
-        Command::End(arguments) => {
-            broker::end(&arguments.ssh, &arguments.to, arguments.session).await
+        Command::End(OneArgs { to, session, ssh, retry }) => {
+            broker::end(&Route { to, ssh, retry }, session).await
         }
         Command::Forward(arguments) => forward::run(*arguments).await,
     }

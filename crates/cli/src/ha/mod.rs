@@ -15,6 +15,8 @@ use tonic::transport::Channel;
 use vsm_daemon::grpc;
 use vsm_proto::admin::v1::{self as pb, ha_client::HaClient};
 
+pub(crate) use node::position;
+
 use crate::{
     admin::{AdminOptions, DEADLINE},
     broker::with_deadline,

@@ -1,0 +1,210 @@
+//! What ssh says on standard error while it connects to a broker. It passes through to the user, but for the lines that
+//! say that there is no connection: those tell whether trying again may help, and are told once, at the end.
+
+use std::{
+    io::Write,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{io::AsyncReadExt, process::ChildStderr, task::JoinHandle};
+
+use crate::exit::Retry;
+
+/// Longest line; a longer one is passed on in pieces.
+const LINE_MAX: usize = 4096;
+/// A connection that is shared stays open behind our back, and with it standard error.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+
+/// What is known of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// The host is not there, or the connection broke.
+    Away,
+    /// The other side hung up before it said who it is, or for reasons of its own.
+    HungUp,
+    /// A refusal, which stays.
+    Refused,
+    /// Anything else.
+    Other,
+}
+
+/// No connection: mostly a host that died, or an address that is just moving.
+const AWAY: [&str; 14] = [
+    "Connection refused",
+    "Connection timed out",
+    "Operation timed out",
+    "No route to host",
+    "Network is unreachable",
+    "Host is down",
+    "kex_exchange_identification:",
+    "banner exchange",
+    "ssh_dispatch_run_fatal:",
+    "client_loop: ",
+    "Timeout, server ",
+    " closed by remote host",
+    "Broken pipe",
+    "stdio forwarding failed",
+];
+
+/// A server hangs up so while it stops, and also when an account rule forbids the log-in.
+const HUNG_UP: [&str; 3] = ["Connection closed by ", "Connection reset by ", "Connection to "];
+
+const REFUSED: [&str; 9] = [
+    "Permission denied",
+    "Host key verification failed",
+    "REMOTE HOST IDENTIFICATION HAS CHANGED",
+    "Too many authentication failures",
+    "No supported authentication methods",
+    "no matching ",
+    "Could not resolve hostname",
+    "Bad configuration option",
+    "ccount has expired",
+];
+
+fn kind(line: &str) -> Line {
+    let any = |words: &[&str]| words.iter().any(|word| line.contains(word));
+    if any(&REFUSED) {
+        Line::Refused
+    } else if any(&AWAY) {
+        Line::Away
+    } else if HUNG_UP.iter().any(|word| line.starts_with(word)) {
+        Line::HungUp
+    } else {
+        Line::Other
+    }
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    refused: bool,
+    away: bool,
+    last: Option<String>,
+}
+
+impl Heard {
+    /// Takes in a line; whether the user is to see it now.
+    fn take(&mut self, line: &str) -> bool {
+        let kind = kind(line);
+        match kind {
+            Line::Refused => self.refused = true,
+            Line::Away | Line::HungUp => {
+                self.away |= kind == Line::Away;
+                self.last = Some(line.trim().to_owned());
+                return false;
+            }
+            Line::Other => {}
+        }
+        true
+    }
+
+    fn retry(&self) -> Retry {
+        match (self.refused, self.away, &self.last) {
+            (true, ..) | (false, _, None) => Retry::Never,
+            (false, true, Some(_)) => Retry::Patiently,
+            (false, false, Some(_)) => Retry::Briefly,
+        }
+    }
+}
+
+/// Listens to one ssh.
+#[derive(Debug)]
+pub(super) struct Words {
+    heard: Arc<Mutex<Heard>>,
+    listener: JoinHandle<()>,
+}
+
+impl Words {
+    /// Listens as long as ssh speaks.
+    pub(super) fn listen(stderr: ChildStderr) -> Self {
+        let heard = Arc::default();
+        let listener = tokio::spawn(listen(stderr, Arc::clone(&heard)));
+        Self { heard, listener }
+    }
+
+    /// Once ssh has ended: whether trying again may help, and ssh's reason if it was not shown.
+    pub(super) async fn last(mut self) -> (Retry, Option<String>) {
+        // What is not said by then is not waited for.
+        let _ = tokio::time::timeout(LAST_WORDS, &mut self.listener).await;
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        (heard.retry(), heard.last.clone())
+    }
+}
+
+async fn listen(mut stderr: ChildStderr, heard: Arc<Mutex<Heard>>) {
+    let mut waiting = Vec::new();
+    let mut chunk = [0; 1024];
+    loop {
+        let read = stderr.read(&mut chunk).await.unwrap_or(0);
+        waiting.extend_from_slice(&chunk[..read]);
+        while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = waiting.drain(..=end).collect();
+            pass(&line, &heard);
+        }
+        if !waiting.is_empty() && (read == 0 || waiting.len() > LINE_MAX) {
+            pass(&std::mem::take(&mut waiting), &heard);
+        }
+        if read == 0 {
+            return;
+        }
+    }
+}
+
+fn pass(line: &[u8], heard: &Mutex<Heard>) {
+    let show =
+        heard.lock().unwrap_or_else(PoisonError::into_inner).take(&String::from_utf8_lossy(line));
+    if show {
+        // A user who cannot see it cannot be told.
+        let _ = std::io::stderr().write_all(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(lines: &[&str]) -> (Retry, Vec<String>) {
+        let mut heard = Heard::default();
+        let shown = lines.iter().filter(|line| heard.take(line)).map(ToString::to_string);
+        let shown = shown.collect();
+        (heard.retry(), shown)
+    }
+
+    #[test]
+    fn a_host_that_is_away_is_worth_another_try() {
+        for line in [
+            "ssh: connect to host tlha port 22: Connection refused",
+            "ssh: connect to host 10.0.0.4 port 22: No route to host",
+            "ssh: connect to host tlha port 22: Connection timed out",
+            "Connection timed out during banner exchange",
+            "kex_exchange_identification: Connection closed by remote host",
+            "Timeout, server tlha not responding.",
+            "client_loop: send disconnect: Broken pipe",
+            "Connection to tlha closed by remote host.",
+        ] {
+            assert_eq!(after(&[line]), (Retry::Patiently, Vec::new()), "{line}");
+        }
+        let both =
+            ["kex_exchange_identification: read: reset", "Connection reset by 10.0.0.4 port 22"];
+        assert_eq!(after(&both).0, Retry::Patiently);
+    }
+
+    #[test]
+    fn a_refusal_is_shown_and_final() {
+        for line in [
+            "alice@tlha: Permission denied (publickey,password).",
+            "Host key verification failed.",
+            "ssh: Could not resolve hostname tlha: Name or service not known",
+        ] {
+            let lines = [line, "Connection closed by 10.0.0.4 port 22"];
+            assert_eq!(after(&lines), (Retry::Never, vec![line.to_owned()]), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_hangs_up_is_asked_again_for_a_moment_only() {
+        assert_eq!(after(&["Connection closed by 10.0.0.4 port 22"]).0, Retry::Briefly);
+        assert_eq!(after(&["Confirm user presence for key"]).0, Retry::Never);
+        assert_eq!(after(&[]).0, Retry::Never);
+    }
+}
