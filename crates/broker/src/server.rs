@@ -1,6 +1,6 @@
 //! The process: opens the table and the sockets, serves until it is told to stop, drains, goes.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use nix::unistd::Group;
 use tokio::net::TcpListener;
@@ -11,16 +11,17 @@ use vsm_daemon::{
     clock, grpc, notify,
     socket::{self, Access, SocketError},
     stop::Stop,
-    tls::{Tls, TlsError},
+    tls::{self, Tls, TlsError},
 };
 use vsm_proto::{
     DESCRIPTORS,
     admin::v1::{admin_server::AdminServer, ha_server::HaServer},
     broker::v1::{broker_server::BrokerServer, registry_server::RegistryServer},
-    sync::v1::peer_server::PeerServer,
+    sync::v1::{observe_server::ObserveServer, peer_server::PeerServer},
 };
 use vsm_sync::{
     StoreError,
+    observe::{ObserveApi, ObserveConfig},
     peer::{FRAME_MAX, PeerApi},
 };
 
@@ -164,7 +165,7 @@ impl Listeners {
         let mut admin = RoutesBuilder::default();
         admin.add_service(admin_api(false)).add_service(ha_api(false));
         let mut tcp = RoutesBuilder::default();
-        tcp.add_service(registry);
+        tcp.add_service(registry).add_service(ObserveServer::new(observe_api(broker)));
         if let Ha::On(pair) = &broker.ha {
             // What the other broker forwards, and the stream to it.
             let stream = PeerServer::new(PeerApi(Arc::clone(&pair.stream)))
@@ -189,6 +190,25 @@ impl Listeners {
         )?;
         Ok(())
     }
+}
+
+/// Observers follow the table of either node.
+fn observe_api(broker: &Arc<Broker>) -> ObserveApi {
+    let asked = Arc::clone(broker);
+    let allowed = move |peer: &tls::Peer, address: Option<IpAddr>| {
+        let is_named = |entry: &String| {
+            entry.eq_ignore_ascii_case(&peer.name)
+                || entry.parse().is_ok_and(|ip: IpAddr| Some(ip) == address)
+        };
+        asked.settings().observers.iter().any(is_named)
+    };
+    let config = ObserveConfig {
+        node: broker.node.clone(),
+        standalone: matches!(broker.ha, Ha::Off { .. }),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        allowed: Box::new(allowed),
+    };
+    ObserveApi::new(config, broker.table.clone(), broker.stop.clone())
 }
 
 /// Starts what keeps a pair going.

@@ -67,6 +67,8 @@ pub struct Settings {
     pub login_timeout: Duration,
     /// Port on which agents listen.
     pub agent_port: u16,
+    /// Hosts, by name or address, that may follow the table read-only.
+    pub observers: Vec<String>,
     subclusters: Vec<Subcluster>,
     agents: BTreeMap<AgentName, AgentSettings>,
 }
@@ -125,6 +127,7 @@ impl Settings {
             start_attempts: config.get(&keys::vsmserver::START_ATTEMPTS),
             login_timeout: config.get(&keys::vsmserver::LOGIN_TIMEOUT),
             agent_port: config.get(&keys::vsm::VSM_AGENT_PORT),
+            observers: config.get(&keys::ha::OBSERVERS),
             subclusters,
             agents,
         })

@@ -11,8 +11,16 @@ pub(crate) const STATE_ROOT: &str = "/run/vsm-cluster";
 /// The name of the host that holds the bridge; it runs nothing.
 pub(crate) const SWITCH: &str = "switch";
 /// The product's programs that appear in every host's `/usr/bin`.
-pub(crate) const BINARIES: [&str; 7] =
-    ["vsmserver", "vsmagent", "vsm-session", "vsm-login", "vsm", "vsmctl", "vsm-config"];
+pub(crate) const BINARIES: [&str; 8] = [
+    "vsmserver",
+    "vsmagent",
+    "vsm-session",
+    "vsm-login",
+    "vsm",
+    "vsmctl",
+    "vsm-config",
+    "vsm-sync",
+];
 /// The most agents that fit the addresses 10.0.0.11 to 10.0.0.89.
 const AGENTS_MAX: u8 = 79;
 /// The most numbered users.
