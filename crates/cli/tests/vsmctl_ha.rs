@@ -8,10 +8,12 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 use vsm_proto::admin::v1::{
     self as pb,
+    admin_server::{Admin, AdminServer},
     ha_server::{Ha, HaServer},
 };
 
 /// Answers the same to everybody.
+#[derive(Clone, Copy)]
 struct Broker {
     healthy: bool,
 }
@@ -23,10 +25,14 @@ impl Ha for Broker {
     type ListRowsStream = tokio_stream::Empty<Result<pb::ListRowsResponse, Status>>;
 
     async fn list_nodes(&self, _: Request<pb::ListNodesRequest>) -> Answer<pb::ListNodesResponse> {
+        let witness =
+            |agent: &str| pb::WitnessView { agent: agent.into(), up: true, ..Default::default() };
         let node = |name: &str, role: &str| pb::NodeView {
             name: name.into(),
             local: role == "active",
             role: role.into(),
+            witnesses: ["agent1", "agent2", "agent3"].map(witness).into(),
+            stream: Some(pb::StreamView { open: true, ..Default::default() }),
             ..Default::default()
         };
         Ok(Response::new(pb::ListNodesResponse {
@@ -68,6 +74,42 @@ impl Ha for Broker {
     }
 }
 
+#[tonic::async_trait]
+impl Admin for Broker {
+    type ListSessionsStream = tokio_stream::Empty<Result<pb::ListSessionsResponse, Status>>;
+
+    async fn list_sessions(
+        &self,
+        _: Request<pb::SessionSelector>,
+    ) -> Answer<Self::ListSessionsStream> {
+        Ok(Response::new(tokio_stream::empty()))
+    }
+
+    async fn terminate_sessions(
+        &self,
+        _: Request<pb::TerminateSessionsRequest>,
+    ) -> Answer<pb::TerminateSessionsResponse> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn list_agents(
+        &self,
+        _: Request<pb::ListAgentsRequest>,
+    ) -> Answer<pb::ListAgentsResponse> {
+        let agent = |name: &str| pb::AgentView {
+            name: name.into(),
+            state: pb::AgentState::Up.into(),
+            ..Default::default()
+        };
+        let agents = ["agent1", "agent2", "agent3", "agent4"].map(agent).into();
+        Ok(Response::new(pb::ListAgentsResponse { agents }))
+    }
+
+    async fn status(&self, _: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
+        Err(Status::unimplemented("not asked here"))
+    }
+}
+
 async fn vsmctl(socket: &Path, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vsmctl"));
     command.arg("--socket").arg(socket).arg("ha").args(arguments);
@@ -78,7 +120,8 @@ async fn vsmctl(socket: &Path, arguments: &[&str]) -> (i32, String, String) {
 
 fn serve(socket: &Path, broker: Broker) {
     let incoming = UnixListenerStream::new(UnixListener::bind(socket).unwrap());
-    let server = Server::builder().add_service(HaServer::new(broker));
+    let server =
+        Server::builder().add_service(HaServer::new(broker)).add_service(AdminServer::new(broker));
     tokio::spawn(server.serve_with_incoming(incoming));
 }
 
@@ -132,4 +175,22 @@ async fn status_has_both_nodes_for_scripts_and_for_people() {
     }));
     let (_, out, _) = vsmctl(&socket, &["status"]).await;
     assert!(out.contains("tlha-primary (here)") && out.contains("to do\n  - "), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn simulate_goes_through_the_cuts_of_the_real_roster() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    serve(&socket, Broker { healthy: true });
+    let (code, out, err) = vsmctl(&socket, &["simulate"]).await;
+    assert_eq!(code, 0, "{err}");
+    let after = |case: &str| {
+        let mut lines = out.lines().skip_while(|line| !line.starts_with(case));
+        [lines.next().unwrap().to_owned(), lines.next().unwrap().to_owned()]
+    };
+    let [one, other] = after("tlha-primary dies");
+    assert!(one.contains("tlha-primary") && one.contains("down"), "{out}");
+    assert!(other.contains("takes over") && other.contains("witnesses"), "{out}");
+    let [one, _] = after("tlha-primary is cut from everything");
+    assert!(one.contains("no votes"), "{out}");
 }

@@ -94,7 +94,7 @@ impl Columns for LoadRow {
 
 pub(crate) async fn agents(options: &AdminOptions) -> Result<Vec<pb::AgentView>, Failure> {
     let request = with_deadline(pb::ListAgentsRequest {}, DEADLINE);
-    Ok(options.dial()?.list_agents(request).await?.into_inner().agents)
+    Ok(options.dial().await?.list_agents(request).await?.into_inner().agents)
 }
 
 fn state_word(agent: &pb::AgentView) -> &'static str {

@@ -7,6 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
+use tokio::net::UnixStream;
 use tonic::transport::Channel;
 use vsm_config::{Config, keys};
 use vsm_daemon::{grpc, socket};
@@ -49,13 +50,14 @@ impl AdminOptions {
     }
 
     /// A channel to the broker's admin socket.
-    pub(crate) fn channel(&self) -> Result<Channel, Failure> {
+    pub(crate) async fn channel(&self) -> Result<Channel, Failure> {
         let path = match &self.socket {
             Some(path) => path.clone(),
             None => self.configuration()?.get(&keys::vsmserver::ADMIN_SOCKET),
         };
-        // Tried here once, as the channel's own error would not say which socket nor why.
-        if let Err(error) = std::os::unix::net::UnixStream::connect(&path) {
+        // Tried here once, as the channel's own error would not say which socket nor why. Not the blocking way: a broker
+        // that is frozen has a full queue at last.
+        if let Err(error) = UnixStream::connect(&path).await {
             let path = path.display();
             return Err(if error.kind() == std::io::ErrorKind::PermissionDenied {
                 Failure::new(
@@ -69,8 +71,8 @@ impl AdminOptions {
         Ok(socket::channel(path))
     }
 
-    pub(crate) fn dial(&self) -> Result<AdminClient<Channel>, Failure> {
-        Ok(AdminClient::new(self.channel()?).max_decoding_message_size(grpc::MESSAGE_MAX))
+    pub(crate) async fn dial(&self) -> Result<AdminClient<Channel>, Failure> {
+        Ok(AdminClient::new(self.channel().await?).max_decoding_message_size(grpc::MESSAGE_MAX))
     }
 }
 
@@ -93,7 +95,7 @@ struct StatusReport {
 /// If the broker cannot be asked.
 pub async fn status(options: &AdminOptions) -> Result<(), Failure> {
     let request = with_deadline(pb::StatusRequest {}, DEADLINE);
-    let status = options.dial()?.status(request).await?.into_inner();
+    let status = options.dial().await?.status(request).await?.into_inner();
     let epoch = status.epoch.ok_or_else(|| Failure::new(SOFTWARE, "the broker gave no epoch"))?;
     let report = StatusReport {
         node: status.node,

@@ -71,7 +71,7 @@ async fn sessions(
 /// # Errors
 /// If the broker cannot be asked.
 pub async fn session_list(options: &AdminOptions, selector: &Selector) -> Result<(), Failure> {
-    let rows = sessions(&mut options.dial()?, selector).await?;
+    let rows = sessions(&mut options.dial().await?, selector).await?;
     output::list(options.output, &rows)?;
     if options.output == Format::Table {
         output::say(&format!("{} session(s)", rows.len()))
@@ -86,7 +86,7 @@ pub async fn session_list(options: &AdminOptions, selector: &Selector) -> Result
 /// If the broker cannot be asked, or there is no such session.
 pub async fn session_show(options: &AdminOptions, id: String) -> Result<(), Failure> {
     let selector = Selector { id, ..Selector::default() };
-    match sessions(&mut options.dial()?, &selector).await?.pop() {
+    match sessions(&mut options.dial().await?, &selector).await?.pop() {
         Some(row) => output::value(options.output, &row),
         None => Err(Failure::new(NOT_FOUND, format!("there is no session {}", selector.id))),
     }
@@ -135,7 +135,7 @@ pub async fn session_terminate(
     if arguments.selector.is_empty() && !arguments.all {
         return Err(Failure::new(USAGE, "say which: --id, --user, --agent, --display or --all"));
     }
-    let mut client = options.dial()?;
+    let mut client = options.dial().await?;
     let rows = sessions(&mut client, &arguments.selector).await?;
     if rows.is_empty() {
         return Err(Failure::new(NOT_FOUND, "no session matches"));

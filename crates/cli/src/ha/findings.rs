@@ -35,7 +35,7 @@ impl Columns for Finding {
 /// If the broker cannot be asked, or something is not as it should be.
 pub(super) async fn check(options: &AdminOptions) -> Result<(), Failure> {
     let request = with_deadline(pb::CheckRequest {}, LONG_DEADLINE);
-    let mut findings = super::dial(options)?.check(request).await?.into_inner().findings;
+    let mut findings = super::dial(options).await?.check(request).await?.into_inner().findings;
     findings.sort_by_key(|finding| finding.step);
     let rows: Vec<Finding> = findings
         .into_iter()
@@ -69,7 +69,7 @@ struct Compared {
 /// If the broker cannot be asked, or something differs.
 pub(super) async fn verify(options: &AdminOptions) -> Result<(), Failure> {
     let request = with_deadline(pb::VerifyRequest {}, LONG_DEADLINE);
-    let answer = super::dial(options)?.verify(request).await?.into_inner();
+    let answer = super::dial(options).await?.verify(request).await?.into_inner();
     let compared = Compared {
         commit: Some(answer.commit).filter(|commit| *commit != 0),
         sessions: answer.sessions,

@@ -76,14 +76,14 @@ pub async fn run(options: &AdminOptions, command: &HaCommand) -> Result<(), Fail
     }
 }
 
-fn dial(options: &AdminOptions) -> Result<HaClient<Channel>, Failure> {
-    Ok(HaClient::new(options.channel()?).max_decoding_message_size(grpc::MESSAGE_MAX))
+async fn dial(options: &AdminOptions) -> Result<HaClient<Channel>, Failure> {
+    Ok(HaClient::new(options.channel().await?).max_decoding_message_size(grpc::MESSAGE_MAX))
 }
 
 /// Both nodes, the one that was asked first.
 async fn nodes(options: &AdminOptions) -> Result<Vec<pb::NodeView>, Failure> {
     let request = with_deadline(pb::ListNodesRequest { local_only: false }, DEADLINE);
-    Ok(dial(options)?.list_nodes(request).await?.into_inner().nodes)
+    Ok(dial(options).await?.list_nodes(request).await?.into_inner().nodes)
 }
 
 /// What `vsmctl ha health` prints; the JSON fields are stable.
@@ -96,7 +96,7 @@ struct Health {
 async fn health(options: &AdminOptions) -> Result<(), Failure> {
     let ask = async {
         let request = with_deadline(pb::HealthRequest {}, HEALTH_DEADLINE);
-        Ok(dial(options)?.health(request).await?.into_inner())
+        Ok(dial(options).await?.health(request).await?.into_inner())
     };
     // The deadline of the call alone would not bound a broker that takes the connection and does not speak.
     let answer = tokio::time::timeout(HEALTH_DEADLINE, ask).await.unwrap_or_else(|_| {
@@ -123,7 +123,7 @@ struct TakenOver {
 
 async fn take_over(options: &AdminOptions, dry_run: bool) -> Result<(), Failure> {
     let request = with_deadline(pb::TakeOverRequest { dry_run }, DEADLINE);
-    let answer = dial(options)?.take_over(request).await?.into_inner();
+    let answer = dial(options).await?.take_over(request).await?.into_inner();
     let (done, detail, took_ms) = (answer.done, answer.detail, answer.took_ms);
     let report = TakenOver { dry_run, done, detail, took_ms };
     output::report(options.output, &report, |report| match (report.dry_run, report.done) {
@@ -141,6 +141,6 @@ async fn take_over(options: &AdminOptions, dry_run: bool) -> Result<(), Failure>
 
 async fn want(options: &AdminOptions, wanted: bool) -> Result<(), Failure> {
     let request = with_deadline(pb::SetWantedRequest { wanted }, DEADLINE);
-    dial(options)?.set_wanted(request).await?;
+    dial(options).await?.set_wanted(request).await?;
     Ok(())
 }

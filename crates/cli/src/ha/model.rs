@@ -239,7 +239,7 @@ impl Site {
         let [first, second] = names;
         if self.agents.iter().any(|agent| !agent.witness) {
             let sides = |one: &str, other: &str| {
-                format!("in two: {one} with the witnesses | {other} with the other agents")
+                format!("in two: {one} + witnesses | {other} + other agents")
             };
             cases.push(self.with(sides(first, second), |site| site.part(|_, agent| agent.witness)));
             cases
@@ -248,10 +248,7 @@ impl Site {
         if witnesses.len() > 2 {
             let one = witnesses[0];
             let sides = |few: &str, rest: &str| {
-                format!(
-                    "in two: {few} with witness {} | {rest} with all else",
-                    self.agents[one].name
-                )
+                format!("in two: {few} + witness {} | {rest} + all else", self.agents[one].name)
             };
             cases
                 .push(self.with(sides(first, second), |site| site.part(|number, _| number == one)));
@@ -314,14 +311,14 @@ mod tests {
     #[test]
     fn the_side_with_most_witnesses_serves_and_the_other_reconnects_where_it_can() {
         let site = site();
-        let minority = after(&site, "in two: a with witness w1 | b with all else");
+        let minority = after(&site, "in two: a + witness w1 | b + all else");
         assert_eq!(minority, [(NoVotes, No, 1), (TakesOver, Yes, 3)]);
-        let majority = after(&site, "in two: b with witness w1 | a with all else");
+        let majority = after(&site, "in two: b + witness w1 | a + all else");
         assert_eq!(majority, [(Active, Yes, 3), (NoVotes, No, 1)]);
-        let desks = after(&site, "in two: b with the witnesses | a with the other agents");
+        let desks = after(&site, "in two: b + witnesses | a + other agents");
         assert_eq!(desks, [(NoVotes, No, 1), (TakesOver, Yes, 3)]);
         let marked = Site { solo_create: true, ..site };
-        let minority = after(&marked, "in two: a with witness w1 | b with all else");
+        let minority = after(&marked, "in two: a + witness w1 | b + all else");
         assert_eq!(minority[0], (NoVotes, Marked, 1));
         assert_eq!(after(&marked, "a is cut from everything")[0].1, No, "no agent to start it on");
     }
