@@ -88,6 +88,8 @@ impl Daemon {
         match &mut self.state {
             State::Running { wanted, .. } => *wanted = true,
             State::Stopped | State::Waiting { .. } | State::Failed => {
+                // As tmpfiles.d would: keepalived does not track a file whose folder is not there.
+                self.tell_health(HEALTH_ENDED);
                 self.state = match self.spawn() {
                     Ok(pid) => State::Running { pid, since: now, wanted: true },
                     Err(error) => {

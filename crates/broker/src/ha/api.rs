@@ -25,6 +25,8 @@ use crate::{agents::LinkState, broker::Broker};
 const PEER_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a planned hand-over is watched.
 const TAKE_OVER: Duration = Duration::from_secs(15);
+/// How long the resource address may take to follow before that is said.
+const ADDRESS_WAIT: Duration = Duration::from_secs(5);
 /// Rows in one message.
 const PAGE: usize = 512;
 
@@ -109,8 +111,8 @@ impl ha_server::Ha for HaApi {
         let served = tokio::time::timeout(TAKE_OVER, served).await.is_ok();
         let took = clock::now().duration_since(began);
         if served {
-            let held = pair.resource.is_empty() || pair.holds_address.load(Ordering::Relaxed);
-            let address = if held { "" } else { "; the resource address is still elsewhere" };
+            let address =
+                if follows(pair).await { "" } else { "; the resource address is still elsewhere" };
             return answer(true, format!("{} is active{address}", pair.own), took);
         }
         let why = hindrance(&self.broker.table.state());
@@ -171,6 +173,16 @@ impl ha_server::Ha for HaApi {
         Self::check(self, &request)?;
         Ok(Response::new(pb::CheckResponse { findings: super::check::check(&self.broker).await }))
     }
+}
+
+/// Waits, for a bounded time, until the HA software has brought the resource address here.
+async fn follows(pair: &Pair) -> bool {
+    let until = clock::now() + ADDRESS_WAIT;
+    let here = || pair.resource.is_empty() || pair.holds_address.load(Ordering::Relaxed);
+    while !here() && clock::now() < until {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    here()
 }
 
 /// Why a hand-over to this node cannot be.
