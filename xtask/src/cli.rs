@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{self, Cluster, ClusterSpec, HostStatus, UnknownHost};
 use crate::compile::{self, Profile};
-use crate::{bench, ci, demo, host, interrupt, setup, test};
+use crate::{bench, ci, demo, drill, host, interrupt, setup, test};
 
 /// Bad usage, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -37,6 +37,8 @@ enum Cmd {
     Cluster(ClusterCmd),
     /// Show the whole story: log in, work, leave, come back to the same desktop
     Demo(demo::Options),
+    /// Let things go wrong while users log in and out, then compare what they were told with what runs
+    Drill(drill::Options),
     /// Measure speed and size, each beside a peer in the same run
     Bench(bench::Options),
     /// Simulate the pair under faults: --seeds N, --seed S --trace, --mutants, --json
@@ -173,6 +175,7 @@ fn run(command: Cmd) -> Result<ExitCode> {
     match command {
         Cmd::Setup { check } => setup::setup(check)?,
         Cmd::Cluster(command) => cluster(command)?,
+        Cmd::Drill(options) => drill::drill(&options)?,
         Cmd::Demo(options) => demo::demo(&options)?,
         Cmd::Bench(options) => bench::bench(&options)?,
         Cmd::Sim { arguments } => compile::run_optimised("vsm-sim", "mutants", &arguments)?,

@@ -25,6 +25,13 @@ pub(crate) fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
 
+/// A number that is another one each time: a seed for who gave none.
+#[expect(clippy::disallowed_methods, reason = "nothing depends on this time")]
+pub(crate) fn seed() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(1, |since| u64::from(since.subsec_nanos()) | 1)
+}
+
 /// Calls `probe` until it succeeds and returns its value.
 ///
 /// # Errors

@@ -82,6 +82,7 @@ impl Replica {
             Role::Standby { leader, heard_ms } => {
                 *leader = Some(epoch.clone());
                 *heard_ms = self.now;
+                self.attempts = 0;
             }
             Role::Claiming(_) | Role::Active(_) => self.step_down(Some(epoch.clone())),
         }

@@ -33,8 +33,11 @@ pub(super) fn all(connection: &Connection, path: &Path) -> Result<Loaded, StoreE
         .collect();
     let meta = Meta { reader: &reader, values: meta };
     let table = reader.table(&meta)?;
-    let history = reader.history()?;
-    let mut log = Log::at(meta.position("base")?, history);
+    let base = meta.position("base")?;
+    // The later ones come with their entries.
+    let mut history = reader.history()?;
+    history.retain(|(_, first)| *first <= base.seq);
+    let mut log = Log::at(base, history);
     let entries = reader.entries()?;
     for (entry, expected) in entries.iter().zip(log.base().seq + 1..) {
         if entry.lsn.seq != expected {

@@ -124,6 +124,16 @@ proptest! {
     }
 }
 
+/// Entries of three reigns: each time a store is opened it has to find the same history.
+fn several_reigns() -> Vec<vsm_core::replica::Entry> {
+    let of = |(seq, counter)| {
+        let mut entry = entry(seq, vsm_core::Change::Began);
+        entry.lsn.epoch = epoch(counter);
+        entry
+    };
+    [(1, 1), (2, 1), (3, 2), (4, 4)].into_iter().map(of).collect()
+}
+
 /// What only a node of a pair writes: cutting, installing, marks, promises, trimming.
 #[test]
 fn both_stores_hold_what_a_pair_writes() {
@@ -148,6 +158,8 @@ fn both_stores_hold_what_a_pair_writes() {
     let default = Write::default;
     drive_both(&[
         Write { promised: Some(epoch(1)), ..default() },
+        Write { append: several_reigns(), ..default() },
+        Write { truncate: Some(0), ..default() },
         Write { append: log, commit: Some(3), ..default() },
         Write { truncate: Some(4), ..default() },
         Write {

@@ -1,0 +1,198 @@
+//! `cargo xtask drill`: users log in and out all the time while things go wrong; then all is healed, and what they were
+//! told is compared with what the agents really run.
+//!
+//! Everything is real: keepalived, sshd, brokers, agents, Xvnc. The seed draws the faults and their order; how the
+//! processes interleave is the machine's. A cluster with violations stays standing for a look.
+
+mod check;
+mod plan;
+mod users;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde::Serialize;
+
+use crate::clock::{self, wait_for};
+use crate::cluster::{Cluster, ClusterSpec};
+use crate::compile::{self, Profile};
+use crate::pair;
+use crate::progress::Progress;
+use crate::setup;
+
+/// How long the pair may take to be in step after a heal.
+const STEP_WAIT: Duration = Duration::from_secs(90);
+const AGENTS: u8 = 3;
+/// Users who log in and out.
+const USERS: u16 = 8;
+
+/// How to drill.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How many rounds of faults
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: u32,
+    /// Draws the faults; told when it is left out
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only these kinds of faults, with commas
+    #[arg(long, value_delimiter = ',')]
+    faults: Vec<String>,
+    /// End with one line of JSON on stdout
+    #[arg(long)]
+    json: bool,
+    /// Take the programs as they are
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// The drill's last line.
+#[derive(Debug, Default, Serialize)]
+struct Outcome {
+    rounds: u32,
+    seed: u64,
+    /// How often each kind of fault was made.
+    faults: BTreeMap<&'static str, u32>,
+    /// Logins that were answered with a desktop.
+    logins: u64,
+    /// Logins that were refused, or not answered in time.
+    refused: u64,
+    /// Desktops that a user was given, that should still run, and that the table does not have.
+    lost: usize,
+    /// Desktops that a user has beyond the limit of one.
+    duplicates: usize,
+    /// Records of desktops that do not run.
+    ghosts: usize,
+    /// Desktops that ended though nobody wanted it and their host went on.
+    killed: usize,
+    /// Differences between the two tables when all was healed.
+    diverged: usize,
+    /// The longest that a login took in each round.
+    unavailable_ms: Spread,
+}
+
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+struct Spread {
+    p50: u64,
+    max: u64,
+}
+
+impl Outcome {
+    fn violations(&self) -> usize {
+        self.lost + self.duplicates + self.ghosts + self.killed + self.diverged
+    }
+}
+
+/// Drills.
+pub(crate) fn drill(options: &Options) -> Result<()> {
+    setup::setup(false)?;
+    if !options.no_build {
+        compile::build(Profile::Dev)?;
+    }
+    let kinds = plan::kinds(&options.faults)?;
+    let seed = options.seed.unwrap_or_else(clock::seed);
+    let progress = Progress::new(true);
+    let mut spec = ClusterSpec::pair("drill", compile::helper()?);
+    spec.fresh = true;
+    spec.agents = AGENTS;
+    spec.users = USERS;
+    progress.step(format!("a pair, {AGENTS} agents, {USERS} users; seed {seed}"));
+    let cluster = Cluster::up(&spec)?;
+    for number in 1..=AGENTS {
+        let words = ["sh", "-c", pair::BARE_SCRIPT];
+        cluster.output(&format!("agent{number}"), "root", &words)?;
+    }
+    pair::in_step(&cluster, STEP_WAIT)?;
+    let outcome = rounds(&cluster, &progress, &kinds, options.rounds, seed);
+    let outcome = match outcome {
+        Ok(outcome) if outcome.violations() == 0 => outcome,
+        other => {
+            progress.step("the cluster stays: cargo xtask cluster status --name drill");
+            cluster.keep();
+            let outcome = other?;
+            println!("{}", serde_json::to_string(&outcome)?);
+            bail!("{} violation(s); seed {seed}", outcome.violations());
+        }
+    };
+    cluster.down()?;
+    if options.json {
+        println!("{}", serde_json::to_string(&outcome)?);
+    }
+    Ok(())
+}
+
+fn rounds(
+    cluster: &Cluster,
+    progress: &Progress,
+    kinds: &[plan::Kind],
+    count: u32,
+    seed: u64,
+) -> Result<Outcome> {
+    let mut random = plan::Random::new(seed);
+    let mut outcome = Outcome { rounds: count, seed, ..Outcome::default() };
+    let users = users::Users::new(USERS);
+    let mut longest = Vec::new();
+    for round in 1..=count {
+        let before = users.longest();
+        let mut rebooted = check::Rebooted::default();
+        let made = std::thread::scope(|scope| -> Result<_> {
+            let going = users.start(scope, cluster, &mut random);
+            let made = faults(cluster, progress, kinds, &mut random, round);
+            // Healed in any case, so that those who wait for their desktops get them and come to an end.
+            let healed = cluster.heal(&[]);
+            let step = healed.and_then(|_| pair::in_step(cluster, STEP_WAIT));
+            users.stop();
+            going.join();
+            step?;
+            made
+        })?;
+        for (kind, host) in made {
+            *outcome.faults.entry(kind.name()).or_default() += 1;
+            if kind.reboots_agents() {
+                rebooted.note(&host);
+            }
+        }
+        longest.push(users.longest_since(&before));
+        let found = wait_for("the agents to be heard", STEP_WAIT, || {
+            check::check(cluster, &users, &rebooted).map_err(|error| format!("{error:#}"))
+        })?;
+        found.tell(progress);
+        found.add_to(&mut outcome);
+        if outcome.violations() > 0 {
+            break;
+        }
+    }
+    (outcome.logins, outcome.refused) = users.counts();
+    longest.sort_unstable();
+    let at = |index: usize| longest.get(index).copied().unwrap_or(0);
+    outcome.unavailable_ms =
+        Spread { p50: at(longest.len() / 2), max: at(longest.len().saturating_sub(1)) };
+    Ok(outcome)
+}
+
+/// One or two faults at a time, for some seconds.
+fn faults(
+    cluster: &Cluster,
+    progress: &Progress,
+    kinds: &[plan::Kind],
+    random: &mut plan::Random,
+    round: u32,
+) -> Result<Vec<(plan::Kind, String)>> {
+    let mut made = Vec::new();
+    clock::pause(Duration::from_millis(300 + random.below(700)));
+    for _ in 0..=random.below(2) {
+        let kind = kinds[usize::try_from(random.below(kinds.len() as u64))?];
+        let active = pair::active(cluster).first().copied().unwrap_or(pair::NODES[0]);
+        let (host, faults) = kind.faults(active, random);
+        progress.step(format!("round {round}: {} at {host}", kind.name()));
+        for fault in &faults {
+            cluster.fault(fault)?;
+        }
+        made.push((kind, host));
+        clock::pause(Duration::from_millis(500 + random.below(3000)));
+    }
+    progress.step(format!("round {round}: healed"));
+    Ok(made)
+}
