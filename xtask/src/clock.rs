@@ -25,6 +25,13 @@ pub(crate) fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
 
+/// Microseconds since 1970 by the clock that the daemons' logs are written by.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the clock in xtask")]
+pub(crate) fn unix_micros() -> u128 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or_default().as_micros()
+}
+
 /// A number that is another one each time: a seed for who gave none.
 #[expect(clippy::disallowed_methods, reason = "nothing depends on this time")]
 pub(crate) fn seed() -> u64 {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::wait_for;
+use crate::clock::{self, wait_for};
 use crate::cluster::{Cluster, ClusterSpec, Fault};
 use crate::command::capture;
 use crate::compile::{self, Profile};
@@ -161,38 +161,33 @@ fn fail_over(
     standby: &str,
     progress: &Progress,
 ) -> Result<Failover> {
-    let watch = Progress::new(false);
+    let began = clock::unix_micros();
     cluster.fault(&Fault::Cable { host: active.to_owned() })?;
-    // Beside the login, so that neither waits for the other.
-    let (served, login) = std::thread::scope(|scope| {
-        let served = scope.spawn(|| -> Result<(u128, u128)> {
-            let held = wait_for("the address on the other node", SERVICE_WAIT, || {
-                match cluster.holders_of(cluster.resource_address()) {
-                    Ok(holders) if holders.iter().any(|holder| holder == standby) => Ok(()),
-                    holders => Err(format!("{holders:?}")),
-                }
-            })
-            .map(|()| watch.elapsed_ms())?;
-            let log = || cluster.daemon_log(standby, "vsmserver");
-            let active = wait_for("the other node to be active", SERVICE_WAIT, || {
-                if log().contains(" active epoch=") { Ok(()) } else { Err(log()) }
-            })
-            .map(|()| watch.elapsed_ms())?;
-            Ok((held, active))
+    // Beside the login, so that neither waits for the other; the brokers' logs have the times.
+    let (watched, login) = std::thread::scope(|scope| {
+        let when = |what: &'static str, words: &'static str| {
+            let at = wait_for(what, SERVICE_WAIT, || {
+                pair::logged(cluster, standby, words, began).ok_or_else(|| "not yet".to_owned())
+            })?;
+            let ms = at.saturating_sub(began) / 1000;
+            progress.step(format!("{ms} ms after that {standby} {what}"));
+            Ok::<_, anyhow::Error>(ms)
+        };
+        let watched = scope.spawn(move || {
+            let held = when("has the address: keepalived noticed", "holds=true")?;
+            Ok::<_, anyhow::Error>((
+                held,
+                when("is active, with the witnesses' votes", " active epoch=")?,
+            ))
         });
-        let login = pair::login(cluster, "alice", 60).map(|_| watch.elapsed_ms());
-        (served.join(), login)
+        let login = pair::login(cluster, "alice", 60);
+        (watched.join(), login.map(|_| (clock::unix_micros() - began) / 1000))
     });
     let (held, serves) =
-        served.map_err(|_| anyhow::anyhow!("the watcher of the failover died"))??;
-    let failover =
-        Failover { detection: held, promotion: serves.saturating_sub(held), total: login? };
-    progress.step(format!("after {held} ms {standby} has the address; keepalived noticed"));
-    progress
-        .step(format!("after {serves} ms {standby} is active, with the votes of the witnesses"));
-    progress
-        .step(format!("after {} ms alice has her desktop again, by ssh at tlha", failover.total));
-    Ok(failover)
+        watched.map_err(|_| anyhow::anyhow!("the watcher of the failover died"))??;
+    let total = login?;
+    progress.step(format!("{total} ms after that alice has her desktop again, by ssh at tlha"));
+    Ok(Failover { detection: held, promotion: serves.saturating_sub(held), total })
 }
 
 /// The administrator's view, on the screen.

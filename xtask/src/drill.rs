@@ -131,6 +131,7 @@ fn rounds(
     seed: u64,
 ) -> Result<Outcome> {
     let mut random = plan::Random::new(seed);
+    let mut deck = plan::Deck::new(kinds);
     let mut outcome = Outcome { rounds: count, seed, ..Outcome::default() };
     let users = users::Users::new(USERS);
     let mut longest = Vec::new();
@@ -139,7 +140,7 @@ fn rounds(
         let mut rebooted = check::Rebooted::default();
         let made = std::thread::scope(|scope| -> Result<_> {
             let going = users.start(scope, cluster, &mut random);
-            let made = faults(cluster, progress, kinds, &mut random, round);
+            let made = faults(cluster, progress, &mut deck, &mut random, round);
             // Healed in any case, so that those who wait for their desktops get them and come to an end.
             let healed = cluster.heal(&[]);
             let step = healed.and_then(|_| pair::in_step(cluster, STEP_WAIT));
@@ -176,14 +177,14 @@ fn rounds(
 fn faults(
     cluster: &Cluster,
     progress: &Progress,
-    kinds: &[plan::Kind],
+    deck: &mut plan::Deck,
     random: &mut plan::Random,
     round: u32,
 ) -> Result<Vec<(plan::Kind, String)>> {
     let mut made = Vec::new();
     clock::pause(Duration::from_millis(300 + random.below(700)));
     for _ in 0..=random.below(2) {
-        let kind = kinds[usize::try_from(random.below(kinds.len() as u64))?];
+        let kind = deck.draw(random);
         let active = pair::active(cluster).first().copied().unwrap_or(pair::NODES[0]);
         let (host, faults) = kind.faults(active, random);
         progress.step(format!("round {round}: {} at {host}", kind.name()));

@@ -190,3 +190,15 @@ pub fn rows(cluster: &Cluster, host: &str) -> Result<Vec<Row>> {
     let text = cluster.output(host, "root", &words)?;
     serde_json::from_str(&text).with_context(|| text.clone())
 }
+
+/// When a broker first logged a line with these words after a moment; both in microseconds since 1970.
+#[must_use]
+pub fn logged(cluster: &Cluster, host: &str, words: &str, after: u128) -> Option<u128> {
+    let log = cluster.daemon_log(host, "vsmserver");
+    log.lines().filter(|line| line.contains(words)).find_map(|line| {
+        let time = line.split_whitespace().next()?;
+        let at: jiff::Timestamp = time.parse().ok()?;
+        let at = u128::try_from(at.as_microsecond()).ok()?;
+        (at >= after).then_some(at)
+    })
+}

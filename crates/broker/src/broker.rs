@@ -202,10 +202,16 @@ impl Broker {
         let _ = self.table.witness_up(link.name.clone()).await;
     }
 
+    /// Whether an epoch is further ahead than reigns can have been.
+    pub(crate) fn is_beyond_reason(&self, epoch: &Epoch) -> bool {
+        let known = self.table.state().replica.seen.counter;
+        epoch.counter > known.saturating_add(EPOCH_JUMP_MAX)
+    }
+
     /// Begins a reign above `promised` if the present one is not.
     pub(crate) async fn rise_above(&self, promised: Epoch) {
         let own = self.table.fence().epoch;
-        if promised.counter > own.counter.saturating_add(EPOCH_JUMP_MAX) {
+        if self.is_beyond_reason(&promised) {
             tracing::error!(%own, %promised, "an agent names an epoch beyond all reason; not following it");
             return;
         }

@@ -27,6 +27,27 @@ impl Random {
     }
 }
 
+/// Kinds of faults, drawn so that each comes before one comes again.
+#[derive(Debug)]
+pub(crate) struct Deck {
+    kinds: Vec<Kind>,
+    left: Vec<Kind>,
+}
+
+impl Deck {
+    pub(crate) fn new(kinds: &[Kind]) -> Self {
+        Self { kinds: kinds.to_vec(), left: Vec::new() }
+    }
+
+    pub(crate) fn draw(&mut self, random: &mut Random) -> Kind {
+        if self.left.is_empty() {
+            self.left.clone_from(&self.kinds);
+        }
+        let index = usize::try_from(random.below(self.left.len() as u64)).unwrap_or(0);
+        self.left.swap_remove(index)
+    }
+}
+
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -155,5 +176,9 @@ mod tests {
         assert_eq!(kinds(&["cable".into()]).unwrap(), [Kind::Cable]);
         assert!(kinds(&["cabel".into()]).is_err());
         assert_eq!(kinds(&[]).unwrap().len(), ALL.len());
+        let all = kinds(&[]).unwrap();
+        let (mut deck, mut random) = (Deck::new(&all), Random::new(3));
+        let drawn: Vec<_> = all.iter().map(|_| deck.draw(&mut random)).collect();
+        assert!(all.iter().all(|kind| drawn.contains(kind)), "each comes before one comes again");
     }
 }
