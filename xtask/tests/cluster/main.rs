@@ -35,11 +35,13 @@ fn cluster(name: &str) -> Cluster {
     Cluster::up(&spec(name)).unwrap()
 }
 
-/// A fresh pair of brokers for the test `name`.
+/// A fresh pair of brokers for the test `name`, in step.
 fn pair(name: &str) -> Cluster {
     let mut spec = ClusterSpec::pair(format!("t-{name}"), Path::new(XTASK));
     spec.fresh = true;
-    Cluster::up(&spec).unwrap()
+    let cluster = Cluster::up(&spec).unwrap();
+    xtask::pair::in_step(&cluster, std::time::Duration::from_secs(60)).unwrap();
+    cluster
 }
 
 fn spec(name: &str) -> ClusterSpec {

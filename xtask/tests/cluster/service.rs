@@ -42,6 +42,8 @@ pub(crate) struct Connected {
     pub(crate) display: u32,
     pub(crate) created: bool,
     pub(crate) socket: Option<String>,
+    #[serde(rename = "attempts")]
+    _attempts: u32,
     #[serde(rename = "screenshot")]
     _screenshot: Option<String>,
     #[serde(rename = "timings_ms")]
@@ -119,7 +121,8 @@ impl Service {
     /// `vsm connect --no-viewer`, whatever comes of it.
     pub(crate) fn try_connect(&self, user: &str) -> Output {
         let to = format!("{user}@tlha");
-        let words = ["vsm", "connect", "--no-viewer", "--json", &to];
+        // What is wrong is to be told at once.
+        let words = ["vsm", "connect", "--retry-for=0", "--no-viewer", "--json", &to];
         self.exec("client", user, &words).unwrap()
     }
 
