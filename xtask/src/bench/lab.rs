@@ -148,7 +148,7 @@ pub(super) struct Daemon {
 impl Daemon {
     /// The end of what it said.
     pub(super) fn said(&self) -> String {
-        crate::command::tail(&fs::read(&self.log).unwrap_or_default())
+        said(&self.log)
     }
 }
 
@@ -160,6 +160,10 @@ impl Drop for Daemon {
         }
         end(&mut self.child);
     }
+}
+
+fn said(log: &Path) -> String {
+    crate::command::tail(&fs::read(log).unwrap_or_default())
 }
 
 /// Waits for the end of a process, and brings it about where that takes too long.
@@ -179,6 +183,7 @@ pub(super) struct Node {
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
+    log: PathBuf,
 }
 
 impl Node {
@@ -189,11 +194,12 @@ impl Node {
         let port = port.to_string();
         let words = ["node", "--name", name, "--peer", peer, "--dir", &dir, "--config", &config];
         let mut tool = lab.tool(&[&words[..], &["--port", &port]].concat());
-        let log = fs::File::create(lab.path(&format!("{name}.log")))?;
-        let mut child = tool.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn()?;
+        let log = lab.path(&format!("{name}.log"));
+        tool.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(fs::File::create(&log)?);
+        let mut child = tool.spawn().context("the measuring program")?;
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().context("its output")?);
-        Ok(Self { child, input, output })
+        Ok(Self { child, input, output, log })
     }
 
     /// Has it do something, and reads its answer.
@@ -202,7 +208,7 @@ impl Node {
         writeln!(input, "{order}")?;
         let mut line = String::new();
         if self.output.read_line(&mut line)? == 0 {
-            bail!("the node ended when it was told to {order:?}");
+            bail!("the node ended when it was told to {order:?}: {}", said(&self.log));
         }
         parse(&line)
     }
