@@ -74,7 +74,7 @@ pub(crate) async fn run(options: Options) -> Result<Speed> {
         Store::Redis { socket } => {
             let mut callers = Vec::new();
             for _ in 0..options.in_flight {
-                callers.push(Redis(UnixStream::connect(&socket).await?));
+                callers.push(Redis::new(UnixStream::connect(&socket).await?));
             }
             measure(callers, time).await
         }
@@ -91,19 +91,32 @@ pub(crate) async fn run(options: Options) -> Result<Speed> {
     }
 }
 
-struct Redis(UnixStream);
+struct Redis {
+    socket: UnixStream,
+    /// First half of its keys.
+    own: String,
+    count: u64,
+    /// The rest of both commands, which is always the same.
+    rest: String,
+}
+
+impl Redis {
+    fn new(socket: UnixStream) -> Self {
+        let record = "x".repeat(RECORD_LEN);
+        let rest =
+            format!("${RECORD_LEN}\r\n{record}\r\n*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$4\r\n5000\r\n");
+        Self { socket, own: format!("{:016x}", Uuid::new_v4().as_u64_pair().0), count: 0, rest }
+    }
+}
 
 impl Caller for Redis {
     async fn call(&mut self) -> Result<()> {
-        let key = Uuid::new_v4();
-        let record = "x".repeat(RECORD_LEN);
-        let both = format!(
-            "*3\r\n$3\r\nSET\r\n$36\r\n{key}\r\n${RECORD_LEN}\r\n{record}\r\n\
-             *3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$4\r\n5000\r\n"
-        );
-        self.0.write_all(both.as_bytes()).await?;
+        self.count += 1;
+        let Self { socket, own, count, rest } = self;
+        let both = format!("*3\r\n$3\r\nSET\r\n$36\r\n{own}{count:020}\r\n{rest}");
+        socket.write_all(both.as_bytes()).await?;
         let mut answer = [0; BOTH.len()];
-        self.0.read_exact(&mut answer).await?;
+        socket.read_exact(&mut answer).await?;
         ensure!(answer == BOTH, "Redis answered {:?}", String::from_utf8_lossy(&answer));
         Ok(())
     }
