@@ -1,6 +1,6 @@
 //! The one place of xtask that looks at the clock and waits.
 //!
-//! The workspace bans ambient time; a developer's tool needs it, so it is kept behind these three
+//! The workspace bans ambient time; a developer's tool needs it, so it is kept behind these
 //! functions. Waiting is always for a condition, with a deadline and the last reason.
 
 use std::time::{Duration, Instant};
@@ -19,17 +19,17 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// The wall clock in microseconds since 1970, for comparing with the times in logs.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the wall clock in xtask")]
+pub(crate) fn unix_micros() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
 /// Pauses this thread; only [`wait_for`] and loops with a bound of their own use it.
 #[expect(clippy::disallowed_methods, reason = "the one pause, inside loops that have a deadline")]
 pub(crate) fn pause(duration: Duration) {
     std::thread::sleep(duration);
-}
-
-/// Microseconds since 1970 by the clock that the daemons' logs are written by.
-#[expect(clippy::disallowed_methods, reason = "the one reader of the clock in xtask")]
-pub(crate) fn unix_micros() -> u128 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.unwrap_or_default().as_micros()
 }
 
 /// A number that is another one each time: a seed for who gave none.

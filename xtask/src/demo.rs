@@ -69,11 +69,11 @@ struct Outcome {
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Failover {
     /// Until the other node has the resource address: keepalived's part.
-    detection: u128,
+    detection: u64,
     /// From there until it serves: the broker's part.
-    promotion: u128,
+    promotion: u64,
     /// Until the user has the desktop again, by ssh at the resource name.
-    total: u128,
+    total: u64,
 }
 
 /// Tells the story; the cluster is taken away at its end, however it ends.

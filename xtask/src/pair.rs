@@ -193,12 +193,12 @@ pub fn rows(cluster: &Cluster, host: &str) -> Result<Vec<Row>> {
 
 /// When a broker first logged a line with these words after a moment; both in microseconds since 1970.
 #[must_use]
-pub fn logged(cluster: &Cluster, host: &str, words: &str, after: u128) -> Option<u128> {
+pub fn logged(cluster: &Cluster, host: &str, words: &str, after: u64) -> Option<u64> {
     let log = cluster.daemon_log(host, "vsmserver");
     log.lines().filter(|line| line.contains(words)).find_map(|line| {
         let time = line.split_whitespace().next()?;
         let at: jiff::Timestamp = time.parse().ok()?;
-        let at = u128::try_from(at.as_microsecond()).ok()?;
+        let at = u64::try_from(at.as_microsecond()).ok()?;
         (at >= after).then_some(at)
     })
 }

@@ -44,17 +44,7 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// When something is missing and this is only a check, or not root: the error has the command
 /// that installs it.
 pub fn setup(check: bool) -> Result<()> {
-    let mut packages: Vec<_> =
-        NEEDED.iter().filter(|(file, _)| !Path::new(file).exists()).map(|entry| entry.1).collect();
-    packages.dedup();
-    if !packages.is_empty() {
-        let list = packages.join(" ");
-        if check || !nix::unistd::geteuid().is_root() {
-            bail!("missing packages; as root: apt-get install --no-install-recommends -y {list}");
-        }
-        Progress::new(true).step(format!("installing {list}"));
-        install(&packages)?;
-    }
+    packages(&NEEDED, check)?;
     if !has_cargo_tool("cargo-nextest") {
         let hint = "cargo install --locked cargo-nextest";
         if check {
@@ -64,6 +54,25 @@ pub fn setup(check: bool) -> Result<()> {
         show(cargo().args(["install", "--locked", "cargo-nextest"]))?;
     }
     Ok(())
+}
+
+/// Has each of these files there, by the Debian package beside it.
+///
+/// # Errors
+/// As [`setup`].
+pub(crate) fn packages(needed: &[(&str, &'static str)], check: bool) -> Result<()> {
+    let mut packages: Vec<_> =
+        needed.iter().filter(|(file, _)| !Path::new(file).exists()).map(|entry| entry.1).collect();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let list = packages.join(" ");
+    if check || !nix::unistd::geteuid().is_root() {
+        bail!("missing packages; as root: apt-get install --no-install-recommends -y {list}");
+    }
+    Progress::new(true).step(format!("installing {list}"));
+    install(&packages)
 }
 
 /// Whether cargo finds this subcommand.

@@ -7,10 +7,9 @@ use clap::Args;
 use serde::Serialize;
 use vsm_daemon::clock;
 
-use crate::millis;
+use crate::{RECORD_LEN, millis};
 
-/// Bytes that each write appends: about one session's record.
-const RECORD: [u8; 400] = [b'x'; 400];
+const RECORD: [u8; RECORD_LEN] = [b'x'; RECORD_LEN];
 
 /// Where to write.
 #[derive(Debug, Args)]

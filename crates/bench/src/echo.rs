@@ -77,7 +77,7 @@ fn padding(size: usize) -> Vec<u8> {
 
 /// One call of the echo; the answer must be as long as it should be.
 pub(crate) async fn call(
-    mut client: EchoClient<Channel>,
+    client: &mut EchoClient<Channel>,
     ask: usize,
     answer: usize,
 ) -> Result<(), Status> {

@@ -3,11 +3,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use prost::Message;
 use serde::Serialize;
-use tonic::{Status, transport::Channel};
+use tonic::transport::Channel;
 use vsm_daemon::{clock, socket};
 use vsm_proto::{
     agent::v1::{VerifyRequest, VerifyResponse, verify_response},
@@ -43,12 +43,39 @@ pub(crate) struct Options {
     answer: Option<usize>,
 }
 
-/// What came of it.
+/// How fast something was.
 #[derive(Debug, Serialize)]
-pub(crate) struct Load {
+pub(crate) struct Speed {
     per_second: f64,
     p50_us: f64,
     p99_us: f64,
+    max_us: f64,
+}
+
+impl Speed {
+    /// Of calls that took so many microseconds each, within this time.
+    pub(crate) fn of(mut times_us: Vec<f64>, within: Duration) -> Result<Self> {
+        ensure!(!times_us.is_empty(), "no call came back");
+        times_us.sort_by(f64::total_cmp);
+        let count = times_us.len();
+        let at = |hundredth: usize| times_us.get(count * hundredth / 100).copied().unwrap_or(0.0);
+        let per_second = f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / within.as_secs_f64();
+        let max_us = times_us.last().copied().unwrap_or(0.0);
+        Ok(Self { per_second, p50_us: at(50), p99_us: at(99), max_us })
+    }
+}
+
+/// One of those who call at the same time.
+pub(crate) trait Caller: Send + 'static {
+    /// Calls once.
+    fn call(&mut self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Load {
+    #[serde(flatten)]
+    speed: Speed,
     /// Sizes of the messages on both hops, where they are the product's.
     sizes: Option<Sizes>,
 }
@@ -83,63 +110,65 @@ pub(crate) async fn run(options: Options) -> Result<Load> {
     if let Some(path) = options.echo {
         let client = EchoClient::new(socket::channel(path));
         let (ask, answer) = (options.ask.unwrap_or(0), options.answer.unwrap_or(0));
-        let call = move |client: EchoClient<Channel>| echo::call(client, ask, answer);
-        return measure(options.in_flight, time, client, call, None).await;
+        let echo = EchoCaller { client, ask, answer };
+        let speed = measure(vec![echo; options.in_flight], time).await?;
+        return Ok(Load { speed, sizes: None });
     }
     let user = options.user.unwrap_or_default();
     let mut broker = logins::connect(&user, &logins::user_socket()).await?;
     let answer = broker.login(logins::wish()).await?.into_inner();
     ensure!(!answer.created, "{user} had no session to look up");
     let sizes = Some(Sizes::of(&answer));
-    measure(options.in_flight, time, broker, look_up, sizes).await
+    Ok(Load { speed: measure(vec![LookUp(broker); options.in_flight], time).await?, sizes })
 }
 
-async fn look_up(mut broker: BrokerClient<Channel>) -> Result<(), Status> {
-    match broker.login(logins::wish()).await?.into_inner() {
-        LoginResponse { created: false, session: Some(_), .. } => Ok(()),
-        other => Err(Status::internal(format!("not a look-up: {other:?}"))),
+#[derive(Clone)]
+struct EchoCaller {
+    client: EchoClient<Channel>,
+    ask: usize,
+    answer: usize,
+}
+
+impl Caller for EchoCaller {
+    async fn call(&mut self) -> Result<()> {
+        Ok(echo::call(&mut self.client, self.ask, self.answer).await?)
     }
 }
 
-async fn measure<C, F>(
-    in_flight: usize,
-    time: Duration,
-    client: C,
-    call: impl Fn(C) -> F + Clone + Send + 'static,
-    sizes: Option<Sizes>,
-) -> Result<Load>
-where
-    C: Clone + Send + 'static,
-    F: Future<Output = Result<(), Status>> + Send,
-{
+#[derive(Clone)]
+struct LookUp(BrokerClient<Channel>);
+
+impl Caller for LookUp {
+    async fn call(&mut self) -> Result<()> {
+        match self.0.login(logins::wish()).await?.into_inner() {
+            LoginResponse { created: false, session: Some(_), .. } => Ok(()),
+            other => bail!("not a look-up: {other:?}"),
+        }
+    }
+}
+
+/// Has all of them call, each again when it was answered; a quarter of the time goes before, unmeasured.
+pub(crate) async fn measure<C: Caller>(callers: Vec<C>, time: Duration) -> Result<Speed> {
     let begin = clock::now() + time / 4;
     let end = begin + time;
-    let callers: Vec<_> = (0..in_flight)
-        .map(|_| {
-            let (client, call) = (client.clone(), call.clone());
-            tokio::spawn(async move {
-                let mut times = Vec::new();
-                loop {
-                    let from = clock::now();
-                    call(client.clone()).await?;
-                    let to = clock::now();
-                    if to >= end {
-                        return Ok::<_, Status>(times);
-                    }
-                    if to >= begin {
-                        times.push(millis(from, to) * 1000.0);
-                    }
-                }
-            })
-        })
-        .collect();
+    let one = |mut caller: C| async move {
+        let mut times = Vec::new();
+        loop {
+            let from = clock::now();
+            caller.call().await?;
+            let to = clock::now();
+            if to >= end {
+                return anyhow::Ok(times);
+            }
+            if to >= begin {
+                times.push(millis(from, to) * 1000.0);
+            }
+        }
+    };
+    let callers: Vec<_> = callers.into_iter().map(|caller| tokio::spawn(one(caller))).collect();
     let mut times = Vec::new();
     for caller in callers {
         times.extend(caller.await??);
     }
-    ensure!(!times.is_empty(), "no call came back");
-    times.sort_by(f64::total_cmp);
-    let at = |hundredth: usize| times.get(times.len() * hundredth / 100).copied().unwrap_or(0.0);
-    let count = f64::from(u32::try_from(times.len()).unwrap_or(u32::MAX));
-    Ok(Load { per_second: count / time.as_secs_f64(), p50_us: at(50), p99_us: at(99), sizes })
+    Speed::of(times, time)
 }

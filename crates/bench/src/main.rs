@@ -13,8 +13,11 @@
 mod bare;
 mod disk;
 mod echo;
+mod floor;
 mod load;
 mod logins;
+mod node;
+mod rival;
 mod store;
 
 use std::process::ExitCode;
@@ -22,6 +25,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
+
+/// Bytes of a record that is made durable: about one session's.
+const RECORD_LEN: usize = 400;
 
 /// One measurement or one peer; started by `cargo xtask bench`.
 #[derive(Debug, Parser)]
@@ -46,6 +52,12 @@ enum Arguments {
     Serving,
     /// Time small durable writes
     Disk(disk::Options),
+    /// Be a broker's table, and obey lines on standard input
+    Node(node::Options),
+    /// Write to another store for a while
+    Rival(rival::Options),
+    /// Time the least that a replicated durable write takes, or be its other side
+    Floor(floor::Options),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +82,9 @@ fn run(arguments: Arguments) -> Result<()> {
         Arguments::Fill(options) => print(&runtime()?.block_on(store::fill(options))?),
         Arguments::Serving => print(&runtime()?.block_on(store::serving())?),
         Arguments::Disk(options) => print(&disk::run(&options)?),
+        Arguments::Node(options) => node::run(options, &runtime()?),
+        Arguments::Rival(options) => print(&runtime()?.block_on(rival::run(options))?),
+        Arguments::Floor(options) => floor::either(&options),
     }
 }
 

@@ -1,9 +1,11 @@
 //! The table's owner: one thread that drives the replica. It takes commands from a bounded queue, hands them to the
 //! replica together, sends what is to be sent, makes the replica's writes durable in one transaction, and answers.
 //!
-//! There are two copies of the table, which share their sessions: the replica's, and the one that readers see. A write
-//! on which nothing waits (what is committed, of entries that are durable already) is made with the next one, or
-//! a little later.
+//! There are two copies of the table, which share their sessions: the replica's, and the one that readers see.
+//!
+//! What somebody waits for is that entries are in the log: that alone is written at once. That they are committed, and
+//! the rows that they change, follow for many of them together, a little later: a node that starts learns from its log
+//! and from the votes what was committed.
 
 use std::{
     collections::HashMap,
@@ -34,6 +36,8 @@ const BATCH_MAX: usize = 256;
 const PENDING_MAX: usize = 8192;
 /// After so long a write on which nothing waits is made.
 const LAZY: Duration = Duration::from_millis(200);
+/// So many changed rows are written with the next entries, so that no write is a long one.
+const ROWS_MAX: usize = 128;
 /// How often a store that failed is tried again.
 const FAULT_RETRY: Duration = Duration::from_millis(500);
 
@@ -82,7 +86,9 @@ pub(crate) struct Owner<S> {
     next_id: u64,
     answers: Vec<(u64, Result<Change, ProposeError>)>,
     unwritten: Vec<Write>,
-    /// When the first of `unwritten` was made.
+    /// Committed up to here, and the rows in `to_write` are not written yet.
+    late_commit: Option<u64>,
+    /// When the first of `unwritten`, or `late_commit`, was made.
     since: Instant,
     token: Token,
     to_write: Touched,
@@ -123,6 +129,7 @@ impl<S: Store + 'static> Owner<S> {
             next_id: 0,
             answers: Vec::new(),
             unwritten: Vec::new(),
+            late_commit: None,
             since: clock::now(),
             token: Token::default(),
             to_write: Touched::default(),
@@ -177,7 +184,7 @@ impl<S: Store + 'static> Owner<S> {
     /// How long to wait for a command before there is something else to do.
     fn patience(&self) -> Option<Duration> {
         let beat = Duration::from_millis((self.config.heartbeat_ms / 4).max(5));
-        let lazy = (!self.unwritten.is_empty()).then_some(LAZY);
+        let lazy = self.has_unwritten().then_some(LAZY);
         let fault = self.fault.as_ref().map(|_| FAULT_RETRY);
         [(!self.config.alone).then_some(beat), lazy, fault].into_iter().flatten().min()
     }
@@ -265,7 +272,7 @@ impl<S: Store + 'static> Owner<S> {
         for action in self.replica.handle(self.now(), event) {
             match action {
                 Action::Store(token, write) => {
-                    if self.unwritten.is_empty() {
+                    if !self.has_unwritten() {
                         self.since = clock::now();
                     }
                     self.unwritten.push(write);
@@ -298,22 +305,59 @@ impl<S: Store + 'static> Owner<S> {
         }
     }
 
-    /// Makes durable what something waits for, and all before it.
+    const fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty() || self.late_commit.is_some()
+    }
+
+    /// Makes durable what something waits for, and all before it but what may come later.
     fn write(&mut self, all: bool) -> Result<(), StoreError> {
-        while !self.unwritten.is_empty()
-            && (all || self.replica.waits_for_write() || self.since.elapsed() >= LAZY)
-        {
-            let table = self.replica.table();
-            let rows: Vec<Row> = if self.to_write.whole {
-                table.rows().collect()
+        while self.has_unwritten() {
+            let due = all || self.since.elapsed() >= LAZY;
+            if !due && !self.replica.waits_for_write() {
+                break;
+            }
+            let only_entries = self.unwritten.iter().all(is_only_entries);
+            let few_rows = !self.to_write.whole && self.to_write.keys.len() < ROWS_MAX;
+            if !due && only_entries && few_rows {
+                self.write_entries()?;
             } else {
-                self.to_write.keys.iter().filter_map(|key| table.row(key)).collect()
-            };
-            self.store.write(&self.unwritten, &rows)?;
-            self.unwritten.clear();
-            self.to_write = Touched::default();
+                self.write_all()?;
+            }
             self.step(Event::Stored(self.token));
         }
+        Ok(())
+    }
+
+    /// Writes the entries alone; what of them is committed follows.
+    fn write_entries(&mut self) -> Result<(), StoreError> {
+        for write in &mut self.unwritten {
+            // Commits only grow.
+            self.late_commit = write.commit.take().or(self.late_commit);
+        }
+        self.unwritten.retain(|write| !write.append.is_empty());
+        if !self.unwritten.is_empty() {
+            self.store.write(&self.unwritten, &[])?;
+            self.unwritten.clear();
+        }
+        Ok(())
+    }
+
+    fn write_all(&mut self) -> Result<(), StoreError> {
+        if let Some(commit) = self.late_commit {
+            // Before the others: what they cut off, install or forget is beyond it, or of it.
+            let late = Write { commit: Some(commit), ..Write::default() };
+            self.unwritten.insert(0, late);
+        }
+        let table = self.replica.table();
+        let rows: Vec<Row> = if self.to_write.whole {
+            table.rows().collect()
+        } else {
+            self.to_write.keys.iter().filter_map(|key| table.row(key)).collect()
+        };
+        self.store.write(&self.unwritten, &rows)?;
+        self.unwritten.clear();
+        self.late_commit = None;
+        self.to_write = Touched::default();
         Ok(())
     }
 
@@ -338,6 +382,7 @@ impl<S: Store + 'static> Owner<S> {
         match self.store.load() {
             Ok(Loaded { disk, .. }) => {
                 self.unwritten.clear();
+                self.late_commit = None;
                 self.to_write = Touched::default();
                 self.to_show = Touched::default();
                 if self.config.alone {
@@ -423,6 +468,16 @@ impl<S: Store + 'static> Owner<S> {
             }
         }
     }
+}
+
+/// Whether a write adds entries, or says that some are committed, and nothing else.
+const fn is_only_entries(write: &Write) -> bool {
+    let Write { install, truncate, append: _, commit: _, promised, mark, trim } = write;
+    install.is_none()
+        && truncate.is_none()
+        && promised.is_none()
+        && mark.is_none()
+        && trim.is_none()
 }
 
 /// Logs what this node has become.

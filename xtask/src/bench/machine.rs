@@ -2,10 +2,14 @@
 
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{BROKER, Hosts};
+use crate::command::{command, run};
+use crate::compile::{self, Profile};
+
+/// On the machine's disk: the miniature hosts' stores are in memory.
+const FILE: &str = "/var/tmp/vsm-bench-fsync";
 
 /// What a figure depends on.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -16,7 +20,7 @@ pub(super) struct Machine {
     pub(super) cores: usize,
     /// Kernel release.
     pub(super) kernel: String,
-    /// One append of 400 bytes with fdatasync on the broker's disk, in microseconds, measured in the run.
+    /// One append of 400 bytes with fdatasync on the machine's disk, in microseconds, measured in the run.
     pub(super) fsync_p50_us: f64,
     /// Load average of the last minute before the run: above half a CPU the machine was doing something else too.
     pub(super) load1_before: f64,
@@ -28,11 +32,13 @@ struct Disk {
 }
 
 impl Machine {
-    pub(super) fn look(hosts: &Hosts<'_>) -> Result<Self> {
+    pub(super) fn look() -> Result<Self> {
         let info = fs::read_to_string("/proc/cpuinfo")?;
         let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let load = fs::read_to_string("/proc/loadavg")?;
-        let disk: Disk = hosts.tool(BROKER, &["disk", "--file", "/var/lib/vsm/bench-fsync"])?;
+        let tool = compile::binaries(Profile::Release)?.join("vsm-bench");
+        let output = run(command(&[tool]).args(["disk", "--file", FILE]))?;
+        let disk: Disk = serde_json::from_slice(&output.stdout).context("vsm-bench disk")?;
         Ok(Self {
             cpu: model.map_or_else(|| "unknown".to_owned(), |(_, name)| name.to_owned()),
             cores: std::thread::available_parallelism()?.get(),

@@ -1,13 +1,18 @@
 //! `cargo xtask bench NAME…`: how fast and how small the product is, on real parts, each figure beside that of a peer
 //! that was measured in the same run on the same hosts.
 //!
-//! What measures is `vsm-bench`, run inside the hosts of a miniature cluster of its own; here is what to measure, in
-//! which order, and what becomes of the figures. An aim that is missed is a result, not a failure.
+//! What measures is `vsm-bench`, run inside the hosts of a miniature cluster of its own, or, where no hosts are needed, in
+//! a bare network; here is what to measure, in which order, and what becomes of the figures. An aim that is missed is a result, not a failure.
 
+mod commit;
+mod failover;
+mod lab;
 mod lookup;
 mod machine;
 mod memory;
 mod report;
+mod resync;
+mod rivals;
 mod start;
 
 use std::process::{Child, Stdio};
@@ -59,6 +64,12 @@ enum Name {
     Lookup,
     /// Resident memory of the daemons
     Memory,
+    /// Changes that both brokers have on disk, beside other stores
+    Commit,
+    /// Bringing the other broker up to date
+    Resync,
+    /// Taking over from a node that is cut off, and by request
+    Failover,
 }
 
 /// Measures, prints, keeps.
@@ -81,24 +92,34 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Runs one benchmark in a cluster of its own, which is taken away at the end.
+/// Runs one benchmark in a place of its own, which is taken away at the end.
 fn one(name: Name, runs: u32) -> Result<Report> {
+    let machine = Machine::look()?;
     let progress = Progress::new(true);
+    let mut report = match name {
+        Name::Start => on_hosts(runs, progress, start::run),
+        Name::Lookup => on_hosts(runs, progress, lookup::run),
+        Name::Memory => on_hosts(runs, progress, memory::run),
+        Name::Commit => commit::run(runs, progress),
+        Name::Resync => resync::run(runs, progress),
+        Name::Failover => failover::run(runs, progress),
+    }?;
+    report.machine = machine;
+    Ok(report)
+}
+
+fn on_hosts(
+    runs: u32,
+    progress: Progress,
+    run: fn(&Hosts<'_>) -> Result<Report>,
+) -> Result<Report> {
     let mut spec = ClusterSpec::new("bench", compile::helper()?);
     spec.binaries = compile::binaries(Profile::Release)?;
     (spec.agents, spec.users, spec.fresh) = (1, USERS, true);
     progress.step("a broker, an agent and a client come up, each a host of its own");
     let cluster = Cluster::up(&spec)?;
     files::install("bench", &spec.binaries.join("vsm-bench"))?;
-    let hosts = Hosts { cluster: &cluster, progress, runs };
-    let machine = Machine::look(&hosts)?;
-    let report = match name {
-        Name::Start => start::run(&hosts),
-        Name::Lookup => lookup::run(&hosts),
-        Name::Memory => memory::run(&hosts),
-    };
-    let mut report = report?;
-    report.machine = machine;
+    let report = run(&Hosts { cluster: &cluster, progress, runs })?;
     cluster.down()?;
     Ok(report)
 }

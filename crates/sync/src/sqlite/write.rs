@@ -136,9 +136,11 @@ fn key_text(key: &Key) -> String {
     }
 }
 
+/// Sets a value; one that is the same costs no page.
 fn meta(on: &Transaction<'_>, key: &str, value: impl std::fmt::Display) -> Result<()> {
-    on.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
-        .execute(params![key, value.to_string()])?;
+    const SET: &str = "INSERT INTO meta VALUES (?1, ?2)
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value";
+    on.prepare_cached(SET)?.execute(params![key, value.to_string()])?;
     Ok(())
 }
 
