@@ -84,6 +84,7 @@ pub(crate) fn wish() -> LoginRequest {
         start_command: String::new(),
         language: "C.UTF-8".into(),
         client_name: "client".into(),
+        unvoted: false,
     };
     LoginRequest {
         request_id: Uuid::new_v4().to_string(),

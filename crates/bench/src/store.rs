@@ -54,6 +54,7 @@ pub(crate) async fn fill(options: FillOptions) -> Result<Sessions> {
                 start_command: String::new(),
                 language: "en_GB.UTF-8".into(),
                 client_name: format!("laptop{number:05}.example.org"),
+                unvoted: false,
             },
             created: clock::unix_millis(),
         };

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use vsm_core::{Ended, Epoch, Fence, NodeName, SessionId, UnixMillis, UserName};
+use vsm_core::{Ended, Epoch, Fence, NodeName, Session, SessionId, UnixMillis, UserName};
 use vsm_daemon::tls::Tls;
 use vsm_sync::{SessionTable, peer::Card};
 
@@ -18,7 +18,7 @@ use crate::{
     users::Users,
 };
 
-/// Sessions that ended, remembered so that their users can be told why.
+/// Sessions that ended, remembered so that their users can be told why; and as many that were made without votes.
 const ENDED_MAX: usize = 4096;
 
 /// Reigns are counted one by one: an agent that names an epoch further ahead than this is damaged or lies, and
@@ -51,6 +51,7 @@ pub struct Broker {
     logins: Mutex<HashMap<UserName, Arc<tokio::sync::Mutex<()>>>>,
     starting: Mutex<HashSet<SessionId>>,
     ended: Mutex<VecDeque<(UserName, Ended)>>,
+    unvoted: Mutex<VecDeque<Arc<Session>>>,
 }
 
 /// What a broker is made of.
@@ -94,6 +95,7 @@ impl Broker {
             logins: Mutex::default(),
             starting: Mutex::default(),
             ended: Mutex::default(),
+            unvoted: Mutex::default(),
         })
     }
 
@@ -159,6 +161,27 @@ impl Broker {
             memory.pop_front();
         }
         memory.push_back((user, ended));
+    }
+
+    /// Remembers a session that was made without votes.
+    pub(crate) fn remember_unvoted(&self, session: Arc<Session>) {
+        let mut memory = locked(&self.unvoted);
+        if memory.len() == ENDED_MAX {
+            memory.pop_front();
+        }
+        memory.push_back(session);
+    }
+
+    /// The user's sessions that were made without votes and are not in the table yet.
+    pub(crate) fn unvoted_of(&self, user: &UserName) -> Vec<Arc<Session>> {
+        let mut memory = locked(&self.unvoted);
+        self.table.read(|view| memory.retain(|session| view.table.session(session.id).is_none()));
+        memory.iter().filter(|session| session.user == *user).cloned().collect()
+    }
+
+    /// A session that was made without votes is gone.
+    pub(crate) fn forget_unvoted(&self, id: SessionId) {
+        locked(&self.unvoted).retain(|session| session.id != id);
     }
 
     /// The user's sessions that ended, newest first.

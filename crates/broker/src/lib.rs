@@ -8,6 +8,7 @@
 //! | [`reconcile`] | comparing the table with what an agent says is running |
 //! | [`login`] | the login flow |
 //! | `start` | having an agent start a session |
+//! | `unvoted` | desktops made without votes, where the administrator allows that |
 //! | [`ending`] | ending sessions |
 //! | [`ha`] | the pair: roles, health, forwarding, the witnesses |
 //! | [`user_api`], [`admin_api`], [`registry`] | the three gRPC services |
@@ -25,6 +26,7 @@ pub mod registry;
 pub mod server;
 pub mod settings;
 mod start;
+mod unvoted;
 pub mod user_api;
 pub mod users;
 mod view;

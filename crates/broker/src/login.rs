@@ -19,6 +19,7 @@ use crate::{
     error::Refusal,
     reconcile,
     start::{Attempt, attempt},
+    unvoted,
     users::Identity,
 };
 
@@ -100,6 +101,8 @@ async fn find(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Found
         let wanted = |s: &&Arc<Session>| want.only.is_none_or(|id| s.id == id);
         view.table.of_user(&who.user).filter(wanted).cloned().collect()
     });
+    let wanted = |s: &Arc<Session>| want.only.is_none_or(|id| s.id == id);
+    sessions.extend(broker.unvoted_of(&who.user).into_iter().filter(wanted));
     // P8: a repeated request gets what it has made, whatever else its user has.
     sessions.sort_by_key(|session| session.request != want.request);
     if let (Some(id), true) = (want.only, sessions.is_empty()) {
@@ -216,7 +219,7 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
             },
             cap: settings.max_sessions_per_user,
             uncounted: long_unreachable(broker, who),
-            eligible: eligible.into(),
+            eligible: eligible.clone().into(),
             tie: rand::random(),
             now,
             penalty_ms: u64::try_from(settings.agent_failure_penalty.as_millis())
@@ -226,6 +229,9 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
             Ok(Change::Reserved(session)) => session,
             Ok(other) => return Err(Refusal::Internal(format!("a reservation became {other:?}"))),
             Err(ProposeError::Rejected(Rejected::NoAgent)) => break,
+            Err(ProposeError::NoVotes) if settings.solo_create => {
+                return unvoted::create(broker, who, want, eligible).await;
+            }
             Err(error) => return Err(error.into()),
         };
         tried.push(session.agent.clone());

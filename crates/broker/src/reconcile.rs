@@ -407,6 +407,7 @@ async fn absorb(
 
 /// Drops a session that its agent says is gone, and remembers why.
 pub(crate) async fn gone(broker: &Broker, id: SessionId, ended: Option<Ended>) {
+    broker.forget_unvoted(id);
     let Some(session) = broker.table.read(|view| view.table.session(id).cloned()) else { return };
     let ended = ended.unwrap_or_else(|| unexplained(id));
     tracing::info!(session = %id, user = %session.user, agent = %session.agent, reason = ?ended.reason, detail = ended.detail, "session ended");

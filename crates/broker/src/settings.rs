@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use vsm_config::{Config, Subcluster, keys};
+use vsm_config::{Config, SoloCreate, Subcluster, keys};
 use vsm_core::{AgentName, Eligible, InvalidId};
 
 use crate::users::Identity;
@@ -67,6 +67,8 @@ pub struct Settings {
     pub login_timeout: Duration,
     /// Port on which agents listen.
     pub agent_port: u16,
+    /// Whether new desktops are made without votes.
+    pub solo_create: bool,
     /// Hosts, by name or address, that may follow the table read-only.
     pub observers: Vec<String>,
     subclusters: Vec<Subcluster>,
@@ -127,6 +129,7 @@ impl Settings {
             start_attempts: config.get(&keys::vsmserver::START_ATTEMPTS),
             login_timeout: config.get(&keys::vsmserver::LOGIN_TIMEOUT),
             agent_port: config.get(&keys::vsm::VSM_AGENT_PORT),
+            solo_create: config.get(&keys::ha::SOLO_CREATE) == SoloCreate::AllowAndMark,
             observers: config.get(&keys::ha::OBSERVERS),
             subclusters,
             agents,

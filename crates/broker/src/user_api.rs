@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
-use vsm_core::{Session, SessionId};
+use vsm_core::{Session, SessionId, StartParams};
 use vsm_proto::{
     broker::v1::{self as pb, broker_client::BrokerClient, broker_server::Broker as BrokerApi},
     convert,
@@ -68,7 +68,11 @@ impl BrokerApi for UserApi {
         };
         let want = Want {
             request: convert::text("request_id", &request.request_id)?,
-            params: request.params.map(TryInto::try_into).transpose()?.unwrap_or_default(),
+            // That is for a broker to say.
+            params: StartParams {
+                unvoted: false,
+                ..request.params.map(TryInto::try_into).transpose()?.unwrap_or_default()
+            },
             only,
         };
         let (user, id) = (who.user.clone(), want.request);

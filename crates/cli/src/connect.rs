@@ -167,6 +167,7 @@ async fn log_in(
             start_command: arguments.start_command.clone(),
             language: std::env::var("LANG").unwrap_or_default(),
             client_name,
+            unvoted: false,
         }),
         session_id: arguments.session.clone(),
     };

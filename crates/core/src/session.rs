@@ -136,6 +136,10 @@ pub struct StartParams {
     /// The client's machine as it named itself; for people only.
     #[serde(default)]
     pub client_name: String,
+    /// It was made by a broker without votes, as the administrator allowed (`solo_create`): its user may have another one
+    /// elsewhere.
+    #[serde(default)]
+    pub unvoted: bool,
 }
 
 /// One session as the table and the agent's record file hold it.

@@ -75,6 +75,7 @@ impl TryFrom<pb::StartParams> for StartParams {
             start_command: bounded("params.start_command", params.start_command)?,
             language: bounded("params.language", params.language)?,
             client_name: bounded("params.client_name", params.client_name)?,
+            unvoted: params.unvoted,
         })
     }
 }
@@ -88,6 +89,7 @@ impl From<&StartParams> for pb::StartParams {
             start_command: params.start_command.clone(),
             language: params.language.clone(),
             client_name: params.client_name.clone(),
+            unvoted: params.unvoted,
         }
     }
 }
