@@ -109,6 +109,7 @@ pub(crate) fn session(number: usize) -> Result<Session> {
             start_command: String::new(),
             language: "en_GB.UTF-8".into(),
             client_name: format!("laptop{number:06}.example.org"),
+            unvoted: false,
         },
         created: clock::unix_millis(),
     };
