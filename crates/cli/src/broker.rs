@@ -95,6 +95,8 @@ pub struct SessionRow {
     pub unreachable_since: Option<String>,
     /// What was asked for instead of the full desktop; empty = the desktop.
     pub start_command: String,
+    /// It was made by a broker without votes: its user may have another one elsewhere.
+    pub possible_duplicate: bool,
     /// For the table only.
     #[serde(skip)]
     pub age: String,
@@ -116,6 +118,7 @@ impl From<pb::SessionView> for SessionRow {
             age: output::age(session.created_unix_ms, clock::unix_millis().0),
             viewer: view.viewer.map(|viewer| viewer.address),
             unreachable_since: output::time(view.unreachable_since_unix_ms),
+            possible_duplicate: session.params.as_ref().is_some_and(|params| params.unvoted),
             start_command: session.params.unwrap_or_default().start_command,
             session: session.id,
             user: session.user,
@@ -136,7 +139,11 @@ impl Columns for SessionRow {
             self.user.clone(),
             self.agent.clone(),
             display,
-            self.state.to_owned(),
+            if self.possible_duplicate {
+                format!("{}, possible duplicate", self.state)
+            } else {
+                self.state.to_owned()
+            },
             self.age.clone(),
         ]
     }

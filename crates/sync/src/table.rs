@@ -44,8 +44,8 @@ pub enum ProposeError {
     /// Only both brokers together may change this; nothing was done.
     #[error("the other broker is away; the witnesses can only be changed while it is there")]
     PeerAway,
-    /// This broker was replaced while the change was under way: it may or may not take effect.
-    #[error("this broker was replaced while the change was under way")]
+    /// This broker was replaced, or lost its votes, while the change was under way: it may or may not take effect.
+    #[error("this broker was replaced, or lost its votes, while the change was under way")]
     Unknown,
     /// More is under way than is kept; nothing was done.
     #[error("too many changes are under way")]

@@ -63,6 +63,7 @@ pub(crate) struct Row {
     pub(crate) viewer: Option<String>,
     pub(crate) unreachable_since: Option<String>,
     pub(crate) start_command: String,
+    pub(crate) possible_duplicate: bool,
 }
 
 /// A cluster with the product running in it.

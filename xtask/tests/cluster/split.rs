@@ -211,6 +211,52 @@ fn case_9_without_witnesses_and_the_other_node_what_runs_can_be_reached() {
     pair.all_agree();
 }
 
+/// Case 9 with the other policy: what is made without votes is marked, found again, and in the table when there are votes.
+#[test]
+fn case_9_where_the_administrator_allows_it_a_desktop_is_made_and_marked() {
+    let pair = Pair::with_agents("split-9b", 4);
+    for node in pair::NODES {
+        pair.sh(node, "vsm-config /vsmserver/HA/solo_create=allow_and_mark");
+        pair.restart_daemon(node, "vsmserver").unwrap();
+    }
+    let (active, standby) = pair.in_step();
+    for agent in ["agent1", "agent2", "agent3"] {
+        pair.inject(Fault::Power { host: host(agent) });
+    }
+    pair.inject(Fault::Power { host: host(standby) });
+    // A start that was sent to a host that has just gone dark may have arrived: then no other one is tried.
+    wait_for("three agents to be down", WAIT, || {
+        let list = pair.sh(active, "vsmctl agent list --output json");
+        let list: Vec<serde_json::Value> = serde_json::from_str(&list).unwrap();
+        let down = list.iter().filter(|agent| agent["state"] == "down").count();
+        if down == 3 { Ok(()) } else { Err(format!("{down} are")) }
+    })
+    .unwrap();
+    let to = format!("bob@{active}");
+    let words = ["timeout", "60", "vsm", "connect", "--no-viewer", "--json", &to];
+    let connect = || -> pair::Desktop {
+        serde_json::from_str(&pair.output("client", "bob", &words).unwrap()).unwrap()
+    };
+    let made = connect();
+    assert!(made.created && made.agent == "agent4", "{made:?}");
+    let again = connect();
+    assert_eq!((&again.session, again.created), (&made.session, false));
+    pair.heal_all();
+    let (active, _) = pair.in_step();
+    wait_for("it to be in the table, with its mark", WAIT, || {
+        let words = ["vsmctl", "session", "list", "--output", "json"];
+        let list = pair.output(active, "root", &words).map_err(|error| format!("{error:#}"))?;
+        let list: Vec<serde_json::Value> = serde_json::from_str(&list).unwrap();
+        let marked = |row: &serde_json::Value| {
+            row["session"] == *made.session && row["possible_duplicate"] == true
+        };
+        if list.iter().any(marked) { Ok(()) } else { Err(format!("{list:?}")) }
+    })
+    .unwrap();
+    pair.same("bob", &made);
+    pair.all_agree();
+}
+
 /// Case 10: the old active node is frozen for longer than every timer, and thawed with the address still on it.
 #[test]
 fn case_10_the_old_active_node_thaws_with_the_address_on_it() {

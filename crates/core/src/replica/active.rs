@@ -338,6 +338,13 @@ impl Replica {
             self.hold_off_ms = now + timeout * 2;
             return self.send(PeerMsg::Yield { epoch });
         }
+        if !active.has_votes(now) && !active.pending.is_empty() {
+            // Nobody is kept waiting for votes that may not come back soon. What was proposed may yet be committed.
+            for (_, id) in std::mem::take(&mut active.pending) {
+                self.answer(id, Err(Failure::Unknown));
+            }
+        }
+        let Some(active) = self.active() else { return };
         let overdue = active.peer.waiting_ms.is_some_and(|since| now >= since + timeout);
         if overdue {
             let Peer { acked, beat_ms, .. } = active.peer;

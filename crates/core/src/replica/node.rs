@@ -115,8 +115,8 @@ pub enum Failure {
     /// Neither the peer nor the witnesses can be reached; nothing was done.
     #[error("neither the other broker nor the witnesses can be reached")]
     NoVotes,
-    /// This node was replaced while the change was under way: it may or may not take effect.
-    #[error("this broker was replaced while the change was under way")]
+    /// This node was replaced, or lost its votes, while the change was under way: it may or may not take effect.
+    #[error("this broker was replaced, or lost its votes, while the change was under way")]
     Unknown,
 }
 
