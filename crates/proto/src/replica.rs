@@ -23,6 +23,8 @@ pub use witness::{witness_state, witness_state_message};
 
 /// Most epochs in a message: a replica keeps 128.
 const HISTORY_MAX: usize = 1024;
+/// Highest number of a position: what a store can keep, and no sum of it overflows.
+const SEQ_MAX: u64 = i64::MAX.unsigned_abs();
 
 fn epoch(field: &'static str, epoch: Option<session::Epoch>) -> Result<Epoch, Invalid> {
     required(field, epoch)?.try_into()
@@ -46,11 +48,18 @@ fn position(field: &'static str, lsn: Option<pb::Lsn>) -> Result<Lsn, Invalid> {
     required(field, lsn)?.try_into()
 }
 
+fn seq(field: &'static str, seq: u64) -> Result<u64, Invalid> {
+    if seq > SEQ_MAX {
+        return Err(Invalid { field, why: format!("{seq} is above every number of a change") });
+    }
+    Ok(seq)
+}
+
 impl TryFrom<pb::Lsn> for Lsn {
     type Error = Invalid;
 
     fn try_from(lsn: pb::Lsn) -> Result<Self, Invalid> {
-        Ok(Self { epoch: epoch_or_zero(lsn.epoch)?, seq: lsn.seq })
+        Ok(Self { epoch: epoch_or_zero(lsn.epoch)?, seq: seq("seq", lsn.seq)? })
     }
 }
 
@@ -64,7 +73,8 @@ impl TryFrom<pb::Entry> for Entry {
     type Error = Invalid;
 
     fn try_from(entry: pb::Entry) -> Result<Self, Invalid> {
-        let lsn = Lsn { epoch: epoch("entry.epoch", entry.epoch)?, seq: entry.seq };
+        let (epoch, seq) = (epoch("entry.epoch", entry.epoch)?, seq("entry.seq", entry.seq)?);
+        let lsn = Lsn { epoch, seq };
         let change = Change::try_from(required("entry.change", entry.change)?)?;
         Ok(Self { lsn, change })
     }
@@ -80,13 +90,24 @@ impl From<&Entry> for pb::Entry {
     }
 }
 
+/// Nothing in a log is of a later reign than the one that the message speaks for.
+fn not_above(epoch: &Epoch, last: &Lsn) -> Result<(), Invalid> {
+    if last.epoch > *epoch {
+        return Err(Invalid {
+            field: "entries",
+            why: format!("{last} is of a reign above {epoch}"),
+        });
+    }
+    Ok(())
+}
+
 /// Entries that follow a position without a gap.
 fn entries(prev: &Lsn, list: Vec<pb::Entry>) -> Result<Vec<Entry>, Invalid> {
     let mut last = prev.clone();
     let mut entries = Vec::with_capacity(list.len());
     for entry in list {
         let entry = Entry::try_from(entry)?;
-        if entry.lsn.seq != last.seq.saturating_add(1) || entry.lsn.epoch < last.epoch {
+        if entry.lsn.seq != last.seq + 1 || entry.lsn.epoch < last.epoch {
             let why = format!("{} does not follow {last}", entry.lsn);
             return Err(Invalid { field: "entries", why });
         }
@@ -106,7 +127,9 @@ fn history(list: Vec<pb::Reign>) -> Result<History, Invalid> {
     }
     let history: History = list
         .into_iter()
-        .map(|reign| Ok((epoch("history.epoch", reign.epoch)?, reign.first_seq)))
+        .map(|reign| {
+            Ok((epoch("history.epoch", reign.epoch)?, seq("history.first_seq", reign.first_seq)?))
+        })
         .collect::<Result<_, Invalid>>()?;
     if history.windows(2).any(|pair| pair[0].0 >= pair[1].0 || pair[0].1 >= pair[1].1) {
         return Err(Invalid { field: "history", why: "is not in order".into() });

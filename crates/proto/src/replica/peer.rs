@@ -1,13 +1,13 @@
 //! Broker to broker: the messages of the replication protocol.
 
 use vsm_core::{
-    Epoch,
-    replica::{Hello, Holds, Image, PeerMsg, Supply},
+    Epoch, Lsn,
+    replica::{Entry, Hello, Holds, Image, PeerMsg, Supply},
 };
 
 use super::{
     entries, entry_messages, epoch, epoch_message, epoch_or_zero, history, history_messages,
-    position,
+    not_above, position, seq,
 };
 use crate::{
     convert::{Invalid, required},
@@ -70,6 +70,11 @@ impl From<&Supply> for pb::Supply {
     }
 }
 
+/// The last of the entries after a position.
+fn end<'a>(prev: &'a Lsn, entries: &'a [Entry]) -> &'a Lsn {
+    entries.last().map_or(prev, |entry| &entry.lsn)
+}
+
 impl TryFrom<pb::PeerMessage> for PeerMsg {
     type Error = Invalid;
 
@@ -85,27 +90,33 @@ impl TryFrom<pb::PeerMessage> for PeerMsg {
             Kind::Claim(claim) => {
                 Self::Claim { epoch: epoch("epoch", claim.epoch)?, holds: holds(claim.holds)? }
             }
-            Kind::Promise(promise) => Self::Promise {
-                epoch: epoch("epoch", promise.epoch)?,
-                holds: holds(promise.holds)?,
-                supply: required("supply", promise.supply)?.try_into()?,
-            },
+            Kind::Promise(promise) => {
+                let epoch = epoch("epoch", promise.epoch)?;
+                let supply = Supply::try_from(required("supply", promise.supply)?)?;
+                match &supply {
+                    Supply::Nothing => {}
+                    Supply::Entries { prev, entries } => not_above(&epoch, end(prev, entries))?,
+                    Supply::Image(image) => not_above(&epoch, end(&image.at, &image.entries))?,
+                }
+                Self::Promise { epoch, holds: holds(promise.holds)?, supply }
+            }
             Kind::Wish(wish) => Self::Wish { planned: wish.planned },
             Kind::Yield(it) => Self::Yield { epoch: epoch("epoch", it.epoch)? },
             Kind::Append(append) => {
-                let prev = position("prev", append.prev)?;
-                Self::Append {
-                    epoch: epoch("epoch", append.epoch)?,
-                    entries: entries(&prev, append.entries)?,
-                    prev,
-                    commit: append.commit,
-                }
+                let (epoch, prev) = (epoch("epoch", append.epoch)?, position("prev", append.prev)?);
+                let entries = entries(&prev, append.entries)?;
+                not_above(&epoch, end(&prev, &entries))?;
+                Self::Append { epoch, prev, entries, commit: seq("commit", append.commit)? }
             }
-            Kind::Snapshot(snapshot) => Self::Snapshot {
-                epoch: epoch("epoch", snapshot.epoch)?,
-                image: required("image", snapshot.image)?.try_into()?,
-            },
-            Kind::Ack(ack) => Self::Ack { epoch: epoch("epoch", ack.epoch)?, last: ack.last },
+            Kind::Snapshot(snapshot) => {
+                let epoch = epoch("epoch", snapshot.epoch)?;
+                let image = Image::try_from(required("image", snapshot.image)?)?;
+                not_above(&epoch, end(&image.at, &image.entries))?;
+                Self::Snapshot { epoch, image }
+            }
+            Kind::Ack(ack) => {
+                Self::Ack { epoch: epoch("epoch", ack.epoch)?, last: seq("last", ack.last)? }
+            }
             Kind::Behind(behind) => {
                 Self::Behind { epoch: epoch("epoch", behind.epoch)?, holds: holds(behind.holds)? }
             }
