@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod bad_input;
 mod conformance;
+mod node;
 mod owner;
 mod pair;
 mod sqlite;
+mod stranger;
 
 use std::sync::Arc;
 
