@@ -7,6 +7,7 @@ mod conformance;
 mod node;
 mod owner;
 mod pair;
+mod simulation;
 mod sqlite;
 mod stranger;
 
