@@ -5,6 +5,7 @@
 mod bad_input;
 mod conformance;
 mod node;
+mod observe;
 mod owner;
 mod pair;
 mod simulation;

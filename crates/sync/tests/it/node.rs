@@ -107,6 +107,8 @@ impl Witnesses {
 pub(crate) struct Node {
     pub(crate) table: SessionTable,
     pub(crate) stream: Arc<PeerStream>,
+    /// Where observers are told.
+    pub(crate) observe: u16,
     stop: CancellationToken,
     feed: Arc<Mutex<Option<SessionTable>>>,
 }
@@ -146,6 +148,7 @@ impl Node {
             message_max: MESSAGE_MAX,
         };
         let stream = PeerStream::new(config, table.clone(), stop.clone());
+        let observe = observe(name, &table, tls, &stop);
         match at {
             Socket::Dial(port) => {
                 assert!(stream.dials());
@@ -156,14 +159,13 @@ impl Node {
                 let api = PeerServer::new(PeerApi(Arc::clone(&stream)));
                 let mut routes = RoutesBuilder::default();
                 routes.add_service(api.max_decoding_message_size(FRAME_MAX));
-                routes.add_service(observe(name, &table, &stop));
                 let (tls, stop) = (tls.clone(), stop.clone());
                 tokio::spawn(async move {
                     grpc::serve_tls(listener, &tls, routes.routes(), stop).await.unwrap();
                 });
             }
         }
-        Self { table, stream, stop, feed }
+        Self { table, stream, observe, stop, feed }
     }
 
     /// The process ends: what it has is on the disk.
@@ -190,18 +192,26 @@ pub(crate) enum Socket {
     Listen(TcpListener),
 }
 
-fn observe(
-    name: &str,
-    table: &SessionTable,
-    stop: &CancellationToken,
-) -> ObserveServer<ObserveApi> {
+/// Serves observers on a port of its own.
+fn observe(name: &str, table: &SessionTable, tls: &Tls, stop: &CancellationToken) -> u16 {
     let config = ObserveConfig {
         node: name.parse().unwrap(),
         standalone: false,
         version: "1.2.3".to_owned(),
         allowed: Box::new(|peer, _| peer.name == "watch"),
     };
-    ObserveServer::new(ObserveApi::new(config, table.clone(), stop.clone()))
+    let api = ObserveApi::new(config, table.clone(), stop.clone());
+    let mut routes = RoutesBuilder::default();
+    routes.add_service(ObserveServer::new(api));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tls, stop) = (tls.clone(), stop.clone());
+    let listener = TcpListener::from_std(listener).unwrap();
+    tokio::spawn(async move {
+        grpc::serve_tls(listener, &tls, routes.routes(), stop).await.unwrap();
+    });
+    port
 }
 
 /// A pair that can lose and regain either node.
