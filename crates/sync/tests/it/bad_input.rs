@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use tonic::Code;
 use vsm_core::{
     Change, Epoch, LineageId, Lsn,
-    replica::{Entry, PeerMsg, Status},
+    replica::{Entry, Holds, PeerMsg, Status, Supply},
 };
 use vsm_daemon::tls::Tls;
 use vsm_proto::sync::v1::{
@@ -351,5 +351,39 @@ async fn only_one_that_was_let_in_replaces_the_stream() {
     drop(second);
     alone.closed().await;
     alone.untouched();
+    alone.goes_on().await;
+}
+
+/// A vote brings what the voter holds; entries that follow nothing of ours cannot be taken, so it is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_that_does_not_join_on_is_not_counted() {
+    let alone = Alone::new().await;
+    let mut it = alone.met().await;
+    alone.b.table.want(true).await.unwrap();
+    let claim = it.answer(|message| matches!(message, PeerMsg::Claim { .. })).await;
+    let PeerMsg::Claim { epoch, .. } = claim else { unreachable!() };
+    let own = alone.at.promised.clone();
+    let prev = Lsn { epoch: own.clone(), seq: alone.at.last.seq + 5 };
+    let entries = alone.next(&own, &[6, 7]);
+    let holds = Holds {
+        joined: true,
+        paired: true,
+        last: entries[1].lsn.clone(),
+        history: Vec::new(),
+        reach: 0,
+    };
+    let supply = Supply::Entries { prev, entries };
+    it.say(&PeerMsg::Promise { epoch, holds, supply }).await;
+    // The witnesses vote instead.
+    alone.b.serving().await;
+    assert_eq!(alone.rows(), alone.before);
+    assert_eq!(
+        alone.b.table.state().replica.last.seq,
+        alone.at.last.seq + 1,
+        "its own first entry"
+    );
+    alone.b.table.want(false).await.unwrap();
+    drop(it);
+    alone.closed().await;
     alone.goes_on().await;
 }
