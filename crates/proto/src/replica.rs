@@ -91,12 +91,9 @@ impl From<&Entry> for pb::Entry {
 }
 
 /// Nothing in a log is of a later reign than the one that the message speaks for.
-fn not_above(epoch: &Epoch, last: &Lsn) -> Result<(), Invalid> {
+fn not_above(field: &'static str, epoch: &Epoch, last: &Lsn) -> Result<(), Invalid> {
     if last.epoch > *epoch {
-        return Err(Invalid {
-            field: "entries",
-            why: format!("{last} is of a reign above {epoch}"),
-        });
+        return Err(Invalid { field, why: format!("{last} is of a reign above {epoch}") });
     }
     Ok(())
 }

@@ -93,11 +93,12 @@ impl TryFrom<pb::PeerMessage> for PeerMsg {
             Kind::Promise(promise) => {
                 let epoch = epoch("epoch", promise.epoch)?;
                 let supply = Supply::try_from(required("supply", promise.supply)?)?;
-                match &supply {
-                    Supply::Nothing => {}
-                    Supply::Entries { prev, entries } => not_above(&epoch, end(prev, entries))?,
-                    Supply::Image(image) => not_above(&epoch, end(&image.at, &image.entries))?,
-                }
+                let last = match &supply {
+                    Supply::Nothing => None,
+                    Supply::Entries { prev, entries } => Some(end(prev, entries)),
+                    Supply::Image(image) => Some(end(&image.at, &image.entries)),
+                };
+                last.map_or(Ok(()), |last| not_above("entries", &epoch, last))?;
                 Self::Promise { epoch, holds: holds(promise.holds)?, supply }
             }
             Kind::Wish(wish) => Self::Wish { planned: wish.planned },
@@ -105,13 +106,13 @@ impl TryFrom<pb::PeerMessage> for PeerMsg {
             Kind::Append(append) => {
                 let (epoch, prev) = (epoch("epoch", append.epoch)?, position("prev", append.prev)?);
                 let entries = entries(&prev, append.entries)?;
-                not_above(&epoch, end(&prev, &entries))?;
+                not_above("entries", &epoch, end(&prev, &entries))?;
                 Self::Append { epoch, prev, entries, commit: seq("commit", append.commit)? }
             }
             Kind::Snapshot(snapshot) => {
                 let epoch = epoch("epoch", snapshot.epoch)?;
                 let image = Image::try_from(required("image", snapshot.image)?)?;
-                not_above(&epoch, end(&image.at, &image.entries))?;
+                not_above("entries", &epoch, end(&image.at, &image.entries))?;
                 Self::Snapshot { epoch, image }
             }
             Kind::Ack(ack) => {

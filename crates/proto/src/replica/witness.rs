@@ -5,7 +5,7 @@ use vsm_core::{
     replica::{Window, Witness, WitnessMsg, WitnessReply},
 };
 
-use super::{epoch, epoch_message, epoch_or_zero, history, history_messages, position};
+use super::{epoch, epoch_message, epoch_or_zero, history, history_messages, not_above, position};
 use crate::{
     convert::{Invalid, required, text},
     sync::v1 as pb,
@@ -47,11 +47,15 @@ impl TryFrom<pb::WitnessRequest> for WitnessMsg {
         let epoch = epoch("epoch", request.epoch)?;
         Ok(match required("kind", request.kind)? {
             Kind::Claim(_) => Self::Claim { epoch },
-            Kind::Accept(accept) => Self::Accept {
-                epoch,
-                prev: accept.prev.map(TryInto::try_into).transpose()?,
-                window: required("accept.window", accept.window)?.try_into()?,
-            },
+            Kind::Accept(accept) => {
+                let window = Window::try_from(required("accept.window", accept.window)?)?;
+                not_above("accept.window", &epoch, &window.last)?;
+                Self::Accept {
+                    epoch,
+                    prev: accept.prev.map(TryInto::try_into).transpose()?,
+                    window,
+                }
+            }
             Kind::Clear(clear) => Self::Clear { epoch, at: position("clear.at", clear.at)? },
         })
     }
@@ -82,10 +86,14 @@ impl TryFrom<pb::WitnessResponse> for WitnessReply {
         use pb::witness_response::Kind;
         let own = || epoch("epoch", response.epoch.clone());
         Ok(match required("kind", response.kind)? {
-            Kind::Promised(promised) => Self::Promised {
-                epoch: own()?,
-                window: promised.window.map(TryInto::try_into).transpose()?,
-            },
+            Kind::Promised(promised) => {
+                let epoch = own()?;
+                let window = promised.window.map(Window::try_from).transpose()?;
+                if let Some(window) = &window {
+                    not_above("promised.window", &epoch, &window.last)?;
+                }
+                Self::Promised { epoch, window }
+            }
             Kind::Accepted(accepted) => {
                 Self::Accepted { epoch: own()?, last: position("accepted.last", accepted.last)? }
             }

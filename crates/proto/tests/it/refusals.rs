@@ -2,7 +2,7 @@
 
 use vsm_core::{
     Change, Epoch, Lsn,
-    replica::{Entry, Image, PeerMsg, Supply},
+    replica::{Entry, Image, PeerMsg, Supply, Window, WitnessMsg, WitnessReply},
 };
 use vsm_proto::{convert::Invalid, sync::v1 as pb};
 
@@ -95,4 +95,20 @@ fn what_is_missing_or_out_of_order_is_named() {
     assert!(why(claim(vec![reign(2, 1), reign(1, 3)])).contains("history: is not in order"));
     assert!(why(claim(vec![reign(1, 3), reign(2, 3)])).contains("history: is not in order"));
     assert!(why(claim(vec![reign(1, 1); 2000])).contains("history: has more than 1024"));
+}
+
+#[test]
+fn no_window_is_of_a_later_reign_than_its_message() {
+    let window = Window {
+        base: lsn(2, 3),
+        last: lsn(6, 9),
+        rows: std::collections::BTreeMap::new(),
+        history: Vec::new(),
+    };
+    let accept = WitnessMsg::Accept { epoch: epoch(5), prev: None, window: window.clone() };
+    let asked = WitnessMsg::try_from(pb::WitnessRequest::from(&accept));
+    assert!(asked.unwrap_err().to_string().contains("accept.window: 6@a/9 is of a reign above"));
+    let promised = WitnessReply::Promised { epoch: epoch(5), window: Some(window) };
+    let told = WitnessReply::try_from(pb::WitnessResponse::from(&promised));
+    assert!(told.unwrap_err().to_string().contains("promised.window: 6@a/9 is of a reign above"));
 }

@@ -196,7 +196,7 @@ fn window() -> impl Strategy<Value = Window> {
 fn asked() -> impl Strategy<Value = WitnessMsg> {
     prop_oneof![
         epoch().prop_map(|epoch| WitnessMsg::Claim { epoch }),
-        (epoch(), option::of(position()), window())
+        (later(), option::of(position()), window())
             .prop_map(|(epoch, prev, window)| WitnessMsg::Accept { epoch, prev, window }),
         (epoch(), position()).prop_map(|(epoch, at)| WitnessMsg::Clear { epoch, at }),
     ]
@@ -204,7 +204,7 @@ fn asked() -> impl Strategy<Value = WitnessMsg> {
 
 fn answered() -> impl Strategy<Value = WitnessReply> {
     prop_oneof![
-        (epoch(), option::of(window()))
+        (later(), option::of(window()))
             .prop_map(|(epoch, window)| WitnessReply::Promised { epoch, window }),
         (epoch(), position()).prop_map(|(epoch, last)| WitnessReply::Accepted { epoch, last }),
         epoch().prop_map(|epoch| WitnessReply::Gap { epoch }),

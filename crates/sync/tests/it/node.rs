@@ -30,7 +30,7 @@ use super::{id, open_store, reserve};
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// A stream is given up after so long without a sign of life.
-pub(crate) const IDLE: Duration = Duration::from_secs(1);
+pub(crate) const IDLE: Duration = Duration::from_secs(3);
 /// Largest message in parts.
 pub(crate) const MESSAGE_MAX: usize = 1 << 20;
 
