@@ -223,6 +223,7 @@ impl Node {
 
     fn stream(&self) -> Arc<PeerStream> {
         let config = PeerConfig {
+            message_max: vsm_sync::peer::MESSAGE_MAX,
             node: self.options.name.clone(),
             peer: self.options.peer.clone(),
             card: Box::new(Card::default),

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vsm_core::{Ended, Epoch, Fence, NodeName, Session, SessionId, UnixMillis, UserName};
 use vsm_daemon::tls::Tls;
-use vsm_sync::{SessionTable, peer::Card};
+use vsm_sync::{EPOCH_JUMP_MAX, SessionTable, peer::Card};
 
 use crate::{
     agents::{Agents, CallError, Fenced, Link},
@@ -20,10 +20,6 @@ use crate::{
 
 /// Sessions that ended, remembered so that their users can be told why; and as many that were made without votes.
 const ENDED_MAX: usize = 4096;
-
-/// Reigns are counted one by one: an agent that names an epoch further ahead than this is damaged or lies, and
-/// following it would use up the counter.
-const EPOCH_JUMP_MAX: u64 = 1 << 32;
 
 /// The broker.
 #[derive(Debug)]

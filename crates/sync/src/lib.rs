@@ -24,4 +24,4 @@ pub use memory::MemoryStore;
 pub use owner::Outbox;
 pub use sqlite::{Opened, SqliteStore};
 pub use store::{Loaded, Store, StoreError};
-pub use table::{PeerLink, ProposeError, SessionTable, State, View};
+pub use table::{EPOCH_JUMP_MAX, PeerLink, ProposeError, SessionTable, State, View};

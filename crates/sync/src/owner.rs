@@ -12,18 +12,19 @@ use std::{
     io, mem,
     sync::{Arc, PoisonError, RwLock},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 use vsm_core::{
     AgentName, Change, Epoch, LineageId, Proposal, Row,
     replica::{
         Action, Config, Event, PeerMsg, Replica, Standing, Token, Touched, WitnessMsg, Write,
     },
 };
-
-use vsm_daemon::clock;
 
 use crate::{
     store::{Loaded, Store, StoreError},
@@ -122,7 +123,7 @@ impl<S: Store + 'static> Owner<S> {
             config,
             replica,
             outbox,
-            began: clock::now(),
+            began: Instant::now(),
             peer: None,
             want: false,
             replies: HashMap::new(),
@@ -130,7 +131,7 @@ impl<S: Store + 'static> Owner<S> {
             answers: Vec::new(),
             unwritten: Vec::new(),
             late_commit: None,
-            since: clock::now(),
+            since: Instant::now(),
             token: Token::default(),
             to_write: Touched::default(),
             to_show: Touched::default(),
@@ -158,6 +159,11 @@ impl<S: Store + 'static> Owner<S> {
             .spawn(move || runtime.block_on(self.run(commands)))
             .map_err(failed)?;
         Ok(())
+    }
+
+    /// As a task of the runtime that this is called in, on its clock.
+    pub(crate) fn spawn_here(self, commands: mpsc::Receiver<Command>) {
+        tokio::spawn(self.run(commands));
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
@@ -273,7 +279,7 @@ impl<S: Store + 'static> Owner<S> {
             match action {
                 Action::Store(token, write) => {
                     if !self.has_unwritten() {
-                        self.since = clock::now();
+                        self.since = Instant::now();
                     }
                     self.unwritten.push(write);
                     self.token = token;
@@ -369,7 +375,7 @@ impl<S: Store + 'static> Owner<S> {
         for (_, reply) in self.replies.drain() {
             drop(reply.send(Err(ProposeError::Store(Arc::clone(&error)))));
         }
-        self.fault = Some(Fault { error, retry: clock::now() + FAULT_RETRY });
+        self.fault = Some(Fault { error, retry: Instant::now() + FAULT_RETRY });
         // With HA on the peer is to see that this node is away. Reading may do where writing does not: a node that is
         // alone goes on at once, with look-ups and with the next attempt.
         self.peer = None;
@@ -403,10 +409,10 @@ impl<S: Store + 'static> Owner<S> {
     /// Tries a store that failed again.
     fn recover(&mut self) {
         let Some(fault) = &mut self.fault else { return };
-        if clock::now() < fault.retry {
+        if Instant::now() < fault.retry {
             return;
         }
-        fault.retry = clock::now() + FAULT_RETRY;
+        fault.retry = Instant::now() + FAULT_RETRY;
         if self.config.alone {
             return self.reload();
         }

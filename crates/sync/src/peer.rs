@@ -11,7 +11,7 @@ mod frame;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -35,6 +35,8 @@ use crate::SessionTable;
 pub const PROTOCOL: u32 = 1;
 /// Largest frame, with room for what is around a part.
 pub const FRAME_MAX: usize = 512 << 10;
+/// Largest message when it is put together: a table of a million sessions fits.
+pub const MESSAGE_MAX: usize = 512 << 20;
 /// Frames on their way to the socket.
 const OUT_BOUND: usize = 16;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -105,6 +107,8 @@ pub struct PeerConfig {
     pub card: Box<dyn Fn() -> Card + Send + Sync>,
     /// A stream on which nothing came for so long is given up.
     pub idle: Duration,
+    /// Largest message that is put together from parts, in bytes; see [`MESSAGE_MAX`].
+    pub message_max: usize,
 }
 
 /// The stream to the other broker.
@@ -113,8 +117,10 @@ pub struct PeerStream {
     table: SessionTable,
     stream: watch::Sender<Stream>,
     counters: Counters,
-    /// Ends the stream that is open when another is.
-    current: Mutex<CancellationToken>,
+    /// The stream that is open: its connection's number, and what ends it when another is opened.
+    current: Mutex<(u64, CancellationToken)>,
+    /// How often both sides were to introduce themselves anew.
+    reopened: AtomicU64,
     stop: CancellationToken,
 }
 
@@ -141,6 +147,7 @@ impl PeerStream {
             stream: watch::Sender::new(closed),
             counters: Counters::default(),
             current: Mutex::default(),
+            reopened: AtomicU64::new(0),
             stop,
         })
     }
@@ -171,7 +178,12 @@ impl PeerStream {
 
     /// Drops the stream, so that both sides introduce themselves anew.
     pub fn reopen(&self) {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).cancel();
+        self.reopened.fetch_add(1, Ordering::Relaxed);
+        self.current().1.cancel();
+    }
+
+    fn current(&self) -> MutexGuard<'_, (u64, CancellationToken)> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens the stream, and again whenever it breaks, until the stop. Only for the node that dials.
@@ -183,7 +195,7 @@ impl PeerStream {
                 () = self.stop.cancelled() => return,
                 why = self.open(channel.clone(), &mut backoff) => why,
             };
-            self.closed(&why);
+            self.closed(None, &why);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
@@ -203,38 +215,45 @@ impl PeerStream {
             Err(_) => return "no answer to the call".to_owned(),
         };
         let before = self.counters.opened.load(Ordering::Relaxed);
-        let why = self.run(inbound, out).await;
+        let why = self.converse(inbound, out).await;
         if self.counters.opened.load(Ordering::Relaxed) > before {
             backoff.reset();
         }
         why
     }
 
-    /// Has a stream until it ends; why it ended.
-    async fn run(
+    /// Has a conversation over a stream that is open, whoever opened it, until it ends; why it ended. Once the other side
+    /// has introduced itself this stream replaces a former one.
+    pub async fn converse(
         &self,
         inbound: impl tokio_stream::Stream<Item = Result<PeerFrame, Status>> + Unpin + Send,
         out: mpsc::Sender<PeerFrame>,
     ) -> String {
-        let own = self.stop.child_token();
-        let former = std::mem::replace(
-            &mut *self.current.lock().unwrap_or_else(PoisonError::into_inner),
-            own.clone(),
-        );
-        former.cancel();
-        tokio::select! {
-            biased;
-            () = own.cancelled() => "replaced by another stream, or stopped".to_owned(),
-            why = converse::converse(self, inbound, out) => why,
-        }
+        let why = converse::converse(self, inbound, out).await;
+        self.closed(None, &why);
+        why
     }
 
-    fn closed(&self, why: &str) {
+    /// The other side was met: what ends this stream when another one is opened.
+    fn opened(&self, link: u64, met: Met) -> CancellationToken {
+        let token = self.stop.child_token();
+        let mut current = self.current();
+        std::mem::replace(&mut *current, (link, token.clone())).1.cancel();
+        self.counters.opened.fetch_add(1, Ordering::Relaxed);
+        self.stream.send_replace(Stream::Open(met));
+        token
+    }
+
+    /// A connection is gone, or none came to be: it says nothing of one that was opened since.
+    fn closed(&self, link: Option<u64>, why: &str) {
+        let current = self.current();
+        let open = link.is_some_and(|link| link == current.0);
         self.stream.send_modify(|state| match state {
-            Stream::Open(_) => {
+            Stream::Open(_) if open => {
                 tracing::warn!(peer = %self.config.peer, why, "the other broker is away");
                 *state = Stream::Closed { why: why.to_owned(), since: clock::unix_millis() };
             }
+            Stream::Open(_) => {}
             Stream::Closed { why: known, .. } => why.clone_into(known),
         });
     }
@@ -279,8 +298,7 @@ impl peer_server::Peer for PeerApi {
         let (out, frames) = mpsc::channel(OUT_BOUND);
         let inbound = request.into_inner();
         tokio::spawn(async move {
-            let why = stream.run(inbound, out).await;
-            stream.closed(&why);
+            stream.converse(inbound, out).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(frames).map(Ok))))
     }

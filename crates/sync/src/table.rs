@@ -23,6 +23,9 @@ use crate::{
 const QUEUE_BOUND: usize = 1024;
 /// Messages that wait to be sent to the peer; beyond it the connection is given up, and what was missed follows later.
 pub(crate) const PEER_BOUND: usize = 1024;
+/// Reigns are counted one by one: whoever names an epoch further ahead than this is damaged or lies, and following it
+/// would use up the counter.
+pub const EPOCH_JUMP_MAX: u64 = 1 << 32;
 /// How long a new reign above an agent's promise may take, its disk flushes included.
 const RAISE_WAIT: Duration = Duration::from_secs(5);
 
@@ -124,11 +127,38 @@ impl SessionTable {
         incarnation: Incarnation,
         outbox: Outbox,
     ) -> Result<Self, StoreError> {
+        let (owner, commands, table) = Self::open(store, config, incarnation, outbox)?;
+        owner.spawn(commands)?;
+        Ok(table)
+    }
+
+    /// As [`SessionTable::start`], with an owner that is a task of the runtime that this is called in and lives by its
+    /// clock: for simulations, where no thread may be. The store must not block.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub fn start_here(
+        store: impl Store + 'static,
+        config: Config,
+        incarnation: Incarnation,
+        outbox: Outbox,
+    ) -> Result<Self, StoreError> {
+        let (owner, commands, table) = Self::open(store, config, incarnation, outbox)?;
+        owner.spawn_here(commands);
+        Ok(table)
+    }
+
+    fn open<S: Store + 'static>(
+        store: S,
+        config: Config,
+        incarnation: Incarnation,
+        outbox: Outbox,
+    ) -> Result<(Owner<S>, mpsc::Receiver<Command>, Self), StoreError> {
         let alone = config.alone;
         let (queue, commands) = mpsc::channel(QUEUE_BOUND);
         let (owner, view, state) = Owner::open(store, config, outbox)?;
-        owner.spawn(commands)?;
-        Ok(Self { queue, view, state, incarnation, alone, links: Arc::default() })
+        let table = Self { queue, view, state, incarnation, alone, links: Arc::default() };
+        Ok((owner, commands, table))
     }
 
     /// Asks for a change; returns once it is committed.
@@ -187,6 +217,12 @@ impl SessionTable {
     /// # Errors
     /// If the owner is stopping.
     pub async fn witness(&self, agent: AgentName, reply: WitnessReply) -> Result<(), ProposeError> {
+        if let WitnessReply::Refused { promised } = &reply
+            && self.is_beyond_reason(promised)
+        {
+            tracing::error!(%agent, %promised, "a witness names an epoch beyond all reason; not following it");
+            return Ok(());
+        }
         self.send(Command::Event(Event::Witness(agent, reply))).await
     }
 
@@ -225,6 +261,12 @@ impl SessionTable {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<State>> {
         self.state.clone()
+    }
+
+    /// Whether an epoch is so far above all that this node has heard of that whoever names it is damaged.
+    pub(crate) fn is_beyond_reason(&self, epoch: &Epoch) -> bool {
+        let seen = self.state.borrow().replica.seen.counter;
+        epoch.counter > seen.saturating_add(EPOCH_JUMP_MAX)
     }
 
     /// Whether this node serves: it is active, and all that was committed before is committed again.
@@ -268,6 +310,11 @@ pub struct PeerLink {
 }
 
 impl PeerLink {
+    /// Its number: a later connection has a higher one.
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The peer says something.
     ///
     /// # Errors

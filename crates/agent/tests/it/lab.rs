@@ -15,7 +15,7 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use vsm_proto::agent::v1::agent_client::AgentClient;
+use vsm_proto::{agent::v1::agent_client::AgentClient, sync::v1::witness_client::WitnessClient};
 
 pub(crate) const LINEAGE: &str = "01890a5d-ac96-774b-bcce-000000000001";
 /// Users: name, uid. `carol`'s home belongs to root, `dave`'s account has expired, `erin` has no home.
@@ -180,13 +180,22 @@ impl Lab {
     }
 
     pub(crate) async fn client(&self, uri: &str) -> AgentClient<Channel> {
+        AgentClient::new(self.channel(uri).await)
+    }
+
+    /// A broker's line to the witness that the agent is.
+    pub(crate) async fn witness(&self, uri: &str) -> WitnessClient<Channel> {
+        WitnessClient::new(self.channel(uri).await)
+    }
+
+    async fn channel(&self, uri: &str) -> Channel {
         let (cert, key) = self.authority.issue(uri);
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.authority.pem))
             .identity(Identity::from_pem(cert, key))
             .domain_name("localhost");
         let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{}", self.port)).unwrap();
-        AgentClient::new(endpoint.tls_config(tls).unwrap().connect().await.unwrap())
+        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
     }
 
     /// The record of a session.

@@ -15,3 +15,4 @@ mod calls;
 mod lab;
 mod life;
 mod restart;
+mod witness;

@@ -15,7 +15,7 @@ use vsm_core::{
 use vsm_daemon::{grpc, tls::Tls};
 use vsm_sync::{
     Outbox, SessionTable, SqliteStore,
-    peer::{Card, PeerConfig, PeerStream},
+    peer::{Card, MESSAGE_MAX, PeerConfig, PeerStream},
 };
 
 use super::{
@@ -114,6 +114,7 @@ fn pair(
         peer: peer.clone(),
         card: Box::new(move || shared.read().unwrap_or_else(PoisonError::into_inner).clone()),
         idle: (ack_timeout * 3).max(Duration::from_millis(1000)),
+        message_max: MESSAGE_MAX,
     };
     let channel = grpc::channel(peer.as_str(), config.get(&keys::vsmserver::LISTEN_PORT), tls)?;
     let resource = config.get(&keys::ha::RESOURCE_ADDRESS);

@@ -182,6 +182,12 @@ impl Replica {
 
     /// The peer votes for us.
     pub(super) fn on_promise(&mut self, epoch: &Epoch, holds: Holds, supply: Supply) {
+        // Damaged: what does not follow what is here, or would undo what is committed, cannot be learnt.
+        if let Supply::Entries { prev, .. } = &supply
+            && !(self.log.contains(prev) && prev.seq >= self.commit)
+        {
+            return;
+        }
         let Role::Claiming(claim) = &mut self.role else { return };
         if claim.epoch == *epoch {
             self.peer_blank = !holds.joined;

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::StreamExt;
-use tonic::Status;
+use tonic::{Code, Status};
 use vsm_core::replica::PeerMsg;
 use vsm_daemon::clock;
 use vsm_proto::sync::v1::{
@@ -29,6 +29,7 @@ const PARAMETERS_MAX: usize = 8192;
 type Out = mpsc::Sender<PeerFrame>;
 
 const STOPPING: &str = "this broker is stopping";
+const ANEW: &str = "it is opened anew, or this broker is stopping";
 const GONE: &str = "the other broker closed the stream";
 
 /// Has the conversation; why it ended.
@@ -37,15 +38,23 @@ pub(super) async fn converse(
     mut inbound: impl tokio_stream::Stream<Item = Result<PeerFrame, Status>> + Unpin + Send,
     out: Out,
 ) -> String {
+    let reopened = stream.reopened.load(Ordering::Relaxed);
     if out.send(frame(Kind::Introduction(introduce(stream)))).await.is_err() {
         return GONE.to_owned();
     }
-    let met = match meet(stream, &mut inbound).await {
+    let met = tokio::select! {
+        biased;
+        () = stream.stop.cancelled() => return STOPPING.to_owned(),
+        met = meet(stream, &mut inbound) => met,
+    };
+    let met = match met {
+        Ok(_) if stream.reopened.load(Ordering::Relaxed) != reopened => {
+            return ANEW.to_owned();
+        }
         Ok(met) => met,
         Err(why) => {
             // So that it can say why it was turned away.
-            let goodbye = frame(Kind::Goodbye(Goodbye { reason: why.clone() }));
-            let _ = out.send(goodbye).await;
+            let _ = out.try_send(frame(Kind::Goodbye(Goodbye { reason: why.clone() })));
             return why;
         }
     };
@@ -53,14 +62,15 @@ pub(super) async fn converse(
         return STOPPING.to_owned();
     };
     tracing::info!(peer = %stream.config.peer, software = met.card.software, "the other broker is here");
-    stream.counters.opened.fetch_add(1, Ordering::Relaxed);
-    stream.stream.send_replace(Stream::Open(met));
+    let ended = stream.opened(link.id(), met);
     let why = tokio::select! {
         biased;
+        () = ended.cancelled() => ANEW.to_owned(),
         why = write(stream, messages, &out) => why,
         why = probe(&out) => why,
         why = read(stream, &mut inbound, &link, &out) => why,
     };
+    stream.closed(Some(link.id()), &why);
     link.close().await;
     why
 }
@@ -95,7 +105,7 @@ async fn meet(
         Ok(Some(Ok(first))) => first,
         Ok(Some(Err(status))) => return Err(status.message().to_owned()),
         Ok(None) => return Err(GONE.to_owned()),
-        Err(_) => return Err("it did not introduce itself".to_owned()),
+        Err(_) => return Err(stream.refuse("it did not introduce itself".to_owned())),
     };
     let it = match first.kind {
         Some(Kind::Introduction(it)) => it,
@@ -195,18 +205,22 @@ async fn read(
     link: &PeerLink,
     out: &Out,
 ) -> String {
-    let mut parts = Parts::default();
+    let mut parts = Parts::new(stream.config.message_max);
     let mut told = Instant::now();
     loop {
         let next = match tokio::time::timeout(stream.config.idle, inbound.next()).await {
             Ok(Some(Ok(next))) => next,
+            // A frame that is too large, or none: a connection that broke has other codes.
+            Ok(Some(Err(status))) if matches!(status.code(), Code::OutOfRange | Code::Internal) => {
+                return garbled(stream, status.message());
+            }
             Ok(Some(Err(status))) => return status.message().to_owned(),
             Ok(None) => return GONE.to_owned(),
             Err(_) => return format!("it was silent for {} ms", stream.config.idle.as_millis()),
         };
-        let done = match next.kind {
+        let message = match next.kind {
             Some(Kind::Message(message)) => match PeerMsg::try_from(message) {
-                Ok(message) => take(stream, link, out, message).await,
+                Ok(message) => Ok(Some(message)),
                 Err(error) => return garbled(stream, &error.to_string()),
             },
             Some(Kind::Part(part)) => {
@@ -217,30 +231,42 @@ async fn read(
                     let _ = link.busy().await;
                 }
                 match parts.add(&part) {
-                    Ok(None) => Ok(()),
+                    Ok(None) => Ok(None),
                     Ok(Some(data)) => match decode(link, out, data).await {
-                        Ok(message) => take(stream, link, out, message).await,
+                        Ok(message) => Ok(Some(message)),
                         Err(error) => return garbled(stream, &error),
                     },
                     Err(error) => return garbled(stream, &error),
                 }
             }
-            Some(Kind::Busy(_)) => link.busy().await,
+            Some(Kind::Busy(_)) => link.busy().await.map(|()| None),
             Some(Kind::Probe(probe)) => {
                 let (clock_unix_ms, sent_us) = (clock::unix_millis().0, probe.sent_us);
                 let reply = frame(Kind::ProbeReply(ProbeReply { clock_unix_ms, sent_us }));
                 // Nothing may wait for the other side to read: a reply that finds no room is not needed.
                 let _ = out.try_send(reply);
-                Ok(())
+                Ok(None)
             }
             Some(Kind::ProbeReply(reply)) => {
                 measured(stream, &reply);
-                Ok(())
+                Ok(None)
             }
             Some(Kind::Goodbye(goodbye)) => return goodbye.reason,
             Some(Kind::Introduction(_)) => return garbled(stream, "a second introduction"),
             // Of a newer version.
-            None => Ok(()),
+            None => Ok(None),
+        };
+        let done = match message {
+            Ok(Some(message)) => {
+                if let Some(epoch) = frame::epoch(&message)
+                    && stream.table.is_beyond_reason(epoch)
+                {
+                    return garbled(stream, &format!("{epoch} is an epoch beyond all reason"));
+                }
+                take(stream, link, out, message).await
+            }
+            Ok(None) => Ok(()),
+            Err(stopping) => Err(stopping),
         };
         if done.is_err() {
             return STOPPING.to_owned();

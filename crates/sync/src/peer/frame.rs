@@ -1,13 +1,14 @@
 //! Messages to frames and back: small ones whole, large ones in parts.
 
 use prost::Message;
-use vsm_core::replica::{PeerMsg, Supply};
+use vsm_core::{
+    Epoch,
+    replica::{PeerMsg, Supply},
+};
 use vsm_proto::sync::v1::{Part, PeerFrame, PeerMessage, peer_frame::Kind};
 
 /// A larger message goes in parts of this size.
 pub(super) const PART: usize = 256 << 10;
-/// Largest message when it is put together: a table of a million sessions fits.
-const MESSAGE_MAX: usize = 512 << 20;
 
 pub(super) fn frame(kind: Kind) -> PeerFrame {
     PeerFrame { kind: Some(kind) }
@@ -20,6 +21,24 @@ pub(super) const fn is_large(message: &PeerMsg) -> bool {
         PeerMsg::Snapshot { .. }
             | PeerMsg::Promise { supply: Supply::Image(_) | Supply::Entries { .. }, .. }
     )
+}
+
+/// The highest epoch that a message may have its receiver follow.
+pub(super) fn epoch(message: &PeerMsg) -> Option<&Epoch> {
+    match message {
+        PeerMsg::Hello(hello) => {
+            Some(hello.active.as_ref().unwrap_or(&hello.promised).max(&hello.promised))
+        }
+        PeerMsg::Claim { epoch, .. }
+        | PeerMsg::Promise { epoch, .. }
+        | PeerMsg::Yield { epoch }
+        | PeerMsg::Append { epoch, .. }
+        | PeerMsg::Snapshot { epoch, .. }
+        | PeerMsg::Ack { epoch, .. }
+        | PeerMsg::Behind { epoch, .. } => Some(epoch),
+        PeerMsg::Stale { promised } => Some(promised),
+        PeerMsg::Wish { .. } => None,
+    }
 }
 
 /// The frames of a message.
@@ -37,12 +56,18 @@ pub(super) fn frames(message: &PeerMsg) -> Vec<PeerFrame> {
 }
 
 /// Puts parts together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Parts {
     data: Vec<u8>,
+    max: usize,
 }
 
 impl Parts {
+    /// No part yet of a message of at most `max` bytes.
+    pub(super) const fn new(max: usize) -> Self {
+        Self { data: Vec::new(), max }
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.data.is_empty()
     }
@@ -52,8 +77,8 @@ impl Parts {
     /// # Errors
     /// If they are larger than any message.
     pub(super) fn add(&mut self, part: &Part) -> Result<Option<Vec<u8>>, String> {
-        if self.data.len() + part.data.len() > MESSAGE_MAX {
-            return Err(format!("a message of more than {MESSAGE_MAX} bytes"));
+        if self.data.len() + part.data.len() > self.max {
+            return Err(format!("a message of more than {} bytes", self.max));
         }
         self.data.extend_from_slice(&part.data);
         Ok(part.last.then(|| std::mem::take(&mut self.data)))

@@ -2,10 +2,15 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod bad_input;
 mod conformance;
+mod node;
+mod observe;
 mod owner;
 mod pair;
+mod simulation;
 mod sqlite;
+mod stranger;
 
 use std::sync::Arc;
 

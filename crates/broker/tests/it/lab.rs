@@ -1,0 +1,251 @@
+//! Two brokers of a pair in one process: tables in memory that talk to each other directly, and the real services on loopback
+//! with mutual TLS, and on a unix socket.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{service::RoutesBuilder, transport::Channel};
+use uuid::Uuid;
+use vsm_broker::{
+    admin_api::AdminApi,
+    broker::{Broker, Parts},
+    ha::{Ha, Pair, health::Health},
+    settings::Settings,
+    user_api::UserApi,
+};
+use vsm_config::{Config, RoleSource};
+use vsm_core::{
+    Incarnation, LineageId, Proposal, RequestId, Session, SessionId, StartParams, State,
+    UnixMillis, replica,
+};
+use vsm_daemon::{grpc, tls::Tls};
+use vsm_proto::{admin::v1::admin_server::AdminServer, broker::v1::broker_server::BrokerServer};
+use vsm_sync::{
+    MemoryStore, Outbox, PeerLink, SessionTable,
+    peer::{Card, MESSAGE_MAX, PeerConfig, PeerStream},
+};
+
+/// Nothing here takes as long; a test that would hang fails instead.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+/// A certificate authority and the files of those whom it knows.
+pub(crate) struct Authority {
+    dir: tempfile::TempDir,
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { dir: tempfile::tempdir().unwrap(), issuer: Issuer::new(params, key), pem }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The configuration of a host with a certificate for `localhost`.
+    fn config(&self, role: &str, name: &str) -> Config {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let uri = format!("vsm://{role}/{name}");
+        params.subject_alt_names.push(SanType::URI(uri.as_str().try_into().unwrap()));
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        let dir = self.path(&format!("{role}-{name}"));
+        let conf = dir.join("conf.d");
+        std::fs::create_dir_all(&conf).unwrap();
+        let mut yaml = "tls:\n".to_owned();
+        let files = [("ca", &self.pem), ("cert", &cert.pem()), ("key", &key.serialize_pem())];
+        for (what, pem) in files {
+            let path = dir.join(format!("{what}.pem"));
+            std::fs::write(&path, pem).unwrap();
+            yaml += &format!("  {what}_file: {}\n", path.display());
+        }
+        std::fs::write(conf.join("tls.yaml"), yaml).unwrap();
+        Config::load(&conf).unwrap()
+    }
+
+    pub(crate) fn issue(&self, role: &str, name: &str) -> Tls {
+        Tls::load(&self.config(role, name)).unwrap()
+    }
+}
+
+/// One broker.
+pub(crate) struct Node {
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) port: u16,
+    pub(crate) socket: PathBuf,
+}
+
+impl Node {
+    /// A broker whose other one listens on `there`.
+    fn start(
+        authority: &Authority,
+        name: &str,
+        peer: &str,
+        listener: TcpListener,
+        there: u16,
+    ) -> Self {
+        let config = authority.config("broker", name);
+        let tls = Tls::load(&config).unwrap();
+        let stop = CancellationToken::new();
+        let table = table(name);
+        let stream = PeerConfig {
+            node: name.parse().unwrap(),
+            peer: peer.parse().unwrap(),
+            card: Box::new(Card::default),
+            idle: Duration::from_secs(1),
+            message_max: MESSAGE_MAX,
+        };
+        let pair = Pair {
+            own: name.parse().unwrap(),
+            peer: peer.parse().unwrap(),
+            stream: PeerStream::new(stream, table.clone(), stop.clone()),
+            channel: grpc::channel("localhost", there, &tls).unwrap(),
+            source: RoleSource::Address,
+            resource: String::new(),
+            holds_address: AtomicBool::new(false),
+            ack_timeout: Duration::from_millis(500),
+            health: watch::Sender::new(Health { healthy: false, reason: "starting".into() }),
+        };
+        let broker = Broker::new(Parts {
+            table,
+            ha: Ha::On(Arc::new(pair)),
+            card: Arc::default(),
+            settings: Settings::new(&config).unwrap(),
+            node: name.parse().unwrap(),
+            tls,
+            started: UnixMillis(1),
+            stop,
+        });
+        let port = listener.local_addr().unwrap().port();
+        let socket = authority.path(&format!("{name}.sock"));
+        serve(&broker, listener, &socket);
+        Self { broker, port, socket }
+    }
+
+    pub(crate) fn table(&self) -> &SessionTable {
+        &self.broker.table
+    }
+
+    pub(crate) async fn serving(&self) {
+        self.table().want(true).await.unwrap();
+        let mut state = self.table().watch();
+        let serves = state.wait_for(|state| state.serving().is_some());
+        tokio::time::timeout(LONG, serves).await.expect("it serves").unwrap();
+    }
+
+    /// A session of root's, as if an agent had told of it.
+    pub(crate) async fn session_of_root(&self) -> SessionId {
+        let id = SessionId::new(Uuid::from_u128(7));
+        let session = Session {
+            id,
+            user: "root".parse().unwrap(),
+            agent: "agent1".parse().unwrap(),
+            state: State::Running { display: 10 },
+            request: RequestId::new(Uuid::from_u128(8)),
+            params: StartParams::default(),
+            created: UnixMillis(1),
+        };
+        self.table().propose(Proposal::Adopt(session)).await.unwrap();
+        id
+    }
+}
+
+fn table(name: &str) -> SessionTable {
+    let config = replica::Config {
+        node: name.parse().unwrap(),
+        witnesses: Vec::new(),
+        ack_timeout_ms: 500,
+        heartbeat_ms: 50,
+        seed: 7,
+        limits: replica::Limits::DEFAULT,
+        alone: false,
+    };
+    let store = MemoryStore::new(LineageId::new(Uuid::from_u128(1)));
+    SessionTable::start(store, config, Incarnation(1), Outbox::none()).unwrap()
+}
+
+/// What `vsmserver` offers to the other broker, and to users.
+fn serve(broker: &Arc<Broker>, listener: TcpListener, socket: &Path) {
+    let users = BrokerServer::new(UserApi(Arc::clone(broker)));
+    let admin = AdminServer::new(AdminApi { broker: Arc::clone(broker), remote: true });
+    let (mut tcp, mut local) = (RoutesBuilder::default(), RoutesBuilder::default());
+    tcp.add_service(users.clone()).add_service(admin);
+    local.add_service(users);
+    let (tls, stop) = (broker.tls.clone(), broker.stop.clone());
+    tokio::spawn(async move {
+        grpc::serve_tls(listener, &tls, tcp.routes(), stop).await.unwrap();
+    });
+    let socket = UnixListener::bind(socket).unwrap();
+    let stop = broker.stop.clone();
+    tokio::spawn(async move { grpc::serve_unix(socket, local.routes(), stop).await.unwrap() });
+}
+
+/// Both brokers; nobody is active and they do not know of each other yet.
+pub(crate) struct Lab {
+    pub(crate) authority: Authority,
+    pub(crate) a: Node,
+    pub(crate) b: Node,
+}
+
+impl Lab {
+    pub(crate) async fn new() -> Self {
+        let authority = Authority::new();
+        let bind = || TcpListener::bind("127.0.0.1:0");
+        let (one, other) = (bind().await.unwrap(), bind().await.unwrap());
+        let ports = [&one, &other].map(|listener| listener.local_addr().unwrap().port());
+        let a = Node::start(&authority, "a", "b", one, ports[1]);
+        let b = Node::start(&authority, "b", "a", other, ports[0]);
+        Self { authority, a, b }
+    }
+
+    /// Has the two tables hear each other.
+    pub(crate) async fn join(&self) {
+        let (to_a, from_a) = self.a.table().connect().await.unwrap();
+        let (to_b, from_b) = self.b.table().connect().await.unwrap();
+        tokio::spawn(carry(from_a, to_b));
+        tokio::spawn(carry(from_b, to_a));
+    }
+
+    /// The pair with `b` active and `a` its standby.
+    pub(crate) async fn with_b_active() -> Self {
+        let lab = Self::new().await;
+        lab.join().await;
+        lab.b.serving().await;
+        let mut state = lab.a.table().watch();
+        let follows = state.wait_for(|state| {
+            let standing = &state.replica.standing;
+            state.replica.joined
+                && matches!(standing, replica::Standing::Standby { leader: Some(_) })
+        });
+        tokio::time::timeout(LONG, follows).await.expect("a follows").unwrap();
+        lab
+    }
+
+    /// A line to a node's port with a certificate.
+    pub(crate) fn call(&self, node: &Node, role: &str, name: &str) -> Channel {
+        grpc::channel("localhost", node.port, &self.authority.issue(role, name)).unwrap()
+    }
+}
+
+async fn carry(mut from: tokio::sync::mpsc::Receiver<replica::PeerMsg>, to: PeerLink) {
+    while let Some(message) = from.recv().await {
+        if to.receive(message).await.is_err() {
+            return;
+        }
+    }
+}

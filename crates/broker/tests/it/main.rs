@@ -1,0 +1,6 @@
+//! The broker as one of a pair, through its sockets.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod forward;
+mod lab;
