@@ -151,7 +151,7 @@ async fn paced(mut proposer: Proposer, stop: Arc<AtomicBool>) -> Result<Vec<f64>
                 Err(ProposeError::Rejected(_)) if unknown => break,
                 Err(ProposeError::Unknown) => unknown = true,
                 Err(ProposeError::NotActive | ProposeError::NoVotes | ProposeError::Busy) => {
-                    tokio::time::sleep(RETRY).await
+                    tokio::time::sleep(RETRY).await;
                 }
                 Err(error) => return Err(error.into()),
             }
