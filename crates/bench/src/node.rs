@@ -144,15 +144,16 @@ async fn paced(mut proposer: Proposer, stop: Arc<AtomicBool>) -> Result<Vec<f64>
         ticks.tick().await;
         proposer.number += 1;
         let (session, from) = (session(proposer.number)?, clock::now());
+        let mut unknown = false;
         loop {
             match proposer.table.propose(Proposal::Adopt(session.clone())).await {
                 Ok(_) => break,
-                Err(
-                    ProposeError::NotActive
-                    | ProposeError::NoVotes
-                    | ProposeError::Unknown
-                    | ProposeError::Busy,
-                ) => tokio::time::sleep(RETRY).await,
+                // The reign ended while it was under way, and the next one has it.
+                Err(ProposeError::Rejected(_)) if unknown => break,
+                Err(ProposeError::Unknown) => unknown = true,
+                Err(ProposeError::NotActive | ProposeError::NoVotes | ProposeError::Busy) => {
+                    tokio::time::sleep(RETRY).await;
+                }
                 Err(error) => return Err(error.into()),
             }
             ensure!(clock::now() < from + DEADLINE, "a commit took longer than {DEADLINE:?}");
@@ -246,7 +247,7 @@ impl Node {
 
     fn now(&self) -> Now {
         let state = self.table.state();
-        let synced = matches!(state.replica.standing, Standing::Active { synced: true, .. });
+        let synced = is_synced(&state.replica.standing);
         let sessions = self.table.read(|view| view.table.sessions().len());
         Now { serving: state.serving().is_some(), synced, commit: state.replica.commit, sessions }
     }
@@ -290,9 +291,15 @@ impl Node {
         Speed::of(commits.await??, clock::now().duration_since(from))
     }
 
-    fn cut(&mut self) -> Now {
+    /// Ends the stream, and waits until the active node knows that the other one is away.
+    async fn cut(&mut self) -> Result<Now> {
         std::mem::take(&mut self.stop).cancel();
-        self.now()
+        // It finds out when it wants something.
+        self.proposer().call().await?;
+        let mut state = self.table.watch();
+        let away = state.wait_for(|state| !is_synced(&state.replica.standing));
+        tokio::time::timeout(DEADLINE, away).await.context("the other node is not away")??;
+        Ok(self.now())
     }
 
     /// Connects to the other node while commits go on.
@@ -302,9 +309,7 @@ impl Node {
         let commits = tokio::spawn(paced(self.proposer(), Arc::clone(&stop)));
         tokio::spawn(self.stream().dial(channel));
         let mut state = self.table.watch();
-        let synced = state.wait_for(|state| {
-            matches!(state.replica.standing, Standing::Active { synced: true, .. })
-        });
+        let synced = state.wait_for(|state| is_synced(&state.replica.standing));
         let synced = tokio::time::timeout(DEADLINE, synced).await;
         let to = clock::now();
         stop.store(true, Ordering::Relaxed);
@@ -322,11 +327,15 @@ impl Node {
             }
             ["pace", for_ms] => crate::print(&self.pace(for_ms.parse()?).await?),
             ["fill", sessions] => crate::print(&self.fill(sessions.parse()?).await?),
-            ["cut"] => crate::print(&self.cut()),
+            ["cut"] => crate::print(&self.cut().await?),
             ["join"] => crate::print(&self.join().await?),
             _ => bail!("{line:?} is no order; there are now, load, pace, fill, cut, join"),
         }
     }
+}
+
+const fn is_synced(standing: &Standing) -> bool {
+    matches!(standing, Standing::Active { synced: true, .. })
 }
 
 /// Of this process.
