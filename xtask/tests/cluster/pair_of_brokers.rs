@@ -1,6 +1,8 @@
 //! The pair in its daily life: users and administrators meet one service, whichever node they reach.
 
+use std::io::{Read, Write};
 use std::ops::Deref;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -232,4 +234,102 @@ fn a_node_that_does_not_know_which_one_it_is_does_not_act_in_the_pair() {
     let bad = bad.unwrap();
     assert_eq!(bad.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&bad.stderr).contains("loopback"), "{bad:?}");
+}
+
+/// Gives both nodes this role source.
+fn with_source(pair: &Pair, source: &str, more: &str) {
+    for node in NODES {
+        pair.sh(node, &format!("vsm-config /vsmserver/HA/role_source={source} {more}"));
+    }
+    for node in NODES {
+        pair.restart_daemon(node, "vsmserver").unwrap();
+    }
+}
+
+/// `role_source = cluster`: Pacemaker says who is to be active, and nobody else.
+#[test]
+fn with_role_source_cluster_the_software_promotes_and_demotes() {
+    let pair = Pair::up("source-cluster");
+    let alice = pair.login("alice");
+    with_source(&pair, "cluster", "");
+    let standby = |node: &str| {
+        wait_for("a standby", WAIT, || match pair::node(&pair, node) {
+            Ok(told) if told.role == "standby" => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .unwrap();
+    };
+    standby(NODES[0]);
+    standby(NODES[1]);
+    pair.sh(NODES[1], "vsmctl ha promote");
+    pair.serves(NODES[1]);
+    pair.same("alice", &alice);
+    pair.sh(NODES[1], "vsmctl ha demote");
+    pair.sh(NODES[0], "vsmctl ha promote");
+    pair.serves(NODES[0]);
+    standby(NODES[1]);
+    pair.same("alice", &alice);
+    pair.login("bob");
+    pair.all_agree();
+}
+
+/// `role_source = request`: the node that users reach is active, where there is no resource address.
+#[test]
+fn with_role_source_request_the_node_that_users_reach_becomes_active() {
+    let pair = Pair::up("source-request");
+    with_source(&pair, "request", "");
+    let connect = |node: &str| -> Desktop {
+        let to = format!("alice@{node}");
+        let text =
+            pair.output("client", "alice", &["vsm", "connect", "--no-viewer", "--json", &to]);
+        serde_json::from_str(&text.unwrap()).unwrap()
+    };
+    let first = connect(NODES[0]);
+    assert_eq!(pair::active(&pair), [NODES[0]]);
+    let there = connect(NODES[1]);
+    assert_eq!(there.session, first.session, "the other node forwards");
+    assert_eq!(pair::active(&pair), [NODES[0]]);
+    pair.inject(Fault::Power { host: host(NODES[0]) });
+    let after = connect(NODES[1]);
+    assert_eq!(after.session, first.session);
+    assert_eq!(pair::active(&pair), [NODES[1]]);
+    pair.heal_all();
+    pair.all_agree();
+}
+
+/// A viewer goes by ssh to the agent: it does not notice that a broker dies.
+#[test]
+fn a_viewer_is_not_touched_by_a_failover() {
+    let pair = Pair::up("viewer");
+    let (active, _) = pair.in_step();
+    let alice = pair.login("alice");
+    // As a viewer does: the greeting of the desktop, and later the answer to ours.
+    let socket = format!(
+        "/proc/{}/root/run/user/2001/vsm/{}.sock",
+        pair.init_pid("client").unwrap(),
+        alice.session
+    );
+    let mut viewer = UnixStream::connect(socket).unwrap();
+    viewer.set_read_timeout(Some(WAIT)).unwrap();
+    let mut greeting = [0; 12];
+    viewer.read_exact(&mut greeting).unwrap();
+    assert!(greeting.starts_with(b"RFB "), "{greeting:?}");
+    pair.inject(Fault::Power { host: host(active) });
+    pair.same("alice", &alice);
+    viewer.write_all(&greeting).unwrap();
+    let mut answer = [0; 2];
+    viewer.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [1, 1], "one security type, none: the desktop goes on talking");
+    let viewers = "vsmctl session list --output json";
+    let other = other(active);
+    wait_for("the viewer to be known to the other broker", WAIT, || {
+        let list = pair.sh(other, viewers);
+        let list: Vec<serde_json::Value> = serde_json::from_str(&list).unwrap();
+        match list.iter().find(|row| row["session"] == *alice.session) {
+            Some(row) if row["state"] == "connected" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .unwrap();
+    pair.heal_all();
 }
