@@ -7,6 +7,9 @@
 //! the rows that they change, follow for many of them together, a little later: a node that starts learns from its log
 //! and from the votes what was committed.
 
+mod durable;
+mod tell;
+
 use std::{
     collections::HashMap,
     io, mem,
@@ -20,7 +23,7 @@ use tokio::{
     time::Instant,
 };
 use vsm_core::{
-    AgentName, Change, Epoch, LineageId, Proposal, Row,
+    AgentName, Change, Epoch, LineageId, Proposal,
     replica::{
         Action, Config, Event, PeerMsg, Replica, Standing, Token, Touched, WitnessMsg, Write,
     },
@@ -37,8 +40,6 @@ const BATCH_MAX: usize = 256;
 const PENDING_MAX: usize = 8192;
 /// After so long a write on which nothing waits is made.
 const LAZY: Duration = Duration::from_millis(200);
-/// So many changed rows are written with the next entries, so that no write is a long one.
-const ROWS_MAX: usize = 128;
 /// How often a store that failed is tried again.
 const FAULT_RETRY: Duration = Duration::from_millis(500);
 
@@ -311,122 +312,6 @@ impl<S: Store + 'static> Owner<S> {
         }
     }
 
-    const fn has_unwritten(&self) -> bool {
-        !self.unwritten.is_empty() || self.late_commit.is_some()
-    }
-
-    /// Makes durable what something waits for, and all before it but what may come later.
-    fn write(&mut self, all: bool) -> Result<(), StoreError> {
-        while self.has_unwritten() {
-            let due = all || self.since.elapsed() >= LAZY;
-            if !due && !self.replica.waits_for_write() {
-                break;
-            }
-            let only_entries = self.unwritten.iter().all(is_only_entries);
-            let few_rows = !self.to_write.whole && self.to_write.keys.len() < ROWS_MAX;
-            if !due && only_entries && few_rows {
-                self.write_entries()?;
-            } else {
-                self.write_all()?;
-            }
-            self.step(Event::Stored(self.token));
-        }
-        Ok(())
-    }
-
-    /// Writes the entries alone; what of them is committed follows.
-    fn write_entries(&mut self) -> Result<(), StoreError> {
-        for write in &mut self.unwritten {
-            // Commits only grow.
-            self.late_commit = write.commit.take().or(self.late_commit);
-        }
-        self.unwritten.retain(|write| !write.append.is_empty());
-        if !self.unwritten.is_empty() {
-            self.store.write(&self.unwritten, &[])?;
-            self.unwritten.clear();
-        }
-        Ok(())
-    }
-
-    fn write_all(&mut self) -> Result<(), StoreError> {
-        if let Some(commit) = self.late_commit {
-            // Before the others: what they cut off, install or forget is beyond it, or of it.
-            let late = Write { commit: Some(commit), ..Write::default() };
-            self.unwritten.insert(0, late);
-        }
-        let table = self.replica.table();
-        let rows: Vec<Row> = if self.to_write.whole {
-            table.rows().collect()
-        } else {
-            self.to_write.keys.iter().filter_map(|key| table.row(key)).collect()
-        };
-        self.store.write(&self.unwritten, &rows)?;
-        self.unwritten.clear();
-        self.late_commit = None;
-        self.to_write = Touched::default();
-        Ok(())
-    }
-
-    /// A write failed. What is in memory is ahead of the disk: it is thrown away and read again.
-    fn fail(&mut self, error: StoreError) {
-        let error = Arc::new(error);
-        tracing::error!(%error, changes = self.replies.len(), "cannot write the session table");
-        self.answers.clear();
-        for (_, reply) in self.replies.drain() {
-            drop(reply.send(Err(ProposeError::Store(Arc::clone(&error)))));
-        }
-        self.fault = Some(Fault { error, retry: Instant::now() + FAULT_RETRY });
-        // With HA on the peer is to see that this node is away. Reading may do where writing does not: a node that is
-        // alone goes on at once, with look-ups and with the next attempt.
-        self.peer = None;
-        self.reload();
-    }
-
-    /// Starts the replica again from the disk.
-    fn reload(&mut self) {
-        let now = self.now();
-        match self.store.load() {
-            Ok(Loaded { disk, .. }) => {
-                self.unwritten.clear();
-                self.late_commit = None;
-                self.to_write = Touched::default();
-                self.to_show = Touched::default();
-                if self.config.alone {
-                    self.replica = Replica::resume(self.config.clone(), disk, now);
-                    self.fault = None;
-                } else {
-                    self.replica = Replica::new(self.config.clone(), disk, now);
-                }
-                self.token = Token::default();
-                let touched = self.replica.take_touched();
-                (self.to_write, self.to_show) = (touched.clone(), touched);
-                self.step(Event::Want(self.want && self.config.alone));
-            }
-            Err(error) => tracing::error!(%error, "cannot read the session table"),
-        }
-    }
-
-    /// Tries a store that failed again.
-    fn recover(&mut self) {
-        let Some(fault) = &mut self.fault else { return };
-        if Instant::now() < fault.retry {
-            return;
-        }
-        fault.retry = Instant::now() + FAULT_RETRY;
-        if self.config.alone {
-            return self.reload();
-        }
-        // A write that changes nothing, but has to reach the disk.
-        let promised = Some(self.replica.status().promised);
-        let probe = Write { promised, ..Write::default() };
-        if self.store.write(&[probe], &[]).is_ok() {
-            tracing::info!("the session table can be written again");
-            self.fault = None;
-            self.reload();
-            self.step(Event::Want(self.want));
-        }
-    }
-
     fn take_up(&mut self, lineage: LineageId) -> Result<bool, ProposeError> {
         let table = self.replica.table();
         let holds = table.sessions().len() > 0 || table.tombstones().next().is_some();
@@ -463,7 +348,7 @@ impl<S: Store + 'static> Owner<S> {
         self.state.send_if_modified(|state| {
             let same = state.replica == status && state.fault.is_some() == fault.is_some();
             if !same {
-                tell(&state.replica.standing, &status.standing);
+                tell::tell(&state.replica.standing, &status.standing);
                 *state = Arc::new(State { replica: status, fault });
             }
             !same
@@ -473,56 +358,5 @@ impl<S: Store + 'static> Owner<S> {
                 drop(reply.send(answer));
             }
         }
-    }
-}
-
-/// Whether a write adds entries, or says that some are committed, and nothing else.
-const fn is_only_entries(write: &Write) -> bool {
-    let Write { install, truncate, append: _, commit: _, promised, mark, trim } = write;
-    install.is_none()
-        && truncate.is_none()
-        && promised.is_none()
-        && mark.is_none()
-        && trim.is_none()
-}
-
-/// Logs what this node has become.
-fn tell(before: &Standing, now: &Standing) {
-    match (before, now) {
-        (Standing::Standby { leader: was }, Standing::Standby { leader }) if was != leader => {
-            let leader = leader.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
-            tracing::info!(leader, "standby");
-        }
-        (Standing::Active { .. } | Standing::Claiming(_), Standing::Standby { leader }) => {
-            let leader =
-                leader.as_ref().map_or_else(|| "nobody yet".to_owned(), ToString::to_string);
-            tracing::info!(leader, "not active any more");
-        }
-        (Standing::Standby { .. } | Standing::Active { .. }, Standing::Claiming(epoch)) => {
-            tracing::info!(%epoch, "asking for votes");
-        }
-        (
-            Standing::Active { ready: true, votes: was, synced: synced_was, .. },
-            Standing::Active { votes, synced, .. },
-        ) => {
-            match (was, votes) {
-                (true, false) => tracing::error!(
-                    "neither the other broker nor enough witnesses answer: no new desktops"
-                ),
-                (false, true) => tracing::info!("there are votes again"),
-                (true, true) | (false, false) => {}
-            }
-            match (synced_was, synced) {
-                (true, false) => tracing::warn!(
-                    "the other broker is behind or away: the witnesses take its place"
-                ),
-                (false, true) => tracing::info!("the other broker has everything"),
-                (true, true) | (false, false) => {}
-            }
-        }
-        (_, Standing::Active { epoch, ready: true, .. }) => {
-            tracing::info!(%epoch, "active");
-        }
-        (_, Standing::Active { .. } | Standing::Claiming(_) | Standing::Standby { .. }) => {}
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use super::{
+    event::Failure,
     log::Entry,
     message::{Holds, PeerMsg, Supply},
     mutant::{self, Mutant},
-    node::{Failure, Held, Replica, Role},
+    node::{Held, Replica, Role},
     solo::Solo,
 };
 use crate::{Change, Epoch, Lsn, Proposal, Table};

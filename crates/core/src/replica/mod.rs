@@ -19,6 +19,7 @@
 //! | [`message`] | what nodes say |
 //! | [`disk`] | what is durable, and the writes |
 //! | [`witness`] | an agent's promise and window |
+//! | `event` | what it is told, wants done, and is |
 //! | `node` | events in, actions out |
 //! | `claim`, `active`, `solo`, `follow` | becoming active, being it, being it with the witnesses, following |
 //! | `store`, `limits` | what is held, in memory and on disk; how much of it |
@@ -28,6 +29,7 @@
 mod active;
 mod claim;
 pub mod disk;
+mod event;
 mod follow;
 mod limits;
 pub mod log;
@@ -42,9 +44,10 @@ mod tests;
 pub mod witness;
 
 pub use disk::{Disk, Install, Mark, Write};
+pub use event::{Action, Config, Event, Failure, Standing, Token};
 pub use limits::Limits;
 pub use log::{Entry, History, Log};
 pub use message::{Hello, Holds, Image, PeerMsg, Supply, Window, WitnessMsg, WitnessReply};
-pub use node::{Action, Config, Event, Failure, Replica, Standing, Token, Touched};
+pub use node::{Replica, Touched};
 pub use status::{PeerStatus, Second, Status, WitnessStatus};
 pub use witness::Witness;

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::node::{Replica, Role, Standing};
+use super::{
+    event::Standing,
+    node::{Replica, Role},
+};
 use crate::{AgentName, Epoch, Lsn};
 
 /// Which vote is the second while this node is active.
