@@ -35,11 +35,18 @@ impl Replica {
         let Role::Standby { leader, heard_ms } = &self.role else { return };
         let by_name = mutant::on(Mutant::NameDecides) && self.config.node.as_str() > "a";
         let patience = if by_name { self.config.heartbeat_ms } else { 0 };
-        if !self.want || self.now < self.hold_off_ms + patience {
+        if self.now < self.hold_off_ms + patience {
             return;
         }
         let alive =
             leader.is_some() && self.link && self.now < heard_ms + self.config.heartbeat_ms * BEATS;
+        if self.relieved && !alive {
+            // The one that it handed over to did not take it, or is gone.
+            (self.relieved, self.want) = (false, true);
+        }
+        if !self.want {
+            return;
+        }
         if alive {
             self.hold_off_ms = self.now + self.config.heartbeat_ms;
             self.send(PeerMsg::Wish { planned: false });

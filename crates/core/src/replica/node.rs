@@ -219,7 +219,9 @@ impl Replica {
 
     fn on_link(&mut self, up: bool) {
         self.link = up;
-        self.relieved &= up;
+        if self.relieved && !up {
+            (self.relieved, self.want) = (false, true);
+        }
         if up {
             let hello = self.hello();
             self.send(PeerMsg::Hello(hello));

@@ -11,9 +11,6 @@ use super::{
 };
 use crate::{AgentName, Change, Key, Lsn, Table};
 
-/// Entries are forgotten no fewer than these at a time.
-const TRIM_MIN: usize = 64;
-
 impl Replica {
     /// Puts entries into the log, here and on disk.
     pub(super) fn append(&mut self, entries: Vec<Entry>) {
@@ -150,7 +147,7 @@ impl Replica {
     pub(super) fn trim(&mut self) {
         let keep = self.config.limits.log_keep;
         // Seldom and then many.
-        if self.log.len() <= keep + keep / 4 + TRIM_MIN {
+        if self.log.len() <= keep + keep / 4 {
             return;
         }
         let seq = self.log.last().seq.saturating_sub(keep as u64).min(self.commit);
