@@ -224,3 +224,35 @@ fn a_witness_that_lost_what_it_held_votes_only_after_a_later_reign() {
         WitnessReply::Promised { .. }
     ));
 }
+
+#[test]
+fn after_a_planned_hand_over_the_old_node_asks_for_nothing_while_the_new_one_reigns() {
+    let mut pair = Pair::formed();
+    pair.feed(1, Event::TakeOver);
+    assert!(matches!(pair.nodes[1].standing(), Standing::Active { ready: true, .. }));
+    // It still holds the address, and is told so again and again.
+    for _ in 0..20 {
+        pair.now += 100;
+        pair.feed(0, Event::Want(true));
+        pair.feed(1, Event::Tick);
+    }
+    assert!(pair.nodes[0].status().relieved && !pair.nodes[0].status().want);
+    assert!(matches!(pair.nodes[1].standing(), Standing::Active { ready: true, .. }));
+    pair.feed(0, Event::Want(false));
+    assert!(!pair.nodes[0].status().relieved, "the address has left it");
+}
+
+/// Seed 864: the one that was asked to take over was told before it could that it is not wanted.
+#[test]
+fn a_node_that_handed_over_takes_it_back_where_nobody_took_it() {
+    let mut pair = Pair::formed();
+    pair.feed(0, Event::Peer(PeerMsg::Wish { planned: true }));
+    assert!(matches!(pair.nodes[0].standing(), Standing::Standby { .. }));
+    assert!(matches!(pair.nodes[1].standing(), Standing::Standby { .. }));
+    for _ in 0..20 {
+        pair.now += 100;
+        pair.feed(0, Event::Tick);
+        pair.feed(1, Event::Tick);
+    }
+    assert!(matches!(pair.nodes[0].standing(), Standing::Active { ready: true, .. }));
+}
