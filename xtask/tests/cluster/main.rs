@@ -19,6 +19,7 @@ mod lifecycle;
 mod login;
 mod pair_of_brokers;
 mod service;
+mod sides;
 mod split;
 mod storm;
 mod viewer;
