@@ -16,7 +16,7 @@ use crate::clock::{self, wait_for};
 use crate::cluster::{Cluster, ClusterSpec, Fault};
 use crate::command::capture;
 use crate::compile::{self, Profile};
-use crate::pair::{self, NODES};
+use crate::pair;
 use crate::progress::Progress;
 use crate::setup;
 
@@ -109,7 +109,7 @@ pub(crate) fn demo(options: &Options) -> Result<()> {
 
 fn story(cluster: &Cluster, progress: &Progress) -> Result<Outcome> {
     let active = pair::in_step(cluster, SERVICE_WAIT)?;
-    let standby = if active == NODES[0] { NODES[1] } else { NODES[0] };
+    let standby = pair::other(active);
     progress.step(format!("{active} has the address tlha and is active, {standby} follows"));
     let (login, login_ms) = first_login(cluster, progress)?;
     let Connected { session, agent, display, .. } = login;

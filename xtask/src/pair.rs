@@ -13,6 +13,12 @@ use crate::cluster::Cluster;
 /// The brokers' hosts.
 pub const NODES: [&str; 2] = ["tlha-primary", "tlha-secondary"];
 
+/// The other broker's host.
+#[must_use]
+pub fn other(node: &str) -> &'static str {
+    if node == NODES[0] { NODES[1] } else { NODES[0] }
+}
+
 /// A desktop of nothing but its X server, where nobody looks at it.
 pub const BARE_SCRIPT: &str = "printf '#!/bin/sh\\nsleep 86400\\nexit 0\\n' > /etc/vsm/xsession";
 
@@ -195,10 +201,27 @@ pub fn rows(cluster: &Cluster, host: &str) -> Result<Vec<Row>> {
 #[must_use]
 pub fn logged(cluster: &Cluster, host: &str, words: &str, after: u64) -> Option<u64> {
     let log = cluster.daemon_log(host, "vsmserver");
-    log.lines().filter(|line| line.contains(words)).find_map(|line| {
-        let time = line.split_whitespace().next()?;
-        let at: jiff::Timestamp = time.parse().ok()?;
-        let at = u64::try_from(at.as_microsecond()).ok()?;
-        (at >= after).then_some(at)
-    })
+    let lines = log.lines().filter(|line| line.contains(words));
+    lines.filter_map(log_time).find(|at| *at >= after)
+}
+
+/// The time at the beginning of a log line, in microseconds since 1970.
+fn log_time(line: &str) -> Option<u64> {
+    let at: jiff::Timestamp = line.split_whitespace().next()?.parse().ok()?;
+    u64::try_from(at.as_microsecond()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_begins_with_its_time() {
+        let of_day = |line| log_time(line).map(|at| at % 86_400_000_000);
+        let line = "2026-01-02T01:02:03.000456Z  INFO vsm_sync::owner: active epoch=3@b";
+        assert_eq!(of_day(line), Some(3_723_000_456));
+        assert_eq!(of_day("2026-01-02T00:00:00.5Z x"), Some(500_000));
+        assert_eq!(of_day("no time"), None);
+        assert_eq!(log_time("1970-01-02T00:00:00Z x"), Some(86_400_000_000));
+    }
 }

@@ -31,7 +31,6 @@ const STATE: &str = "/var/lib/vsm";
 const WAIT: Duration = Duration::from_secs(60);
 /// Tries of a login.
 const LOGIN_SECONDS: u32 = 60;
-const DAY_US: u64 = 86_400_000_000;
 /// What a node logs when it serves, and when the address is on it.
 const SERVES: &str = " active epoch=";
 const HOLDS: &str = " holds=true";
@@ -86,7 +85,7 @@ pub(super) fn run(runs: u32, progress: Progress) -> Result<Report> {
 /// Fills the table of a pair that was formed already: of one node, and the other one follows.
 fn fill(cluster: &Cluster) -> Result<()> {
     let active = pair::in_step(cluster, WAIT)?;
-    let standby = other(active);
+    let standby = pair::other(active);
     for host in [standby, active] {
         cluster.stop_daemon(host, "vsmserver")?;
     }
@@ -107,61 +106,44 @@ fn fill(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-fn other(node: &str) -> &'static str {
-    if node == NODES[0] { NODES[1] } else { NODES[0] }
-}
-
 /// A node's log from a moment on.
 struct Watch<'a> {
     cluster: &'a Cluster,
     host: &'static str,
-    /// Lines that were there before.
-    seen: usize,
-    /// Microseconds of the day.
+    /// Microseconds since 1970.
     from: u64,
 }
 
 impl<'a> Watch<'a> {
     fn start(cluster: &'a Cluster, host: &'static str) -> Self {
-        let seen = cluster.daemon_log(host, "vsmserver").lines().count();
-        Self { cluster, host, seen, from: clock::unix_micros() % DAY_US }
+        Self { cluster, host, from: clock::unix_micros() }
     }
 
     /// Milliseconds from the start until now.
     fn now(&self) -> f64 {
-        self.since(clock::unix_micros() % DAY_US)
+        self.since(clock::unix_micros())
     }
 
     fn since(&self, micros: u64) -> f64 {
-        let micros = (micros + DAY_US - self.from) % DAY_US;
-        Duration::from_micros(micros).as_secs_f64() * 1000.0
+        Duration::from_micros(micros.saturating_sub(self.from)).as_secs_f64() * 1000.0
     }
 
     /// Waits until the node logs this; milliseconds from the start, by the line's own time.
     fn logged(&self, what: &str) -> Result<f64> {
         wait_for(&format!("{} to log {what:?}", self.host), WAIT, || {
-            let log = self.cluster.daemon_log(self.host, "vsmserver");
-            let line = log.lines().skip(self.seen).find(|line| line.contains(what));
-            let line = line.ok_or_else(|| log.lines().last().unwrap_or_default().to_owned())?;
-            let micros = micros_of_day(line).ok_or_else(|| format!("no time in {line:?}"))?;
-            Ok(self.since(micros))
+            let at = pair::logged(self.cluster, self.host, what, self.from);
+            let last = || {
+                let log = self.cluster.daemon_log(self.host, "vsmserver");
+                log.lines().last().unwrap_or_default().to_owned()
+            };
+            at.map(|at| self.since(at)).ok_or_else(last)
         })
     }
 }
 
-/// The time at the beginning of a log line, such as `2026-01-02T03:04:05.000006Z`.
-fn micros_of_day(line: &str) -> Option<u64> {
-    let time = line.split_once('T')?.1.split_once('Z')?.0;
-    let (seconds, fraction) = time.split_once('.')?;
-    let mut parts = seconds.split(':').map(|part| part.parse::<u64>().ok());
-    let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
-    let micros: u64 = format!("{fraction:0<6}").get(..6)?.parse().ok()?;
-    Some(((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + micros)
-}
-
 fn fault(cluster: &Cluster) -> Result<Unplanned> {
     let active = pair::in_step(cluster, WAIT)?;
-    let watch = Watch::start(cluster, other(active));
+    let watch = Watch::start(cluster, pair::other(active));
     cluster.fault(&Fault::Cable { host: active.to_owned() })?;
     let times = std::thread::scope(|scope| -> Result<Unplanned> {
         let waiting =
@@ -187,7 +169,7 @@ fn fault(cluster: &Cluster) -> Result<Unplanned> {
 }
 
 fn hand_over(cluster: &Cluster) -> Result<Planned> {
-    let standby = other(pair::in_step(cluster, WAIT)?);
+    let standby = pair::other(pair::in_step(cluster, WAIT)?);
     let watch = Watch::start(cluster, standby);
     cluster.output(standby, "root", &["vsmctl", "ha", "takeover"])?;
     let (serves, holds) = (watch.logged(SERVES)?, watch.logged(HOLDS)?);
@@ -213,17 +195,4 @@ fn report(unplanned: &[Unplanned], planned: &[Planned]) -> Report {
     let worst = planned.iter().map(|times| times.ready).fold(0.0, f64::max);
     report.figure("planned_max_ms", worst);
     report
-}
-
-#[cfg(test)]
-mod tests {
-    use super::micros_of_day;
-
-    #[test]
-    fn a_log_line_begins_with_its_time() {
-        let line = "2026-01-02T01:02:03.000456Z  INFO vsm_sync::owner: active epoch=3@b";
-        assert_eq!(micros_of_day(line), Some(3_723_000_456));
-        assert_eq!(micros_of_day("2026-01-02T00:00:00.5Z x"), Some(500_000));
-        assert_eq!(micros_of_day("no time"), None);
-    }
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::cluster::{Fault, Traffic};
-use crate::pair::NODES;
+use crate::pair;
 
 /// xorshift64*: a seed is to give the same faults again, nothing more.
 #[derive(Debug, Clone)]
@@ -123,7 +123,7 @@ impl Kind {
 
     /// The host that it is for, and the faults. Three times out of four a broker's fault is the active one's.
     pub(crate) fn faults(self, active: &str, random: &mut Random) -> (String, Vec<Fault>) {
-        let standby = if active == NODES[0] { NODES[1] } else { NODES[0] };
+        let standby = pair::other(active);
         let (one, other) = if random.below(4) < 3 { (active, standby) } else { (standby, active) };
         let agent = format!("agent{}", 1 + random.below(3));
         let host = one.to_owned();

@@ -52,7 +52,7 @@ impl Pair {
     /// Waits until both are in step; the active node and the other.
     pub(crate) fn in_step(&self) -> (&'static str, &'static str) {
         let active = pair::in_step(&self.0, WAIT).unwrap();
-        (active, other(active))
+        (active, pair::other(active))
     }
 
     /// Waits until this node serves.
@@ -104,10 +104,6 @@ impl Pair {
         users.dedup();
         assert_eq!(users.len(), before, "somebody has two desktops");
     }
-}
-
-pub(crate) fn other(node: &str) -> &'static str {
-    if node == NODES[0] { NODES[1] } else { NODES[0] }
 }
 
 pub(crate) fn host(name: &str) -> String {
@@ -321,7 +317,7 @@ fn a_viewer_is_not_touched_by_a_failover() {
     viewer.read_exact(&mut answer).unwrap();
     assert_eq!(answer, [1, 1], "one security type, none: the desktop goes on talking");
     let viewers = "vsmctl session list --output json";
-    let other = other(active);
+    let other = pair::other(active);
     wait_for("the viewer to be known to the other broker", WAIT, || {
         let list = pair.sh(other, viewers);
         let list: Vec<serde_json::Value> = serde_json::from_str(&list).unwrap();

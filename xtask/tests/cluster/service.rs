@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use xtask::clock::wait_for;
 use xtask::cluster::{Cluster, ClusterSpec};
+use xtask::pair::BARE_SCRIPT;
 
 use crate::{on, spec};
 
@@ -20,8 +21,6 @@ pub(crate) const BROKER: &str = "tlha-primary";
 pub(crate) const AGENTS: [&str; 2] = ["agent1", "agent2"];
 pub(crate) const SIGKILL: i32 = 9;
 pub(crate) const SIGHUP: i32 = 1;
-/// A desktop of nothing but its X server, for tests that start many or look at none.
-const BARE_SCRIPT: &str = "printf '#!/bin/sh\\nsleep 86400\\nexit 0\\n' > /etc/vsm/xsession";
 /// Everything that the sessions of an agent leave anywhere, a line each; the records of sessions
 /// that are over are meant to stay.
 const TRACES: &str = r#"
