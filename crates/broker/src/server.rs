@@ -196,11 +196,7 @@ impl Listeners {
 fn observe_api(broker: &Arc<Broker>) -> ObserveApi {
     let asked = Arc::clone(broker);
     let allowed = move |peer: &tls::Peer, address: Option<IpAddr>| {
-        let is_named = |entry: &String| {
-            entry.eq_ignore_ascii_case(&peer.name)
-                || entry.parse().is_ok_and(|ip: IpAddr| Some(ip) == address)
-        };
-        asked.settings().observers.iter().any(is_named)
+        peer.is_among(&asked.settings().observers, address)
     };
     let config = ObserveConfig {
         node: broker.node.clone(),

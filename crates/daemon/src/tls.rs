@@ -4,6 +4,7 @@
 use std::{
     cell::RefCell,
     fmt, fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -75,6 +76,15 @@ impl Peer {
     #[must_use]
     pub fn is(&self, role: Role) -> bool {
         self.roles.contains(&role)
+    }
+
+    /// Whether one of these entries means it: the name in its certificate, or the address that it comes from.
+    #[must_use]
+    pub fn is_among(&self, entries: &[String], address: Option<IpAddr>) -> bool {
+        entries.iter().any(|entry| {
+            entry.eq_ignore_ascii_case(&self.name)
+                || entry.parse().is_ok_and(|ip: IpAddr| Some(ip) == address)
+        })
     }
 }
 

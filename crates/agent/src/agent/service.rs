@@ -102,11 +102,7 @@ impl Service {
             .and_then(|info| info.get_ref().remote_addr())
             .map(|address| address.ip().to_canonical());
         let allowed = &self.agent.settings().allowed_brokers;
-        let is_caller = |entry: &String| {
-            entry.eq_ignore_ascii_case(&peer.name)
-                || entry.parse().is_ok_and(|ip: IpAddr| Some(ip) == address)
-        };
-        if allowed.iter().any(is_caller) {
+        if peer.is_among(allowed, address) {
             return Ok(peer.name);
         }
         let address = address.map_or_else(String::new, |address| format!(" at {address}"));
