@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vsm_core::{Ended, Epoch, Fence, NodeName, Session, SessionId, UnixMillis, UserName};
 use vsm_daemon::tls::Tls;
-use vsm_sync::{EPOCH_JUMP_MAX, SessionTable, peer::Card};
+use vsm_sync::{SessionTable, peer::Card};
 
 use crate::{
     agents::{Agents, CallError, Fenced, Link},
@@ -221,16 +221,10 @@ impl Broker {
         let _ = self.table.witness_up(link.name.clone()).await;
     }
 
-    /// Whether an epoch is further ahead than reigns can have been.
-    pub(crate) fn is_beyond_reason(&self, epoch: &Epoch) -> bool {
-        let known = self.table.state().replica.seen.counter;
-        epoch.counter > known.saturating_add(EPOCH_JUMP_MAX)
-    }
-
     /// Begins a reign above `promised` if the present one is not.
     pub(crate) async fn rise_above(&self, promised: Epoch) {
         let own = self.table.fence().epoch;
-        if self.is_beyond_reason(&promised) {
+        if self.table.is_beyond_reason(&promised) {
             tracing::error!(%own, %promised, "an agent names an epoch beyond all reason; not following it");
             return;
         }

@@ -24,10 +24,7 @@ pub(crate) mod roster;
 mod verify;
 pub(crate) mod witness;
 
-use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -66,19 +63,6 @@ pub struct Pair {
     pub resource: String,
     /// Whether the resource address is on this host.
     pub holds_address: AtomicBool,
-    /// After so long without an answer the other node counts as away.
-    pub ack_timeout: Duration,
     /// Whether the resource address may be here.
     pub health: watch::Sender<Health>,
-}
-
-impl Ha {
-    /// The pair, if there is one.
-    #[must_use]
-    pub const fn pair(&self) -> Option<&Arc<Pair>> {
-        match self {
-            Self::On(pair) => Some(pair),
-            Self::Off { .. } => None,
-        }
-    }
 }

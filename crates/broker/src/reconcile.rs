@@ -93,7 +93,7 @@ fn set_down(link: &Link, why: &str) {
 
 /// Opens the report and follows it to its end; why it ended.
 async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
-    let mut states = broker.table.watch();
+    let mut serving = broker.table.watch_serving();
     let acts = broker.acts();
     // Only sessions that the table had before the inventory was made can be missing from it.
     let before = running_on(broker, &link.name);
@@ -130,7 +130,7 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
                 Some(Err(status)) => return crate::agents::CallError::from(status).why.into(),
                 None => return End::Away("it closed its report".into()),
             },
-            changed = states.changed() => {
+            changed = serving.changed() => {
                 if changed.is_err() {
                     return End::Away("this broker is stopping".into());
                 }

@@ -98,6 +98,8 @@ pub(crate) struct Owner<S> {
     fault: Option<Fault>,
     view: Arc<RwLock<View>>,
     state: watch::Sender<Arc<State>>,
+    /// Whether `state` serves: for those who would be woken by each commit otherwise.
+    pub(crate) serving: watch::Sender<bool>,
 }
 
 type Opened<S> = (Owner<S>, Arc<RwLock<View>>, watch::Receiver<Arc<State>>);
@@ -139,6 +141,7 @@ impl<S: Store + 'static> Owner<S> {
             fault: None,
             view: Arc::clone(&view),
             state,
+            serving: watch::Sender::new(false),
         };
         if owner.config.alone {
             owner.want = true;
@@ -353,6 +356,9 @@ impl<S: Store + 'static> Owner<S> {
             }
             !same
         });
+        // After the state: whoever is woken finds it.
+        let serves = self.state.borrow().serving().is_some();
+        self.serving.send_if_modified(|before| mem::replace(before, serves) != serves);
         for (id, answer) in self.answers.drain(..) {
             if let Some(reply) = self.replies.remove(&id) {
                 drop(reply.send(answer));

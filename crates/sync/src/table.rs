@@ -110,6 +110,7 @@ pub struct SessionTable {
     queue: mpsc::Sender<Command>,
     view: Arc<RwLock<View>>,
     state: watch::Receiver<Arc<State>>,
+    serving: watch::Receiver<bool>,
     incarnation: Incarnation,
     alone: bool,
     links: Arc<AtomicU64>,
@@ -157,7 +158,9 @@ impl SessionTable {
         let alone = config.alone;
         let (queue, commands) = mpsc::channel(QUEUE_BOUND);
         let (owner, view, state) = Owner::open(store, config, outbox)?;
-        let table = Self { queue, view, state, incarnation, alone, links: Arc::default() };
+        let serving = owner.serving.subscribe();
+        let links = Arc::default();
+        let table = Self { queue, view, state, serving, incarnation, alone, links };
         Ok((owner, commands, table))
     }
 
@@ -263,8 +266,16 @@ impl SessionTable {
         self.state.clone()
     }
 
+    /// Follows whether this node serves, and nothing else: it changes seldom, where [`SessionTable::watch`] changes with each
+    /// commit.
+    #[must_use]
+    pub fn watch_serving(&self) -> watch::Receiver<bool> {
+        self.serving.clone()
+    }
+
     /// Whether an epoch is so far above all that this node has heard of that whoever names it is damaged.
-    pub(crate) fn is_beyond_reason(&self, epoch: &Epoch) -> bool {
+    #[must_use]
+    pub fn is_beyond_reason(&self, epoch: &Epoch) -> bool {
         let seen = self.state.borrow().replica.seen.counter;
         epoch.counter > seen.saturating_add(EPOCH_JUMP_MAX)
     }

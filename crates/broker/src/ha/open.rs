@@ -131,7 +131,6 @@ fn pair(
         source,
         resource,
         holds_address: AtomicBool::new(false),
-        ack_timeout,
         health: watch::Sender::new(Health::no("starting")),
     };
     Ok(Opened { node: own, table, ha: Ha::On(Arc::new(pair)), card, asked: Some(asked) })

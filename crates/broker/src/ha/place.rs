@@ -36,10 +36,6 @@ pub(crate) enum Place {
 /// Where a call is to be served now; waits, for a bounded time, while nobody is active.
 pub(crate) async fn find<T>(broker: &Arc<Broker>, request: &Request<T>) -> Result<Place, Refusal> {
     let forwarded = request.metadata().contains_key(FORWARDED_KEY);
-    find_for(broker, forwarded).await
-}
-
-pub(crate) async fn find_for(broker: &Arc<Broker>, forwarded: bool) -> Result<Place, Refusal> {
     let Ha::On(pair) = &broker.ha else { return Ok(Place::Here) };
     let until = clock::now() + WAIT;
     loop {

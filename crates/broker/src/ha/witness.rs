@@ -76,14 +76,7 @@ async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<Witne
     if set_apart(link, &lineage, response.journal).await {
         return Err("its disk went back in time; it is set apart".to_owned());
     }
-    let reply =
-        response.try_into().map_err(|error: vsm_proto::convert::Invalid| error.to_string())?;
-    if let WitnessReply::Refused { promised } = &reply
-        && broker.is_beyond_reason(promised)
-    {
-        return Err(format!("it names the epoch {promised}, which is beyond all reason"));
-    }
-    Ok(reply)
+    response.try_into().map_err(|error: vsm_proto::convert::Invalid| error.to_string())
 }
 
 /// Has an agent whose journal is shorter than it was set itself apart; whether it did.

@@ -118,7 +118,6 @@ impl Node {
             source: RoleSource::Address,
             resource: String::new(),
             holds_address: AtomicBool::new(false),
-            ack_timeout: Duration::from_millis(500),
             health: watch::Sender::new(Health { healthy: false, reason: "starting".into() }),
         };
         let broker = Broker::new(Parts {
