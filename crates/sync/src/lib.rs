@@ -1,4 +1,4 @@
-//! Owns the durable session table: one thread drives a replica ([`vsm_core::replica`]) with a store, many callers share
+//! Owns the durable session table: one task drives a replica ([`vsm_core::replica`]) with a store, many callers share
 //! one disk flush, and what a reader sees is committed.
 //!
 //! With HA off the replica is alone and its own vote is enough; all else is the same, so that a second node can
@@ -7,7 +7,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `table` | the handle that the broker has |
-//! | `owner` | the thread: events in, writes, messages and answers out |
+//! | `owner` | the task: events in, writes, messages and answers out |
 //! | `store`, `sqlite`, `memory` | what is durable |
 //! | `peer` | the stream between the two brokers |
 //! | `observe` | what a read-only observer is told |

@@ -1,5 +1,8 @@
-//! The table's owner: one thread that drives the replica. It takes commands from a bounded queue, hands them to the
+//! The table's owner: one task that drives the replica. It takes commands from a bounded queue, hands them to the
 //! replica together, sends what is to be sent, makes the replica's writes durable in one transaction, and answers.
+//!
+//! A write of a few entries is made where the task runs: handing it to another thread and back takes as long as a good
+//! disk. Whatever may take longer hands the thread's other tasks over first (`long`). The runtime has two threads at least.
 //!
 //! There are two copies of the table, which share their sessions: the replica's, and the one that readers see.
 //!
@@ -12,13 +15,13 @@ mod tell;
 
 use std::{
     collections::HashMap,
-    io, mem,
+    mem,
     sync::{Arc, PoisonError, RwLock},
-    thread,
     time::Duration,
 };
 
 use tokio::{
+    runtime::{Handle, RuntimeFlavor},
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
@@ -54,6 +57,20 @@ pub(crate) enum Command {
     PeerBusy(u64),
     TakeUp(LineageId, oneshot::Sender<Result<bool, ProposeError>>),
     Ping(oneshot::Sender<()>),
+}
+
+impl Command {
+    /// Whether it is of those that come again and again, none of which has to do with the whole table.
+    const fn is_short(&self) -> bool {
+        match self {
+            Self::Propose(..) | Self::PeerBusy(_) | Self::Ping(_) => true,
+            Self::Event(event) => matches!(event, Event::Want(_)),
+            Self::Peer(_, message) => {
+                matches!(message, PeerMsg::Append { .. } | PeerMsg::Ack { .. })
+            }
+            Self::PeerUp(..) | Self::PeerDown(_) | Self::TakeUp(..) => false,
+        }
+    }
 }
 
 /// Where messages to the witnesses go; one that finds it full is lost, and asked again.
@@ -152,21 +169,9 @@ impl<S: Store + 'static> Owner<S> {
         Ok((owner, view, watched))
     }
 
-    pub(crate) fn spawn(self, commands: mpsc::Receiver<Command>) -> Result<(), StoreError> {
-        let failed =
-            |source: io::Error| StoreError::Io { path: "thread table-owner".into(), source };
-        // Only its timer is used: a wait for commands that ends when the next beat is due.
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
-        thread::Builder::new()
-            .name("table-owner".into())
-            .spawn(move || runtime.block_on(self.run(commands)))
-            .map_err(failed)?;
-        Ok(())
-    }
-
-    /// As a task of the runtime that this is called in, on its clock.
-    pub(crate) fn spawn_here(self, commands: mpsc::Receiver<Command>) {
+    /// As a task of the runtime that this is called in, on its clock: beside the stream's tasks, so that what is sent and
+    /// what comes needs no other thread to wake up.
+    pub(crate) fn spawn(self, commands: mpsc::Receiver<Command>) {
         tokio::spawn(self.run(commands));
     }
 
@@ -187,7 +192,7 @@ impl<S: Store + 'static> Owner<S> {
                 }
                 return;
             }
-            self.serve(&mut batch);
+            self.serve(&mut batch).await;
         }
     }
 
@@ -199,7 +204,24 @@ impl<S: Store + 'static> Owner<S> {
         [(!self.config.alone).then_some(beat), lazy, fault].into_iter().flatten().min()
     }
 
-    fn serve(&mut self, batch: &mut Vec<Command>) {
+    async fn serve(&mut self, batch: &mut Vec<Command>) {
+        if self.fault.is_none() && batch.iter().all(Command::is_short) {
+            self.take_all(batch);
+        } else {
+            long(|| self.take_all(batch));
+        }
+        if self.has_unwritten() {
+            // What was sent leaves first: the peer writes at the same time.
+            tokio::task::yield_now().await;
+        }
+        if self.is_short() {
+            self.settle();
+        } else {
+            long(|| self.settle());
+        }
+    }
+
+    fn take_all(&mut self, batch: &mut Vec<Command>) {
         if self.fault.is_some() {
             self.recover();
         }
@@ -218,6 +240,10 @@ impl<S: Store + 'static> Owner<S> {
         }
         let last = if proposals.is_empty() { Event::Tick } else { Event::Propose(proposals) };
         self.step(last);
+    }
+
+    /// Makes durable what somebody waits for, then shows and answers.
+    fn settle(&mut self) {
         if let Err(error) = self.write(false) {
             self.fail(error);
         }
@@ -364,5 +390,14 @@ impl<S: Store + 'static> Owner<S> {
                 drop(reply.send(answer));
             }
         }
+    }
+}
+
+/// Does what may take long. The other tasks of this thread go on elsewhere meanwhile, where there are other threads:
+/// in a simulation there are none.
+fn long<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => work(),
+        _ => tokio::task::block_in_place(work),
     }
 }

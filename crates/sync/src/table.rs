@@ -117,51 +117,26 @@ pub struct SessionTable {
 }
 
 impl SessionTable {
-    /// Opens the table and starts the owner. A node that is alone reigns when this returns; another one once it is
-    /// told to ([`SessionTable::want`]) and has the votes.
+    /// Opens the table and starts the owner, a task of the runtime that this is called in. A node that is alone reigns
+    /// when this returns; another one once it is told to ([`SessionTable::want`]) and has the votes.
     ///
     /// # Errors
-    /// If the store cannot be read or written, or no thread can be started.
+    /// If the store cannot be read or written.
+    ///
+    /// # Panics
+    /// Outside of a runtime of tokio.
     pub fn start(
         store: impl Store + 'static,
         config: Config,
         incarnation: Incarnation,
         outbox: Outbox,
     ) -> Result<Self, StoreError> {
-        let (owner, commands, table) = Self::open(store, config, incarnation, outbox)?;
-        owner.spawn(commands)?;
-        Ok(table)
-    }
-
-    /// As [`SessionTable::start`], with an owner that is a task of the runtime that this is called in and lives by its
-    /// clock: for simulations, where no thread may be. The store must not block.
-    ///
-    /// # Errors
-    /// If the store cannot be read or written.
-    pub fn start_here(
-        store: impl Store + 'static,
-        config: Config,
-        incarnation: Incarnation,
-        outbox: Outbox,
-    ) -> Result<Self, StoreError> {
-        let (owner, commands, table) = Self::open(store, config, incarnation, outbox)?;
-        owner.spawn_here(commands);
-        Ok(table)
-    }
-
-    fn open<S: Store + 'static>(
-        store: S,
-        config: Config,
-        incarnation: Incarnation,
-        outbox: Outbox,
-    ) -> Result<(Owner<S>, mpsc::Receiver<Command>, Self), StoreError> {
         let alone = config.alone;
         let (queue, commands) = mpsc::channel(QUEUE_BOUND);
         let (owner, view, state) = Owner::open(store, config, outbox)?;
         let serving = owner.serving.subscribe();
-        let links = Arc::default();
-        let table = Self { queue, view, state, serving, incarnation, alone, links };
-        Ok((owner, commands, table))
+        owner.spawn(commands);
+        Ok(Self { queue, view, state, serving, incarnation, alone, links: Arc::default() })
     }
 
     /// Asks for a change; returns once it is committed.

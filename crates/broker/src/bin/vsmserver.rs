@@ -49,7 +49,13 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
         return Ok(());
     }
     log::init(&config.get(&keys::vsmserver_logging::DEFAULTLEVEL).to_string());
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| (1, error.to_string()))?;
+    // One may wait for the disk (vsm_sync's owner) while another serves.
+    let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|error| (1, error.to_string()))?;
     runtime.block_on(async {
         let stop = Stop::on_signals().map_err(|error| (1, error.to_string()))?;
         vsm_broker::server::serve(config, arguments.config, stop)

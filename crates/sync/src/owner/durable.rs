@@ -25,13 +25,11 @@ impl<S: Store + 'static> Owner<S> {
     /// Makes durable what something waits for, and all before it but what may come later.
     pub(super) fn write(&mut self, all: bool) -> Result<(), StoreError> {
         while self.has_unwritten() {
-            let due = all || self.since.elapsed() >= LAZY;
+            let due = all || self.is_due();
             if !due && !self.replica.waits_for_write() {
                 break;
             }
-            let only_entries = self.unwritten.iter().all(is_only_entries);
-            let few_rows = !self.to_write.whole && self.to_write.keys.len() < ROWS_MAX;
-            if !due && only_entries && few_rows {
+            if !due && self.entries_are_enough() {
                 self.write_entries()?;
             } else {
                 self.write_all()?;
@@ -39,6 +37,23 @@ impl<S: Store + 'static> Owner<S> {
             self.step(Event::Stored(self.token));
         }
         Ok(())
+    }
+
+    /// Whether to write, show and answer takes a moment, on a good disk.
+    pub(super) fn is_short(&self) -> bool {
+        self.fault.is_none()
+            && !self.to_show.whole
+            && (!self.has_unwritten() || (!self.is_due() && self.entries_are_enough()))
+    }
+
+    fn is_due(&self) -> bool {
+        self.since.elapsed() >= LAZY
+    }
+
+    /// Whether nothing else has to be written with them: no state of the replica, and not too many rows.
+    fn entries_are_enough(&self) -> bool {
+        let few_rows = !self.to_write.whole && self.to_write.keys.len() < ROWS_MAX;
+        few_rows && self.unwritten.iter().all(is_only_entries)
     }
 
     /// Writes the entries alone; what of them is committed follows.

@@ -38,6 +38,7 @@ fn id(n: u128) -> SessionId {
 
 /// Opens a store whose former owner was told to stop a moment ago.
 #[expect(clippy::disallowed_methods, reason = "a bounded wait for another thread's end")]
+/// Waits for an owner that is still ending, which takes another thread.
 fn open_store(dir: &std::path::Path) -> SqliteStore {
     for _ in 0..10_000 {
         match SqliteStore::open(dir) {

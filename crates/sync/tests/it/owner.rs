@@ -45,7 +45,7 @@ fn start(dir: &std::path::Path) -> SessionTable {
 }
 
 /// P1: an answer waits for the log alone, and the log is enough to have everything again.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_answered_is_there_after_a_crash() {
     let (dir, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let table = start(dir.path());
@@ -66,7 +66,7 @@ async fn what_was_answered_is_there_after_a_crash() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_is_spread_evenly_and_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let table = start(dir.path());
@@ -95,7 +95,7 @@ fn reopen(dir: &std::path::Path) -> SessionTable {
 }
 
 /// P7: two logins at the same moment with a limit of one.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_at_once_get_one_session() {
     let dir = tempfile::tempdir().unwrap();
     let table = start(dir.path());
@@ -109,7 +109,7 @@ async fn two_at_once_get_one_session() {
 }
 
 /// P1: what cannot be made durable was never there, for readers and for later proposals; and it works again when it can.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_leaves_nothing_half_done() {
     let full = Arc::new(AtomicBool::new(false));
     let inner = MemoryStore::new(LineageId::new(Uuid::from_u128(1)));
@@ -135,7 +135,7 @@ async fn a_full_disk_leaves_nothing_half_done() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_epoch_rises_above_a_promise_and_stays_above() {
     let dir = tempfile::tempdir().unwrap();
     let table = start(dir.path());
@@ -148,7 +148,7 @@ async fn the_epoch_rises_above_a_promise_and_stays_above() {
     assert_eq!(reopen(dir.path()).fence().epoch, epoch(43));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_a_new_table_takes_up_a_lineage() {
     let dir = tempfile::tempdir().unwrap();
     let table = start(dir.path());

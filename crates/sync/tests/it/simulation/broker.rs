@@ -209,7 +209,7 @@ impl Broker {
         let (witnesses, asked) = mpsc::channel(64);
         let incarnation = Incarnation(random.random());
         let disk = world.disks[index].clone();
-        let table = SessionTable::start_here(disk, config, incarnation, Outbox { witnesses })?;
+        let table = SessionTable::start(disk, config, incarnation, Outbox { witnesses })?;
         let peer = PeerConfig {
             node: node.parse()?,
             peer: peer.parse()?,
