@@ -40,6 +40,19 @@ fn served(pair: &Pair, user: &str, node: &str) -> Desktop {
         .unwrap()
 }
 
+/// Has a node make a desktop for a user who has none; a second login there gets the same one.
+///
+/// The first may be told to try again while its desktop is being made: the other node, which has the address, can win a
+/// single witness over for a moment, and what was under way then is answered as unknown. So which of the logins says that
+/// it made the desktop is open.
+fn made(pair: &Pair, user: &str, node: &str) -> Desktop {
+    let has = pair::rows(pair, node).unwrap().iter().any(|row| row.user == user);
+    assert!(!has, "{user} has a desktop already");
+    let desktop = served(pair, user, node);
+    assert_eq!(served(pair, user, node).session, desktop.session);
+    desktop
+}
+
 fn cut(pair: &Pair, one: &str, others: &[&str]) {
     for other in others {
         for cut in Fault::partition(one, other, Traffic::All) {
@@ -63,8 +76,7 @@ fn case_6_the_old_active_node_keeps_a_minority_of_the_agents() {
     cut(&pair, active, &[standby]);
     refused(&pair, "bob", active);
     assert_eq!(served(&pair, "alice", active).session, alice.session, "what runs can be reached");
-    let carol = served(&pair, "carol", standby);
-    assert!(carol.created);
+    let carol = made(&pair, "carol", standby);
     pair.heal_all();
     pair.same("carol", &carol);
     pair.same("alice", &alice);
@@ -80,8 +92,7 @@ fn case_7_the_active_node_keeps_the_witnesses() {
     let alice = pair.login("alice");
     cut(&pair, standby, &others(&alice.agent));
     cut(&pair, standby, &[active]);
-    let bob = served(&pair, "bob", active);
-    assert!(bob.created, "full service where the votes are");
+    let bob = made(&pair, "bob", active);
     refused(&pair, "carol", standby);
     assert_eq!(served(&pair, "alice", standby).session, alice.session, "what runs can be reached");
     pair.heal_all();
