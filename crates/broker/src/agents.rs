@@ -53,6 +53,10 @@ pub struct Up {
     pub since: UnixMillis,
     /// Connected viewers by session.
     pub viewers: HashMap<SessionId, Viewer>,
+    /// Brokers that it lets in, by name or address; empty where it does not tell.
+    pub allowed_brokers: Vec<String>,
+    /// Where it announces itself; empty where it does not tell.
+    pub master_hostname: String,
     /// Its load, once heard.
     pub load: Option<pb::Load>,
 }

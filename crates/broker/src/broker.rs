@@ -48,6 +48,7 @@ pub struct Broker {
     starting: Mutex<HashSet<SessionId>>,
     ended: Mutex<VecDeque<(UserName, Ended)>>,
     unvoted: Mutex<VecDeque<Arc<Session>>>,
+    refused_configuration: Mutex<Option<String>>,
 }
 
 /// What a broker is made of.
@@ -92,6 +93,7 @@ impl Broker {
             starting: Mutex::default(),
             ended: Mutex::default(),
             unvoted: Mutex::default(),
+            refused_configuration: Mutex::default(),
         })
     }
 
@@ -160,6 +162,15 @@ impl Broker {
     }
 
     /// Remembers a session that was made without votes.
+    /// Why the configuration that is on disk is not in force, if it was refused.
+    pub(crate) fn refused_configuration(&self) -> Option<String> {
+        locked(&self.refused_configuration).clone()
+    }
+
+    pub(crate) fn set_refused_configuration(&self, why: Option<String>) {
+        *locked(&self.refused_configuration) = why;
+    }
+
     pub(crate) fn remember_unvoted(&self, session: Arc<Session>) {
         let mut memory = locked(&self.unvoted);
         if memory.len() == ENDED_MAX {

@@ -199,8 +199,15 @@ async fn take_inventory(
         }
     }
     tracing::info!(agent = %link.name, sessions = present.len(), version = inventory.version, "agent is here");
-    let (public_name, version) = (inventory.public_name, inventory.version);
-    let up = Up { public_name, version, since: clock::unix_millis(), viewers, load: None };
+    let up = Up {
+        public_name: inventory.public_name,
+        version: inventory.version,
+        since: clock::unix_millis(),
+        viewers,
+        allowed_brokers: inventory.allowed_brokers,
+        master_hostname: inventory.master_hostname,
+        load: None,
+    };
     link.update(|state| *state = LinkState::Up(Arc::new(up)));
     if !acts {
         // The active node records it.

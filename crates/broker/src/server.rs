@@ -261,6 +261,7 @@ async fn reload(broker: Arc<Broker>, mut config: Config, dir: PathBuf, stop: Sto
                     );
                 }
                 broker.set_settings(settings);
+                broker.set_refused_configuration(None);
                 broker.set_card(card::card(&new));
                 if let Ha::On(pair) = &broker.ha {
                     // Both nodes are to see what differs now.
@@ -271,6 +272,7 @@ async fn reload(broker: Arc<Broker>, mut config: Config, dir: PathBuf, stop: Sto
             }
             Err(error) => {
                 tracing::error!(%error, "the new configuration is bad; the old one stays");
+                broker.set_refused_configuration(Some(error));
             }
         }
         notify::ready(ha_word(&broker));

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use vsm_config::{Config, SoloCreate, Subcluster, keys};
+use vsm_config::{Config, MovingAgent, SoloCreate, Subcluster, keys};
 use vsm_core::{AgentName, Eligible, InvalidId};
 
 use crate::users::Identity;
@@ -22,28 +22,9 @@ pub enum SettingsError {
         #[source]
         source: InvalidId,
     },
-    /// Each node would take it for itself.
-    #[error(
-        "/vsmserver/subclusters/{subcluster}/agents has {host}, which is each node's own loopback: with HA on an agent \
-         needs a name that means the same host on both nodes"
-    )]
-    Loopback {
-        /// Subcluster.
-        subcluster: String,
-        /// Entry.
-        host: String,
-    },
-    /// It would be another host after each failover.
-    #[error(
-        "/vsmserver/subclusters/{subcluster}/agents has {host}, which is the resource address: it moves, and an agent \
-         does not; name the host itself"
-    )]
-    Resource {
-        /// Subcluster.
-        subcluster: String,
-        /// Entry.
-        host: String,
-    },
+    /// It would be another host for each node, or after each failover.
+    #[error(transparent)]
+    Moving(#[from] MovingAgent),
 }
 
 /// The broker's settings.
@@ -94,12 +75,14 @@ impl Settings {
     /// # Errors
     /// If an entry of an agents list is not a host name or an address, or with HA on means no one host.
     pub fn new(config: &Config) -> Result<Self, SettingsError> {
+        if let Some(moving) = config.moving_agent() {
+            return Err(moving.into());
+        }
         let subclusters = config.subclusters();
         let draining: BTreeSet<String> = config.draining().into_iter().collect();
         let mut agents = BTreeMap::<AgentName, AgentSettings>::new();
         for subcluster in &subclusters {
             for host in &subcluster.agents {
-                check_host(config, &subcluster.name, host)?;
                 let name = host.parse().map_err(|source| SettingsError::Agent {
                     subcluster: subcluster.name.clone(),
                     source,
@@ -179,24 +162,4 @@ impl Settings {
             })
             .collect()
     }
-}
-
-/// Step 6 of setting a pair up: an agent is one host, whichever node looks.
-fn check_host(config: &Config, subcluster: &str, host: &str) -> Result<(), SettingsError> {
-    if !config.get(&keys::ha::ENABLED) {
-        return Ok(());
-    }
-    let (subcluster, host) = (subcluster.to_owned(), host.to_owned());
-    let is_loopback =
-        host.parse().is_ok_and(|ip: std::net::IpAddr| ip.to_canonical().is_loopback());
-    let name = host.trim_end_matches('.').to_ascii_lowercase();
-    if is_loopback || name == "localhost" || name.ends_with(".localhost") || name == "ip6-localhost"
-    {
-        return Err(SettingsError::Loopback { subcluster, host });
-    }
-    let resource = config.get(&keys::ha::RESOURCE_ADDRESS);
-    if !resource.is_empty() && host.eq_ignore_ascii_case(&resource) {
-        return Err(SettingsError::Resource { subcluster, host });
-    }
-    Ok(())
 }

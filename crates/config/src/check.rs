@@ -16,7 +16,7 @@ pub(crate) fn cross(merged: &mut Merged) {
     subclusters(&config, &mut problems);
     merged.problems.extend(problems);
     merged.notes.extend(pair_problem(&config));
-    merged.notes.extend(loopback_in_pair(&config));
+    merged.notes.extend(config.moving_agent().map(|moving| moving.to_string()));
     merged.notes.extend(ports(&config));
     merged.notes.extend(weights(&config));
 }
@@ -79,21 +79,6 @@ fn subclusters(config: &Config, problems: &mut Vec<Problem>) {
             }
         }
     }
-}
-
-fn loopback_in_pair(config: &Config) -> Vec<String> {
-    if !config.get(&keys::ha::ENABLED) {
-        return Vec::new();
-    }
-    let loopback = |host: &str| host == "localhost" || host == "::1" || host.starts_with("127.");
-    let found = config.subclusters().into_iter().filter_map(|subcluster| {
-        let host = subcluster.agents.iter().find(|host| loopback(host))?;
-        let name = &subcluster.name;
-        Some(format!(
-            "/vsmserver/subclusters/{name}/agents: {host} is a different machine on each node of the pair; use a name or address of its own"
-        ))
-    });
-    found.collect()
 }
 
 fn ports(config: &Config) -> Vec<String> {

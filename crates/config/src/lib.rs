@@ -17,6 +17,7 @@ mod import;
 pub mod keys;
 mod kind;
 mod load;
+mod pair;
 mod param;
 mod scan;
 mod set;
@@ -30,6 +31,7 @@ pub use crate::{
     config::{Change, Config, Subcluster},
     kind::{Item, Kind, Unit},
     load::{LoadError, Problem},
+    pair::MovingAgent,
     param::{Apply, Key, Param},
     value::{
         Geometry, LogLevel, Placement, RoleSource, SecondViewer, ShadowingMode, SoloCreate, Typed,

@@ -396,8 +396,8 @@ impl<S: Store + 'static> Owner<S> {
 /// Does what may take long. The other tasks of this thread go on elsewhere meanwhile, where there are other threads:
 /// in a simulation there are none.
 fn long<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::CurrentThread => work(),
-        _ => tokio::task::block_in_place(work),
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return work();
     }
+    tokio::task::block_in_place(work)
 }

@@ -18,6 +18,7 @@ mod isolation;
 mod lifecycle;
 mod login;
 mod pair_of_brokers;
+mod preflight;
 mod service;
 mod sides;
 mod split;

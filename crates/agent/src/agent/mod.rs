@@ -17,10 +17,11 @@ mod start;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::Arc,
 };
 
 use anyhow::Context;
+use tokio::sync::watch;
 use tonic::service::RoutesBuilder;
 use vsm_config::Config;
 use vsm_daemon::{grpc, notify, stop::Stop, tls::Tls};
@@ -34,11 +35,11 @@ use registry::Registry;
 /// Everything that the parts of the agent share.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    settings: RwLock<Arc<Settings>>,
+    settings: watch::Sender<Arc<Settings>>,
     store: Store,
     fence: fence::FenceKeeper,
     registry: Registry,
-    load: tokio::sync::watch::Receiver<vsm_proto::agent::v1::Load>,
+    load: watch::Receiver<vsm_proto::agent::v1::Load>,
     boot_id: String,
     /// The program that is run for each session.
     session_program: PathBuf,
@@ -47,11 +48,11 @@ pub(crate) struct Agent {
 impl Agent {
     /// The settings now; a reload changes them for what begins later.
     fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        Arc::clone(&self.settings.borrow())
     }
 
     fn set_settings(&self, new: Settings) {
-        *self.settings.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(new);
+        self.settings.send_replace(Arc::new(new));
     }
 }
 
@@ -84,7 +85,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
         load: load::watch(stop.token.clone()),
         boot_id: crate::process::boot_id(),
         session_program: session_program()?,
-        settings: RwLock::new(Arc::new(settings)),
+        settings: watch::Sender::new(Arc::new(settings)),
         store,
     });
     adopt::adopt(&agent).await.context("cannot read the records of sessions")?;

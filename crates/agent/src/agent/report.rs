@@ -31,14 +31,18 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
     let lineage = promise.lineage.map(|lineage| lineage.to_string()).unwrap_or_default();
     let promised = promise.epoch.as_ref().map(Into::into);
     let (sessions, mut changes) = agent.registry.report();
+    let mut settings = agent.settings.subscribe();
+    let told = Arc::clone(&settings.borrow_and_update());
     let inventory = Inventory {
         boot_id: agent.boot_id.clone(),
-        public_name: agent.settings().public_name.clone(),
+        public_name: told.public_name.clone(),
         sessions: sessions.iter().map(|(session, viewer)| live(session, viewer.as_ref())).collect(),
         promised,
         lineage,
         journal: promise.position,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        allowed_brokers: told.allowed_brokers.clone(),
+        master_hostname: told.master_hostname.clone(),
     };
     let (sender, receiver) = mpsc::channel(ITEMS_BOUND);
     let mut load = agent.load.clone();
@@ -58,6 +62,12 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
                 biased;
                 () = stop.cancelled() => return,
                 () = sender.closed() => return,
+                // What the inventory said of this agent is not so any more: the next report says it.
+                Ok(()) = settings.changed() => {
+                    if !settings.borrow_and_update().tells_as(&told) {
+                        return;
+                    }
+                }
                 change = changes.recv() => match change {
                     Ok(Change::Live(session, viewer)) => next = Some(Item::Changed(live(&session, viewer.as_ref()))),
                     Ok(Change::Ended(ended)) => next = Some(Item::Ended((&ended).into())),

@@ -63,6 +63,13 @@ fn own_address(name: &str) -> String {
 }
 
 impl Settings {
+    /// Whether brokers are told the same by both.
+    pub(super) fn tells_as(&self, other: &Self) -> bool {
+        self.public_name == other.public_name
+            && self.allowed_brokers == other.allowed_brokers
+            && self.master_hostname == other.master_hostname
+    }
+
     /// Reads all that the agent needs.
     #[must_use]
     pub fn from_config(config: &Config) -> Self {

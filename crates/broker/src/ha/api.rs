@@ -171,7 +171,12 @@ impl ha_server::Ha for HaApi {
         request: Request<pb::CheckRequest>,
     ) -> Result<Response<pb::CheckResponse>, Status> {
         Self::check(self, &request)?;
-        Ok(Response::new(pb::CheckResponse { findings: super::check::check(&self.broker).await }))
+        let findings = if request.into_inner().local_only {
+            super::check::local(&self.broker).await
+        } else {
+            super::check::check(&self.broker).await
+        };
+        Ok(Response::new(pb::CheckResponse { findings }))
     }
 }
 
@@ -265,7 +270,7 @@ pub(crate) fn own_view(broker: &Broker) -> pb::NodeView {
             "own".clone_into(&mut view.second_vote);
             "-".clone_into(&mut view.role_source);
             view.r#unsafe = unsafe_because.clone().unwrap_or_default();
-            view.host_keys = broker.card().host_keys;
+            view.host_keys = card::host_keys();
         }
         Ha::On(pair) => set_pair(&mut view, broker, pair),
     }
@@ -330,7 +335,7 @@ fn set_pair(view: &mut pb::NodeView, broker: &Broker, pair: &Pair) {
         }
     }
     view.stream = Some(stream);
-    view.host_keys = ours.host_keys;
+    view.host_keys = card::host_keys();
 }
 
 fn witnesses(broker: &Broker, replica: &Replica) -> Vec<pb::WitnessView> {

@@ -23,7 +23,7 @@ pub(crate) fn card(config: &Config) -> Card {
     Card {
         software: env!("CARGO_PKG_VERSION").to_owned(),
         parameters: parameters(config),
-        host_keys: host_keys(Path::new(SSH_DIR)),
+        host_keys: host_keys(),
     }
 }
 
@@ -55,8 +55,12 @@ pub(crate) fn differing(ours: &Card, theirs: &Card) -> Vec<String> {
         .collect()
 }
 
-/// The public host keys, shortened as `TYPE HASH`.
-fn host_keys(dir: &Path) -> Vec<String> {
+/// The public host keys as they are now, shortened as `TYPE HASH`.
+pub(crate) fn host_keys() -> Vec<String> {
+    host_keys_in(Path::new(SSH_DIR))
+}
+
+fn host_keys_in(dir: &Path) -> Vec<String> {
     let files = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut keys: Vec<String> = files
         .filter(|file| {

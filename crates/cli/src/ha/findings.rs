@@ -7,8 +7,8 @@ use super::LONG_DEADLINE;
 use crate::{
     admin::AdminOptions,
     broker::with_deadline,
-    exit::Failure,
-    output::{self, Columns},
+    exit::{CONFIG, Failure, UNAVAILABLE},
+    output,
 };
 
 /// A finding of `vsmctl ha check`; the JSON fields are stable.
@@ -20,13 +20,17 @@ struct Finding {
     remedy: String,
 }
 
-impl Columns for Finding {
-    const HEADINGS: &'static [&'static str] = &["STEP", "RESULT", "FOUND", "TO DO"];
-
-    fn cells(&self) -> Vec<String> {
-        let result = if self.ok { "ok" } else { "NOT OK" };
-        vec![self.step.to_string(), result.to_owned(), self.text.clone(), self.remedy.clone()]
+/// A line each, and below what is wrong a line with what to do.
+fn lines(rows: &Vec<Finding>) -> String {
+    let mut text = "STEP  RESULT  FOUND\n".to_owned();
+    for row in rows {
+        let result = if row.ok { "ok" } else { "NOT OK" };
+        text.push_str(&format!("{:<4}  {result:<6}  {}\n", row.step, row.text));
+        if !row.remedy.is_empty() {
+            text.push_str(&format!("              to do: {}\n", row.remedy));
+        }
     }
+    text
 }
 
 /// Asks for the check of the nine steps and prints it.
@@ -34,22 +38,52 @@ impl Columns for Finding {
 /// # Errors
 /// If the broker cannot be asked, or something is not as it should be.
 pub(super) async fn check(options: &AdminOptions) -> Result<(), Failure> {
-    let request = with_deadline(pb::CheckRequest {}, LONG_DEADLINE);
-    let mut findings = super::dial(options).await?.check(request).await?.into_inner().findings;
-    findings.sort_by_key(|finding| finding.step);
-    let rows: Vec<Finding> = findings
-        .into_iter()
-        .map(|finding| Finding {
-            step: finding.step,
-            ok: finding.ok,
-            text: finding.text,
-            remedy: finding.remedy,
-        })
-        .collect();
-    output::list(options.output, &rows)?;
+    let mut rows = match asked(options).await {
+        Err(failure) if matches!(failure.code, UNAVAILABLE | CONFIG) => {
+            without_broker(options, failure)
+        }
+        asked => asked?,
+    };
+    rows.sort_by_key(|row| (row.step, row.ok));
+    output::report(options.output, &rows, lines)?;
     match rows.iter().filter(|row| !row.ok).count() {
         0 => Ok(()),
         bad => Err(Failure::new(1, format!("{bad} of {} finding(s) are not ok", rows.len()))),
+    }
+}
+
+async fn asked(options: &AdminOptions) -> Result<Vec<Finding>, Failure> {
+    let request = with_deadline(pb::CheckRequest { local_only: false }, LONG_DEADLINE);
+    let findings = super::dial(options).await?.check(request).await?.into_inner().findings;
+    let row = |finding: pb::Finding| Finding {
+        step: finding.step,
+        ok: finding.ok,
+        text: finding.text,
+        remedy: finding.remedy,
+    };
+    Ok(findings.into_iter().map(row).collect())
+}
+
+/// What can be seen while the broker does not run: that it does not, and a configuration with which it never would.
+fn without_broker(options: &AdminOptions, failure: Failure) -> Vec<Finding> {
+    let bad = |step, text: String, remedy: &str| Finding {
+        step,
+        ok: false,
+        text,
+        remedy: remedy.to_owned(),
+    };
+    let mend =
+        "mend it with vsm-config (vsm-config check tells more), then systemctl start vsmserver";
+    match options.configuration() {
+        Err(refused) => vec![bad(6, format!("vsmserver cannot start: {}", refused.text), mend)],
+        Ok(config) => match config.moving_agent() {
+            Some(moving) => vec![bad(6, format!("vsmserver cannot start: {moving}"), mend)],
+            None => vec![bad(
+                1,
+                failure.text,
+                "systemctl start vsmserver; journalctl -u vsmserver says why it ended",
+            )],
+        },
     }
 }
 

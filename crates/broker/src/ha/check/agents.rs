@@ -1,0 +1,151 @@
+//! Steps 5 and 6: whether the agents let both nodes in, and know where the brokers are.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use tokio::net::lookup_host;
+use vsm_core::AgentName;
+
+use super::steps::Steps;
+use crate::{
+    agents::{LinkState, Up},
+    broker::Broker,
+    ha::{Ha, Pair},
+};
+
+/// How long a name may take to be resolved.
+const RESOLVE: Duration = Duration::from_secs(2);
+
+/// A name and the addresses that it stands for.
+struct Named {
+    name: String,
+    addresses: Vec<IpAddr>,
+}
+
+impl Named {
+    async fn new(name: &str) -> Self {
+        let found = tokio::time::timeout(RESOLVE, lookup_host((name, 0))).await;
+        let addresses = match found {
+            Ok(Ok(found)) => found.map(|address| address.ip().to_canonical()).collect(),
+            // Then the name alone has to do.
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        };
+        Self { name: name.to_owned(), addresses }
+    }
+
+    /// Whether an agent's list, which is compared as it is written, has it.
+    fn is_among(&self, list: &[String]) -> bool {
+        list.iter().any(|entry| {
+            entry.eq_ignore_ascii_case(&self.name)
+                || entry.parse().is_ok_and(|address: IpAddr| self.addresses.contains(&address))
+        })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.name.eq_ignore_ascii_case(&other.name)
+            || self.addresses.iter().any(|address| other.addresses.contains(address))
+    }
+}
+
+/// What the agents are to know of the pair.
+struct Wanted {
+    nodes: [Named; 2],
+    resource: Option<Named>,
+}
+
+impl Wanted {
+    async fn of(pair: &Pair) -> Self {
+        // In one order on both nodes, so that both say the same.
+        let (first, second) = (pair.own.as_str(), pair.peer.as_str());
+        let (first, second) = if first < second { (first, second) } else { (second, first) };
+        let resource = (!pair.resource.is_empty()).then_some(pair.resource.as_str());
+        Self {
+            nodes: [Named::new(first).await, Named::new(second).await],
+            resource: match resource {
+                Some(resource) => Some(Named::new(resource).await),
+                None => None,
+            },
+        }
+    }
+
+    fn allow(&self, agent: &AgentName) -> String {
+        let [first, second] = &self.nodes;
+        format!(
+            "on {agent}: vsm-config '/vsmagent/allowed_clients={} {}'; systemctl reload vsmagent",
+            first.name, second.name
+        )
+    }
+}
+
+pub(super) async fn look(steps: &mut Steps, broker: &Arc<Broker>) {
+    let links = broker.agents.all();
+    if links.is_empty() {
+        steps.bad(
+            6,
+            format!("{}: there are no agents", broker.node),
+            "on both nodes: vsm-config /vsmserver/subclusters/NAME/agents=HOST; systemctl reload vsmserver",
+        );
+    }
+    let wanted = match &broker.ha {
+        Ha::On(pair) => Some(Wanted::of(pair).await),
+        Ha::Off { .. } => None,
+    };
+    for link in links {
+        let (node, agent) = (&broker.node, &link.name);
+        match link.state() {
+            LinkState::Up(up) => {
+                steps.ok(6, format!("{node} reaches agent {agent}"));
+                if let Some(wanted) = &wanted {
+                    knows(steps, agent, &up, wanted).await;
+                }
+            }
+            LinkState::Down { why, .. } => {
+                let text = format!("{node} does not reach agent {agent}: {why}");
+                match &wanted {
+                    Some(wanted) if why.contains("/vsmagent/allowed_clients") => {
+                        steps.bad(5, text, wanted.allow(agent));
+                    }
+                    Some(_) | None => steps.bad(
+                        6,
+                        text,
+                        format!("start vsmagent on {agent} (systemctl start vsmagent); let port {} through from {node}", broker.settings().agent_port),
+                    ),
+                }
+            }
+            LinkState::Connecting => {
+                steps.bad(6, format!("{node} has not reached agent {agent} yet"), "wait a moment");
+            }
+        }
+    }
+}
+
+/// Step 5, as far as the agent tells.
+async fn knows(steps: &mut Steps, agent: &AgentName, up: &Up, wanted: &Wanted) {
+    if !up.allowed_brokers.is_empty() {
+        let lacks: Vec<&str> = wanted
+            .nodes
+            .iter()
+            .filter(|node| !node.is_among(&up.allowed_brokers))
+            .map(|node| node.name.as_str())
+            .collect();
+        let text = if lacks.is_empty() {
+            format!("agent {agent} lets both nodes in")
+        } else {
+            format!("/vsmagent/allowed_clients of agent {agent} lacks {}", lacks.join(" and "))
+        };
+        steps.note(5, lacks.is_empty(), text, wanted.allow(agent));
+    }
+    let Some(resource) = wanted.resource.as_ref().filter(|_| !up.master_hostname.is_empty()) else {
+        return;
+    };
+    let same = resource.is_same(&Named::new(&up.master_hostname).await);
+    let text = format!(
+        "/vsmagent/master_hostname of agent {agent} is {}{}",
+        up.master_hostname,
+        if same { "" } else { ", which is not the resource address" }
+    );
+    let remedy = format!(
+        "on {agent}: vsm-config /vsmagent/master_hostname={}; systemctl reload vsmagent",
+        resource.name
+    );
+    steps.note(5, same, text, remedy);
+}
