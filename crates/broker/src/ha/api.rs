@@ -18,7 +18,7 @@ use vsm_proto::{
 };
 use vsm_sync::{State, peer::Stream};
 
-use super::{Ha, Pair, card, place, verify};
+use super::{Ha, Pair, card, fenced, health::preference, place, verify};
 use crate::{agents::LinkState, broker::Broker};
 
 /// How long the other node may take for its own view.
@@ -139,6 +139,20 @@ impl ha_server::Ha for HaApi {
         Ok(Response::new(pb::SetWantedResponse {}))
     }
 
+    async fn peer_fenced(
+        &self,
+        request: Request<pb::PeerFencedRequest>,
+    ) -> Result<Response<pb::PeerFencedResponse>, Status> {
+        self.check(&request)?;
+        let pair = self.pair()?;
+        if self.remote {
+            return Err(Status::permission_denied(
+                "only the cluster software of this node says that",
+            ));
+        }
+        fenced::told(&self.broker.table, pair, request.into_inner().at_unix_ms).await
+    }
+
     async fn verify(
         &self,
         request: Request<pb::VerifyRequest>,
@@ -217,18 +231,38 @@ fn prospect(pair: &Pair, state: &State) -> String {
 }
 
 pub(crate) fn health(broker: &Broker) -> pb::HealthResponse {
+    let role = role(broker).to_owned();
     match &broker.ha {
         Ha::On(pair) => {
             let health = pair.health.borrow().clone();
-            pb::HealthResponse { healthy: health.healthy, reason: health.reason }
+            let state = broker.table.state();
+            pb::HealthResponse {
+                healthy: health.healthy,
+                reason: health.reason,
+                role,
+                ready: state.serving().is_some(),
+                // One that handed over is told again and again that it is to be active, until it is not.
+                wanted: state.replica.want || state.replica.relieved,
+                preference: preference(&state, health.healthy),
+                peer: pair.peer.to_string(),
+                fencing_counts: fenced::matters(&state),
+            }
         }
         Ha::Off { unsafe_because: Some(why) } => pb::HealthResponse {
             healthy: false,
             reason: format!("HA is configured and could not be turned on: {why}"),
+            role,
+            ..pb::HealthResponse::default()
         },
-        Ha::Off { unsafe_because: None } => {
-            pb::HealthResponse { healthy: true, reason: "HA is off".to_owned() }
-        }
+        Ha::Off { unsafe_because: None } => pb::HealthResponse {
+            healthy: true,
+            reason: "HA is off".to_owned(),
+            role,
+            ready: true,
+            wanted: true,
+            preference: 100,
+            ..pb::HealthResponse::default()
+        },
     }
 }
 
@@ -255,6 +289,7 @@ pub(crate) fn own_view(broker: &Broker) -> pb::NodeView {
         table_digest: digest,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         lineage: lineage.to_string(),
+        peer_fenced: replica.peer_off,
         store_fault: state.fault.as_ref().map(ToString::to_string).unwrap_or_default(),
         ..pb::NodeView::default()
     };
@@ -296,6 +331,7 @@ fn set_standing(view: &mut pb::NodeView, replica: &Replica) {
     if let Some(peer) = &replica.peer {
         view.backlog = replica.last.seq.saturating_sub(peer.acked);
         let second = match peer.second {
+            _ if replica.peer_off => "fenced peer",
             Second::Peer => "peer",
             Second::PeerSoon => "peer soon",
             Second::Witnesses => "witnesses",

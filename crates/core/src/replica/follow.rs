@@ -44,6 +44,9 @@ impl Replica {
             // The sender holds durably what we have committed: a window of ours may begin there.
             self.set_mark(None);
         }
+        if commit > 0 && commit <= agreed {
+            self.is_whole();
+        }
         self.acknowledge(epoch, agreed);
     }
 
