@@ -9,7 +9,10 @@ use std::{
     },
 };
 
-use vsm_core::replica::mutant::{self, Mutant};
+use vsm_core::replica::{
+    Replica,
+    mutant::{self, Mutant},
+};
 
 use crate::{
     checks::p6_converged::End,
@@ -97,7 +100,13 @@ fn scenario(world: &mut World) {
             }
             world.set_address([alone == 0, alone == 1]);
             world.note(|| format!("broker{alone} alone"));
-            let serves = |world: &World| world.active() == Some(alone);
+            // Without witnesses it is to know that the other one is off before it restarts itself.
+            let serves = |world: &World| {
+                let replica = world.brokers[alone].replica.as_ref();
+                world.active() == Some(alone)
+                    && (world.fencing != Fencing::Alone
+                        || replica.is_some_and(Replica::counts_peer_off))
+            };
             if !demand(world, "alone", 10_000, serves) {
                 return;
             }

@@ -18,7 +18,7 @@ use vsm_proto::{
 };
 use vsm_sync::{State, peer::Stream};
 
-use super::{Ha, Pair, card, fenced, health::preference, place, verify};
+use super::{Ha, Pair, card, fenced, health, place, verify};
 use crate::{agents::LinkState, broker::Broker};
 
 /// How long the other node may take for its own view.
@@ -76,7 +76,7 @@ impl ha_server::Ha for HaApi {
         request: Request<pb::HealthRequest>,
     ) -> Result<Response<pb::HealthResponse>, Status> {
         self.check(&request)?;
-        Ok(Response::new(health(&self.broker)))
+        Ok(Response::new(health::answer(&self.broker)))
     }
 
     async fn take_over(
@@ -92,6 +92,11 @@ impl ha_server::Ha for HaApi {
         let state = self.broker.table.state();
         if state.serving().is_some() {
             return answer(true, format!("{} is active already", pair.own), Duration::ZERO);
+        }
+        if pair.source == vsm_config::RoleSource::Cluster {
+            // It would see two nodes that are to be active, and mend that.
+            let why = "Pacemaker says which node is to be active: put the other one on standby (crm node standby NODE)";
+            return answer(false, why.to_owned(), Duration::ZERO);
         }
         if let Some(why) = hindrance(&state) {
             return answer(false, why, Duration::ZERO);
@@ -230,42 +235,6 @@ fn prospect(pair: &Pair, state: &State) -> String {
     }
 }
 
-pub(crate) fn health(broker: &Broker) -> pb::HealthResponse {
-    let role = role(broker).to_owned();
-    match &broker.ha {
-        Ha::On(pair) => {
-            let health = pair.health.borrow().clone();
-            let state = broker.table.state();
-            pb::HealthResponse {
-                healthy: health.healthy,
-                reason: health.reason,
-                role,
-                ready: state.serving().is_some(),
-                // One that handed over is told again and again that it is to be active, until it is not.
-                wanted: state.replica.want || state.replica.relieved,
-                preference: preference(&state, health.healthy),
-                peer: pair.peer.to_string(),
-                fencing_counts: fenced::matters(&state),
-            }
-        }
-        Ha::Off { unsafe_because: Some(why) } => pb::HealthResponse {
-            healthy: false,
-            reason: format!("HA is configured and could not be turned on: {why}"),
-            role,
-            ..pb::HealthResponse::default()
-        },
-        Ha::Off { unsafe_because: None } => pb::HealthResponse {
-            healthy: true,
-            reason: "HA is off".to_owned(),
-            role,
-            ready: true,
-            wanted: true,
-            preference: 100,
-            ..pb::HealthResponse::default()
-        },
-    }
-}
-
 /// This node as it sees itself.
 pub(crate) fn own_view(broker: &Broker) -> pb::NodeView {
     let state = broker.table.state();
@@ -283,7 +252,7 @@ pub(crate) fn own_view(broker: &Broker) -> pb::NodeView {
         behind: replica.behind,
         wanted: replica.want,
         failed_claims: replica.attempts,
-        health: Some(health(broker)),
+        health: Some(health::answer(broker)),
         witnesses: witnesses(broker, replica),
         sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
         table_digest: digest,

@@ -61,6 +61,8 @@ impl Replica {
         if !(self.joined && own.epoch == last.epoch && own.seq >= last.seq) {
             self.install(image);
         }
+        // Whoever is active has all that was committed, and sends all that it has.
+        self.is_whole();
         self.acknowledge(epoch, last.seq);
     }
 
