@@ -143,7 +143,9 @@ impl World {
             let wait = self.rng.range(50, 5000);
             self.after(wait, Ev::Restart { broker: 1 - by });
         }
-        self.set_address([by == 0, by == 1]);
+        // The other one may think that it has it still when it comes up.
+        let both = self.rng.percent(30);
+        self.set_address([both || by == 0, both || by == 1]);
         let again = if self.rng.percent(40) { self.rng.range(500, 5000) } else { 0 };
         for late in [0, again] {
             let wait = late + self.rng.range(3, 400);

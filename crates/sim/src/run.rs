@@ -105,7 +105,9 @@ fn scenario(world: &mut World) {
                 let replica = world.brokers[alone].replica.as_ref();
                 world.active() == Some(alone)
                     && (world.fencing != Fencing::Alone
-                        || replica.is_some_and(Replica::counts_peer_off))
+                        || replica.is_some_and(Replica::counts_peer_off)
+                        // Shot before everything was made whole, it may come up of itself.
+                        || world.brokers[1 - alone].is_up())
             };
             if !demand(world, "alone", 10_000, serves) {
                 return;

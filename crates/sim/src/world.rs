@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vsm_core::{
     UnixMillis,
-    replica::{Event, Limits, Standing},
+    replica::{Event, Limits, Replica, Standing},
 };
 
 use crate::{
@@ -331,9 +331,13 @@ impl World {
 
     fn tell_link(&mut self, up: bool) {
         let conn = self.net.conns;
-        if up && self.faults && self.fencing != Fencing::None && self.rng.percent(15) {
-            // While they have hardly met.
-            let (by, wait) = (self.rng.index(2), self.rng.range(2, 400));
+        if up && self.faults && self.fencing != Fencing::None && self.rng.percent(25) {
+            // While they have hardly met; mostly one that acted alone is shot by the other.
+            let alone = |id: &BrokerId| {
+                self.brokers[*id].replica.as_ref().is_some_and(Replica::counts_peer_off)
+            };
+            let by = (0..2).find(alone).map_or_else(|| self.rng.index(2), |alone| 1 - alone);
+            let wait = self.rng.range(2, 300);
             self.after(wait, Ev::Shoot { by });
         }
         for broker in 0..2 {
