@@ -95,6 +95,10 @@ impl Replica {
 
     pub(super) fn begin_reign(&mut self) {
         let changes = self.first_changes();
+        if let Some(active) = self.active() {
+            // What the witnesses are sent comes from there.
+            changes.iter().for_each(|change| active.working.apply(change));
+        }
         self.extend(changes);
         self.feed_peer();
     }
