@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{AGENTS, Options, Outcome, STEP_WAIT, USERS, check, plan, users};
 use crate::clock::{self, wait_for};
-use crate::cluster::{Cluster, ClusterSpec, Fault, HaSoftware};
+use crate::cluster::{Cluster, ClusterSpec, Fault, HaSoftware, Traffic};
 use crate::compile;
 use crate::pair::{self, Desktop};
 use crate::progress::Progress;
@@ -30,10 +30,14 @@ enum Kind {
     Cable,
     Crash,
     Standby,
+    /// Only the link between the nodes: both are healthy.
+    Link,
+    /// The cable, without what keeps an isolated node from winning.
     Race,
 }
 
-const ALL: [Kind; 5] = [Kind::Power, Kind::Cable, Kind::Crash, Kind::Standby, Kind::Race];
+const ALL: [Kind; 6] =
+    [Kind::Power, Kind::Cable, Kind::Crash, Kind::Standby, Kind::Link, Kind::Race];
 
 impl Kind {
     const fn name(self) -> &'static str {
@@ -42,6 +46,7 @@ impl Kind {
             Self::Cable => "cable",
             Self::Crash => "crash",
             Self::Standby => "planned",
+            Self::Link => "link",
             Self::Race => "race",
         }
     }
@@ -57,6 +62,8 @@ struct Report {
     isolated_won: u32,
     /// Races that the healthy node won, with it.
     healthy_won: u32,
+    /// Races of two healthy nodes that the active one won.
+    active_won: u32,
     /// From the fault on until a user who comes then has the desktop, in milliseconds, by kind.
     failover_ms: BTreeMap<&'static str, Times>,
     /// Of a race that the isolated node won: the same, from when its cable is back.
@@ -166,20 +173,21 @@ fn one(
     }
     let shots = shots(cluster).len();
     let began = clock::now();
-    cluster.fault(&fault(kind, active))?;
+    for fault in faults(kind, active) {
+        cluster.fault(&fault)?;
+    }
     let took = back(cluster, own, began)?;
     report.failover_ms.entry(kind.name()).or_default().pacemaker.push(took);
-    if kind == Kind::Cable {
-        let healthy = pair::other(active);
-        let shots = wait_for("the isolated node to be shot", STEP_WAIT, || {
-            let new = shots_since(cluster, shots);
-            if new.is_empty() { Err("nobody was shot".to_owned()) } else { Ok(new) }
-        })?;
-        if shots.iter().any(|(by, at)| by == active || at == healthy) {
-            bail!("the isolated node {active} won the race: {shots:?}");
-        }
-        report.healthy_won += 1;
+    let (winner, count) = match kind {
+        Kind::Cable => (pair::other(active), &mut report.healthy_won),
+        Kind::Link => (active, &mut report.active_won),
+        Kind::Power | Kind::Crash | Kind::Standby | Kind::Race => return Ok(took),
+    };
+    let shots = next_shots(cluster, shots)?;
+    if shots.iter().any(|(by, at)| by != winner || at == winner) {
+        bail!("{winner} was to win the race: {shots:?}");
     }
+    *count += 1;
     Ok(took)
 }
 
@@ -198,10 +206,7 @@ fn race(
     let before = shots(cluster).len();
     let cable = Fault::Cable { host: active.to_owned() };
     cluster.fault(&cable)?;
-    let shots = wait_for("a shot", STEP_WAIT, || {
-        let new = shots_since(cluster, before);
-        if new.is_empty() { Err("nobody was shot".to_owned()) } else { Ok(new) }
-    })?;
+    let shots = next_shots(cluster, before)?;
     if !shots.iter().any(|(by, at)| by == active && at == healthy) {
         bail!("the isolated node {active} was to win the race: {shots:?}");
     }
@@ -221,13 +226,14 @@ fn race(
 }
 
 /// Pacemaker's own idea of the move is a standby.
-fn fault(kind: Kind, active: &str) -> Fault {
+fn faults(kind: Kind, active: &str) -> Vec<Fault> {
     let host = active.to_owned();
     match kind {
-        Kind::Power => Fault::Power { host },
-        Kind::Cable | Kind::Race => Fault::Cable { host },
-        Kind::Crash => Fault::Crash { host, daemon: "vsmserver".to_owned() },
-        Kind::Standby => Fault::Standby { host },
+        Kind::Power => vec![Fault::Power { host }],
+        Kind::Cable | Kind::Race => vec![Fault::Cable { host }],
+        Kind::Crash => vec![Fault::Crash { host, daemon: "vsmserver".to_owned() }],
+        Kind::Standby => vec![Fault::Standby { host }],
+        Kind::Link => Fault::partition(active, pair::other(active), Traffic::All).into(),
     }
 }
 
@@ -264,15 +270,20 @@ fn shots(cluster: &Cluster) -> Vec<(String, String)> {
     cluster.power_log().lines().filter_map(shot).collect()
 }
 
-fn shots_since(cluster: &Cluster, before: usize) -> Vec<(String, String)> {
-    shots(cluster).into_iter().skip(before).collect()
+/// Waits for more of them.
+fn next_shots(cluster: &Cluster, before: usize) -> Result<Vec<(String, String)>> {
+    wait_for("a shot", STEP_WAIT, || {
+        let new: Vec<_> = shots(cluster).into_iter().skip(before).collect();
+        if new.is_empty() { Err("nobody was shot".to_owned()) } else { Ok(new) }
+    })
 }
 
 /// The same faults under keepalived.
 fn beside(progress: &Progress, report: &mut Report) -> Result<()> {
     let cluster = cluster(HaSoftware::Keepalived, progress)?;
     let own = pair::login(&cluster, WITNESS, PATIENCE_S)?;
-    for kind in ALL.into_iter().filter(|kind| *kind != Kind::Race) {
+    // Without fencing there is no race.
+    for kind in ALL.into_iter().filter(|kind| !matches!(kind, Kind::Race | Kind::Link)) {
         for _ in 0..BESIDE {
             let active = pair::in_step(&cluster, STEP_WAIT)?;
             let began = clock::now();
@@ -280,7 +291,9 @@ fn beside(progress: &Progress, report: &mut Report) -> Result<()> {
                 let words = ["vsmctl", "ha", "takeover"];
                 cluster.output(pair::other(active), "root", &words)?;
             } else {
-                cluster.fault(&fault(kind, active))?;
+                for fault in faults(kind, active) {
+                    cluster.fault(&fault)?;
+                }
             }
             let took = back(&cluster, &own, began)?;
             progress
