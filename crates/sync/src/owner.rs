@@ -70,7 +70,7 @@ impl Command {
             Self::Peer(_, message) => {
                 matches!(message, PeerMsg::Append { .. } | PeerMsg::Ack { .. })
             }
-            Self::PeerUp(..) | Self::PeerDown(_) | Self::TakeUp(..) => false,
+            Self::PeerUp(..) | Self::PeerDown(_) | Self::PeerOff(..) | Self::TakeUp(..) => false,
         }
     }
 }
