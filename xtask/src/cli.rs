@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
-use crate::cluster::{self, Cluster, ClusterSpec, HostStatus, UnknownHost};
+use crate::cluster::{self, Cluster, ClusterSpec, HaSoftware, HostStatus, Placed, UnknownHost};
 use crate::compile::{self, Profile};
 use crate::{bench, ci, demo, drill, host, interrupt, setup, test};
 
@@ -55,6 +55,10 @@ enum Cmd {
     HostLaunch { cluster: String, host: String },
     #[command(hide = true)]
     HostInit { state: PathBuf, host: String },
+    #[command(hide = true)]
+    HostPower { cluster: String },
+    #[command(hide = true)]
+    HostFence,
 }
 
 #[derive(Debug, Subcommand)]
@@ -133,6 +137,9 @@ struct Up {
     /// One broker without HA instead of a pair
     #[arg(long)]
     single: bool,
+    /// What gives one of the pair the resource address
+    #[arg(long, value_enum, default_value_t, conflicts_with = "single")]
+    ha: HaSoftware,
     /// How many agents; 3 with a pair and 2 with a single broker where it is left out
     #[arg(long)]
     agents: Option<u8>,
@@ -183,6 +190,8 @@ fn run(command: Cmd) -> Result<ExitCode> {
         Cmd::Ci(options) => ci::ci(&options)?,
         Cmd::HostLaunch { cluster, host } => host::launch::launch(&cluster, &host)?,
         Cmd::HostInit { state, host } => host::init(&state, &host)?,
+        Cmd::HostPower { cluster } => cluster::power_switch::serve(&cluster)?,
+        Cmd::HostFence => return host::fence::fence(),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -218,6 +227,9 @@ fn cluster(command: ClusterCmd) -> Result<()> {
 
 fn cluster_up(up: &Up) -> Result<()> {
     setup::setup(false)?;
+    if up.ha == HaSoftware::Pacemaker {
+        setup::pacemaker()?;
+    }
     let profile = if up.release { Profile::Release } else { Profile::Dev };
     if !up.no_build {
         compile::build(profile)?;
@@ -225,6 +237,7 @@ fn cluster_up(up: &Up) -> Result<()> {
     let new = if up.single { ClusterSpec::new } else { ClusterSpec::pair };
     let mut spec = new(up.name.name.clone(), compile::helper()?);
     spec.binaries = compile::binaries(profile)?;
+    spec.software = up.ha;
     spec.agents = up.agents.unwrap_or(spec.agents);
     (spec.users, spec.progress) = (up.users, true);
     Cluster::up(&spec)?.keep();
@@ -239,7 +252,7 @@ fn status(cluster: &Cluster, json: bool) -> Result<()> {
     }
     println!("{:<15} {:<20} {:>8}  DAEMONS", "HOST", "ADDRESS", "PID");
     let faults = cluster.faults();
-    for HostStatus { host, addresses, pid, daemons, .. } in hosts {
+    for HostStatus { host, addresses, pid, daemons, placed, .. } in hosts {
         let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         let pid = pid.map_or_else(|| "off".to_owned(), |pid| pid.to_string());
         let daemons: Vec<_> = daemons
@@ -252,6 +265,11 @@ fn status(cluster: &Cluster, json: bool) -> Result<()> {
             })
             .collect();
         println!("{host:<15} {:<20} {pid:>8}  {}", addresses.join(" "), daemons.join(", "));
+        if let Some(Placed { online, quorate, resources }) = placed {
+            let quorum = if quorate { "quorate" } else { "no quorum" };
+            let (online, resources) = (online.join(" "), resources.join(", "));
+            println!("{:<15} Pacemaker: {resources}; online: {online}; {quorum}", "");
+        }
     }
     for fault in faults {
         println!("in force: {fault}");

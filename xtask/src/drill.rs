@@ -1,10 +1,11 @@
 //! `cargo xtask drill`: users log in and out all the time while things go wrong; then all is healed, and what they were
 //! told is compared with what the agents really run.
 //!
-//! Everything is real: keepalived, sshd, brokers, agents, Xvnc. The seed draws the faults and their order; how the
+//! Everything is real: keepalived (or Pacemaker: `pacemaker`), sshd, brokers, agents, Xvnc. The seed draws the faults and their order; how the
 //! processes interleave is the machine's. A cluster with violations stays standing for a look.
 
 mod check;
+mod pacemaker;
 mod plan;
 mod users;
 
@@ -16,7 +17,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::clock::{self, wait_for};
-use crate::cluster::{Cluster, ClusterSpec};
+use crate::cluster::{Cluster, ClusterSpec, HaSoftware};
 use crate::compile::{self, Profile};
 use crate::pair;
 use crate::progress::Progress;
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     /// Draws the faults; told when it is left out
     #[arg(long)]
     seed: Option<u64>,
+    /// What moves the resource address; with pacemaker its own faults come in turn
+    #[arg(long, value_enum, default_value_t)]
+    ha: HaSoftware,
     /// Only these kinds of faults, with commas
     #[arg(long, value_delimiter = ',')]
     faults: Vec<String>,
@@ -83,6 +87,14 @@ impl Outcome {
     fn violations(&self) -> usize {
         self.lost + self.duplicates + self.ghosts + self.killed + self.diverged
     }
+
+    /// The longest login of each round.
+    fn spread(&mut self, mut longest: Vec<u64>) {
+        longest.sort_unstable();
+        let at = |index: usize| longest.get(index).copied().unwrap_or(0);
+        self.unavailable_ms =
+            Spread { p50: at(longest.len() / 2), max: at(longest.len().saturating_sub(1)) };
+    }
 }
 
 /// Drills.
@@ -90,6 +102,10 @@ pub(crate) fn drill(options: &Options) -> Result<()> {
     setup::setup(false)?;
     if !options.no_build {
         compile::build(Profile::Dev)?;
+    }
+    if options.ha == HaSoftware::Pacemaker {
+        setup::pacemaker()?;
+        return pacemaker::drill(options);
     }
     let kinds = plan::kinds(&options.faults)?;
     let seed = options.seed.unwrap_or_else(clock::seed);
@@ -166,10 +182,7 @@ fn rounds(
         }
     }
     (outcome.logins, outcome.refused) = users.counts();
-    longest.sort_unstable();
-    let at = |index: usize| longest.get(index).copied().unwrap_or(0);
-    outcome.unavailable_ms =
-        Spread { p50: at(longest.len() / 2), max: at(longest.len().saturating_sub(1)) };
+    outcome.spread(longest);
     Ok(outcome)
 }
 

@@ -35,6 +35,18 @@ const NEEDED: [(&str, &str); 22] = [
     ("/usr/bin/git", "git"),
 ];
 
+/// What a cluster with Pacemaker needs beside that. Installed only when one is asked for: everyday tests do without.
+const FOR_PACEMAKER: [(&str, &str); 8] = [
+    ("/usr/sbin/corosync", "corosync"),
+    ("/usr/sbin/pacemakerd", "pacemaker"),
+    ("/usr/sbin/crm_mon", "pacemaker-cli-utils"),
+    ("/usr/sbin/ocf-tester", "resource-agents"),
+    ("/usr/bin/xmllint", "libxml2-utils"),
+    ("/usr/sbin/crm", "crmsh"),
+    ("/usr/sbin/fence_heuristics_ping", "fence-agents"),
+    ("/usr/bin/ping", "iputils-ping"),
+];
+
 /// Keeps packages from starting their services while they are installed.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -54,6 +66,14 @@ pub fn setup(check: bool) -> Result<()> {
         show(cargo().args(["install", "--locked", "cargo-nextest"]))?;
     }
     Ok(())
+}
+
+/// Installs what is missing of Pacemaker.
+///
+/// # Errors
+/// As [`setup`].
+pub fn pacemaker() -> Result<()> {
+    packages(&FOR_PACEMAKER, false)
 }
 
 /// Has each of these files there, by the Debian package beside it.

@@ -6,6 +6,7 @@
 //! | [`identity`] | which entry of `/vsmserver/HA/nodes` this host is |
 //! | `role` | what tells this node that it should try to be active |
 //! | [`health`] | whether the resource address may be here, told to the HA software |
+//! | [`fenced`] | the word of cluster software that the other node was switched off |
 //! | `witness` | carrying messages to the witnesses and their answers back |
 //! | `place` | where a call is to be served: here, or on the active node |
 //! | `card` | what this node tells the other of its configuration and keys |
@@ -15,6 +16,7 @@
 pub mod api;
 pub(crate) mod card;
 mod check;
+pub mod fenced;
 pub mod health;
 pub mod identity;
 pub(crate) mod open;
@@ -65,4 +67,6 @@ pub struct Pair {
     pub holds_address: AtomicBool,
     /// Whether the resource address may be here.
     pub health: watch::Sender<Health>,
+    /// The wall clock.
+    pub clock: fenced::WallClock,
 }

@@ -43,7 +43,7 @@ impl Ha for Broker {
     async fn health(&self, _: Request<pb::HealthRequest>) -> Answer<pb::HealthResponse> {
         let reason = if self.healthy { "" } else { "it lacks 5 changes" };
         let (healthy, reason) = (self.healthy, reason.into());
-        Ok(Response::new(pb::HealthResponse { healthy, reason }))
+        Ok(Response::new(pb::HealthResponse { healthy, reason, ..Default::default() }))
     }
 
     async fn take_over(
@@ -57,6 +57,15 @@ impl Ha for Broker {
 
     async fn set_wanted(&self, _: Request<pb::SetWantedRequest>) -> Answer<pb::SetWantedResponse> {
         Err(Status::failed_precondition("role_source is not cluster"))
+    }
+
+    async fn peer_fenced(
+        &self,
+        request: Request<pb::PeerFencedRequest>,
+    ) -> Answer<pb::PeerFencedResponse> {
+        let counts = request.get_ref().at_unix_ms == 1_800_000_000_000;
+        let detail = if counts { "its vote counts" } else { "it was heard since" };
+        Ok(Response::new(pb::PeerFencedResponse { counts, detail: detail.into() }))
     }
 
     async fn verify(&self, _: Request<pb::VerifyRequest>) -> Answer<pb::VerifyResponse> {
@@ -157,6 +166,10 @@ async fn a_no_is_an_exit_code_with_its_reason() {
     let (code, out, err) = ask(&["check"]).await;
     assert_eq!((code, err.as_str()), (1, "vsmctl: 1 of 2 finding(s) are not ok\n"));
     assert!(out.lines().nth(1).unwrap().starts_with("1     ok"), "by step: {out}");
+    let (code, out, _) = ask(&["fenced", "--at", "1800000000"]).await;
+    assert_eq!((code, out.as_str()), (0, "its vote counts\n"));
+    let (code, _, err) = ask(&["fenced", "--at", "1700000000"]).await;
+    assert_eq!((code, err.as_str()), (1, "vsmctl: it does not count: it was heard since\n"));
     let (code, _, err) = ask(&["promote"]).await;
     assert_eq!((code, err.as_str()), (70, "vsmctl: role_source is not cluster\n"));
 }

@@ -14,7 +14,7 @@ use crate::{
     event::{AgentId, BrokerId, ClientId, Ev},
     login::Task,
     tell,
-    world::World,
+    world::{Fencing, World},
 };
 
 /// What is to follow a committed change, or a reply.
@@ -128,7 +128,12 @@ impl World {
         }
         let config = Config {
             node: self.brokers[id].name.clone(),
-            witnesses: self.agents.iter().take(3).map(|agent| agent.name.clone()).collect(),
+            witnesses: self
+                .agents
+                .iter()
+                .take(if self.fencing == Fencing::Alone { 0 } else { 3 })
+                .map(|agent| agent.name.clone())
+                .collect(),
             ack_timeout_ms: 300,
             heartbeat_ms: 100,
             seed: self.rng.next(),

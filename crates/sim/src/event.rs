@@ -117,6 +117,16 @@ pub(crate) enum Ev {
         client: ClientId,
     },
     Fault,
+    /// A broker's cluster software has the other one's power cut.
+    Shoot {
+        by: BrokerId,
+    },
+    /// It tells its broker that this was done at a moment.
+    PeerOff {
+        broker: BrokerId,
+        life: u64,
+        at_ms: u64,
+    },
     /// The next step of the plot.
     Plot,
     /// A broker dies, with all that it has not synced.

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use uuid::Uuid;
 use vsm_core::{
     RequestId, Session, SessionId, StartParams, State,
-    replica::{Event, Replica},
+    replica::{
+        Event, Replica,
+        mutant::{self, Mutant},
+    },
 };
 
 use crate::{
     event::{Ev, Item},
     plot::Plot,
-    world::World,
+    world::{Fencing, World},
 };
 
 /// Each fault by its number, as the trace names it.
@@ -65,6 +68,9 @@ impl World {
             return;
         }
         let broker = self.rng.index(2);
+        if self.fencing != Fencing::None && self.rng.percent(25) {
+            return self.shoot(broker);
+        }
         let agent = self.rng.index(self.agents.len());
         let kind = self.rng.index(FAULTS.len());
         self.note(|| format!("FAULT {} (broker{broker}, agent{agent})", FAULTS[kind]));
@@ -122,6 +128,37 @@ impl World {
         }
     }
 
+    /// A broker's cluster software has the other one's power cut, mostly as it does not hear of it, and says so when that
+    /// is done; also late, and again.
+    pub(crate) fn shoot(&mut self, by: usize) {
+        if !self.faults || !self.brokers[by].is_up() {
+            return;
+        }
+        self.note(|| format!("FAULT broker{by} has broker{} shot", 1 - by));
+        if self.rng.percent(50) {
+            self.cut_both(0, 1);
+        }
+        if !mutant::on(Mutant::FencingLies) {
+            self.crash_broker(1 - by);
+            let wait = self.rng.range(50, 5000);
+            self.after(wait, Ev::Restart { broker: 1 - by });
+        }
+        // The other one may think that it has it still when it comes up.
+        let both = self.rng.percent(30);
+        self.set_address([both || by == 0, both || by == 1]);
+        let again = if self.rng.percent(40) { self.rng.range(500, 5000) } else { 0 };
+        for late in [0, again] {
+            let wait = late + self.rng.range(3, 400);
+            self.tell_off(by, wait);
+        }
+    }
+
+    /// Tells a broker that the other one is off as of now: that it was so when its last words had arrived.
+    pub(crate) fn tell_off(&mut self, broker: usize, wait: u64) {
+        let (life, at_ms) = (self.brokers[broker].life, self.now + 2);
+        self.after(wait, Ev::PeerOff { broker, life, at_ms });
+    }
+
     fn feed_if_up(&mut self, broker: usize, event: Event) {
         if self.brokers[broker].is_up() && self.brokers[broker].paused_until <= self.now {
             self.feed(broker, event);
@@ -164,6 +201,10 @@ impl World {
     /// A disk is lost, or goes back in time, which is found out and counts as lost. Only where what was committed is held
     /// twice besides: more is more than the pair promises to survive.
     pub(crate) fn lose_disk(&mut self, broker: usize, rollback: bool) -> bool {
+        if self.fencing != Fencing::None {
+            // One disk lost while the other broker acts alone is more than the pair promises to survive.
+            return false;
+        }
         let other = &self.brokers[1 - broker];
         let tip = self.checks.durable.tip();
         let held = other.disk.joined
@@ -203,6 +244,10 @@ impl World {
 
     /// One agent at most loses its promise.
     pub(crate) fn may_lose_promise(&self) -> bool {
+        if self.fencing == Fencing::Alone {
+            // Only witnesses are told when they may vote and act again.
+            return false;
+        }
         let before = self.agents.iter().any(|agent| agent.lost);
         let disks = self.brokers.iter().any(|broker| broker.lost_ms.is_some());
         !before && !disks

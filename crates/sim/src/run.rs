@@ -9,9 +9,15 @@ use std::{
     },
 };
 
-use vsm_core::replica::mutant::{self, Mutant};
+use vsm_core::replica::{
+    Replica,
+    mutant::{self, Mutant},
+};
 
-use crate::{checks::p6_converged::End, world::World};
+use crate::{
+    checks::p6_converged::End,
+    world::{Fencing, World},
+};
 
 /// Each so many seeds are played again with the names swapped.
 const SWAP_EACH: u64 = 8;
@@ -80,11 +86,29 @@ fn scenario(world: &mut World) {
     let first = world.rng.index(2);
     if world.rng.percent(60) {
         for alone in [first, 1 - first] {
+            if world.fencing == Fencing::Alone {
+                // Without witnesses only one that was there to the last can go on, and knows that it may.
+                (0..2).for_each(|broker| world.start_broker(broker));
+                if !demand(world, "before one is alone", 20_000, World::is_in_sync) {
+                    return;
+                }
+            }
             world.crash_broker(1 - alone);
             world.start_broker(alone);
+            if world.fencing != Fencing::None {
+                world.tell_off(alone, 50);
+            }
             world.set_address([alone == 0, alone == 1]);
             world.note(|| format!("broker{alone} alone"));
-            let serves = |world: &World| world.active() == Some(alone);
+            // Without witnesses it is to know that the other one is off before it restarts itself.
+            let serves = |world: &World| {
+                let replica = world.brokers[alone].replica.as_ref();
+                world.active() == Some(alone)
+                    && (world.fencing != Fencing::Alone
+                        || replica.is_some_and(Replica::counts_peer_off)
+                        // Shot before everything was made whole, it may come up of itself.
+                        || world.brokers[1 - alone].is_up())
+            };
             if !demand(world, "alone", 10_000, serves) {
                 return;
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vsm_core::{
     UnixMillis,
-    replica::{Event, Limits, Standing},
+    replica::{Event, Limits, Replica, Standing},
 };
 
 use crate::{
@@ -18,6 +18,28 @@ use crate::{
     rng::Rng,
     tell,
 };
+
+/// Whether the pair runs under cluster software with a power switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fencing {
+    /// It does not.
+    None,
+    /// It does, and there are witnesses too.
+    BesideWitnesses,
+    /// It does, and there are no witnesses.
+    Alone,
+}
+
+impl Fencing {
+    /// By the seed itself, so that all other seeds are what they were.
+    const fn of(seed: u64) -> Self {
+        match (seed % 7, seed % 3) {
+            (3, 0) => Self::BesideWitnesses,
+            (3, _) => Self::Alone,
+            _ => Self::None,
+        }
+    }
+}
 
 /// Everything.
 pub(crate) struct World {
@@ -36,6 +58,8 @@ pub(crate) struct World {
     pub(crate) checks: Checks,
     pub(crate) faults: bool,
     pub(crate) plot: Option<Plot>,
+    /// Whether brokers are shot, by cluster software that knows it.
+    pub(crate) fencing: Fencing,
     /// Clients begin nothing new.
     pub(crate) quiet: bool,
     trace: bool,
@@ -51,6 +75,7 @@ impl World {
         let cap = if rng.percent(25) { 2 } else { 1 };
         let limits = if rng.percent(50) { small_limits(&mut rng) } else { Limits::DEFAULT };
         let plot = Plot::draw(&mut rng);
+        let fencing = Fencing::of(seed);
         let limits = plot.as_ref().map_or(limits, |plot| plot.limits(limits));
         // Which of the two is which must not matter.
         let names = if rng.percent(50) != swapped { ["a", "b"] } else { ["b", "a"] };
@@ -72,7 +97,9 @@ impl World {
             limits,
             checks: Checks::new(agents),
             faults: true,
-            plot,
+            // The stories are about witnesses.
+            plot: plot.filter(|_| fencing == Fencing::None),
+            fencing,
             quiet: false,
             trace,
         };
@@ -158,6 +185,7 @@ impl World {
             | Ev::Stored { broker, life, .. }
             | Ev::Link { broker, life, .. }
             | Ev::CallTimeout { broker, life, .. }
+            | Ev::PeerOff { broker, life, .. }
             | Ev::Again { broker, life, .. } => Some((*broker, *life)),
             Ev::Peer { to, life, .. }
             | Ev::WitnessReply { to, life, .. }
@@ -175,6 +203,7 @@ impl World {
             | Ev::ClientTimeout { .. }
             | Ev::ClientNext { .. }
             | Ev::Fault
+            | Ev::Shoot { .. }
             | Ev::Plot
             | Ev::Crash { .. }
             | Ev::Restart { .. }
@@ -235,6 +264,8 @@ impl World {
             Ev::ClientNext { client } if !self.quiet => self.client_next(client),
             Ev::ClientNext { .. } => {}
             Ev::Fault => self.fault(),
+            Ev::Shoot { by } => self.shoot(by),
+            Ev::PeerOff { broker, at_ms, .. } => self.feed(broker, Event::PeerOff(at_ms)),
             Ev::Plot => self.plot_step(),
             Ev::Crash { broker } => self.crash_keeping(broker, 0),
             Ev::Restart { broker } => self.start_broker(broker),
@@ -300,6 +331,15 @@ impl World {
 
     fn tell_link(&mut self, up: bool) {
         let conn = self.net.conns;
+        if up && self.faults && self.fencing != Fencing::None && self.rng.percent(25) {
+            // While they have hardly met; mostly one that acted alone is shot by the other.
+            let alone = |id: &BrokerId| {
+                self.brokers[*id].replica.as_ref().is_some_and(Replica::counts_peer_off)
+            };
+            let by = (0..2).find(alone).map_or_else(|| self.rng.index(2), |alone| 1 - alone);
+            let wait = self.rng.range(2, 300);
+            self.after(wait, Ev::Shoot { by });
+        }
         for broker in 0..2 {
             let life = self.brokers[broker].life;
             self.after(1, Ev::Link { broker, life, conn, up });

@@ -6,8 +6,9 @@ use vsm_sim::{Bound, Weakness};
 /// Seeds for each deliberate bug. `vsm-sim --mutants` tries more.
 const TRIES: u64 = 2500;
 /// Seeds that found the bugs that take longest, to be tried first.
-const HINTS: [(&str, u64); 4] = [
+const HINTS: [(&str, u64); 5] = [
     ("CancelForgotten", 391),
+    ("FencingForgottenLate", 6863),
     ("RollbackUnseen", 884),
     ("StaleClear", 1230),
     ("WitnessVolatile", 455),
@@ -43,10 +44,19 @@ fn no_state_of_the_vote_core_has_two_desktops_of_one_user() {
     assert!(search.states > 50_000, "only {} states", search.states);
 }
 
+/// No witnesses, and power switches that do what they say.
+#[test]
+fn the_vote_of_a_broker_whose_power_was_cut_does_no_harm() {
+    let search = vsm_sim::search(&Bound::fencing(), None, STATES_MAX);
+    assert_eq!(search.violation, None);
+    assert!(!search.cut_short, "{} states were not all", search.states);
+    assert!(search.states > 10_000, "only {} states", search.states);
+}
+
 #[test]
 fn without_any_one_rule_a_user_gets_two_desktops() {
     for rule in Weakness::ALL {
-        let search = vsm_sim::search(&Bound::small(), Some(rule), STATES_MAX);
+        let search = vsm_sim::search(&rule.bound(), Some(rule), STATES_MAX);
         let path = search.violation.unwrap_or_default();
         let end = path.last().map_or("", String::as_str);
         assert!(end.ends_with("two desktops"), "{rule:?}: {} states: {path:?}", search.states);

@@ -55,6 +55,8 @@ pub(crate) enum Command {
     PeerDown(u64),
     Peer(u64, PeerMsg),
     PeerBusy(u64),
+    /// The peer was switched off so long ago.
+    PeerOff(Duration, oneshot::Sender<bool>),
     TakeUp(LineageId, oneshot::Sender<Result<bool, ProposeError>>),
     Ping(oneshot::Sender<()>),
 }
@@ -68,7 +70,7 @@ impl Command {
             Self::Peer(_, message) => {
                 matches!(message, PeerMsg::Append { .. } | PeerMsg::Ack { .. })
             }
-            Self::PeerUp(..) | Self::PeerDown(_) | Self::TakeUp(..) => false,
+            Self::PeerUp(..) | Self::PeerDown(_) | Self::PeerOff(..) | Self::TakeUp(..) => false,
         }
     }
 }
@@ -289,8 +291,22 @@ impl<S: Store + 'static> Owner<S> {
             Command::PeerBusy(id) if current(id) => self.step(Event::PeerBusy),
             // Of a connection that was replaced.
             Command::PeerDown(_) | Command::Peer(..) | Command::PeerBusy(_) => {}
+            Command::PeerOff(ago, reply) => {
+                self.peer_off(ago);
+                // Who asked may have gone.
+                let _ = reply.send(self.replica.takes_peer_off());
+            }
             Command::TakeUp(lineage, reply) => drop(reply.send(self.take_up(lineage))),
             Command::Ping(reply) => drop(reply.send(())),
+        }
+    }
+
+    fn peer_off(&mut self, ago: Duration) {
+        let ago_ms = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+        self.step(Event::PeerOff(self.now().saturating_sub(ago_ms)));
+        if !self.replica.status().link {
+            // It took the word for it: whatever still comes on that connection is late.
+            self.peer = None;
         }
     }
 

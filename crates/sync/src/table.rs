@@ -182,6 +182,18 @@ impl SessionTable {
         self.send(Command::Event(Event::Want(want))).await
     }
 
+    /// Says that the peer was switched off so long ago, by something that is certain of it. Whether its vote counts as
+    /// given from then on; it does once [`Status::peer_off`] says so.
+    ///
+    /// # Errors
+    /// If the owner is stopping.
+    pub async fn peer_off(&self, ago: Duration) -> Result<bool, ProposeError> {
+        let (reply, taken) = oneshot::channel();
+        let command = Command::PeerOff(ago, reply);
+        self.queue.send(command).await.map_err(|_| ProposeError::Stopping)?;
+        taken.await.map_err(|_| ProposeError::Stopping)
+    }
+
     /// Asks an active peer to step down in good order, and this node to follow it on.
     ///
     /// # Errors

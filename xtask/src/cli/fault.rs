@@ -34,6 +34,8 @@ enum Kind {
     },
     /// Cut the power; heal boots the host
     Power(Hosts),
+    /// Have Pacemaker run nothing there: a planned move
+    Standby(Hosts),
     /// Stop all processes where they are
     Freeze(Hosts),
     /// Let frozen processes go on
@@ -123,6 +125,7 @@ impl Kind {
             Self::Silent(on) => on.each(|host| Fault::Silent { host }),
             Self::Kill { on, daemon, restart } => kill(cluster, on, daemon.as_deref(), *restart)?,
             Self::Power(on) => on.each(|host| Fault::Power { host }),
+            Self::Standby(on) => on.each(|host| Fault::Standby { host }),
             Self::Freeze(on) => on.each(|host| Fault::Freeze { host }),
             Self::Thaw(_) => Vec::new(),
             Self::Partition { one, others, one_way, vrrp_only, except_vrrp } => {

@@ -99,7 +99,7 @@ pub(crate) fn of_host(layout: &Layout, host: &Host) -> Result<()> {
     }
     etc(layout, host, &paths.etc)?;
     ssh(layout, host, &paths.ssh)?;
-    if host.role == Role::Agent {
+    if layout.runs_agent(host) {
         write(&paths.etc.join("pam.d/vsm"), PAM_SERVICE, 0o644, ROOT)?;
         write(&paths.vsm.join("xsession"), XSESSION, 0o755, ROOT)?;
     }

@@ -14,8 +14,10 @@ mod fault;
 pub(crate) mod files;
 mod lock;
 pub(crate) mod net;
+mod pacemaker;
 mod pki;
 mod plan;
+pub(crate) mod power_switch;
 pub(crate) mod spec;
 mod up;
 
@@ -28,7 +30,8 @@ use serde::Serialize;
 
 pub use self::down::down;
 pub use self::fault::{Fault, Traffic};
-pub use self::spec::{Brokers, ClusterSpec, Host, Role};
+pub use self::pacemaker::Placed;
+pub use self::spec::{Brokers, ClusterSpec, HaSoftware, Host, Role};
 use self::spec::{Layout, RESOURCE, check_name, netns, state_dir};
 use crate::host::boot::Paths;
 pub use crate::host::control::{DaemonState, DaemonStatus};
@@ -69,6 +72,8 @@ pub struct HostStatus {
     pub daemons: Vec<DaemonStatus>,
     /// The faults in force that concern it, each in one line.
     pub faults: Vec<String>,
+    /// What Pacemaker runs there; none without Pacemaker.
+    pub placed: Option<Placed>,
 }
 
 impl Cluster {
@@ -158,6 +163,7 @@ impl Cluster {
                 pid,
                 faults: faults.iter().filter(concerns).map(ToString::to_string).collect(),
                 daemons: pid.and_then(|_| self.daemons(&host.name).ok()).unwrap_or_default(),
+                placed: pid.and_then(|_| self.placed(&host.name).ok()),
             }
         };
         self.layout.hosts.iter().map(of).collect()

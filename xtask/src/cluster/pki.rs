@@ -14,11 +14,12 @@ use crate::host::boot::Paths;
 pub(super) fn of_host(layout: &Layout, host: &Host, lock: &Lock) -> Result<()> {
     let state = state_dir(&layout.name);
     let vsmctl = state.join("bin/vsmctl");
-    let role = match host.role {
-        Role::Broker => "broker",
-        Role::Agent => "agent",
-        Role::Client => return Ok(()),
-    };
+    let mut roles = Vec::new();
+    roles.extend((host.role == Role::Broker).then_some(["--role", "broker"]));
+    roles.extend(layout.runs_agent(host).then_some(["--role", "agent"]));
+    if roles.is_empty() {
+        return Ok(());
+    }
     let (authority, out) = (state.join("pki"), Paths::of(&state, &host.name).vsm.join("pki"));
     let all = |dir: &Path, files: &[&str]| files.iter().all(|file| dir.join(file).exists());
     if !vsmctl.exists() || all(&out, &["ca.pem", "host.pem", "host.key"]) {
@@ -33,7 +34,7 @@ pub(super) fn of_host(layout: &Layout, host: &Host, lock: &Lock) -> Result<()> {
     }
     fs::create_dir_all(&out)?;
     let mut issue = command(&[&vsmctl]);
-    issue.args(["pki", "issue", &host.name, "--role", role, "--dir"]).arg(&authority);
+    issue.args(["pki", "issue", &host.name]).args(roles.concat()).arg("--dir").arg(&authority);
     for identity in host.identities() {
         issue.args(["--address", &identity]);
     }

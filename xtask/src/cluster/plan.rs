@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::files;
-use super::spec::{Brokers, Host, Layout, RESOURCE, Role, state_dir};
+use super::spec::{Brokers, HaSoftware, Host, Layout, RESOURCE, Role, state_dir};
+use super::{files, pacemaker};
 use crate::host::boot::{HostSpec, Paths};
 use crate::host::daemon::DaemonSpec;
 
@@ -29,11 +29,19 @@ pub(super) fn write(layout: &Layout, host: &Host) -> Result<()> {
         store: store(host.role),
         first_boot: if configurable { configuration(layout, host) } else { Vec::new() },
         daemons: daemons(layout, host),
+        over: if layout.runs(host, HaSoftware::Pacemaker) {
+            pacemaker::overlays(layout)
+        } else {
+            Vec::new()
+        },
     };
     let path = paths.spec();
     fs::write(&path, serde_json::to_vec_pretty(&spec)?)
         .with_context(|| path.display().to_string())?;
-    if moves_the_address(layout, host) {
+    if layout.runs(host, HaSoftware::Pacemaker) {
+        pacemaker::of_host(layout, &paths)?;
+    }
+    if layout.runs(host, HaSoftware::Keepalived) {
         let dir = paths.etc.join("keepalived");
         let path = dir.join("keepalived.conf");
         fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
@@ -61,10 +69,6 @@ fn store(role: Role) -> Option<PathBuf> {
     }
 }
 
-fn moves_the_address(layout: &Layout, host: &Host) -> bool {
-    layout.brokers == Brokers::Pair && host.role == Role::Broker
-}
-
 /// In the order in which they are started: the health file is there before keepalived looks.
 fn daemons(layout: &Layout, host: &Host) -> Vec<DaemonSpec> {
     let of = |name: &str, words: &[&str]| DaemonSpec {
@@ -73,8 +77,16 @@ fn daemons(layout: &Layout, host: &Host) -> Vec<DaemonSpec> {
         health: None,
     };
     let mut daemons = vec![of("sshd", &["/usr/sbin/sshd", "-D", "-e"])];
+    if layout.runs_agent(host) && host.role == Role::Broker {
+        daemons.push(of("vsmagent", &["/usr/bin/vsmagent"]));
+    }
+    if layout.runs(host, HaSoftware::Pacemaker) {
+        // That starts the broker itself.
+        daemons.extend(pacemaker::DAEMONS.map(|(name, words)| of(name, words)));
+        return daemons;
+    }
     daemons.extend(daemon(host.role).map(|name| of(name, &[&format!("/usr/bin/{name}")])));
-    if moves_the_address(layout, host) {
+    if layout.runs(host, HaSoftware::Keepalived) {
         for server in daemons.iter_mut().filter(|daemon| daemon.name == "vsmserver") {
             server.health = Some(HEALTH.into());
         }
@@ -98,34 +110,43 @@ fn keepalived(layout: &Layout, host: &Host) -> String {
         .replace("@PRIORITY@", if first { "101" } else { "100" })
 }
 
+const fn role_source(software: HaSoftware) -> &'static str {
+    match software {
+        HaSoftware::Keepalived => "address",
+        HaSoftware::Pacemaker => "cluster",
+    }
+}
+
 /// The lines of the installation guide, as an administrator would type them on the host.
 fn configuration(layout: &Layout, host: &Host) -> Vec<Vec<String>> {
-    let names = |role: Role| {
-        let names: Vec<_> = layout.of_role(role).map(|host| &*host.name).collect();
-        names.join(" ")
+    let names = |hosts: &mut dyn Iterator<Item = &Host>| -> String {
+        hosts.map(|host| &*host.name).collect::<Vec<_>>().join(" ")
     };
     let mut words = vec!["/usr/bin/vsm-config".to_owned()];
-    match host.role {
-        Role::Broker => {
-            words.push(format!("/vsmserver/subclusters/Default/agents={}", names(Role::Agent)));
-            if layout.brokers == Brokers::Pair {
-                // The same on both nodes: each finds out which entry it is.
-                words.extend([
-                    "/vsmserver/HA/enabled=true".to_owned(),
-                    format!("/vsmserver/HA/nodes={}", names(Role::Broker)),
-                    format!("/vsmserver/HA/resource_address={}", RESOURCE.0),
-                    "/vsmserver/HA/role_source=address".to_owned(),
-                    // Ten times what two shared processors need at their worst.
-                    "/vsmserver/HA/ack_timeout=200ms".to_owned(),
-                ]);
-            }
+    if host.role == Role::Broker {
+        let agents = names(&mut layout.agents());
+        words.push(format!("/vsmserver/subclusters/Default/agents={agents}"));
+        if layout.brokers == Brokers::Pair {
+            // The same on both nodes: each finds out which entry it is.
+            words.extend([
+                "/vsmserver/HA/enabled=true".to_owned(),
+                format!("/vsmserver/HA/nodes={}", names(&mut layout.of_role(Role::Broker))),
+                format!("/vsmserver/HA/resource_address={}", RESOURCE.0),
+                format!("/vsmserver/HA/role_source={}", role_source(layout.software)),
+                // Ten times what two shared processors need at their worst.
+                "/vsmserver/HA/ack_timeout=200ms".to_owned(),
+            ]);
         }
-        Role::Agent => words.extend([
+    }
+    if layout.runs_agent(host) {
+        words.extend([
             "/vsmagent/allowed_clients=tlha-primary tlha-secondary".to_owned(),
             format!("/vsmagent/master_hostname={}", RESOURCE.0),
             format!("/vsmagent/agent_hostname={}", host.name),
-        ]),
-        Role::Client => return Vec::new(),
+        ]);
+    }
+    if words.len() == 1 {
+        return Vec::new();
     }
     vec![words]
 }

@@ -37,8 +37,19 @@ pub(crate) const RESOURCE: (&str, Ipv4Addr) = ("tlha", Ipv4Addr::new(10, 0, 0, 4
 pub enum Brokers {
     /// `tlha-primary` alone, with HA off; it always has the resource address.
     Single,
-    /// `tlha-primary` and `tlha-secondary`, with HA on; keepalived gives one of them the address.
+    /// `tlha-primary` and `tlha-secondary`, with HA on; the HA software gives one of them the address.
     Pair,
+}
+
+/// The HA software of a pair.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum HaSoftware {
+    /// keepalived: up in a second.
+    #[default]
+    Keepalived,
+    /// Pacemaker on corosync, with a power switch to fence by: up in half a minute.
+    Pacemaker,
 }
 
 /// What to bring up.
@@ -48,7 +59,9 @@ pub struct ClusterSpec {
     pub name: String,
     /// One broker or two.
     pub brokers: Brokers,
-    /// How many agents, 1 to 79.
+    /// What moves a pair's resource address.
+    pub software: HaSoftware,
+    /// How many agents, 1 to 79; with a pair 0 too: then the brokers' hosts are the only agents, and there are no witnesses.
     pub agents: u8,
     /// How many numbered users `user001`… beside alice, bob and carol, 0 to 999.
     pub users: u16,
@@ -71,6 +84,7 @@ impl ClusterSpec {
         Self {
             name: name.into(),
             brokers: Brokers::Single,
+            software: HaSoftware::Keepalived,
             agents: 2,
             users: 0,
             helper,
@@ -89,8 +103,9 @@ impl ClusterSpec {
     /// Checks names and numbers.
     pub(crate) fn check(&self) -> Result<()> {
         check_name(&self.name)?;
-        if !(1..=AGENTS_MAX).contains(&self.agents) {
-            bail!("{} agents: 1 to {AGENTS_MAX} are possible", self.agents);
+        let least = u8::from(self.brokers == Brokers::Single);
+        if !(least..=AGENTS_MAX).contains(&self.agents) {
+            bail!("{} agents: {least} to {AGENTS_MAX} are possible", self.agents);
         }
         if self.users > USERS_MAX {
             bail!("{} users: 0 to {USERS_MAX} are possible", self.users);
@@ -159,6 +174,7 @@ impl Host {
 pub(crate) struct Layout {
     pub(crate) name: String,
     pub(crate) brokers: Brokers,
+    pub(crate) software: HaSoftware,
     pub(crate) hosts: Vec<Host>,
     pub(crate) users: Vec<User>,
 }
@@ -191,7 +207,24 @@ impl Layout {
             (1..=u32::from(spec.users))
                 .map(|n| User { name: format!("user{n:03}"), uid: 3000 + n }),
         );
-        Self { name: spec.name.clone(), brokers: spec.brokers, hosts, users }
+        let (name, brokers, software) = (spec.name.clone(), spec.brokers, spec.software);
+        Self { name, brokers, software, hosts, users }
+    }
+
+    /// Whether a host is one of a pair under this software.
+    pub(crate) fn runs(&self, host: &Host, software: HaSoftware) -> bool {
+        let pair = self.brokers == Brokers::Pair && host.role == Role::Broker;
+        pair && self.software == software
+    }
+
+    /// The hosts that run `vsmagent`: those of the agents, or where there are none the brokers.
+    pub(crate) fn agents(&self) -> impl Iterator<Item = &Host> {
+        let apart = self.of_role(Role::Agent).next().is_some();
+        self.of_role(if apart { Role::Agent } else { Role::Broker })
+    }
+
+    pub(crate) fn runs_agent(&self, host: &Host) -> bool {
+        self.agents().any(|agent| agent == host)
     }
 
     pub(crate) fn of_role(&self, role: Role) -> impl Iterator<Item = &Host> {

@@ -10,8 +10,10 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
 use super::lock::Lock;
-use super::spec::{Brokers, ClusterSpec, Host, Layout, RESOURCE, Role, state_dir};
-use super::{Cluster, cgroup, disk, down, files, init_pid, net, pki, plan};
+use super::spec::{Brokers, ClusterSpec, HaSoftware, Host, Layout, RESOURCE, Role, state_dir};
+use super::{
+    Cluster, cgroup, disk, down, files, init_pid, net, pacemaker, pki, plan, power_switch,
+};
 use crate::clock::wait_for;
 use crate::command::{command, run, tail};
 use crate::host::boot::Paths;
@@ -48,6 +50,10 @@ pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
     for host in &layout.hosts {
         pki::of_host(&layout, host, &lock)?;
     }
+    if layout.software == HaSoftware::Pacemaker {
+        pacemaker::shared(&layout)?;
+        power_switch::turn_on(&layout, spec)?;
+    }
     for host in &off {
         interrupt::check()?;
         files::of_host(&layout, host)?;
@@ -65,7 +71,15 @@ pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
         }
     }
     if layout.brokers == Brokers::Pair && off.iter().any(|host| host.role == Role::Broker) {
-        let holder = wait_for("the resource address", ADDRESS_WAIT, || holder(&layout))?;
+        let wait = match layout.software {
+            HaSoftware::Keepalived => ADDRESS_WAIT,
+            HaSoftware::Pacemaker => {
+                progress.step("waiting for Pacemaker, which takes its time");
+                pacemaker::configure(&layout, spec)?;
+                pacemaker::ADDRESS_WAIT
+            }
+        };
+        let holder = wait_for("the resource address", wait, || holder(&layout))?;
         progress.step(format!("{} is on {holder}", RESOURCE.0));
     }
     progress.step(format!("cluster {} stands", layout.name));

@@ -34,6 +34,8 @@ pub(crate) struct HostSpec {
     /// Commands run once, at the first boot, before the daemons start.
     pub(crate) first_boot: Vec<Vec<String>>,
     pub(crate) daemons: Vec<DaemonSpec>,
+    /// Directories whose files appear in directories of the machine, each with its target.
+    pub(crate) over: Vec<(PathBuf, PathBuf)>,
 }
 
 /// The parts of a host's state directory.
@@ -113,6 +115,9 @@ pub(crate) fn boot(state: &Path, host: &str) -> Result<HostSpec> {
     kernel_views()?;
     let links = state.join("links");
     read_only_overlay(&links, Path::new("/usr/bin"))?;
+    for (over, target) in &spec.over {
+        read_only_overlay(over, target)?;
+    }
     overlay(&paths.etc, &paths.etc_work, Path::new("/etc"))?;
     overlay(&paths.var, &paths.var_work, Path::new("/var"))?;
     bind(&paths.ssh, "/etc/ssh")?;

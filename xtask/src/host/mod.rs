@@ -8,6 +8,7 @@
 pub(crate) mod boot;
 pub(crate) mod control;
 pub(crate) mod daemon;
+pub(crate) mod fence;
 pub(crate) mod launch;
 mod supervise;
 

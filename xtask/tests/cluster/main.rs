@@ -17,6 +17,8 @@ mod hosts;
 mod isolation;
 mod lifecycle;
 mod login;
+mod ocf_agent;
+mod pacemaker;
 mod pair_of_brokers;
 mod preflight;
 mod service;

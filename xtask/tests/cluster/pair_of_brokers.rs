@@ -233,7 +233,7 @@ fn a_node_that_does_not_know_which_one_it_is_does_not_act_in_the_pair() {
 }
 
 /// Gives both nodes this role source.
-fn with_source(pair: &Pair, source: &str, more: &str) {
+pub(crate) fn with_source(pair: &Pair, source: &str, more: &str) {
     for node in NODES {
         pair.sh(node, &format!("vsm-config /vsmserver/HA/role_source={source} {more}"));
     }

@@ -18,7 +18,7 @@ use vsm_proto::{
 };
 use vsm_sync::{State, peer::Stream};
 
-use super::{Ha, Pair, card, place, verify};
+use super::{Ha, Pair, card, fenced, health, place, verify};
 use crate::{agents::LinkState, broker::Broker};
 
 /// How long the other node may take for its own view.
@@ -76,7 +76,7 @@ impl ha_server::Ha for HaApi {
         request: Request<pb::HealthRequest>,
     ) -> Result<Response<pb::HealthResponse>, Status> {
         self.check(&request)?;
-        Ok(Response::new(health(&self.broker)))
+        Ok(Response::new(health::answer(&self.broker)))
     }
 
     async fn take_over(
@@ -92,6 +92,11 @@ impl ha_server::Ha for HaApi {
         let state = self.broker.table.state();
         if state.serving().is_some() {
             return answer(true, format!("{} is active already", pair.own), Duration::ZERO);
+        }
+        if pair.source == vsm_config::RoleSource::Cluster {
+            // It would see two nodes that are to be active, and mend that.
+            let why = "Pacemaker says which node is to be active: put the other one on standby (crm node standby NODE)";
+            return answer(false, why.to_owned(), Duration::ZERO);
         }
         if let Some(why) = hindrance(&state) {
             return answer(false, why, Duration::ZERO);
@@ -137,6 +142,20 @@ impl ha_server::Ha for HaApi {
             .await
             .map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(pb::SetWantedResponse {}))
+    }
+
+    async fn peer_fenced(
+        &self,
+        request: Request<pb::PeerFencedRequest>,
+    ) -> Result<Response<pb::PeerFencedResponse>, Status> {
+        self.check(&request)?;
+        let pair = self.pair()?;
+        if self.remote {
+            return Err(Status::permission_denied(
+                "only the cluster software of this node says that",
+            ));
+        }
+        fenced::told(&self.broker.table, pair, request.into_inner().at_unix_ms).await
     }
 
     async fn verify(
@@ -221,22 +240,6 @@ fn prospect(pair: &Pair, state: &State) -> String {
     }
 }
 
-pub(crate) fn health(broker: &Broker) -> pb::HealthResponse {
-    match &broker.ha {
-        Ha::On(pair) => {
-            let health = pair.health.borrow().clone();
-            pb::HealthResponse { healthy: health.healthy, reason: health.reason }
-        }
-        Ha::Off { unsafe_because: Some(why) } => pb::HealthResponse {
-            healthy: false,
-            reason: format!("HA is configured and could not be turned on: {why}"),
-        },
-        Ha::Off { unsafe_because: None } => {
-            pb::HealthResponse { healthy: true, reason: "HA is off".to_owned() }
-        }
-    }
-}
-
 /// This node as it sees itself.
 pub(crate) fn own_view(broker: &Broker) -> pb::NodeView {
     let state = broker.table.state();
@@ -254,12 +257,13 @@ pub(crate) fn own_view(broker: &Broker) -> pb::NodeView {
         behind: replica.behind,
         wanted: replica.want,
         failed_claims: replica.attempts,
-        health: Some(health(broker)),
+        health: Some(health::answer(broker)),
         witnesses: witnesses(broker, replica),
         sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
         table_digest: digest,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         lineage: lineage.to_string(),
+        peer_fenced: replica.peer_off,
         store_fault: state.fault.as_ref().map(ToString::to_string).unwrap_or_default(),
         ..pb::NodeView::default()
     };
@@ -301,6 +305,7 @@ fn set_standing(view: &mut pb::NodeView, replica: &Replica) {
     if let Some(peer) = &replica.peer {
         view.backlog = replica.last.seq.saturating_sub(peer.acked);
         let second = match peer.second {
+            _ if replica.peer_off => "fenced peer",
             Second::Peer => "peer",
             Second::PeerSoon => "peer soon",
             Second::Witnesses => "witnesses",

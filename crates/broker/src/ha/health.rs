@@ -13,9 +13,10 @@ use std::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use vsm_core::replica::Standing;
 use vsm_daemon::clock;
+use vsm_proto::admin::v1 as pb;
 use vsm_sync::State;
 
-use super::Pair;
+use super::{Ha, Pair, api, fenced};
 use crate::broker::Broker;
 
 /// The name under which the gRPC health service tells it.
@@ -103,6 +104,63 @@ pub fn judge(state: &State, past: Past) -> Health {
     }
 }
 
+/// How much this node is to be preferred as the active one, 0 to 100, for cluster software that compares the nodes.
+///
+/// The one that is active is better than any other: moving costs the users something. Then the one that lacks least. An
+/// active node without votes is still better than none, as it hands out what runs, and worse than any that may get votes.
+#[must_use]
+pub fn preference(state: &State, healthy: bool) -> u32 {
+    const MOST_BEHIND: u64 = 30;
+    let replica = &state.replica;
+    match (&replica.standing, healthy) {
+        (Standing::Active { .. }, true) => 100,
+        (Standing::Active { .. }, false) => 1,
+        (_, false) => 0,
+        (Standing::Claiming(_), true) => 90,
+        (Standing::Standby { leader: Some(_) }, true) if replica.link => {
+            80 - u32::try_from(replica.behind.min(MOST_BEHIND)).unwrap_or(0)
+        }
+        (Standing::Standby { .. }, true) => 40,
+    }
+}
+
+/// What is answered to who asks for it.
+pub(crate) fn answer(broker: &Broker) -> pb::HealthResponse {
+    let role = api::role(broker).to_owned();
+    match &broker.ha {
+        Ha::On(pair) => {
+            let health = pair.health.borrow().clone();
+            let state = broker.table.state();
+            pb::HealthResponse {
+                healthy: health.healthy,
+                reason: health.reason,
+                role,
+                ready: state.serving().is_some(),
+                // One that handed over is told again and again that it is to be active, until it is not.
+                wanted: state.replica.want || state.replica.relieved,
+                preference: preference(&state, health.healthy),
+                peer: pair.peer.to_string(),
+                fencing_counts: fenced::matters(&state),
+            }
+        }
+        Ha::Off { unsafe_because: Some(why) } => pb::HealthResponse {
+            healthy: false,
+            reason: format!("HA is configured and could not be turned on: {why}"),
+            role,
+            ..pb::HealthResponse::default()
+        },
+        Ha::Off { unsafe_because: None } => pb::HealthResponse {
+            healthy: true,
+            reason: "HA is off".to_owned(),
+            role,
+            ready: true,
+            wanted: true,
+            preference: 100,
+            ..pb::HealthResponse::default()
+        },
+    }
+}
+
 /// Keeps the answer true until the broker stops; then the file says no.
 pub(crate) async fn follow(
     broker: Arc<Broker>,
@@ -116,6 +174,7 @@ pub(crate) async fn follow(
     let mut state = broker.table.watch();
     let mut told = None;
     loop {
+        pair.clock.look();
         let now = clock::now();
         let health = {
             let seen = Arc::clone(&state.borrow_and_update());
@@ -179,6 +238,8 @@ mod tests {
             behind: 0,
             attempts: 0,
             link: true,
+            peer_off: false,
+            silent: false,
             peer: None,
             roster: Some([].into()),
             witnesses: Vec::new(),
@@ -216,6 +277,25 @@ mod tests {
             judge(&state, Past { running: LONG, since_failure: past }).healthy
         };
         assert!(!forgiven(Duration::from_secs(9)) && forgiven(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn the_active_node_is_preferred_and_then_the_one_that_lacks_least() {
+        let of = |healthy, change: &dyn Fn(&mut Status)| preference(&state(change), healthy);
+        let active = |votes| Standing::Active { epoch: epoch(), ready: true, votes, synced: true };
+        let alone = |status: &mut Status| status.link = false;
+        let order = [
+            of(true, &|status| status.standing = active(true)),
+            of(true, &|status| status.standing = Standing::Claiming(epoch())),
+            of(true, &|_| {}),
+            of(true, &|status| status.behind = 5),
+            of(true, &|status| status.behind = 200),
+            of(true, &alone),
+            of(false, &|status| status.standing = active(false)),
+            of(false, &|_| {}),
+        ];
+        assert!(order.is_sorted_by(|a, b| a > b), "{order:?}");
+        assert_eq!(order[7], 0, "never promoted");
     }
 
     #[test]

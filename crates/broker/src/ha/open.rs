@@ -132,6 +132,7 @@ fn pair(
         resource,
         holds_address: AtomicBool::new(false),
         health: watch::Sender::new(Health::no("starting")),
+        clock: super::fenced::WallClock::new(),
     };
     Ok(Opened { node: own, table, ha: Ha::On(Arc::new(pair)), card, asked: Some(asked) })
 }

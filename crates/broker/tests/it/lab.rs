@@ -119,6 +119,7 @@ impl Node {
             resource: String::new(),
             holds_address: AtomicBool::new(false),
             health: watch::Sender::new(Health { healthy: false, reason: "starting".into() }),
+            clock: vsm_broker::ha::fenced::WallClock::new(),
         };
         let broker = Broker::new(Parts {
             table,

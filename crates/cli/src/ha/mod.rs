@@ -57,6 +57,15 @@ pub enum HaCommand {
     Promote,
     /// This node is not to be active: for cluster software
     Demote,
+    /// The other node's power was cut, and that was confirmed: for cluster software
+    #[command(
+        after_help = "Where there are no witnesses its vote counts as given then, until it is heard again. Exit codes: 0 it counts, 1 it does not, and why"
+    )]
+    Fenced {
+        /// When, in seconds since 1970 UTC by this host's clock
+        #[arg(long, value_name = "SECONDS")]
+        at: u64,
+    },
 }
 
 /// Runs it.
@@ -73,6 +82,7 @@ pub async fn run(options: &AdminOptions, command: &HaCommand) -> Result<(), Fail
         HaCommand::Verify => findings::verify(options).await,
         HaCommand::Promote => want(options, true).await,
         HaCommand::Demote => want(options, false).await,
+        HaCommand::Fenced { at } => fenced(options, *at).await,
     }
 }
 
@@ -91,6 +101,21 @@ async fn nodes(options: &AdminOptions) -> Result<Vec<pb::NodeView>, Failure> {
 struct Health {
     healthy: bool,
     reason: String,
+    role: String,
+    ready: bool,
+    wanted: bool,
+    preference: u32,
+    peer: String,
+    fencing_counts: bool,
+}
+
+impl From<pb::HealthResponse> for Health {
+    fn from(answer: pb::HealthResponse) -> Self {
+        let pb::HealthResponse { healthy, reason, role, ready, wanted, preference, peer, .. } =
+            answer;
+        let fencing_counts = answer.fencing_counts;
+        Self { healthy, reason, role, ready, wanted, preference, peer, fencing_counts }
+    }
 }
 
 async fn health(options: &AdminOptions) -> Result<(), Failure> {
@@ -103,7 +128,7 @@ async fn health(options: &AdminOptions) -> Result<(), Failure> {
         Err(Failure::new(CANNOT_BE_ASKED, "the broker does not answer within 0.9 s"))
     });
     let answer = answer.map_err(|failure: Failure| Failure { code: CANNOT_BE_ASKED, ..failure })?;
-    let health = Health { healthy: answer.healthy, reason: answer.reason };
+    let health = Health::from(answer);
     output::report(options.output, &health, |health| {
         let word = if health.healthy { "healthy" } else { "not healthy" };
         let reason = if health.reason.is_empty() { "" } else { ": " };
@@ -137,6 +162,16 @@ async fn take_over(options: &AdminOptions, dry_run: bool) -> Result<(), Failure>
     }
     let word = if dry_run { "it would not be done" } else { "not done" };
     Err(Failure::new(1, format!("{word}: {}", report.detail)))
+}
+
+async fn fenced(options: &AdminOptions, at: u64) -> Result<(), Failure> {
+    let at_unix_ms = at.saturating_mul(1000);
+    let request = with_deadline(pb::PeerFencedRequest { at_unix_ms }, DEADLINE);
+    let answer = dial(options).await?.peer_fenced(request).await?.into_inner();
+    if !answer.counts {
+        return Err(Failure::new(1, format!("it does not count: {}", answer.detail)));
+    }
+    output::say(&answer.detail)
 }
 
 async fn want(options: &AdminOptions, wanted: bool) -> Result<(), Failure> {

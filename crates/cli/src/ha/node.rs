@@ -42,6 +42,7 @@ pub(super) struct Node {
     pub(super) version: String,
     pub(super) lineage: String,
     pub(super) store_fault: Option<String>,
+    pub(super) peer_fenced: bool,
 }
 
 /// A witness as a node sees it; the JSON fields are stable.
@@ -129,6 +130,7 @@ impl Node {
             host_keys: view.host_keys,
             version: view.version,
             lineage: view.lineage,
+            peer_fenced: view.peer_fenced,
         }
     }
 

@@ -162,13 +162,19 @@ fn witnesses(nodes: &[Node], lines: &mut Vec<String>) {
             bad.entry(&witness.agent).or_default().entry(why).or_default().push(&node.name);
         }
         let votes = node.witnesses.iter().filter(|witness| witness.votes()).count();
-        if node.reached() && node.in_pair() && node.witnesses.is_empty() {
+        if !node.reached() || !node.in_pair() {
+            continue;
+        }
+        if !node.witnesses.is_empty() {
+            if votes * 2 <= node.witnesses.len() {
+                lines.push(format!("{} does not reach most of the witnesses", node.name));
+            }
+        } else if node.role_source != "cluster" {
+            // With fencing there is another way.
             lines.push(format!(
                 "{} has no witnesses: when the other node is away it can make no new desktops",
                 node.name
             ));
-        } else if node.reached() && node.in_pair() && votes * 2 <= node.witnesses.len() {
-            lines.push(format!("{} does not reach most of the witnesses", node.name));
         }
     }
     for (agent, reasons) in bad {

@@ -86,13 +86,19 @@ impl Replica {
     /// Whether a second vote was heard lately.
     pub(super) fn votes_now(&self) -> bool {
         match &self.role {
-            Role::Active(active) => self.config.alone || active.has_votes(self.now),
+            Role::Active(active) => {
+                self.config.alone || self.off.counts || active.has_votes(self.now)
+            }
             Role::Standby { .. } | Role::Claiming(_) => false,
         }
     }
 
     pub(super) fn begin_reign(&mut self) {
         let changes = self.first_changes();
+        if let Some(active) = self.active() {
+            // What the witnesses are sent comes from there.
+            changes.iter().for_each(|change| active.working.apply(change));
+        }
         self.extend(changes);
         self.feed_peer();
     }
@@ -175,7 +181,8 @@ impl Replica {
 
     /// Commits what two of three have.
     pub(super) fn try_commit(&mut self) {
-        let (alone, by_witnesses) = (self.config.alone, self.kept_by_witnesses());
+        let (alone, by_witnesses) =
+            (self.config.alone || self.off.counts, self.kept_by_witnesses());
         let Some(active) = self.active() else { return };
         let seq = if alone || mutant::on(Mutant::CommitWithOneVote) {
             active.own
@@ -327,7 +334,7 @@ impl Replica {
 
     /// Signs of life, answers that did not come, and stepping down in good order.
     pub(super) fn active_time(&mut self) {
-        let (now, link) = (self.now, self.link);
+        let (now, link, counts) = (self.now, self.link, self.off.counts);
         if self.config.alone {
             return;
         }
@@ -339,7 +346,7 @@ impl Replica {
             self.hold_off_ms = now + timeout * 2;
             return self.send(PeerMsg::Yield { epoch });
         }
-        if !active.has_votes(now) && !active.pending.is_empty() {
+        if !counts && !active.has_votes(now) && !active.pending.is_empty() {
             // Nobody is kept waiting for votes that may not come back soon. What was proposed may yet be committed.
             for (_, id) in std::mem::take(&mut active.pending) {
                 self.answer(id, Err(Failure::Unknown));

@@ -14,11 +14,13 @@ use super::{
 use crate::{AgentName, Change, Epoch};
 
 /// After so many signs of life that did not come the active node is taken for gone by one that is wanted.
-const BEATS: u64 = 3;
+pub(super) const BEATS: u64 = 3;
 
 /// A claim under way.
 pub(super) struct Claim {
     pub(super) epoch: Epoch,
+    /// It is durable.
+    asked: bool,
     asked_witnesses: bool,
     /// The peer was silent when the claim began: the witnesses are asked at once.
     at_once: bool,
@@ -89,6 +91,7 @@ impl Replica {
         let until_ms = self.now + self.config.ack_timeout_ms * 2;
         self.role = Role::Claiming(Box::new(Claim {
             epoch,
+            asked: false,
             asked_witnesses: false,
             at_once,
             until_ms,
@@ -105,7 +108,8 @@ impl Replica {
             return;
         }
         claim.until_ms = self.now + self.config.ack_timeout_ms;
-        if self.config.alone || mutant::on(Mutant::PromoteOnAddress) {
+        claim.asked = true;
+        if self.config.alone || self.off.counts || mutant::on(Mutant::PromoteOnAddress) {
             return self.become_active(false);
         }
         if self.link {
@@ -115,6 +119,19 @@ impl Replica {
         let Role::Claiming(claim) = &self.role else { return };
         if !self.link || claim.at_once {
             self.ask_witnesses();
+        }
+    }
+
+    /// The peer will not answer: the witnesses are asked at once.
+    pub(super) fn claim_without_peer(&mut self) {
+        if let Role::Claiming(claim) = &mut self.role
+            && !claim.asked_witnesses
+        {
+            // Before the claim is durable this is only noted.
+            claim.at_once = true;
+            if claim.asked {
+                self.ask_witnesses();
+            }
         }
     }
 
@@ -244,7 +261,7 @@ impl Replica {
     }
 
     /// Takes the log with the highest last position among the voters, and begins the reign.
-    fn become_active(&mut self, vouched: bool) {
+    pub(super) fn become_active(&mut self, vouched: bool) {
         let standby = Role::Standby { leader: None, heard_ms: self.now };
         let Role::Claiming(claim) = std::mem::replace(&mut self.role, standby) else { return };
         let Claim { epoch, peer, witnesses, .. } = *claim;
@@ -284,6 +301,7 @@ impl Replica {
             }
         };
         self.attempts = 0;
+        self.is_whole();
         self.role = Role::Active(Box::new(Active::new(epoch, self, solo, vouched)));
         self.begin_reign();
     }

@@ -21,6 +21,8 @@ pub struct Disk {
     pub table: Table,
     /// Where the witnesses' window begins, while there may be one.
     pub mark: Option<Mark>,
+    /// The peer was switched off while this node had everything, and has not been heard since.
+    pub peer_off: bool,
 }
 
 impl Default for Disk {
@@ -32,6 +34,7 @@ impl Default for Disk {
             commit: 0,
             table: Table::default(),
             mark: None,
+            peer_off: false,
         }
     }
 }
@@ -63,6 +66,8 @@ pub struct Write {
     pub mark: Option<Option<Mark>>,
     /// The log is forgotten up to this number.
     pub trim: Option<u64>,
+    /// The peer was switched off, or is heard again.
+    pub peer_off: Option<bool>,
 }
 
 /// Rows at a position.
@@ -124,5 +129,6 @@ impl Disk {
         if let Some(seq) = write.trim {
             self.log.trim(seq.min(self.commit));
         }
+        self.peer_off = write.peer_off.unwrap_or(self.peer_off);
     }
 }

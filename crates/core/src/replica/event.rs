@@ -67,6 +67,8 @@ pub enum Event {
     Stored(Token),
     /// An agent refused us by this higher epoch.
     Fenced(Epoch),
+    /// The peer was switched off at this moment or later; whoever says so is certain of it.
+    PeerOff(u64),
 }
 
 /// Something to do.

@@ -44,6 +44,9 @@ impl Replica {
             // The sender holds durably what we have committed: a window of ours may begin there.
             self.set_mark(None);
         }
+        if commit > 0 && commit <= agreed {
+            self.is_whole();
+        }
         self.acknowledge(epoch, agreed);
     }
 
@@ -58,6 +61,8 @@ impl Replica {
         if !(self.joined && own.epoch == last.epoch && own.seq >= last.seq) {
             self.install(image);
         }
+        // Whoever is active has all that was committed, and sends all that it has.
+        self.is_whole();
         self.acknowledge(epoch, last.seq);
     }
 

@@ -21,6 +21,7 @@
 //! | [`witness`] | an agent's promise and window |
 //! | `event` | what it is told, wants done, and is |
 //! | `node` | events in, actions out |
+//! | `off` | a peer that was switched off for certain |
 //! | `claim`, `active`, `solo`, `follow` | becoming active, being it, being it with the witnesses, following |
 //! | `store`, `limits` | what is held, in memory and on disk; how much of it |
 //! | `status` | what it tells of itself |
@@ -36,6 +37,7 @@ pub mod log;
 pub mod message;
 pub mod mutant;
 mod node;
+mod off;
 mod solo;
 mod status;
 mod store;

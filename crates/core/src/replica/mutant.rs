@@ -71,6 +71,16 @@ mutants! {
     JoinUnchecked,
     /// One witness is enough.
     OneWitness,
+    /// A peer that was switched off and came back counts as off.
+    FencingStale,
+    /// A node that may lack something takes the vote of a peer that was switched off.
+    FencingNotWhole,
+    /// The vote of a peer that was switched off counts though there are witnesses.
+    FencingBesideWitnesses,
+    /// A peer that is back is told things before it is durable that its vote no longer counts as given.
+    FencingForgottenLate,
+    /// The power switch says that it is done, and is not: what the rule takes for granted.
+    FencingLies,
     /// A witness takes rows that do not follow what it has.
     GapTaken,
     /// An agent's promise and rows are not durable.

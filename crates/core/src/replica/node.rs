@@ -17,6 +17,7 @@ use super::{
     log::Log,
     message::{Hello, Holds, PeerMsg, WitnessMsg},
     mutant::{self, Mutant},
+    off::Off,
 };
 use crate::{AgentName, Change, Epoch, Key, Lsn, Table};
 
@@ -36,6 +37,7 @@ pub struct Replica {
     /// no peer.
     pub(super) relieved: bool,
     pub(super) link: bool,
+    pub(super) off: Off,
     pub(super) promised: Epoch,
     pub(super) joined: bool,
     pub(super) log: Log,
@@ -73,6 +75,7 @@ pub struct Touched {
 /// What waits for a write.
 pub(super) enum Held {
     Send(PeerMsg),
+    PeerOff,
     Claim(Epoch),
     OwnVote(u64),
     Clear(Lsn),
@@ -103,6 +106,7 @@ impl Replica {
             want: false,
             relieved: false,
             link: false,
+            off: Off::new(disk.peer_off, now_ms),
             seen: disk.promised.clone(),
             promised: disk.promised,
             joined: disk.joined,
@@ -156,6 +160,7 @@ impl Replica {
             Event::Propose(proposals) => self.propose(proposals),
             Event::Stored(token) => self.on_stored(token),
             Event::Fenced(epoch) => self.on_higher(&epoch),
+            Event::PeerOff(at_ms) => self.on_peer_off(at_ms),
         }
         self.on_time();
         self.flush();
@@ -176,7 +181,7 @@ impl Replica {
             Role::Active(active) => Standing::Active {
                 epoch: active.epoch.clone(),
                 ready: self.commit >= active.began,
-                votes: self.config.alone || active.has_votes(self.now),
+                votes: self.votes_now(),
                 synced: active.is_synced(),
             },
         }
@@ -217,12 +222,13 @@ impl Replica {
         self.want = want && !self.relieved;
     }
 
-    fn on_link(&mut self, up: bool) {
+    pub(super) fn on_link(&mut self, up: bool) {
         self.link = up;
         if self.relieved && !up {
             (self.relieved, self.want) = (false, true);
         }
         if up {
+            self.peer_is_heard();
             let hello = self.hello();
             self.send(PeerMsg::Hello(hello));
         }
@@ -255,6 +261,7 @@ impl Replica {
             // Late, of a connection that is gone: it would look as if the peer were there.
             return;
         }
+        self.off.heard_ms = self.now;
         match message {
             PeerMsg::Hello(hello) => {
                 self.see(&hello.promised);
@@ -344,7 +351,9 @@ impl Replica {
     }
 
     pub(super) fn send(&mut self, message: PeerMsg) {
-        if self.link {
+        if self.link && self.off.cleared > self.stored {
+            self.held.push_back((self.off.cleared, Held::Send(message)));
+        } else if self.link {
             self.out.push(Action::ToPeer(message));
         }
     }
@@ -364,8 +373,12 @@ impl Replica {
 
     /// Does this once the write that is being put together, and all before it, are durable.
     pub(super) fn after_write(&mut self, held: Held) {
-        let token = if self.write.is_empty() { self.next } else { Token(self.next.0 + 1) };
-        self.held.push_back((token, held));
+        self.held.push_back((self.write_token(), held));
+    }
+
+    /// The write that is being put together, or the last one.
+    pub(super) fn write_token(&self) -> Token {
+        if self.write.is_empty() { self.next } else { Token(self.next.0 + 1) }
     }
 
     /// Hands the write over. A write that depends on the order with one before it must be flushed apart.
@@ -386,6 +399,7 @@ impl Replica {
         while self.held.front().is_some_and(|(token, _)| *token <= self.stored) {
             match self.held.pop_front() {
                 Some((_, Held::Send(message))) => self.send(message),
+                Some((_, Held::PeerOff)) => self.peer_off_is_durable(),
                 Some((_, Held::Claim(epoch))) => self.ask_for_votes(&epoch),
                 Some((_, Held::OwnVote(seq))) => self.own_vote(seq),
                 Some((_, Held::Clear(at))) => self.clear_witnesses(&at),

@@ -44,6 +44,10 @@ pub struct Status {
     pub attempts: u32,
     /// Whether the connection to the peer is there.
     pub link: bool,
+    /// The peer was switched off for certain, and its vote counts as given.
+    pub peer_off: bool,
+    /// The peer is away, or has missed some signs of life.
+    pub silent: bool,
     /// The active node's view of its peer.
     pub peer: Option<PeerStatus>,
     /// The witnesses, once the pair was formed.
@@ -108,6 +112,8 @@ impl Replica {
             behind: self.behind(),
             attempts: self.attempts,
             link: self.link,
+            peer_off: self.off.counts,
+            silent: self.is_silent(),
             peer,
             roster: self.table.roster().cloned(),
             witnesses,

@@ -100,16 +100,19 @@ fn seeds(cli: &Cli) -> Result<(Value, bool), String> {
 }
 
 fn exhaustive() -> (Value, bool) {
-    let found = vsm_sim::search(&vsm_sim::Bound::full(), None, STATES_MAX);
-    for step in found.violation.iter().flatten() {
+    let bounds = [vsm_sim::Bound::full(), vsm_sim::Bound::fencing()];
+    let found = bounds.map(|bound| vsm_sim::search(&bound, None, STATES_MAX));
+    for step in found.iter().filter_map(|found| found.violation.as_ref()).flatten() {
         say(step);
     }
-    let violations = u64::from(found.violation.is_some());
-    let good = violations == 0 && !found.cut_short;
+    let violations = found.iter().filter(|found| found.violation.is_some()).count();
+    let complete = found.iter().all(|found| !found.cut_short);
+    let [all, fencing] = found.each_ref().map(|found| found.states);
     let result = json!({
-        "states": found.states, "violations": violations, "complete": !found.cut_short,
+        "states": all, "fencing_states": fencing,
+        "violations": violations, "complete": complete,
     });
-    (result, good)
+    (result, violations == 0 && complete)
 }
 
 fn find(name: &str) -> Result<Mutant, String> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use vsm_core::{
     Change, Epoch, Lsn, Table,
-    replica::{Disk, Write},
+    replica::{Disk, Replica, Write},
 };
 
 use crate::{
@@ -170,6 +170,10 @@ fn twice(
     let has = |disk: &Disk| disk.log.base().seq >= at.seq || disk.log.contains(at);
     if !has(&brokers[id].disk) {
         return Some(format!("P1: broker{id} committed {at} before it was on its own disk"));
+    }
+    if brokers[id].replica.as_ref().is_some_and(Replica::counts_peer_off) {
+        // The other one is off, and cannot act before it is brought up to date.
+        return None;
     }
     let peer = &brokers[1 - id];
     let peer_has = has(&peer.disk) || peer.lost_ms.is_some() || peer.disk.promised > *epoch;

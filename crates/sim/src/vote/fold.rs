@@ -20,7 +20,8 @@ impl Rules<'_> {
         if self.without.is_some_and(|rule| rule != Weakness::NoTombstone) {
             return;
         }
-        for id in 0..2 {
+        // Where power is cut a broker may win by what it has alone.
+        for id in (0..2).filter(|_| !self.bound.fencing) {
             self.fold_broker(world, id);
         }
         for id in 0..3 {

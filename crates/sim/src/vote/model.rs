@@ -9,19 +9,30 @@ pub struct Bound {
     pub claims: u8,
     /// Sessions that may be reserved, each for a user on an agent; at most 4.
     pub sessions: Vec<(u8, u8)>,
+    /// Whether the agents are witnesses.
+    pub witnesses: bool,
+    /// Whether brokers die, and can cut each other's power.
+    pub fencing: bool,
 }
 
 impl Bound {
     /// What `--exhaustive` searches: two users; the first one's start may be tried on a second agent.
     #[must_use]
     pub fn full() -> Self {
-        Self { claims: 3, sessions: vec![(0, 0), (0, 1), (1, 1)] }
+        let sessions = vec![(0, 0), (0, 1), (1, 1)];
+        Self { claims: 3, sessions, witnesses: true, fencing: false }
+    }
+
+    /// Without witnesses, and with power switches: what `--exhaustive` searches besides.
+    #[must_use]
+    pub fn fencing() -> Self {
+        Self { claims: 3, sessions: vec![(0, 0), (0, 1)], witnesses: false, fencing: true }
     }
 
     /// What the tests search.
     #[must_use]
     pub fn small() -> Self {
-        Self { claims: 2, sessions: vec![(0, 0), (0, 1)] }
+        Self { claims: 2, sessions: vec![(0, 0), (0, 1)], witnesses: true, fencing: false }
     }
 }
 
@@ -38,17 +49,40 @@ pub enum Weakness {
     PromiseVolatile,
     /// The next agent is asked without a tombstone for the first start.
     NoTombstone,
+    /// The power switch says that it is done, and is not.
+    FencingLies,
+    /// A broker that may lack something takes the vote of one whose power was cut.
+    FencingNotWhole,
+    /// The vote of a broker whose power was cut counts though there are witnesses.
+    FencingBesideWitnesses,
 }
 
 impl Weakness {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::OneVoteCommits,
         Self::OneVotePromotes,
         Self::NoEpochCheck,
         Self::PromiseVolatile,
         Self::NoTombstone,
+        Self::FencingLies,
+        Self::FencingNotWhole,
+        Self::FencingBesideWitnesses,
     ];
+
+    /// The smallest bound within which it does harm.
+    #[must_use]
+    pub fn bound(self) -> Bound {
+        match self {
+            Self::OneVoteCommits
+            | Self::OneVotePromotes
+            | Self::NoEpochCheck
+            | Self::PromiseVolatile
+            | Self::NoTombstone => Bound::small(),
+            Self::FencingLies | Self::FencingNotWhole => Bound::fencing(),
+            Self::FencingBesideWitnesses => Bound { witnesses: true, ..Bound::fencing() },
+        }
+    }
 }
 
 /// What a broker is.
@@ -62,6 +96,9 @@ pub(super) enum Role {
 /// The peer's voice among those that a broker has.
 pub(super) const PEER: u8 = 1;
 
+/// The vote of a peer whose power was cut.
+pub(super) const OFF: u8 = 16;
+
 /// The voice of an agent.
 pub(super) const fn voice(agent: usize) -> u8 {
     2 << agent
@@ -69,7 +106,7 @@ pub(super) const fn voice(agent: usize) -> u8 {
 
 /// Whether these and the broker itself are two of three: the peer, or two of the three witnesses.
 pub(super) const fn is_quorum(voices: u8) -> bool {
-    voices & PEER != 0 || (voices >> 1).count_ones() >= 2
+    voices & (PEER | OFF) != 0 || (voices >> 1 & 7).count_ones() >= 2
 }
 
 /// A broker. Promise and log are durable.
@@ -84,15 +121,33 @@ pub(super) struct Broker {
     pub(super) voices: u8,
     /// The best log among those who promised.
     pub(super) learnt: LogId,
+    /// Nothing can have been committed without it.
+    pub(super) whole: bool,
+    /// Durable: the other one's power was cut, and it has not been met since.
+    pub(super) off: bool,
 }
 
 impl Broker {
-    pub(super) const NEW: Self =
-        Self { promise: 0, log: 0, role: Role::Standby, epoch: 0, voices: 0, learnt: 0 };
+    pub(super) const NEW: Self = Self {
+        promise: 0,
+        log: 0,
+        role: Role::Standby,
+        epoch: 0,
+        voices: 0,
+        learnt: 0,
+        whole: false,
+        off: false,
+    };
 
     /// What is left of it when it stops to claim or to reign.
     pub(super) const fn standby(self) -> Self {
-        Self { promise: self.promise, log: self.log, ..Self::NEW }
+        let Self { promise, log, whole, off, .. } = self;
+        Self { promise, log, whole, off, ..Self::NEW }
+    }
+
+    /// What is left of it when it dies.
+    pub(super) const fn dead(self) -> Self {
+        Self { whole: self.off, ..self.standby() }
     }
 }
 

@@ -3,7 +3,7 @@
 use vsm_core::State;
 
 use super::{
-    model::{Bound, Broker, PEER, Role, Weakness, World, call_bit, is_quorum, voice},
+    model::{Bound, Broker, OFF, PEER, Role, Weakness, World, call_bit, is_quorum, voice},
     pieces::{Ask, LogId, Pieces, Say, Sid, Wish},
 };
 
@@ -43,6 +43,11 @@ impl Rules<'_> {
         0..u8::try_from(self.bound.sessions.len()).unwrap_or(0)
     }
 
+    /// The agents that are witnesses.
+    fn voters(&self) -> std::ops::Range<usize> {
+        if self.bound.witnesses { 0..3 } else { 0..0 }
+    }
+
     pub(super) fn agent(&self, sid: Sid) -> usize {
         usize::from(self.bound.sessions[usize::from(sid)].1)
     }
@@ -52,6 +57,9 @@ impl Rules<'_> {
         for broker in 0..2 {
             // Also after a crash or a pause, or when it has stood down: until then it does nothing, and is what it was.
             self.claim(world, broker, steps);
+            if self.bound.fencing {
+                self.power(world, broker, steps);
+            }
             match world.brokers[broker].role {
                 Role::Standby => {}
                 Role::Claiming => self.ask_for_votes(world, broker, steps),
@@ -81,7 +89,7 @@ impl Rules<'_> {
     }
 
     /// It may know of every epoch that anybody promised, or only of its own.
-    fn claim(&self, world: &World, id: usize, steps: &mut Steps) {
+    fn claim(&mut self, world: &World, id: usize, steps: &mut Steps) {
         if world.claims >= self.bound.claims {
             return;
         }
@@ -100,8 +108,50 @@ impl Rules<'_> {
             next.claims += 1;
             let log = world.brokers[id].log;
             let role = Role::Claiming;
-            next.brokers[id] = Broker { promise: epoch, log, role, epoch, voices: 0, learnt: log };
+            let Broker { whole, off, .. } = world.brokers[id];
+            let (promise, learnt) = (epoch, log);
+            next.brokers[id] = Broker { promise, log, role, epoch, voices: 0, learnt, whole, off };
+            if off {
+                self.heard(&mut next, id, OFF, log);
+            }
             steps.add(next, || format!("{} claims {epoch}", NAMES[id]));
+        }
+    }
+
+    /// A broker dies, or has the other one's power cut and is told so.
+    fn power(&mut self, world: &World, id: usize, steps: &mut Steps) {
+        let mut next = *world;
+        next.brokers[id] = world.brokers[id].dead();
+        if next != *world {
+            steps.add(next, || format!("{} dies", NAMES[id]));
+        }
+        let Broker { whole, off, role, .. } = world.brokers[id];
+        let takes = whole || self.lacks(Weakness::FencingNotWhole);
+        let takes =
+            takes && (!self.bound.witnesses || self.lacks(Weakness::FencingBesideWitnesses));
+        if off || !takes {
+            return;
+        }
+        let mut next = *world;
+        if !self.lacks(Weakness::FencingLies) {
+            next.brokers[1 - id] = world.brokers[1 - id].dead();
+        }
+        next.brokers[id].off = true;
+        match role {
+            Role::Standby => {}
+            Role::Claiming => self.heard(&mut next, id, OFF, world.brokers[id].log),
+            Role::Active => {
+                next.brokers[id].voices |= OFF;
+                self.count(&mut next, id);
+            }
+        }
+        steps.add(next, || format!("{} cuts the power of {}", NAMES[id], NAMES[1 - id]));
+    }
+
+    /// The brokers meet: each has to ask the other for its vote from now on.
+    fn meet(world: &mut World) {
+        for broker in &mut world.brokers {
+            broker.off = false;
         }
     }
 
@@ -116,10 +166,11 @@ impl Rules<'_> {
         if self.pieces.above(epoch, peer.promise) {
             let mut next = *world;
             next.brokers[1 - id] = Broker { promise: epoch, ..peer.standby() };
+            Self::meet(&mut next);
             self.heard(&mut next, id, PEER, peer.log);
             steps.add(next, || format!("{} promises {epoch}", NAMES[1 - id]));
         }
-        for agent in 0..3 {
+        for agent in self.voters() {
             if world.brokers[id].voices & voice(agent) != 0 {
                 continue;
             }
@@ -141,7 +192,8 @@ impl Rules<'_> {
         if is_quorum(broker.voices) || self.lacks(Weakness::OneVotePromotes) {
             world.broken |= !self.pieces.contains(broker.learnt, world.committed);
             let log = self.pieces.begin(broker.learnt, broker.epoch);
-            *broker = Broker { log, role: Role::Active, voices: 0, learnt: 0, ..*broker };
+            let whole = self.bound.fencing;
+            *broker = Broker { log, role: Role::Active, voices: 0, learnt: 0, whole, ..*broker };
         }
     }
 
@@ -201,18 +253,26 @@ impl Rules<'_> {
 
     /// The log goes to the peer and to the witnesses, who have all of it or refuse.
     fn replicate(&mut self, world: &World, id: usize, steps: &mut Steps) {
-        let Broker { voices, log, epoch, .. } = world.brokers[id];
+        let Broker { voices, log, epoch, off, .. } = world.brokers[id];
+        if off {
+            let mut next = *world;
+            next.brokers[id].voices |= OFF;
+            self.count(&mut next, id);
+            steps.add(next, || format!("{} commits alone", NAMES[id]));
+        }
         if voices & PEER == 0 {
             let peer = &world.brokers[1 - id];
             let mut next = *world;
             if !self.pieces.above(peer.promise, epoch) {
-                next.brokers[1 - id] = Broker { promise: epoch, log, ..peer.standby() };
+                let whole = self.bound.fencing;
+                next.brokers[1 - id] = Broker { promise: epoch, log, whole, ..peer.standby() };
+                Self::meet(&mut next);
                 next.brokers[id].voices |= PEER;
                 self.count(&mut next, id);
                 steps.add(next, || format!("{} has {}'s log {log}", NAMES[1 - id], NAMES[id]));
             }
         }
-        for agent in 0..3 {
+        for agent in self.voters() {
             if voices & voice(agent) != 0 {
                 continue;
             }

@@ -51,6 +51,9 @@ fn one(on: &Transaction<'_>, write: &Write) -> Result<()> {
     if let Some(seq) = write.trim {
         trim(on, seq)?;
     }
+    if let Some(off) = write.peer_off {
+        meta(on, "peer_off", u8::from(off))?;
+    }
     Ok(())
 }
 

@@ -16,6 +16,14 @@ impl Cluster {
             Fault::Cable { host } => net::set_port(&self.layout, lock, host, "down"),
             Fault::Silent { host } => net::set_port(&self.layout, lock, host, "nomaster"),
             Fault::Kill { host, daemon } => self.kill_for_good(host, daemon),
+            Fault::Crash { host, daemon } if self.has_pacemaker(host) && daemon == "vsmserver" => {
+                // Not a daemon of PID 1: the OCF agent notes its number.
+                let words = ["sh", "-c", "kill -9 \"$(cat /run/vsm/vsmserver.pid)\""];
+                self.output(host, "root", &words).map(drop)
+            }
+            Fault::Standby { host } => {
+                self.output(host, "root", &["crm_standby", "-v", "on"]).map(drop)
+            }
             Fault::Crash { host, daemon } => self.kill_daemon(host, daemon, SIGKILL),
             Fault::Power { host } => match self.init_pid(host) {
                 Ok(pid) => self.cut_power(host, pid, lock),
@@ -58,6 +66,8 @@ impl Cluster {
             {
                 Ok(())
             }
+            // It is Pacemaker's own note, and outlives a boot.
+            Fault::Standby { host } => self.output(host, "root", &["crm_standby", "-D"]).map(drop),
             Fault::Kill { host, daemon } => self.start_daemon(host, daemon),
             Fault::KeepalivedDead { host } => self.start_daemon(host, "keepalived"),
             Fault::Power { host } => match self.init_pid(host) {

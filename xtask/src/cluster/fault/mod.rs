@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::lock::Lock;
-use super::spec::{Role, state_dir};
+use super::spec::{HaSoftware, state_dir};
 use super::{Cluster, plan};
 
 /// Something that goes wrong.
@@ -49,6 +49,11 @@ pub enum Fault {
     /// The host's power is cut; healing boots it.
     Power {
         /// The host.
+        host: String,
+    },
+    /// Pacemaker is told to run nothing on the host: a planned move.
+    Standby {
+        /// One of a pair under Pacemaker.
         host: String,
     },
     /// All processes of the host stop where they are; its kernel still answers ARP and pings.
@@ -146,6 +151,7 @@ impl Fault {
             | Self::Kill { host, .. }
             | Self::Crash { host, .. }
             | Self::Power { host }
+            | Self::Standby { host }
             | Self::Freeze { host }
             | Self::Loss { host, .. }
             | Self::Clock { host, .. }
@@ -196,6 +202,7 @@ impl std::fmt::Display for Fault {
             Self::Kill { host, daemon } => write!(f, "kill {daemon} on {host}"),
             Self::Crash { host, daemon } => write!(f, "crash {daemon} on {host}"),
             Self::Power { host } => write!(f, "power {host}"),
+            Self::Standby { host } => write!(f, "standby {host}"),
             Self::Freeze { host } => write!(f, "freeze {host}"),
             Self::Cut { from, to, traffic: Traffic::All } => write!(f, "cut {from} -> {to}"),
             Self::Cut { from, to, traffic: Traffic::Vrrp } => {
@@ -304,7 +311,24 @@ impl Cluster {
             Fault::VipBoth { host } | Fault::KeepalivedDead { host }
                 if !self.has_keepalived(host)? =>
             {
-                bail!("{host} is not one of a pair of brokers")
+                bail!("{host} is not one of a pair of brokers under keepalived")
+            }
+            Fault::Standby { host } if !self.has_pacemaker(host) => {
+                bail!("{host} is not one of a pair of brokers under Pacemaker")
+            }
+            Fault::Kill { host, daemon } if self.has_pacemaker(host) && daemon == "vsmserver" => {
+                bail!("Pacemaker starts {daemon} again: crash it (--restart), or standby {host}")
+            }
+            Fault::Clock { host, .. }
+            | Fault::DiskFull { host }
+            | Fault::DiskSnapshot { host }
+            | Fault::DiskRollback { host }
+            | Fault::DiskLost { host }
+                if self.has_pacemaker(host) =>
+            {
+                bail!(
+                    "{fault}: not under Pacemaker, which starts and stops vsmserver on {host} itself"
+                )
             }
             Fault::Clock { host, .. }
             | Fault::DiskFull { host }
@@ -320,6 +344,7 @@ impl Cluster {
             | Fault::Kill { .. }
             | Fault::Crash { .. }
             | Fault::Power { .. }
+            | Fault::Standby { .. }
             | Fault::Freeze { .. } => Ok(()),
         }
     }
@@ -333,8 +358,7 @@ impl Cluster {
     }
 
     fn has_keepalived(&self, host: &str) -> Result<bool> {
-        let pair = self.layout.brokers == super::Brokers::Pair;
-        Ok(pair && self.host(host)?.role == Role::Broker)
+        Ok(self.layout.runs(self.host(host)?, HaSoftware::Keepalived))
     }
 
     /// Whole or not at all.
