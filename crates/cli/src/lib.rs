@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! | --- | --- |
+//! | [`args`] | the command lines |
 //! | [`ssh`] | the pipe through ssh to a broker or to a session |
 //! | [`retry`] | asking again while a broker takes over |
 //! | [`broker`] | calls to the broker and what they print |
@@ -16,6 +17,7 @@
 //! | [`exit`] | errors and exit codes |
 
 pub mod admin;
+pub mod args;
 pub mod broker;
 pub mod connect;
 pub mod exit;

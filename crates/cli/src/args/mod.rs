@@ -1,0 +1,6 @@
+//! The command lines, apart from the programs so that manual pages and shell completions are made from them too.
+
+pub mod vsm;
+pub mod vsm_config;
+pub mod vsm_sync;
+pub mod vsmctl;
