@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{self, Cluster, ClusterSpec, HostStatus, UnknownHost};
 use crate::compile::{self, Profile};
-use crate::{bench, ci, demo, drill, host, interrupt, setup, test};
+use crate::{bench, ci, demo, dist, drill, host, interrupt, setup, test};
 
 /// Bad usage, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -41,6 +41,8 @@ enum Cmd {
     Drill(drill::Options),
     /// Measure speed and size, each beside a peer in the same run
     Bench(bench::Options),
+    /// Build the Debian packages and the tarball
+    Dist(dist::Options),
     /// Simulate the pair under faults: --seeds N, --seed S --trace, --mutants, --json
     Sim {
         /// What `vsm-sim` takes; see `cargo xtask sim -- --help`
@@ -178,6 +180,7 @@ fn run(command: Cmd) -> Result<ExitCode> {
         Cmd::Drill(options) => drill::drill(&options)?,
         Cmd::Demo(options) => demo::demo(&options)?,
         Cmd::Bench(options) => bench::bench(&options)?,
+        Cmd::Dist(options) => dist::dist(&options)?,
         Cmd::Sim { arguments } => compile::run_optimised("vsm-sim", "mutants", &arguments)?,
         Cmd::Test(options) => test::test(&options)?,
         Cmd::Ci(options) => ci::ci(&options)?,

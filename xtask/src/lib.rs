@@ -15,6 +15,7 @@ pub mod cluster;
 mod command;
 mod compile;
 mod demo;
+mod dist;
 mod drill;
 mod host;
 pub mod interrupt;
