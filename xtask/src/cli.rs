@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{self, Cluster, ClusterSpec, HostStatus, UnknownHost};
 use crate::compile::{self, Profile};
-use crate::{bench, ci, demo, dist, drill, host, interrupt, setup, test};
+use crate::{bench, ci, demo, dist, docs, drill, host, interrupt, setup, test};
 
 /// Bad usage, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -51,6 +51,8 @@ enum Cmd {
     },
     /// Run all tests
     Test(test::Options),
+    /// Build the book and check its links; with --run do what the guide says on fresh hosts
+    Docs(docs::Options),
     /// Run everything that a change must pass
     Ci(ci::Options),
     #[command(hide = true)]
@@ -135,6 +137,12 @@ struct Up {
     /// One broker without HA instead of a pair
     #[arg(long)]
     single: bool,
+    /// Hosts with Debian's packages and systemd and nothing of VSM, to install it by hand
+    #[arg(long, conflicts_with = "single")]
+    fresh: bool,
+    /// With --fresh: a directory that the hosts see as /mnt, such as target/dist
+    #[arg(long, value_name = "DIR", requires = "fresh")]
+    medium: Option<PathBuf>,
     /// How many agents; 3 with a pair and 2 with a single broker where it is left out
     #[arg(long)]
     agents: Option<u8>,
@@ -183,6 +191,7 @@ fn run(command: Cmd) -> Result<ExitCode> {
         Cmd::Dist(options) => dist::dist(&options)?,
         Cmd::Sim { arguments } => compile::run_optimised("vsm-sim", "mutants", &arguments)?,
         Cmd::Test(options) => test::test(&options)?,
+        Cmd::Docs(options) => docs::docs(&options)?,
         Cmd::Ci(options) => ci::ci(&options)?,
         Cmd::HostLaunch { cluster, host } => host::launch::launch(&cluster, &host)?,
         Cmd::HostInit { state, host } => host::init(&state, &host)?,
@@ -220,14 +229,23 @@ fn cluster(command: ClusterCmd) -> Result<()> {
 }
 
 fn cluster_up(up: &Up) -> Result<()> {
-    setup::setup(false)?;
     let profile = if up.release { Profile::Release } else { Profile::Dev };
-    if !up.no_build {
+    if up.fresh {
+        setup::fresh_hosts()?;
+    } else {
+        setup::setup(false)?;
+    }
+    if !up.fresh && !up.no_build {
         compile::build(profile)?;
     }
-    let new = if up.single { ClusterSpec::new } else { ClusterSpec::pair };
+    let new = match (up.single, up.fresh) {
+        (true, _) => ClusterSpec::new,
+        (false, true) => ClusterSpec::fresh,
+        (false, false) => ClusterSpec::pair,
+    };
     let mut spec = new(up.name.name.clone(), compile::helper()?);
     spec.binaries = compile::binaries(profile)?;
+    spec.medium = up.medium.as_deref().map(std::fs::canonicalize).transpose()?;
     spec.agents = up.agents.unwrap_or(spec.agents);
     (spec.users, spec.progress) = (up.users, true);
     Cluster::up(&spec)?.keep();

@@ -16,6 +16,7 @@ mod command;
 mod compile;
 mod demo;
 mod dist;
+pub mod docs;
 mod drill;
 mod host;
 pub mod interrupt;

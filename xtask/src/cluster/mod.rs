@@ -17,6 +17,7 @@ pub(crate) mod net;
 mod pki;
 mod plan;
 pub(crate) mod spec;
+mod systemd;
 mod up;
 
 use std::fs;
@@ -28,7 +29,7 @@ use serde::Serialize;
 
 pub use self::down::down;
 pub use self::fault::{Fault, Traffic};
-pub use self::spec::{Brokers, ClusterSpec, Host, Role};
+pub use self::spec::{Brokers, ClusterSpec, Host, Role, Start};
 use self::spec::{Layout, RESOURCE, check_name, netns, state_dir};
 use crate::host::boot::Paths;
 pub use crate::host::control::{DaemonState, DaemonStatus};

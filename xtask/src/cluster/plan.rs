@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::files;
-use super::spec::{Brokers, Host, Layout, RESOURCE, Role, state_dir};
+use super::spec::{Brokers, Host, Layout, RESOURCE, Role, Start, state_dir};
 use crate::host::boot::{HostSpec, Paths};
 use crate::host::daemon::DaemonSpec;
 
@@ -21,14 +21,17 @@ pub(super) fn write(layout: &Layout, host: &Host) -> Result<()> {
     let state = state_dir(&layout.name);
     let paths = Paths::of(&state, &host.name);
     let configurable = state.join("bin/vsm-config").exists();
+    let ready = layout.start == Start::Ready;
     let spec = HostSpec {
         name: host.name.clone(),
+        start: layout.start,
+        medium: layout.medium.clone(),
         home: files::home_dir(&state, host),
         // On the others the product makes what its desktops need.
         seats: if host.role == Role::Client { layout.users.clone() } else { Vec::new() },
-        store: store(host.role),
-        first_boot: if configurable { configuration(layout, host) } else { Vec::new() },
-        daemons: daemons(layout, host),
+        store: store(host.role).filter(|_| ready),
+        first_boot: if ready && configurable { configuration(layout, host) } else { Vec::new() },
+        daemons: if ready { daemons(layout, host) } else { Vec::new() },
     };
     let path = paths.spec();
     fs::write(&path, serde_json::to_vec_pretty(&spec)?)
@@ -62,7 +65,8 @@ fn store(role: Role) -> Option<PathBuf> {
 }
 
 fn moves_the_address(layout: &Layout, host: &Host) -> bool {
-    layout.brokers == Brokers::Pair && host.role == Role::Broker
+    let ready = layout.start == Start::Ready;
+    ready && layout.brokers == Brokers::Pair && host.role == Role::Broker
 }
 
 /// In the order in which they are started: the health file is there before keepalived looks.

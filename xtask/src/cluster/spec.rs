@@ -41,6 +41,17 @@ pub enum Brokers {
     Pair,
 }
 
+/// What the hosts start with, and so what is PID 1 on them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// The product as it is built, configured and running; xtask is PID 1.
+    #[default]
+    Ready,
+    /// Debian's own packages and nothing of the product; Debian's systemd is PID 1.
+    Fresh,
+}
+
 /// What to bring up.
 #[derive(Debug, Clone)]
 pub struct ClusterSpec {
@@ -48,6 +59,10 @@ pub struct ClusterSpec {
     pub name: String,
     /// One broker or two.
     pub brokers: Brokers,
+    /// What the hosts start with.
+    pub start: Start,
+    /// Fresh hosts: a directory that they see as `/mnt`, such as one with packages.
+    pub medium: Option<PathBuf>,
     /// How many agents, 1 to 79.
     pub agents: u8,
     /// How many numbered users `user001`… beside alice, bob and carol, 0 to 999.
@@ -71,6 +86,8 @@ impl ClusterSpec {
         Self {
             name: name.into(),
             brokers: Brokers::Single,
+            start: Start::Ready,
+            medium: None,
             agents: 2,
             users: 0,
             helper,
@@ -84,6 +101,12 @@ impl ClusterSpec {
     #[must_use]
     pub fn pair(name: impl Into<String>, helper: impl Into<PathBuf>) -> Self {
         Self { brokers: Brokers::Pair, agents: 3, ..Self::new(name, helper) }
+    }
+
+    /// The hosts of a pair without anything of the product: for packages, and for those who set a pair up.
+    #[must_use]
+    pub fn fresh(name: impl Into<String>, helper: impl Into<PathBuf>) -> Self {
+        Self { start: Start::Fresh, ..Self::pair(name, helper) }
     }
 
     /// Checks names and numbers.
@@ -147,11 +170,6 @@ impl Host {
         }
         all
     }
-
-    /// Which SSH host key it has: the brokers share one, so that users see one host.
-    pub(crate) fn host_key(&self) -> &str {
-        if self.role == Role::Broker { RESOURCE.0 } else { &self.name }
-    }
 }
 
 /// A cluster as it stands: written to its state directory, read back by later commands.
@@ -159,6 +177,8 @@ impl Host {
 pub(crate) struct Layout {
     pub(crate) name: String,
     pub(crate) brokers: Brokers,
+    pub(crate) start: Start,
+    pub(crate) medium: Option<PathBuf>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) users: Vec<User>,
 }
@@ -191,7 +211,15 @@ impl Layout {
             (1..=u32::from(spec.users))
                 .map(|n| User { name: format!("user{n:03}"), uid: 3000 + n }),
         );
-        Self { name: spec.name.clone(), brokers: spec.brokers, hosts, users }
+        let (name, medium) = (spec.name.clone(), spec.medium.clone());
+        Self { name, brokers: spec.brokers, start: spec.start, medium, hosts, users }
+    }
+
+    /// Which SSH host key a host has: ready brokers share one, so that users see one host; fresh hosts
+    /// have one each, as Debian makes it.
+    pub(crate) fn host_key<'a>(&self, host: &'a Host) -> &'a str {
+        let shared = self.start == Start::Ready && host.role == Role::Broker;
+        if shared { RESOURCE.0 } else { &host.name }
     }
 
     pub(crate) fn of_role(&self, role: Role) -> impl Iterator<Item = &Host> {
@@ -250,7 +278,9 @@ mod tests {
         assert_eq!(primary.identities(), ["tlha-primary", "tlha", "10.0.0.2", "10.0.0.4"]);
         assert_eq!(secondary.identities(), ["tlha-secondary", "tlha", "10.0.0.3", "10.0.0.4"]);
         assert!(brokers.iter().all(|broker| !broker.addresses.contains(&RESOURCE.1)));
-        assert_eq!(primary.host_key(), secondary.host_key());
+        assert_eq!(layout.host_key(primary), layout.host_key(secondary));
+        let fresh = Layout::new(&ClusterSpec::fresh("x", "/x/xtask"));
+        assert_ne!(fresh.host_key(primary), fresh.host_key(secondary));
         assert_eq!(layout.hosts.len(), 6);
     }
 

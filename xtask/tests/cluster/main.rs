@@ -13,6 +13,7 @@ mod desktop;
 mod disk;
 mod faults;
 mod garbage;
+mod guide;
 mod hosts;
 mod isolation;
 mod lifecycle;
