@@ -13,6 +13,7 @@
 //! | [`ha`] | `vsmctl ha`: the pair |
 //! | [`observe`] | `vsm-sync`: following a pair read-only |
 //! | [`pki`] | the cluster's certificates |
+//! | [`setup`] | `vsm-setup` |
 //! | [`output`] | tables, JSON, times |
 //! | [`exit`] | errors and exit codes |
 
@@ -28,5 +29,6 @@ pub mod output;
 pub mod pki;
 pub mod retry;
 pub mod rfb;
+pub mod setup;
 pub mod ssh;
 pub mod viewer;

@@ -2,5 +2,6 @@
 
 pub mod vsm;
 pub mod vsm_config;
+pub mod vsm_setup;
 pub mod vsm_sync;
 pub mod vsmctl;
