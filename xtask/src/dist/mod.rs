@@ -49,6 +49,9 @@ pub(crate) struct Options {
     /// Take the programs as they are
     #[arg(long)]
     no_build: bool,
+    /// Leave the tarball out
+    #[arg(long)]
+    no_tarball: bool,
     /// Run lintian on the packages; what docs/packaging.md does not explain is an error
     #[arg(long)]
     lint: bool,
@@ -110,7 +113,8 @@ struct Report {
     commit: String,
     architecture: String,
     packages: Vec<Built>,
-    tarball: Built,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tarball: Option<Built>,
     /// What lintian said and docs/packaging.md explains; nothing where it was not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     lint: Option<lint::Verdict>,
@@ -135,8 +139,10 @@ pub(crate) fn dist(options: &Options) -> Result<()> {
         progress.step(format!("{} ({})", built.file.display(), size(built.bytes)));
         packages.push(built);
     }
-    let tarball = archive::tarball(&shop)?;
-    progress.step(format!("{} ({})", tarball.file.display(), size(tarball.bytes)));
+    let tarball = (!options.no_tarball).then(|| archive::tarball(&shop)).transpose()?;
+    if let Some(built) = &tarball {
+        progress.step(format!("{} ({})", built.file.display(), size(built.bytes)));
+    }
     let lint = options.lint.then(|| lint::lint(&shop, &packages)).transpose()?;
     fs::remove_dir_all(&shop.scratch).with_context(|| shop.scratch.display().to_string())?;
     let unexplained = lint.as_ref().map_or(0, |verdict| verdict.unexplained.len());

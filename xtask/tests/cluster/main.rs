@@ -18,6 +18,7 @@ mod hosts;
 mod isolation;
 mod lifecycle;
 mod login;
+mod packages;
 mod pair_of_brokers;
 mod service;
 mod sides;
