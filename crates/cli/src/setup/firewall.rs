@@ -76,25 +76,27 @@ fn input_chain(listing: &str) -> Option<String> {
 /// If a name cannot be looked up: a rule is about addresses.
 pub fn rules(config: &Config, answers: &Answers) -> Result<Vec<Rule>, Failure> {
     let mut rules = Vec::new();
+    // What comes from this host itself does not come by the network.
+    let others = |names: &[String]| {
+        names.iter().filter(|name| **name != answers.public_name).cloned().collect::<Vec<_>>()
+    };
+    let brokers = others(&answers.brokers);
     if answers.role.is_server() {
         let port = config.get(&keys::vsmserver::LISTEN_PORT);
-        let others = answers.agents.iter().chain(&answers.brokers);
-        // Agents that are not known yet must be able to come all the same.
-        let names: Vec<&String> =
-            if answers.agents.is_empty() { Vec::new() } else { others.collect() };
-        rules.extend(from(port, &names)?);
+        if answers.agents.is_empty() {
+            // Session hosts that are not known yet must be able to come all the same.
+            rules.push(Rule { port, source: None });
+        } else {
+            rules.extend(from(port, &[others(&answers.agents), brokers.clone()].concat())?);
+        }
     }
     if answers.role.is_agent() {
-        let port = config.get(&keys::vsmagent::LISTEN_PORT);
-        rules.extend(from(port, &answers.brokers.iter().collect::<Vec<_>>())?);
+        rules.extend(from(config.get(&keys::vsmagent::LISTEN_PORT), &brokers)?);
     }
     Ok(rules)
 }
 
-fn from(port: u16, names: &[&String]) -> Result<Vec<Rule>, Failure> {
-    if names.is_empty() {
-        return Ok(vec![Rule { port, source: None }]);
-    }
+fn from(port: u16, names: &[String]) -> Result<Vec<Rule>, Failure> {
     let mut sources = Vec::new();
     for name in names {
         let found = (name.as_str(), 0).to_socket_addrs().map_err(|error| {

@@ -8,13 +8,13 @@ mod setup;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use xtask::clock::wait_for;
 use xtask::cluster::{Brokers, Cluster, ClusterSpec};
 
-use crate::{XTASK, on};
+use crate::XTASK;
 
 /// How long a daemon may take until it does what it was started for.
 const WAIT: Duration = Duration::from_secs(20);
@@ -83,16 +83,19 @@ fn newest(dir: &Path) -> SystemTime {
     entries.map(|path| if path.is_dir() { newest(&path) } else { changed(&path) }).max().unwrap()
 }
 
-/// Runs a line of shell as root; its output is standard output and error, as a person sees them.
-fn sh(cluster: &Cluster, host: &str, line: &str) -> String {
-    on(cluster, host, &["sh", "-c", &format!("{{ {line}\n}} 2>&1")])
+/// Runs lines of shell as root, which must succeed; what they print on both outputs, as a person sees it.
+fn sh(cluster: &Cluster, host: &str, lines: &str) -> String {
+    let (code, said) = try_sh(cluster, host, lines);
+    assert_eq!(code, 0, "on {host}: {lines}\n{said}");
+    said
 }
 
-/// The same where it need not succeed.
-fn try_sh(cluster: &Cluster, host: &str, line: &str) -> (i32, String) {
-    let output: Output =
-        cluster.exec(host, "root", &["sh", "-c", &format!("{{ {line}\n}} 2>&1")]).unwrap();
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+/// The same where they need not succeed, with the exit code.
+fn try_sh(cluster: &Cluster, host: &str, lines: &str) -> (i32, String) {
+    let script = format!("{{ {lines}\n}} 2>&1");
+    let output = cluster.exec(host, "root", &["sh", "-c", &script]).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+    (output.status.code().unwrap_or(-1), said)
 }
 
 /// Installs packages from a folder of the medium.

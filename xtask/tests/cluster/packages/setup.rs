@@ -18,7 +18,7 @@ fn a_host_is_set_up_whole_or_not_at_all() {
         systemd-run --quiet --unit=taker python3 -m http.server 9000
         until ss -ltn | grep -q :9000; do sleep 0.1; done",
     );
-    let everything = format!("cat /etc/vsm/conf.d/*; {RULES}");
+    let everything = format!("md5sum /etc/vsm/conf.d/*; {RULES}");
     let before = sh(&cluster, host, &everything);
     let setup = format!("printf '{SERVER}' > /root/answers; vsm-setup --answers /root/answers");
 
