@@ -17,6 +17,9 @@ use crate::{
 /// The mark on rules of ours.
 const COMMENT: &str = "vsm-setup";
 
+/// ufw makes no rule twice, and says so.
+const UFW_HAS_IT: &str = "Skipping adding existing rule";
+
 /// What filters packets here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tool {
@@ -52,6 +55,10 @@ pub fn running() -> Tool {
         return Tool::Ufw;
     }
     let chains = answer("nft", &["list", "chains"]).unwrap_or_default();
+    // Its table is no place for others' rules, also where it does not answer.
+    if chains.contains("table inet firewalld ") {
+        return Tool::Firewalld;
+    }
     input_chain(&chains).map_or(Tool::None, |chain| Tool::Nft { chain })
 }
 
@@ -222,14 +229,15 @@ pub fn open(tool: &Tool, rules: &[Rule]) -> Result<Opened, Failure> {
     let mut opened = Opened::default();
     for rule in rules {
         for step in steps(tool, rule) {
-            let there = match tool {
-                Tool::Nft { chain } => nft_handle(chain, &step.open).is_some(),
-                Tool::Ufw | Tool::Firewalld | Tool::None => false,
-            };
-            if there {
+            if is_there(tool, &step) {
                 continue;
             }
-            if let Err(why) = run(&step.open) {
+            let done = run(&step.open);
+            // What was there before is not ours to take back.
+            if done.as_ref().is_ok_and(|said| said.contains(UFW_HAS_IT)) {
+                continue;
+            }
+            if let Err(why) = done {
                 opened.undo();
                 return Err(Failure::new(
                     CANNOT_WRITE,
@@ -240,6 +248,19 @@ pub fn open(tool: &Tool, rules: &[Rule]) -> Result<Opened, Failure> {
         }
     }
     Ok(opened)
+}
+
+/// Whether a rule is there already, as far as the tool tells without making it.
+fn is_there(tool: &Tool, step: &Step) -> bool {
+    match tool {
+        Tool::Nft { chain } => nft_handle(chain, &step.open).is_some(),
+        Tool::Firewalld => {
+            let ask =
+                step.open.iter().map(|word| word.replace("--add-rich-rule", "--query-rich-rule"));
+            run(&ask.collect::<Vec<_>>()).is_ok()
+        }
+        Tool::Ufw | Tool::None => false,
+    }
 }
 
 fn undo(tool: &Tool, step: Step) -> Option<Vec<String>> {
@@ -260,13 +281,14 @@ fn nft_handle(chain: &str, open: &[String]) -> Option<String> {
     line.rsplit_once("# handle ").map(|(_, handle)| handle.trim().to_owned())
 }
 
-fn run(words: &[String]) -> Result<(), String> {
-    let Some((program, arguments)) = words.split_first() else { return Ok(()) };
+/// Runs a command and returns what it prints.
+fn run(words: &[String]) -> Result<String, String> {
+    let Some((program, arguments)) = words.split_first() else { return Ok(String::new()) };
     let program = check::program(program).ok_or_else(|| format!("{program} is not installed"))?;
     let output =
         Command::new(program).args(arguments).output().map_err(|error| error.to_string())?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(said.trim().lines().last().unwrap_or("it failed").to_owned())

@@ -5,6 +5,7 @@ mod keepalived;
 mod lacking;
 mod life;
 mod setup;
+mod whole;
 
 use std::fs;
 use std::path::{Path, PathBuf};
