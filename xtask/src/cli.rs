@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{self, Cluster, ClusterSpec, HaSoftware, HostStatus, Placed, UnknownHost};
 use crate::compile::{self, Profile};
-use crate::{bench, ci, demo, drill, host, interrupt, setup, test};
+use crate::{bench, ci, demo, dist, docs, drill, host, interrupt, setup, test};
 
 /// Bad usage, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -41,6 +41,8 @@ enum Cmd {
     Drill(drill::Options),
     /// Measure speed and size, each beside a peer in the same run
     Bench(bench::Options),
+    /// Build the Debian packages and the tarball
+    Dist(dist::Options),
     /// Simulate the pair under faults: --seeds N, --seed S --trace, --mutants, --json
     Sim {
         /// What `vsm-sim` takes; see `cargo xtask sim -- --help`
@@ -49,6 +51,8 @@ enum Cmd {
     },
     /// Run all tests
     Test(test::Options),
+    /// Build the book and check its links; with --run do what the guide says on fresh hosts
+    Docs(docs::Options),
     /// Run everything that a change must pass
     Ci(ci::Options),
     #[command(hide = true)]
@@ -140,6 +144,12 @@ struct Up {
     /// What gives one of the pair the resource address
     #[arg(long, value_enum, default_value_t, conflicts_with = "single")]
     ha: HaSoftware,
+    /// Hosts with Debian's packages and systemd and nothing of VSM, to install it by hand
+    #[arg(long, conflicts_with = "single")]
+    fresh: bool,
+    /// With --fresh: a directory that the hosts see as /mnt, such as target/dist
+    #[arg(long, value_name = "DIR", requires = "fresh")]
+    medium: Option<PathBuf>,
     /// How many agents; 3 with a pair and 2 with a single broker where it is left out
     #[arg(long)]
     agents: Option<u8>,
@@ -185,8 +195,10 @@ fn run(command: Cmd) -> Result<ExitCode> {
         Cmd::Drill(options) => drill::drill(&options)?,
         Cmd::Demo(options) => demo::demo(&options)?,
         Cmd::Bench(options) => bench::bench(&options)?,
+        Cmd::Dist(options) => dist::dist(&options)?,
         Cmd::Sim { arguments } => compile::run_optimised("vsm-sim", "mutants", &arguments)?,
         Cmd::Test(options) => test::test(&options)?,
+        Cmd::Docs(options) => docs::docs(&options)?,
         Cmd::Ci(options) => ci::ci(&options)?,
         Cmd::HostLaunch { cluster, host } => host::launch::launch(&cluster, &host)?,
         Cmd::HostInit { state, host } => host::init(&state, &host)?,
@@ -226,18 +238,27 @@ fn cluster(command: ClusterCmd) -> Result<()> {
 }
 
 fn cluster_up(up: &Up) -> Result<()> {
-    setup::setup(false)?;
     if up.ha == HaSoftware::Pacemaker {
         setup::pacemaker()?;
     }
     let profile = if up.release { Profile::Release } else { Profile::Dev };
-    if !up.no_build {
+    if up.fresh {
+        setup::fresh_hosts()?;
+    } else {
+        setup::setup(false)?;
+    }
+    if !up.fresh && !up.no_build {
         compile::build(profile)?;
     }
-    let new = if up.single { ClusterSpec::new } else { ClusterSpec::pair };
+    let new = match (up.single, up.fresh) {
+        (true, _) => ClusterSpec::new,
+        (false, true) => ClusterSpec::fresh,
+        (false, false) => ClusterSpec::pair,
+    };
     let mut spec = new(up.name.name.clone(), compile::helper()?);
     spec.binaries = compile::binaries(profile)?;
     spec.software = up.ha;
+    spec.medium = up.medium.as_deref().map(std::fs::canonicalize).transpose()?;
     spec.agents = up.agents.unwrap_or(spec.agents);
     (spec.users, spec.progress) = (up.users, true);
     Cluster::up(&spec)?.keep();

@@ -15,6 +15,8 @@ pub mod cluster;
 mod command;
 mod compile;
 mod demo;
+mod dist;
+pub mod docs;
 mod drill;
 mod host;
 pub mod interrupt;

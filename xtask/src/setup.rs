@@ -47,6 +47,13 @@ const FOR_PACEMAKER: [(&str, &str); 8] = [
     ("/usr/bin/ping", "iputils-ping"),
 ];
 
+/// What fresh hosts need beside that: Debian's own PID 1, as on a machine that boots.
+const SYSTEMD: [(&str, &str); 3] = [
+    ("/lib/systemd/systemd", "systemd"),
+    ("/usr/bin/dbus-daemon", "dbus"),
+    ("/usr/share/pam-configs/systemd", "libpam-systemd"),
+];
+
 /// Keeps packages from starting their services while they are installed.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
@@ -74,6 +81,15 @@ pub fn setup(check: bool) -> Result<()> {
 /// As [`setup`].
 pub fn pacemaker() -> Result<()> {
     packages(&FOR_PACEMAKER, false)
+}
+
+/// Installs what fresh hosts need, and no tool of cargo.
+///
+/// # Errors
+/// As [`setup`].
+pub(crate) fn fresh_hosts() -> Result<()> {
+    packages(&NEEDED, false)?;
+    packages(&SYSTEMD, false)
 }
 
 /// Has each of these files there, by the Debian package beside it.

@@ -5,6 +5,7 @@
 //! all that runs in it, and outlives `vsmagent`. They meet in files ([`record`]) and on a socket ([`control`]).
 
 pub mod agent;
+pub mod args;
 pub mod cgroup;
 pub mod control;
 pub mod lines;

@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! | --- | --- |
+//! | [`args`] | the command line |
 //! | [`settings`] | what the configuration means, replaced as a whole on reload |
 //! | [`users`] | who a uid is and in which groups, asked of NSS off the async threads |
 //! | [`agents`] | a link to each agent: its report, its state, calls to it |
@@ -16,6 +17,7 @@
 
 pub mod admin_api;
 pub mod agents;
+pub mod args;
 pub mod broker;
 pub mod ending;
 pub mod error;

@@ -179,8 +179,11 @@ impl Listeners {
         for routes in [&mut user, &mut admin, &mut tcp] {
             reporters.push(grpc::standard_services(routes, DESCRIPTORS).await?);
         }
-        if let Ha::On(pair) = &broker.ha {
-            start_pair(broker, pair, health_file, reporters);
+        match &broker.ha {
+            Ha::On(pair) => start_pair(broker, pair, health_file, reporters),
+            Ha::Off { .. } => {
+                broker.tasks.spawn(health::alone(Arc::clone(broker), health_file));
+            }
         }
         let stop = &broker.stop;
         tokio::try_join!(

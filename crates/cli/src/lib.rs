@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! | --- | --- |
+//! | [`args`] | the command lines |
 //! | [`ssh`] | the pipe through ssh to a broker or to a session |
 //! | [`retry`] | asking again while a broker takes over |
 //! | [`broker`] | calls to the broker and what they print |
@@ -12,10 +13,12 @@
 //! | [`ha`] | `vsmctl ha`: the pair |
 //! | [`observe`] | `vsm-sync`: following a pair read-only |
 //! | [`pki`] | the cluster's certificates |
+//! | [`setup`] | `vsm-setup` |
 //! | [`output`] | tables, JSON, times |
 //! | [`exit`] | errors and exit codes |
 
 pub mod admin;
+pub mod args;
 pub mod broker;
 pub mod connect;
 pub mod exit;
@@ -26,5 +29,6 @@ pub mod output;
 pub mod pki;
 pub mod retry;
 pub mod rfb;
+pub mod setup;
 pub mod ssh;
 pub mod viewer;

@@ -10,6 +10,7 @@
 
 mod check;
 mod config;
+pub mod defaults;
 pub mod doc;
 mod edit;
 mod hconf;

@@ -9,3 +9,7 @@ pub mod notify;
 pub mod socket;
 pub mod stop;
 pub mod tls;
+
+/// The version and the commit that it was built from, for `--version` of every program; the commit is `unknown` where the
+/// build had no git.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("VSM_COMMIT"), ")");

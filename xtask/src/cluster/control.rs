@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::lock::Lock;
-use super::{Cluster, DaemonState, DaemonStatus, cgroup, net, up};
+use super::{Cluster, DaemonState, DaemonStatus, Start, cgroup, net, systemd, up};
 use crate::clock::wait_for;
 use crate::host::control::{Request, ask};
 
@@ -23,7 +23,10 @@ impl Cluster {
     /// # Errors
     /// When the host is not known or off.
     pub fn daemons(&self, host: &str) -> Result<Vec<DaemonStatus>> {
-        self.ask(host, &Request::Status)
+        match self.layout.start {
+            Start::Ready => self.ask(host, &Request::Status),
+            Start::Fresh => systemd::daemons(self.init_pid(host)?),
+        }
     }
 
     /// One daemon of a host.
@@ -143,8 +146,22 @@ impl Cluster {
         up::power_on(&self.layout, self.host(host)?, &self.helper, &lock)
     }
 
+    /// Gives a fresh host empty disks and installs Debian on them; all that it had is lost.
+    pub(super) fn replace_disks(&self, host: &str, lock: &Lock) -> Result<()> {
+        if let Ok(pid) = self.init_pid(host) {
+            self.cut_power(host, pid, lock)?;
+        }
+        let dir = self.paths(host).dir;
+        fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        up::prepare(&self.layout, self.host(host)?)?;
+        up::power_on(&self.layout, self.host(host)?, &self.helper, lock)
+    }
+
     fn ask(&self, host: &str, request: &Request) -> Result<Vec<DaemonStatus>> {
         self.init_pid(host)?;
+        if self.layout.start == Start::Fresh {
+            anyhow::bail!("{host} runs systemd: use systemctl there");
+        }
         if cgroup::is_frozen(&self.layout.name, host) {
             anyhow::bail!("{host} is frozen");
         }

@@ -29,7 +29,9 @@ impl Cluster {
             let (reuid, regid) = (format!("--reuid={uid}"), format!("--regid={uid}"));
             enter.args(["setpriv", &reuid, &regid, "--init-groups"]);
             home = format!("/home/{user}");
-            runtime = Some(format!("XDG_RUNTIME_DIR=/run/user/{uid}"));
+            // Where systemd runs, logind makes it at a login, and this is none.
+            let made = self.layout.start == super::Start::Ready;
+            runtime = made.then(|| format!("XDG_RUNTIME_DIR=/run/user/{uid}"));
         }
         enter.args(["env", "-i", "-C", &home]);
         enter.args([format!("HOME={home}"), format!("USER={user}"), format!("LOGNAME={user}")]);

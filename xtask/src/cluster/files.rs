@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::lock::Lock;
-use super::spec::{BINARIES, ClusterSpec, Host, Layout, RESOURCE, Role, User, state_dir};
+use super::spec::{BINARIES, ClusterSpec, Host, Layout, RESOURCE, Role, Start, User, state_dir};
 use crate::command::{command, run};
 use crate::host::boot::{Paths, VSM_BIN};
 
@@ -35,6 +35,12 @@ AcceptEnv LANG LC_*
 ";
 
 const SSH_CLIENT_CONFIG: &str = "StrictHostKeyChecking yes\nConnectTimeout 5\n";
+/// On fresh hosts a key is taken for right when it is first seen, and for wrong when it changes.
+const SSH_FRESH_CONFIG: &str = "StrictHostKeyChecking accept-new\nConnectTimeout 5\n";
+/// The configuration that Debian's package installs.
+const DEBIAN_SSHD: &str = "/usr/share/openssh/sshd_config";
+/// The key with which root on the first broker may log in on all hosts, as an administrator would.
+const ADMINISTRATOR: &str = "root";
 
 /// The owner of what is written.
 const ROOT: u32 = 0;
@@ -54,10 +60,13 @@ pub(crate) fn shared(spec: &ClusterSpec, layout: &Layout, lock: &Lock) -> Result
         }
     }
     for host in &layout.hosts {
-        keygen(&state.join("keys").join(format!("host-{}", host.host_key())), lock)?;
+        keygen(&state.join("keys").join(format!("host-{}", layout.host_key(host))), lock)?;
     }
     for user in &layout.users {
         keygen(&state.join("keys").join(&user.name), lock)?;
+    }
+    if layout.start == Start::Fresh {
+        keygen(&state.join("keys").join(ADMINISTRATOR), lock)?;
     }
     Ok(())
 }
@@ -94,12 +103,14 @@ pub(crate) fn install(cluster: &str, source: &Path) -> Result<()> {
 /// Writes everything that only one host sees.
 pub(crate) fn of_host(layout: &Layout, host: &Host) -> Result<()> {
     let paths = Paths::of(&state_dir(&layout.name), &host.name);
-    for (dir, mode) in paths.all() {
+    for (dir, mode) in paths.all(layout.start) {
         make_dir(&dir, mode, ROOT)?;
     }
     etc(layout, host, &paths.etc)?;
     ssh(layout, host, &paths.ssh)?;
-    if layout.runs_agent(host) {
+    if layout.start == Start::Fresh {
+        administrator(layout, host, &paths.root)?;
+    } else if layout.runs_agent(host) {
         write(&paths.etc.join("pam.d/vsm"), PAM_SERVICE, 0o644, ROOT)?;
         write(&paths.vsm.join("xsession"), XSESSION, 0o755, ROOT)?;
     }
@@ -124,10 +135,13 @@ fn etc(layout: &Layout, host: &Host, etc: &Path) -> Result<()> {
         // `*`: no password fits, but the account is not locked.
         writeln!(shadow, "{name}:*:19000:0:99999:7:::")?;
     }
-    let nsswitch = "passwd: files\ngroup: files\nshadow: files\nhosts: files\n";
+    // As Debian has it, but for the network: there is none.
+    let also = if layout.start == Start::Fresh { " systemd" } else { "" };
+    let nsswitch =
+        format!("passwd: files{also}\ngroup: files{also}\nshadow: files\nhosts: files\n");
     write(&etc.join("hosts"), &hosts, 0o644, ROOT)?;
     write(&etc.join("hostname"), &format!("{}\n", host.name), 0o644, ROOT)?;
-    write(&etc.join("nsswitch.conf"), nsswitch, 0o644, ROOT)?;
+    write(&etc.join("nsswitch.conf"), &nsswitch, 0o644, ROOT)?;
     write(&etc.join("resolv.conf"), "", 0o644, ROOT)?;
     write(&etc.join("passwd"), &passwd, 0o644, ROOT)?;
     write(&etc.join("group"), &group, 0o644, ROOT)?;
@@ -142,10 +156,12 @@ fn base(file: &str, users: &[User]) -> Result<String> {
 }
 
 fn ssh(layout: &Layout, host: &Host, ssh: &Path) -> Result<()> {
-    let key = state_dir(&layout.name).join("keys").join(format!("host-{}", host.host_key()));
+    let key = state_dir(&layout.name).join("keys").join(format!("host-{}", layout.host_key(host)));
     make_dir(&ssh.join("sshd_config.d"), 0o755, ROOT)?;
-    write(&ssh.join("sshd_config"), SSHD_CONFIG, 0o644, ROOT)?;
-    if host.role != Role::Client {
+    let ready = layout.start == Start::Ready;
+    let config = if ready { SSHD_CONFIG.to_owned() } else { read(Path::new(DEBIAN_SSHD))? };
+    write(&ssh.join("sshd_config"), &config, 0o644, ROOT)?;
+    if ready && host.role != Role::Client {
         write(&ssh.join("sshd_config.d/vsm.conf"), SSHD_DROP_IN, 0o644, ROOT)?;
     }
     write(&ssh.join("ssh_config"), "", 0o644, ROOT)?;
@@ -171,9 +187,26 @@ fn home(layout: &Layout, host: &Host, user: &User) -> Result<()> {
     let key = state.join("keys").join(&user.name);
     write(&ssh.join("authorized_keys"), &read(&public(&key))?, 0o600, user.uid)?;
     if host.role == Role::Client {
+        let (config, known) = match layout.start {
+            Start::Ready => (SSH_CLIENT_CONFIG, known_hosts(layout)?),
+            Start::Fresh => (SSH_FRESH_CONFIG, String::new()),
+        };
         write(&ssh.join("id_ed25519"), &read(&key)?, 0o600, user.uid)?;
-        write(&ssh.join("config"), SSH_CLIENT_CONFIG, 0o600, user.uid)?;
-        write(&ssh.join("known_hosts"), &known_hosts(layout)?, 0o600, user.uid)?;
+        write(&ssh.join("config"), config, 0o600, user.uid)?;
+        write(&ssh.join("known_hosts"), &known, 0o600, user.uid)?;
+    }
+    Ok(())
+}
+
+/// Lets root of the first broker in everywhere.
+fn administrator(layout: &Layout, host: &Host, root: &Path) -> Result<()> {
+    let ssh = root.join(".ssh");
+    make_dir(&ssh, 0o700, ROOT)?;
+    let key = state_dir(&layout.name).join("keys").join(ADMINISTRATOR);
+    write(&ssh.join("authorized_keys"), &read(&public(&key))?, 0o600, ROOT)?;
+    if layout.of_role(Role::Broker).next() == Some(host) {
+        write(&ssh.join("id_ed25519"), &read(&key)?, 0o600, ROOT)?;
+        write(&ssh.join("config"), SSH_FRESH_CONFIG, 0o600, ROOT)?;
     }
     Ok(())
 }
@@ -190,7 +223,7 @@ fn known_hosts(layout: &Layout) -> Result<String> {
     let keys = state_dir(&layout.name).join("keys");
     let mut text = String::new();
     for host in &layout.hosts {
-        let key = read(&public(&keys.join(format!("host-{}", host.host_key()))))?;
+        let key = read(&public(&keys.join(format!("host-{}", layout.host_key(host)))))?;
         let key: Vec<_> = key.split_whitespace().take(2).collect();
         writeln!(text, "{} {}", host.identities().join(","), key.join(" "))?;
     }

@@ -19,6 +19,7 @@ mod pki;
 mod plan;
 pub(crate) mod power_switch;
 pub(crate) mod spec;
+mod systemd;
 mod up;
 
 use std::fs;
@@ -31,7 +32,7 @@ use serde::Serialize;
 pub use self::down::down;
 pub use self::fault::{Fault, Traffic};
 pub use self::pacemaker::Placed;
-pub use self::spec::{Brokers, ClusterSpec, HaSoftware, Host, Role};
+pub use self::spec::{Brokers, ClusterSpec, HaSoftware, Host, Role, Start};
 use self::spec::{Layout, RESOURCE, check_name, netns, state_dir};
 use crate::host::boot::Paths;
 pub use crate::host::control::{DaemonState, DaemonStatus};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::spec::{Brokers, HaSoftware, Host, Layout, RESOURCE, Role, state_dir};
+use super::spec::{Brokers, HaSoftware, Host, Layout, RESOURCE, Role, Start, state_dir};
 use super::{files, pacemaker};
 use crate::host::boot::{HostSpec, Paths};
 use crate::host::daemon::DaemonSpec;
@@ -21,14 +21,17 @@ pub(super) fn write(layout: &Layout, host: &Host) -> Result<()> {
     let state = state_dir(&layout.name);
     let paths = Paths::of(&state, &host.name);
     let configurable = state.join("bin/vsm-config").exists();
+    let ready = layout.start == Start::Ready;
     let spec = HostSpec {
         name: host.name.clone(),
+        start: layout.start,
+        medium: layout.medium.clone(),
         home: files::home_dir(&state, host),
         // On the others the product makes what its desktops need.
         seats: if host.role == Role::Client { layout.users.clone() } else { Vec::new() },
-        store: store(host.role),
-        first_boot: if configurable { configuration(layout, host) } else { Vec::new() },
-        daemons: daemons(layout, host),
+        store: store(host.role).filter(|_| ready),
+        first_boot: if ready && configurable { configuration(layout, host) } else { Vec::new() },
+        daemons: if ready { daemons(layout, host) } else { Vec::new() },
         over: if layout.runs(host, HaSoftware::Pacemaker) {
             pacemaker::overlays(layout)
         } else {

@@ -52,6 +52,17 @@ pub enum HaSoftware {
     Pacemaker,
 }
 
+/// What the hosts start with, and so what is PID 1 on them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// The product as it is built, configured and running; xtask is PID 1.
+    #[default]
+    Ready,
+    /// Debian's own packages and nothing of the product; Debian's systemd is PID 1.
+    Fresh,
+}
+
 /// What to bring up.
 #[derive(Debug, Clone)]
 pub struct ClusterSpec {
@@ -61,6 +72,10 @@ pub struct ClusterSpec {
     pub brokers: Brokers,
     /// What moves a pair's resource address.
     pub software: HaSoftware,
+    /// What the hosts start with.
+    pub start: Start,
+    /// Fresh hosts: a directory that they see as `/mnt`, such as one with packages.
+    pub medium: Option<PathBuf>,
     /// How many agents, 1 to 79; with a pair 0 too: then the brokers' hosts are the only agents, and there are no witnesses.
     pub agents: u8,
     /// How many numbered users `user001`… beside alice, bob and carol, 0 to 999.
@@ -85,6 +100,8 @@ impl ClusterSpec {
             name: name.into(),
             brokers: Brokers::Single,
             software: HaSoftware::Keepalived,
+            start: Start::Ready,
+            medium: None,
             agents: 2,
             users: 0,
             helper,
@@ -98,6 +115,12 @@ impl ClusterSpec {
     #[must_use]
     pub fn pair(name: impl Into<String>, helper: impl Into<PathBuf>) -> Self {
         Self { brokers: Brokers::Pair, agents: 3, ..Self::new(name, helper) }
+    }
+
+    /// The hosts of a pair without anything of the product: for packages, and for those who set a pair up.
+    #[must_use]
+    pub fn fresh(name: impl Into<String>, helper: impl Into<PathBuf>) -> Self {
+        Self { start: Start::Fresh, ..Self::pair(name, helper) }
     }
 
     /// Checks names and numbers.
@@ -162,11 +185,6 @@ impl Host {
         }
         all
     }
-
-    /// Which SSH host key it has: the brokers share one, so that users see one host.
-    pub(crate) fn host_key(&self) -> &str {
-        if self.role == Role::Broker { RESOURCE.0 } else { &self.name }
-    }
 }
 
 /// A cluster as it stands: written to its state directory, read back by later commands.
@@ -175,6 +193,8 @@ pub(crate) struct Layout {
     pub(crate) name: String,
     pub(crate) brokers: Brokers,
     pub(crate) software: HaSoftware,
+    pub(crate) start: Start,
+    pub(crate) medium: Option<PathBuf>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) users: Vec<User>,
 }
@@ -208,13 +228,14 @@ impl Layout {
                 .map(|n| User { name: format!("user{n:03}"), uid: 3000 + n }),
         );
         let (name, brokers, software) = (spec.name.clone(), spec.brokers, spec.software);
-        Self { name, brokers, software, hosts, users }
+        let (start, medium) = (spec.start, spec.medium.clone());
+        Self { name, brokers, software, start, medium, hosts, users }
     }
 
-    /// Whether a host is one of a pair under this software.
+    /// Whether a host is one of a pair that is ready, under this software.
     pub(crate) fn runs(&self, host: &Host, software: HaSoftware) -> bool {
         let pair = self.brokers == Brokers::Pair && host.role == Role::Broker;
-        pair && self.software == software
+        pair && self.start == Start::Ready && self.software == software
     }
 
     /// The hosts that run `vsmagent`: those of the agents, or where there are none the brokers.
@@ -225,6 +246,13 @@ impl Layout {
 
     pub(crate) fn runs_agent(&self, host: &Host) -> bool {
         self.agents().any(|agent| agent == host)
+    }
+
+    /// Which SSH host key a host has: ready brokers share one, so that users see one host; fresh hosts
+    /// have one each, as Debian makes it.
+    pub(crate) fn host_key<'a>(&self, host: &'a Host) -> &'a str {
+        let shared = self.start == Start::Ready && host.role == Role::Broker;
+        if shared { RESOURCE.0 } else { &host.name }
     }
 
     pub(crate) fn of_role(&self, role: Role) -> impl Iterator<Item = &Host> {
@@ -283,7 +311,9 @@ mod tests {
         assert_eq!(primary.identities(), ["tlha-primary", "tlha", "10.0.0.2", "10.0.0.4"]);
         assert_eq!(secondary.identities(), ["tlha-secondary", "tlha", "10.0.0.3", "10.0.0.4"]);
         assert!(brokers.iter().all(|broker| !broker.addresses.contains(&RESOURCE.1)));
-        assert_eq!(primary.host_key(), secondary.host_key());
+        assert_eq!(layout.host_key(primary), layout.host_key(secondary));
+        let fresh = Layout::new(&ClusterSpec::fresh("x", "/x/xtask"));
+        assert_ne!(fresh.host_key(primary), fresh.host_key(secondary));
         assert_eq!(layout.hosts.len(), 6);
     }
 

@@ -10,9 +10,11 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
 use super::lock::Lock;
-use super::spec::{Brokers, ClusterSpec, HaSoftware, Host, Layout, RESOURCE, Role, state_dir};
+use super::spec::{
+    Brokers, ClusterSpec, HaSoftware, Host, Layout, RESOURCE, Role, Start, state_dir,
+};
 use super::{
-    Cluster, cgroup, disk, down, files, init_pid, net, pacemaker, pki, plan, power_switch,
+    Cluster, cgroup, disk, down, files, init_pid, net, pacemaker, pki, plan, power_switch, systemd,
 };
 use crate::clock::wait_for;
 use crate::command::{command, run, tail};
@@ -23,6 +25,8 @@ use crate::progress::Progress;
 
 /// How long a host may take until its sshd listens.
 const BOOT_WAIT: Duration = Duration::from_secs(15);
+/// The same with systemd, while all hosts boot at the same time on two processors.
+const SYSTEMD_WAIT: Duration = Duration::from_secs(90);
 /// How long keepalived may take to give the resource address to one of two fresh brokers.
 const ADDRESS_WAIT: Duration = Duration::from_secs(15);
 
@@ -39,15 +43,17 @@ pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
     interrupt::check()?;
     progress.step("keys and programs");
     files::shared(spec, &layout, &lock)?;
-    for missing in files::install_binaries(spec)? {
-        progress.step(format!("warning: {missing} is not built and left out"));
+    if layout.start == Start::Ready {
+        for missing in files::install_binaries(spec)? {
+            progress.step(format!("warning: {missing} is not built and left out"));
+        }
     }
     interrupt::check()?;
     progress.step("network");
     net::up(&layout, &lock)?;
     let off: Vec<_> =
         layout.hosts.iter().filter(|host| init_pid(&layout.name, &host.name).is_none()).collect();
-    for host in &layout.hosts {
+    for host in layout.hosts.iter().filter(|_| layout.start == Start::Ready) {
         pki::of_host(&layout, host, &lock)?;
     }
     if layout.software == HaSoftware::Pacemaker {
@@ -56,9 +62,7 @@ pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
     }
     for host in &off {
         interrupt::check()?;
-        files::of_host(&layout, host)?;
-        disk::make(&layout, host)?;
-        plan::write(&layout, host)?;
+        prepare(&layout, host)?;
         launch(&layout, host, spec, &lock)?;
     }
     // All of them: one that was found may still be booting for a command that was killed.
@@ -66,11 +70,12 @@ pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
         wait_ready(&layout, host)?;
         if off.contains(&host) {
             progress.step(format!("{} is up", host.name));
-        } else {
+        } else if layout.start == Start::Ready {
             start_failed(&layout, host)?;
         }
     }
-    if layout.brokers == Brokers::Pair && off.iter().any(|host| host.role == Role::Broker) {
+    let moves = layout.start == Start::Ready && layout.brokers == Brokers::Pair;
+    if moves && off.iter().any(|host| host.role == Role::Broker) {
         let wait = match layout.software {
             HaSoftware::Keepalived => ADDRESS_WAIT,
             HaSoftware::Pacemaker => {
@@ -84,6 +89,15 @@ pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
     }
     progress.step(format!("cluster {} stands", layout.name));
     Ok(layout)
+}
+
+/// Writes what a host has before it boots; keeps what is there.
+pub(super) fn prepare(layout: &Layout, host: &Host) -> Result<()> {
+    files::of_host(layout, host)?;
+    if layout.start == Start::Ready {
+        disk::make(layout, host)?;
+    }
+    plan::write(layout, host)
 }
 
 /// The one broker that has the resource address.
@@ -147,7 +161,7 @@ fn start_failed(layout: &Layout, host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Waits until PID 1 answers and sshd listens.
+/// Waits until PID 1 has started what it is to start and sshd listens.
 fn wait_ready(layout: &Layout, host: &Host) -> Result<()> {
     if cgroup::is_frozen(&layout.name, &host.name) {
         bail!("{} is frozen: cluster heal lets it go on", host.name);
@@ -159,12 +173,16 @@ fn wait_ready(layout: &Layout, host: &Host) -> Result<()> {
     };
     let mut dead = None;
     let what = format!("{} to boot", host.name);
-    let ready = wait_for(&what, BOOT_WAIT, || {
+    let (wait, booted): (_, &dyn Fn(i32) -> Result<()>) = match layout.start {
+        Start::Ready => (BOOT_WAIT, &|_| ask(&paths.socket(), &Request::Status).map(drop)),
+        Start::Fresh => (SYSTEMD_WAIT, &systemd::is_up),
+    };
+    let ready = wait_for(&what, wait, || {
         let Some(pid) = init_pid(&layout.name, &host.name) else {
             dead = Some(gone());
             return Ok(());
         };
-        ask(&paths.socket(), &Request::Status).map_err(|error| format!("{error:#}"))?;
+        booted(pid).map_err(|error| format!("{error:#}"))?;
         if listens(pid, 22) { Ok(()) } else { Err("sshd does not listen".to_owned()) }
     });
     match dead {

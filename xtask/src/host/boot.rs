@@ -13,7 +13,7 @@ use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
 use super::daemon::DaemonSpec;
-use crate::cluster::spec::User;
+use crate::cluster::spec::{Start, User};
 
 /// Where a host sees the product's programs; `/usr/bin` has links to here, so that a rebuilt
 /// program can be put in place under a running host.
@@ -25,6 +25,9 @@ pub(crate) const HOST_DIR: &str = "/run/host";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct HostSpec {
     pub(crate) name: String,
+    pub(crate) start: Start,
+    /// Fresh hosts: the directory that becomes `/mnt`, to be read only.
+    pub(crate) medium: Option<PathBuf>,
     /// The directory that becomes `/home`.
     pub(crate) home: PathBuf,
     /// The users who get a runtime directory at boot, as a login manager would make it.
@@ -48,10 +51,12 @@ pub(crate) struct Paths {
     pub(crate) log: PathBuf,
     /// The disk with the daemon's store; mounted before the host boots, so it outlives a power cut.
     pub(crate) disk: PathBuf,
-    var: PathBuf,
-    root: PathBuf,
-    etc_work: PathBuf,
-    var_work: PathBuf,
+    pub(super) usr: PathBuf,
+    pub(super) var: PathBuf,
+    pub(crate) root: PathBuf,
+    pub(super) usr_work: PathBuf,
+    pub(super) etc_work: PathBuf,
+    pub(super) var_work: PathBuf,
 }
 
 impl Paths {
@@ -69,22 +74,28 @@ impl Paths {
             vsm: part("vsm"),
             log: part("log"),
             disk: part("disk"),
+            usr: part("usr"),
             var: part("var"),
             root: part("root"),
+            usr_work: part("usr.work"),
             etc_work: part("etc.work"),
             var_work: part("var.work"),
         }
     }
 
-    /// All directories to make, with their modes.
-    pub(crate) fn all(&self) -> Vec<(PathBuf, u32)> {
-        let mut all: Vec<_> = [&self.etc, &self.ssh, &self.vsm, &self.log, &self.var]
+    /// All directories to make for a host that starts so, with their modes.
+    pub(crate) fn all(&self, start: Start) -> Vec<(PathBuf, u32)> {
+        let mut all: Vec<_> = [&self.etc, &self.ssh, &self.vsm, &self.log, &self.var, &self.usr]
             .map(|dir| (dir.clone(), 0o755))
             .into();
-        let private = [&self.root, &self.disk, &self.etc_work, &self.var_work];
+        let private = [&self.root, &self.disk, &self.etc_work, &self.var_work, &self.usr_work];
         all.extend(private.map(|dir| (dir.clone(), 0o700)));
         // Mount points, made in the upper half since the machine need not have them.
-        all.extend(["etc/ssh", "etc/vsm", "var/log"].map(|dir| (self.dir.join(dir), 0o755)));
+        let points: &[_] = match start {
+            Start::Ready => &["etc/ssh", "etc/vsm", "var/log"],
+            Start::Fresh => &["etc/ssh", "var/log"],
+        };
+        all.extend(points.iter().map(|dir| (self.dir.join(dir), 0o755)));
         all.push((self.dir.clone(), 0o700));
         all
     }
@@ -106,11 +117,16 @@ impl Paths {
     }
 }
 
+/// Reads what a host's PID 1 is told.
+pub(super) fn spec(state: &Path, host: &str) -> Result<HostSpec> {
+    let path = Paths::of(state, host).spec();
+    let text = fs::read(&path).with_context(|| path.display().to_string())?;
+    serde_json::from_slice(&text).with_context(|| path.display().to_string())
+}
+
 /// Mounts everything and sets the host's name. Runs as PID 1 in fresh namespaces.
-pub(crate) fn boot(state: &Path, host: &str) -> Result<HostSpec> {
+pub(super) fn boot(state: &Path, host: &str, spec: &HostSpec) -> Result<()> {
     let paths = Paths::of(state, host);
-    let text = fs::read(paths.spec()).with_context(|| paths.spec().display().to_string())?;
-    let spec: HostSpec = serde_json::from_slice(&text)?;
     nix::unistd::sethostname(&spec.name).context("sethostname")?;
     kernel_views()?;
     let links = state.join("links");
@@ -137,11 +153,11 @@ pub(crate) fn boot(state: &Path, host: &str) -> Result<HostSpec> {
         make_dir(&dir, 0o700)?;
         std::os::unix::fs::chown(&dir, Some(*uid), Some(*uid))?;
     }
-    Ok(spec)
+    Ok(())
 }
 
 /// `/proc`, `/sys` and `/sys/fs/cgroup` of these namespaces.
-fn kernel_views() -> Result<()> {
+pub(super) fn kernel_views() -> Result<()> {
     for (kind, target) in [("proc", "/proc"), ("sysfs", "/sys")] {
         mount(Some(kind), target, Some(kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("mount {target}"))?;
@@ -180,7 +196,7 @@ fn descriptor(file: &fs::File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-fn overlay(upper: &Path, work: &Path, target: &Path) -> Result<()> {
+pub(super) fn overlay(upper: &Path, work: &Path, target: &Path) -> Result<()> {
     let (lower, upper, work) = (target.display(), upper.display(), work.display());
     overlay_with(&format!("lowerdir={lower},upperdir={upper},workdir={work}"), target)
 }
@@ -194,19 +210,19 @@ fn overlay_with(options: &str, target: &Path) -> Result<()> {
         .with_context(|| format!("mount overlay on {} ({options})", target.display()))
 }
 
-fn tmpfs(target: &str, options: &str) -> Result<()> {
+pub(super) fn tmpfs(target: &str, options: &str) -> Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(options))
         .with_context(|| format!("mount tmpfs on {target}"))
 }
 
-fn bind(source: &Path, target: impl AsRef<Path>) -> Result<()> {
+pub(super) fn bind(source: &Path, target: impl AsRef<Path>) -> Result<()> {
     let target = target.as_ref();
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .with_context(|| format!("bind {} on {}", source.display(), target.display()))
 }
 
-fn make_dir(path: &Path, mode: u32) -> Result<()> {
+pub(super) fn make_dir(path: &Path, mode: u32) -> Result<()> {
     fs::create_dir_all(path).with_context(|| path.display().to_string())?;
     fs::set_permissions(path, Permissions::from_mode(mode))?;
     Ok(())

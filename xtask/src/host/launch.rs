@@ -22,6 +22,7 @@ use crate::command::command;
 pub(crate) fn launch(cluster: &str, host: &str) -> Result<()> {
     let state = state_dir(cluster);
     let paths = Paths::of(&state, host);
+    close_inherited()?;
     nix::unistd::setsid().context("setsid")?;
     let network = net::path(&netns(cluster, host));
     let file = File::open(&network).with_context(|| network.display().to_string())?;
@@ -44,6 +45,18 @@ pub(crate) fn launch(cluster: &str, host: &str) -> Result<()> {
     let mut noted = noted.with_context(|| paths.pid().display().to_string())?;
     let pid = spawn_init(&state, host, &paths)?;
     write!(noted, "{pid}").with_context(|| paths.pid().display().to_string())
+}
+
+/// Closes what whoever started us had open: a host outlives that, and would hold its locks for as long as it stands.
+fn close_inherited() -> Result<()> {
+    let number =
+        |entry: std::io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    let open: Vec<i32> = fs::read_dir("/proc/self/fd")?.filter_map(number).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // The descriptor that listed them is closed already.
+        let _ = nix::unistd::close(fd);
+    }
+    Ok(())
 }
 
 fn spawn_init(state: &Path, host: &str, paths: &Paths) -> Result<u32> {

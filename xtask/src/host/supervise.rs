@@ -14,10 +14,12 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use signal_hook::consts::SIGCHLD;
 
-use super::boot::{HOST_DIR, HostSpec, boot};
+use super::boot::{self, HOST_DIR, HostSpec};
 use super::control::{Reply, Request, serve};
 use super::daemon::Daemon;
+use super::debian;
 use crate::clock;
+use crate::cluster::spec::Start;
 use crate::command::{command, run};
 
 /// Runs as PID 1 of `host` until it is killed.
@@ -28,7 +30,11 @@ pub(crate) fn init(state: &Path, host: &str) -> Result<()> {
     if std::process::id() != 1 {
         bail!("host-init is for `cluster up`: it runs as PID 1 of a host");
     }
-    let spec = boot(state, host)?;
+    let spec = boot::spec(state, host)?;
+    if spec.start == Start::Fresh {
+        return debian::start(state, host, &spec);
+    }
+    boot::boot(state, host, &spec)?;
     // Before the first child, so that no end of one is missed.
     let (signals, sender) = UnixStream::pair()?;
     signals.set_nonblocking(true)?;

@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         Some((stage, rest)) if stage == "launch" => session::launch::run(rest),
         Some((stage, rest)) if stage == session::cookie::STAGE => session::cookie::run(rest),
         Some((option, _)) if option == "--version" => {
-            say(concat!("vsm-session ", env!("CARGO_PKG_VERSION")))
+            say(&format!("vsm-session {}", vsm_daemon::VERSION))
         }
         Some(_) => {
             say("vsm-session is started by vsmagent, one for each desktop, and not by hand.")

@@ -1,8 +1,9 @@
 //! The agent's daemon.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
+use vsm_agent::args::Arguments;
 use vsm_config::{Config, keys};
 use vsm_daemon::{log, stop::Stop, tls::Tls};
 
@@ -11,23 +12,8 @@ const EXIT_CONFIG: u8 = 78;
 /// Bad usage, likewise.
 const EXIT_USAGE: u8 = 64;
 
-/// The VSM agent: runs on each session host, starts desktops for the broker and keeps them.
-///
-/// It is told what to do by brokers, over mutual TLS on /vsmagent/listen_port. Stopping or restarting it leaves all
-/// desktops running. SIGHUP reads the configuration again; SIGTERM ends it once calls under way are done.
-#[derive(Debug, Parser)]
-#[command(name = "vsmagent", version)]
-struct Options {
-    /// Folder of the configuration files.
-    #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d")]
-    config: PathBuf,
-    /// Check the configuration and exit: 0 if it is good, 78 if not.
-    #[arg(long)]
-    check: bool,
-}
-
 fn main() -> ExitCode {
-    let options = match Options::try_parse() {
+    let options = match Arguments::try_parse() {
         Ok(options) => options,
         Err(message) => {
             // Help and version are asked for; all else is wrong usage. If it cannot be printed nobody reads it.
@@ -56,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(options: &Options, config: &Config) -> anyhow::Result<()> {
+fn serve(options: &Arguments, config: &Config) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {

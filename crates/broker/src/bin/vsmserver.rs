@@ -1,28 +1,11 @@
 //! The broker daemon.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
+use vsm_broker::args::Arguments;
 use vsm_config::{Config, keys};
 use vsm_daemon::{log, stop::Stop, tls::Tls};
-
-/// Session broker for Linux remote desktops: gives each user their desktop on the best session host.
-///
-/// Reads its configuration from YAML files (see vsm-config), serves users on a unix socket behind sshd and talks to
-/// agents over mutual TLS. SIGHUP reloads, SIGTERM drains and stops.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    after_help = "Exit codes: 0 stopped, 1 cannot run, 64 bad usage, 75 another vsmserver runs here, 78 bad configuration"
-)]
-struct Arguments {
-    /// Directory of the configuration files
-    #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d")]
-    config: PathBuf,
-    /// Check the configuration and exit
-    #[arg(long)]
-    check: bool,
-}
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

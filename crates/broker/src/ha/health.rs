@@ -199,17 +199,30 @@ pub(crate) async fn follow(
     tell(&pair, &file, &reporters, &Health::no("stopping")).await;
 }
 
+/// The same without a pair: a broker with HA off may have the address, as while a pair is being set up; one whose HA
+/// could not be turned on may not, as the other node may serve.
+pub(crate) async fn alone(broker: Arc<Broker>, file: PathBuf) {
+    let yes = matches!(broker.ha, Ha::Off { unsafe_because: None });
+    write(&file, yes).await;
+    broker.stop.cancelled().await;
+    write(&file, false).await;
+}
+
 async fn tell(pair: &Pair, file: &Path, reporters: &[HealthReporter], health: &Health) {
     let was = pair.health.send_replace(health.clone());
     if was.healthy != health.healthy {
         tracing::info!(healthy = health.healthy, reason = health.reason, "health");
     }
-    if let Err(error) = tokio::fs::write(file, if health.healthy { YES } else { NO }).await {
-        tracing::error!(file = %file.display(), %error, "cannot tell the HA software of our health");
-    }
+    write(file, health.healthy).await;
     let status = if health.healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
     for reporter in reporters {
         reporter.set_service_status(SERVICE, status).await;
+    }
+}
+
+async fn write(file: &Path, healthy: bool) {
+    if let Err(error) = tokio::fs::write(file, if healthy { YES } else { NO }).await {
+        tracing::error!(file = %file.display(), %error, "cannot tell the HA software of our health");
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 
 use super::super::lock::Lock;
 use super::super::spec::RESOURCE;
-use super::super::{Cluster, cgroup, disk, net, up};
+use super::super::{Cluster, Start, cgroup, disk, net, up};
 use super::{Fault, packets};
 
 const SIGKILL: i32 = 9;
@@ -49,6 +49,9 @@ impl Cluster {
                     bail!("no disk-snapshot was taken of {host}");
                 }
                 self.without_daemon(host, || disk::restore(name, host))
+            }
+            Fault::DiskLost { host } if self.layout.start == Start::Fresh => {
+                self.replace_disks(host, lock)
             }
             Fault::DiskLost { host } => self.without_daemon(host, || disk::wipe(name, host)),
         }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock::Lock;
 use super::spec::{HaSoftware, state_dir};
-use super::{Cluster, plan};
+use super::{Cluster, Start, plan};
 
 /// Something that goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +114,7 @@ pub enum Fault {
         host: String,
     },
     /// The daemon dies, all of its store is lost, and it starts on an empty disk; nothing lasts.
+    /// A fresh host loses all of its disks and gets empty ones with Debian.
     DiskLost {
         /// The broker or agent.
         host: String,
@@ -302,6 +303,20 @@ impl Cluster {
     fn check_fault(&self, fault: &Fault) -> Result<()> {
         for host in fault.hosts() {
             self.host(host)?;
+        }
+        let by_xtask = matches!(
+            fault,
+            Fault::Kill { .. }
+                | Fault::Crash { .. }
+                | Fault::VipBoth { .. }
+                | Fault::KeepalivedDead { .. }
+                | Fault::Clock { .. }
+                | Fault::DiskFull { .. }
+                | Fault::DiskSnapshot { .. }
+                | Fault::DiskRollback { .. }
+        );
+        if by_xtask && self.layout.start == Start::Fresh {
+            bail!("{fault}: not on hosts that run systemd");
         }
         match fault {
             Fault::Cut { from, to, .. } if from == to => bail!("{from} cannot be cut off itself"),

@@ -56,7 +56,7 @@ struct Options {
 
 enum Wish {
     Run(Options),
-    Say(&'static str),
+    Say(String),
     Usage(String),
 }
 
@@ -71,9 +71,9 @@ fn options() -> Wish {
     let mut arguments = env::args_os().skip(1);
     while let Some(argument) = arguments.next() {
         let place = match argument.to_str() {
-            Some("--help" | "-h") => return Wish::Say(HELP),
+            Some("--help" | "-h") => return Wish::Say(HELP.to_owned()),
             Some("--version" | "-V") => {
-                return Wish::Say(concat!("vsm-login ", env!("CARGO_PKG_VERSION"), "\n"));
+                return Wish::Say(format!("vsm-login {}\n", vsm_daemon::VERSION));
             }
             Some("--broker-socket") => &mut options.broker_socket,
             Some("--run-dir") => &mut options.run_dir,

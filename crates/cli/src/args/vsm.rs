@@ -1,0 +1,77 @@
+//! The command line of `vsm`.
+
+use clap::{Args, Parser, Subcommand};
+use vsm_daemon::VERSION;
+
+use crate::{
+    connect::ConnectArgs,
+    exit,
+    forward::ForwardArgs,
+    output::Format,
+    retry::RetryOptions,
+    ssh::{Destination, SshOptions},
+};
+
+/// Your desktop on the site's session hosts: get it, leave it, come back to it.
+///
+/// Everything goes through ssh: what works with `ssh HOST` works here.
+#[derive(Debug, Parser)]
+#[command(name = "vsm", version = VERSION, after_help = exit::HELP)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Get your desktop: the one you have, or a new one
+    #[command(
+        after_help = "Examples:\n  vsm connect alice@desktops.example.org\n  vsm connect --screenshot now.png desktops\n  vncviewer \"$(vsm connect --no-viewer desktops)\""
+    )]
+    Connect(Box<ConnectArgs>),
+    /// List your desktops
+    List(ListArgs),
+    /// Disconnect the viewer from your desktop, which lives on
+    Disconnect(OneArgs),
+    /// End your desktop and all that runs in it; what is not saved is lost
+    End(OneArgs),
+    /// Keep a socket for a viewer; started by `connect`
+    #[command(hide = true)]
+    Forward(Box<ForwardArgs>),
+}
+
+/// `vsm list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Broker
+    #[arg(value_name = "[USER@]HOST")]
+    pub to: Destination,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+    /// How long to go on asking.
+    #[command(flatten)]
+    pub retry: RetryOptions,
+    /// How to call ssh.
+    #[command(flatten)]
+    pub ssh: SshOptions,
+}
+
+/// One desktop.
+#[derive(Debug, Args)]
+pub struct OneArgs {
+    /// Broker
+    #[arg(value_name = "[USER@]HOST")]
+    pub to: Destination,
+    /// Which, where you have several
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    pub session: String,
+    /// How long to go on asking.
+    #[command(flatten)]
+    pub retry: RetryOptions,
+    /// How to call ssh.
+    #[command(flatten)]
+    pub ssh: SshOptions,
+}

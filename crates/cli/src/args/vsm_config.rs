@@ -1,0 +1,80 @@
+//! The command line of `vsm-config`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use vsm_daemon::VERSION;
+
+const EXAMPLES: &str = "\
+Examples:
+  vsm-config /vsmagent/master_hostname             print a value
+  vsm-config /vsmagent/master_hostname=tlha        set one; several at once are set all or none
+  vsm-config '/vsmserver/HA/nodes=tlha-primary tlha-secondary'
+  vsm-config -a /vsmserver                         list a folder; -Ra / lists everything
+  eval \"$(vsm-config -x -e PORT=/vsm/vsm_server_port)\"
+  vsm-config doc /vsmserver/HA                     what the parameters mean
+  vsm-config check                                 is the whole configuration sound?
+
+A list is printed as words with blanks between them; a word with blanks of its own stands in quotes, and may \
+be given so. Comments and the order of keys in the files are kept; a new key goes to the file named like its \
+top folder. Services take changes over with `systemctl reload`, or restart where `doc` says so.
+
+Exit codes: 0 done; 1 no such parameter; 2 bad value or usage; 3 cannot write. Nothing was changed unless it is 0.";
+
+/// Read and change the configuration of VSM.
+#[derive(Debug, Parser)]
+#[command(name = "vsm-config", version = VERSION, after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Directory of the configuration files
+    #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d", global = true)]
+    pub config: PathBuf,
+
+    /// List the parameters and folders in FOLDER
+    #[arg(short, long, value_name = "FOLDER", conflicts_with_all = ["eval", "eval_all", "import", "purge", "parameters"])]
+    pub all_entries: Option<String>,
+
+    /// With -a: everything beneath the folder, by whole paths
+    #[arg(short = 'R', long, requires = "all_entries")]
+    pub recursive: bool,
+
+    /// Print a value as a shell assignment to VAR
+    #[arg(short, long, value_name = "VAR=/path", conflicts_with_all = ["import", "purge", "parameters"])]
+    pub eval: Vec<String>,
+
+    /// Print every parameter in FOLDER as a shell assignment to its own name
+    #[arg(short = 'E', long, value_name = "FOLDER", conflicts_with_all = ["import", "purge", "parameters"])]
+    pub eval_all: Vec<String>,
+
+    /// With -e or -E: export the variables too
+    #[arg(short = 'x', long)]
+    pub export: bool,
+
+    /// Take over the parameters of a ThinLinc .hconf tree and tell what became of each
+    #[arg(short, long, value_name = "FILE.hconf", conflicts_with_all = ["purge", "parameters"])]
+    pub import: Option<PathBuf>,
+
+    /// Drop from FILE the parameters that other files set too
+    #[arg(short, long, value_name = "FILE", conflicts_with = "parameters")]
+    pub purge: Option<PathBuf>,
+
+    /// Parameters to print, and assignments to make
+    #[arg(value_name = "/path[=value]")]
+    pub parameters: Vec<String>,
+
+    /// What to do instead.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do instead of printing and setting parameters.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check the whole configuration and print what is worth a look
+    Check,
+    /// Tell what parameters mean: type, range, default, when a change takes effect
+    Doc {
+        /// Parameters or folders
+        #[arg(value_name = "/path", required = true)]
+        paths: Vec<String>,
+    },
+}

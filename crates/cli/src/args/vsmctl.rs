@@ -1,0 +1,85 @@
+//! The command line of `vsmctl`.
+
+use clap::{Parser, Subcommand};
+use vsm_daemon::VERSION;
+
+use crate::{
+    admin::{AdminOptions, Selector, TerminateArgs},
+    ha::HaCommand,
+    pki::{InitArgs, IssueArgs},
+};
+
+/// Sees and changes what the broker on this host does.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vsmctl",
+    version = VERSION,
+    after_help = "Exit codes: 0 done, 1 nothing done, 64 bad usage, 66 nothing matches, 69 the broker or an agent does not answer, 70 an error in the broker, 73 cannot write a file, 75 it took too long, 77 not allowed, 78 bad configuration"
+)]
+pub struct Arguments {
+    /// For all commands.
+    #[command(flatten)]
+    pub options: AdminOptions,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Sessions of all users
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// How busy the agents are
+    #[command(subcommand)]
+    Load(LoadCommand),
+    /// The agents and whether they can be reached
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// What this broker is: its role, epoch and table
+    Status,
+    /// The pair: both nodes, their votes, taking over
+    #[command(subcommand)]
+    Ha(HaCommand),
+    /// Certificates of the cluster
+    #[command(subcommand)]
+    Pki(PkiCommand),
+}
+
+/// `vsmctl session`.
+#[derive(Debug, Subcommand)]
+pub enum SessionCommand {
+    /// List sessions, oldest first
+    List(Selector),
+    /// Show one session
+    Show {
+        /// Session id
+        id: String,
+    },
+    /// End sessions and all that runs in them; what is not saved is lost
+    Terminate(TerminateArgs),
+}
+
+/// `vsmctl load`.
+#[derive(Debug, Subcommand)]
+pub enum LoadCommand {
+    /// List all agents with their load
+    List,
+}
+
+/// `vsmctl agent`.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// List all agents
+    List,
+}
+
+/// `vsmctl pki`.
+#[derive(Debug, Subcommand)]
+pub enum PkiCommand {
+    /// Make the cluster's certificate authority
+    Init(InitArgs),
+    /// Issue a certificate to a host
+    Issue(IssueArgs),
+}

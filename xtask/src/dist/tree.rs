@@ -1,0 +1,220 @@
+//! Putting a package's files where they belong below a folder, from the list in `deploy/packages/NAME/install`.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::Workshop;
+use crate::command::{command, run};
+
+/// Where shells look for the completions that a package brings.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "usr/share/bash-completion/completions"),
+    ("zsh", "usr/share/zsh/vendor-completions"),
+    ("fish", "usr/share/fish/vendor_completions.d"),
+];
+
+const FILE: u32 = 0o644;
+const RUNNABLE: u32 = 0o755;
+
+/// One line of a list.
+#[derive(Debug, PartialEq, Eq)]
+enum Entry<'a> {
+    /// A program with what is made from its command line.
+    Program(&'a str),
+    /// A file of the workspace, or below `made/`; the last part may have one `*`.
+    File { source: &'a str, target: &'a str, mode: u32 },
+    /// A file that the workspace need not have.
+    Optional { source: &'a str, target: &'a str, mode: u32 },
+}
+
+/// Fills `tree` with the files of a package; returns its programs.
+pub(super) fn fill(shop: &Workshop, package: &str, tree: &Path) -> Result<Vec<PathBuf>> {
+    let list = shop.root.join("deploy/packages").join(package).join("install");
+    let text = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
+    let mut programs = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let place = || format!("{}:{number}", list.display());
+        match parse(line).with_context(place)? {
+            None => {}
+            Some(Entry::Program(name)) => {
+                programs.push(program(shop, name, tree).with_context(place)?);
+            }
+            Some(Entry::Optional { source, .. }) if !shop.root.join(source).exists() => {}
+            Some(
+                Entry::File { source, target, mode } | Entry::Optional { source, target, mode },
+            ) => {
+                file(shop, source, &tree.join(target), target.ends_with('/'), mode)
+                    .with_context(place)?;
+            }
+        }
+    }
+    Ok(programs)
+}
+
+fn parse(line: &str) -> Result<Option<Entry<'_>>> {
+    let line = line.trim();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    Ok(match words[..] {
+        _ if line.is_empty() || line.starts_with('#') => None,
+        ["program", name] => Some(Entry::Program(name)),
+        ["file", source, target] => Some(Entry::File { source, target, mode: FILE }),
+        ["script", source, target] => Some(Entry::File { source, target, mode: RUNNABLE }),
+        ["script?", source, target] => Some(Entry::Optional { source, target, mode: RUNNABLE }),
+        _ => bail!("neither `program NAME` nor `file` or `script SOURCE TARGET`: {line:?}"),
+    })
+}
+
+fn program(shop: &Workshop, name: &str, tree: &Path) -> Result<PathBuf> {
+    let target = tree.join("usr/bin").join(name);
+    copy(&shop.binaries.join(name), &target, RUNNABLE)?;
+    run(command(&["strip", "--strip-unneeded", "--remove-section=.comment"]).arg(&target))?;
+    let mut pages = Vec::new();
+    for dir in [shop.made.join("man"), shop.root.join("deploy/man")] {
+        pages.extend(manual_pages(&dir, name)?);
+    }
+    if pages.is_empty() {
+        bail!("{name} has no manual page");
+    }
+    for page in pages {
+        let section = page.extension().unwrap_or_default().display().to_string();
+        let file = page.file_name().unwrap_or_default();
+        compressed(&page, &tree.join(format!("usr/share/man/man{section}")).join(file))?;
+    }
+    for (shell, target) in COMPLETIONS {
+        let names = [name.to_owned(), format!("_{name}"), format!("{name}.fish")];
+        for file in names {
+            let source = shop.made.join("completions").join(shell).join(&file);
+            if source.is_file() {
+                copy(&source, &tree.join(target).join(file), FILE)?;
+            }
+        }
+    }
+    Ok(target)
+}
+
+/// The program's page and, in the same section, those of its commands.
+fn manual_pages(dir: &Path, program: &str) -> Result<Vec<PathBuf>> {
+    let files = listing(dir)?;
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().display().to_string();
+    let Some(own) = files.iter().find(|path| path.file_stem().is_some_and(|stem| stem == program))
+    else {
+        return Ok(Vec::new());
+    };
+    let belongs = |path: &&PathBuf| {
+        *path == own
+            || (name(path).starts_with(&format!("{program}-"))
+                && path.extension() == own.extension())
+    };
+    Ok(files.iter().filter(belongs).cloned().collect())
+}
+
+fn file(shop: &Workshop, source: &str, target: &Path, into: bool, mode: u32) -> Result<()> {
+    let source = match source.strip_prefix("made/") {
+        Some(made) => shop.made.join(made),
+        None => shop.root.join(source),
+    };
+    let name = source.file_name().unwrap_or_default().display().to_string();
+    let sources = match (name.split_once('*'), source.parent()) {
+        (Some((before, after)), Some(dir)) => {
+            let fits = |path: &PathBuf| {
+                let name = path.file_name().unwrap_or_default().display().to_string();
+                path.is_file() && name.starts_with(before) && name.ends_with(after)
+            };
+            listing(dir)?.into_iter().filter(fits).collect()
+        }
+        _ => vec![source.clone()],
+    };
+    if sources.is_empty() {
+        bail!("nothing is called {}", source.display());
+    }
+    for source in sources {
+        let file = source.file_name().unwrap_or_default();
+        copy(&source, &if into { target.join(file) } else { target.to_owned() }, mode)?;
+    }
+    Ok(())
+}
+
+fn listing(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+    let mut files: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    files.sort();
+    Ok(files)
+}
+
+/// Copies a file and makes the folders above it, with the modes that packages have whatever the umask is.
+fn copy(source: &Path, target: &Path, mode: u32) -> Result<()> {
+    write(target, &fs::read(source).with_context(|| source.display().to_string())?, mode)
+}
+
+/// A compressed copy, as Debian has manual pages and changelogs.
+fn compressed(source: &Path, target: &Path) -> Result<()> {
+    // Without name and time: the same text gives the same bytes.
+    let text = run(command(&["gzip", "--no-name", "-9", "--stdout"]).arg(source))?.stdout;
+    let name = target.file_name().unwrap_or_default().display().to_string();
+    write(&target.with_file_name(format!("{name}.gz")), &text, FILE)
+}
+
+/// Writes a file as [`copy`] does.
+pub(super) fn write(target: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let context = || target.display().to_string();
+    if let Some(dir) = target.parent() {
+        fs::create_dir_all(dir).with_context(context)?;
+    }
+    fs::write(target, bytes).with_context(context)?;
+    fs::set_permissions(target, Permissions::from_mode(mode)).with_context(context)
+}
+
+/// Makes a file appear in a second place as well, and the folders above it.
+pub(super) fn link(source: &Path, target: &Path) -> Result<()> {
+    let context = || target.display().to_string();
+    if let Some(dir) = target.parent() {
+        fs::create_dir_all(dir).with_context(context)?;
+    }
+    fs::hard_link(source, target).with_context(context)
+}
+
+/// Writes text compressed, as [`compressed`] does.
+pub(super) fn write_compressed(shop: &Workshop, target: &Path, text: &str) -> Result<()> {
+    let plain = shop.scratch.join("plain");
+    fs::write(&plain, text)?;
+    compressed(&plain, target)
+}
+
+/// Every file below `dir`, sorted, as paths relative to it; folders and what is under `DEBIAN` are left out.
+pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::new()];
+    while let Some(below) = open.pop() {
+        for path in listing(&dir.join(&below))? {
+            let relative = path.strip_prefix(dir)?.to_owned();
+            if path.is_dir() {
+                if relative != Path::new("DEBIAN") {
+                    open.push(relative);
+                }
+            } else {
+                found.push(relative);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_has_programs_files_and_remarks() {
+        assert_eq!(parse("# remark").unwrap(), None);
+        assert_eq!(parse("").unwrap(), None);
+        assert_eq!(parse("program  vsm").unwrap(), Some(Entry::Program("vsm")));
+        let wanted = Entry::File { source: "a", target: "b/", mode: 0o755 };
+        assert_eq!(parse("script a b/").unwrap(), Some(wanted));
+        assert!(parse("file a").is_err());
+        assert!(parse("folder a b").is_err());
+    }
+}

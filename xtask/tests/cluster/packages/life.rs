@@ -1,0 +1,91 @@
+//! Desktops live through everything that is done to the packages.
+
+use super::{connect, desktop, install, sh, try_sh, unit, working};
+
+/// A key that no version knows, as one that an earlier version had.
+const OLD_KEY: &str = "vsmagent:\n  of_another_version: 1\n";
+
+#[test]
+fn a_desktop_lives_through_upgrade_removal_and_purge() {
+    let cluster = working("pkg-life");
+    let id = connect(&cluster);
+    let before = desktop(&cluster);
+
+    // An upgrade restarts the daemons and nothing else.
+    install(&cluster, "tlha-primary", "next", &["vsm-common", "vsm-server"]);
+    install(&cluster, "agent1", "next", &["vsm-common", "vsm-agent"]);
+    unit(&cluster, "tlha-primary", "vsmserver", "active");
+    unit(&cluster, "agent1", "vsmagent", "active");
+    let old = sh(&cluster, "agent1", "readlink /proc/$(pgrep -x vsmagent)/exe");
+    assert_eq!(old, "/usr/bin/vsmagent", "the agent of before the upgrade still runs");
+    assert_eq!((connect(&cluster), desktop(&cluster)), (id.clone(), before.clone()));
+
+    // Removed: the desktop goes on, and is found again by the package that comes after.
+    let said = sh(&cluster, "agent1", "dpkg --remove vsm-agent");
+    assert!(said.contains("1 desktop(s) go on running"), "{said}");
+    assert_eq!(desktop(&cluster), before);
+    assert!(
+        sh(&cluster, "agent1", "ls /etc/vsm/conf.d /etc/vsm/xsession").contains("vsmagent.yaml")
+    );
+    install(&cluster, "agent1", "now", &["vsm-common", "vsm-agent"]);
+    assert_eq!((connect(&cluster), desktop(&cluster)), (id, before.clone()));
+
+    // Purged: the same, and the records stay as long as there is something to record.
+    let said = sh(&cluster, "agent1", "dpkg --purge vsm-agent vsm-common");
+    assert!(said.contains("/var/lib/vsm-agent and /run/vsm stay"), "{said}");
+    assert!(said.contains("/etc/vsm/pki stays"), "{said}");
+    assert_eq!(desktop(&cluster), before);
+    sh(
+        &cluster,
+        "agent1",
+        "test -s /var/lib/vsm-agent/sessions/*.json && test -s /etc/vsm/pki/host.key",
+    );
+    let left = sh(
+        &cluster,
+        "agent1",
+        "find /etc/vsm /etc/pam.d/vsm /etc/ssh/sshd_config.d -type f || true",
+    );
+    assert!(!left.contains("conf.d/v") && !left.contains("xsession"), "{left}");
+
+    // Purged without a desktop: nothing of it stays.
+    install(&cluster, "agent1", "now", &["vsm-common", "vsm-agent"]);
+    sh(
+        &cluster,
+        "agent1",
+        "pkill -TERM -x vsm-session; while pgrep -x vsm-session; do sleep 0.1; done",
+    );
+    sh(&cluster, "agent1", "dpkg --purge vsm-agent vsm-common");
+    sh(&cluster, "agent1", "test ! -e /var/lib/vsm-agent && test ! -e /usr/bin/vsm-session");
+    sh(
+        &cluster,
+        "tlha-primary",
+        "dpkg --purge vsm-server && test ! -e /var/lib/vsm && test -s /etc/vsm/ca/ca.key",
+    );
+}
+
+#[test]
+fn an_upgrade_with_an_old_configuration_leaves_the_running_daemons_alone() {
+    let cluster = working("pkg-old");
+    let id = connect(&cluster);
+    let before = sh(&cluster, "agent1", "pgrep -x vsmagent");
+    sh(&cluster, "agent1", &format!("printf '{OLD_KEY}' > /etc/vsm/conf.d/90-old.yaml"));
+    let said = install(&cluster, "agent1", "next", &["vsm-common", "vsm-agent"]);
+    assert!(
+        said.contains(
+            "/etc/vsm/conf.d/90-old.yaml:2: /vsmagent/of_another_version: no such parameter"
+        ),
+        "{said}"
+    );
+    assert!(said.contains("the agent of before the upgrade goes on"), "{said}");
+    assert_eq!(sh(&cluster, "agent1", "pgrep -x vsmagent"), before);
+    assert_eq!(connect(&cluster), id);
+    // Mended, it is one command.
+    sh(&cluster, "agent1", "rm /etc/vsm/conf.d/90-old.yaml && systemctl restart vsmagent");
+    assert_eq!(connect(&cluster), id);
+
+    // What the administrator changed in a file of the package is not overwritten, and what they did not is.
+    sh(&cluster, "tlha-primary", "echo '# ours' >> /etc/ssh/sshd_config.d/vsm.conf");
+    install(&cluster, "tlha-primary", "next", &["vsm-common", "vsm-server"]);
+    let (_, kept) = try_sh(&cluster, "tlha-primary", "tail -1 /etc/ssh/sshd_config.d/vsm.conf");
+    assert_eq!(kept.trim(), "# ours");
+}
