@@ -37,6 +37,8 @@ pub struct Guide {
     pub keep: bool,
     /// Tell each block on stderr.
     pub progress: bool,
+    /// Tell also what each command printed, for those who write pages.
+    pub show: bool,
 }
 
 impl Guide {
@@ -67,7 +69,12 @@ impl Guide {
             for block in &page.blocks {
                 progress.step(format!("{}:{} {}", page.name, block.line, block.what));
                 match reader.follow(block) {
-                    Ok(text) => report.passed(Passed::new(page, block, text)),
+                    Ok(printed) => {
+                        if self.show {
+                            eprint!("{printed}");
+                        }
+                        report.passed(Passed::new(page, block));
+                    }
                     Err(error) => {
                         report.failed(format!("{}:{error:#}", page.name));
                         if self.keep {
@@ -86,13 +93,21 @@ impl Guide {
 fn chains(pages: &[Page]) -> Result<Vec<Vec<&Page>>> {
     let mut chains: Vec<Vec<&Page>> = Vec::new();
     for page in pages {
-        match page.hosts {
+        match &page.hosts {
             Hosts::None => {}
             Hosts::Fresh => chains.push(vec![page]),
-            Hosts::Same => match chains.last_mut() {
-                Some(chain) => chain.push(page),
-                None => bail!("{}: there is no page before it that has hosts", page.name),
-            },
+            Hosts::After(other) => {
+                let last =
+                    |chain: &&mut Vec<&Page>| chain.last().is_some_and(|last| last.name == *other);
+                let chain = chains.iter_mut().find(last);
+                let why = || {
+                    format!(
+                        "{}: {other} is run by no page above, or another page is after it",
+                        page.name
+                    )
+                };
+                chain.with_context(why)?.push(page);
+            }
         }
     }
     Ok(chains)
@@ -106,7 +121,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Does what a block says; returns what was typed or done.
+    /// Does what a block says; returns what was printed.
     fn follow(&mut self, block: &Block) -> Result<String> {
         match &block.what {
             What::Deeds(deeds) => {
@@ -114,6 +129,7 @@ impl Reader<'_> {
                     .iter()
                     .try_for_each(|deed| self.perform(deed))
                     .with_context(|| format!("{}", block.line))?;
+                Ok(String::new())
             }
             What::Commands { hosts, options, commands } => {
                 let printed = self.everywhere(hosts, options, commands)?;
@@ -121,9 +137,9 @@ impl Reader<'_> {
                     self.same_session(label, &printed)
                         .with_context(|| format!("{}: session {label}", block.line))?;
                 }
+                Ok(printed)
             }
         }
-        Ok(block.what.to_string())
     }
 
     fn perform(&self, deed: &Deed) -> Result<()> {
