@@ -33,6 +33,9 @@ pub(crate) struct Options {
     /// Only the pages that share their hosts with this one, such as convert.md
     #[arg(long, value_name = "PAGE", requires = "run")]
     only: Option<String>,
+    /// With --only: go on with this line of the page, on the hosts that --keep has left
+    #[arg(long, value_name = "LINE", requires = "only")]
+    from: Option<usize>,
     /// The packages, where they are built already
     #[arg(long, value_name = "DIR", requires = "run")]
     packages: Option<PathBuf>,
@@ -94,6 +97,7 @@ fn run(options: &Options) -> Result<()> {
     setup::fresh_hosts()?;
     let packages = match &options.packages {
         Some(packages) => packages.canonicalize()?,
+        None if options.from.is_some() => PathBuf::new(),
         None => packages()?,
     };
     let guide = Guide {
@@ -102,6 +106,7 @@ fn run(options: &Options) -> Result<()> {
         helper: compile::helper()?,
         medium: Some(packages),
         only: options.only.clone(),
+        from: options.from,
         keep: options.keep,
         progress: true,
         show: options.show,

@@ -33,6 +33,8 @@ pub struct Guide {
     pub medium: Option<PathBuf>,
     /// Only the pages that share their hosts with this one.
     pub only: Option<String>,
+    /// Go on with the block at this line of the page `only`, on hosts that a failure has left standing.
+    pub from: Option<usize>,
     /// Leave the hosts standing after a failure.
     pub keep: bool,
     /// Tell each block on stderr.
@@ -60,13 +62,17 @@ impl Guide {
 
     /// Runs the pages that share hosts.
     fn chain(&self, chain: &[&Page], report: &mut Report) -> Result<()> {
-        let mut spec = ClusterSpec::fresh(&self.name, &self.helper);
-        (spec.fresh, spec.medium) = (true, self.medium.clone());
-        let cluster = Cluster::up(&spec)?;
+        let cluster = self.hosts()?;
         let progress = Progress::new(self.progress);
         let mut reader = Reader { cluster: &cluster, sessions: BTreeMap::new() };
+        let mut skipping = self.from.is_some();
         for page in chain {
             for block in &page.blocks {
+                let named = self.only.as_ref() == Some(&page.name);
+                skipping &= !(named && self.from.is_none_or(|line| line <= block.line));
+                if skipping {
+                    continue;
+                }
                 progress.step(format!("{}:{} {}", page.name, block.line, block.what));
                 match reader.follow(block) {
                     Ok(printed) => {
@@ -86,6 +92,18 @@ impl Guide {
             }
         }
         cluster.down()
+    }
+}
+
+impl Guide {
+    /// Fresh hosts, or those that stand.
+    fn hosts(&self) -> Result<Cluster> {
+        if self.from.is_some() {
+            return Cluster::attach(&self.name, &self.helper);
+        }
+        let mut spec = ClusterSpec::fresh(&self.name, &self.helper);
+        (spec.fresh, spec.medium) = (true, self.medium.clone());
+        Cluster::up(&spec)
     }
 }
 

@@ -31,6 +31,7 @@ impl Book {
             helper: XTASK.into(),
             medium: None,
             only: None,
+            from: None,
             keep: false,
             progress: false,
             show: false,
