@@ -1,11 +1,12 @@
 //! Whether what a command printed is what the guide says.
 
-/// Stands for any text within a line, and alone on a line for any lines.
+/// Stands for any text within a line, with the blanks beside it, and alone on a line for any lines.
 const ANY: &str = "…";
 
 /// Whether the lines are those that are expected; empty lines and the width of blanks do not count.
 pub(crate) fn fits(expected: &[String], actual: &str) -> bool {
-    let expected: Vec<_> = expected.iter().map(|line| squeezed(line)).collect();
+    let tight = |line: String| line.replace(" …", ANY).replace("… ", ANY);
+    let expected: Vec<_> = expected.iter().map(|line| tight(squeezed(line))).collect();
     let expected: Vec<_> = expected.iter().map(String::as_str).filter(|l| !l.is_empty()).collect();
     let actual: Vec<_> = actual.lines().map(squeezed).filter(|line| !line.is_empty()).collect();
     // Whether the pattern up to here fits the first so many lines, for each number of lines.
@@ -74,6 +75,8 @@ mod tests {
         assert!(fit("a…z", "a and z"));
         assert!(fit("…-…-z", "1-2-z and 3-z"));
         assert!(fit("a…", "a"));
+        assert!(fit("a   …", "a"));
+        assert!(fit("… a", "a"));
         assert!(!fit("a…z", "a and y"));
         assert!(!fit("ab…b", "ab"));
         assert!(!fit("a", "ab"));

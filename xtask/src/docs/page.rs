@@ -17,14 +17,14 @@ pub(crate) struct Page {
 }
 
 /// On which hosts a page is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Hosts {
     /// It has nothing to run.
     None,
     /// On hosts of its own, which have nothing but Debian and the packages.
     Fresh,
-    /// On those of the page before it, as that one has left them.
-    Same,
+    /// On those of another page, as that one has left them.
+    After(String),
 }
 
 /// What stands between two fences.
@@ -123,7 +123,10 @@ pub(crate) fn read(name: &str, text: &str) -> Result<Page> {
     while let Some((number, line)) = lines.next() {
         match line.trim_end() {
             "<!-- run: fresh -->" => page.hosts = Hosts::Fresh,
-            "<!-- run: same -->" => page.hosts = Hosts::Same,
+            line if line.starts_with("<!-- run: after ") => {
+                let other = line.trim_start_matches("<!-- run: after ").trim_end_matches(" -->");
+                page.hosts = Hosts::After(other.to_owned());
+            }
             line if line.starts_with("## ") => step = step_of(line),
             line if line.starts_with("```") => {
                 let inside: Vec<_> =

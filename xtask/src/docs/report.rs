@@ -66,12 +66,12 @@ pub(crate) struct Passed {
 }
 
 impl Passed {
-    pub(crate) fn new(page: &Page, block: &Block, text: String) -> Self {
+    pub(crate) fn new(page: &Page, block: &Block) -> Self {
         let label = match &block.what {
             What::Commands { options, .. } => options.session.clone(),
             What::Deeds(_) => None,
         };
-        Self { page: page.name.clone(), step: block.step, label, text }
+        Self { page: page.name.clone(), step: block.step, label, text: block.what.to_string() }
     }
 }
 
@@ -148,7 +148,7 @@ mod tests {
         let pages = [page];
         let mut report = Report::new(&pages);
         for block in &pages[0].blocks[..blocks] {
-            report.passed(Passed::new(&pages[0], block, block.what.to_string()));
+            report.passed(Passed::new(&pages[0], block));
         }
         report
     }

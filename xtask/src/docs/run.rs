@@ -33,10 +33,14 @@ pub struct Guide {
     pub medium: Option<PathBuf>,
     /// Only the pages that share their hosts with this one.
     pub only: Option<String>,
+    /// Go on with the block at this line of the page `only`, on hosts that a failure has left standing.
+    pub from: Option<usize>,
     /// Leave the hosts standing after a failure.
     pub keep: bool,
     /// Tell each block on stderr.
     pub progress: bool,
+    /// Tell also what each command printed, for those who write pages.
+    pub show: bool,
 }
 
 impl Guide {
@@ -58,16 +62,25 @@ impl Guide {
 
     /// Runs the pages that share hosts.
     fn chain(&self, chain: &[&Page], report: &mut Report) -> Result<()> {
-        let mut spec = ClusterSpec::fresh(&self.name, &self.helper);
-        (spec.fresh, spec.medium) = (true, self.medium.clone());
-        let cluster = Cluster::up(&spec)?;
+        let cluster = self.hosts()?;
         let progress = Progress::new(self.progress);
         let mut reader = Reader { cluster: &cluster, sessions: BTreeMap::new() };
+        let mut skipping = self.from.is_some();
         for page in chain {
             for block in &page.blocks {
+                let named = self.only.as_ref() == Some(&page.name);
+                skipping &= !(named && self.from.is_none_or(|line| line <= block.line));
+                if skipping {
+                    continue;
+                }
                 progress.step(format!("{}:{} {}", page.name, block.line, block.what));
                 match reader.follow(block) {
-                    Ok(text) => report.passed(Passed::new(page, block, text)),
+                    Ok(printed) => {
+                        if self.show {
+                            eprint!("{printed}");
+                        }
+                        report.passed(Passed::new(page, block));
+                    }
                     Err(error) => {
                         report.failed(format!("{}:{error:#}", page.name));
                         if self.keep {
@@ -82,17 +95,37 @@ impl Guide {
     }
 }
 
+impl Guide {
+    /// Fresh hosts, or those that stand.
+    fn hosts(&self) -> Result<Cluster> {
+        if self.from.is_some() {
+            return Cluster::attach(&self.name, &self.helper);
+        }
+        let mut spec = ClusterSpec::fresh(&self.name, &self.helper);
+        (spec.fresh, spec.medium) = (true, self.medium.clone());
+        Cluster::up(&spec)
+    }
+}
+
 /// The pages by the hosts that they share.
 fn chains(pages: &[Page]) -> Result<Vec<Vec<&Page>>> {
     let mut chains: Vec<Vec<&Page>> = Vec::new();
     for page in pages {
-        match page.hosts {
+        match &page.hosts {
             Hosts::None => {}
             Hosts::Fresh => chains.push(vec![page]),
-            Hosts::Same => match chains.last_mut() {
-                Some(chain) => chain.push(page),
-                None => bail!("{}: there is no page before it that has hosts", page.name),
-            },
+            Hosts::After(other) => {
+                let last =
+                    |chain: &&mut Vec<&Page>| chain.last().is_some_and(|last| last.name == *other);
+                let chain = chains.iter_mut().find(last);
+                let why = || {
+                    format!(
+                        "{}: {other} is run by no page above, or another page is after it",
+                        page.name
+                    )
+                };
+                chain.with_context(why)?.push(page);
+            }
         }
     }
     Ok(chains)
@@ -106,7 +139,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Does what a block says; returns what was typed or done.
+    /// Does what a block says; returns what was printed.
     fn follow(&mut self, block: &Block) -> Result<String> {
         match &block.what {
             What::Deeds(deeds) => {
@@ -114,6 +147,7 @@ impl Reader<'_> {
                     .iter()
                     .try_for_each(|deed| self.perform(deed))
                     .with_context(|| format!("{}", block.line))?;
+                Ok(String::new())
             }
             What::Commands { hosts, options, commands } => {
                 let printed = self.everywhere(hosts, options, commands)?;
@@ -121,9 +155,9 @@ impl Reader<'_> {
                     self.same_session(label, &printed)
                         .with_context(|| format!("{}: session {label}", block.line))?;
                 }
+                Ok(printed)
             }
         }
-        Ok(block.what.to_string())
     }
 
     fn perform(&self, deed: &Deed) -> Result<()> {

@@ -56,7 +56,7 @@ const CLEARED: [&str; 9] = [
     "/etc/rcS.d",
     "/etc/rc2.d",
     "/etc/rc3.d",
-    "/etc/keepalived",
+    "/etc/keepalived/keepalived.conf",
     "/etc/vsm",
     "/etc/crypttab",
     // It keeps packages from starting their services, as in images that nobody boots.

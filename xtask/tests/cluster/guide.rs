@@ -31,8 +31,10 @@ impl Book {
             helper: XTASK.into(),
             medium: None,
             only: None,
+            from: None,
             keep: false,
             progress: false,
+            show: false,
         };
         guide.run().unwrap()
     }
@@ -54,7 +56,7 @@ fn pages_are_done_on_hosts_with_systemd_that_the_next_page_shares() {
         "{FRESH}{GOOD}```console,host=agent1\n# echo kept > /etc/mark; echo gone > /run/mark\n```\n\
          ```text,host=lab\ncut the power of agent1\nswitch agent1 on again\n```\n"
     );
-    let second = "<!-- run: same -->\n```console,host=agent1\n# cat /etc/mark\nkept\n# test ! -e /run/mark\n```\n\
+    let second = "<!-- run: after 0.md -->\n```console,host=agent1\n# cat /etc/mark\nkept\n# test ! -e /run/mark\n```\n\
          ```text,host=lab\nput empty disks into agent1 and install Debian\n```\n\
          ```console,host=agent1\n# test ! -e /etc/mark\n```\n\
          ```text,host=lab\npull the cable of agent1\n```\n\
