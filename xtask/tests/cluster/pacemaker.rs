@@ -16,6 +16,16 @@ fn up(name: &str, agents: u8) -> Pair {
     let mut spec = ClusterSpec::pair(format!("t-{name}"), Path::new(XTASK));
     (spec.fresh, spec.agents, spec.software) = (true, agents, HaSoftware::Pacemaker);
     let pair = Pair(Cluster::up(&spec).unwrap());
+    // Whoever was shot while all came up, as on a machine that is too busy, is back first.
+    for node in NODES {
+        wait_for(&format!("{node} in Pacemaker"), WAIT, || {
+            let shots = pair.power_log();
+            let placed = pair.placed(node).map_err(|error| format!("{error:#}; {shots}"))?;
+            let both = placed.online.len() == 2;
+            if both { Ok(()) } else { Err(format!("{placed:?}; {shots}")) }
+        })
+        .unwrap();
+    }
     let agents = if agents == 0 {
         NODES.map(str::to_owned).into()
     } else {
