@@ -48,8 +48,13 @@ fn no_address_is_left_behind() {
     sh(&cluster, HOST, "systemctl kill --signal=KILL keepalived");
     unit(&cluster, HOST, "keepalived", "failed");
     has_address(&cluster, false);
-    let log = sh(&cluster, HOST, "journalctl --unit keepalived --output cat");
-    assert!(log.contains("flush-address: keepalived left 10.0.0.99/24 on eth0"), "{log}");
+    // The journal has what the script said a moment after it has ended.
+    wait_for("the log to tell of it", WAIT, || {
+        let log = sh(&cluster, HOST, "journalctl --output cat --grep flush-address || true");
+        let told = log.contains("flush-address: keepalived left 10.0.0.99/24 on eth0");
+        if told { Ok(()) } else { Err(log) }
+    })
+    .unwrap();
     assert!(
         sh(&cluster, HOST, "ip -o address show eth0").contains("10.0.0.2/"),
         "the node's own address is gone"
