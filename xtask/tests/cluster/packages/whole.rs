@@ -30,7 +30,7 @@ fn every_program_and_unit_is_as_it_should_be() {
         let page = sh(&cluster, HOST, &format!("man --warnings {program} | col -b"));
         // Blanks are stretched to fill the lines.
         let words = page.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(words.contains(&format!("NAME {program} - ")), "{page}");
+        assert!(words.contains(&format!("NAME {program} ")), "{page}");
     }
     let completions = "for file in /usr/share/bash-completion/completions/vsm*; do bash -n $file && basename $file; done";
     assert_eq!(sh(&cluster, HOST, completions).lines().count(), 7);
