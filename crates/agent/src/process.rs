@@ -180,7 +180,9 @@ pub fn signal_all(pids: &[i32], signal: Signal) {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::{process::Command, time::Duration};
+
+    use vsm_daemon::clock;
 
     use super::*;
 
@@ -201,7 +203,12 @@ mod tests {
         let held = Process::of(pid).unwrap().hold().unwrap();
         assert!(held.is_alive());
         assert!(descendants(Process::own().pid).contains(&pid));
-        assert!(by_environment(id).contains(&pid));
+        // `spawn` returns when the program has replaced ours, which may be before the kernel shows its environment.
+        let until = clock::now() + Duration::from_secs(10);
+        while !by_environment(id).contains(&pid) {
+            assert!(clock::now() < until, "its environment does not name the session");
+            std::thread::yield_now();
+        }
         held.signal(Signal::KILL).unwrap();
         assert!(!held.is_alive(), "from the moment of the kill");
         let mut fds = [PollFd::new(&held.fd, PollFlags::IN)];
