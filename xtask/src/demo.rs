@@ -137,9 +137,12 @@ fn story(cluster: &Cluster, progress: &Progress) -> Result<Outcome> {
     println_roles(cluster, standby);
     let compared = pair::verify(cluster, standby)?;
     let tables_equal = compared.differences.is_empty() && compared.commit.is_some();
+    let at = compared
+        .commit
+        .map_or_else(|| "no common change".to_owned(), |commit| format!("change {commit}"));
     progress.step(format!(
-        "both tables at change {:?}: {} session(s), differences: {:?}",
-        compared.commit, compared.sessions, compared.differences
+        "both tables at {at}: {} session(s), differences: {:?}",
+        compared.sessions, compared.differences
     ));
     let screenshots = [before.path, after.path];
     Ok(Outcome {
