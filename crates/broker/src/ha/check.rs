@@ -22,7 +22,7 @@ const PEER_DEADLINE: Duration = Duration::from_secs(5);
 /// Goes through all steps.
 pub(crate) async fn check(broker: &Arc<Broker>) -> Vec<Finding> {
     let own = api::own_view(broker);
-    let mut steps = Steps::from(local(broker).await);
+    let mut steps = look(broker, &own).await;
     if let Ha::On(pair) = &broker.ha {
         let peer = api::peer_view(pair).await;
         if peer.unreachable.is_empty() {
@@ -42,8 +42,12 @@ pub(crate) async fn check(broker: &Arc<Broker>) -> Vec<Finding> {
 
 /// What this node finds without the other one.
 pub(crate) async fn local(broker: &Arc<Broker>) -> Vec<Finding> {
+    look(broker, &api::own_view(broker)).await.sorted()
+}
+
+/// `own` is asked for once, as it has a digest of the whole table.
+async fn look(broker: &Arc<Broker>, own: &NodeView) -> Steps {
     let mut steps = Steps::default();
-    let own = api::own_view(broker);
     agents::look(&mut steps, broker).await;
     configuration(&mut steps, broker);
     match &broker.ha {
@@ -59,9 +63,9 @@ pub(crate) async fn local(broker: &Arc<Broker>) -> Vec<Finding> {
             steps.ok(7, format!("{}: HA is on, role source {source}", own.name));
             steps.ok(8, format!("{} knows that it is {} of the pair", own.name, pair.own));
         }
-        Ha::Off { unsafe_because } => off(&mut steps, &own, unsafe_because.as_deref()),
+        Ha::Off { unsafe_because } => off(&mut steps, own, unsafe_because.as_deref()),
     }
-    steps.sorted()
+    steps
 }
 
 fn off(steps: &mut Steps, own: &NodeView, unsafe_because: Option<&str>) {

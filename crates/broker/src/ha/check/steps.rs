@@ -7,12 +7,6 @@ pub(super) struct Steps {
     findings: Vec<Finding>,
 }
 
-impl From<Vec<Finding>> for Steps {
-    fn from(findings: Vec<Finding>) -> Self {
-        Self { findings }
-    }
-}
-
 impl Steps {
     /// A finding, with what to do if it is bad.
     pub(super) fn note(&mut self, step: u32, ok: bool, text: String, remedy: impl Into<String>) {
