@@ -40,9 +40,8 @@ impl Named {
         })
     }
 
-    fn is_same(&self, other: &Self) -> bool {
-        self.name.eq_ignore_ascii_case(&other.name)
-            || self.addresses.iter().any(|address| other.addresses.contains(address))
+    fn shares_an_address(&self, other: &Self) -> bool {
+        self.addresses.iter().any(|address| other.addresses.contains(address))
     }
 }
 
@@ -137,7 +136,9 @@ async fn knows(steps: &mut Steps, agent: &AgentName, up: &Up, wanted: &Wanted) {
     let Some(resource) = wanted.resource.as_ref().filter(|_| !up.master_hostname.is_empty()) else {
         return;
     };
-    let same = resource.is_same(&Named::new(&up.master_hostname).await);
+    // Most agents have the name itself: nothing is resolved for each of a thousand.
+    let same = resource.name.eq_ignore_ascii_case(&up.master_hostname)
+        || resource.shares_an_address(&Named::new(&up.master_hostname).await);
     let text = format!(
         "/vsmagent/master_hostname of agent {agent} is {}{}",
         up.master_hostname,
