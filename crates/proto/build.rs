@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={}", root.display());
     let files = protox::compile(FILES, [&root])?;
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("vsm.bin"), files.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(files)?;
+    // In order of key, so that a record is the same bytes wherever it is made.
+    tonic_prost_build::configure().btree_map(".").compile_fds(files)?;
     Ok(())
 }

@@ -85,6 +85,7 @@ pub(crate) fn wish() -> LoginRequest {
         language: "C.UTF-8".into(),
         client_name: "client".into(),
         unvoted: false,
+        client: std::collections::BTreeMap::default(),
     };
     LoginRequest {
         request_id: Uuid::new_v4().to_string(),

@@ -55,6 +55,7 @@ pub(crate) async fn fill(options: FillOptions) -> Result<Sessions> {
                 language: "en_GB.UTF-8".into(),
                 client_name: format!("laptop{number:05}.example.org"),
                 unvoted: false,
+                client: std::collections::BTreeMap::default(),
             },
             created: clock::unix_millis(),
         };

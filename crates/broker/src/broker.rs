@@ -15,6 +15,7 @@ use crate::{
     agents::{Agents, CallError, Fenced, Link},
     ha::Ha,
     settings::Settings,
+    trail::{Note, Trail},
     users::Users,
 };
 
@@ -49,6 +50,7 @@ pub struct Broker {
     ended: Mutex<VecDeque<(UserName, Ended)>>,
     unvoted: Mutex<VecDeque<Arc<Session>>>,
     refused_configuration: Mutex<Option<String>>,
+    pub(crate) trail: Trail,
 }
 
 /// What a broker is made of.
@@ -94,6 +96,7 @@ impl Broker {
             ended: Mutex::default(),
             unvoted: Mutex::default(),
             refused_configuration: Mutex::default(),
+            trail: Trail::default(),
         })
     }
 
@@ -161,7 +164,11 @@ impl Broker {
         memory.push_back((user, ended));
     }
 
-    /// Remembers a session that was made without votes.
+    /// Records an event in the trail, in its own time.
+    pub(crate) fn note(&self, note: Note) {
+        self.trail.note(note);
+    }
+
     /// Why the configuration that is on disk is not in force, if it was refused.
     pub(crate) fn refused_configuration(&self) -> Option<String> {
         locked(&self.refused_configuration).clone()
@@ -171,6 +178,7 @@ impl Broker {
         *locked(&self.refused_configuration) = why;
     }
 
+    /// Remembers a session that was made without votes.
     pub(crate) fn remember_unvoted(&self, session: Arc<Session>) {
         let mut memory = locked(&self.unvoted);
         if memory.len() == ENDED_MAX {

@@ -28,6 +28,7 @@ pub mod registry;
 pub mod server;
 pub mod settings;
 mod start;
+mod trail;
 mod unvoted;
 pub mod user_api;
 pub mod users;

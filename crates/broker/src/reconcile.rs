@@ -26,6 +26,7 @@ use crate::{
     broker::Broker,
     ending,
     ha::witness,
+    trail::{Note, SELF},
 };
 
 /// Sessions of an inventory that are taken in at a time: what one flush of the table takes.
@@ -402,6 +403,7 @@ async fn absorb(
             tracing::info!(session = %id, user = %session.user, agent = %link.name, "adopting a session");
             session.agent = link.name.clone();
             session.state = State::Running { display };
+            broker.note(Note::new(SELF, "session-adopted").session(&session));
             log_unless_known(
                 broker,
                 broker.table.propose(Proposal::Adopt(session)).await.err(),
@@ -418,6 +420,8 @@ pub(crate) async fn gone(broker: &Broker, id: SessionId, ended: Option<Ended>) {
     let Some(session) = broker.table.read(|view| view.table.session(id).cloned()) else { return };
     let ended = ended.unwrap_or_else(|| unexplained(id));
     tracing::info!(session = %id, user = %session.user, agent = %session.agent, reason = ?ended.reason, detail = ended.detail, "session ended");
+    let agent = format!("agent {}", session.agent);
+    broker.note(Note::new(agent, "session-ended").session(&session).detail(&ended.detail));
     broker.remember_ended(session.user.clone(), ended);
     log_unless_known(broker, broker.table.propose(Proposal::Gone { id }).await.err(), id);
 }

@@ -37,6 +37,7 @@ use crate::{
     },
     registry::RegistryApi,
     settings::Settings,
+    trail,
     user_api::UserApi,
 };
 
@@ -114,6 +115,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     let listeners = Listeners::open(&config).await?;
     let health_file = config.get(&keys::vsmserver::USER_SOCKET).with_file_name("vsmserver.health");
     broker.agents.follow(&broker);
+    tokio::spawn(trail::record(Arc::clone(&broker)));
     if let Some(asked) = asked {
         tokio::spawn(witness::carry(Arc::clone(&broker), asked));
     }

@@ -14,6 +14,7 @@ use crate::{
     error::Refusal,
     login::Handed,
     reconcile,
+    trail::{Note, SELF},
 };
 
 /// Between two attempts to learn the outcome of a start.
@@ -111,6 +112,7 @@ async fn running(
         Err(error) => return Err(error.into()),
     }
     tracing::info!(session = %id, user = %session.user, agent = %session.agent, display = number, request = %session.request, "session started");
+    broker.note(Note::new(SELF, "session-started").session(session));
     let host =
         link.up().await.map_or_else(|_| session.agent.to_string(), |up| up.public_name.clone());
     let session =

@@ -1,6 +1,7 @@
 //! `vsm connect`: ask the broker, go to the session host, show the desktop.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
     time::Instant,
@@ -168,6 +169,7 @@ async fn log_in(
             language: std::env::var("LANG").unwrap_or_default(),
             client_name,
             unvoted: false,
+            client: BTreeMap::default(),
         }),
         session_id: arguments.session.clone(),
     };

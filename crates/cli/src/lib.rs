@@ -31,4 +31,5 @@ pub mod retry;
 pub mod rfb;
 pub mod setup;
 pub mod ssh;
+mod trail;
 pub mod viewer;

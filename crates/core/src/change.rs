@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use crate::{
-    AgentName, Eligible, RequestId, Session, SessionId, StartParams, UnixMillis, UserName,
+    AgentName, Drain, Eligible, Event, RequestId, Session, SessionId, StartParams, UnixMillis,
+    UserName,
 };
 
 /// A session that is wanted but has no agent yet.
@@ -83,6 +84,15 @@ pub enum Proposal {
         /// When.
         at: UnixMillis,
     },
+    /// An agent is to take no new sessions, or takes them again.
+    Drain {
+        /// Agent.
+        agent: AgentName,
+        /// By whose word; none = it takes them again.
+        mark: Option<Arc<Drain>>,
+    },
+    /// Something for the trail; it is given its number.
+    Note(Event),
 }
 
 /// A checked change of the table: what the log holds.
@@ -134,6 +144,15 @@ pub enum Change {
     Began,
     /// The agents that vote as witnesses from here on.
     Roster(Arc<[AgentName]>),
+    /// An agent takes no new sessions by an administrator's word; none = it takes them again.
+    Drained {
+        /// Agent.
+        agent: AgentName,
+        /// The word.
+        mark: Option<Arc<Drain>>,
+    },
+    /// An event of the trail.
+    Noted(Arc<Event>),
 }
 
 /// What a change touches: the unit in which a state is handed over.
@@ -145,6 +164,10 @@ pub enum Key {
     Agent(AgentName),
     /// The witnesses.
     Roster,
+    /// Whether an agent is drained by an administrator's word.
+    Drain(AgentName),
+    /// A place in the ring of events.
+    Event(u64),
 }
 
 /// The state of one key.
@@ -168,6 +191,15 @@ pub enum Row {
     },
     /// The witnesses.
     Roster(Arc<[AgentName]>),
+    /// By whose word an agent takes no new sessions.
+    Drain {
+        /// Agent.
+        agent: AgentName,
+        /// The word; none = it takes them.
+        mark: Option<Arc<Drain>>,
+    },
+    /// The event in a place of the ring.
+    Event(Arc<Event>),
 }
 
 impl Row {
@@ -178,12 +210,14 @@ impl Row {
             Self::Session { id, .. } => Key::Session(*id),
             Self::Agent { agent, .. } => Key::Agent(agent.clone()),
             Self::Roster(_) => Key::Roster,
+            Self::Drain { agent, .. } => Key::Drain(agent.clone()),
+            Self::Event(event) => Key::Event(event.slot()),
         }
     }
 }
 
 impl Change {
-    /// The session whose record it touches; none = an agent's mark.
+    /// The session whose record it touches; none = something else.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
         match self {
@@ -193,7 +227,11 @@ impl Change {
             | Self::TombstoneDone { id }
             | Self::Ending { id }
             | Self::Gone { id } => Some(*id),
-            Self::AgentFailed { .. } | Self::Began | Self::Roster(_) => None,
+            Self::AgentFailed { .. }
+            | Self::Began
+            | Self::Roster(_)
+            | Self::Drained { .. }
+            | Self::Noted(_) => None,
         }
     }
 
@@ -203,6 +241,8 @@ impl Change {
         match self {
             Self::AgentFailed { agent, .. } => Some(Key::Agent(agent.clone())),
             Self::Roster(_) => Some(Key::Roster),
+            Self::Drained { agent, .. } => Some(Key::Drain(agent.clone())),
+            Self::Noted(event) => Some(Key::Event(event.slot())),
             Self::Began => None,
             Self::Reserved(_)
             | Self::Adopted(_)

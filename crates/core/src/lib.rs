@@ -3,6 +3,7 @@
 //! Nothing here is async, reads a clock, draws a random number or opens a file: `now`, seeds and ids are arguments.
 //! So the same code is driven by the broker, by tests and by the simulation.
 
+mod audit;
 mod change;
 mod epoch;
 mod id;
@@ -11,11 +12,14 @@ pub mod replica;
 mod session;
 mod table;
 
+pub use audit::{Drain, EVENTS_MAX, Event};
 pub use change::{Change, Draft, Key, Proposal, Rejected, Row};
 pub use epoch::{Epoch, Fence, Incarnation, Lsn};
 pub use id::{AgentName, InvalidId, LineageId, NodeName, RequestId, SessionId, UserName};
 pub use place::{Eligible, Placement, place};
 pub use session::{
-    EndReason, Ended, Geometry, InvalidGeometry, Session, StartParams, State, UnixMillis, Viewer,
+    CLIENT_BYTES_MAX, CLIENT_KEY_MAX, CLIENT_PARAMS_MAX, CLIENT_VALUE_MAX, EndReason, Ended,
+    Geometry, InvalidClientParam, InvalidGeometry, Session, StartParams, State, UnixMillis, Viewer,
+    check_client_params,
 };
 pub use table::{AgentUse, Table};

@@ -1,6 +1,6 @@
 //! A session and where it is in its life.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +140,57 @@ pub struct StartParams {
     /// elsewhere.
     #[serde(default)]
     pub unvoted: bool,
+    /// What else the client told of itself, by key, for hooks and for programs in the session. [`CLIENT_PARAMS_MAX`] and
+    /// its neighbours bound it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub client: BTreeMap<String, String>,
+}
+
+/// Most client parameters of a session.
+pub const CLIENT_PARAMS_MAX: usize = 64;
+/// Longest key of a client parameter, in bytes: lower-case letters, digits, `_`, `-`, `.` and `/`.
+pub const CLIENT_KEY_MAX: usize = 64;
+/// Longest value of a client parameter, in bytes; control characters are not allowed.
+pub const CLIENT_VALUE_MAX: usize = 1024;
+/// Keys and values of all client parameters of a session together, in bytes: a session's record stays small.
+pub const CLIENT_BYTES_MAX: usize = 4096;
+
+/// Client parameters that are not as they may be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("client parameter {key:?}: {why}")]
+pub struct InvalidClientParam {
+    key: String,
+    why: &'static str,
+}
+
+/// Checks number, keys and values of client parameters.
+///
+/// # Errors
+/// If there are too many, or one is too long or has characters that are not allowed.
+pub fn check_client_params(params: &BTreeMap<String, String>) -> Result<(), InvalidClientParam> {
+    let bad = |key: &str, why| {
+        Err(InvalidClientParam { key: key.chars().take(CLIENT_KEY_MAX).collect(), why })
+    };
+    let allowed = |b: u8| {
+        b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.' | b'/')
+    };
+    let mut bytes = 0;
+    for (place, (key, value)) in params.iter().enumerate() {
+        bytes += key.len() + value.len();
+        if place >= CLIENT_PARAMS_MAX {
+            return bad(key, "there are more than 64 of them");
+        }
+        if key.is_empty() || key.len() > CLIENT_KEY_MAX || !key.bytes().all(allowed) {
+            return bad(key, "a key is 1 to 64 of a-z, 0-9, _ - . /");
+        }
+        if value.len() > CLIENT_VALUE_MAX || value.chars().any(char::is_control) {
+            return bad(key, "a value is at most 1024 bytes, without control characters");
+        }
+        if bytes > CLIENT_BYTES_MAX {
+            return bad(key, "all of them together are more than 4096 bytes");
+        }
+    }
+    Ok(())
 }
 
 /// One session as the table and the agent's record file hold it.
@@ -207,6 +258,22 @@ pub struct Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn client_params_are_bounded() {
+        let one = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        assert!(check_client_params(&one("screen/size", "1920x1080")).is_ok());
+        for (key, value) in [("", ""), ("A", ""), ("a b", ""), ("a", "x\ny")] {
+            assert!(check_client_params(&one(key, value)).is_err(), "{key:?} {value:?}");
+        }
+        assert!(check_client_params(&one("a", &"x".repeat(1025))).is_err());
+        let many =
+            |n: usize, value: &str| (0..n).map(|n| (format!("k{n}"), value.to_owned())).collect();
+        assert!(check_client_params(&many(64, "v")).is_ok());
+        let error = check_client_params(&many(65, "v")).unwrap_err().to_string();
+        assert!(error.contains("more than 64"), "{error}");
+        assert!(check_client_params(&many(5, &"x".repeat(1000))).is_err());
+    }
 
     #[test]
     fn geometry_has_a_range() {

@@ -6,11 +6,11 @@ use std::{
 };
 
 use crate::{
-    AgentName, Change, Draft, Eligible, Key, Placement, Proposal, Rejected, RequestId, Row,
-    Session, SessionId, State, UnixMillis, UserName, place,
+    AgentName, Change, Draft, Drain, Eligible, Event, Key, Placement, Proposal, Rejected,
+    RequestId, Row, Session, SessionId, State, UnixMillis, UserName, audit::Trail, place,
 };
 
-/// All sessions, the starts that were given up, and the agents' failure marks. Indices by user and by agent are kept
+/// All sessions, the starts that were given up, the agents' marks, and the trail of events. Indices by user and by agent are kept
 /// with every change, so that a look-up or a placement never walks the table.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
@@ -20,6 +20,8 @@ pub struct Table {
     tombstones: BTreeMap<SessionId, (AgentName, UnixMillis)>,
     failed: BTreeMap<AgentName, UnixMillis>,
     roster: Option<Arc<[AgentName]>>,
+    drains: BTreeMap<AgentName, Arc<Drain>>,
+    trail: Trail,
 }
 
 /// How much an agent is used, starts under way included.
@@ -93,6 +95,22 @@ impl Table {
         self.failed.iter().map(|(agent, at)| (agent, *at))
     }
 
+    /// By whose word the agent takes no new sessions; it may have run out.
+    #[must_use]
+    pub fn drain(&self, agent: &AgentName) -> Option<&Arc<Drain>> {
+        self.drains.get(agent)
+    }
+
+    /// All such words, by agent.
+    pub fn drains(&self) -> impl Iterator<Item = (&AgentName, &Arc<Drain>)> {
+        self.drains.iter()
+    }
+
+    /// The events after this number that are kept, oldest first; 0 = all.
+    pub fn events_after(&self, number: u64) -> impl Iterator<Item = &Arc<Event>> {
+        self.trail.after(number)
+    }
+
     /// Starts that were given up and whose agent has not acknowledged that yet.
     pub fn tombstones(&self) -> impl Iterator<Item = (SessionId, &AgentName, UnixMillis)> {
         self.tombstones.iter().map(|(id, (agent, at))| (*id, agent, *at))
@@ -124,6 +142,10 @@ impl Table {
                 Some(Row::Agent { agent: agent.clone(), failed })
             }
             Key::Roster => self.roster.clone().map(Row::Roster),
+            Key::Drain(agent) => {
+                Some(Row::Drain { agent: agent.clone(), mark: self.drains.get(agent).cloned() })
+            }
+            Key::Event(slot) => self.trail.slot(*slot).cloned().map(Row::Event),
         }
     }
 
@@ -144,6 +166,8 @@ impl Table {
                 self.failed.insert(agent.clone(), *failed);
             }
             Row::Roster(witnesses) => self.roster = Some(Arc::clone(witnesses)),
+            Row::Drain { agent, mark } => self.set_drain(agent, mark.as_ref()),
+            Row::Event(event) => self.trail.put(event),
         }
     }
 
@@ -152,7 +176,10 @@ impl Table {
         let only_buried = self.tombstones.keys().filter(|id| !self.sessions.contains_key(id));
         let ids = self.sessions.keys().chain(only_buried).map(|id| Key::Session(*id));
         let agents = self.failed.keys().cloned().map(Key::Agent);
-        ids.chain(agents).chain([Key::Roster]).filter_map(|key| self.row(&key))
+        let drains = self.drains.keys().cloned().map(Key::Drain);
+        let events = self.trail.slots().map(Key::Event);
+        let others = agents.chain([Key::Roster]).chain(drains).chain(events);
+        ids.chain(others).filter_map(|key| self.row(&key))
     }
 
     /// Checks a proposal; what is to be committed.
@@ -193,6 +220,10 @@ impl Table {
             }
             Proposal::SetRoster(witnesses) => Ok(Change::Roster(witnesses)),
             Proposal::AgentFailed { agent, at } => Ok(Change::AgentFailed { agent, at }),
+            Proposal::Drain { agent, mark } => Ok(Change::Drained { agent, mark }),
+            Proposal::Note(event) => {
+                Ok(Change::Noted(Arc::new(Event { number: self.trail.last() + 1, ..event })))
+            }
         }
     }
 
@@ -272,6 +303,15 @@ impl Table {
             }
             Change::Began => {}
             Change::Roster(witnesses) => self.roster = Some(Arc::clone(witnesses)),
+            Change::Drained { agent, mark } => self.set_drain(agent, mark.as_ref()),
+            Change::Noted(event) => self.trail.put(event),
+        }
+    }
+
+    fn set_drain(&mut self, agent: &AgentName, mark: Option<&Arc<Drain>>) {
+        match mark {
+            Some(mark) => drop(self.drains.insert(agent.clone(), Arc::clone(mark))),
+            None => drop(self.drains.remove(agent)),
         }
     }
 
@@ -447,6 +487,42 @@ mod tests {
         assert_eq!(table.tombstones().count(), 1);
         commit(&mut table, Proposal::TombstoneDone { id }).unwrap();
         assert_eq!(table.tombstones().count(), 0);
+    }
+
+    /// A node that is handed rows has the marks and the trail too, and they go when they are taken back.
+    #[test]
+    fn marks_and_events_are_rows() {
+        let agent: AgentName = "a".parse().unwrap();
+        let mark = Arc::new(Drain {
+            by: "root".to_owned(),
+            why: "new kernel".to_owned(),
+            since: NOW,
+            until: None,
+        });
+        let event = Event {
+            number: 0,
+            at: NOW,
+            actor: "root".to_owned(),
+            action: "agent-drained".to_owned(),
+            session: None,
+            user: None,
+            agent: Some(agent.clone()),
+            detail: String::new(),
+        };
+        let mut table = Table::default();
+        let drain = |mark| Proposal::Drain { agent: agent.clone(), mark };
+        commit(&mut table, drain(Some(Arc::clone(&mark)))).unwrap();
+        commit(&mut table, Proposal::Note(event.clone())).unwrap();
+        let noted = commit(&mut table, Proposal::Note(event)).unwrap();
+        assert!(matches!(&noted, Change::Noted(event) if event.number == 2));
+        let mut copy = Table::default();
+        table.rows().for_each(|row| copy.set_row(&row));
+        assert_eq!(copy.drain(&agent), Some(&mark));
+        assert_eq!(copy.events_after(0).count(), 2);
+        let back = commit(&mut table, drain(None)).unwrap();
+        copy.set_row(&table.row(&back.key().unwrap()).unwrap());
+        assert_eq!(copy.drain(&agent), None);
+        assert_eq!(copy.rows().count(), table.rows().count());
     }
 
     #[test]

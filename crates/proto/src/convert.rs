@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use tonic::Status;
 use vsm_core::{
-    Change, EndReason, Ended, Epoch, Fence, Geometry, Incarnation, Session, StartParams, State,
-    UnixMillis, Viewer,
+    Change, EndReason, Ended, Epoch, Event, Fence, Geometry, Incarnation, Session, StartParams,
+    State, UnixMillis, Viewer, check_client_params,
 };
 
 use crate::{session::v1 as pb, sync::v1 as log};
@@ -24,7 +24,7 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    fn new(field: &'static str, why: impl Into<String>) -> Self {
+    pub(crate) fn new(field: &'static str, why: impl Into<String>) -> Self {
         Self { field, why: why.into() }
     }
 }
@@ -51,7 +51,7 @@ pub fn required<T>(field: &'static str, value: Option<T>) -> Result<T, Invalid> 
     value.ok_or_else(|| Invalid::new(field, "is missing"))
 }
 
-fn bounded(field: &'static str, value: String) -> Result<String, Invalid> {
+pub(crate) fn bounded(field: &'static str, value: String) -> Result<String, Invalid> {
     if value.len() > TEXT_MAX {
         return Err(Invalid::new(field, format!("is longer than {TEXT_MAX} bytes")));
     }
@@ -70,12 +70,16 @@ impl TryFrom<pb::StartParams> for StartParams {
             .map(|g| Geometry::new(g.width, g.height))
             .transpose()
             .map_err(|error| Invalid::new("params.geometry", error.to_string()))?;
+        let client = params.client.into_iter().collect();
+        check_client_params(&client)
+            .map_err(|error| Invalid::new("params.client", error.to_string()))?;
         Ok(Self {
             geometry,
             start_command: bounded("params.start_command", params.start_command)?,
             language: bounded("params.language", params.language)?,
             client_name: bounded("params.client_name", params.client_name)?,
             unvoted: params.unvoted,
+            client,
         })
     }
 }
@@ -90,6 +94,7 @@ impl From<&StartParams> for pb::StartParams {
             language: params.language.clone(),
             client_name: params.client_name.clone(),
             unvoted: params.unvoted,
+            client: params.client.clone().into_iter().collect(),
         }
     }
 }
@@ -256,6 +261,11 @@ impl TryFrom<log::Change> for Change {
                 agent: text("agent_failed.agent", &failed.agent)?,
                 at: UnixMillis(failed.at_unix_ms),
             },
+            Kind::Drained(drained) => {
+                let (agent, mark) = drained.try_into()?;
+                Self::Drained { agent, mark }
+            }
+            Kind::Noted(event) => Self::Noted(Event::try_from(event)?.into()),
         })
     }
 }
@@ -286,6 +296,8 @@ impl From<&Change> for log::Change {
             Change::AgentFailed { agent, at } => {
                 Kind::AgentFailed(log::AgentFailed { agent: agent.to_string(), at_unix_ms: at.0 })
             }
+            Change::Drained { agent, mark } => Kind::Drained((agent, mark.as_deref()).into()),
+            Change::Noted(event) => Kind::Noted(event.as_ref().into()),
         };
         Self { kind: Some(kind) }
     }

@@ -3,6 +3,7 @@
 //! The types stop at the handlers: what comes in is parsed by [`convert`] once, and nothing behind that sees a
 //! generated message.
 
+mod audit;
 pub mod convert;
 pub mod replica;
 

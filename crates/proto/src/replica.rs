@@ -9,7 +9,7 @@ mod peer;
 mod witness;
 
 use vsm_core::{
-    AgentName, Change, Epoch, Lsn, Row, Session, UnixMillis,
+    AgentName, Change, Epoch, Event, Lsn, Row, Session, UnixMillis,
     replica::{Entry, History, Holds},
 };
 
@@ -170,6 +170,11 @@ impl TryFrom<pb::Row> for Row {
                 let agents = roster.witnesses.iter().map(|agent| text("row.roster", agent));
                 Self::Roster(agents.collect::<Result<_, _>>()?)
             }
+            Kind::Drain(drained) => {
+                let (agent, mark) = drained.try_into()?;
+                Self::Drain { agent, mark }
+            }
+            Kind::Event(event) => Self::Event(Event::try_from(event)?.into()),
         })
     }
 }
@@ -193,6 +198,8 @@ impl From<&Row> for pb::Row {
             Row::Roster(agents) => Kind::Roster(pb::Roster {
                 witnesses: agents.iter().map(ToString::to_string).collect(),
             }),
+            Row::Drain { agent, mark } => Kind::Drain((agent, mark.as_deref()).into()),
+            Row::Event(event) => Kind::Event(event.as_ref().into()),
         };
         Self { kind: Some(kind) }
     }

@@ -48,6 +48,9 @@ pub(crate) fn change(change: &Change) -> String {
         Change::AgentFailed { agent, .. } => format!("{agent} failed"),
         Change::Began => "began".to_owned(),
         Change::Roster(agents) => format!("{} witnesses", agents.len()),
+        Change::Drained { agent, mark: Some(_) } => format!("{agent} is drained"),
+        Change::Drained { agent, mark: None } => format!("{agent} is not drained"),
+        Change::Noted(event) => format!("event {}: {}", event.number, event.action),
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `changelog` | the last changes, protobuf `vsm.sync.v1.Change`, by number |
 //! | `session` | each session, protobuf `vsm.session.v1.Session`, by id |
 //! | `tombstone`, `agent_failure`, `roster` | starts given up, failure marks, the witnesses |
+//! | `drain`, `event` | agents drained by an administrator, and the trail: protobuf `vsm.sync.v1.Drain` and `Event` |
 //! | `mark` | what changed before the log begins and the witnesses may have to keep, protobuf `vsm.sync.v1.Row` |
 //!
 //! The tables but `changelog` are the state at the committed number; all is written in one transaction.
@@ -29,7 +30,13 @@ use vsm_daemon::clock;
 
 use crate::store::{Loaded, Store, StoreError};
 
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
+
+/// From format 1, which had neither drain marks nor a trail.
+const FROM_1: &str = "
+    CREATE TABLE drain (agent TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE event (slot INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT;
+    PRAGMA user_version = 2;";
 
 const SCHEMA: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -134,8 +141,10 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         0 => {
             let lineage = Uuid::new_v4();
             let insert = format!("INSERT INTO meta VALUES ('lineage', '{lineage}');");
-            connection.execute_batch(&format!("BEGIN; {SCHEMA} {insert} COMMIT;")).map_err(wrap)?;
+            let all = format!("BEGIN; {SCHEMA} {FROM_1} {insert} COMMIT;");
+            connection.execute_batch(&all).map_err(wrap)?;
         }
+        1 => connection.execute_batch(&format!("BEGIN; {FROM_1} COMMIT;")).map_err(wrap)?,
         FORMAT => {}
         found => return Err(StoreError::Newer { path: path.to_owned(), found, known: FORMAT }),
     }

@@ -123,6 +123,8 @@ fn name(key: &Key) -> String {
         Key::Session(id) => format!("session {id}"),
         Key::Agent(agent) => format!("the failure mark of {agent}"),
         Key::Roster => "the list of witnesses".to_owned(),
+        Key::Drain(agent) => format!("the drain mark of {agent}"),
+        Key::Event(slot) => format!("the event in place {slot}"),
     }
 }
 

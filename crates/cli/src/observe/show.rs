@@ -1,12 +1,13 @@
 //! What `vsm-sync` prints: nodes, the table, and changes, in columns, JSON or YAML.
 
 use serde::Serialize;
-use vsm_core::{Row, Session, Table};
+use vsm_core::{AgentName, Drain, Row, Session, Table};
 
 use super::{node::Standing, pair::Answer};
 use crate::{
     exit::{Failure, SOFTWARE},
     output::{self, Columns, Format},
+    trail::EventRecord,
 };
 
 /// A node of `vsm-sync status`; the JSON fields are stable.
@@ -120,6 +121,28 @@ struct AgentMark {
     failed: Option<String>,
 }
 
+/// An agent that an administrator drained; the JSON fields are stable.
+#[derive(Debug, Serialize)]
+struct DrainMark {
+    agent: String,
+    by: String,
+    why: String,
+    since: Option<String>,
+    until: Option<String>,
+}
+
+impl DrainMark {
+    fn new(agent: &AgentName, mark: &Drain) -> Self {
+        Self {
+            agent: agent.to_string(),
+            by: mark.by.clone(),
+            why: mark.why.clone(),
+            since: output::time(mark.since.0),
+            until: mark.until.and_then(|until| output::time(until.0)),
+        }
+    }
+}
+
 /// The whole table; the JSON fields are stable.
 #[derive(Debug, Serialize)]
 pub(super) struct Dump {
@@ -129,6 +152,8 @@ pub(super) struct Dump {
     given_up: Vec<GivenUp>,
     agents_failed: Vec<AgentMark>,
     witnesses: Vec<String>,
+    drained: Vec<DrainMark>,
+    events: Vec<EventRecord>,
 }
 
 impl Dump {
@@ -154,6 +179,8 @@ impl Dump {
                 .flat_map(|all| all.iter())
                 .map(ToString::to_string)
                 .collect(),
+            drained: table.drains().map(|(agent, mark)| DrainMark::new(agent, mark)).collect(),
+            events: table.events_after(0).map(|event| event.as_ref().into()).collect(),
         }
     }
 
@@ -196,6 +223,10 @@ pub(super) enum What {
     Session { id: String, record: Option<Box<SessionRecord>>, given_up: Option<GivenUp> },
     /// An agent failed a start.
     AgentFailed { agent: String, failed: Option<String> },
+    /// An agent takes no new sessions by an administrator's word, or takes them again.
+    Drained { agent: String, by: Option<String>, why: Option<String>, until: Option<String> },
+    /// Something that was done or that happened.
+    Trail(EventRecord),
     /// The agents that vote from here on.
     Witnesses { witnesses: Vec<String> },
 }
@@ -215,6 +246,13 @@ impl From<&Row> for What {
             Row::Agent { agent, failed } => {
                 Self::AgentFailed { agent: agent.to_string(), failed: output::time(failed.0) }
             }
+            Row::Drain { agent, mark } => Self::Drained {
+                agent: agent.to_string(),
+                by: mark.as_ref().map(|mark| mark.by.clone()),
+                why: mark.as_ref().map(|mark| mark.why.clone()),
+                until: mark.as_ref().and_then(|m| m.until).and_then(|until| output::time(until.0)),
+            },
+            Row::Event(event) => Self::Trail(event.as_ref().into()),
             Row::Roster(all) => {
                 Self::Witnesses { witnesses: all.iter().map(ToString::to_string).collect() }
             }
@@ -259,6 +297,11 @@ impl What {
             }
             Self::Session { id, .. } => format!("session {id}  gone"),
             Self::AgentFailed { agent, .. } => format!("agent {agent} failed a start"),
+            Self::Drained { agent, by: Some(by), .. } => {
+                format!("agent {agent} is drained by {by}")
+            }
+            Self::Drained { agent, .. } => format!("agent {agent} is not drained"),
+            Self::Trail(event) => event.words(),
             Self::Witnesses { witnesses } => format!("witnesses {}", witnesses.join(" ")),
         }
     }

@@ -112,6 +112,8 @@ impl Replica {
             | Change::Gone { .. }
             | Change::Adopted(_)
             | Change::AgentFailed { .. }
+            | Change::Drained { .. }
+            | Change::Noted(_)
             | Change::Began => None,
         });
         self.table.roster().into_iter().chain(later).cloned().collect()

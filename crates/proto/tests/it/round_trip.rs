@@ -6,8 +6,8 @@ use proptest::{collection::vec, option, prelude::*, test_runner::Config};
 use prost::Message;
 use uuid::Uuid;
 use vsm_core::{
-    AgentName, Change, Epoch, Key, Lsn, RequestId, Row, Session, SessionId, StartParams, State,
-    UnixMillis,
+    AgentName, Change, Drain, Epoch, Event, Key, Lsn, RequestId, Row, Session, SessionId,
+    StartParams, State, UnixMillis,
     replica::{
         Entry, Hello, History, Holds, Image, PeerMsg, Supply, Window, Witness, WitnessMsg,
         WitnessReply,
@@ -61,7 +61,11 @@ fn session() -> impl Strategy<Value = Arc<Session>> + Clone {
                 agent,
                 state,
                 request: RequestId::new(Uuid::from_u128(request)),
-                params: StartParams { start_command, ..StartParams::default() },
+                params: StartParams {
+                    client: [("k".to_owned(), start_command.clone())].into(),
+                    start_command,
+                    ..StartParams::default()
+                },
                 created: UnixMillis(created),
             })
         },
@@ -84,6 +88,8 @@ fn change() -> impl Strategy<Value = Change> + Clone {
         (agent(), at).prop_map(|(agent, at)| Change::AgentFailed { agent, at }),
         Just(Change::Began),
         vec(agent(), 0..4).prop_map(|agents| Change::Roster(agents.into())),
+        (agent(), option::of(drain())).prop_map(|(agent, mark)| Change::Drained { agent, mark }),
+        event().prop_map(Change::Noted),
     ]
 }
 
@@ -98,7 +104,29 @@ fn row() -> impl Strategy<Value = Row> {
         (agent(), any::<u64>())
             .prop_map(|(agent, at)| Row::Agent { agent, failed: UnixMillis(at) }),
         vec(agent(), 0..4).prop_map(|agents| Row::Roster(agents.into())),
+        (agent(), option::of(drain())).prop_map(|(agent, mark)| Row::Drain { agent, mark }),
+        event().prop_map(Row::Event),
     ]
+}
+
+fn drain() -> impl Strategy<Value = Arc<Drain>> + Clone {
+    ("[a-z]{1,8}", "[ -~]{0,20}", any::<u64>(), option::of(1..u64::MAX)).prop_map(
+        |(by, why, since, until)| {
+            let (since, until) = (UnixMillis(since), until.map(UnixMillis));
+            Arc::new(Drain { by, why, since, until })
+        },
+    )
+}
+
+fn event() -> impl Strategy<Value = Arc<Event>> + Clone {
+    let about = (option::of(id()), option::of(agent()), any::<bool>());
+    (1..1u64 << 62, any::<u64>(), "[a-z]{1,8}", "[a-z-]{1,20}", about, "[ -~]{0,40}").prop_map(
+        |(number, at, actor, action, (session, agent, user), detail)| {
+            let user = user.then(|| actor.parse().unwrap());
+            let at = UnixMillis(at);
+            Arc::new(Event { number, at, actor, action, session, user, agent, detail })
+        },
+    )
 }
 
 /// Entries after a position, each of its reign or of the next.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use vsm_core::{AgentName, LineageId, Row, Session, SessionId, UnixMillis};
+use vsm_core::{AgentName, Drain, Event, LineageId, Row, Session, SessionId, UnixMillis};
 
 use crate::View;
 
@@ -15,6 +15,8 @@ pub(super) struct Copy {
     tombstones: BTreeMap<SessionId, Tombstone>,
     failures: BTreeMap<AgentName, UnixMillis>,
     roster: Option<Arc<[AgentName]>>,
+    drains: BTreeMap<AgentName, Arc<Drain>>,
+    events: Vec<Arc<Event>>,
     pub(super) commit: u64,
     pub(super) lineage: LineageId,
 }
@@ -28,6 +30,8 @@ impl Copy {
             tombstones: buried.collect(),
             failures: table.failures().map(|(agent, at)| (agent.clone(), at)).collect(),
             roster: table.roster().cloned(),
+            drains: table.drains().map(|(agent, mark)| (agent.clone(), Arc::clone(mark))).collect(),
+            events: table.events_after(0).cloned().collect(),
             commit: view.last_seq,
             lineage: view.lineage,
         }
@@ -38,7 +42,13 @@ impl Copy {
         let buried = self.tombstones.keys().filter(|id| !self.sessions.contains_key(id));
         let ids = self.sessions.keys().chain(buried).copied();
         let marks = self.failures.iter().map(mark);
-        ids.map(|id| self.session(id)).chain(marks).chain(self.roster.clone().map(Row::Roster))
+        let drains = self.drains.iter().map(|(agent, mark)| drain(agent, Some(mark)));
+        let events = self.events.iter().cloned().map(Row::Event);
+        ids.map(|id| self.session(id))
+            .chain(marks)
+            .chain(self.roster.clone().map(Row::Roster))
+            .chain(drains)
+            .chain(events)
     }
 
     fn session(&self, id: SessionId) -> Row {
@@ -67,8 +77,22 @@ impl Copy {
             .filter(|(agent, at)| old.failures.get(*agent) != Some(at))
             .map(mark);
         let roster = self.roster.clone().filter(|_| self.roster != old.roster).map(Row::Roster);
-        Some(ids.into_iter().map(|id| self.session(id)).chain(marks).chain(roster).collect())
+        let gone = old.drains.keys().filter(|agent| !self.drains.contains_key(*agent));
+        let drains = self
+            .drains
+            .iter()
+            .filter(|(agent, mark)| old.drains.get(*agent) != Some(mark))
+            .map(|(agent, mark)| drain(agent, Some(mark)))
+            .chain(gone.map(|agent| drain(agent, None)));
+        let told = old.events.last().map_or(0, |event| event.number);
+        let events = self.events.iter().filter(|event| event.number > told);
+        let rows = ids.into_iter().map(|id| self.session(id)).chain(marks).chain(roster);
+        Some(rows.chain(drains).chain(events.cloned().map(Row::Event)).collect())
     }
+}
+
+fn drain(agent: &AgentName, mark: Option<&Arc<Drain>>) -> Row {
+    Row::Drain { agent: agent.clone(), mark: mark.cloned() }
 }
 
 fn mark((agent, at): (&AgentName, &UnixMillis)) -> Row {

@@ -11,7 +11,7 @@ use prost::Message;
 use rusqlite::Connection;
 use uuid::Uuid;
 use vsm_core::{
-    AgentName, Change, Epoch, Key, Lsn, Row, Session, SessionId, Table, UnixMillis,
+    AgentName, Change, Drain, Epoch, Event, Key, Lsn, Row, Session, SessionId, Table, UnixMillis,
     replica::{Disk, Entry, History, Log, Mark},
 };
 use vsm_proto::{session::v1 as pb, sync::v1 as log};
@@ -149,10 +149,34 @@ impl Reader<'_> {
             .map(|text| match text.split_once(' ') {
                 Some(("session", id)) => Ok(Key::Session(self.parse("mark", id)?)),
                 Some(("agent", agent)) => Ok(Key::Agent(self.parse("mark", agent)?)),
+                Some(("drain", agent)) => Ok(Key::Drain(self.parse("mark", agent)?)),
+                Some(("event", slot)) => Ok(Key::Event(self.parse("mark", slot)?)),
                 _ if text == "roster" => Ok(Key::Roster),
                 _ => Err(self.damaged(format!("mark: {text:?} is no key"))),
             })
             .collect()
+    }
+
+    fn audit(&self, table: &mut Table) -> Result<(), StoreError> {
+        let drains: Vec<(String, Vec<u8>)> =
+            self.rows("SELECT agent, record FROM drain", |row| Ok((row.get(0)?, row.get(1)?)))?;
+        for (agent, record) in drains {
+            let mark = log::Drain::decode(record.as_slice())
+                .map_err(|error| self.damaged(format!("drain: {error}")))?;
+            let mark =
+                Drain::try_from(mark).map_err(|error| self.damaged(format!("drain: {error}")))?;
+            let agent = self.parse("drain", &agent)?;
+            table.set_row(&Row::Drain { agent, mark: Some(mark.into()) });
+        }
+        let events: Vec<Vec<u8>> = self.rows("SELECT record FROM event", |row| row.get(0))?;
+        for record in events {
+            let event = log::Event::decode(record.as_slice())
+                .map_err(|error| self.damaged(format!("event: {error}")))?;
+            let event =
+                Event::try_from(event).map_err(|error| self.damaged(format!("event: {error}")))?;
+            table.set_row(&Row::Event(event.into()));
+        }
+        Ok(())
     }
 
     fn table(&self, meta: &Meta<'_>) -> Result<Table, StoreError> {
@@ -188,6 +212,7 @@ impl Reader<'_> {
                 agents.iter().map(|agent| self.parse("roster", agent)).collect::<Result<_, _>>()?;
             table.set_row(&Row::Roster(agents.into()));
         }
+        self.audit(&mut table)?;
         Ok(table)
     }
 }

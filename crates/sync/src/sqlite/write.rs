@@ -20,7 +20,7 @@ pub(super) fn all(on: &Transaction<'_>, writes: &[Write], rows: &[Row]) -> Resul
     }
     if writes.iter().any(|write| write.install.as_ref().is_some_and(|install| install.whole)) {
         on.execute_batch("DELETE FROM session; DELETE FROM tombstone; DELETE FROM agent_failure; DELETE FROM roster;
-            DELETE FROM meta WHERE key = 'roster';")?;
+            DELETE FROM drain; DELETE FROM event; DELETE FROM meta WHERE key = 'roster';")?;
     }
     rows.iter().try_for_each(|row| set_row(on, row))
 }
@@ -136,6 +136,8 @@ fn key_text(key: &Key) -> String {
         Key::Session(id) => format!("session {id}"),
         Key::Agent(agent) => format!("agent {agent}"),
         Key::Roster => "roster".to_owned(),
+        Key::Drain(agent) => format!("drain {agent}"),
+        Key::Event(slot) => format!("event {slot}"),
     }
 }
 
@@ -166,6 +168,22 @@ fn set_row(on: &Transaction<'_>, row: &Row) -> Result<()> {
             }
             // An empty list of witnesses is not the same as none: a pair without witnesses is a pair.
             meta(on, "roster", agents.len())
+        }
+        Row::Drain { agent, mark: Some(mark) } => {
+            let record = log::Drain::from(mark.as_ref()).encode_to_vec();
+            on.prepare_cached("INSERT OR REPLACE INTO drain VALUES (?1, ?2)")?
+                .execute(params![agent.as_str(), record])?;
+            Ok(())
+        }
+        Row::Drain { agent, mark: None } => {
+            on.prepare_cached("DELETE FROM drain WHERE agent = ?1")?.execute([agent.as_str()])?;
+            Ok(())
+        }
+        Row::Event(event) => {
+            let record = log::Event::from(event.as_ref()).encode_to_vec();
+            on.prepare_cached("INSERT OR REPLACE INTO event VALUES (?1, ?2)")?
+                .execute(params![signed(event.slot()), record])?;
+            Ok(())
         }
     }
 }

@@ -134,6 +134,25 @@ fn several_reigns() -> Vec<vsm_core::replica::Entry> {
     [(1, 1), (2, 1), (3, 2), (4, 4)].into_iter().map(of).collect()
 }
 
+/// A drained agent and an event, which a table has beside its sessions.
+pub(crate) fn audit(table: &mut Table) {
+    let agent: vsm_core::AgentName = "a".parse().unwrap();
+    let (by, why) = ("root".to_owned(), "new kernel".to_owned());
+    let mark = vsm_core::Drain { by, why, since: NOW, until: Some(NOW) };
+    table.set_row(&Row::Drain { agent: agent.clone(), mark: Some(mark.into()) });
+    let event = vsm_core::Event {
+        number: 7,
+        at: NOW,
+        actor: "root".to_owned(),
+        action: "agent-drained".to_owned(),
+        session: None,
+        user: Some("ann".parse().unwrap()),
+        agent: Some(agent),
+        detail: "new kernel".to_owned(),
+    };
+    table.set_row(&Row::Event(event.into()));
+}
+
 /// What only a node of a pair writes: cutting, installing, marks, promises, trimming.
 #[test]
 fn both_stores_hold_what_a_pair_writes() {
@@ -146,6 +165,7 @@ fn both_stores_hold_what_a_pair_writes() {
     }
     table.set_row(&Row::Roster(["a", "b", "c"].map(|name| name.parse().unwrap()).into()));
     let agent: vsm_core::AgentName = "a".parse().unwrap();
+    audit(&mut table);
     let keys = table.rows().map(|row| row.key()).collect();
     let at = Lsn { epoch: epoch(3), seq: 40 };
     let history = vec![(epoch(1), 1), (epoch(3), 20)];
@@ -172,7 +192,14 @@ fn both_stores_hold_what_a_pair_writes() {
         Write { append: vec![later(41), later(42)], promised: Some(epoch(4)), ..default() },
         Write { truncate: Some(40), mark: Some(None), peer_off: Some(false), ..default() },
         Write {
-            install: Some(install(false, [Row::Agent { agent, failed: NOW }].into())),
+            install: Some(install(
+                false,
+                [
+                    Row::Agent { agent: agent.clone(), failed: NOW },
+                    Row::Drain { agent, mark: None },
+                ]
+                .into(),
+            )),
             ..default()
         },
         Write { install: Some(install(true, [].into())), ..default() },

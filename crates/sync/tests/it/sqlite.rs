@@ -5,7 +5,7 @@ use std::{fs, io::Write, path::Path};
 use vsm_core::{Change, Table};
 use vsm_sync::{Opened, SqliteStore, Store, StoreError};
 
-use super::{NOW, committed, entry, reserve};
+use super::{NOW, committed, conformance::audit, entry, reserve};
 
 fn open(dir: &Path) -> Opened {
     SqliteStore::open(dir).unwrap()
@@ -69,15 +69,34 @@ fn a_record_that_does_not_parse_is_damage_too() {
     assert!(why.starts_with("session: "), "{why}");
 }
 
+/// A table of the first format has neither drain marks nor a trail; it keeps its sessions.
+#[test]
+fn an_older_format_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let raw = rusqlite::Connection::open(dir.path().join("vsm.db")).unwrap();
+    raw.execute_batch("DROP TABLE drain; DROP TABLE event; PRAGMA user_version = 1;").unwrap();
+    drop(raw);
+    let mut opened = open(dir.path());
+    assert!(opened.damaged.is_none());
+    let mut table = opened.store.load().unwrap().disk.table;
+    assert_ne!(table.sessions().len(), 0);
+    audit(&mut table);
+    opened.store.write(&[], &table.rows().collect::<Vec<_>>()).unwrap();
+    drop(opened);
+    let table = open(dir.path()).store.load().unwrap().disk.table;
+    assert_eq!((table.drains().count(), table.events_after(0).count()), (1, 1));
+}
+
 #[test]
 fn a_newer_format_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     let raw = rusqlite::Connection::open(dir.path().join("vsm.db")).unwrap();
-    raw.pragma_update(None, "user_version", 2).unwrap();
+    raw.pragma_update(None, "user_version", 3).unwrap();
     drop(raw);
     let error = SqliteStore::open(dir.path()).unwrap_err();
-    assert!(error.to_string().ends_with("has format 2, and this version knows up to 1"), "{error}");
+    assert!(error.to_string().ends_with("has format 3, and this version knows up to 2"), "{error}");
 }
 
 #[test]

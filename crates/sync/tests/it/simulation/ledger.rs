@@ -68,7 +68,7 @@ impl Ledger {
             .iter()
             .filter_map(|row| match row {
                 Row::Session { id, session, .. } => Some((*id, session.as_ref()?.state)),
-                Row::Agent { .. } | Row::Roster(_) => None,
+                Row::Agent { .. } | Row::Roster(_) | Row::Drain { .. } | Row::Event(_) => None,
             })
             .collect();
         let mut wrongs = BTreeSet::new();
