@@ -1,7 +1,7 @@
 //! Users who log in at the same moment, as they do through `vsm-login`: each on a connection of their own to the
 //! broker's socket, known by its peer credentials.
 
-use std::{os::unix::net::UnixStream as StdStream, path::Path, sync::Arc};
+use std::{collections::BTreeMap, os::unix::net::UnixStream as StdStream, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -85,7 +85,7 @@ pub(crate) fn wish() -> LoginRequest {
         language: "C.UTF-8".into(),
         client_name: "client".into(),
         unvoted: false,
-        client: std::collections::BTreeMap::default(),
+        client: BTreeMap::default(),
     };
     LoginRequest {
         request_id: Uuid::new_v4().to_string(),

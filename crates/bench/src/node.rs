@@ -110,7 +110,7 @@ pub(crate) fn session(number: usize) -> Result<Session> {
             language: "en_GB.UTF-8".into(),
             client_name: format!("laptop{number:06}.example.org"),
             unvoted: false,
-            client: std::collections::BTreeMap::default(),
+            client: BTreeMap::default(),
         },
         created: clock::unix_millis(),
     };

@@ -1,6 +1,6 @@
 //! A session table of any size, made with the store's own code, and the question whether the broker serves it.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -55,7 +55,7 @@ pub(crate) async fn fill(options: FillOptions) -> Result<Sessions> {
                 language: "en_GB.UTF-8".into(),
                 client_name: format!("laptop{number:05}.example.org"),
                 unvoted: false,
-                client: std::collections::BTreeMap::default(),
+                client: BTreeMap::default(),
             },
             created: clock::unix_millis(),
         };
