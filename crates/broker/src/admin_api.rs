@@ -113,7 +113,9 @@ impl Admin for AdminApi {
         request: Request<pb::TerminateSessionsRequest>,
     ) -> Result<Response<pb::TerminateSessionsResponse>, Status> {
         if let Some(mut there) = self.place(&request).await? {
-            return there.terminate_sessions(place::forwarded(request.into_inner(), None)).await;
+            let actor = place::admin(&self.broker, &request).await;
+            let request = place::forwarded_for(request.into_inner(), &actor);
+            return there.terminate_sessions(request).await;
         }
         let ids = request.into_inner().ids;
         if ids.is_empty() || ids.len() > TERMINATE_MAX {

@@ -9,7 +9,7 @@ use tonic::{
     transport::{Channel, server::UdsConnectInfo},
 };
 use vsm_config::RoleSource;
-use vsm_core::replica::Standing;
+use vsm_core::{UserName, replica::Standing};
 use vsm_daemon::{
     clock,
     tls::{self, Role},
@@ -26,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const UID_KEY: &str = "vsm-uid";
 const USER_KEY: &str = "vsm-user";
 const FORWARDED_KEY: &str = "vsm-forwarded";
+/// Metadata of an administrator's forwarded call: who made it.
+const ACTOR_KEY: &str = "vsm-actor";
 
 /// Where a call is to be served.
 pub(crate) enum Place {
@@ -82,11 +84,42 @@ pub(crate) fn forwarded<T>(message: T, who: Option<(u32, &Identity)>) -> Request
     metadata.insert(FORWARDED_KEY, MetadataValue::from_static("1"));
     if let Some((uid, who)) = who {
         metadata.insert(UID_KEY, MetadataValue::from(uid));
-        if let Ok(name) = MetadataValue::try_from(who.user.as_str()) {
-            metadata.insert(USER_KEY, name);
-        }
+        insert(&mut request, USER_KEY, who.user.as_str());
     }
     request
+}
+
+/// The same call, for the active node, on behalf of an administrator: see [`admin`].
+pub(crate) fn forwarded_for<T>(message: T, actor: &str) -> Request<T> {
+    let mut request = forwarded(message, None);
+    insert(&mut request, ACTOR_KEY, actor);
+    request
+}
+
+/// Adds a name to a call's metadata. As bytes: directory services have names that are not ASCII.
+fn insert<T>(request: &mut Request<T>, key: &'static str, name: &str) {
+    // A name has no control characters, which are all that is refused here.
+    if let Ok(name) = MetadataValue::try_from(name.as_bytes()) {
+        request.metadata_mut().insert(key, name);
+    }
+}
+
+fn text<'a, T>(request: &'a Request<T>, key: &str) -> Option<&'a str> {
+    std::str::from_utf8(request.metadata().get(key)?.as_encoded_bytes()).ok()
+}
+
+/// Which administrator makes a call, for the log and the trail: the login name behind the admin socket, or for a call
+/// that the other broker forwards, who has passed [`check_peer`], the name that it gives. Never fails: who may open
+/// the socket may call, and one whom NSS does not know has a number.
+pub(crate) async fn admin<T>(broker: &Broker, request: &Request<T>) -> String {
+    if let Some(info) = request.extensions().get::<UdsConnectInfo>() {
+        let Some(peer) = info.peer_cred else { return "an administrator".to_owned() };
+        let identity = broker.users.identity(peer.uid()).await;
+        return identity
+            .map_or_else(|_| format!("uid {}", peer.uid()), |identity| identity.user.to_string());
+    }
+    let name = text(request, ACTOR_KEY).and_then(|name| name.parse::<UserName>().ok());
+    name.map_or_else(|| "an administrator on the other node".to_owned(), |name| name.to_string())
 }
 
 /// Who makes a call: the kernel says it on the socket, and the other broker of the pair says it for a call that it
@@ -103,9 +136,8 @@ pub(crate) async fn caller<T>(
         return Ok((uid, broker.users.identity(uid).await.map_err(Refusal::from)?));
     }
     check_peer(broker, request)?;
-    let text = |key: &str| request.metadata().get(key).and_then(|value| value.to_str().ok());
-    let (Some(uid), Some(name)) = (text(UID_KEY).and_then(|uid| uid.parse().ok()), text(USER_KEY))
-    else {
+    let uid = text(request, UID_KEY).and_then(|uid| uid.parse().ok());
+    let (Some(uid), Some(name)) = (uid, text(request, USER_KEY)) else {
         return Err(Status::unauthenticated("a forwarded call names its user"));
     };
     let who = broker.users.identity(uid).await.map_err(Refusal::from)?;
@@ -132,5 +164,18 @@ pub(crate) fn check_peer<T>(broker: &Broker, request: &Request<T>) -> Result<(),
             "{} is not the other broker of this pair",
             caller.name
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_all_kinds_go_to_the_other_node() {
+        for name in ["root", "DOMAIN\\ann smith@x", "jürgen", "山田"] {
+            assert_eq!(text(&forwarded_for((), name), ACTOR_KEY), Some(name));
+        }
+        assert_eq!(text(&forwarded((), None), ACTOR_KEY), None);
     }
 }
