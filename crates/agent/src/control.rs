@@ -31,6 +31,13 @@ pub enum Request {
         /// Shown to the viewer.
         reason: String,
     },
+    /// Show a text on the desktop; the answer comes once it is shown, or is not. Root only.
+    Notify {
+        /// Program that shows it, as the user; the text is its argument.
+        program: PathBuf,
+        /// What.
+        text: String,
+    },
     /// View the desktop: the answer bears a connection to the X server, and the session counts as viewed until this
     /// control connection ends. Root or the owner.
     Attach {
@@ -109,6 +116,8 @@ pub enum Event {
         /// Whether there was one.
         was_connected: bool,
     },
+    /// The text is on the desktop.
+    Shown,
     /// Not done.
     Refused {
         /// Why.

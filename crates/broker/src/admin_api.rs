@@ -1,39 +1,34 @@
 //! The administrator's API on the local admin socket, which only root and the admin group can open. A standby forwards
 //! to the active node.
 
+mod events;
+mod notify;
+mod select;
+mod terminate;
+mod watch;
+
 use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
-use tokio::{sync::Semaphore, task::JoinSet};
-use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, transport::Channel};
-use vsm_core::{AgentName, AgentUse, Session, SessionId};
-use vsm_proto::{
-    admin::v1::{self as pb, admin_client::AdminClient, admin_server::Admin},
-    convert,
-};
+use vsm_core::{AgentName, AgentUse};
+use vsm_proto::admin::v1::{self as pb, admin_client::AdminClient, admin_server::Admin};
 
 use crate::{
     agents::LinkState,
     broker::Broker,
-    ending,
     ha::{
         api,
         place::{self, Place},
     },
     settings::AgentSettings,
-    view::Viewer,
 };
 
+use select::{Pages, Selector};
+
 /// A list as it is streamed.
-type Sessions = Pin<Box<dyn Stream<Item = Result<pb::ListSessionsResponse, Status>> + Send>>;
-
-/// Sessions in one message of a list.
-const PAGE: usize = 256;
-
-/// Sessions that one call may end.
-const TERMINATE_MAX: usize = 65_536;
-/// Sessions that are ended at a time: each takes its agent some work.
-const TERMINATE_TOGETHER: usize = 64;
+type Stream<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
+type Sessions = Stream<pb::ListSessionsResponse>;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -42,32 +37,6 @@ pub struct AdminApi {
     pub broker: Arc<Broker>,
     /// Whether it is served to the other broker, over mutual TLS, and not on the local socket.
     pub remote: bool,
-}
-
-/// A parsed selector: all that are set must match.
-#[derive(Debug)]
-struct Selector {
-    id: Option<SessionId>,
-    user: Option<String>,
-    agent: Option<String>,
-    display: Option<u32>,
-}
-
-impl Selector {
-    /// Parses; nothing set selects everything.
-    fn parse(selector: pb::SessionSelector) -> Result<Self, Status> {
-        let some = |text: String| Some(text).filter(|text| !text.is_empty());
-        let id = some(selector.id).map(|id| convert::text("selector.id", &id)).transpose()?;
-        let display = Some(selector.display).filter(|display| *display != 0);
-        Ok(Self { id, user: some(selector.user), agent: some(selector.agent), display })
-    }
-
-    fn matches(&self, session: &Session) -> bool {
-        self.id.is_none_or(|id| session.id == id)
-            && self.user.as_deref().is_none_or(|user| session.user.as_str() == user)
-            && self.agent.as_deref().is_none_or(|agent| session.agent.as_str() == agent)
-            && self.display.is_none_or(|display| session.state.display() == Some(display))
-    }
 }
 
 impl AdminApi {
@@ -81,12 +50,6 @@ impl AdminApi {
             // While nobody is active each node shows what it has.
             Ok(Place::Here) | Err(_) => None,
         })
-    }
-
-    fn select(&self, selector: &Selector) -> Vec<Arc<Session>> {
-        self.broker
-            .table
-            .read(|view| view.table.sessions().filter(|s| selector.matches(s)).cloned().collect())
     }
 }
 
@@ -102,46 +65,65 @@ impl Admin for AdminApi {
             let list = there.list_sessions(place::forwarded(request.into_inner(), None)).await?;
             return Ok(list.map(|list| Box::pin(list) as Sessions));
         }
-        let selector = Selector::parse(request.into_inner())?;
-        let sessions = self.select(&selector);
-        let broker = Arc::clone(&self.broker);
-        Ok(Response::new(Box::pin(tokio_stream::iter(Pages { broker, sessions, next: 0 }))))
+        let selector = Selector::parse(request.into_inner(), &self.broker)?;
+        let pages = Pages::new(Arc::clone(&self.broker), selector);
+        Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
+    }
+
+    type WatchSessionsStream = Stream<pb::WatchSessionsResponse>;
+
+    async fn watch_sessions(
+        &self,
+        request: Request<pb::SessionSelector>,
+    ) -> Result<Response<Self::WatchSessionsStream>, Status> {
+        if let Some(mut there) = self.place(&request).await? {
+            let told = there.watch_sessions(place::forwarded(request.into_inner(), None)).await?;
+            return Ok(told.map(|told| Box::pin(told) as Self::WatchSessionsStream));
+        }
+        let selector = Selector::parse(request.into_inner(), &self.broker)?;
+        let place = self.broker.follower()?;
+        let told = watch::begin(Arc::clone(&self.broker), selector, place);
+        Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+    }
+
+    type ListEventsStream = Stream<pb::ListEventsResponse>;
+
+    async fn list_events(
+        &self,
+        request: Request<pb::ListEventsRequest>,
+    ) -> Result<Response<Self::ListEventsStream>, Status> {
+        if let Some(mut there) = self.place(&request).await? {
+            let told = there.list_events(place::forwarded(request.into_inner(), None)).await?;
+            return Ok(told.map(|told| Box::pin(told) as Self::ListEventsStream));
+        }
+        let place = self.broker.follower()?;
+        let told = events::begin(Arc::clone(&self.broker), request.get_ref(), place)?;
+        Ok(Response::new(Box::pin(ReceiverStream::new(told))))
     }
 
     async fn terminate_sessions(
         &self,
         request: Request<pb::TerminateSessionsRequest>,
     ) -> Result<Response<pb::TerminateSessionsResponse>, Status> {
-        if let Some(mut there) = self.place(&request).await? {
-            let actor = place::admin(&self.broker, &request).await;
+        let there = self.place(&request).await?;
+        let actor = place::admin(&self.broker, &request).await;
+        if let Some(mut there) = there {
             let request = place::forwarded_for(request.into_inner(), &actor);
             return there.terminate_sessions(request).await;
         }
-        let ids = request.into_inner().ids;
-        if ids.is_empty() || ids.len() > TERMINATE_MAX {
-            return Err(Status::invalid_argument(format!(
-                "ids: name 1 to {TERMINATE_MAX} sessions"
-            )));
+        Ok(Response::new(terminate::all(&self.broker, request.into_inner(), actor).await?))
+    }
+
+    async fn notify(
+        &self,
+        request: Request<pb::NotifyRequest>,
+    ) -> Result<Response<pb::NotifyResponse>, Status> {
+        let there = self.place(&request).await?;
+        let actor = place::admin(&self.broker, &request).await;
+        if let Some(mut there) = there {
+            return there.notify(place::forwarded_for(request.into_inner(), &actor)).await;
         }
-        let ids: Vec<SessionId> =
-            ids.iter().map(|id| convert::text("ids", id)).collect::<Result<_, _>>()?;
-        let sessions: Vec<_> = self
-            .broker
-            .table
-            .read(|view| ids.iter().filter_map(|id| view.table.session(*id)).cloned().collect());
-        let together = Arc::new(Semaphore::new(TERMINATE_TOGETHER));
-        let mut under_way = JoinSet::new();
-        for session in sessions {
-            tracing::info!(session = %session.id, user = %session.user, "an administrator ends a session");
-            let (broker, together) = (Arc::clone(&self.broker), Arc::clone(&together));
-            under_way.spawn(async move {
-                // Never closed; were it, ending without a turn would only be less orderly.
-                let _turn = together.acquire_owned().await;
-                terminate(&broker, &session).await
-            });
-        }
-        let terminated = under_way.join_all().await;
-        Ok(Response::new(pb::TerminateSessionsResponse { terminated }))
+        Ok(Response::new(notify::show(&self.broker, request.into_inner(), actor).await?))
     }
 
     async fn list_agents(
@@ -197,15 +179,6 @@ impl Admin for AdminApi {
     }
 }
 
-async fn terminate(broker: &Arc<Broker>, session: &Arc<Session>) -> pb::Terminated {
-    let outcome = match ending::end(broker, session).await {
-        Ok(outcome) => outcome,
-        Err(refusal) => Err(refusal.to_string()),
-    };
-    let (done, detail) = (outcome.is_ok(), outcome.err().unwrap_or_default());
-    pb::Terminated { session: Some(session.as_ref().into()), done, detail }
-}
-
 fn agent_view(
     broker: &Broker,
     name: &AgentName,
@@ -239,28 +212,4 @@ fn agent_view(
         }
     }
     view
-}
-
-/// The list, made page by page as it is read.
-#[derive(Debug)]
-pub struct Pages {
-    broker: Arc<Broker>,
-    sessions: Vec<Arc<Session>>,
-    next: usize,
-}
-
-impl Iterator for Pages {
-    type Item = Result<pb::ListSessionsResponse, Status>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let page = self.sessions.get(self.next..)?;
-        let page = &page[..page.len().min(PAGE)];
-        if page.is_empty() {
-            return None;
-        }
-        self.next += page.len();
-        let mut viewer = Viewer::new(&self.broker);
-        let sessions = page.iter().map(|session| viewer.view(session)).collect();
-        Some(Ok(pb::ListSessionsResponse { sessions }))
-    }
 }

@@ -133,6 +133,7 @@ fn reason(status: &Status) -> String {
 #[derive(Debug, Default)]
 pub struct Agents {
     links: RwLock<BTreeMap<AgentName, Arc<Link>>>,
+    changes: watch::Sender<()>,
 }
 
 impl Agents {
@@ -140,6 +141,11 @@ impl Agents {
     #[must_use]
     pub fn link(&self, agent: &AgentName) -> Option<Arc<Link>> {
         self.links.read().unwrap_or_else(PoisonError::into_inner).get(agent).cloned()
+    }
+
+    /// Wakes whenever anything that is known of an agent has changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// All links, by name.
@@ -206,6 +212,8 @@ pub struct Link {
     promised: Mutex<Option<Epoch>>,
     channel: Channel,
     state: watch::Sender<LinkState>,
+    /// Of all links; see [`Agents::changes`].
+    changes: watch::Sender<()>,
     client: AgentClient<Channel>,
 }
 
@@ -222,6 +230,7 @@ impl Link {
             promised: Mutex::default(),
             channel,
             state: watch::Sender::new(LinkState::Connecting),
+            changes: broker.agents.changes.clone(),
             client,
         })
     }
@@ -266,6 +275,7 @@ impl Link {
     /// Changes what is known.
     pub(crate) fn update(&self, change: impl FnOnce(&mut LinkState)) {
         self.state.send_modify(change);
+        self.changes.send_replace(());
     }
 
     async fn settled(&self) {
@@ -369,6 +379,18 @@ impl Link {
             Some(Answer::Fenced(fenced)) => promised(fenced),
             None => Err(CallError::new("it gave an empty answer")),
         }
+    }
+
+    /// Has a text shown on the desktops of sessions; why not, by session id, where it is not shown.
+    pub(crate) async fn notify(
+        &self,
+        ids: impl Iterator<Item = SessionId>,
+        text: &str,
+    ) -> Result<HashMap<String, String>, CallError> {
+        let ids = ids.map(|id| id.to_string()).collect();
+        let request = pb::NotifyRequest { ids, text: text.to_owned() };
+        let response = bounded(TERMINATE_CALL, self.client.clone().notify(request)).await?;
+        Ok(response.not_shown.into_iter().map(|not| (not.id, not.detail)).collect())
     }
 
     pub(crate) async fn disconnect(&self, id: SessionId, reason: &str) -> Result<bool, CallError> {

@@ -5,8 +5,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::Status;
 use vsm_core::{Ended, Epoch, Fence, NodeName, Session, SessionId, UnixMillis, UserName};
 use vsm_daemon::tls::Tls;
 use vsm_sync::{SessionTable, peer::Card};
@@ -21,6 +22,8 @@ use crate::{
 
 /// Sessions that ended, remembered so that their users can be told why; and as many that were made without votes.
 const ENDED_MAX: usize = 4096;
+/// Administrators' calls that follow something at a time: each costs work with every change.
+const FOLLOWERS_MAX: usize = 32;
 
 /// The broker.
 #[derive(Debug)]
@@ -51,6 +54,7 @@ pub struct Broker {
     unvoted: Mutex<VecDeque<Arc<Session>>>,
     refused_configuration: Mutex<Option<String>>,
     pub(crate) trail: Trail,
+    followers: Arc<Semaphore>,
 }
 
 /// What a broker is made of.
@@ -97,6 +101,7 @@ impl Broker {
             unvoted: Mutex::default(),
             refused_configuration: Mutex::default(),
             trail: Trail::default(),
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
         })
     }
 
@@ -104,6 +109,11 @@ impl Broker {
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.borrow())
+    }
+
+    /// Follows the settings.
+    pub(crate) fn watch_settings(&self) -> watch::Receiver<Arc<Settings>> {
+        self.settings.subscribe()
     }
 
     /// Replaces the settings as a whole.
@@ -162,6 +172,18 @@ impl Broker {
             memory.pop_front();
         }
         memory.push_back((user, ended));
+    }
+
+    /// A place for a call that follows something.
+    ///
+    /// # Errors
+    /// If there are too many already.
+    pub(crate) fn follower(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.followers).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!(
+                "{FOLLOWERS_MAX} calls follow this broker already; end one of them"
+            ))
+        })
     }
 
     /// Records an event in the trail, in its own time.

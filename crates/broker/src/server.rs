@@ -15,7 +15,9 @@ use vsm_daemon::{
 };
 use vsm_proto::{
     DESCRIPTORS,
-    admin::v1::{admin_server::AdminServer, ha_server::HaServer},
+    admin::v1::{
+        admin_server::AdminServer, configuration_server::ConfigurationServer, ha_server::HaServer,
+    },
     broker::v1::{broker_server::BrokerServer, registry_server::RegistryServer},
     sync::v1::{observe_server::ObserveServer, peer_server::PeerServer},
 };
@@ -28,17 +30,20 @@ use vsm_sync::{
 use crate::{
     admin_api::AdminApi,
     broker::{Broker, Parts},
+    config_api::ConfigApi,
     ha::{
         Ha, Pair,
         api::HaApi,
-        card, health,
+        health,
         open::{self, Opened},
         role, roster, witness,
     },
     registry::RegistryApi,
+    reload::Reloader,
     settings::Settings,
     trail,
     user_api::UserApi,
+    watch_files,
 };
 
 /// How long a stop waits for logins and ends under way.
@@ -119,10 +124,12 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     if let Some(asked) = asked {
         tokio::spawn(witness::carry(Arc::clone(&broker), asked));
     }
-    let reloads = tokio::spawn(reload(Arc::clone(&broker), config, config_dir, stop.clone()));
+    let reloader = Reloader::new(Arc::clone(&broker), config, config_dir);
+    let reloads = tokio::spawn(on_hang_up(Arc::clone(&reloader), stop.clone()));
+    tokio::spawn(watch_files::follow(Arc::clone(&broker), Arc::clone(&reloader)));
     notify::ready(ha_word(&broker));
     tracing::info!(node = %broker.node, epoch = %broker.table.fence().epoch, "vsmserver is {}", ha_word(&broker));
-    let served = listeners.serve(&broker, health_file).await;
+    let served = listeners.serve(&broker, &reloader, health_file).await;
     notify::stopping();
     stop.token.cancel();
     broker.tasks.close();
@@ -155,17 +162,29 @@ impl Listeners {
         Ok(Self { tcp, user, admin })
     }
 
-    async fn serve(self, broker: &Arc<Broker>, health_file: PathBuf) -> Result<(), ServeError> {
+    async fn serve(
+        self,
+        broker: &Arc<Broker>,
+        reloader: &Arc<Reloader>,
+        health_file: PathBuf,
+    ) -> Result<(), ServeError> {
         let user_api =
             BrokerServer::new(UserApi(Arc::clone(broker))).max_decoding_message_size(64 << 10);
         let admin_api = |remote| AdminServer::new(AdminApi { broker: Arc::clone(broker), remote });
         let ha_api = |remote| HaServer::new(HaApi { broker: Arc::clone(broker), remote });
+        let config_api = |remote| {
+            let (broker, reloader) = (Arc::clone(broker), Arc::clone(reloader));
+            ConfigurationServer::new(ConfigApi { broker, reloader, remote })
+        };
         let registry = RegistryServer::new(RegistryApi(Arc::clone(broker)))
             .max_decoding_message_size(64 << 10);
         let mut user = RoutesBuilder::default();
         user.add_service(user_api.clone());
         let mut admin = RoutesBuilder::default();
-        admin.add_service(admin_api(false)).add_service(ha_api(false));
+        admin
+            .add_service(admin_api(false))
+            .add_service(ha_api(false))
+            .add_service(config_api(false));
         let mut tcp = RoutesBuilder::default();
         tcp.add_service(registry).add_service(ObserveServer::new(observe_api(broker)));
         if let Ha::On(pair) = &broker.ha {
@@ -175,6 +194,7 @@ impl Listeners {
             tcp.add_service(user_api)
                 .add_service(admin_api(true))
                 .add_service(ha_api(true))
+                .add_service(config_api(true))
                 .add_service(stream);
         }
         let mut reporters = Vec::new();
@@ -232,7 +252,7 @@ fn start_pair(
     }
 }
 
-fn ha_word(broker: &Broker) -> &'static str {
+pub(crate) fn ha_word(broker: &Broker) -> &'static str {
     match &broker.ha {
         Ha::On(_) => "serving, HA on",
         Ha::Off { unsafe_because: None } => "serving, HA off",
@@ -241,45 +261,14 @@ fn ha_word(broker: &Broker) -> &'static str {
 }
 
 /// Takes a new configuration on SIGHUP, whole or not at all.
-async fn reload(broker: Arc<Broker>, mut config: Config, dir: PathBuf, stop: Stop) {
+async fn on_hang_up(reloader: Arc<Reloader>, stop: Stop) {
     loop {
         tokio::select! {
             biased;
             () = stop.token.cancelled() => return,
             () = stop.reload.notified() => {}
         }
-        notify::reloading();
-        let loaded = Config::load(&dir).map_err(|error| error.to_string());
-        match loaded
-            .and_then(|new| Ok((Settings::new(&new).map_err(|error| error.to_string())?, new)))
-        {
-            Ok((settings, new)) => {
-                for change in config.diff(&new) {
-                    let needs =
-                        if change.restart { "takes effect after a restart" } else { "in effect" };
-                    tracing::info!(
-                        path = change.path,
-                        old = change.old,
-                        new = change.new,
-                        needs,
-                        "parameter changed"
-                    );
-                }
-                broker.set_settings(settings);
-                broker.set_refused_configuration(None);
-                broker.set_card(card::card(&new));
-                if let Ha::On(pair) = &broker.ha {
-                    // Both nodes are to see what differs now.
-                    pair.stream.reopen();
-                }
-                broker.agents.follow(&broker);
-                config = new;
-            }
-            Err(error) => {
-                tracing::error!(%error, "the new configuration is bad; the old one stays");
-                broker.set_refused_configuration(Some(error));
-            }
-        }
-        notify::ready(ha_word(&broker));
+        // It has logged why not.
+        let _ = reloader.reload("SIGHUP").await;
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use vsm_core::{AgentName, Session};
-use vsm_proto::broker::v1::SessionView;
+use vsm_core::{AgentName, Session, State};
+use vsm_proto::broker::v1::{SessionCondition, SessionView};
 
 use crate::{agents::LinkState, broker::Broker};
 
@@ -30,10 +30,19 @@ impl<'a> Viewer<'a> {
             Some(LinkState::Down { since, .. }) => (None, since.0),
             Some(LinkState::Connecting) | None => (None, broker.started.0),
         };
+        let condition = match (session.state, unreachable_since, &viewer) {
+            (State::Starting, ..) => SessionCondition::Starting,
+            (State::Ending { .. }, 0, _) => SessionCondition::Ending,
+            (State::Ending { .. }, ..) => SessionCondition::Abandoned,
+            (State::Running { .. }, 0, Some(_)) => SessionCondition::Connected,
+            (State::Running { .. }, 0, None) => SessionCondition::Disconnected,
+            (State::Running { .. }, ..) => SessionCondition::Unreachable,
+        };
         SessionView {
             session: Some(session.into()),
             viewer,
             unreachable_since_unix_ms: unreachable_since,
+            condition: condition.into(),
         }
     }
 }

@@ -14,7 +14,7 @@ use tonic::{
 use vsm_daemon::clock;
 use vsm_proto::{
     broker::v1::{self as pb, broker_client::BrokerClient},
-    session::v1::{EndReason, Ended, SessionState},
+    session::v1::{EndReason, Ended},
 };
 
 use crate::{
@@ -85,7 +85,7 @@ pub struct SessionRow {
     pub agent: String,
     /// X display number; 0 = not known yet.
     pub display: u32,
-    /// `starting`, `connected`, `disconnected`, `ending`, `unreachable`.
+    /// `starting`, `connected`, `disconnected`, `ending`, `unreachable`, `abandoned`.
     pub state: &'static str,
     /// RFC 3339.
     pub created: Option<String>,
@@ -104,13 +104,17 @@ pub struct SessionRow {
 
 impl From<pb::SessionView> for SessionRow {
     fn from(view: pb::SessionView) -> Self {
+        let condition = view.condition();
         let session = view.session.unwrap_or_default();
-        let state = match session.state() {
-            SessionState::Starting => "starting",
-            SessionState::Ending => "ending",
-            _ if view.unreachable_since_unix_ms != 0 => "unreachable",
-            _ if view.viewer.is_some() => "connected",
-            SessionState::Running | SessionState::Unspecified => "disconnected",
+        let state = match condition {
+            pb::SessionCondition::Starting => "starting",
+            pb::SessionCondition::Connected => "connected",
+            pb::SessionCondition::Disconnected | pb::SessionCondition::Unspecified => {
+                "disconnected"
+            }
+            pb::SessionCondition::Ending => "ending",
+            pb::SessionCondition::Unreachable => "unreachable",
+            pb::SessionCondition::Abandoned => "abandoned",
         };
         Self {
             state,
@@ -128,6 +132,15 @@ impl From<pb::SessionView> for SessionRow {
     }
 }
 
+impl SessionRow {
+    /// One line for people.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let (user, agent, display, state) = (&self.user, &self.agent, self.display, self.state);
+        format!("{}  {user} on {agent}:{display}  {state}", output::short_id(&self.session))
+    }
+}
+
 impl Columns for SessionRow {
     const HEADINGS: &'static [&'static str] =
         &["SESSION", "USER", "AGENT", "DISPLAY", "STATE", "AGE"];
@@ -135,7 +148,7 @@ impl Columns for SessionRow {
     fn cells(&self) -> Vec<String> {
         let display = if self.display == 0 { "-".to_owned() } else { format!(":{}", self.display) };
         vec![
-            self.session.clone(),
+            output::short_id(&self.session),
             self.user.clone(),
             self.agent.clone(),
             display,

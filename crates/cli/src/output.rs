@@ -28,6 +28,14 @@ pub trait Columns: Serialize {
     fn cells(&self) -> Vec<String>;
 }
 
+impl<T: Columns> Columns for &T {
+    const HEADINGS: &'static [&'static str] = T::HEADINGS;
+
+    fn cells(&self) -> Vec<String> {
+        (*self).cells()
+    }
+}
+
 /// Prints rows in the wanted format.
 ///
 /// # Errors
@@ -68,6 +76,29 @@ pub fn report<T: Serialize>(
         Format::Table => write(&text(data)),
         Format::Json | Format::Yaml => value(format, data),
     }
+}
+
+/// One value as a line of JSON, or as a document of YAML: what a program that goes on prints.
+///
+/// # Errors
+/// If it cannot be written so.
+pub fn one_of_many<T: Serialize>(format: Format, value: &T) -> Result<String, Failure> {
+    let bad = |error: String| Failure::new(crate::exit::SOFTWARE, error);
+    match format {
+        Format::Json => {
+            Ok(serde_json::to_string(value).map_err(|error| bad(error.to_string()))? + "\n")
+        }
+        Format::Table | Format::Yaml => {
+            let text = vsm_config::to_yaml(value).map_err(|error| bad(error.to_string()))?;
+            Ok(format!("---\n{text}"))
+        }
+    }
+}
+
+/// A session id as tables show it: the last group of its digits, by which it can be named.
+#[must_use]
+pub fn short_id(id: &str) -> String {
+    id.parse::<vsm_core::SessionId>().map_or_else(|_| id.to_owned(), vsm_core::SessionId::short)
 }
 
 /// Prints a text. A reader that has seen enough is no error.

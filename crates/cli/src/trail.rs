@@ -3,7 +3,10 @@
 use serde::Serialize;
 use vsm_core::Event;
 
-use crate::output::{self, Columns};
+use crate::{
+    exit::Failure,
+    output::{self, Columns, Format},
+};
 
 /// An event; the JSON fields are stable.
 #[derive(Debug, Serialize)]
@@ -43,6 +46,22 @@ impl EventRecord {
         let detail =
             if self.detail.is_empty() { String::new() } else { format!(": {}", self.detail) };
         format!("{} by {}  {about}{detail}", self.action, self.actor)
+    }
+}
+
+impl EventRecord {
+    /// What is printed of it while events are followed.
+    ///
+    /// # Errors
+    /// If it cannot be written so.
+    pub(crate) fn line(&self, format: Format) -> Result<String, Failure> {
+        match format {
+            Format::Table => {
+                let time = self.time.as_deref().unwrap_or("-");
+                Ok(format!("{time}  {}\n", self.words()))
+            }
+            Format::Json | Format::Yaml => output::one_of_many(format, self),
+        }
     }
 }
 

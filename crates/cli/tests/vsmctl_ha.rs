@@ -94,6 +94,28 @@ impl Admin for Broker {
         Ok(Response::new(tokio_stream::empty()))
     }
 
+    type WatchSessionsStream = tokio_stream::Empty<Result<pb::WatchSessionsResponse, Status>>;
+
+    async fn watch_sessions(
+        &self,
+        _: Request<pb::SessionSelector>,
+    ) -> Answer<Self::WatchSessionsStream> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    type ListEventsStream = tokio_stream::Empty<Result<pb::ListEventsResponse, Status>>;
+
+    async fn list_events(
+        &self,
+        _: Request<pb::ListEventsRequest>,
+    ) -> Answer<Self::ListEventsStream> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn notify(&self, _: Request<pb::NotifyRequest>) -> Answer<pb::NotifyResponse> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
     async fn terminate_sessions(
         &self,
         _: Request<pb::TerminateSessionsRequest>,

@@ -226,6 +226,18 @@ impl Config {
         .collect()
     }
 
+    /// The same, as it is written in the files: what [`crate::adopt`] takes.
+    #[must_use]
+    pub fn effective_as_written(&self) -> BTreeMap<String, String> {
+        let effective = self.effective().into_keys();
+        effective
+            .filter_map(|path| {
+                let written = self.inner.settings.get(&path)?.raw.to_string();
+                Some((path, written))
+            })
+            .collect()
+    }
+
     /// What is worth a look though it is no error: keys that another file overrides, a pair without its nodes.
     #[must_use]
     pub fn notes(&self) -> &[String] {

@@ -104,7 +104,7 @@ schema! {
             "Group whose members may administer this broker over admin_socket.";
         STATE_DIR: PathBuf, "/vsmserver/state_dir", Path, "/var/lib/vsm", Restart,
             "Directory of the session database. Local disk; never shared between the two nodes.";
-        WATCH_CONFIG: bool, "/vsmserver/watch_config", Bool, "false", Restart,
+        WATCH_CONFIG: bool, "/vsmserver/watch_config", Bool, "false", Reload,
             "Reload by itself when a configuration file changes, as SIGHUP does. A bad configuration is refused as a whole and the old one stays.";
     }
 
@@ -210,6 +210,8 @@ schema! {
             "How long Xvnc may take to answer before the start counts as failed.";
         SESSION_SCRIPT: PathBuf, "/vsmagent/session_script", Path, "/etc/vsm/xsession", Reload,
             "Program that runs the user's desktop; the session ends with it.";
+        NOTIFY_PROGRAM: PathBuf, "/vsmagent/notify_program", Path, "/etc/vsm/notify", Reload,
+            "Program that shows a text on a desktop; it runs as the desktop's user with the text as its argument.";
         PAM_SERVICE: String, "/vsmagent/pam_service", Text, "vsm", Reload,
             "PAM service that a session is opened with.";
         SECOND_VIEWER: SecondViewer, "/vsmagent/second_viewer", Choice(SecondViewer::WORDS), "replace", Reload,

@@ -8,6 +8,7 @@
 //! The table in [`keys`] is the only place where a parameter is described: types, ranges, defaults, the text
 //! of `vsm-config doc` and `docs/parameters.md` all come from it.
 
+mod adopt;
 mod check;
 mod config;
 pub mod defaults;
@@ -29,6 +30,7 @@ mod write;
 mod yaml;
 
 pub use crate::{
+    adopt::adopt,
     config::{Change, Config, Subcluster},
     kind::{Item, Kind, Unit},
     load::{LoadError, Problem},

@@ -40,28 +40,74 @@ impl Assignment {
 
 /// Makes all assignments in the files of `dir`, or none. Returns the paths whose value in the files changed.
 pub(crate) fn apply(dir: &Path, assignments: &[Assignment]) -> Result<Vec<String>, ToolError> {
-    for (i, assignment) in assignments.iter().enumerate() {
-        if assignments[..i].iter().any(|earlier| earlier.path == assignment.path) {
-            return Err(ToolError::Bad(format!("{}: set twice in one call", assignment.path)));
-        }
-    }
-    let _lock = lock(dir)?;
-    let old = load::read_dir(dir)?;
-    let mut new = old.clone();
-    let mut changed = Vec::new();
-    for Assignment { path, value } in assignments {
-        let index = winner(&new, path).unwrap_or_else(|| home_file(&mut new, dir, path));
-        let source = &mut new[index];
-        if raw_values(source)?.get(path) == Some(&value.to_string()) {
-            continue;
-        }
-        let edited = edit::set(&source.text, path, value)
-            .map_err(|refusal| unsafe_edit(&source.file, &refusal))?;
-        exchange(source, edited, path, Some(value))?;
-        changed.push(path.clone());
-    }
-    commit(&old, &new)?;
+    let edits = Edits::begin(dir)?.set(assignments)?;
+    let changed = edits.changed.clone();
+    edits.commit()?;
     Ok(changed)
+}
+
+/// The files of a directory as they are and as they are to be; nobody else edits them meanwhile.
+pub(crate) struct Edits {
+    dir: PathBuf,
+    old: Vec<Source>,
+    new: Vec<Source>,
+    changed: Vec<String>,
+    _lock: Lock,
+}
+
+impl Edits {
+    pub(crate) fn begin(dir: &Path) -> Result<Self, ToolError> {
+        let lock = lock(dir)?;
+        let old = load::read_dir(dir)?;
+        let (dir, new, changed) = (dir.to_owned(), old.clone(), Vec::new());
+        Ok(Self { dir, old, new, changed, _lock: lock })
+    }
+
+    /// Sets parameters, each in the file whose value counts.
+    pub(crate) fn set(mut self, assignments: &[Assignment]) -> Result<Self, ToolError> {
+        for (i, assignment) in assignments.iter().enumerate() {
+            if assignments[..i].iter().any(|earlier| earlier.path == assignment.path) {
+                return Err(ToolError::Bad(format!("{}: set twice in one call", assignment.path)));
+            }
+        }
+        for Assignment { path, value } in assignments {
+            let index = winner(&self.new, path)
+                .unwrap_or_else(|| home_file(&mut self.new, &self.dir, path));
+            let source = &mut self.new[index];
+            if raw_values(source)?.get(path) == Some(&value.to_string()) {
+                continue;
+            }
+            let edited = edit::set(&source.text, path, value)
+                .map_err(|refusal| unsafe_edit(&source.file, &refusal))?;
+            exchange(source, edited, path, Some(value))?;
+            self.changed.push(path.clone());
+        }
+        Ok(self)
+    }
+
+    /// Drops parameters from every file that has them.
+    pub(crate) fn drop(mut self, paths: &[String]) -> Result<Self, ToolError> {
+        for path in paths {
+            for source in &mut self.new {
+                if !raw_values(source)?.contains_key(path) {
+                    continue;
+                }
+                let edited = edit::remove(&source.text, path)
+                    .map_err(|refusal| unsafe_edit(&source.file, &refusal))?;
+                exchange(source, edited, path, None)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// The files as they are to be.
+    pub(crate) fn sources(&self) -> &[Source] {
+        &self.new
+    }
+
+    pub(crate) fn commit(self) -> Result<(), ToolError> {
+        commit(&self.old, &self.new)
+    }
 }
 
 /// Drops from `file` every parameter that another file of `dir` sets too. Returns what was dropped: the path,

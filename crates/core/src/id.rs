@@ -79,6 +79,26 @@ uuid_id!(
     "lineage id"
 );
 
+/// Fewest digits by which a session can be named.
+const SHORT_MIN: usize = 6;
+
+impl SessionId {
+    /// The last group of its digits, for people: the first ones tell the time and are alike.
+    #[must_use]
+    pub fn short(self) -> String {
+        let text = self.0.simple().to_string();
+        text[text.len() - 12..].to_owned()
+    }
+
+    /// Whether `text` is the end of this id, at least 6 digits of it, or all of it.
+    #[must_use]
+    pub fn ends_with(self, text: &str) -> bool {
+        let digits = |text: &str| text.replace('-', "").to_ascii_lowercase();
+        let text = digits(text);
+        text.len() >= SHORT_MIN && self.0.simple().to_string().ends_with(&text)
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal, $check:expr, $why:literal) => {
         $(#[$doc])*
@@ -195,5 +215,12 @@ mod tests {
         let id: SessionId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
         assert_eq!(id.to_string(), "01890a5d-ac96-774b-bcce-b302099a8057");
         assert!("nonsense".parse::<SessionId>().is_err());
+        assert_eq!(id.short(), "b302099a8057");
+        for end in ["9A8057", "bcce-b302099a8057", "01890a5d-ac96-774b-bcce-b302099a8057"] {
+            assert!(id.ends_with(end), "{end}");
+        }
+        for not in ["", "a8057", "b302099a8058", "01890a5d", "bcce"] {
+            assert!(!id.ends_with(not), "{not}");
+        }
     }
 }

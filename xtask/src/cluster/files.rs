@@ -19,6 +19,7 @@ use crate::host::boot::{Paths, VSM_BIN};
 const SSHD_DROP_IN: &str = include_str!("../../../deploy/sshd/vsm.conf");
 const PAM_SERVICE: &str = include_str!("../../../deploy/pam/vsm");
 const XSESSION: &str = include_str!("../../../deploy/xsession");
+const NOTIFY: &str = include_str!("../../../deploy/notify");
 
 /// Forwarding is off to show that nothing needs it; a storm of logins must not be turned away.
 const SSHD_CONFIG: &str = "\
@@ -113,6 +114,7 @@ pub(crate) fn of_host(layout: &Layout, host: &Host) -> Result<()> {
     } else if layout.runs_agent(host) {
         write(&paths.etc.join("pam.d/vsm"), PAM_SERVICE, 0o644, ROOT)?;
         write(&paths.vsm.join("xsession"), XSESSION, 0o755, ROOT)?;
+        write(&paths.vsm.join("notify"), NOTIFY, 0o755, ROOT)?;
     }
     for user in &layout.users {
         home(layout, host, user)?;

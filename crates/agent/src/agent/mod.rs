@@ -9,6 +9,7 @@ mod display;
 mod fence;
 mod link;
 mod load;
+mod notice;
 mod registry;
 mod report;
 mod service;

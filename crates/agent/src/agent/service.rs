@@ -16,9 +16,10 @@ use vsm_daemon::{
 use vsm_proto::{
     agent::v1::{
         CancelStartRequest, CancelStartResponse, Cancelled, DisconnectViewerRequest,
-        DisconnectViewerResponse, Fenced, ReportRequest, StartRefusal, StartRefused, StartRequest,
-        StartResponse, TerminateRequest, TerminateResponse, VerifyRequest, VerifyResponse,
-        agent_server, cancel_start_response, start_response, terminate_response, verify_response,
+        DisconnectViewerResponse, Fenced, NotifyRequest, NotifyResponse, ReportRequest,
+        StartRefusal, StartRefused, StartRequest, StartResponse, TerminateRequest,
+        TerminateResponse, VerifyRequest, VerifyResponse, agent_server, cancel_start_response,
+        start_response, terminate_response, verify_response,
     },
     convert,
     sync::v1::{
@@ -29,7 +30,7 @@ use vsm_proto::{
 use super::{
     Agent,
     fence::{Denied, Permit},
-    link,
+    link, notice,
     registry::{Found, Slot, Status as SlotStatus, made_out},
     report, start,
 };
@@ -298,6 +299,14 @@ impl agent_server::Agent for Service {
             Ok(other) => Err(Status::internal(format!("the session answered {other:?}"))),
             Err(error) => Err(Status::unavailable(format!("the session does not answer: {error}"))),
         }
+    }
+
+    async fn notify(
+        &self,
+        request: Request<NotifyRequest>,
+    ) -> Result<Response<NotifyResponse>, Status> {
+        self.check_caller(request.extensions())?;
+        Ok(Response::new(notice::show(&self.agent, request.into_inner()).await?))
     }
 
     async fn cancel_start(

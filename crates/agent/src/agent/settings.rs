@@ -1,6 +1,6 @@
 //! The configuration as the agent uses it: the one place that reads parameters.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use vsm_config::{Config, XauthorityLocation, keys};
 use vsm_core::Geometry;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub max_sessions: u32,
     /// How many ended sessions are remembered.
     pub ended_keep: u32,
+    /// Shows a text on a desktop.
+    pub notify_program: PathBuf,
     /// How sessions are run.
     pub session: SessionSettings,
 }
@@ -98,6 +100,7 @@ impl Settings {
             display_quarantine: config.get(&k::DISPLAY_QUARANTINE),
             max_sessions: config.get(&k::MAX_SESSIONS),
             ended_keep: config.get(&k::ENDED_KEEP),
+            notify_program: config.get(&k::NOTIFY_PROGRAM),
             session: session_settings(config),
         }
     }

@@ -11,6 +11,7 @@ mod desktop;
 mod ending;
 pub mod launch;
 mod monitor;
+mod notices;
 mod output;
 mod peer;
 mod requests;

@@ -27,6 +27,7 @@ use super::{
     desktop::{Place, Program},
     ending::{self, Ending},
     launch,
+    notices::Notice,
     output::Log,
     peer::Peer,
     start::Leftovers,
@@ -57,7 +58,7 @@ pub(super) struct Desktop {
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) spec: Spec,
-    leftovers: Leftovers,
+    pub(super) leftovers: Leftovers,
 }
 
 /// Moving to the monitors' cgroup takes milliseconds in which no process of the host can begin or end: not while a
@@ -87,6 +88,9 @@ pub(super) struct Monitor {
     pub(super) listener: UnixListener,
     signals: SignalFd,
     pub(super) peers: Vec<Peer>,
+    /// Connections so far; each has a number of its own.
+    pub(super) peers_ever: u64,
+    pub(super) notices: Vec<Notice>,
 }
 
 fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {
@@ -114,6 +118,8 @@ impl Monitor {
             listener,
             signals,
             peers: Vec::new(),
+            peers_ever: 0,
+            notices: Vec::new(),
         }
     }
 
@@ -147,10 +153,10 @@ impl Monitor {
             let send = if peer.wants_to_send() { PollFlags::POLLOUT } else { PollFlags::empty() };
             fds.push(PollFd::new(peer.fd(), PollFlags::POLLIN | send));
         }
-        let outputs = [Some(&self.x_server), self.script.as_ref().map(|script| &script.program)];
-        fds.extend(
-            outputs.into_iter().flatten().filter_map(|program| program.output.fd()).map(readable),
-        );
+        let script = self.script.as_ref().map(|script| &script.program);
+        let notices = self.notices.iter().map(|notice| &notice.program);
+        let programs = std::iter::once(&self.x_server).chain(script).chain(notices);
+        fds.extend(programs.filter_map(|program| program.output.fd()).map(readable));
         fds.extend(also.map(|stream| readable(stream.as_fd())));
         if poll(&mut fds, timeout).is_err() {
             return;
@@ -178,6 +184,9 @@ impl Monitor {
         if let Some(script) = &mut self.script {
             script.program.output.drain(&mut self.log);
         }
+        for notice in &mut self.notices {
+            notice.program.output.drain(&mut self.log);
+        }
     }
 
     fn take_signals(&mut self) {
@@ -193,6 +202,8 @@ impl Monitor {
                 self.x_server_status = Some(status);
             } else if self.script.as_ref().is_some_and(|script| script.program.pid == pid) {
                 self.script_ended(status);
+            } else {
+                self.notice_ended(pid, status);
             }
         }
     }

@@ -33,6 +33,8 @@ pub(super) struct Viewing {
 #[derive(Debug)]
 pub(super) struct Peer {
     stream: UnixStream,
+    /// Its own among all of this session's connections.
+    pub(super) number: u64,
     /// User id of the other side.
     pub(super) uid: u32,
     lines: Lines,
@@ -44,11 +46,12 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
+    pub(super) fn new(stream: UnixStream, number: u64) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let uid = getsockopt(&stream, PeerCredentials)?.uid();
         let (lines, unsent) = (Lines::default(), Vec::new());
-        Ok(Self { stream, uid, lines, unsent, subscribed: false, viewing: None, over: false })
+        let (subscribed, viewing, over) = (false, None, false);
+        Ok(Self { stream, number, uid, lines, unsent, subscribed, viewing, over })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {

@@ -31,7 +31,8 @@ impl Monitor {
 
     pub(super) fn accept(&mut self) {
         while let Ok((stream, _)) = self.listener.accept() {
-            let Ok(peer) = Peer::new(stream) else { continue };
+            self.peers_ever += 1;
+            let Ok(peer) = Peer::new(stream, self.peers_ever) else { continue };
             let of_owner = self.peers.iter().filter(|other| other.uid != 0).count();
             if self.peers.len() < PEERS_MAX && (peer.uid == 0 || of_owner < OWNER_PEERS_MAX) {
                 self.peers.push(peer);
@@ -84,6 +85,7 @@ impl Monitor {
                 let was_connected = self.drop_viewers(&reason, DropCause::Disconnected);
                 Some(Event::Disconnected { was_connected })
             }
+            Request::Notify { program, text } => self.notify(index, &program, &text),
             Request::Attach { .. } => refused("it is not your session"),
         }
     }

@@ -27,10 +27,19 @@ pub(crate) fn card(config: &Config) -> Card {
     }
 }
 
+/// Whether a parameter is a node's own.
+pub(crate) fn is_own(path: &str) -> bool {
+    OWN.iter().any(|start| path.starts_with(start))
+}
+
+/// The value of each cluster-wide parameter that is not at its default.
+pub(crate) fn shared(config: &Config) -> BTreeMap<String, String> {
+    config.effective().into_iter().filter(|(path, _)| !is_own(path)).collect()
+}
+
 /// A digest of each cluster-wide parameter that is not at its default.
 fn parameters(config: &Config) -> BTreeMap<String, u64> {
-    let own = |path: &str| OWN.iter().any(|start| path.starts_with(start));
-    let all = config.effective().into_iter().filter(|(path, _)| !own(path));
+    let all = shared(config).into_iter();
     all.map(|(path, value)| {
         let digest = hash(&format!("{path}={value}"));
         (path, digest)
@@ -40,8 +49,13 @@ fn parameters(config: &Config) -> BTreeMap<String, u64> {
 
 /// FNV-1a: a difference is to be seen, not to be withstood.
 pub(crate) fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    hash_bytes(text.as_bytes())
+}
+
+/// The same of bytes.
+pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 

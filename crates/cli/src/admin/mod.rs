@@ -1,9 +1,17 @@
 //! `vsmctl` on the local admin socket.
 
 mod agent;
+mod config;
+mod follow;
+mod notify;
+mod select;
 mod session;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io::{BufRead, IsTerminal, Write},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::Args;
 use serde::Serialize;
@@ -15,11 +23,15 @@ use vsm_proto::admin::v1::{self as pb, admin_client::AdminClient};
 
 pub(crate) use agent::agents;
 pub use agent::{agent_list, load_list};
-pub use session::{Selector, TerminateArgs, session_list, session_show, session_terminate};
+pub use config::{PushArgs, config_diff, config_push, reload};
+pub use follow::{EventsArgs, events, session_watch};
+pub use notify::{NotifyArgs, notify};
+pub use select::{Condition, Selector};
+pub use session::{TerminateArgs, session_list, session_show, session_terminate};
 
 use crate::{
     broker::with_deadline,
-    exit::{CONFIG, Failure, NOT_ALLOWED, SOFTWARE, UNAVAILABLE},
+    exit::{CONFIG, Failure, NOT_ALLOWED, SOFTWARE, UNAVAILABLE, USAGE},
     output::{self, Format},
 };
 
@@ -73,6 +85,27 @@ impl AdminOptions {
 
     pub(crate) async fn dial(&self) -> Result<AdminClient<Channel>, Failure> {
         Ok(AdminClient::new(self.channel().await?).max_decoding_message_size(grpc::MESSAGE_MAX))
+    }
+}
+
+/// Shows what is about to happen and asks; anything but yes is a no.
+///
+/// # Errors
+/// If there is nobody to ask, or the answer is no.
+#[expect(clippy::print_stderr, reason = "the question is for the person, not part of the data")]
+pub(crate) fn confirm(what: &str, question: &str) -> Result<(), Failure> {
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        return Err(Failure::new(USAGE, "there is no terminal to ask on; add --assume-yes"));
+    }
+    eprint!("{what}{question} [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let _ = input.lock().read_line(&mut answer);
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::new(1, "nothing was done"))
     }
 }
 

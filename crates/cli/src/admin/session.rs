@@ -1,17 +1,12 @@
 //! `vsmctl session`: looking at sessions, and ending them.
 
-use std::{
-    io::{BufRead, IsTerminal, Write},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use clap::Args;
 use serde::Serialize;
-use tokio_stream::StreamExt;
-use tonic::transport::Channel;
-use vsm_proto::admin::v1::{self as pb, admin_client::AdminClient};
+use vsm_proto::admin::v1 as pb;
 
-use super::{AdminOptions, DEADLINE};
+use super::{AdminOptions, confirm, select::Selector};
 use crate::{
     broker::{SessionRow, with_deadline},
     exit::{Failure, NOT_FOUND, UNAVAILABLE, USAGE},
@@ -21,57 +16,12 @@ use crate::{
 /// Ending many sessions, each with the grace of its processes.
 const TERMINATE_DEADLINE: Duration = Duration::from_secs(120);
 
-/// Which sessions; all that are given must match.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Selector {
-    /// Only this session
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
-    pub id: String,
-    /// Only those of this user
-    #[arg(long, value_name = "USER", default_value = "", hide_default_value = true)]
-    pub user: String,
-    /// Only those on this agent
-    #[arg(long, value_name = "AGENT", default_value = "", hide_default_value = true)]
-    pub agent: String,
-    /// Only those with this display number
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub display: u32,
-}
-
-impl Selector {
-    const fn is_empty(&self) -> bool {
-        self.id.is_empty() && self.user.is_empty() && self.agent.is_empty() && self.display == 0
-    }
-
-    fn message(&self) -> pb::SessionSelector {
-        pb::SessionSelector {
-            id: self.id.clone(),
-            user: self.user.clone(),
-            agent: self.agent.clone(),
-            display: self.display,
-        }
-    }
-}
-
-async fn sessions(
-    client: &mut AdminClient<Channel>,
-    selector: &Selector,
-) -> Result<Vec<SessionRow>, Failure> {
-    let mut pages =
-        client.list_sessions(with_deadline(selector.message(), DEADLINE)).await?.into_inner();
-    let mut rows = Vec::new();
-    while let Some(page) = pages.next().await {
-        rows.extend(page?.sessions.into_iter().map(SessionRow::from));
-    }
-    Ok(rows)
-}
-
 /// `vsmctl session list`.
 ///
 /// # Errors
-/// If the broker cannot be asked.
+/// If the broker cannot be asked, or there is no such agent or subcluster.
 pub async fn session_list(options: &AdminOptions, selector: &Selector) -> Result<(), Failure> {
-    let rows = sessions(&mut options.dial().await?, selector).await?;
+    let rows = selector.sessions(&mut options.dial().await?).await?;
     output::list(options.output, &rows)?;
     if options.output == Format::Table {
         output::say(&format!("{} session(s)", rows.len()))
@@ -86,9 +36,14 @@ pub async fn session_list(options: &AdminOptions, selector: &Selector) -> Result
 /// If the broker cannot be asked, or there is no such session.
 pub async fn session_show(options: &AdminOptions, id: String) -> Result<(), Failure> {
     let selector = Selector { id, ..Selector::default() };
-    match sessions(&mut options.dial().await?, &selector).await?.pop() {
-        Some(row) => output::value(options.output, &row),
-        None => Err(Failure::new(NOT_FOUND, format!("there is no session {}", selector.id))),
+    let mut rows = selector.sessions(&mut options.dial().await?).await?;
+    match (rows.pop(), rows.len()) {
+        (Some(row), 0) => output::value(options.output, &row),
+        (Some(_), more) => Err(Failure::new(
+            USAGE,
+            format!("{} sessions have an id that ends so: give more of it", more + 1),
+        )),
+        (None, _) => Err(Failure::new(NOT_FOUND, format!("there is no session {}", selector.id))),
     }
 }
 
@@ -99,6 +54,7 @@ struct TerminatedRow {
     user: String,
     agent: String,
     done: bool,
+    abandoned: bool,
     detail: String,
 }
 
@@ -106,8 +62,26 @@ impl Columns for TerminatedRow {
     const HEADINGS: &'static [&'static str] = &["SESSION", "USER", "AGENT", "RESULT"];
 
     fn cells(&self) -> Vec<String> {
-        let result = if self.done { "ended".to_owned() } else { self.detail.clone() };
-        vec![self.session.clone(), self.user.clone(), self.agent.clone(), result]
+        let result = match (self.done, self.abandoned) {
+            (true, _) => "ended".to_owned(),
+            (false, true) => format!("abandoned: {}", self.detail),
+            (false, false) => format!("not ended: {}", self.detail),
+        };
+        vec![output::short_id(&self.session), self.user.clone(), self.agent.clone(), result]
+    }
+}
+
+impl From<pb::Terminated> for TerminatedRow {
+    fn from(terminated: pb::Terminated) -> Self {
+        let session = terminated.session.unwrap_or_default();
+        Self {
+            session: session.id,
+            user: session.user,
+            agent: session.agent,
+            done: terminated.done,
+            abandoned: terminated.abandoned,
+            detail: terminated.detail,
+        }
     }
 }
 
@@ -119,6 +93,9 @@ pub struct TerminateArgs {
     /// Every session of the cluster
     #[arg(long)]
     all: bool,
+    /// Also give up sessions whose agent is away: they no longer count, and end when it returns
+    #[arg(long)]
+    allow_abandon: bool,
     /// Do not ask
     #[arg(short = 'y', long)]
     assume_yes: bool,
@@ -127,65 +104,60 @@ pub struct TerminateArgs {
 /// `vsmctl session terminate`: shows which, asks, ends them.
 ///
 /// # Errors
-/// If the broker cannot be asked, nothing matches, or one cannot be ended now.
+/// If the broker cannot be asked, nothing matches, or one is not ended.
 pub async fn session_terminate(
     options: &AdminOptions,
     arguments: &TerminateArgs,
 ) -> Result<(), Failure> {
-    if arguments.selector.is_empty() && !arguments.all {
-        return Err(Failure::new(USAGE, "say which: --id, --user, --agent, --display or --all"));
+    match (arguments.selector.is_empty(), arguments.all) {
+        (true, false) => {
+            let how = "say which: --id, --user, --agent, --subcluster, --display, --state, --older-than or --all";
+            return Err(Failure::new(USAGE, how));
+        }
+        (false, true) => {
+            return Err(Failure::new(USAGE, "--all and a selector contradict each other"));
+        }
+        (true, true) | (false, false) => {}
     }
     let mut client = options.dial().await?;
-    let rows = sessions(&mut client, &arguments.selector).await?;
+    let rows = arguments.selector.sessions(&mut client).await?;
     if rows.is_empty() {
         return Err(Failure::new(NOT_FOUND, "no session matches"));
     }
     if !arguments.assume_yes {
-        confirm(&rows)?;
+        confirm(&output::table(&rows), &question(&rows))?;
     }
     // Just those that were shown, whatever has come meanwhile.
     let ids = rows.iter().map(|row| row.session.clone()).collect();
-    let request = with_deadline(pb::TerminateSessionsRequest { ids }, TERMINATE_DEADLINE);
+    let request = pb::TerminateSessionsRequest { ids, allow_abandon: arguments.allow_abandon };
+    let request = with_deadline(request, TERMINATE_DEADLINE);
     let terminated = client.terminate_sessions(request).await?.into_inner().terminated;
-    let rows: Vec<TerminatedRow> = terminated
-        .into_iter()
-        .map(|row| {
-            let session = row.session.unwrap_or_default();
-            let (done, detail) = (row.done, row.detail);
-            TerminatedRow {
-                session: session.id,
-                user: session.user,
-                agent: session.agent,
-                done,
-                detail,
-            }
-        })
-        .collect();
+    let rows: Vec<TerminatedRow> = terminated.into_iter().map(Into::into).collect();
     output::list(options.output, &rows)?;
-    let left = rows.iter().filter(|row| !row.done).count();
-    if left == 0 {
-        Ok(())
-    } else {
-        Err(Failure::new(UNAVAILABLE, format!("{left} of {} not ended yet", rows.len())))
+    let abandoned = rows.iter().filter(|row| row.abandoned).count();
+    let left = rows.iter().filter(|row| !row.done && !row.abandoned).count();
+    match (left, abandoned) {
+        (0, 0) => Ok(()),
+        (0, _) if arguments.allow_abandon => Ok(()),
+        _ => Err(Failure::new(
+            UNAVAILABLE,
+            format!("{} of {} session(s) not ended", left + abandoned, rows.len()),
+        )),
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the question is for the person, not part of the data")]
-fn confirm(rows: &[SessionRow]) -> Result<(), Failure> {
-    let input = std::io::stdin();
-    if !input.is_terminal() {
-        return Err(Failure::new(USAGE, "there is no terminal to ask on; add --assume-yes"));
-    }
-    for row in rows {
-        eprintln!("{}  {}  {}:{}  {}", row.session, row.user, row.agent, row.display, row.state);
-    }
-    eprint!("End {} session(s)? What is not saved is lost. [y/N] ", rows.len());
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    let _ = input.lock().read_line(&mut answer);
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
-        Ok(())
-    } else {
-        Err(Failure::new(1, "nothing was ended"))
-    }
+/// The summary that is to be agreed to.
+fn question(rows: &[SessionRow]) -> String {
+    let users: BTreeSet<&str> = rows.iter().map(|row| row.user.as_str()).collect();
+    let agents: BTreeSet<&str> = rows.iter().map(|row| row.agent.as_str()).collect();
+    let count = |state: &str| rows.iter().filter(|row| row.state == state).count();
+    format!(
+        "End {} session(s) of {} user(s) on {} agent(s), {} of them connected and {} unreachable? \
+         What is not saved is lost.",
+        rows.len(),
+        users.len(),
+        agents.len(),
+        count("connected"),
+        count("unreachable"),
+    )
 }

@@ -4,9 +4,10 @@ use clap::{Parser, Subcommand};
 use vsm_daemon::VERSION;
 
 use crate::{
-    admin::{AdminOptions, Selector, TerminateArgs},
+    admin::{AdminOptions, EventsArgs, NotifyArgs, PushArgs, Selector, TerminateArgs},
     ha::HaCommand,
     pki::{InitArgs, IssueArgs},
+    retry::RetryOptions,
 };
 
 /// Sees and changes what the broker on this host does.
@@ -37,6 +38,15 @@ pub enum Command {
     /// The agents and whether they can be reached
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// Show a text on desktops
+    Notify(NotifyArgs),
+    /// Who did what when: the last events, or all as they happen
+    Events(EventsArgs),
+    /// Take the configuration of this node anew, whole or not at all
+    Reload,
+    /// The configuration of both nodes of a pair
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// What this broker is: its role, epoch and table
     Status,
     /// The pair: both nodes, their votes, taking over
@@ -54,11 +64,29 @@ pub enum SessionCommand {
     List(Selector),
     /// Show one session
     Show {
-        /// Session id
+        /// Session id, or the last 6 or more digits of it
         id: String,
+    },
+    /// Watch the list as it changes, until interrupted
+    Watch {
+        /// Which sessions.
+        #[command(flatten)]
+        selector: Selector,
+        /// How long to try again.
+        #[command(flatten)]
+        retry: RetryOptions,
     },
     /// End sessions and all that runs in them; what is not saved is lost
     Terminate(TerminateArgs),
+}
+
+/// `vsmctl config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show where this node and the other one differ; exit code 1 if they do
+    Diff,
+    /// Give the other node the configuration of this one, after showing what would change
+    Push(PushArgs),
 }
 
 /// `vsmctl load`.

@@ -5,7 +5,7 @@ use vsm_core::{AgentName, Drain, Row, Session, Table};
 
 use super::{node::Standing, pair::Answer};
 use crate::{
-    exit::{Failure, SOFTWARE},
+    exit::Failure,
     output::{self, Columns, Format},
     trail::EventRecord,
 };
@@ -263,16 +263,8 @@ impl From<&Row> for What {
 impl Event {
     /// One line for people and one for JSON, a document for YAML.
     pub(super) fn text(&self, format: Format) -> Result<String, Failure> {
-        let bad = |error: String| Failure::new(SOFTWARE, error);
         match format {
-            Format::Json => {
-                let line = serde_json::to_string(self).map_err(|error| bad(error.to_string()))?;
-                Ok(line + "\n")
-            }
-            Format::Yaml => {
-                let text = vsm_config::to_yaml(self).map_err(|error| bad(error.to_string()))?;
-                Ok(format!("---\n{text}"))
-            }
+            Format::Json | Format::Yaml => output::one_of_many(format, self),
             Format::Table => {
                 let at = self.at.as_deref().unwrap_or("-");
                 Ok(format!("{at}  {}  {}  {}\n", self.node, self.commit, self.what.words()))

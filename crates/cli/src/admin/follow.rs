@@ -1,0 +1,210 @@
+//! What goes on until it is interrupted: watching sessions, following events. A stream that breaks, as when a broker
+//! dies, is opened again.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal},
+};
+
+use clap::Args;
+use serde::Serialize;
+use tokio_stream::StreamExt;
+use vsm_core::Event;
+use vsm_daemon::clock;
+use vsm_proto::admin::v1 as pb;
+
+use super::{AdminOptions, DEADLINE, select::Selector};
+use crate::{
+    broker::{SessionRow, with_deadline},
+    exit::{Failure, SOFTWARE},
+    output::{self, Format},
+    retry::{self, RetryOptions},
+    trail::EventRecord,
+};
+
+/// Lines of a terminal that does not tell its size.
+const LINES_DEFAULT: usize = 24;
+
+/// One line of `vsmctl session watch --output json`; the fields are stable.
+#[derive(Debug, Serialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+enum Change<'a> {
+    /// A session is new, or is so now.
+    Session(&'a SessionRow),
+    /// A session is gone, or no longer matches.
+    Gone { session: &'a str },
+}
+
+/// `vsmctl session watch`: the list as it changes, on a terminal in place, else a line for each change.
+///
+/// # Errors
+/// If the broker cannot be asked for as long as the options say.
+pub async fn session_watch(
+    options: &AdminOptions,
+    selector: &Selector,
+    retry: &RetryOptions,
+) -> Result<(), Failure> {
+    let mut shown = Shown::new(options.output);
+    loop {
+        let mut pages = retry::riding(retry, async || {
+            Ok(options.dial().await?.watch_sessions(selector.message()).await?.into_inner())
+        })
+        .await?;
+        // It is told from the beginning again: what is not told again is gone.
+        let mut stale: Vec<String> = shown.rows.keys().cloned().collect();
+        while let Some(page) = pages.next().await {
+            let Ok(page) = page else { break };
+            let mut gone = page.gone;
+            let rows: Vec<SessionRow> = page.changed.into_iter().map(Into::into).collect();
+            stale.retain(|id| !rows.iter().any(|row| row.session == *id));
+            if page.caught_up {
+                gone.append(&mut stale);
+            }
+            if !shown.take(rows, &gone, page.caught_up)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What a person sees of the sessions.
+struct Shown {
+    format: Format,
+    in_place: bool,
+    rows: BTreeMap<String, SessionRow>,
+}
+
+impl Shown {
+    fn new(format: Format) -> Self {
+        let in_place = format == Format::Table && io::stdout().is_terminal();
+        Self { format, in_place, rows: BTreeMap::new() }
+    }
+
+    /// Takes changes in; false = the reader has gone.
+    fn take(
+        &mut self,
+        rows: Vec<SessionRow>,
+        gone: &[String],
+        caught_up: bool,
+    ) -> Result<bool, Failure> {
+        let mut text = String::new();
+        if !self.in_place {
+            for row in &rows {
+                text.push_str(&self.line(&Change::Session(row))?);
+            }
+            for session in gone.iter().filter(|id| self.rows.contains_key(*id)) {
+                text.push_str(&self.line(&Change::Gone { session })?);
+            }
+        }
+        gone.iter().for_each(|id| drop(self.rows.remove(id)));
+        self.rows.extend(rows.into_iter().map(|row| (row.session.clone(), row)));
+        if self.in_place && caught_up {
+            text = self.screen();
+        }
+        output::write_on(&text)
+    }
+
+    fn line(&self, change: &Change<'_>) -> Result<String, Failure> {
+        match self.format {
+            Format::Table => {
+                let at = output::time(clock::unix_millis().0).unwrap_or_default();
+                Ok(match change {
+                    Change::Session(row) => format!("{at}  {}\n", row.words()),
+                    Change::Gone { session } => {
+                        format!("{at}  {}  gone\n", output::short_id(session))
+                    }
+                })
+            }
+            Format::Json | Format::Yaml => output::one_of_many(self.format, change),
+        }
+    }
+
+    /// The whole list, on a cleared screen: as much as there is room for.
+    fn screen(&self) -> String {
+        let lines = rustix::termios::tcgetwinsize(io::stdout())
+            .ok()
+            .map_or(LINES_DEFAULT, |size| usize::from(size.ws_row).max(4));
+        let table = output::table(&self.rows.values().collect::<Vec<_>>());
+        let room = lines - 2;
+        let more = table.lines().count().saturating_sub(room);
+        let more = if more == 0 { String::new() } else { format!(", {more} not shown") };
+        let table: Vec<&str> = table.lines().take(room).collect();
+        let at = output::time(clock::unix_millis().0).unwrap_or_default();
+        format!("\x1b[H\x1b[2J{}\n{} session(s){more}  {at}\n", table.join("\n"), self.rows.len())
+    }
+}
+
+/// Which events.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Go on with those that come, until interrupted
+    #[arg(short, long)]
+    follow: bool,
+    /// Only the last so many of those that there are; 0 = all that are kept
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    last: u32,
+    /// Only those after this number
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+    after: u64,
+    /// Only those that concern this user, or were done by them
+    #[arg(long, value_name = "USER", default_value = "", hide_default_value = true)]
+    user: String,
+    /// Only those that concern this agent
+    #[arg(long, value_name = "AGENT", default_value = "", hide_default_value = true)]
+    agent: String,
+    /// Only those of this session, by its whole id
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    session: String,
+    #[command(flatten)]
+    retry: RetryOptions,
+}
+
+/// `vsmctl events`: who did what when.
+///
+/// # Errors
+/// If the broker cannot be asked.
+pub async fn events(options: &AdminOptions, arguments: &EventsArgs) -> Result<(), Failure> {
+    let mut request = pb::ListEventsRequest {
+        after: arguments.after,
+        last: arguments.last,
+        follow: arguments.follow,
+        session: arguments.session.clone(),
+        user: arguments.user.clone(),
+        agent: arguments.agent.clone(),
+    };
+    let mut records = Vec::new();
+    loop {
+        let mut pages = retry::riding(&arguments.retry, async || {
+            let mut client = options.dial().await?;
+            let request = request.clone();
+            let asked = if request.follow {
+                client.list_events(request).await
+            } else {
+                client.list_events(with_deadline(request, DEADLINE)).await
+            };
+            Ok(asked?.into_inner())
+        })
+        .await?;
+        while let Some(page) = pages.next().await {
+            let page = match page {
+                Ok(page) => page,
+                Err(_) if arguments.follow => break,
+                Err(status) => return Err(status.into()),
+            };
+            for event in page.events {
+                let event = Event::try_from(event)
+                    .map_err(|error| Failure::new(SOFTWARE, error.to_string()))?;
+                (request.after, request.last) = (event.number, 0);
+                let record = EventRecord::from(&event);
+                if !arguments.follow {
+                    records.push(record);
+                } else if !output::write_on(&record.line(options.output)?)? {
+                    return Ok(());
+                }
+            }
+        }
+        if !arguments.follow {
+            return output::list(options.output, &records);
+        }
+    }
+}
