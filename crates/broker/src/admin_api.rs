@@ -11,8 +11,11 @@ use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, transport::Channel};
-use vsm_core::{AgentName, AgentUse};
-use vsm_proto::admin::v1::{self as pb, admin_client::AdminClient, admin_server::Admin};
+use vsm_core::{AgentName, AgentUse, Proposal};
+use vsm_proto::{
+    admin::v1::{self as pb, admin_client::AdminClient, admin_server::Admin},
+    convert,
+};
 
 use crate::{
     agents::LinkState,
@@ -99,6 +102,17 @@ impl Admin for AdminApi {
         let place = self.broker.follower()?;
         let told = events::begin(Arc::clone(&self.broker), request.get_ref(), place)?;
         Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+    }
+
+    async fn record_event(
+        &self,
+        request: Request<pb::RecordEventRequest>,
+    ) -> Result<Response<pb::RecordEventResponse>, Status> {
+        place::check_peer(&self.broker, &request)?;
+        let event = convert::required("event", request.into_inner().event)?;
+        let noted = self.broker.table.propose(Proposal::Note(event.try_into()?)).await;
+        noted.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(pb::RecordEventResponse {}))
     }
 
     async fn terminate_sessions(

@@ -169,6 +169,8 @@ impl Configuration for ConfigApi {
                 "a configuration has changed since it was shown; compare again",
             ));
         }
+        // What the other node is given is to be in force here too.
+        self.reloader.reload(&actor).await?;
         let (mut set, mut drop) = (BTreeMap::new(), Vec::new());
         for pb::Difference { path, own, .. } in differences(&own, &peer) {
             match own {

@@ -1,16 +1,22 @@
 //! Recording events in the table's trail. Nobody waits for it: what an event tells of is done, or is in the table,
 //! already. Where it cannot be recorded, as on a node without votes, the log has it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     sync::mpsc::{self, Receiver, Sender, error::TrySendError},
     task::JoinSet,
 };
+use tonic::Request;
 use vsm_core::{AgentName, Event, Proposal, Session, UserName};
 use vsm_daemon::clock;
+use vsm_proto::admin::v1::{RecordEventRequest, admin_client::AdminClient};
+use vsm_sync::ProposeError;
 
-use crate::broker::Broker;
+use crate::{broker::Broker, ha::Ha};
 
 /// Events that wait to be recorded; more are told to the log alone. A storm of logins makes two for each session.
 const QUEUE_BOUND: usize = 4096;
@@ -18,6 +24,8 @@ const QUEUE_BOUND: usize = 4096;
 const TOGETHER: usize = 64;
 /// Longest detail, in bytes: the trail's memory is bounded by it.
 const DETAIL_MAX: usize = 512;
+/// How long the other node may take to record an event.
+const PEER_CALL: Duration = Duration::from_secs(5);
 
 /// The actor of what the broker does by itself.
 pub(crate) const SELF: &str = "vsmserver";
@@ -108,13 +116,28 @@ pub(crate) async fn record(broker: Arc<Broker>) {
         for event in batch.drain(..) {
             let broker = Arc::clone(&broker);
             under_way.spawn(async move {
-                let told = broker.table.propose(Proposal::Note(event.clone())).await;
-                if let Err(error) = told {
-                    log(&event, &error.to_string());
+                if let Err(why) = one(&broker, event.clone()).await {
+                    log(&event, &why);
                 }
             });
         }
         under_way.join_all().await;
+    }
+}
+
+/// Records an event here, or on the node that is active.
+async fn one(broker: &Broker, event: Event) -> Result<(), String> {
+    match (broker.table.propose(Proposal::Note(event.clone())).await, &broker.ha) {
+        (Ok(_), _) => Ok(()),
+        (Err(ProposeError::NotActive), Ha::On(pair)) => {
+            let mut peer = AdminClient::new(pair.channel.clone());
+            let mut request = Request::new(RecordEventRequest { event: Some((&event).into()) });
+            request.set_timeout(PEER_CALL);
+            let told = tokio::time::timeout(PEER_CALL, peer.record_event(request)).await;
+            let told = told.map_err(|_| "the other node does not answer".to_owned())?;
+            told.map(|_| ()).map_err(|status| status.message().to_owned())
+        }
+        (Err(error), _) => Err(error.to_string()),
     }
 }
 

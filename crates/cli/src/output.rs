@@ -176,6 +176,12 @@ pub fn time(unix_ms: u64) -> Option<String> {
     Some(format!("{timestamp:.3}"))
 }
 
+/// A time of [`time`] without its fraction, for columns.
+#[must_use]
+pub fn to_the_second(time: &str) -> String {
+    time.split_once('.').map_or_else(|| time.to_owned(), |(seconds, _)| format!("{seconds}Z"))
+}
+
 /// How long ago, in at most two units: `3d 4h`, `5m 12s`.
 #[must_use]
 pub fn age(since_unix_ms: u64, now_unix_ms: u64) -> String {
@@ -214,6 +220,7 @@ mod tests {
     fn times_are_rfc_3339_and_ages_short() {
         assert_eq!(time(1_800_000_000_123).unwrap(), "2027-01-15T08:00:00.123Z");
         assert_eq!(time(0), None);
+        assert_eq!(to_the_second("2027-01-15T08:00:00.123Z"), "2027-01-15T08:00:00Z");
         assert_eq!(age(0, 59_999), "59s");
         assert_eq!(age(0, 3_600_000), "1h 0m");
         assert_eq!(age(0, 90_000_000), "1d 1h");

@@ -72,7 +72,7 @@ impl Columns for EventRecord {
     fn cells(&self) -> Vec<String> {
         let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         vec![
-            or_dash(&self.time),
+            self.time.as_deref().map_or_else(|| "-".to_owned(), output::to_the_second),
             self.actor.clone(),
             self.action.clone(),
             or_dash(&self.user),

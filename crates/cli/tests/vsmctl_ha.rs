@@ -112,6 +112,13 @@ impl Admin for Broker {
         Err(Status::unimplemented("not asked here"))
     }
 
+    async fn record_event(
+        &self,
+        _: Request<pb::RecordEventRequest>,
+    ) -> Answer<pb::RecordEventResponse> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
     async fn notify(&self, _: Request<pb::NotifyRequest>) -> Answer<pb::NotifyResponse> {
         Err(Status::unimplemented("not asked here"))
     }

@@ -170,7 +170,7 @@ schema! {
             "Syslog facility of the broker's log.";
         SYSLOG_SOCKET: PathBuf, "/vsmserver/logging/syslog_socket", Path, "/dev/log", Restart,
             "Unix socket of the local syslog.";
-        DEFAULTLEVEL: LogLevel, "/vsmserver/logging/defaultlevel", LEVEL, "info", Restart,
+        DEFAULTLEVEL: LogLevel, "/vsmserver/logging/defaultlevel", LEVEL, "info", Reload,
             "How much the broker logs.";
         LEVELS: LogLevel, "/vsmserver/logging/levels/<sub-logger>", LEVEL, "info", Restart,
             "How much one part of the broker logs, such as ha, session or shadow; without it, defaultlevel.";
@@ -238,7 +238,7 @@ schema! {
             "Syslog facility of the agent's log.";
         SYSLOG_SOCKET: PathBuf, "/vsmagent/logging/syslog_socket", Path, "/dev/log", Restart,
             "Unix socket of the local syslog.";
-        DEFAULTLEVEL: LogLevel, "/vsmagent/logging/defaultlevel", LEVEL, "info", Restart,
+        DEFAULTLEVEL: LogLevel, "/vsmagent/logging/defaultlevel", LEVEL, "info", Reload,
             "How much the agent logs.";
         LEVELS: LogLevel, "/vsmagent/logging/levels/<sub-logger>", LEVEL, "info", Restart,
             "How much one part of the agent logs, such as session; without it, defaultlevel.";

@@ -56,7 +56,7 @@ impl TryFrom<pb::Event> for Event {
     type Error = Invalid;
 
     fn try_from(event: pb::Event) -> Result<Self, Invalid> {
-        if !(1..=NUMBER_MAX).contains(&event.number) {
+        if event.number > NUMBER_MAX {
             return Err(Invalid::new("event.number", format!("{} is out of range", event.number)));
         }
         Ok(Self {

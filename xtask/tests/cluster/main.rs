@@ -7,6 +7,7 @@
 
 mod bad_host;
 mod bad_user;
+mod configuration;
 mod crash;
 mod daemons;
 mod desktop;
@@ -19,6 +20,7 @@ mod isolation;
 mod lifecycle;
 mod login;
 mod ocf_agent;
+mod operator;
 mod pacemaker;
 mod packages;
 mod pair_of_brokers;

@@ -65,7 +65,11 @@ impl AdminOptions {
     pub(crate) async fn channel(&self) -> Result<Channel, Failure> {
         let path = match &self.socket {
             Some(path) => path.clone(),
-            None => self.configuration()?.get(&keys::vsmserver::ADMIN_SOCKET),
+            // A configuration that is bad at the moment must not keep anybody from the broker that runs: it says what is wrong.
+            None => self
+                .configuration()
+                .unwrap_or_else(|_| Config::defaults())
+                .get(&keys::vsmserver::ADMIN_SOCKET),
         };
         // Tried here once, as the channel's own error would not say which socket nor why. Not the blocking way: a broker
         // that is frozen has a full queue at last.
@@ -77,7 +81,13 @@ impl AdminOptions {
                     format!("{path} is for root and the admin group (/vsmserver/admin_group)"),
                 )
             } else {
-                Failure::new(UNAVAILABLE, format!("vsmserver does not run here: {path}: {error}"))
+                let bad = self.configuration().err();
+                let bad = bad
+                    .map_or_else(String::new, |why| format!("\nthe configuration is bad: {why}"));
+                Failure::new(
+                    UNAVAILABLE,
+                    format!("vsmserver does not run here: {path}: {error}{bad}"),
+                )
             });
         }
         Ok(socket::channel(path))

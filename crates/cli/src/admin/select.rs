@@ -31,8 +31,8 @@ pub struct Selector {
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub subcluster: String,
     /// Only those with this display number
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = display)]
-    pub display: u32,
+    #[arg(long, value_name = "N", value_parser = display)]
+    pub display: Option<u32>,
     /// Only those in this state
     #[arg(long, value_name = "STATE", value_enum)]
     pub state: Option<Condition>,
@@ -98,7 +98,7 @@ impl Selector {
             id: self.id.clone(),
             user: self.user.clone(),
             agent: self.agent.clone(),
-            display: self.display,
+            display: self.display.unwrap_or(0),
             subcluster: self.subcluster.clone(),
             condition: condition.into(),
             older_than_seconds: self.older_than.unwrap_or(0),

@@ -119,7 +119,7 @@ fn differences(nodes: &[Node], lines: &mut Vec<String>) {
     lines.extend(
         paths
             .iter()
-            .map(|path| format!("{path} differs: make it the same on both nodes, and reload")),
+            .map(|path| format!("{path} differs: vsmctl config diff shows how, vsmctl config push gives the other node this one's")),
     );
     if nodes.iter().any(|node| node.host_keys_differ) {
         lines.push(

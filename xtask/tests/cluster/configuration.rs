@@ -1,0 +1,133 @@
+//! A configuration that changes while the brokers run: whole or not at all, by whatever way it comes, and the same on
+//! both nodes.
+
+use xtask::clock::wait_for;
+
+use crate::pair_of_brokers::Pair;
+use crate::service::{BROKER, Service, WAIT};
+
+/// Users can log in as the configuration on disk says, or as the one from before.
+fn limit_is(service: &Service, second: Option<&str>) {
+    wait_for("the limit to hold", WAIT, || {
+        let output = service.try_connect("alice");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        match second {
+            None if output.status.success() => Ok(()),
+            Some(words) if text.contains(words) => Ok(()),
+            _ => Err(format!("{output:?}")),
+        }
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_configuration_is_taken_whole_or_not_at_all_by_each_way() {
+    let service = Service::up("reload");
+    let pid = service.daemon(BROKER, "vsmserver").unwrap().pid;
+    let vsmctl = |words: &[&str]| {
+        let output = service.exec(BROKER, "root", &[&["vsmctl"], words].concat()).unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let (code, said, _) = vsmctl(&["reload"]);
+    assert_eq!((code, said.as_str()), (0, "this node: nothing has changed\n"));
+
+    // By vsmctl: what changed is told by path, with what needs a restart.
+    service.sh(BROKER, "vsm-config /vsmserver/allowed_groups=nobodies /vsmserver/listen_port=9001");
+    let (code, said, _) = vsmctl(&["reload"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("/vsmserver/allowed_groups: (empty) -> nobodies\n"), "{said}");
+    assert!(said.contains("/vsmserver/listen_port: 9000 -> 9001  (after a restart)"), "{said}");
+    limit_is(&service, Some("groups that may use this service"));
+    service.sh(BROKER, "vsm-config /vsmserver/listen_port=9000");
+
+    // A bad one changes nothing, not even what is good in it, and is told with file and line.
+    let bad = "printf 'vsmserver:\\n  allowed_groups: []\\n  start_attempts: many\\n' > /etc/vsm/conf.d/zz.yaml";
+    service.sh(BROKER, bad);
+    let (code, _, said) = vsmctl(&["reload"]);
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("zz.yaml:3: /vsmserver/start_attempts"), "{said}");
+    limit_is(&service, Some("groups that may use this service"));
+    // Nor does it keep an administrator from the broker.
+    assert_eq!(vsmctl(&["status"]).0, 0);
+    service.sh(BROKER, "rm /etc/vsm/conf.d/zz.yaml");
+
+    // One that every file is right in and that means nothing a broker can do.
+    let ambiguous = "vsm-config /vsmserver/subclusters/one/users=ann '/vsmserver/subclusters/one/agents=agent1' \
+        /vsmserver/subclusters/two/users=ann /vsmserver/subclusters/two/agents=agent2";
+    let refused = service.exec(BROKER, "root", &["sh", "-c", ambiguous]).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("one") && said.contains("two"), "{said}");
+
+    // By itself, once it is told to watch; a level of logging too.
+    service.sh(BROKER, "vsm-config /vsmserver/watch_config=true");
+    vsmctl(&["reload"]);
+    service
+        .sh(BROKER, "vsm-config /vsmserver/allowed_groups= /vsmserver/logging/defaultlevel=debug");
+    limit_is(&service, None);
+    wait_for("a line of debug in the log", WAIT, || {
+        service.connect("alice");
+        let log = service.daemon_log(BROKER, "vsmserver");
+        if log.contains("DEBUG") { Ok(()) } else { Err("none".to_owned()) }
+    })
+    .unwrap();
+    service.undisturbed(BROKER, "vsmserver", pid);
+}
+
+#[test]
+fn one_node_gives_the_other_its_configuration_and_each_can_tell_the_difference() {
+    let pair = Pair::up("push");
+    let (active, standby) = pair.in_step();
+    let vsmctl = |node: &str, words: &[&str]| {
+        let output = pair.exec(node, "root", &[&["vsmctl", "config"], words].concat()).unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let same = format!("{active} and {standby} have the same configuration\n");
+    assert_eq!(vsmctl(active, &["diff"]), (0, same.clone(), String::new()));
+
+    let on_active = "vsm-config /vsmserver/max_sessions_per_user=3 /vsmserver/logging/defaultlevel=debug \
+        '/vsmserver/allowed_groups=alice bob \"domain users\"'";
+    pair.sh(active, on_active);
+    pair.sh(
+        standby,
+        "vsm-config /vsmserver/subclusters/old/agents=agent1 /vsmserver/subclusters/old/users=ann",
+    );
+    pair.sh(standby, "sed -i '1i # a note of the administrator' /etc/vsm/conf.d/vsmserver.yaml");
+    let (code, said, _) = vsmctl(active, &["diff"]);
+    assert_eq!(code, 1);
+    for path in ["max_sessions_per_user", "allowed_groups", "subclusters/old/agents"] {
+        assert!(said.contains(&format!("/vsmserver/{path}")), "{said}");
+    }
+    assert!(!said.contains("defaultlevel"), "a node's own parameters are its own: {said}");
+    assert_eq!(vsmctl(standby, &["diff"]).0, 1);
+
+    // It asks, and without an answer nothing happens.
+    assert_eq!(vsmctl(active, &["push"]).0, 64);
+    assert_eq!(vsmctl(active, &["diff"]).0, 1);
+
+    // The other one must be able to take it: a file of its own that is bad keeps it as it is.
+    pair.sh(standby, "echo 'vsmserver: {nonsense: 1}' > /etc/vsm/conf.d/zz.yaml");
+    let (code, _, said) = vsmctl(active, &["push", "-y"]);
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains(standby) && said.contains("zz.yaml:1"), "{said}");
+    pair.sh(standby, "rm /etc/vsm/conf.d/zz.yaml");
+
+    let (code, said, error) = vsmctl(active, &["push", "-y"]);
+    assert_eq!(code, 0, "{error}");
+    assert!(said.contains("/vsmserver/max_sessions_per_user: 1 -> 3"), "{said}");
+    assert_eq!(vsmctl(active, &["diff"]), (0, same, String::new()));
+    assert_eq!(vsmctl(standby, &["diff"]).0, 0);
+    let file = pair.sh(standby, "cat /etc/vsm/conf.d/vsmserver.yaml");
+    assert!(file.starts_with("# a note of the administrator\n"), "{file}");
+    assert!(!file.contains("debug"), "{file}");
+    // And it is in force there, on both nodes of the pair.
+    let value = pair.sh(standby, "vsm-config /vsmserver/allowed_groups");
+    assert_eq!(value.trim(), "alice bob \"domain users\"");
+    let words = ["vsmctl", "ha", "status"];
+    wait_for("both to see that nothing differs", WAIT, || {
+        let status = pair.output(active, "root", &words).unwrap();
+        if status.contains("differs") { Err(status) } else { Ok(()) }
+    })
+    .unwrap();
+}
