@@ -8,8 +8,11 @@ use std::{
 };
 
 use tokio::sync::Mutex;
-use vsm_config::{Change, Config, keys};
-use vsm_daemon::{log, notify};
+use vsm_config::{Change, Config};
+use vsm_daemon::{
+    log::{self, LogSettings},
+    notify,
+};
 
 use crate::{
     broker::Broker,
@@ -135,7 +138,7 @@ impl Reloader {
             let (path, old, new) = (&change.path, &change.old, &change.new);
             tracing::info!(path, old, new, needs, "parameter changed");
         }
-        log::set_level(&new.get(&keys::vsmserver_logging::DEFAULTLEVEL).to_string());
+        log::reload(&LogSettings::vsmserver(&new));
         broker.set_settings(settings);
         broker.set_refused_configuration(None);
         broker.set_card(card::card(&new));

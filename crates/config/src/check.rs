@@ -8,6 +8,11 @@ use crate::{
     load::{Merged, Problem},
 };
 
+/// Parts of the broker whose level of logging can be set apart.
+pub const SERVER_LOGGERS: [&str; 6] = ["session", "agents", "ha", "admin", "loadinfo", "extcmd"];
+/// Parts of the agent whose level of logging can be set apart.
+pub const AGENT_LOGGERS: [&str; 3] = ["session", "broker", "loadinfo"];
+
 /// Adds what the settings are together to the problems and notes of `merged`.
 pub(crate) fn cross(merged: &mut Merged) {
     let config = Config::of(Merged { settings: merged.settings.clone(), ..Merged::default() });
@@ -19,6 +24,8 @@ pub(crate) fn cross(merged: &mut Merged) {
     merged.notes.extend(config.moving_agent().map(|moving| moving.to_string()));
     merged.notes.extend(ports(&config));
     merged.notes.extend(weights(&config));
+    merged.notes.extend(loggers(&config, "/vsmserver/logging/levels", &SERVER_LOGGERS));
+    merged.notes.extend(loggers(&config, "/vsmagent/logging/levels", &AGENT_LOGGERS));
 }
 
 /// Why a pair that is switched on cannot work, if it cannot: the broker then starts with HA off.
@@ -92,6 +99,15 @@ fn ports(config: &Config) -> Vec<String> {
             .then(|| format!("{}: {here} differs from {} = {there}", listen.path(), connect.path()))
     });
     differ.collect()
+}
+
+/// Not an error: a configuration that was taken over may name parts that only the described system has.
+fn loggers(config: &Config, folder: &str, known: &[&str]) -> Vec<String> {
+    let strangers =
+        config.folder(folder).into_keys().filter(|part| !known.contains(&part.as_str()));
+    strangers
+        .map(|part| format!("{folder}/{part}: has no effect; there are {}", known.join(", ")))
+        .collect()
 }
 
 fn weights(config: &Config) -> Vec<String> {

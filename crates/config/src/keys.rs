@@ -163,7 +163,7 @@ schema! {
         LOG_TO_FILE: bool, "/vsmserver/logging/log_to_file", Bool, "false", Restart,
             "Write the broker's log to logfile, besides standard error (the journal, under systemd).";
         LOGFILE: PathBuf, "/vsmserver/logging/logfile", Path, "/var/log/vsmserver.log", Restart,
-            "File that the broker's log goes to where log_to_file is set.";
+            "File that the broker's log goes to where log_to_file is set; a reload opens it anew.";
         LOG_TO_SYSLOG: bool, "/vsmserver/logging/log_to_syslog", Bool, "false", Restart,
             "Send the broker's log to the local syslog.";
         SYSLOG_FACILITY: String, "/vsmserver/logging/syslog_facility", FACILITY, "local0", Restart,
@@ -172,8 +172,8 @@ schema! {
             "Unix socket of the local syslog.";
         DEFAULTLEVEL: LogLevel, "/vsmserver/logging/defaultlevel", LEVEL, "info", Reload,
             "How much the broker logs.";
-        LEVELS: LogLevel, "/vsmserver/logging/levels/<sub-logger>", LEVEL, "info", Restart,
-            "How much one part of the broker logs, such as ha, session or shadow; without it, defaultlevel.";
+        LEVELS: LogLevel, "/vsmserver/logging/levels/<sub-logger>", LEVEL, "info", Reload,
+            "How much one part of the broker logs: session, agents, ha, admin, loadinfo or extcmd; without it, defaultlevel.";
     }
 
     /// `/vsmagent`: the agent.
@@ -231,7 +231,7 @@ schema! {
         LOG_TO_FILE: bool, "/vsmagent/logging/log_to_file", Bool, "false", Restart,
             "Write the agent's log to logfile, besides standard error (the journal, under systemd).";
         LOGFILE: PathBuf, "/vsmagent/logging/logfile", Path, "/var/log/vsmagent.log", Restart,
-            "File that the agent's log goes to where log_to_file is set.";
+            "File that the agent's log goes to where log_to_file is set; a reload opens it anew.";
         LOG_TO_SYSLOG: bool, "/vsmagent/logging/log_to_syslog", Bool, "false", Restart,
             "Send the agent's log to the local syslog.";
         SYSLOG_FACILITY: String, "/vsmagent/logging/syslog_facility", FACILITY, "local0", Restart,
@@ -240,8 +240,8 @@ schema! {
             "Unix socket of the local syslog.";
         DEFAULTLEVEL: LogLevel, "/vsmagent/logging/defaultlevel", LEVEL, "info", Reload,
             "How much the agent logs.";
-        LEVELS: LogLevel, "/vsmagent/logging/levels/<sub-logger>", LEVEL, "info", Restart,
-            "How much one part of the agent logs, such as session; without it, defaultlevel.";
+        LEVELS: LogLevel, "/vsmagent/logging/levels/<sub-logger>", LEVEL, "info", Reload,
+            "How much one part of the agent logs: session, broker or loadinfo; without it, defaultlevel.";
     }
 
     /// `/vsm`: ports that both services must agree on.

@@ -31,6 +31,7 @@ mod yaml;
 
 pub use crate::{
     adopt::adopt,
+    check::{AGENT_LOGGERS, SERVER_LOGGERS},
     config::{Change, Config, Subcluster},
     kind::{Item, Kind, Unit},
     load::{LoadError, Problem},

@@ -131,3 +131,24 @@ fn one_node_gives_the_other_its_configuration_and_each_can_tell_the_difference()
     })
     .unwrap();
 }
+
+/// A log file can be moved away, and one part of the broker can be more talkative than the others.
+#[test]
+fn the_log_goes_to_a_file_that_can_be_rotated_and_parts_have_levels() {
+    let service = Service::up("logfile");
+    service.sh(
+        BROKER,
+        "vsm-config /vsmserver/logging/log_to_file=true /vsmserver/logging/logfile=/var/log/vsm-test.log",
+    );
+    service.restart_daemon(BROKER, "vsmserver").unwrap();
+    service.agents_are("up", &crate::service::AGENTS);
+    service.until(BROKER, "grep -q 'agent is here' /var/log/vsm-test.log");
+    service.sh(BROKER, "mv /var/log/vsm-test.log /var/log/vsm-test.log.1");
+    service.configure(BROKER, "vsmserver", &["/vsmserver/logging/levels/session=debug"]);
+    service.connect("alice");
+    service.connect("alice");
+    service.until(BROKER, "grep -q 'DEBUG.*handed out' /var/log/vsm-test.log");
+    let others = "grep DEBUG /var/log/vsm-test.log | grep -v 'vsm_broker::\\(user_api\\|login\\|start\\|ending\\)' || true";
+    assert_eq!(service.sh(BROKER, others), "");
+    service.sh(BROKER, "! grep -q DEBUG /var/log/vsm-test.log.1");
+}

@@ -24,8 +24,14 @@ use std::{
 use anyhow::Context;
 use tokio::sync::watch;
 use tonic::service::RoutesBuilder;
-use vsm_config::{Config, keys};
-use vsm_daemon::{grpc, log, notify, stop::Stop, tls::Tls};
+use vsm_config::Config;
+use vsm_daemon::{
+    grpc,
+    log::{self, LogSettings},
+    notify,
+    stop::Stop,
+    tls::Tls,
+};
 use vsm_proto::{agent::v1::agent_server::AgentServer, sync::v1::witness_server::WitnessServer};
 
 pub use settings::Settings;
@@ -128,7 +134,7 @@ async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
         notify::reloading();
         match Config::load(&dir) {
             Ok(config) => {
-                log::set_level(config.get(&keys::vsmagent_logging::DEFAULTLEVEL).as_str());
+                log::reload(&LogSettings::vsmagent(&config));
                 agent.set_settings(Settings::from_config(&config));
                 tracing::info!("configuration read again; what is running keeps its own");
             }

@@ -4,8 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use vsm_agent::args::Arguments;
-use vsm_config::{Config, keys};
-use vsm_daemon::{log, stop::Stop, tls::Tls};
+use vsm_config::Config;
+use vsm_daemon::{
+    log::{self, LogSettings},
+    stop::Stop,
+    tls::Tls,
+};
 
 /// Bad configuration, as sysexits.h numbers it.
 const EXIT_CONFIG: u8 = 78;
@@ -35,7 +39,7 @@ fn main() -> ExitCode {
     if options.check {
         return ExitCode::SUCCESS;
     }
-    log::init(config.get(&keys::vsmagent_logging::DEFAULTLEVEL).as_str());
+    log::init(&LogSettings::vsmagent(&config));
     match serve(&options, &config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &format!("{error:#}")),

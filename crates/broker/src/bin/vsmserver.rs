@@ -4,8 +4,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use vsm_broker::args::Arguments;
-use vsm_config::{Config, keys};
-use vsm_daemon::{log, stop::Stop, tls::Tls};
+use vsm_config::Config;
+use vsm_daemon::{
+    log::{self, LogSettings},
+    stop::Stop,
+    tls::Tls,
+};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -31,7 +35,7 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
         Tls::load(&config).map_err(|error| (78, error.to_string()))?;
         return Ok(());
     }
-    log::init(&config.get(&keys::vsmserver_logging::DEFAULTLEVEL).to_string());
+    log::init(&LogSettings::vsmserver(&config));
     // One may wait for the disk (vsm_sync's owner) while another serves.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     let runtime = tokio::runtime::Builder::new_multi_thread()

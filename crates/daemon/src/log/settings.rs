@@ -1,0 +1,146 @@
+//! What the configuration says of a daemon's log.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use vsm_config::{Config, Key, LogLevel, keys};
+
+use super::syslog::Target;
+
+/// Parts of the broker whose level can be set apart, by the beginnings of their modules' names.
+const SERVER_PARTS: [(&str, &[&str]); 6] = [
+    (
+        "session",
+        &["vsm_broker::login", "vsm_broker::start", "vsm_broker::ending", "vsm_broker::user_api"],
+    ),
+    ("agents", &["vsm_broker::agents", "vsm_broker::reconcile"]),
+    ("ha", &["vsm_sync", "vsm_broker::ha"]),
+    ("admin", &["vsm_broker::admin_api", "vsm_broker::config_api", "vsm_broker::reload"]),
+    ("loadinfo", &["vsm_broker::load", "vsm_broker::capacity"]),
+    ("extcmd", &["vsm_broker::hooks", "vsm_broker::mail"]),
+];
+/// The same of the agent.
+const AGENT_PARTS: [(&str, &[&str]); 3] = [
+    ("session", &["vsm_agent::agent::start", "vsm_agent::agent::link", "vsm_agent::agent::adopt"]),
+    (
+        "broker",
+        &["vsm_agent::agent::service", "vsm_agent::agent::fence", "vsm_agent::agent::report"],
+    ),
+    ("loadinfo", &["vsm_agent::agent::load"]),
+];
+
+/// What is logged, and where to besides standard error.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    default: String,
+    parts: Vec<(&'static str, String)>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) syslog: Option<Target>,
+}
+
+/// Where the parameters of a daemon are.
+struct Folder {
+    path: &'static str,
+    to_file: &'static Key<bool>,
+    file: &'static Key<PathBuf>,
+    to_syslog: &'static Key<bool>,
+    facility: &'static Key<String>,
+    socket: &'static Key<PathBuf>,
+    level: &'static Key<LogLevel>,
+    levels: &'static Key<LogLevel>,
+}
+
+impl LogSettings {
+    /// Those of `vsmserver`: `/vsmserver/logging`.
+    #[must_use]
+    pub fn vsmserver(config: &Config) -> Self {
+        use keys::vsmserver_logging as k;
+        let folder = Folder {
+            path: "/vsmserver/logging/levels",
+            to_file: &k::LOG_TO_FILE,
+            file: &k::LOGFILE,
+            to_syslog: &k::LOG_TO_SYSLOG,
+            facility: &k::SYSLOG_FACILITY,
+            socket: &k::SYSLOG_SOCKET,
+            level: &k::DEFAULTLEVEL,
+            levels: &k::LEVELS,
+        };
+        folder.read(config, "vsmserver", &SERVER_PARTS)
+    }
+
+    /// Those of `vsmagent`: `/vsmagent/logging`.
+    #[must_use]
+    pub fn vsmagent(config: &Config) -> Self {
+        use keys::vsmagent_logging as k;
+        let folder = Folder {
+            path: "/vsmagent/logging/levels",
+            to_file: &k::LOG_TO_FILE,
+            file: &k::LOGFILE,
+            to_syslog: &k::LOG_TO_SYSLOG,
+            facility: &k::SYSLOG_FACILITY,
+            socket: &k::SYSLOG_SOCKET,
+            level: &k::DEFAULTLEVEL,
+            levels: &k::LEVELS,
+        };
+        folder.read(config, "vsmagent", &AGENT_PARTS)
+    }
+
+    /// The levels as a filter.
+    pub(super) fn filter(&self) -> String {
+        let parts = self.parts.iter().map(|(module, level)| format!(",{module}={level}"));
+        self.default.clone() + &parts.collect::<String>()
+    }
+}
+
+impl Folder {
+    fn read(
+        &self,
+        config: &Config,
+        program: &'static str,
+        known: &[(&str, &[&'static str])],
+    ) -> LogSettings {
+        let set: BTreeMap<String, String> = config.folder(self.path);
+        let modules = known.iter().filter(|(part, _)| set.contains_key(*part));
+        let parts = modules.flat_map(|(part, modules)| {
+            let level = config.get_in(self.levels, part).to_string();
+            modules.iter().map(move |module| (*module, level.clone()))
+        });
+        let syslog = config.get(self.to_syslog).then(|| Target {
+            program,
+            facility: config.get(self.facility),
+            socket: config.get(self.socket),
+        });
+        LogSettings {
+            default: config.get(self.level).to_string(),
+            parts: parts.collect(),
+            file: config.get(self.to_file).then(|| config.get(self.file)),
+            syslog,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn parts_have_levels_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "vsmserver:\n  logging:\n    defaultlevel: warn\n    log_to_file: true\n    levels: {ha: debug, other: info}\n";
+        fs::write(dir.path().join("a.yaml"), text).unwrap();
+        let settings = LogSettings::vsmserver(&Config::load(dir.path()).unwrap());
+        assert_eq!(settings.filter(), "warn,vsm_sync=debug,vsm_broker::ha=debug");
+        assert_eq!(settings.file, Some("/var/log/vsmserver.log".into()));
+        assert!(settings.syslog.is_none());
+        let default = LogSettings::vsmagent(&Config::defaults());
+        assert_eq!((default.filter().as_str(), default.file), ("info", None));
+    }
+
+    /// Each part of a program that can be named is known where the configuration is checked too.
+    #[test]
+    fn parts_are_those_of_the_schema() {
+        assert_eq!(SERVER_PARTS.map(|(part, _)| part), vsm_config::SERVER_LOGGERS);
+        assert_eq!(AGENT_PARTS.map(|(part, _)| part), vsm_config::AGENT_LOGGERS);
+    }
+}
