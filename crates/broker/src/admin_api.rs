@@ -1,5 +1,5 @@
-//! The administrator's API on the local admin socket, which only root and the admin group can open. A standby forwards
-//! to the active node.
+//! The administrator's API on the local admin socket, which only root and the admin group can open, and over mutual TLS for
+//! administrators on other hosts. A standby forwards to the active node.
 
 mod events;
 mod notify;
@@ -38,7 +38,7 @@ type Sessions = Stream<pb::ListSessionsResponse>;
 pub struct AdminApi {
     /// The broker.
     pub broker: Arc<Broker>,
-    /// Whether it is served to the other broker, over mutual TLS, and not on the local socket.
+    /// Whether it is served over mutual TLS, to the other broker and to administrators, and not on the local socket.
     pub remote: bool,
 }
 
@@ -46,7 +46,7 @@ impl AdminApi {
     /// Where to serve: here, or on the active node.
     async fn place<T>(&self, request: &Request<T>) -> Result<Option<AdminClient<Channel>>, Status> {
         if self.remote {
-            place::check_peer(&self.broker, request)?;
+            place::check_remote(&self.broker, request)?;
         }
         Ok(match place::find(&self.broker, request).await {
             Ok(Place::There(channel)) => Some(AdminClient::new(channel)),
@@ -174,7 +174,7 @@ impl Admin for AdminApi {
         request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
         if self.remote {
-            place::check_peer(&self.broker, &request)?;
+            place::check_remote(&self.broker, &request)?;
         }
         let (epoch, last_seq, sessions) = self
             .broker

@@ -27,7 +27,7 @@ pub struct ConfigApi {
     pub broker: Arc<Broker>,
     /// What is in force.
     pub reloader: Arc<Reloader>,
-    /// Whether it is served to the other broker, over mutual TLS, and not on the local socket.
+    /// Whether it is served over mutual TLS, to the other broker and to administrators, and not on the local socket.
     pub remote: bool,
 }
 
@@ -43,12 +43,9 @@ impl From<Refused> for Status {
 }
 
 impl ConfigApi {
-    /// These calls are about this node; the other broker has ones of its own.
-    fn local_only(&self) -> Result<(), Status> {
-        if self.remote {
-            return Err(Status::permission_denied("this is for the admin socket"));
-        }
-        Ok(())
+    /// Lets administrators in.
+    fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        if self.remote { place::check_remote(&self.broker, request) } else { Ok(()) }
     }
 
     fn check_peer<T>(&self, request: &Request<T>) -> Result<(), Status> {
@@ -135,7 +132,7 @@ impl Configuration for ConfigApi {
         &self,
         request: Request<pb::ReloadRequest>,
     ) -> Result<Response<pb::ReloadResponse>, Status> {
-        self.local_only()?;
+        self.check(&request)?;
         let actor = place::admin(&self.broker, &request).await;
         let changes = changes(self.reloader.reload(&actor).await?);
         Ok(Response::new(pb::ReloadResponse { changes }))
@@ -143,9 +140,9 @@ impl Configuration for ConfigApi {
 
     async fn compare(
         &self,
-        _: Request<pb::CompareRequest>,
+        request: Request<pb::CompareRequest>,
     ) -> Result<Response<pb::CompareResponse>, Status> {
-        self.local_only()?;
+        self.check(&request)?;
         let pair = self.pair()?;
         let (own, peer) = self.both(pair).await?;
         Ok(Response::new(pb::CompareResponse {
@@ -160,7 +157,7 @@ impl Configuration for ConfigApi {
         &self,
         request: Request<pb::PushRequest>,
     ) -> Result<Response<pb::PushResponse>, Status> {
-        self.local_only()?;
+        self.check(&request)?;
         let actor = place::admin(&self.broker, &request).await;
         let pair = self.pair()?;
         let (own, peer) = self.both(pair).await?;

@@ -186,16 +186,16 @@ impl Listeners {
             .add_service(ha_api(false))
             .add_service(config_api(false));
         let mut tcp = RoutesBuilder::default();
-        tcp.add_service(registry).add_service(ObserveServer::new(observe_api(broker)));
+        tcp.add_service(registry)
+            .add_service(ObserveServer::new(observe_api(broker)))
+            .add_service(admin_api(true))
+            .add_service(ha_api(true))
+            .add_service(config_api(true));
         if let Ha::On(pair) = &broker.ha {
             // What the other broker forwards, and the stream to it.
             let stream = PeerServer::new(PeerApi(Arc::clone(&pair.stream)))
                 .max_decoding_message_size(FRAME_MAX);
-            tcp.add_service(user_api)
-                .add_service(admin_api(true))
-                .add_service(ha_api(true))
-                .add_service(config_api(true))
-                .add_service(stream);
+            tcp.add_service(user_api).add_service(stream);
         }
         let mut reporters = Vec::new();
         for routes in [&mut user, &mut admin, &mut tcp] {

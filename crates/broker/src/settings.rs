@@ -50,6 +50,8 @@ pub struct Settings {
     pub agent_port: u16,
     /// Whether new desktops are made without votes.
     pub solo_create: bool,
+    /// Hosts, by name or address, of administrators who may call over the network.
+    pub allowed_clients: Vec<String>,
     /// Whether a change of a file is a reload.
     pub watch_config: bool,
     /// Hosts, by name or address, that may follow the table read-only.
@@ -115,6 +117,7 @@ impl Settings {
             login_timeout: config.get(&keys::vsmserver::LOGIN_TIMEOUT),
             agent_port: config.get(&keys::vsm::VSM_AGENT_PORT),
             solo_create: config.get(&keys::ha::SOLO_CREATE) == SoloCreate::AllowAndMark,
+            allowed_clients: config.get(&keys::vsmserver::ALLOWED_CLIENTS),
             watch_config: config.get(&keys::vsmserver::WATCH_CONFIG),
             observers: config.get(&keys::ha::OBSERVERS),
             subclusters,

@@ -260,3 +260,53 @@ fn a_text_is_shown_on_the_desktops_that_are_meant() {
     assert_eq!(output.status.code(), Some(69), "{output:?}");
     assert!(!service.connect("alice").created);
 }
+
+/// An administrator on another host needs a certificate that says so, and to be let in by name; then it is as on the broker.
+#[test]
+fn an_administrator_works_from_another_host_that_is_let_in() {
+    let service = Service::up("remote-admin");
+    let alice = service.connect("alice");
+    let ask = |words: &[&str]| {
+        let words = [&["vsmctl", "--broker", BROKER], words].concat();
+        let output = service.exec("agent1", "root", &words).unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    service.sh(BROKER, "vsm-config /vsmserver/allowed_clients=agent1 && vsmctl reload");
+    let (code, _, said) = ask(&["session", "list"]);
+    assert_eq!(code, 77, "the certificate of an agent is not enough: {said}");
+
+    let state = "/run/vsm-cluster/t-remote-admin";
+    let vsmctl = std::path::Path::new(crate::XTASK).with_file_name("vsmctl");
+    let pki = [
+        "pki",
+        "issue",
+        "agent1",
+        "--role",
+        "agent",
+        "--role",
+        "admin",
+        "--dir",
+        &format!("{state}/pki"),
+        "--out",
+        &format!("{state}/hosts/agent1/vsm/pki"),
+    ]
+    .map(str::to_owned);
+    assert!(std::process::Command::new(vsmctl).args(pki).status().unwrap().success());
+    let (code, said, error) = ask(&["session", "list"]);
+    assert!(code == 0 && said.contains("alice"), "{said}{error}");
+
+    service.sh(BROKER, "vsm-config /vsmserver/allowed_clients=agent2 && vsmctl reload");
+    let (code, _, said) = ask(&["session", "terminate", "-y", "--all"]);
+    assert_eq!(code, 77);
+    assert!(said.contains("agent1 is not in /vsmserver/allowed_clients of tlha-primary"), "{said}");
+    assert_eq!(service.rows().len(), 1);
+
+    service.sh(BROKER, "vsm-config /vsmserver/allowed_clients=agent1 && vsmctl reload");
+    assert_eq!(ask(&["session", "terminate", "-y", "--user=alice"]).0, 0);
+    service.clean(&alice.agent);
+    assert_eq!(event(&service, BROKER, "session-terminated", Some("alice")).actor, "admin agent1");
+    let (code, said, error) = ask(&["reload"]);
+    assert_eq!((code, said.as_str()), (0, "this node: nothing has changed\n"), "{error}");
+    assert_eq!(ask(&["ha", "health"]).0, 0);
+}

@@ -35,13 +35,13 @@ const PAGE: usize = 512;
 pub struct HaApi {
     /// The broker.
     pub broker: Arc<Broker>,
-    /// Whether it is served to the other broker, over mutual TLS, and not on the local socket.
+    /// Whether it is served over mutual TLS, to the other broker and to administrators, and not on the local socket.
     pub remote: bool,
 }
 
 impl HaApi {
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        if self.remote { place::check_peer(&self.broker, request) } else { Ok(()) }
+        if self.remote { place::check_remote(&self.broker, request) } else { Ok(()) }
     }
 
     fn pair(&self) -> Result<&Arc<Pair>, Status> {

@@ -109,7 +109,8 @@ fn text<'a, T>(request: &'a Request<T>, key: &str) -> Option<&'a str> {
 }
 
 /// Which administrator makes a call, for the log and the trail: the login name behind the admin socket, or for a call
-/// that the other broker forwards, who has passed [`check_peer`], the name that it gives. Never fails: who may open
+/// that the other broker forwards, who has passed [`check_peer`], the name that it gives, or the host of an administrator
+/// who has passed [`check_remote`]. Never fails: who may open
 /// the socket may call, and one whom NSS does not know has a number.
 pub(crate) async fn admin<T>(broker: &Broker, request: &Request<T>) -> String {
     if let Some(info) = request.extensions().get::<UdsConnectInfo>() {
@@ -117,6 +118,9 @@ pub(crate) async fn admin<T>(broker: &Broker, request: &Request<T>) -> String {
         let identity = broker.users.identity(peer.uid()).await;
         return identity
             .map_or_else(|_| format!("uid {}", peer.uid()), |identity| identity.user.to_string());
+    }
+    if let Ok(admin) = tls::peer_with_role(request.extensions(), Role::Admin) {
+        return format!("admin {}", admin.name);
     }
     let name = text(request, ACTOR_KEY).and_then(|name| name.parse::<UserName>().ok());
     name.map_or_else(|| "an administrator on the other node".to_owned(), |name| name.to_string())
@@ -148,6 +152,23 @@ pub(crate) async fn caller<T>(
         )));
     }
     Ok((uid, who))
+}
+
+/// Lets in the other broker of the pair, and administrators on other hosts: with a certificate that says so, from a host that
+/// the configuration names.
+pub(crate) fn check_remote<T>(broker: &Broker, request: &Request<T>) -> Result<(), Status> {
+    let Ok(caller) = tls::peer_with_role(request.extensions(), Role::Admin) else {
+        return check_peer(broker, request);
+    };
+    let address = request.remote_addr().map(|address| address.ip().to_canonical());
+    if caller.is_among(&broker.settings().allowed_clients, address) {
+        return Ok(());
+    }
+    tracing::warn!(admin = caller.name, ?address, "refused: not in /vsmserver/allowed_clients");
+    Err(Status::permission_denied(format!(
+        "{} is not in /vsmserver/allowed_clients of {}",
+        caller.name, broker.node
+    )))
 }
 
 /// Lets in the other broker of the pair only.

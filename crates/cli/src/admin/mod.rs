@@ -18,7 +18,7 @@ use serde::Serialize;
 use tokio::net::UnixStream;
 use tonic::transport::Channel;
 use vsm_config::{Config, keys};
-use vsm_daemon::{grpc, socket};
+use vsm_daemon::{grpc, socket, tls::Tls};
 use vsm_proto::admin::v1::{self as pb, admin_client::AdminClient};
 
 pub(crate) use agent::agents;
@@ -47,6 +47,10 @@ pub struct AdminOptions {
     /// Admin socket, instead of /vsmserver/admin_socket
     #[arg(long, value_name = "PATH", global = true)]
     pub socket: Option<PathBuf>,
+    /// Broker to ask over the network, instead of the one on this host: needs a certificate with the role admin here, and
+    /// this host in /vsmserver/allowed_clients there
+    #[arg(long, value_name = "HOST", global = true, conflicts_with = "socket")]
+    pub broker: Option<String>,
     /// How to print it
     #[arg(long, value_enum, default_value_t, global = true)]
     pub output: Format,
@@ -61,8 +65,11 @@ impl AdminOptions {
         Config::load(&self.config).map_err(|error| Failure::new(CONFIG, error.to_string()))
     }
 
-    /// A channel to the broker's admin socket.
+    /// A channel to the broker: its admin socket, or its port.
     pub(crate) async fn channel(&self) -> Result<Channel, Failure> {
+        if let Some(host) = &self.broker {
+            return self.remote(host);
+        }
         let path = match &self.socket {
             Some(path) => path.clone(),
             // A configuration that is bad at the moment must not keep anybody from the broker that runs: it says what is wrong.
@@ -91,6 +98,14 @@ impl AdminOptions {
             });
         }
         Ok(socket::channel(path))
+    }
+
+    fn remote(&self, host: &str) -> Result<Channel, Failure> {
+        let bad = |error: String| Failure::new(CONFIG, error);
+        let config = self.configuration()?;
+        let tls = Tls::load(&config).map_err(|error| bad(error.to_string()))?;
+        let port = config.get(&keys::vsm::VSM_SERVER_PORT);
+        grpc::channel(host, port, &tls).map_err(|error| bad(format!("{host}: {error}")))
     }
 
     pub(crate) async fn dial(&self) -> Result<AdminClient<Channel>, Failure> {
