@@ -15,6 +15,7 @@ use vsm_sync::{SessionTable, peer::Card};
 use crate::{
     agents::{Agents, CallError, Fenced, Link},
     ha::Ha,
+    mail::Mail,
     settings::Settings,
     trail::{Note, Trail},
     users::Users,
@@ -54,6 +55,7 @@ pub struct Broker {
     unvoted: Mutex<VecDeque<Arc<Session>>>,
     refused_configuration: Mutex<Option<String>>,
     pub(crate) trail: Trail,
+    pub(crate) mail: Mail,
     followers: Arc<Semaphore>,
 }
 
@@ -101,6 +103,7 @@ impl Broker {
             unvoted: Mutex::default(),
             refused_configuration: Mutex::default(),
             trail: Trail::default(),
+            mail: Mail::default(),
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
         })
     }
@@ -186,8 +189,9 @@ impl Broker {
         })
     }
 
-    /// Records an event in the trail, in its own time.
+    /// Records an event in the trail, and mails what is worth it; each in its own time.
     pub(crate) fn note(&self, note: Note) {
+        self.mail.take(note.event());
         self.trail.note(note);
     }
 

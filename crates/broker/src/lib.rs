@@ -17,6 +17,7 @@
 
 pub mod admin_api;
 pub mod agents;
+mod alarm;
 pub mod args;
 pub mod broker;
 pub mod config_api;
@@ -24,6 +25,7 @@ pub mod ending;
 pub mod error;
 pub mod ha;
 pub mod login;
+mod mail;
 pub mod reconcile;
 pub mod registry;
 pub mod reload;

@@ -29,6 +29,7 @@ use vsm_sync::{
 
 use crate::{
     admin_api::AdminApi,
+    alarm,
     broker::{Broker, Parts},
     config_api::ConfigApi,
     ha::{
@@ -38,6 +39,7 @@ use crate::{
         open::{self, Opened},
         role, roster, witness,
     },
+    mail,
     registry::RegistryApi,
     reload::Reloader,
     settings::Settings,
@@ -121,6 +123,8 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     let health_file = config.get(&keys::vsmserver::USER_SOCKET).with_file_name("vsmserver.health");
     broker.agents.follow(&broker);
     tokio::spawn(trail::record(Arc::clone(&broker)));
+    tokio::spawn(mail::send(Arc::clone(&broker)));
+    tokio::spawn(alarm::follow(Arc::clone(&broker)));
     if let Some(asked) = asked {
         tokio::spawn(witness::carry(Arc::clone(&broker), asked));
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -50,6 +51,10 @@ pub struct Settings {
     pub agent_port: u16,
     /// Whether new desktops are made without votes.
     pub solo_create: bool,
+    /// Where mail for the administrators goes; empty = nowhere.
+    pub admin_email: Vec<String>,
+    /// Takes a mail on its standard input, as sendmail(8) does.
+    pub mail_program: PathBuf,
     /// Hosts, by name or address, of administrators who may call over the network.
     pub allowed_clients: Vec<String>,
     /// Whether a change of a file is a reload.
@@ -117,6 +122,8 @@ impl Settings {
             login_timeout: config.get(&keys::vsmserver::LOGIN_TIMEOUT),
             agent_port: config.get(&keys::vsm::VSM_AGENT_PORT),
             solo_create: config.get(&keys::ha::SOLO_CREATE) == SoloCreate::AllowAndMark,
+            admin_email: config.get(&keys::vsmserver::ADMIN_EMAIL),
+            mail_program: config.get(&keys::vsmserver::MAIL_PROGRAM),
             allowed_clients: config.get(&keys::vsmserver::ALLOWED_CLIENTS),
             watch_config: config.get(&keys::vsmserver::WATCH_CONFIG),
             observers: config.get(&keys::ha::OBSERVERS),

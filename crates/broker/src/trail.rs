@@ -74,6 +74,11 @@ impl Note {
         })
     }
 
+    /// The event as it is so far.
+    pub(crate) const fn event(&self) -> &Event {
+        &self.0
+    }
+
     /// It concerns a session, its user and its agent.
     pub(crate) fn session(mut self, session: &Session) -> Self {
         self.0.session = Some(session.id);

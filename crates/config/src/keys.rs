@@ -79,7 +79,9 @@ schema! {
         ALLOWED_GROUPS: Vec<String>, "/vsmserver/allowed_groups", WORDS, "", Reload,
             "Groups whose members may use the service; empty means everybody. Checked at each login and reconnect; running sessions are left alone.";
         ADMIN_EMAIL: Vec<String>, "/vsmserver/admin_email", WORDS, "root@localhost", Reload,
-            "Addresses that mail for the administrator goes to.";
+            "Addresses that mail for the administrators goes to: an agent or the other node that is away for a minute, capacity that runs out, a configuration that is refused. Empty means no mail.";
+        MAIL_PROGRAM: PathBuf, "/vsmserver/mail_program", Path, "/usr/sbin/sendmail", Reload,
+            "Program that sends a mail, called as sendmail -t -oi with the message on standard input. Where there is none no mail is sent.";
         MAX_SESSIONS_PER_USER: u32, "/vsmserver/max_sessions_per_user", int(0, 10_000, "sessions"), "1", Reload,
             "Most sessions that one user may have; 0 means no limit. All sessions of a user are kept on one agent where possible.";
         PLACEMENT: Placement, "/vsmserver/placement", Choice(Placement::WORDS), "users", Reload,

@@ -152,3 +152,23 @@ fn the_log_goes_to_a_file_that_can_be_rotated_and_parts_have_levels() {
     assert_eq!(service.sh(BROKER, others), "");
     service.sh(BROKER, "! grep -q DEBUG /var/log/vsm-test.log.1");
 }
+
+/// What somebody should look at is mailed, a few events in one message.
+#[test]
+fn a_configuration_that_is_refused_is_mailed_to_the_administrators() {
+    let service = Service::up("mail");
+    let program = "printf '#!/bin/sh\\necho \"$@\" > /tmp/mail.arguments; exec cat > /tmp/mail\\n' > /usr/local/bin/mta; chmod 755 /usr/local/bin/mta";
+    service.sh(BROKER, program);
+    let to = "'/vsmserver/admin_email=ann@example.org bob'";
+    service.sh(
+        BROKER,
+        &format!("vsm-config /vsmserver/mail_program=/usr/local/bin/mta {to} && vsmctl reload"),
+    );
+    service
+        .sh(BROKER, "echo 'vsmserver: {nonsense: 1}' > /etc/vsm/conf.d/zz.yaml; ! vsmctl reload");
+    service.until(BROKER, "grep -q '^vsmctl events' /tmp/mail");
+    assert_eq!(service.sh(BROKER, "cat /tmp/mail.arguments").trim(), "-t -oi");
+    let mail = service.sh(BROKER, "cat /tmp/mail");
+    assert!(mail.starts_with("To: ann@example.org, bob\nSubject: VSM on tlha-primary: "), "{mail}");
+    assert!(mail.contains("configuration-refused: /etc/vsm/conf.d/zz.yaml:1:"), "{mail}");
+}

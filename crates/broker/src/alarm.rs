@@ -1,0 +1,132 @@
+//! What has been away for long enough that somebody should know: agents, and the other node. It becomes an event of the
+//! trail, and so a mail. The active node does it; an agent that nobody misses, as it is in no subcluster, is none of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use vsm_core::AgentName;
+use vsm_daemon::clock;
+use vsm_sync::peer::Stream;
+
+use crate::{
+    broker::Broker,
+    ha::Ha,
+    trail::{Note, SELF},
+};
+
+/// A restart of a host takes less, and is no event.
+const AWAY_FOR: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What is away, and since when; told = there is an event of it.
+#[derive(Debug, Default)]
+struct Absence {
+    since: Option<Instant>,
+    told: bool,
+}
+
+/// What has changed about somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Lost,
+    Returned,
+}
+
+impl Absence {
+    /// Takes a look; what is to be told.
+    fn look(&mut self, away: bool, now: Instant) -> Option<Turn> {
+        if !away {
+            let told = std::mem::take(self).told;
+            return told.then_some(Turn::Returned);
+        }
+        let since = *self.since.get_or_insert(now);
+        let late = !self.told && now.duration_since(since) >= AWAY_FOR;
+        self.told |= late;
+        late.then_some(Turn::Lost)
+    }
+}
+
+/// Tells of what is away until the broker stops.
+pub(crate) async fn follow(broker: Arc<Broker>) {
+    let mut agents: BTreeMap<AgentName, Absence> = BTreeMap::new();
+    let mut peer = Absence::default();
+    while broker.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+        if !broker.acts() {
+            // Whoever acts now counts from when it began.
+            agents.clear();
+            peer = Absence::default();
+            continue;
+        }
+        look_at_agents(&broker, &mut agents);
+        look_at_peer(&broker, &mut peer);
+    }
+}
+
+fn look_at_agents(broker: &Broker, absences: &mut BTreeMap<AgentName, Absence>) {
+    let settings = broker.settings();
+    let wanted: BTreeSet<&AgentName> = settings.agents().keys().collect();
+    absences.retain(|agent, _| wanted.contains(agent));
+    for agent in wanted {
+        let why = match broker.agents.link(agent).map(|link| link.state()) {
+            Some(crate::agents::LinkState::Up(_)) => None,
+            Some(crate::agents::LinkState::Down { why, .. }) => Some(why),
+            Some(crate::agents::LinkState::Connecting) | None => Some("no answer yet".to_owned()),
+        };
+        let absence = absences.entry(agent.clone()).or_default();
+        let note = match absence.look(why.is_some(), clock::now()) {
+            Some(Turn::Lost) => {
+                let sessions = broker.table.read(|view| {
+                    view.table.agent_use(agent).map_or(0, vsm_core::AgentUse::sessions)
+                });
+                let why = why.unwrap_or_default();
+                Note::new(SELF, "agent-lost")
+                    .detail(format!("not heard of for a minute, with {sessions} session(s): {why}"))
+            }
+            Some(Turn::Returned) => Note::new(SELF, "agent-returned"),
+            None => continue,
+        };
+        broker.note(note.agent(agent));
+    }
+}
+
+fn look_at_peer(broker: &Broker, absence: &mut Absence) {
+    let Ha::On(pair) = &broker.ha else { return };
+    let why = match pair.stream.state() {
+        Stream::Open(_) => None,
+        Stream::Closed { why, .. } => Some(why),
+    };
+    match absence.look(why.is_some(), clock::now()) {
+        Some(Turn::Lost) => {
+            let why = why.unwrap_or_default();
+            let detail = format!("{} has not been heard of for a minute: {why}", pair.peer);
+            broker.note(Note::new(SELF, "peer-lost").detail(detail));
+        }
+        Some(Turn::Returned) => {
+            broker.note(Note::new(SELF, "peer-returned").detail(pair.peer.to_string()));
+        }
+        None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absence_is_told_once_when_it_is_long_and_so_is_its_end() {
+        let start = clock::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut absence = Absence::default();
+        assert_eq!(absence.look(true, at(0)), None);
+        assert_eq!(absence.look(false, at(59)), None, "it was short");
+        assert_eq!(absence.look(true, at(60)), None);
+        assert_eq!(absence.look(true, at(119)), None);
+        assert_eq!(absence.look(true, at(120)), Some(Turn::Lost));
+        assert_eq!(absence.look(true, at(500)), None);
+        assert_eq!(absence.look(false, at(501)), Some(Turn::Returned));
+        assert_eq!(absence.look(false, at(502)), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! Mail to the administrators (`/vsmserver/admin_email`): what somebody should look at, a few events in one message.
+
+use std::{
+    io,
+    path::Path,
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    io::AsyncWriteExt,
+    process::Command,
+    sync::mpsc::{self, Receiver, Sender},
+};
+use vsm_core::Event;
+
+use crate::broker::Broker;
+
+/// What is worth a mail; all else is in the trail.
+const WORTH_IT: [&str; 8] = [
+    "agent-lost",
+    "agent-returned",
+    "peer-lost",
+    "peer-returned",
+    "capacity-low",
+    "capacity-full",
+    "capacity-ok",
+    "configuration-refused",
+];
+/// Events that wait to be sent; what is beyond is in the trail and the log.
+const QUEUE_BOUND: usize = 256;
+/// What happens within this time of the first event goes into the same mail.
+const TOGETHER: Duration = Duration::from_secs(10);
+/// How long the mail program may take.
+const SEND_MAX: Duration = Duration::from_secs(60);
+
+/// Where events wait to be mailed.
+#[derive(Debug)]
+pub(crate) struct Mail {
+    queue: Sender<Event>,
+    /// The other end, until [`send`] takes it.
+    events: Mutex<Option<Receiver<Event>>>,
+}
+
+impl Default for Mail {
+    fn default() -> Self {
+        let (queue, events) = mpsc::channel(QUEUE_BOUND);
+        Self { queue, events: Mutex::new(Some(events)) }
+    }
+}
+
+impl Mail {
+    /// Takes an event that is worth a mail.
+    pub(crate) fn take(&self, event: &Event) {
+        if WORTH_IT.contains(&event.action.as_str()) {
+            // Full means that a mail about as much is on its way.
+            let _ = self.queue.try_send(event.clone());
+        }
+    }
+}
+
+/// Sends mails until the broker stops.
+pub(crate) async fn send(broker: Arc<Broker>) {
+    let events = broker.mail.events.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(mut events) = events else { return };
+    let sending = async {
+        let mut batch = Vec::new();
+        while events.recv_many(&mut batch, QUEUE_BOUND).await > 0 {
+            tokio::time::sleep(TOGETHER).await;
+            while let Ok(event) = events.try_recv() {
+                batch.push(event);
+            }
+            let settings = broker.settings();
+            if !settings.admin_email.is_empty() {
+                let text = message(&broker, &settings.admin_email, &batch);
+                if let Err(error) = post(&settings.mail_program, text).await {
+                    let program = settings.mail_program.display();
+                    tracing::info!(%program, %error, "no mail was sent (/vsmserver/mail_program)");
+                }
+            }
+            batch.clear();
+        }
+    };
+    broker.stop.clone().run_until_cancelled(sending).await;
+}
+
+/// The mail as sendmail(8) reads it.
+fn message(broker: &Broker, to: &[String], events: &[Event]) -> String {
+    let subject = match events {
+        [one] => one.action.clone(),
+        many => format!("{} events", many.len()),
+    };
+    let mut text = format!(
+        "To: {}\nSubject: VSM on {}: {subject}\nAuto-Submitted: auto-generated\nContent-Type: text/plain; charset=utf-8\n\n",
+        to.join(", "),
+        broker.node
+    );
+    for event in events {
+        let about = event.agent.as_ref().map_or_else(String::new, |agent| format!(" {agent}"));
+        text.push_str(&format!("{}{about}: {}\n", event.action, event.detail));
+    }
+    text.push_str("\nvsmctl events has what happened around it.\n");
+    text
+}
+
+/// Gives a message to the mail program.
+async fn post(program: &Path, text: String) -> io::Result<()> {
+    let mut command = Command::new(program);
+    command.args(["-t", "-oi"]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let sent = async {
+        let mut child = command.spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(text.as_bytes()).await?;
+        }
+        child.wait().await
+    };
+    match tokio::time::timeout(SEND_MAX, sent).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(io::Error::other(status.to_string())),
+        Ok(Err(error)) => Err(error),
+        Err(late) => Err(late.into()),
+    }
+}
