@@ -31,12 +31,18 @@ fn mount_point(mountinfo: &str) -> Option<PathBuf> {
     points.next_back()
 }
 
+/// The cgroup that everything which this process can see is in: the root, in a container that of the container; none =
+/// no cgroup v2 is mounted.
+#[must_use]
+pub fn root() -> Option<PathBuf> {
+    mount_point(&fs::read_to_string("/proc/self/mountinfo").ok()?)
+}
+
 impl Cgroup {
     /// Makes the session's cgroup; none = there is no cgroup v2 that can be written.
     #[must_use]
     pub fn create(id: SessionId) -> Option<Self> {
-        let root = mount_point(&fs::read_to_string("/proc/self/mountinfo").ok()?)?.join("vsm");
-        let dir = root.join(id.to_string());
+        let dir = root()?.join("vsm").join(id.to_string());
         fs::create_dir_all(&dir).ok()?;
         Some(Self(dir))
     }

@@ -1,30 +1,29 @@
 //! The administrator's API on the local admin socket, which only root and the admin group can open, and over mutual TLS for
 //! administrators on other hosts. A standby forwards to the active node.
 
+mod agents;
 mod events;
 mod notify;
 mod select;
 mod terminate;
 mod watch;
 
-use std::{collections::BTreeMap, pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc};
 
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, transport::Channel};
-use vsm_core::{AgentName, AgentUse, Proposal};
+use vsm_core::Proposal;
 use vsm_proto::{
     admin::v1::{self as pb, admin_client::AdminClient, admin_server::Admin},
     convert,
 };
 
 use crate::{
-    agents::LinkState,
     broker::Broker,
     ha::{
         api,
         place::{self, Place},
     },
-    settings::AgentSettings,
 };
 
 use select::{Pages, Selector};
@@ -147,26 +146,7 @@ impl Admin for AdminApi {
         if let Some(mut there) = self.place(&request).await? {
             return there.list_agents(place::forwarded(request.into_inner(), None)).await;
         }
-        let settings = self.broker.settings();
-        let uses: BTreeMap<AgentName, (AgentUse, u64)> = self.broker.table.read(|view| {
-            let penalty =
-                u64::try_from(settings.agent_failure_penalty.as_millis()).unwrap_or(u64::MAX);
-            let until =
-                |agent| view.table.failed_at(agent).map_or(0, |at| at.0.saturating_add(penalty));
-            let names = settings.agents().keys().chain(view.table.agents_in_use());
-            let used = |agent: &AgentName| view.table.agent_use(agent).cloned().unwrap_or_default();
-            names.map(|agent| (agent.clone(), (used(agent), until(agent)))).collect()
-        });
-        let now = vsm_daemon::clock::unix_millis().0;
-        let agents = uses.into_iter().map(|(name, (used, until))| {
-            let penalised_until_unix_ms = if until > now { until } else { 0 };
-            let view = pb::AgentView {
-                penalised_until_unix_ms,
-                ..agent_view(&self.broker, &name, settings.agents().get(&name))
-            };
-            pb::AgentView { users: used.users(), sessions: used.sessions(), ..view }
-        });
-        Ok(Response::new(pb::ListAgentsResponse { agents: agents.collect() }))
+        Ok(Response::new(pb::ListAgentsResponse { agents: agents::list(&self.broker) }))
     }
 
     async fn status(
@@ -191,39 +171,4 @@ impl Admin for AdminApi {
             started_unix_ms: self.broker.started.0,
         }))
     }
-}
-
-fn agent_view(
-    broker: &Broker,
-    name: &AgentName,
-    settings: Option<&AgentSettings>,
-) -> pb::AgentView {
-    let mut view = pb::AgentView {
-        name: name.to_string(),
-        weight: settings.map_or(0, |s| s.weight),
-        // One that is in no subcluster any more takes no new sessions either.
-        draining: settings.is_none_or(|s| s.draining),
-        subclusters: settings.map(|s| s.subclusters.clone()).unwrap_or_default(),
-        ..pb::AgentView::default()
-    };
-    match broker.agents.link(name).map(|link| link.state()) {
-        Some(LinkState::Up(up)) => {
-            view.set_state(pb::AgentState::Up);
-            view.since_unix_ms = up.since.0;
-            view.public_name.clone_from(&up.public_name);
-            view.version.clone_from(&up.version);
-            view.load = up.load;
-        }
-        Some(LinkState::Down { why, since }) => {
-            view.set_state(pb::AgentState::Down);
-            view.since_unix_ms = since.0;
-            view.detail = why;
-        }
-        Some(LinkState::Connecting) | None => {
-            view.set_state(pb::AgentState::Down);
-            view.since_unix_ms = broker.started.0;
-            "not reached yet".clone_into(&mut view.detail);
-        }
-    }
-    view
 }

@@ -13,11 +13,11 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
-use vsm_core::{AgentName, Ended, Epoch, Fence, Session, SessionId, UnixMillis, Viewer};
+use vsm_core::{AgentName, Ended, Epoch, Fence, Measured, Session, SessionId, UnixMillis, Viewer};
 use vsm_daemon::{clock, grpc};
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
 
-use crate::broker::Broker;
+use crate::{broker::Broker, fleet::Fleet};
 
 /// A verify, a cancel or a disconnect is answered from the agent's memory; more means that it hangs.
 const SHORT_CALL: Duration = Duration::from_secs(5);
@@ -58,7 +58,45 @@ pub struct Up {
     /// Where it announces itself; empty where it does not tell.
     pub master_hostname: String,
     /// Its load, once heard.
-    pub load: Option<pb::Load>,
+    pub load: Option<Load>,
+}
+
+/// How busy an agent said it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// As it said it.
+    pub told: pb::Load,
+    /// When it was heard.
+    pub at: UnixMillis,
+    /// Sessions that the table had there then.
+    pub sessions: u32,
+}
+
+impl Load {
+    /// The same as placement takes it; none = it has no figure for memory.
+    fn measured(&self) -> Option<Measured> {
+        let told = &self.told;
+        (told.memory_total_mib > 0).then(|| Measured {
+            memory_total_mib: told.memory_total_mib,
+            memory_available_mib: told.memory_available_mib,
+            cpus: told.cpus.max(1),
+            cpu_busy_milli: told.cpu_busy_milli,
+            run_queue_milli: told.run_queue_milli,
+            stall_milli: told.cpu_pressure_milli.max(told.memory_pressure_milli),
+            sessions: self.sessions,
+        })
+    }
+}
+
+impl LinkState {
+    /// What the agent last measured.
+    #[must_use]
+    pub fn measured(&self) -> Option<Measured> {
+        match self {
+            Self::Up(up) => up.load.as_ref()?.measured(),
+            Self::Connecting | Self::Down { .. } => None,
+        }
+    }
 }
 
 /// An answer, or the agent's refusal of our epoch.
@@ -134,6 +172,11 @@ fn reason(status: &Status) -> String {
 pub struct Agents {
     links: RwLock<BTreeMap<AgentName, Arc<Link>>>,
     changes: watch::Sender<()>,
+    /// What placement knows of those of the configuration.
+    pub fleet: Arc<Fleet>,
+    /// Held while an administrator's mark is looked at and changed: two who drain two agents at the same time must not
+    /// each find that the other one is left.
+    pub(crate) marks: tokio::sync::Mutex<()>,
 }
 
 impl Agents {
@@ -157,6 +200,7 @@ impl Agents {
     /// Makes links to the agents of the configuration and to those that still have sessions; ends the others.
     pub fn follow(&self, broker: &Arc<Broker>) {
         let settings = broker.settings();
+        self.fleet.configure(&settings);
         let mut wanted: BTreeSet<AgentName> = settings.agents().keys().cloned().collect();
         broker.table.read(|view| wanted.extend(view.table.agents_in_use().cloned()));
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
@@ -189,6 +233,12 @@ impl Agents {
         }
     }
 
+    /// Whether each agent has either answered or refused: right after a start of the broker they have not.
+    pub(crate) fn is_settled(&self) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.values().all(|link| !matches!(*link.state.borrow(), LinkState::Connecting))
+    }
+
     /// Waits, for a bounded time, until each link has either an answer or a refusal: only right after a start of the
     /// broker there is anything to wait for.
     pub(crate) async fn settle(&self) {
@@ -214,6 +264,7 @@ pub struct Link {
     state: watch::Sender<LinkState>,
     /// Of all links; see [`Agents::changes`].
     changes: watch::Sender<()>,
+    fleet: Arc<Fleet>,
     client: AgentClient<Channel>,
 }
 
@@ -231,6 +282,7 @@ impl Link {
             channel,
             state: watch::Sender::new(LinkState::Connecting),
             changes: broker.agents.changes.clone(),
+            fleet: Arc::clone(&broker.agents.fleet),
             client,
         })
     }
@@ -274,7 +326,11 @@ impl Link {
 
     /// Changes what is known.
     pub(crate) fn update(&self, change: impl FnOnce(&mut LinkState)) {
-        self.state.send_modify(change);
+        self.state.send_modify(|state| {
+            change(state);
+            // Under the lock of the state, so that the last change is also the last that placement hears of.
+            self.fleet.set(&self.name, matches!(state, LinkState::Up(_)), state.measured());
+        });
         self.changes.send_replace(());
     }
 

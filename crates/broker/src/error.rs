@@ -24,6 +24,22 @@ pub enum Refusal {
     /// No subcluster takes the user.
     #[error("no subcluster takes {0} (/vsmserver/subclusters)")]
     NoSubcluster(UserName),
+    /// The user's groups lead to two subclusters.
+    #[error(
+        "{user} belongs to two subclusters: /vsmserver/subclusters/{one} has their group {by}, and /vsmserver/subclusters/{other} their group {other_by}"
+    )]
+    AmbiguousSubcluster {
+        /// User.
+        user: UserName,
+        /// One.
+        one: String,
+        /// By this group.
+        by: String,
+        /// The other.
+        other: String,
+        /// By this group.
+        other_by: String,
+    },
     /// No agent can be asked.
     #[error("no session host can take a new desktop now: {0}")]
     NoAgent(String),
@@ -99,6 +115,7 @@ impl Refusal {
             Self::UsersDown(_) => ("USERS_DOWN", Code::Unavailable),
             Self::NotAllowed(_) => ("NOT_ALLOWED", Code::PermissionDenied),
             Self::NoSubcluster(_) => ("NO_SUBCLUSTER", Code::PermissionDenied),
+            Self::AmbiguousSubcluster { .. } => ("AMBIGUOUS_SUBCLUSTER", Code::PermissionDenied),
             Self::NoAgent(_) => ("NO_AGENT", Code::Unavailable),
             Self::AtLimit { .. } => ("AT_LIMIT", Code::ResourceExhausted),
             Self::Unreachable { .. } => ("UNREACHABLE", Code::Unavailable),

@@ -5,35 +5,45 @@
 //! | [`args`] | the command line |
 //! | [`settings`] | what the configuration means, replaced as a whole on reload |
 //! | [`users`] | who a uid is and in which groups, asked of NSS off the async threads |
+//! | [`subclusters`] | which subcluster a user belongs to |
+//! | [`fleet`] | what placement knows of every agent |
 //! | [`agents`] | a link to each agent: its report, its state, calls to it |
 //! | [`reconcile`] | comparing the table with what an agent says is running |
 //! | [`login`] | the login flow |
+//! | `placing` | what a new session is proposed with |
 //! | `start` | having an agent start a session |
 //! | `unvoted` | desktops made without votes, where the administrator allows that |
 //! | [`ending`] | ending sessions |
 //! | [`ha`] | the pair: roles, health, forwarding, the witnesses |
-//! | [`user_api`], [`admin_api`], [`registry`] | the three gRPC services |
+//! | `capacity`, `upkeep` | the room that there is, and what the active node looks after by itself |
+//! | [`user_api`], [`admin_api`], [`agents_api`], [`registry`] | the gRPC services |
 //! | [`server`] | sockets, start and stop |
 
 pub mod admin_api;
 pub mod agents;
+pub mod agents_api;
 mod alarm;
 pub mod args;
 pub mod broker;
+mod capacity;
 pub mod config_api;
 pub mod ending;
 pub mod error;
+pub mod fleet;
 pub mod ha;
 pub mod login;
 mod mail;
+mod placing;
 pub mod reconcile;
 pub mod registry;
 pub mod reload;
 pub mod server;
 pub mod settings;
 mod start;
+pub mod subclusters;
 mod trail;
 mod unvoted;
+mod upkeep;
 pub mod user_api;
 pub mod users;
 mod view;

@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use vsm_core::{
-    AgentName, Change, Draft, Proposal, Rejected, RequestId, Session, SessionId, StartParams,
-    State, UnixMillis,
+    AgentName, Change, Draft, Rejected, RequestId, Session, SessionId, StartParams, State,
+    UnixMillis,
 };
 use vsm_daemon::clock;
 use vsm_sync::ProposeError;
 
 use crate::{
-    agents::{LinkState, Verdict},
+    agents::Verdict,
     broker::Broker,
     error::Refusal,
+    placing::{self, reservation},
     reconcile,
     start::{Attempt, attempt},
     unvoted,
@@ -199,38 +200,26 @@ async fn resume(broker: &Arc<Broker>, who: &Identity) -> Result<Option<Handed>, 
 /// A new session on the best agent, else on the next best.
 async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Handed, Refusal> {
     let settings = broker.settings();
-    let subcluster =
-        settings.subcluster(who).ok_or_else(|| Refusal::NoSubcluster(who.user.clone()))?;
+    let (subcluster, _) = settings.subclusters.of(who)?;
     broker.agents.settle().await;
     let mut tried: Vec<AgentName> = Vec::new();
     let mut failures: Vec<String> = Vec::new();
     while failures.len() < usize::try_from(settings.start_attempts).unwrap_or(usize::MAX) {
-        let usable = |agent: &AgentName| {
-            !tried.contains(agent) && broker.agents.link(agent).is_some_and(|link| link.is_up())
+        let eligible = broker.agents.fleet.eligible(&subcluster.name, &tried);
+        let draft = Draft {
+            id: SessionId::new(Uuid::now_v7()),
+            user: who.user.clone(),
+            request: want.request,
+            params: want.params.clone(),
         };
-        let eligible = settings.eligible(subcluster, usable);
-        let now = clock::unix_millis();
-        let proposal = Proposal::Reserve {
-            draft: Draft {
-                id: SessionId::new(Uuid::now_v7()),
-                user: who.user.clone(),
-                request: want.request,
-                params: want.params.clone(),
-            },
-            cap: settings.max_sessions_per_user,
-            uncounted: long_unreachable(broker, who),
-            eligible: eligible.clone().into(),
-            tie: rand::random(),
-            now,
-            penalty_ms: u64::try_from(settings.agent_failure_penalty.as_millis())
-                .unwrap_or(u64::MAX),
-        };
+        let rule = settings.rule(clock::unix_millis(), rand::random());
+        let proposal = reservation(broker, &settings, draft, Arc::clone(&eligible), rule);
         let session = match broker.table.propose(proposal).await {
             Ok(Change::Reserved(session)) => session,
             Ok(other) => return Err(Refusal::Internal(format!("a reservation became {other:?}"))),
             Err(ProposeError::Rejected(Rejected::NoAgent)) => break,
             Err(ProposeError::NoVotes) if settings.solo_create => {
-                return unvoted::create(broker, who, want, eligible).await;
+                return unvoted::create(broker, who, want, &eligible).await;
             }
             Err(error) => return Err(error.into()),
         };
@@ -242,40 +231,6 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
     }
     Err(match failures.last() {
         Some(last) => Refusal::StartFailed(last.clone()),
-        None => Refusal::NoAgent(why_none(broker, &subcluster.agents)),
+        None => Refusal::NoAgent(placing::why_none(broker, &subcluster.name)),
     })
-}
-
-/// Sessions on agents that have been silent for longer than the grace.
-fn long_unreachable(broker: &Broker, who: &Identity) -> Vec<SessionId> {
-    let grace = broker.settings().unreachable_grace.as_millis();
-    let now = clock::unix_millis();
-    let long_down = |agent: &AgentName| match broker.agents.link(agent).map(|link| link.state()) {
-        Some(LinkState::Down { since, .. }) => u128::from(now.0.saturating_sub(since.0)) >= grace,
-        Some(LinkState::Up(_) | LinkState::Connecting) | None => false,
-    };
-    broker.table.read(|view| {
-        view.table
-            .of_user(&who.user)
-            .filter(|session| long_down(&session.agent))
-            .map(|session| session.id)
-            .collect()
-    })
-}
-
-/// What is the matter with each agent of a subcluster.
-fn why_none(broker: &Broker, agents: &[String]) -> String {
-    let settings = broker.settings();
-    let state = |name: &String| {
-        let agent = name.parse::<AgentName>().ok()?;
-        let why = match broker.agents.link(&agent)?.state() {
-            LinkState::Down { why, .. } => format!("down, {why}"),
-            LinkState::Connecting => "not reached yet".to_owned(),
-            LinkState::Up(_) if settings.agents().get(&agent)?.draining => "draining".to_owned(),
-            LinkState::Up(_) => "full".to_owned(),
-        };
-        Some(format!("{name} is {why}"))
-    };
-    let states: Vec<_> = agents.iter().filter_map(state).collect();
-    if states.is_empty() { "there are none".to_owned() } else { states.join("; ") }
 }

@@ -13,16 +13,16 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
 use tonic::Status;
-use vsm_core::{AgentName, Ended, Epoch, Proposal, Rejected, Session, SessionId, State};
+use vsm_core::{AgentName, AgentUse, Ended, Epoch, Proposal, Rejected, Session, SessionId, State};
 use vsm_daemon::{backoff::Backoff, clock};
 use vsm_proto::{
     agent::v1::{self as pb, report_response::Item},
     session::v1::LiveSession,
 };
-use vsm_sync::ProposeError;
+use vsm_sync::{ProposeError, View};
 
 use crate::{
-    agents::{Link, LinkState, Up, Verdict},
+    agents::{Link, LinkState, Load, Up, Verdict},
     broker::Broker,
     ending,
     ha::witness,
@@ -343,7 +343,11 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
             }
             Err(error) => tracing::warn!(agent = %link.name, %error, "cannot read an end"),
         },
-        Some(Item::Load(load)) => modify(link, |up| up.load = Some(load)),
+        Some(Item::Load(told)) => {
+            let of = |view: &View| view.table.agent_use(&link.name).map_or(0, AgentUse::sessions);
+            let load = Load { told, at: clock::unix_millis(), sessions: broker.table.read(of) };
+            modify(link, |up| up.load = Some(load));
+        }
         Some(Item::Inventory(_)) => {
             tracing::warn!(agent = %link.name, "a second inventory in one report");
         }

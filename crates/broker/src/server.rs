@@ -16,7 +16,8 @@ use vsm_daemon::{
 use vsm_proto::{
     DESCRIPTORS,
     admin::v1::{
-        admin_server::AdminServer, configuration_server::ConfigurationServer, ha_server::HaServer,
+        admin_server::AdminServer, agents_server::AgentsServer,
+        configuration_server::ConfigurationServer, ha_server::HaServer,
     },
     broker::v1::{broker_server::BrokerServer, registry_server::RegistryServer},
     sync::v1::{observe_server::ObserveServer, peer_server::PeerServer},
@@ -29,6 +30,7 @@ use vsm_sync::{
 
 use crate::{
     admin_api::AdminApi,
+    agents_api::AgentsApi,
     alarm,
     broker::{Broker, Parts},
     config_api::ConfigApi,
@@ -43,7 +45,7 @@ use crate::{
     registry::RegistryApi,
     reload::Reloader,
     settings::Settings,
-    trail,
+    trail, upkeep,
     user_api::UserApi,
     watch_files,
 };
@@ -125,6 +127,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     tokio::spawn(trail::record(Arc::clone(&broker)));
     tokio::spawn(mail::send(Arc::clone(&broker)));
     tokio::spawn(alarm::follow(Arc::clone(&broker)));
+    tokio::spawn(upkeep::follow(Arc::clone(&broker)));
     if let Some(asked) = asked {
         tokio::spawn(witness::carry(Arc::clone(&broker), asked));
     }
@@ -175,6 +178,8 @@ impl Listeners {
         let user_api =
             BrokerServer::new(UserApi(Arc::clone(broker))).max_decoding_message_size(64 << 10);
         let admin_api = |remote| AdminServer::new(AdminApi { broker: Arc::clone(broker), remote });
+        let agents_api =
+            |remote| AgentsServer::new(AgentsApi { broker: Arc::clone(broker), remote });
         let ha_api = |remote| HaServer::new(HaApi { broker: Arc::clone(broker), remote });
         let config_api = |remote| {
             let (broker, reloader) = (Arc::clone(broker), Arc::clone(reloader));
@@ -187,12 +192,14 @@ impl Listeners {
         let mut admin = RoutesBuilder::default();
         admin
             .add_service(admin_api(false))
+            .add_service(agents_api(false))
             .add_service(ha_api(false))
             .add_service(config_api(false));
         let mut tcp = RoutesBuilder::default();
         tcp.add_service(registry)
             .add_service(ObserveServer::new(observe_api(broker)))
             .add_service(admin_api(true))
+            .add_service(agents_api(true))
             .add_service(ha_api(true))
             .add_service(config_api(true));
         if let Ha::On(pair) = &broker.ha {

@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
-use vsm_config::{Config, MovingAgent, SoloCreate, Subcluster, keys};
-use vsm_core::{AgentName, Eligible, InvalidId};
+use vsm_config::{Config, MovingAgent, Placement, SoloCreate, keys};
+use vsm_core::{AgentName, InvalidId, Need, Rule, Strategy, UnixMillis};
 
-use crate::users::Identity;
+use crate::{
+    subclusters::{Subclusters, TwoSubclusters},
+    users::Identity,
+};
 
 /// A configuration that means nothing a broker can do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +29,9 @@ pub enum SettingsError {
     /// It would be another host for each node, or after each failover.
     #[error(transparent)]
     Moving(#[from] MovingAgent),
+    /// Where somebody's new sessions go is not clear.
+    #[error(transparent)]
+    Two(#[from] TwoSubclusters),
 }
 
 /// The broker's settings.
@@ -61,7 +67,14 @@ pub struct Settings {
     pub watch_config: bool,
     /// Hosts, by name or address, that may follow the table read-only.
     pub observers: Vec<String>,
-    subclusters: Vec<Subcluster>,
+    /// Who belongs where.
+    pub subclusters: Subclusters,
+    /// By what agents are compared.
+    pub placement: Placement,
+    /// What one user takes until it is measured.
+    pub need: Need,
+    /// Below this much free room in percent a subcluster is low; 0 = not watched for.
+    pub capacity_warn: u32,
     agents: BTreeMap<AgentName, AgentSettings>,
 }
 
@@ -78,11 +91,20 @@ pub struct AgentSettings {
     pub max_users: u32,
 }
 
+impl AgentSettings {
+    /// Whether it belongs to this subcluster.
+    #[must_use]
+    pub fn is_in(&self, subcluster: &str) -> bool {
+        self.subclusters.iter().any(|name| name == subcluster)
+    }
+}
+
 impl Settings {
     /// Reads what the broker needs.
     ///
     /// # Errors
-    /// If an entry of an agents list is not a host name or an address, or with HA on means no one host.
+    /// If an entry of an agents list is not a host name or an address, or with HA on means no one host; if a user or a
+    /// group is bound to two subclusters, or two are the default.
     pub fn new(config: &Config) -> Result<Self, SettingsError> {
         if let Some(moving) = config.moving_agent() {
             return Err(moving.into());
@@ -127,7 +149,14 @@ impl Settings {
             allowed_clients: config.get(&keys::vsmserver::ALLOWED_CLIENTS),
             watch_config: config.get(&keys::vsmserver::WATCH_CONFIG),
             observers: config.get(&keys::ha::OBSERVERS),
-            subclusters,
+            subclusters: Subclusters::new(subclusters)?,
+            placement: config.get(&keys::vsmserver::PLACEMENT),
+            need: Need {
+                memory_mib: config.get(&keys::vsmserver::RAM_PER_USER),
+                // A percent of a CPU is ten thousandths.
+                cpu_milli: config.get(&keys::vsmserver::CPU_PER_USER) * 10,
+            },
+            capacity_warn: config.get(&keys::vsmserver::CAPACITY_WARN),
             agents,
         })
     }
@@ -138,18 +167,6 @@ impl Settings {
         &self.agents
     }
 
-    /// The user's subcluster: one that names the user, else one that names a group of theirs, else the default.
-    #[must_use]
-    pub fn subcluster(&self, who: &Identity) -> Option<&Subcluster> {
-        let by_user = |s: &&Subcluster| s.users.iter().any(|user| user == who.user.as_str());
-        let by_group = |s: &&Subcluster| s.groups.iter().any(|group| who.groups.contains(group));
-        let all = || self.subclusters.iter();
-        all()
-            .find(by_user)
-            .or_else(|| all().find(by_group))
-            .or_else(|| all().find(|s| s.is_default()))
-    }
-
     /// Whether the user may use the service at all.
     #[must_use]
     pub fn allows(&self, who: &Identity) -> bool {
@@ -157,22 +174,14 @@ impl Settings {
             || self.allowed_groups.iter().any(|group| who.groups.contains(group))
     }
 
-    /// Agents of a subcluster that take new sessions and for which `usable` holds.
-    pub fn eligible(
-        &self,
-        subcluster: &Subcluster,
-        usable: impl Fn(&AgentName) -> bool,
-    ) -> Vec<Eligible> {
-        self.agents
-            .iter()
-            .filter(|(name, agent)| {
-                !agent.draining && agent.subclusters.contains(&subcluster.name) && usable(name)
-            })
-            .map(|(name, agent)| Eligible {
-                agent: name.clone(),
-                weight: agent.weight,
-                max_users: agent.max_users,
-            })
-            .collect()
+    /// How an agent is chosen at this moment.
+    #[must_use]
+    pub fn rule(&self, now: UnixMillis, tie: u64) -> Rule {
+        let strategy = match self.placement {
+            Placement::Users => Strategy::Users,
+            Placement::Load => Strategy::Load(self.need),
+        };
+        let penalty = self.agent_failure_penalty.as_millis();
+        Rule { strategy, now, penalty_ms: u64::try_from(penalty).unwrap_or(u64::MAX), tie }
     }
 }

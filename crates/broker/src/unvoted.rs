@@ -23,15 +23,15 @@ pub(crate) async fn create(
     broker: &Arc<Broker>,
     who: &Identity,
     want: &Want,
-    mut eligible: Vec<Eligible>,
+    eligible: &[Eligible],
 ) -> Result<Handed, Refusal> {
     let settings = broker.settings();
+    let mut eligible = eligible.to_vec();
     let mut last = "no session host can be reached".to_owned();
     while !eligible.is_empty() {
-        let penalty_ms =
-            u64::try_from(settings.agent_failure_penalty.as_millis()).unwrap_or(u64::MAX);
-        let (now, tie) = (clock::unix_millis(), rand::random());
-        let placement = Placement { user: &who.user, now, penalty_ms, tie };
+        let now = clock::unix_millis();
+        let rule = settings.rule(now, rand::random());
+        let placement = Placement { user: &who.user, rule };
         let best = broker.table.read(|view| place(&view.table, &eligible, placement).cloned());
         let Some(agent) = best else { break };
         eligible.retain(|other| other.agent != agent);

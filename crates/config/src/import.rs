@@ -21,7 +21,10 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("/nearestprinter", "printing is not part of this system"),
     ("/appservergroups", "Windows terminal servers are not supported"),
     ("/vsmserver/bogomips_per_user", "agents are chosen by users per weight, or by measured load"),
-    ("/vsmserver/ram_per_user", "agents are chosen by users per weight, or by measured load"),
+    (
+        "/vsmserver/ram_per_user",
+        "it was an estimate for desktops of its time; set it to what one needs today",
+    ),
     (
         "/vsmserver/existing_users_weight",
         "agents are chosen by users per weight, or by measured load",

@@ -86,6 +86,12 @@ schema! {
             "Most sessions that one user may have; 0 means no limit. All sessions of a user are kept on one agent where possible.";
         PLACEMENT: Placement, "/vsmserver/placement", Choice(Placement::WORDS), "users", Reload,
             "How an agent is chosen for a new session: by fewest users per weight, or by measured load.";
+        RAM_PER_USER: u32, "/vsmserver/ram_per_user", int(1, 1_048_576, "MiB"), "500", Reload,
+            "Memory that one user needs, as an estimate: for placement by load until it is measured, and for how many more users fit.";
+        CPU_PER_USER: u32, "/vsmserver/cpu_per_user", int(0, 100_000, "percent of a CPU"), "10", Reload,
+            "CPU time that one user needs, as an estimate: for placement by load until it is measured.";
+        CAPACITY_WARN: u32, "/vsmserver/capacity_warn", int(0, 50, "percent"), "10", Reload,
+            "Free room below which a subcluster is low, which is an event; 0 means that only one without any room is told.";
         UNREACHABLE_GRACE: Duration, "/vsmserver/unreachable_grace", seconds(0, 604_800), "300s", Reload,
             "How long a session whose agent does not answer still counts against max_sessions_per_user.";
         START_UNKNOWN_GRACE: Duration, "/vsmserver/start_unknown_grace", seconds(1, 3600), "10s", Reload,

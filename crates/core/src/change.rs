@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use crate::{
-    AgentName, Drain, Eligible, Event, RequestId, Session, SessionId, StartParams, UnixMillis,
-    UserName,
+    AgentName, Drain, Eligible, Event, RequestId, Rule, Session, SessionId, StartParams,
+    UnixMillis, UserName,
 };
 
 /// A session that is wanted but has no agent yet.
@@ -37,12 +37,8 @@ pub enum Proposal {
         uncounted: Vec<SessionId>,
         /// Agents to choose from.
         eligible: Arc<[Eligible]>,
-        /// Random number that breaks ties.
-        tie: u64,
-        /// Now.
-        now: UnixMillis,
-        /// How long a failed start keeps an agent at the back of the queue, in milliseconds.
-        penalty_ms: u64,
+        /// How one of them is chosen.
+        rule: Rule,
     },
     /// The agent started it.
     Running {

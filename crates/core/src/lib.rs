@@ -4,19 +4,23 @@
 //! So the same code is driven by the broker, by tests and by the simulation.
 
 mod audit;
+mod capacity;
 mod change;
 mod epoch;
 mod id;
+mod load;
 mod place;
 pub mod replica;
 mod session;
 mod table;
 
 pub use audit::{Drain, EVENTS_MAX, Event};
+pub use capacity::{Bound, Level, Room};
 pub use change::{Change, Draft, Key, Proposal, Rejected, Row};
 pub use epoch::{Epoch, Fence, Incarnation, Lsn};
 pub use id::{AgentName, InvalidId, LineageId, NodeName, RequestId, SessionId, UserName};
-pub use place::{Eligible, Placement, place};
+pub use load::{Busy, Measured, Need};
+pub use place::{Eligible, Out, Placement, Rank, Rule, Strategy, consider, place};
 pub use session::{
     CLIENT_BYTES_MAX, CLIENT_KEY_MAX, CLIENT_PARAMS_MAX, CLIENT_VALUE_MAX, EndReason, Ended,
     Geometry, InvalidClientParam, InvalidGeometry, Session, StartParams, State, UnixMillis, Viewer,

@@ -1,12 +1,14 @@
 //! Placement: which agent gets a new session.
 //!
-//! Pure and cheap: it runs inside the table's owner, so that two logins never see the same free place.
+//! Pure and cheap: it runs inside the table's owner, in the same step as the promise of the session, so that two logins
+//! never see the same free place and an agent that is drained gets none from that moment on. What `vsmctl explain`
+//! shows comes from [`consider`], which is what [`place`] decides by.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::HashSet, sync::Arc};
 
-use crate::{AgentName, AgentUse, Table, UnixMillis, UserName};
+use crate::{AgentName, AgentUse, Busy, Drain, Measured, Need, Table, UnixMillis, UserName};
 
-/// An agent that may take a new session, with what the configuration says of it.
+/// An agent that may take a new session, with what the broker knows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Eligible {
     /// Agent.
@@ -15,81 +17,162 @@ pub struct Eligible {
     pub weight: u32,
     /// Most users; at the limit it takes no *new* user. 0 = no limit.
     pub max_users: u32,
+    /// What it last measured; none = it has not told.
+    pub measured: Option<Measured>,
 }
 
-/// For whom and when a place is sought.
+/// By what agents are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// By users per weight.
+    Users,
+    /// By how busy they are per weight, with so much for each user who is not measured yet.
+    Load(Need),
+}
+
+/// How an agent is chosen at one moment.
 #[derive(Debug, Clone, Copy)]
-pub struct Placement<'a> {
-    /// User.
-    pub user: &'a UserName,
+pub struct Rule {
+    /// By what.
+    pub strategy: Strategy,
     /// Now.
     pub now: UnixMillis,
-    /// How long a failed start counts, in milliseconds.
+    /// How long a failed start keeps an agent at the back of the queue, in milliseconds.
     pub penalty_ms: u64,
     /// Random number that breaks ties.
     pub tie: u64,
 }
 
-/// The best agent: one without a recent failed start before one with; then where the user has sessions already; then
-/// the fewest users per weight once the user is there, starts under way counted; then the fewest sessions; then chance.
+/// For whom a place is sought, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Placement<'a> {
+    /// User.
+    pub user: &'a UserName,
+    /// How.
+    pub rule: Rule,
+}
+
+/// Why an agent is out of the question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Out {
+    /// It is drained by an administrator's word.
+    Drained(Arc<Drain>),
+    /// It has as many users as it may, and this one is not among them.
+    Full {
+        /// Users there.
+        users: u32,
+    },
+}
+
+/// What an agent is compared by. See [`Rank::order`] for the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rank<'a> {
+    /// The agent.
+    pub candidate: &'a Eligible,
+    /// A start failed there a short while ago.
+    pub failed: bool,
+    /// The user has no session there.
+    pub stranger: bool,
+    /// With [`Strategy::Load`], how busy it is once the user is there; none = it has told no figures.
+    pub busy: Option<Busy>,
+    /// Users there once this one is.
+    pub users: u64,
+    /// Sessions there, starts under way included.
+    pub sessions: u32,
+    by_load: bool,
+    chance: u64,
+}
+
+impl Rank<'_> {
+    /// The lower one goes first: without a recent failed start before with one; where the user is already before
+    /// elsewhere; with [`Strategy::Load`] one with figures before one without, then the less busy per weight; then the
+    /// fewest users per weight, starts under way counted; then the fewest sessions; then chance.
+    #[must_use]
+    pub fn order(&self, other: &Self) -> Ordering {
+        self.order_but_chance(other).then(self.chance.cmp(&other.chance))
+    }
+
+    /// The same without chance: equal means that chance decides.
+    #[must_use]
+    pub fn order_but_chance(&self, other: &Self) -> Ordering {
+        // a / weight of a, compared without division.
+        let per_weight = |a: u64, b: u64| {
+            let weight = |rank: &Self| u64::from(rank.candidate.weight.max(1));
+            (a * weight(other)).cmp(&(b * weight(self)))
+        };
+        self.failed
+            .cmp(&other.failed)
+            .then(self.stranger.cmp(&other.stranger))
+            .then(self.without_figures().cmp(&other.without_figures()))
+            .then(per_weight(self.steps(), other.steps()))
+            .then(per_weight(self.users, other.users))
+            .then(self.sessions.cmp(&other.sessions))
+    }
+
+    const fn without_figures(&self) -> bool {
+        self.by_load && self.busy.is_none()
+    }
+
+    fn steps(&self) -> u64 {
+        self.busy.map_or(0, |busy| u64::from(busy.steps()))
+    }
+}
+
+/// The best agent.
 #[must_use]
 pub fn place<'a>(
     table: &Table,
     eligible: &'a [Eligible],
     want: Placement<'_>,
 ) -> Option<&'a AgentName> {
-    let best = eligible
-        .iter()
-        .zip(0u64..)
-        .filter_map(|(candidate, index)| rank(table, candidate, want, index))
-        .min_by(Rank::order)?;
-    Some(&best.candidate.agent)
+    let ranks = consider(table, eligible, want).filter_map(Result::ok);
+    Some(&ranks.min_by(Rank::order)?.candidate.agent)
 }
 
-struct Rank<'a> {
-    candidate: &'a Eligible,
-    failed: bool,
-    stranger: bool,
-    users: u64,
-    sessions: u32,
-    chance: u64,
-}
-
-impl Rank<'_> {
-    fn order(&self, other: &Self) -> Ordering {
-        let share = |a: &Self, b: &Self| a.users * u64::from(b.candidate.weight.max(1));
-        self.failed
-            .cmp(&other.failed)
-            .then(self.stranger.cmp(&other.stranger))
-            // users / weight, compared without division.
-            .then(share(self, other).cmp(&share(other, self)))
-            .then(self.sessions.cmp(&other.sessions))
-            .then(self.chance.cmp(&other.chance))
-    }
-}
-
-fn rank<'a>(
+/// What is to be said of each agent, in the order that they are given in: what it is compared by, or why it is out.
+pub fn consider<'a>(
     table: &Table,
-    candidate: &'a Eligible,
+    eligible: &'a [Eligible],
     want: Placement<'_>,
-    index: u64,
-) -> Option<Rank<'a>> {
-    let use_ = table.agent_use(&candidate.agent);
-    let users = use_.map_or(0, AgentUse::users);
-    let stranger = !use_.is_some_and(|u| u.has_user(want.user));
-    if stranger && candidate.max_users != 0 && users >= candidate.max_users {
-        return None;
-    }
-    let failed = table
-        .failed_at(&candidate.agent)
-        .is_some_and(|at| want.now.0.saturating_sub(at.0) < want.penalty_ms);
-    Some(Rank {
-        candidate,
-        failed,
-        stranger,
-        users: u64::from(users) + u64::from(stranger),
-        sessions: use_.map_or(0, AgentUse::sessions),
-        chance: mix(want.tie ^ index),
+) -> impl Iterator<Item = Result<Rank<'a>, Out>> {
+    let Rule { now, penalty_ms, .. } = want.rule;
+    // Few agents are among these: one look-up for each agent is left.
+    let drained: HashSet<&AgentName> =
+        table.drains().filter(|(_, drain)| drain.holds(now)).map(|(agent, _)| agent).collect();
+    let recent = |at: UnixMillis| now.0.saturating_sub(at.0) < penalty_ms;
+    let failed: HashSet<&AgentName> =
+        table.failures().filter(|(_, at)| recent(*at)).map(|(agent, _)| agent).collect();
+    let own: HashSet<&AgentName> = table.of_user(want.user).map(|session| &session.agent).collect();
+    eligible.iter().zip(0u64..).map(move |(candidate, index)| {
+        let among = |set: &HashSet<&AgentName>| !set.is_empty() && set.contains(&candidate.agent);
+        if among(&drained)
+            && let Some(drain) = table.drain(&candidate.agent)
+        {
+            return Err(Out::Drained(Arc::clone(drain)));
+        }
+        let stranger = !among(&own);
+        let use_ = table.agent_use(&candidate.agent);
+        let users = use_.map_or(0, AgentUse::users);
+        if stranger && candidate.max_users != 0 && users >= candidate.max_users {
+            return Err(Out::Full { users });
+        }
+        let sessions = use_.map_or(0, AgentUse::sessions);
+        let (by_load, busy) = match want.rule.strategy {
+            Strategy::Users => (false, None),
+            Strategy::Load(need) => {
+                (true, candidate.measured.map(|measured| measured.busy(sessions, need)))
+            }
+        };
+        Ok(Rank {
+            candidate,
+            failed: among(&failed),
+            stranger,
+            busy,
+            users: u64::from(users) + u64::from(stranger),
+            sessions,
+            by_load,
+            chance: mix(want.rule.tie ^ index),
+        })
     })
 }
 
@@ -102,90 +185,6 @@ const fn mix(seed: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
-
-    use super::*;
-    use crate::{Proposal, table::testing};
-
-    fn eligible(agents: &[(&str, u32, u32)]) -> Arc<[Eligible]> {
-        agents
-            .iter()
-            .map(|(agent, weight, max_users)| Eligible {
-                agent: agent.parse().unwrap(),
-                weight: *weight,
-                max_users: *max_users,
-            })
-            .collect()
-    }
-
-    /// Reserves one session for each of `users` new users; how many each agent got.
-    fn spread(table: &mut Table, agents: &Arc<[Eligible]>, users: u32) -> BTreeMap<String, u32> {
-        let mut counts = BTreeMap::new();
-        for n in 0..users {
-            let session = testing::reserve(table, &format!("u{n}"), agents).unwrap();
-            *counts.entry(session.agent.to_string()).or_default() += 1;
-        }
-        counts
-    }
-
-    #[test]
-    fn a_storm_spreads_evenly_counting_starts_under_way() {
-        let agents = eligible(&[("a", 100, 0), ("b", 100, 0)]);
-        let counts = spread(&mut Table::default(), &agents, 50);
-        assert_eq!(counts, BTreeMap::from([("a".to_owned(), 25), ("b".to_owned(), 25)]));
-    }
-
-    #[test]
-    fn weights_split_280_users_160_80_40() {
-        let agents = eligible(&[("a", 200, 0), ("b", 100, 0), ("c", 50, 0)]);
-        let counts = spread(&mut Table::default(), &agents, 280);
-        assert_eq!(counts.into_values().collect::<Vec<_>>(), [160, 80, 40]);
-    }
-
-    #[test]
-    fn caps_stop_new_users_only() {
-        let agents = eligible(&[("a", 100, 1)]);
-        let mut table = Table::default();
-        testing::reserve(&mut table, "ann", &agents).unwrap();
-        assert!(testing::reserve(&mut table, "bob", &agents).is_err());
-        assert!(testing::reserve(&mut table, "ann", &agents).is_ok());
-    }
-
-    #[test]
-    fn a_user_stays_on_one_agent_unless_it_is_not_eligible() {
-        let both = eligible(&[("a", 100, 0), ("b", 100, 0)]);
-        let mut table = Table::default();
-        let first = testing::reserve(&mut table, "ann", &both).unwrap();
-        for _ in 0..5 {
-            assert_eq!(testing::reserve(&mut table, "ann", &both).unwrap().agent, first.agent);
-        }
-        let other: Arc<[_]> = both.iter().filter(|e| e.agent != first.agent).cloned().collect();
-        assert_ne!(testing::reserve(&mut table, "ann", &other).unwrap().agent, first.agent);
-    }
-
-    #[test]
-    fn a_failed_start_puts_an_agent_last_for_a_while_but_not_out() {
-        let both = eligible(&[("a", 100, 0), ("b", 100, 0)]);
-        let mut table = Table::default();
-        testing::commit(
-            &mut table,
-            Proposal::AgentFailed { agent: "a".parse().unwrap(), at: testing::NOW },
-        )
-        .unwrap();
-        assert_eq!(spread(&mut table, &both, 10), BTreeMap::from([("b".to_owned(), 10)]));
-        let only = eligible(&[("a", 100, 0)]);
-        assert_eq!(testing::reserve(&mut table, "zoe", &only).unwrap().agent.as_str(), "a");
-        let want = Placement {
-            user: &"yan".parse().unwrap(),
-            now: UnixMillis(testing::NOW.0 + testing::PENALTY_MS),
-            penalty_ms: testing::PENALTY_MS,
-            tie: 0,
-        };
-        assert_eq!(
-            place(&table, &both, want).unwrap().as_str(),
-            "a",
-            "the mark has run out, and a has fewer users"
-        );
-    }
-}
+mod properties;
+#[cfg(test)]
+mod tests;

@@ -27,15 +27,16 @@ pub struct Table {
 /// How much an agent is used, starts under way included.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AgentUse {
-    sessions: u32,
+    /// Oldest first.
+    sessions: Vec<SessionId>,
     users: HashMap<UserName, u32>,
 }
 
 impl AgentUse {
     /// Sessions there.
     #[must_use]
-    pub const fn sessions(&self) -> u32 {
-        self.sessions
+    pub fn sessions(&self) -> u32 {
+        u32::try_from(self.sessions.len()).unwrap_or(u32::MAX)
     }
 
     /// Distinct users there.
@@ -69,8 +70,9 @@ impl Table {
     }
 
     /// The sessions on an agent, oldest first.
-    pub fn on_agent<'a>(&'a self, agent: &'a AgentName) -> impl Iterator<Item = &'a Arc<Session>> {
-        self.sessions.values().filter(move |session| session.agent == *agent)
+    pub fn on_agent(&self, agent: &AgentName) -> impl Iterator<Item = &Arc<Session>> {
+        let ids = self.agents.get(agent).into_iter().flat_map(|use_| &use_.sessions);
+        ids.filter_map(|id| self.sessions.get(id))
     }
 
     /// How much an agent is used; none = not at all.
@@ -188,9 +190,9 @@ impl Table {
     /// If a rule forbids it; see [`Rejected`].
     pub fn check(&self, proposal: Proposal) -> Result<Change, Rejected> {
         match proposal {
-            Proposal::Reserve { draft, cap, uncounted, eligible, tie, now, penalty_ms } => {
+            Proposal::Reserve { draft, cap, uncounted, eligible, rule } => {
                 self.check_room(&draft, cap, &uncounted)?;
-                let want = Placement { user: &draft.user, now, penalty_ms, tie };
+                let want = Placement { user: &draft.user, rule };
                 self.check_reserve(draft.clone(), &eligible, want)
             }
             Proposal::Running { id, display } => match self.known(id)?.state {
@@ -271,7 +273,7 @@ impl Table {
         want: Placement<'_>,
     ) -> Result<Change, Rejected> {
         let agent = place(self, eligible, want).ok_or(Rejected::NoAgent)?.clone();
-        let created = want.now;
+        let created = want.rule.now;
         let Draft { id, user, request, params } = draft;
         let session = Session { id, user, agent, state: State::Starting, request, params, created };
         Ok(Change::Reserved(Arc::new(session)))
@@ -327,7 +329,8 @@ impl Table {
         let ids = self.by_user.entry(session.user.clone()).or_default();
         ids.insert(ids.partition_point(|other| *other < session.id), session.id);
         let use_ = self.agents.entry(session.agent.clone()).or_default();
-        use_.sessions += 1;
+        let place = use_.sessions.partition_point(|other| *other < session.id);
+        use_.sessions.insert(place, session.id);
         *use_.users.entry(session.user.clone()).or_default() += 1;
         self.sessions.insert(session.id, session);
     }
@@ -341,14 +344,14 @@ impl Table {
             }
         }
         let Some(use_) = self.agents.get_mut(&session.agent) else { return };
-        use_.sessions -= 1;
+        use_.sessions.retain(|other| *other != id);
         if let Some(count) = use_.users.get_mut(&session.user) {
             *count -= 1;
             if *count == 0 {
                 use_.users.remove(&session.user);
             }
         }
-        if use_.sessions == 0 {
+        if use_.sessions.is_empty() {
             self.agents.remove(&session.agent);
         }
     }
@@ -360,6 +363,7 @@ pub(crate) mod testing {
     use uuid::Uuid;
 
     use super::*;
+    use crate::{Rule, Strategy};
 
     pub(crate) const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
     pub(crate) const PENALTY_MS: u64 = 300_000;
@@ -388,9 +392,7 @@ pub(crate) mod testing {
             cap,
             uncounted: Vec::new(),
             eligible,
-            tie,
-            now: NOW,
-            penalty_ms: PENALTY_MS,
+            rule: Rule { strategy: Strategy::Users, now: NOW, penalty_ms: PENALTY_MS, tie },
         }
     }
 
@@ -411,7 +413,12 @@ mod tests {
     use super::{testing::*, *};
 
     fn agents() -> Arc<[Eligible]> {
-        Arc::new([Eligible { agent: "a".parse().unwrap(), weight: 100, max_users: 0 }])
+        Arc::new([Eligible {
+            agent: "a".parse().unwrap(),
+            weight: 100,
+            max_users: 0,
+            measured: None,
+        }])
     }
 
     #[test]
@@ -443,17 +450,13 @@ mod tests {
         assert_eq!(refused, Rejected::AtLimit { user: "ann".parse().unwrap(), cap: 1 });
         assert!(table.check(propose(second.clone(), 2, &agents())).is_ok());
         assert!(table.check(propose(second.clone(), 0, &agents())).is_ok());
-        let Proposal::Reserve { draft, cap, eligible, tie, now, penalty_ms, .. } =
+        let Proposal::Reserve { draft, cap, eligible, rule, .. } =
             propose(second.clone(), 1, &agents())
         else {
             unreachable!()
         };
         let uncounted = vec![first.id];
-        assert!(
-            table
-                .check(Proposal::Reserve { draft, cap, uncounted, eligible, tie, now, penalty_ms })
-                .is_ok()
-        );
+        assert!(table.check(Proposal::Reserve { draft, cap, uncounted, eligible, rule }).is_ok());
         commit(&mut table, Proposal::Running { id: first.id, display: 10 }).unwrap();
         commit(&mut table, Proposal::End { id: first.id }).unwrap();
         assert!(table.check(propose(second, 1, &agents())).is_ok());

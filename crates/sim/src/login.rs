@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use vsm_core::{
-    Change, Draft, Eligible, Proposal, RequestId, Session, SessionId, StartParams, State, UserName,
+    Change, Draft, Eligible, Proposal, RequestId, Rule, Session, SessionId, StartParams, State,
+    Strategy, UserName,
     replica::{
         Failure,
         mutant::{self, Mutant},
@@ -129,7 +130,12 @@ impl World {
             .filter(|(agent, _)| {
                 self.brokers[id].heard[*agent].is_some() && !task.tried.contains(agent)
             })
-            .map(|(_, agent)| Eligible { agent: agent.name.clone(), weight: 100, max_users: 0 })
+            .map(|(_, agent)| Eligible {
+                agent: agent.name.clone(),
+                weight: 100,
+                max_users: 0,
+                measured: None,
+            })
             .collect();
         self.serial += 1;
         let draft = Draft {
@@ -144,9 +150,12 @@ impl World {
             cap,
             uncounted: Vec::new(),
             eligible,
-            tie: self.rng.next(),
-            now: self.unix(),
-            penalty_ms: 5_000,
+            rule: Rule {
+                strategy: Strategy::Users,
+                now: self.unix(),
+                penalty_ms: 5_000,
+                tie: self.rng.next(),
+            },
         };
         self.set_stage(id, number, Stage::Reserving);
         self.propose(id, proposal, Then::Task(number));

@@ -92,12 +92,20 @@ fn json_of_the_administrator(service: &Service) {
         }
         value.as_object().unwrap().keys().cloned().collect()
     };
-    let agent = "agent detail draining penalised_until public_name sessions since state subclusters \
-                 users version weight";
+    let agent = "agent detail drain drained_by_configuration draining max_users penalised_until public_name \
+                 sessions since state subclusters users version weight";
     assert_eq!(fields(&["agent", "list"]).join(" "), agent);
-    let load = "agent cpu_pressure_percent cpus load1 memory_available_mib memory_total_mib sessions \
-                state users";
+    assert_eq!(fields(&["agent", "show", "agent1"]).join(" "), agent);
+    let load = "agent bound cpu_busy_percent cpu_pressure_percent cpus load1 max_users measured \
+                memory_available_mib memory_pressure_percent memory_total_mib room room_by_cap \
+                room_by_memory run_queue sessions sessions_since state users";
     assert_eq!(fields(&["load", "list"]).join(" "), load);
+    assert_eq!(fields(&["load", "show", "agent1"]).join(" "), load);
+    let subcluster = "agents level room room_by_cap room_by_memory subcluster taking users";
+    assert_eq!(fields(&["load", "subclusters"]).join(" "), subcluster);
+    let explain = "agents allowed allowed_by allowed_groups chosen groups max_sessions node placement refused \
+                   refused_reason sessions subcluster subcluster_group subcluster_rule user";
+    assert_eq!(fields(&["explain", "alice"]).join(" "), explain);
     let status = "epoch last_seq lineage node role sessions started version";
     assert_eq!(fields(&["status"]).join(" "), status);
 }

@@ -14,24 +14,24 @@ use crate::service::{BROKER, Row, Service, WAIT};
 /// An event as `vsmctl events --output json` prints it: all its fields, and no other.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Event {
-    number: u64,
-    time: Option<String>,
-    actor: String,
-    action: String,
-    session: Option<String>,
-    user: Option<String>,
-    agent: Option<String>,
-    detail: String,
+pub(crate) struct Event {
+    pub(crate) number: u64,
+    pub(crate) time: Option<String>,
+    pub(crate) actor: String,
+    pub(crate) action: String,
+    pub(crate) session: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) agent: Option<String>,
+    pub(crate) detail: String,
 }
 
-fn events(cluster: &Cluster, node: &str) -> Vec<Event> {
+pub(crate) fn events(cluster: &Cluster, node: &str) -> Vec<Event> {
     let words = ["vsmctl", "events", "--last=0", "--output=json"];
     serde_json::from_str(&cluster.output(node, "root", &words).unwrap()).unwrap()
 }
 
 /// Waits until the trail has this of this user, and returns it.
-fn event(cluster: &Cluster, node: &str, action: &str, user: Option<&str>) -> Event {
+pub(crate) fn event(cluster: &Cluster, node: &str, action: &str, user: Option<&str>) -> Event {
     wait_for(&format!("{action} of {user:?} on {node}"), WAIT, || {
         let all = events(cluster, node);
         let found = all.iter().find(|e| e.action == action && e.user.as_deref() == user);
@@ -40,8 +40,18 @@ fn event(cluster: &Cluster, node: &str, action: &str, user: Option<&str>) -> Eve
     .unwrap()
 }
 
+/// Waits until the trail has this of this agent, and returns it.
+pub(crate) fn event_of_agent(cluster: &Cluster, node: &str, action: &str, agent: &str) -> Event {
+    wait_for(&format!("{action} of {agent} on {node}"), WAIT, || {
+        let all = events(cluster, node);
+        let found = all.iter().find(|e| e.action == action && e.agent.as_deref() == Some(agent));
+        found.cloned().ok_or_else(|| format!("{all:#?}"))
+    })
+    .unwrap()
+}
+
 impl Service {
-    fn vsmctl(&self, words: &[&str]) -> Output {
+    pub(crate) fn vsmctl(&self, words: &[&str]) -> Output {
         self.exec(BROKER, "root", &[&["vsmctl"], words].concat()).unwrap()
     }
 
@@ -55,7 +65,7 @@ impl Service {
     }
 
     /// Words that must be refused with this code, and say this.
-    fn no(&self, code: i32, says: &str, words: &[&str]) {
+    pub(crate) fn no(&self, code: i32, says: &str, words: &[&str]) {
         let output = self.vsmctl(words);
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{words:?}: {text}");

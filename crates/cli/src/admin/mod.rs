@@ -2,7 +2,9 @@
 
 mod agent;
 mod config;
+mod explain;
 mod follow;
+mod load;
 mod notify;
 mod select;
 mod session;
@@ -22,9 +24,13 @@ use vsm_daemon::{grpc, socket, tls::Tls};
 use vsm_proto::admin::v1::{self as pb, admin_client::AdminClient};
 
 pub(crate) use agent::agents;
-pub use agent::{agent_list, load_list};
+pub use agent::{
+    DrainArgs, ForgetArgs, agent_drain, agent_forget, agent_list, agent_show, agent_undrain,
+};
 pub use config::{PushArgs, config_diff, config_push, reload};
+pub use explain::explain;
 pub use follow::{EventsArgs, events, session_watch};
+pub use load::{Sort, load_list, load_show, load_subclusters};
 pub use notify::{NotifyArgs, notify};
 pub use select::{Condition, Selector};
 pub use session::{TerminateArgs, session_list, session_show, session_terminate};

@@ -4,7 +4,10 @@ use clap::{Parser, Subcommand};
 use vsm_daemon::VERSION;
 
 use crate::{
-    admin::{AdminOptions, EventsArgs, NotifyArgs, PushArgs, Selector, TerminateArgs},
+    admin::{
+        AdminOptions, DrainArgs, EventsArgs, ForgetArgs, NotifyArgs, PushArgs, Selector, Sort,
+        TerminateArgs,
+    },
     ha::HaCommand,
     pki::{InitArgs, IssueArgs},
     retry::RetryOptions,
@@ -47,6 +50,11 @@ pub enum Command {
     /// The configuration of both nodes of a pair
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Why a user would get which agent, rule by rule; nothing is done
+    Explain {
+        /// Login name
+        user: String,
+    },
     /// What this broker is: its role, epoch and table
     Status,
     /// The pair: both nodes, their votes, taking over
@@ -92,8 +100,19 @@ pub enum ConfigCommand {
 /// `vsmctl load`.
 #[derive(Debug, Subcommand)]
 pub enum LoadCommand {
-    /// List all agents with their load
-    List,
+    /// List all agents with their load, and how many more users fit
+    List {
+        /// By which column
+        #[arg(long, value_enum, value_name = "COLUMN", default_value_t)]
+        sort: Sort,
+    },
+    /// Show the load of one agent
+    Show {
+        /// Agent
+        name: String,
+    },
+    /// List the subclusters, and how many more users fit into each
+    Subclusters,
 }
 
 /// `vsmctl agent`.
@@ -101,6 +120,20 @@ pub enum LoadCommand {
 pub enum AgentCommand {
     /// List all agents
     List,
+    /// Show one agent
+    Show {
+        /// Agent
+        name: String,
+    },
+    /// Have an agent take no new sessions; what runs there goes on and can be come back to
+    Drain(DrainArgs),
+    /// Have it take new sessions again
+    Undrain {
+        /// Agent
+        name: String,
+    },
+    /// Drop all that is known of an agent that is gone; should it return, its sessions are taken in again
+    Forget(ForgetArgs),
 }
 
 /// `vsmctl pki`.

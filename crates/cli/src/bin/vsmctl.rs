@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use vsm_cli::{
-    admin,
+    admin::{self, AdminOptions},
     args::vsmctl::{
         AgentCommand, Arguments, Command, ConfigCommand, LoadCommand, PkiCommand, SessionCommand,
     },
@@ -30,8 +30,6 @@ async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
         Command::Session(SessionCommand::Terminate(arguments)) => {
             admin::session_terminate(&options, &arguments).await
         }
-        Command::Load(LoadCommand::List) => admin::load_list(&options).await,
-        Command::Agent(AgentCommand::List) => admin::agent_list(&options).await,
         Command::Notify(arguments) => admin::notify(&options, &arguments).await,
         Command::Events(arguments) => admin::events(&options, &arguments).await,
         Command::Reload => admin::reload(&options).await,
@@ -39,9 +37,24 @@ async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Push(arguments)) => {
             admin::config_push(&options, &arguments).await
         }
+        Command::Load(LoadCommand::List { sort }) => admin::load_list(&options, sort).await,
+        Command::Load(LoadCommand::Show { name }) => admin::load_show(&options, &name).await,
+        Command::Load(LoadCommand::Subclusters) => admin::load_subclusters(&options).await,
+        Command::Agent(command) => agent(&options, command).await,
+        Command::Explain { user } => admin::explain(&options, user).await,
         Command::Ha(command) => ha::run(&options, &command).await,
         Command::Status => admin::status(&options).await,
         Command::Pki(PkiCommand::Init(arguments)) => pki::init(&arguments),
         Command::Pki(PkiCommand::Issue(arguments)) => pki::issue(&arguments),
+    }
+}
+
+async fn agent(options: &AdminOptions, command: AgentCommand) -> Result<(), Failure> {
+    match command {
+        AgentCommand::List => admin::agent_list(options).await,
+        AgentCommand::Show { name } => admin::agent_show(options, &name).await,
+        AgentCommand::Drain(arguments) => admin::agent_drain(options, arguments).await,
+        AgentCommand::Undrain { name } => admin::agent_undrain(options, &name).await,
+        AgentCommand::Forget(arguments) => admin::agent_forget(options, &arguments).await,
     }
 }

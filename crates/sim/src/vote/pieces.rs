@@ -8,8 +8,8 @@ use std::{
 
 use uuid::Uuid;
 use vsm_core::{
-    AgentName, Change, Draft, Eligible, Epoch, Lsn, NodeName, Proposal, RequestId, Session,
-    SessionId, StartParams, State, Table, UnixMillis,
+    AgentName, Change, Draft, Eligible, Epoch, Lsn, NodeName, Proposal, RequestId, Rule, Session,
+    SessionId, StartParams, State, Strategy, Table, UnixMillis,
     replica::{Window, Witness, WitnessMsg, WitnessReply},
 };
 
@@ -281,10 +281,12 @@ impl Pieces {
         match wish {
             Wish::Reserve(sid) => {
                 let Session { id, user, agent, request, params, .. } = of(sid).clone();
-                let eligible = Arc::new([Eligible { agent, weight: 100, max_users: 0 }]);
+                let eligible =
+                    Arc::new([Eligible { agent, weight: 100, max_users: 0, measured: None }]);
                 let draft = Draft { id, user, request, params };
-                let (uncounted, tie, penalty_ms) = (Vec::new(), 0, 0);
-                Proposal::Reserve { draft, cap: 1, uncounted, eligible, tie, now, penalty_ms }
+                let rule = Rule { strategy: Strategy::Users, now, penalty_ms: 0, tie: 0 };
+                let uncounted = Vec::new();
+                Proposal::Reserve { draft, cap: 1, uncounted, eligible, rule }
             }
             Wish::Running(sid) => Proposal::Running { id: of(sid).id, display: 1 },
             Wish::GiveUp(sid) => Proposal::GiveUp { id: of(sid).id, now },

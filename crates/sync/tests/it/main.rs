@@ -17,8 +17,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 use vsm_core::replica::{Config, Entry, Write};
 use vsm_core::{
-    Change, Draft, Eligible, Epoch, Lsn, NodeName, Proposal, RequestId, SessionId, StartParams,
-    UnixMillis,
+    Change, Draft, Eligible, Epoch, Lsn, NodeName, Proposal, RequestId, Rule, SessionId,
+    StartParams, Strategy, UnixMillis,
 };
 use vsm_sync::{SqliteStore, StoreError};
 
@@ -74,8 +74,12 @@ fn entry(seq: u64, change: Change) -> Entry {
 
 /// Asks for session number `n` of the user, anywhere on agents a and b.
 fn reserve(n: u128, user: &str, cap: u32) -> Proposal {
-    let eligible =
-        |agent: &str| Eligible { agent: agent.parse().unwrap(), weight: 100, max_users: 0 };
+    let eligible = |agent: &str| Eligible {
+        agent: agent.parse().unwrap(),
+        weight: 100,
+        max_users: 0,
+        measured: None,
+    };
     Proposal::Reserve {
         draft: Draft {
             id: id(n),
@@ -86,8 +90,6 @@ fn reserve(n: u128, user: &str, cap: u32) -> Proposal {
         cap,
         uncounted: Vec::new(),
         eligible: Arc::new([eligible("a"), eligible("b")]),
-        tie: 7,
-        now: NOW,
-        penalty_ms: 0,
+        rule: Rule { strategy: Strategy::Users, now: NOW, penalty_ms: 0, tie: 7 },
     }
 }

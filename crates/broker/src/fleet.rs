@@ -1,0 +1,148 @@
+//! What placement knows of every agent of the configuration, side by side and by name, so that a login copies what it
+//! needs in microseconds, however many agents there are. The links keep it up to date.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use vsm_core::{AgentName, Eligible, Level, Measured};
+
+use crate::settings::{AgentSettings, Settings};
+
+/// An agent of the configuration.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Agent.
+    pub agent: AgentName,
+    /// What the configuration says of it.
+    pub settings: AgentSettings,
+    /// Whether its report is open.
+    pub up: bool,
+    /// What it last measured; none = it has not told.
+    pub measured: Option<Measured>,
+}
+
+impl Member {
+    /// Whether it may take new sessions, as far as the links and the configuration know.
+    #[must_use]
+    pub const fn takes_sessions(&self) -> bool {
+        self.up && !self.settings.draining
+    }
+
+    /// The same as placement takes it.
+    #[must_use]
+    pub fn eligible(&self) -> Eligible {
+        Eligible {
+            agent: self.agent.clone(),
+            weight: self.settings.weight,
+            max_users: self.settings.max_users,
+            measured: self.measured,
+        }
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    members: RwLock<Vec<Member>>,
+    levels: Mutex<BTreeMap<String, Level>>,
+}
+
+impl Fleet {
+    /// Takes the agents of a configuration; what is known of those that stay is kept.
+    pub fn configure(&self, settings: &Settings) {
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *members);
+        let known = |agent: &AgentName| find(&before, agent).map(|index| &before[index]);
+        *members = settings
+            .agents()
+            .iter()
+            .map(|(agent, settings)| Member {
+                agent: agent.clone(),
+                settings: settings.clone(),
+                up: known(agent).is_some_and(|member| member.up),
+                measured: known(agent).and_then(|member| member.measured),
+            })
+            .collect();
+    }
+
+    /// Notes how an agent is now. One that is in no subcluster is of no interest.
+    pub fn set(&self, agent: &AgentName, up: bool, measured: Option<Measured>) {
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = find(&members, agent) {
+            (members[index].up, members[index].measured) = (up, measured);
+        }
+    }
+
+    /// Looks at all of them, by name.
+    pub fn read<R>(&self, look: impl FnOnce(&[Member]) -> R) -> R {
+        look(&self.members.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How near a subcluster is to having no room, as it was last found.
+    #[must_use]
+    pub fn level(&self, subcluster: &str) -> Level {
+        let levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        levels.get(subcluster).copied().unwrap_or_default()
+    }
+
+    /// Notes how near each subcluster is to that.
+    pub fn set_levels(&self, levels: BTreeMap<String, Level>) {
+        *self.levels.lock().unwrap_or_else(PoisonError::into_inner) = levels;
+    }
+
+    /// Those of a subcluster that take new sessions, but for some.
+    #[must_use]
+    pub fn eligible(&self, subcluster: &str, but: &[AgentName]) -> Arc<[Eligible]> {
+        self.read(|members| {
+            let fits = |member: &&Member| {
+                member.takes_sessions()
+                    && member.settings.is_in(subcluster)
+                    && !but.contains(&member.agent)
+            };
+            members.iter().filter(fits).map(Member::eligible).collect()
+        })
+    }
+}
+
+fn find(members: &[Member], agent: &AgentName) -> Option<usize> {
+    members.binary_search_by(|member| member.agent.cmp(agent)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use vsm_config::Config;
+
+    use super::*;
+
+    fn settings(yaml: &str) -> Settings {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.yaml"), yaml).unwrap();
+        Settings::new(&Config::load(dir.path()).unwrap()).unwrap()
+    }
+
+    fn names(fleet: &Fleet, subcluster: &str) -> Vec<String> {
+        let eligible = fleet.eligible(subcluster, &["c".parse().unwrap()]);
+        eligible.iter().map(|eligible| eligible.agent.to_string()).collect()
+    }
+
+    #[test]
+    fn only_those_that_are_up_and_not_drained_take_sessions_and_a_reload_forgets_nothing() {
+        let fleet = Fleet::default();
+        let all = "subclusters: {x: {agents: [a, b, c, d]}, y: {agents: [b, e], users: [u]}}\n";
+        fleet.configure(&settings(all));
+        assert_eq!(names(&fleet, "x"), [""; 0]);
+        for agent in ["a", "b", "c", "d", "e", "stranger"] {
+            fleet.set(&agent.parse().unwrap(), true, None);
+        }
+        assert_eq!(names(&fleet, "x"), ["a", "b", "d"], "but for c, who was tried");
+        assert_eq!(names(&fleet, "y"), ["b", "e"]);
+        let draining = format!("{all}agents: {{draining: [b], weights: {{a: 7}}}}\n");
+        fleet.configure(&settings(&draining));
+        assert_eq!(names(&fleet, "x"), ["a", "d"]);
+        assert_eq!(fleet.eligible("x", &[])[0].weight, 7);
+        fleet.set(&"a".parse().unwrap(), false, None);
+        assert_eq!(names(&fleet, "x"), ["d"]);
+    }
+}

@@ -1,0 +1,74 @@
+//! What a new session is proposed with, and what is the matter with the agents that do not get it: for logins, and for
+//! `vsmctl explain`, which asks the same without having it done.
+
+use std::sync::Arc;
+
+use vsm_core::{AgentName, Draft, Eligible, Proposal, Rule, SessionId, UserName};
+use vsm_daemon::clock;
+
+use crate::{agents::LinkState, broker::Broker, fleet::Member, settings::Settings};
+
+/// Agents that a refusal names: it is one line.
+const NAMED_MAX: usize = 8;
+
+/// Asks for a new session on the best of these agents.
+pub(crate) fn reservation(
+    broker: &Broker,
+    settings: &Settings,
+    draft: Draft,
+    eligible: Arc<[Eligible]>,
+    rule: Rule,
+) -> Proposal {
+    let uncounted = long_unreachable(broker, &draft.user);
+    Proposal::Reserve { draft, cap: settings.max_sessions_per_user, uncounted, eligible, rule }
+}
+
+/// The user's sessions on agents that have been silent for longer than the grace.
+fn long_unreachable(broker: &Broker, user: &UserName) -> Vec<SessionId> {
+    let grace = broker.settings().unreachable_grace.as_millis();
+    let now = clock::unix_millis();
+    let long_down = |agent: &AgentName| match broker.agents.link(agent).map(|link| link.state()) {
+        Some(LinkState::Down { since, .. }) => u128::from(now.0.saturating_sub(since.0)) >= grace,
+        Some(LinkState::Up(_) | LinkState::Connecting) | None => false,
+    };
+    broker.table.read(|view| {
+        let own = view.table.of_user(user);
+        own.filter(|session| long_down(&session.agent)).map(|session| session.id).collect()
+    })
+}
+
+/// Why an agent takes no new sessions, as far as its link and the configuration know; none = it does.
+pub(crate) fn why_not(broker: &Broker, member: &Member) -> Option<String> {
+    match broker.agents.link(&member.agent).map(|link| link.state()) {
+        Some(LinkState::Down { why, .. }) => Some(format!("down, {why}")),
+        Some(LinkState::Connecting) | None => Some("not reached yet".to_owned()),
+        Some(LinkState::Up(_)) if member.settings.draining => {
+            Some("draining (/vsmserver/agents/draining)".to_owned())
+        }
+        Some(LinkState::Up(_)) => None,
+    }
+}
+
+/// What is the matter with each agent of a subcluster of which none takes a session.
+pub(crate) fn why_none(broker: &Broker, subcluster: &str) -> String {
+    let members: Vec<Member> = broker.agents.fleet.read(|members| {
+        members.iter().filter(|member| member.settings.is_in(subcluster)).cloned().collect()
+    });
+    let now = clock::unix_millis();
+    let drained = |agent: &AgentName| {
+        broker.table.read(|view| view.table.drain(agent).is_some_and(|drain| drain.holds(now)))
+    };
+    let state = |member: &Member| {
+        let why = why_not(broker, member)
+            .unwrap_or_else(|| if drained(&member.agent) { "draining" } else { "full" }.to_owned());
+        format!("{} is {why}", member.agent)
+    };
+    let mut states: Vec<_> = members.iter().take(NAMED_MAX).map(state).collect();
+    if states.is_empty() {
+        return "there are none".to_owned();
+    }
+    if members.len() > NAMED_MAX {
+        states.push(format!("and {} more", members.len() - NAMED_MAX));
+    }
+    states.join("; ")
+}
