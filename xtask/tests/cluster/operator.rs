@@ -320,3 +320,34 @@ fn an_administrator_works_from_another_host_that_is_let_in() {
     assert_eq!((code, said.as_str()), (0, "this node: nothing has changed\n"), "{error}");
     assert_eq!(ask(&["ha", "health"]).0, 0);
 }
+
+/// The same command on all session hosts or on some of them, by ssh; where it fails is said.
+#[test]
+fn a_command_runs_on_all_session_hosts_or_on_some() {
+    let service = Service::up("agent-ssh");
+    service.sh(BROKER, "mkdir -p /root/.ssh; rm -f /root/.ssh/id_ed25519; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519");
+    let key = service.sh(BROKER, "cat /root/.ssh/id_ed25519.pub");
+    for agent in crate::service::AGENTS {
+        let line =
+            format!("mkdir -p /root/.ssh && echo '{}' >> /root/.ssh/authorized_keys", key.trim());
+        service.sh(agent, &line);
+        service.sh(BROKER, &format!("ssh -o StrictHostKeyChecking=no {agent} true"));
+    }
+    let agents = |words: &[&str]| {
+        let output = service.vsmctl(&[&["agent"], words].concat());
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let mut lines: Vec<String> = text(output.stdout).lines().map(str::to_owned).collect();
+        lines.sort();
+        (output.status.code().unwrap(), lines.join(";"), text(output.stderr))
+    };
+    let (code, said, error) = agents(&["ssh", "--", "uname -n; echo again"]);
+    assert_eq!(code, 0, "{error}");
+    assert_eq!(said, "agent1: again;agent1: agent1;agent2: again;agent2: agent2");
+    assert_eq!(agents(&["ssh", "--agent=agent2", "uname", "-n"]).1, "agent2: agent2");
+    let (code, _, error) = agents(&["ssh", "--", "test $(uname -n) = agent1"]);
+    assert_eq!(code, 69);
+    assert!(error.contains("failed on 1 of 2 agent(s)\nagent2: ssh: exit status: 1"), "{error}");
+    service.no(66, "there is no agent agent9", &["agent", "ssh", "--agent=agent9", "true"]);
+    service.no(66, "there is no subcluster lab", &["agent", "ssh", "--subcluster=lab", "true"]);
+    service.no(64, "begins with a colon", &["agent", "rsync", "--", "-a", "/etc/hosts", "/tmp/"]);
+}

@@ -4,6 +4,7 @@ mod agent;
 mod config;
 mod explain;
 mod follow;
+mod hosts;
 mod load;
 mod notify;
 mod select;
@@ -30,6 +31,7 @@ pub use agent::{
 pub use config::{PushArgs, config_diff, config_push, reload};
 pub use explain::explain;
 pub use follow::{EventsArgs, events, session_watch};
+pub use hosts::{HostsArgs, RsyncArgs, SshArgs, agent_rsync, agent_ssh};
 pub use load::{Sort, load_list, load_show, load_subclusters};
 pub use notify::{NotifyArgs, notify};
 pub use select::{Condition, Selector};

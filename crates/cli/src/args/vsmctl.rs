@@ -5,8 +5,8 @@ use vsm_daemon::VERSION;
 
 use crate::{
     admin::{
-        AdminOptions, DrainArgs, EventsArgs, ForgetArgs, NotifyArgs, PushArgs, Selector, Sort,
-        TerminateArgs,
+        AdminOptions, DrainArgs, EventsArgs, ForgetArgs, NotifyArgs, PushArgs, RsyncArgs, Selector,
+        Sort, SshArgs, TerminateArgs,
     },
     ha::HaCommand,
     pki::{InitArgs, IssueArgs},
@@ -134,6 +134,10 @@ pub enum AgentCommand {
     },
     /// Drop all that is known of an agent that is gone; should it return, its sessions are taken in again
     Forget(ForgetArgs),
+    /// Run a command on agents by ssh, each line of output with the agent's name before it
+    Ssh(SshArgs),
+    /// Copy files to or from agents by rsync
+    Rsync(RsyncArgs),
 }
 
 /// `vsmctl pki`.

@@ -56,5 +56,7 @@ async fn agent(options: &AdminOptions, command: AgentCommand) -> Result<(), Fail
         AgentCommand::Drain(arguments) => admin::agent_drain(options, arguments).await,
         AgentCommand::Undrain { name } => admin::agent_undrain(options, &name).await,
         AgentCommand::Forget(arguments) => admin::agent_forget(options, &arguments).await,
+        AgentCommand::Ssh(arguments) => admin::agent_ssh(options, &arguments).await,
+        AgentCommand::Rsync(arguments) => admin::agent_rsync(options, &arguments).await,
     }
 }
