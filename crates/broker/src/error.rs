@@ -63,6 +63,9 @@ pub enum Refusal {
         /// When a new one is possible.
         later: String,
     },
+    /// Only a session whose agent is silent can be given up.
+    #[error("your desktop {0} is on {1}, which answers: connect to it, or end it")]
+    Reachable(SessionId, AgentName),
     /// Every agent that was tried failed.
     #[error("your desktop could not be started: {0}")]
     StartFailed(String),
@@ -119,6 +122,7 @@ impl Refusal {
             Self::NoAgent(_) => ("NO_AGENT", Code::Unavailable),
             Self::AtLimit { .. } => ("AT_LIMIT", Code::ResourceExhausted),
             Self::Unreachable { .. } => ("UNREACHABLE", Code::Unavailable),
+            Self::Reachable(..) => ("REACHABLE", Code::FailedPrecondition),
             Self::StartFailed(_) => ("START_FAILED", Code::FailedPrecondition),
             Self::Busy => ("BUSY", Code::ResourceExhausted),
             Self::Repeated(_) => ("REPEATED", Code::Aborted),

@@ -177,8 +177,11 @@ async fn make(broker: &Arc<Broker>, who: &Identity, want: Want) -> Result<Handed
 
 fn unreachable(broker: &Broker, agent: AgentName, why: String, since: UnixMillis) -> Refusal {
     let silent = clock::unix_millis().0.saturating_sub(since.0) / 1000;
-    let left = broker.settings().unreachable_grace.as_secs().saturating_sub(silent);
-    Refusal::Unreachable { agent, why, later: format!(", or get a new desktop in {left} s") }
+    let later = match broker.settings().unreachable_grace.as_secs().saturating_sub(silent) {
+        0 => ", or give it up with `vsm abandon`".to_owned(),
+        left => format!(", give it up with `vsm abandon`, or get a new desktop in {left} s"),
+    };
+    Refusal::Unreachable { agent, why, later }
 }
 
 /// A start that was left unfinished, by a crash of this broker or by an answer that was lost: asking again gives the

@@ -241,6 +241,23 @@ pub async fn end(route: &Route, mut id: String) -> Result<(), Failure> {
     output::say(&format!("Your desktop {} {said}.", answer.id))
 }
 
+/// `vsm abandon`.
+///
+/// # Errors
+/// If the broker cannot be asked, there is no such session, or its host answers.
+pub async fn abandon(route: &Route, id: String) -> Result<(), Failure> {
+    let answer = retry::riding(&route.retry, async || {
+        let mut broker = dial(&route.ssh, &route.to).await?;
+        let request = with_deadline(pb::AbandonSessionRequest { id: id.clone() }, DEADLINE);
+        Ok(broker.abandon_session(request).await?.into_inner())
+    })
+    .await?;
+    output::say(&format!(
+        "Your desktop {} was given up; {} ends it when it is back. You can get a new one now.",
+        answer.id, answer.agent
+    ))
+}
+
 /// The id of the only desktop; nothing where there are several or none, which the broker then says.
 async fn only(broker: &mut BrokerClient<Channel>) -> Result<String, Failure> {
     let request = with_deadline(pb::ListSessionsRequest { include_ended: false }, DEADLINE);

@@ -86,6 +86,13 @@ impl Broker for Script {
         let id = request.into_inner().id;
         self.answer(id.clone(), pb::EndSessionResponse { id, done: true }).await
     }
+
+    async fn abandon_session(
+        &self,
+        _: Request<pb::AbandonSessionRequest>,
+    ) -> Result<Response<pb::AbandonSessionResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
 }
 
 /// Runs `vsm` against a broker with these answers; what it said, and the calls. A connection breaks after 1 s.

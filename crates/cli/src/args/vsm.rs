@@ -37,6 +37,11 @@ pub enum Command {
     Disconnect(OneArgs),
     /// End your desktop and all that runs in it; what is not saved is lost
     End(OneArgs),
+    /// Give up a desktop whose host does not answer, so that you can get a new one
+    #[command(
+        after_help = "The desktop may still run, and its host ends it when it is back: what is not saved is lost.\nA desktop whose host answers is left alone: connect to it, or end it."
+    )]
+    Abandon(OneArgs),
     /// Keep a socket for a viewer; started by `connect`
     #[command(hide = true)]
     Forward(Box<ForwardArgs>),
