@@ -44,7 +44,9 @@ pub enum Refusal {
     #[error("no session host can take a new desktop now: {0}")]
     NoAgent(String),
     /// The limit is reached.
-    #[error("{user} has {cap} desktop(s) already, which is the limit")]
+    #[error(
+        "{user} has {cap} desktop(s) already, which is the limit: `vsm list` shows them; come back to one with --session, or end one"
+    )]
     AtLimit {
         /// User.
         user: UserName,
@@ -75,6 +77,11 @@ pub enum Refusal {
     /// The request has made a session already, which cannot be handed out now.
     #[error("this request has made desktop {0} already, and that is being ended or started")]
     Repeated(SessionId),
+    /// A program of the administrator's said no.
+    #[error(
+        "your desktop is not handed out, as a program for logins on the broker did not agree: {0}"
+    )]
+    HookFailed(String),
     /// It started and ended at once.
     #[error("your desktop ended right after it started: {0}")]
     EndedAtOnce(String),
@@ -126,6 +133,7 @@ impl Refusal {
             Self::StartFailed(_) => ("START_FAILED", Code::FailedPrecondition),
             Self::Busy => ("BUSY", Code::ResourceExhausted),
             Self::Repeated(_) => ("REPEATED", Code::Aborted),
+            Self::HookFailed(_) => ("HOOK_FAILED", Code::FailedPrecondition),
             Self::EndedAtOnce(_) => ("ENDED_AT_ONCE", Code::FailedPrecondition),
             Self::NoSession(_) => ("NO_SESSION", Code::NotFound),
             Self::WhichSession(_) => ("WHICH_SESSION", Code::InvalidArgument),

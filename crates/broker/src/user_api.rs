@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
-use vsm_core::{Session, SessionId, StartParams, State};
+use vsm_core::{Choice, Session, SessionId, StartParams, State};
 use vsm_proto::{
     broker::v1::{self as pb, broker_client::BrokerClient, broker_server::Broker as BrokerApi},
     convert,
@@ -16,11 +16,14 @@ use crate::{
     ending::{self, IfSilent, Outcome},
     error::{Refusal, list},
     ha::place::{self, Place},
-    login::{self, Want},
+    login::{self, Answer, Want, Wish},
     trail::Note,
     users::Identity,
     view::Viewer,
 };
+
+/// The client parameter that has the client's address.
+const ADDRESS: &str = "address";
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -76,6 +79,40 @@ fn only(mut sessions: Vec<Arc<Session>>, id: &str) -> Result<Arc<Session>, Refus
     }
 }
 
+/// A login as it was asked for.
+fn wanted(request: pb::LoginRequest) -> Result<Want, Status> {
+    let choice = request.choice.map(pb::LoginChoice::try_from);
+    let wish = match (request.session_id.as_str(), choice) {
+        ("", None | Some(Ok(pb::LoginChoice::SingleDisconnected))) => {
+            Wish::Any(Choice::SingleDisconnected)
+        }
+        ("", Some(Ok(pb::LoginChoice::Ask))) => Wish::Any(Choice::Ask),
+        ("", Some(Ok(pb::LoginChoice::New))) => Wish::Any(Choice::New),
+        ("", Some(Ok(pb::LoginChoice::Unspecified) | Err(_))) => {
+            return Err(Status::invalid_argument("field choice: it is not a known choice"));
+        }
+        (id, _) => Wish::This(convert::text("session_id", id)?),
+    };
+    let params: StartParams =
+        request.params.map(TryInto::try_into).transpose()?.unwrap_or_default();
+    // That is for a broker to say.
+    let params = StartParams { unvoted: false, ..params };
+    Ok(Want { request: convert::text("request_id", &request.request_id)?, params, wish })
+}
+
+/// The message of a login, with the client's address among the client parameters as the broker says it, and nobody
+/// else. The broker that has forwarded a call has done so.
+fn with_address(request: Request<pb::LoginRequest>) -> pb::LoginRequest {
+    let local = place::is_local(&request).then(|| place::client_address(&request));
+    let mut message = request.into_inner();
+    if let Some(address) = local {
+        let params = message.params.get_or_insert_default();
+        params.client.remove(ADDRESS);
+        params.client.extend(address.map(|address| (ADDRESS.to_owned(), address.to_string())));
+    }
+    message
+}
+
 fn unreachable(session: &Session, why: String) -> Refusal {
     let later = ", or give it up with `vsm abandon`".to_owned();
     Refusal::Unreachable { agent: session.agent.clone(), why, later }
@@ -95,39 +132,36 @@ impl BrokerApi for UserApi {
             }
         };
         let place = place::find(&self.0, &request).await;
+        let message = with_address(request);
         if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
+            let request = place::forwarded(message, Some((uid, &who)));
             return BrokerClient::new(channel).login(request).await;
         }
-        let request = request.into_inner();
-        let only = match request.session_id.as_str() {
-            "" => None,
-            id => Some(convert::text("session_id", id)?),
-        };
-        let want = Want {
-            request: convert::text("request_id", &request.request_id)?,
-            // That is for a broker to say.
-            params: StartParams {
-                unvoted: false,
-                ..request.params.map(TryInto::try_into).transpose()?.unwrap_or_default()
-            },
-            only,
-        };
+        let want = wanted(message)?;
         let (user, id) = (who.user.clone(), want.request);
-        let handed = match place {
+        let answer = match place {
             Ok(_) => login::login(&self.0, who, want).await,
             // Nobody is active: what runs can still be reached.
-            Err(refusal) => login::existing(&self.0, &who, &want).await.ok_or(refusal),
+            Err(standby) => match login::existing(&self.0, &who, &want).await {
+                Ok(Some(answer)) => Ok(answer),
+                Ok(None) | Err(Refusal::NoSession(_)) => Err(standby),
+                Err(refusal) => Err(refusal),
+            },
         };
-        match handed {
-            Ok(handed) => {
+        match answer {
+            Ok(Answer::Desktop(handed)) => {
                 tracing::debug!(%user, request = %id, session = %handed.session.id, created = handed.created, "handed out");
+                let (host, created) = (handed.host, handed.created);
                 let session = Some(handed.session.as_ref().into());
-                Ok(Response::new(pb::LoginResponse {
-                    session,
-                    host: handed.host,
-                    created: handed.created,
-                }))
+                let answer = pb::LoginResponse { session, host, created, ..Default::default() };
+                Ok(Response::new(answer))
+            }
+            Ok(Answer::Choose { sessions, may_create }) => {
+                tracing::debug!(%user, request = %id, sessions = sessions.len(), "the user is to choose");
+                let mut viewer = Viewer::new(&self.0);
+                let candidates = sessions.iter().map(|session| viewer.view(session)).collect();
+                let answer = pb::LoginResponse { candidates, may_create, ..Default::default() };
+                Ok(Response::new(answer))
             }
             Err(refusal) => {
                 tracing::warn!(%user, request = %id, reason = refusal.code().0, %refusal, "login refused");

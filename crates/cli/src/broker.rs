@@ -11,6 +11,8 @@ use tonic::{
     Code, Request,
     transport::{Channel, Endpoint, Uri},
 };
+use uuid::Uuid;
+use vsm_core::SessionId;
 use vsm_daemon::clock;
 use vsm_proto::{
     broker::v1::{self as pb, broker_client::BrokerClient},
@@ -18,7 +20,7 @@ use vsm_proto::{
 };
 
 use crate::{
-    exit::{Failure, Retry, UNAVAILABLE},
+    exit::{Failure, NOT_FOUND, Retry, UNAVAILABLE, USAGE},
     output::{self, Columns, Format},
     retry::{self, RetryOptions},
     ssh::{self, Destination, Pipe, SshOptions, Target},
@@ -198,7 +200,8 @@ pub async fn list(route: &Route, format: Format) -> Result<(), Failure> {
 pub async fn disconnect(route: &Route, id: String) -> Result<(), Failure> {
     let answer = retry::riding(&route.retry, async || {
         let mut broker = dial(&route.ssh, &route.to).await?;
-        let request = with_deadline(pb::DisconnectSessionRequest { id: id.clone() }, DEADLINE);
+        let id = whole_id(&mut broker, &id).await?;
+        let request = with_deadline(pb::DisconnectSessionRequest { id }, DEADLINE);
         Ok(broker.disconnect_session(request).await?.into_inner())
     })
     .await?;
@@ -219,9 +222,10 @@ pub async fn end(route: &Route, mut id: String) -> Result<(), Failure> {
     let answer = retry::riding(&route.retry, async || {
         let mut broker = dial(&route.ssh, &route.to).await?;
         // Asking again must not end another desktop, one that was begun meanwhile.
-        if id.is_empty() {
-            id = only(&mut broker).await?;
-        }
+        id = match id.as_str() {
+            "" => only(&mut broker).await?,
+            id => whole_id(&mut broker, id).await?,
+        };
         let again = std::mem::replace(&mut asked, true);
         match broker
             .end_session(with_deadline(pb::EndSessionRequest { id: id.clone() }, DEADLINE))
@@ -245,9 +249,11 @@ pub async fn end(route: &Route, mut id: String) -> Result<(), Failure> {
 ///
 /// # Errors
 /// If the broker cannot be asked, there is no such session, or its host answers.
-pub async fn abandon(route: &Route, id: String) -> Result<(), Failure> {
+pub async fn abandon(route: &Route, mut id: String) -> Result<(), Failure> {
     let answer = retry::riding(&route.retry, async || {
         let mut broker = dial(&route.ssh, &route.to).await?;
+        // Kept for asking again: it must not give another one up.
+        id = whole_id(&mut broker, &id).await?;
         let request = with_deadline(pb::AbandonSessionRequest { id: id.clone() }, DEADLINE);
         Ok(broker.abandon_session(request).await?.into_inner())
     })
@@ -264,6 +270,30 @@ async fn only(broker: &mut BrokerClient<Channel>) -> Result<String, Failure> {
     let mut sessions = broker.list_sessions(request).await?.into_inner().sessions;
     let one = sessions.pop().filter(|_| sessions.is_empty()).and_then(|view| view.session);
     Ok(one.map(|session| session.id).unwrap_or_default())
+}
+
+/// The id that this text means: the end of one, as tables show it, or all of it; empty stays empty.
+///
+/// # Errors
+/// If it means none of the user's desktops, or several.
+pub async fn whole_id(broker: &mut BrokerClient<Channel>, text: &str) -> Result<String, Failure> {
+    if text.is_empty() || Uuid::try_parse(text).is_ok() {
+        return Ok(text.to_owned());
+    }
+    let request = with_deadline(pb::ListSessionsRequest { include_ended: false }, DEADLINE);
+    let sessions = broker.list_sessions(request).await?.into_inner().sessions;
+    let ids = sessions.into_iter().filter_map(|view| view.session?.id.parse::<SessionId>().ok());
+    let mut fitting: Vec<SessionId> = ids.filter(|id| id.ends_with(text)).collect();
+    match (fitting.pop(), fitting.len()) {
+        (Some(id), 0) => Ok(id.to_string()),
+        (None, _) => Err(Failure::new(NOT_FOUND, format!("you have no desktop {text}"))),
+        (Some(_), others) => {
+            let count = others + 1;
+            let why =
+                format!("{text} is the end of {count} desktops of yours: give more of the id");
+            Err(Failure::new(USAGE, why))
+        }
+    }
 }
 
 /// Why the session ended, where the broker remembers. It hears of it once the last process is gone, which may take a

@@ -28,7 +28,7 @@ pub struct Arguments {
 pub enum Command {
     /// Get your desktop: the one you have, or a new one
     #[command(
-        after_help = "Examples:\n  vsm connect alice@desktops.example.org\n  vsm connect --screenshot now.png desktops\n  vncviewer \"$(vsm connect --no-viewer desktops)\""
+        after_help = "Examples:\n  vsm connect alice@desktops.example.org\n  vsm connect --policy ask desktops\n  vsm connect --new --start-command xterm --param room=12 desktops\n  vsm connect --screenshot now.png desktops\n  vncviewer \"$(vsm connect --no-viewer desktops)\""
     )]
     Connect(Box<ConnectArgs>),
     /// List your desktops
@@ -70,7 +70,7 @@ pub struct OneArgs {
     /// Broker
     #[arg(value_name = "[USER@]HOST")]
     pub to: Destination,
-    /// Which, where you have several
+    /// Which, where you have several: its id, or the end of it as `vsm list` shows it
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     pub session: String,
     /// How long to go on asking.
