@@ -167,23 +167,30 @@ fn without_terminal(rows: &[SessionRow], may_create: bool) -> String {
 #[cfg(test)]
 mod tests {
     use vsm_daemon::clock;
-    use vsm_proto::session::v1::{Session, SessionState, Viewer};
+    use vsm_proto::{
+        broker::v1::SessionCondition,
+        session::v1::{Session, Viewer},
+    };
 
     use super::*;
 
     fn view(number: u32, viewer: Option<&str>) -> SessionView {
-        let mut session = Session {
+        let session = Session {
             id: format!("01890a5d-ac96-774b-bcce-{number:012}"),
             agent: format!("agent{number}"),
             created_unix_ms: clock::unix_millis().0 - 65_000,
             ..Session::default()
         };
-        session.set_state(SessionState::Running);
+        let condition = match viewer {
+            Some(_) => SessionCondition::Connected,
+            None => SessionCondition::Disconnected,
+        };
         let viewer = viewer.map(|address| Viewer { address: address.to_owned(), since_unix_ms: 1 });
         SessionView {
             session: Some(session),
             viewer,
             last_client: "laptop".to_owned(),
+            condition: condition.into(),
             ..SessionView::default()
         }
     }
