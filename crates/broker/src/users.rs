@@ -6,15 +6,15 @@
 //! Decision 30: while NSS does not answer, what it said before, or the name alone, is good for what the user has
 //! already, and for nothing new.
 
+mod nss;
+
 use std::{
     collections::{BTreeSet, HashMap},
-    ffi::CString,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use nix::unistd::{Group, Uid, User, getgrouplist};
 use tokio::sync::{Semaphore, watch};
 use vsm_core::UserName;
 use vsm_daemon::clock;
@@ -50,7 +50,7 @@ pub enum Source {
     Nss,
     /// NSS, earlier; now it does not answer.
     Earlier,
-    /// NSS gave the name and does not answer about the groups, which are not known.
+    /// NSS gave the name, now or earlier, and does not answer about the groups, which are not known.
     NameAlone,
 }
 
@@ -79,6 +79,19 @@ struct Known {
     identity: Arc<Identity>,
 }
 
+impl Identity {
+    const fn by_name(user: UserName) -> Self {
+        Self { user, groups: Vec::new(), source: Source::NameAlone }
+    }
+}
+
+impl Known {
+    /// Whether just these groups were asked about.
+    fn is_about(&self, named: &NamedGroups) -> bool {
+        Arc::ptr_eq(&self.asked, named) || self.asked == *named
+    }
+}
+
 /// How far a look-up has come.
 #[derive(Debug, Clone, Default)]
 struct Progress {
@@ -95,8 +108,18 @@ pub struct Users {
     flights: Mutex<HashMap<u32, watch::Receiver<Progress>>>,
     permits: Arc<Semaphore>,
     look_up: LookUp,
+    times: Times,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// [`FRESH`]
+    fresh: Duration,
+    /// [`DEADLINE`]
     deadline: Duration,
-    deadline_with_earlier: Duration,
+    /// [`DEADLINE_WITH_EARLIER`]
+    with_earlier: Duration,
 }
 
 impl fmt::Debug for Users {
@@ -107,7 +130,8 @@ impl fmt::Debug for Users {
 
 impl Default for Users {
     fn default() -> Self {
-        Self::asking(look_up, DEADLINE, DEADLINE_WITH_EARLIER)
+        let times = Times { fresh: FRESH, deadline: DEADLINE, with_earlier: DEADLINE_WITH_EARLIER };
+        Self::asking(nss::look_up, times)
     }
 }
 
@@ -116,14 +140,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Users {
-    fn asking(look_up: LookUp, deadline: Duration, deadline_with_earlier: Duration) -> Self {
+    fn asking(look_up: LookUp, times: Times) -> Self {
         Self {
             known: Mutex::default(),
             flights: Mutex::default(),
             permits: Arc::new(Semaphore::new(LOOKUPS_MAX)),
             look_up,
-            deadline,
-            deadline_with_earlier,
+            times,
         }
     }
 
@@ -138,12 +161,14 @@ impl Users {
     ) -> Result<Arc<Identity>, LookupError> {
         let earlier = locked(&self.known).get(&uid).cloned();
         if let Some(known) = &earlier
-            && clock::now().duration_since(known.at) < FRESH
-            && (Arc::ptr_eq(&known.asked, named) || known.asked == *named)
+            && clock::now().duration_since(known.at) < self.times.fresh
+            && known.is_about(named)
+            && known.identity.source == Source::Nss
         {
             return Ok(Arc::clone(&known.identity));
         }
-        let deadline = if earlier.is_some() { self.deadline_with_earlier } else { self.deadline };
+        let Times { deadline, with_earlier, .. } = self.times;
+        let deadline = if earlier.is_some() { with_earlier } else { deadline };
         let mut flight = self.flight(uid, named)?;
         let done = flight.wait_for(|progress| progress.done.is_some());
         // The broker stops, or NSS takes its time: what there is until then.
@@ -154,14 +179,22 @@ impl Users {
             Some(done) => return done,
             None => format!("no answer within {} s", deadline.as_secs()),
         };
-        if let Some(known) = earlier {
-            tracing::warn!(uid, why, "the user database does not answer; using an earlier answer");
-            let identity = Identity { source: Source::Earlier, ..Identity::clone(&known.identity) };
-            return Ok(Arc::new(identity));
-        }
-        let Some(user) = name else { return Err(LookupError::Down(why)) };
-        tracing::warn!(uid, %user, why, "the user database does not tell this user's groups");
-        Ok(Arc::new(Identity { user, groups: Vec::new(), source: Source::NameAlone }))
+        let identity = match (earlier, name) {
+            (Some(known), _) if known.is_about(named) && known.identity.source == Source::Nss => {
+                Identity { source: Source::Earlier, ..Identity::clone(&known.identity) }
+            }
+            (Some(Known { identity, .. }), _) => Identity::by_name(identity.user.clone()),
+            (None, Some(user)) => {
+                let identity = Identity::by_name(user);
+                // So that they need not wait for as long the next time.
+                let (asked, known) = (NamedGroups::default(), Arc::new(identity.clone()));
+                self.remember(uid, Known { at: clock::now(), asked, identity: known });
+                identity
+            }
+            (None, None) => return Err(LookupError::Down(why)),
+        };
+        tracing::warn!(uid, user = %identity.user, source = ?identity.source, why, "the user database does not answer");
+        Ok(Arc::new(identity))
     }
 
     /// The look-up of this uid that is under way, or a new one.
@@ -221,41 +254,6 @@ impl Users {
     }
 }
 
-fn look_up(
-    uid: u32,
-    named: &BTreeSet<String>,
-    tell_name: &mut dyn FnMut(UserName),
-) -> Result<Identity, LookupError> {
-    let down = |error: nix::Error| LookupError::Down(error.to_string());
-    let user =
-        User::from_uid(Uid::from_raw(uid)).map_err(down)?.ok_or(LookupError::Unknown(uid))?;
-    let name =
-        user.name.parse::<UserName>().map_err(|error| LookupError::BadName(error.to_string()))?;
-    tell_name(name.clone());
-    let mut groups = Vec::new();
-    if !named.is_empty() {
-        let c_name =
-            CString::new(user.name).map_err(|error| LookupError::BadName(error.to_string()))?;
-        let gids = getgrouplist(&c_name, user.gid).map_err(down)?;
-        // Each look-up of a group may be a walk through a long file, so the shorter list is looked up.
-        if gids.len() <= named.len() {
-            for gid in gids {
-                // A group without a name is one that no configuration can mean; one that NSS cannot look up now is not.
-                let group = Group::from_gid(gid).map_err(down)?.map(|group| group.name);
-                groups.extend(group.filter(|name| named.contains(name)));
-            }
-        } else {
-            for name in named {
-                let group = Group::from_name(name).map_err(down)?;
-                if group.is_some_and(|group| gids.contains(&group.gid)) {
-                    groups.push(name.clone());
-                }
-            }
-        }
-    }
-    Ok(Identity { user: name, groups, source: Source::Nss })
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{
@@ -279,16 +277,6 @@ mod tests {
         assert_eq!(users.identity(0, &named(&[])).await.unwrap().groups, [""; 0]);
         let unknown = users.identity(4_000_000_000, &named(&[])).await;
         assert_eq!(unknown, Err(LookupError::Unknown(4_000_000_000)));
-    }
-
-    #[test]
-    fn a_group_is_found_from_either_side() {
-        let many: Vec<String> = (0..500).map(|n| format!("no-such-{n}")).collect();
-        let mut all: BTreeSet<String> = many.into_iter().collect();
-        all.insert("root".to_owned());
-        assert_eq!(look_up(0, &all, &mut |_| {}).unwrap().groups, ["root"], "by the user's ids");
-        let few = BTreeSet::from(["root".to_owned()]);
-        assert_eq!(look_up(0, &few, &mut |_| {}).unwrap().groups, ["root"]);
     }
 
     const SHORT: Duration = Duration::from_secs(1);
@@ -318,7 +306,10 @@ mod tests {
     /// Far more callers than there are threads wait for one user who hangs; the others do not notice.
     #[tokio::test]
     async fn a_user_whose_look_up_hangs_holds_up_nobody_else() {
-        let users = Arc::new(Users::asking(hanging, SHORT, SHORT));
+        // Long enough for this test, and then none at all.
+        let fresh = Duration::from_secs(600);
+        let users =
+            Arc::new(Users::asking(hanging, Times { fresh, deadline: SHORT, with_earlier: SHORT }));
         let wait: Vec<_> = (0..LOOKUPS_MAX * 4)
             .map(|_| {
                 let users = Arc::clone(&users);
@@ -340,8 +331,34 @@ mod tests {
         let late = users.identity(1, &named(&[])).await.unwrap();
         assert_eq!(late.source, Source::Nss, "the late answer is remembered");
         // It has to be asked again, as the configuration names another group now, and hangs again.
-        let earlier = users.identity(1, &named(&["lab"])).await.unwrap();
-        assert_eq!(earlier.source, Source::Earlier);
+        let other = users.identity(1, &named(&["lab"])).await.unwrap();
+        assert_eq!(other.source, Source::NameAlone, "of that group nothing is known");
         GATE.0.send(()).unwrap();
+    }
+
+    /// An answer that is old and about the same groups is better than none.
+    #[tokio::test]
+    async fn an_earlier_answer_counts_while_there_is_no_new_one() {
+        fn once(
+            _: u32,
+            _: &BTreeSet<String>,
+            _: &mut dyn FnMut(UserName),
+        ) -> Result<Identity, LookupError> {
+            static ANSWERED: AtomicUsize = AtomicUsize::new(0);
+            if ANSWERED.fetch_add(1, Ordering::SeqCst) > 0 {
+                return Err(LookupError::Down("the cable is out".to_owned()));
+            }
+            let groups = vec!["lab".to_owned()];
+            Ok(Identity { user: "ann".parse().unwrap(), groups, source: Source::Nss })
+        }
+        let times = Times { fresh: Duration::ZERO, deadline: SHORT, with_earlier: SHORT };
+        let users = Arc::new(Users::asking(once, times));
+        let lab = named(&["lab"]);
+        assert_eq!(users.identity(7, &lab).await.unwrap().source, Source::Nss);
+        let earlier = users.identity(7, &lab).await.unwrap();
+        assert_eq!((&*earlier.groups, earlier.source), (&["lab".to_owned()][..], Source::Earlier));
+        let other = users.identity(7, &named(&["lab", "hall"])).await.unwrap();
+        assert_eq!((other.groups.len(), other.source), (0, Source::NameAlone));
+        assert!(matches!(users.identity(8, &lab).await, Err(LookupError::Down(_))));
     }
 }

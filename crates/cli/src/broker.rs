@@ -99,6 +99,8 @@ pub struct SessionRow {
     pub start_command: String,
     /// It was made by a broker without votes: its user may have another one elsewhere.
     pub possible_duplicate: bool,
+    /// The machine from which it was asked for last, as that names itself; empty = not known.
+    pub last_client: String,
     /// For the table only.
     #[serde(skip)]
     pub age: String,
@@ -123,6 +125,7 @@ impl From<pb::SessionView> for SessionRow {
             created: output::time(session.created_unix_ms),
             age: output::age(session.created_unix_ms, clock::unix_millis().0),
             viewer: view.viewer.map(|viewer| viewer.address),
+            last_client: view.last_client,
             unreachable_since: output::time(view.unreachable_since_unix_ms),
             possible_duplicate: session.params.as_ref().is_some_and(|params| params.unvoted),
             start_command: session.params.unwrap_or_default().start_command,
@@ -279,6 +282,11 @@ async fn only(broker: &mut BrokerClient<Channel>) -> Result<String, Failure> {
 pub async fn whole_id(broker: &mut BrokerClient<Channel>, text: &str) -> Result<String, Failure> {
     if text.is_empty() || Uuid::try_parse(text).is_ok() {
         return Ok(text.to_owned());
+    }
+    let digits = text.chars().filter(char::is_ascii_hexdigit).count();
+    if digits < 6 || text.chars().any(|c| !c.is_ascii_hexdigit() && c != '-') {
+        let why = format!("{text:?} is neither a session id nor the last 6 or more digits of one");
+        return Err(Failure::new(USAGE, why));
     }
     let request = with_deadline(pb::ListSessionsRequest { include_ended: false }, DEADLINE);
     let sessions = broker.list_sessions(request).await?.into_inner().sessions;

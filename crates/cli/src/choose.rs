@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use vsm_proto::broker::v1::{LoginChoice, LoginResponse, SessionView};
+use vsm_proto::broker::v1::{LoginChoice, LoginResponse};
 
 use crate::{
     broker::SessionRow,
@@ -71,7 +71,6 @@ impl ChoiceOptions {
 /// Without a terminal, or if the user does not choose.
 pub async fn ask(answer: LoginResponse) -> Result<Wish, Failure> {
     let may_create = answer.may_create;
-    let clients: Vec<String> = answer.candidates.iter().map(last_client).collect();
     let rows: Vec<SessionRow> = answer.candidates.into_iter().map(Into::into).collect();
     if rows.is_empty() {
         return Err(Failure::new(SOFTWARE, "the broker gave an empty answer"));
@@ -79,7 +78,7 @@ pub async fn ask(answer: LoginResponse) -> Result<Wish, Failure> {
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Err(Failure::new(USAGE, without_terminal(&rows, may_create)));
     }
-    say(&menu(&rows, &clients, may_create));
+    say(&menu(&rows, may_create));
     let mut input = BufReader::new(tokio::io::stdin());
     for _ in 0..TRIES_MAX {
         say(&format!("Which one? [1-{}{}] ", rows.len(), if may_create { ", n" } else { "" }));
@@ -121,24 +120,20 @@ fn parse(answer: &str, rows: &[SessionRow], may_create: bool) -> Option<Wish> {
     }
 }
 
-fn last_client(view: &SessionView) -> String {
-    match &view.viewer {
-        Some(viewer) if !viewer.address.is_empty() => viewer.address.clone(),
-        Some(_) | None => view.last_client.clone(),
+/// Where the viewer is, else who asked for it last.
+fn client(row: &SessionRow) -> &str {
+    let viewer = row.viewer.as_deref().filter(|address| !address.is_empty());
+    match viewer.unwrap_or(&row.last_client) {
+        "" => "-",
+        client => client,
     }
 }
 
-fn menu(rows: &[SessionRow], clients: &[String], may_create: bool) -> String {
+fn menu(rows: &[SessionRow], may_create: bool) -> String {
     let headings = ["", "AGENT", "AGE", "STATE", "LAST CLIENT"].map(str::to_owned).to_vec();
-    let lines = (1..).zip(rows).zip(clients).map(|((number, row), client)| {
-        let client = if client.is_empty() { "-".to_owned() } else { client.clone() };
-        vec![
-            format!("{number:>3}"),
-            row.agent.clone(),
-            row.age.clone(),
-            row.state.to_owned(),
-            client,
-        ]
+    let lines = (1..).zip(rows).map(|(number, row)| {
+        let (age, state) = (row.age.clone(), row.state.to_owned());
+        vec![format!("{number:>3}"), row.agent.clone(), age, state, client(row).to_owned()]
     });
     let new = if may_create { "  n  a new desktop\n" } else { "" };
     format!("You have several desktops:\n{}{new}", output::columns(headings, lines))
@@ -168,7 +163,7 @@ fn without_terminal(rows: &[SessionRow], may_create: bool) -> String {
 mod tests {
     use vsm_daemon::clock;
     use vsm_proto::{
-        broker::v1::SessionCondition,
+        broker::v1::{SessionCondition, SessionView},
         session::v1::{Session, Viewer},
     };
 
@@ -202,9 +197,8 @@ mod tests {
     #[test]
     fn the_menu_fits_a_terminal_and_answers_are_understood() {
         let views = [view(1, None), view(2, Some("10.0.0.100"))];
-        let clients: Vec<_> = views.iter().map(last_client).collect();
         let rows: Vec<SessionRow> = views.into_iter().map(Into::into).collect();
-        let text = menu(&rows, &clients, true);
+        let text = menu(&rows, true);
         let lines: Vec<Vec<&str>> =
             text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[2], ["1", "agent1", "1m", "5s", "disconnected", "laptop"], "{text}");
