@@ -2,13 +2,15 @@
 //!
 //! Two processes share this crate. `vsmagent` ([`agent`]) answers brokers and may be restarted, upgraded or killed at
 //! any time; `vsm-session` ([`session`]) is one small process per desktop that owns its PAM session, its X server and
-//! all that runs in it, and outlives `vsmagent`. They meet in files ([`record`]) and on a socket ([`control`]).
+//! all that runs in it, and outlives `vsmagent`. They meet in files ([`record`],
+//! [`params`]) and on a socket ([`control`]).
 
 pub mod agent;
 pub mod args;
 pub mod cgroup;
 pub mod control;
 pub mod lines;
+pub mod params;
 pub mod process;
 pub mod record;
 pub mod session;

@@ -93,12 +93,12 @@ impl Sizes {
     fn of(answer: &LoginResponse) -> Self {
         let session = answer.session.clone().unwrap_or_default();
         let id = session.id.clone();
-        let alive = LiveSession { session: Some(session), viewer: None };
+        let alive = LiveSession { session: Some(session), ..LiveSession::default() };
         let verify = VerifyResponse { result: Some(verify_response::Result::Alive(alive)) };
         Self {
             login_ask: logins::wish().encoded_len(),
             login_answer: answer.encoded_len(),
-            verify_ask: VerifyRequest { id }.encoded_len(),
+            verify_ask: VerifyRequest { id, client: logins::wish().params }.encoded_len(),
             verify_answer: verify.encoded_len(),
         }
     }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use vsm_config::{Config, keys};
 use vsm_daemon::clock;
 use vsm_proto::broker::v1::{
-    EndSessionRequest, LoginRequest, LoginResponse, broker_client::BrokerClient,
+    EndSessionRequest, LoginChoice, LoginRequest, LoginResponse, broker_client::BrokerClient,
 };
 
 use crate::millis;
@@ -91,6 +91,7 @@ pub(crate) fn wish() -> LoginRequest {
         request_id: Uuid::new_v4().to_string(),
         params: Some(params),
         session_id: String::new(),
+        choice: Some(LoginChoice::SingleDisconnected.into()),
     }
 }
 

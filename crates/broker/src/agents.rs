@@ -13,7 +13,9 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
-use vsm_core::{AgentName, Ended, Epoch, Fence, Measured, Session, SessionId, UnixMillis, Viewer};
+use vsm_core::{
+    AgentName, Ended, Epoch, Fence, Measured, Session, SessionId, StartParams, UnixMillis, Viewer,
+};
 use vsm_daemon::{clock, grpc};
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
 
@@ -53,6 +55,8 @@ pub struct Up {
     pub since: UnixMillis,
     /// Connected viewers by session.
     pub viewers: HashMap<SessionId, Viewer>,
+    /// Machines from which sessions were last asked for, where they are not those that started them.
+    pub clients: HashMap<SessionId, Arc<str>>,
     /// Brokers that it lets in, by name or address; empty where it does not tell.
     pub allowed_brokers: Vec<String>,
     /// Where it announces itself; empty where it does not tell.
@@ -334,7 +338,8 @@ impl Link {
         self.changes.send_replace(());
     }
 
-    async fn settled(&self) {
+    /// Waits, for a bounded time, until it has answered or refused.
+    pub(crate) async fn settled(&self) {
         let mut state = self.state.subscribe();
         let settled = state.wait_for(|state| !matches!(state, LinkState::Connecting));
         // An agent that neither answers nor refuses counts as away.
@@ -396,9 +401,14 @@ impl Link {
         }
     }
 
-    pub(crate) async fn verify(&self, id: SessionId) -> Result<Verdict, CallError> {
+    /// Whether a session lives; `client` is who asks for it, if it is for a login.
+    pub(crate) async fn verify(
+        &self,
+        id: SessionId,
+        client: Option<&StartParams>,
+    ) -> Result<Verdict, CallError> {
         use pb::verify_response::Result as Answer;
-        let request = pb::VerifyRequest { id: id.to_string() };
+        let request = pb::VerifyRequest { id: id.to_string(), client: client.map(Into::into) };
         let response = bounded(SHORT_CALL, self.client.clone().verify(request)).await?;
         match response.result {
             Some(Answer::Alive(_)) => Ok(Verdict::Alive),

@@ -15,10 +15,11 @@ use vsm_sync::{SessionTable, peer::Card};
 use crate::{
     agents::{Agents, CallError, Fenced, Link},
     ha::Ha,
+    hooks::Hooks,
     mail::Mail,
     settings::Settings,
     trail::{Note, Trail},
-    users::Users,
+    users::{Identity, LookupError, Users},
 };
 
 /// Sessions that ended, remembered so that their users can be told why; and as many that were made without votes.
@@ -34,7 +35,7 @@ pub struct Broker {
     /// Links to the agents.
     pub agents: Agents,
     /// Who uids are.
-    pub users: Users,
+    pub users: Arc<Users>,
     /// Whether it is one of a pair.
     pub ha: Ha,
     /// This node.
@@ -57,6 +58,7 @@ pub struct Broker {
     pub(crate) trail: Trail,
     pub(crate) mail: Mail,
     followers: Arc<Semaphore>,
+    pub(crate) hooks: Hooks,
 }
 
 /// What a broker is made of.
@@ -88,7 +90,7 @@ impl Broker {
         Arc::new(Self {
             table,
             agents: Agents::default(),
-            users: Users::default(),
+            users: Arc::default(),
             ha,
             card,
             node,
@@ -105,6 +107,7 @@ impl Broker {
             trail: Trail::default(),
             mail: Mail::default(),
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            hooks: Hooks::default(),
         })
     }
 
@@ -117,6 +120,14 @@ impl Broker {
     /// Follows the settings.
     pub(crate) fn watch_settings(&self) -> watch::Receiver<Arc<Settings>> {
         self.settings.subscribe()
+    }
+
+    /// Who a uid is, and in which of the groups that the configuration names.
+    ///
+    /// # Errors
+    /// See [`Users::identity`].
+    pub async fn identity(&self, uid: u32) -> Result<Arc<Identity>, LookupError> {
+        self.users.identity(uid, self.settings().named_groups()).await
     }
 
     /// Replaces the settings as a whole.

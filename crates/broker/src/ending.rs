@@ -1,43 +1,105 @@
-//! Ending sessions: the wish is durable first, so that it is carried out even if the agent is away now or the broker
+//! Ending sessions: the wish is durable first, so that it is carried out even if the agent goes away or the broker
 //! dies in between.
+//!
+//! One whose agent is silent can be given up: the wish is kept, the session no longer counts for its user, and its
+//! agent ends it when it is back. Nobody gives one up by mistake: it has to be asked for in so many words.
 
 use std::sync::Arc;
 
 use vsm_core::{Proposal, Session, State};
 use vsm_sync::ProposeError;
 
-use crate::{broker::Broker, error::Refusal, reconcile};
+use crate::{broker::Broker, error::Refusal, reconcile, trail::Note};
 
-/// Ends a session for its user or an administrator; why it could not be done yet, where its agent is away.
+/// What is to become of a session whose agent is silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfSilent {
+    /// Nothing: it stays as it is.
+    Leave,
+    /// It is given up: its end is recorded, and carried out when its agent is back.
+    Abandon,
+}
+
+/// What became of a session that was to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Nothing is left of it.
+    Ended,
+    /// Its end is recorded, and carried out as soon as its agent can; why not now, in one line.
+    Later(String),
+    /// It was given up: its agent is silent, and ends it when it is back; why it is silent, in one line.
+    Abandoned(String),
+    /// Nothing was done, as its agent is silent; why that is, in a few words.
+    Silent(String),
+}
+
+/// Ends a session for its user or an administrator, which `note` tells once it is certain.
 ///
 /// # Errors
 /// If the wish cannot be recorded, or the session is unknown.
 pub(crate) async fn end(
     broker: &Arc<Broker>,
     session: &Arc<Session>,
-) -> Result<Result<(), String>, Refusal> {
+    if_silent: IfSilent,
+    note: Note,
+) -> Result<Outcome, Refusal> {
     let (worker, session) = (Arc::clone(broker), Arc::clone(session));
     // Not in the caller's task: an end that was begun is carried out.
     let task = broker.tasks.spawn(async move {
-        if !matches!(session.state, State::Ending { .. }) {
-            match worker.table.propose(Proposal::End { id: session.id }).await {
-                // Without votes the wish cannot be kept, but the agent can still be asked: it fences by itself.
-                Ok(_) | Err(ProposeError::NoVotes) => {}
-                Err(error) => return Err(error.into()),
-            }
+        if !matches!(session.state, State::Ending { .. })
+            && let Some(silent) = record(&worker, &session, if_silent, note).await?
+        {
+            return Ok(silent);
         }
-        Ok(carry_out(&worker, &session).await)
+        let done = carry_out(&worker, &session).await;
+        Ok(done.map_or_else(Outcome::Later, |()| Outcome::Ended))
     });
     task.await.map_err(|error| Refusal::Internal(error.to_string()))?
 }
 
+/// Records the wish, where it may. None = the agent is there and can be asked.
+async fn record(
+    broker: &Arc<Broker>,
+    session: &Session,
+    if_silent: IfSilent,
+    note: Note,
+) -> Result<Option<Outcome>, Refusal> {
+    let silent = silent(broker, session).await;
+    if let (Some(why), IfSilent::Leave) = (&silent, if_silent) {
+        return Ok(Some(Outcome::Silent(why.clone())));
+    }
+    match broker.table.propose(Proposal::End { id: session.id }).await {
+        Ok(_) => {}
+        // Without votes the wish cannot be kept, but an agent that is there can be asked: it fences by itself.
+        Err(ProposeError::NoVotes) if silent.is_none() => {}
+        Err(error) => return Err(error.into()),
+    }
+    let Some(why) = silent else {
+        broker.note(note);
+        return Ok(None);
+    };
+    let why = away(session, &why);
+    broker.note(note.detail(&why));
+    Ok(Some(Outcome::Abandoned(why)))
+}
+
+fn away(session: &Session, why: &str) -> String {
+    format!("{} cannot be reached ({why}); it ends when that returns", session.agent)
+}
+
+/// Why the session's agent cannot be reached; none = it can.
+pub(crate) async fn silent(broker: &Broker, session: &Session) -> Option<String> {
+    match broker.agents.link(&session.agent) {
+        Some(link) => link.up().await.err().map(|(why, _)| why),
+        None => Some("it is in no subcluster".to_owned()),
+    }
+}
+
 /// Has the agent end a session whose end was asked for; why not.
 pub(crate) async fn carry_out(broker: &Broker, session: &Session) -> Result<(), String> {
-    let away = |why: &str| {
-        format!("{} cannot be reached ({why}); it ends when that returns", session.agent)
-    };
-    let link = broker.agents.link(&session.agent).ok_or_else(|| away("it is in no subcluster"))?;
-    link.up().await.map_err(|(why, _)| away(&why))?;
+    let link = broker.agents.link(&session.agent);
+    let link = link.ok_or_else(|| away(session, "it is in no subcluster"))?;
+    link.up().await.map_err(|(why, _)| away(session, &why))?;
     match broker.fenced(|fence| link.terminate(fence, session.id)).await {
         Ok(ended) => {
             reconcile::gone(broker, session.id, ended).await;

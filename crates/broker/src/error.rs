@@ -44,7 +44,9 @@ pub enum Refusal {
     #[error("no session host can take a new desktop now: {0}")]
     NoAgent(String),
     /// The limit is reached.
-    #[error("{user} has {cap} desktop(s) already, which is the limit")]
+    #[error(
+        "{user} has {cap} desktop(s) already, which is the limit: `vsm list` shows them; come back to one with --session, or end one"
+    )]
     AtLimit {
         /// User.
         user: UserName,
@@ -63,6 +65,9 @@ pub enum Refusal {
         /// When a new one is possible.
         later: String,
     },
+    /// Only a session whose agent is silent can be given up.
+    #[error("your desktop {0} is on {1}, which answers: connect to it, or end it")]
+    Reachable(SessionId, AgentName),
     /// Every agent that was tried failed.
     #[error("your desktop could not be started: {0}")]
     StartFailed(String),
@@ -72,6 +77,11 @@ pub enum Refusal {
     /// The request has made a session already, which cannot be handed out now.
     #[error("this request has made desktop {0} already, and that is being ended or started")]
     Repeated(SessionId),
+    /// A program of the administrator's said no.
+    #[error(
+        "your desktop is not handed out, as a program for logins on the broker did not agree: {0}"
+    )]
+    HookFailed(String),
     /// It started and ended at once.
     #[error("your desktop ended right after it started: {0}")]
     EndedAtOnce(String),
@@ -119,9 +129,11 @@ impl Refusal {
             Self::NoAgent(_) => ("NO_AGENT", Code::Unavailable),
             Self::AtLimit { .. } => ("AT_LIMIT", Code::ResourceExhausted),
             Self::Unreachable { .. } => ("UNREACHABLE", Code::Unavailable),
+            Self::Reachable(..) => ("REACHABLE", Code::FailedPrecondition),
             Self::StartFailed(_) => ("START_FAILED", Code::FailedPrecondition),
             Self::Busy => ("BUSY", Code::ResourceExhausted),
             Self::Repeated(_) => ("REPEATED", Code::Aborted),
+            Self::HookFailed(_) => ("HOOK_FAILED", Code::FailedPrecondition),
             Self::EndedAtOnce(_) => ("ENDED_AT_ONCE", Code::FailedPrecondition),
             Self::NoSession(_) => ("NO_SESSION", Code::NotFound),
             Self::WhichSession(_) => ("WHICH_SESSION", Code::InvalidArgument),

@@ -10,8 +10,10 @@
 //! | [`agents`] | a link to each agent: its report, its state, calls to it |
 //! | [`reconcile`] | comparing the table with what an agent says is running |
 //! | [`login`] | the login flow |
+//! | `find` | what a user has: which session is meant, and whether it lives |
 //! | `placing` | what a new session is proposed with |
 //! | `start` | having an agent start a session |
+//! | `hooks` | programs that root provides for logins |
 //! | `unvoted` | desktops made without votes, where the administrator allows that |
 //! | [`ending`] | ending sessions |
 //! | [`ha`] | the pair: roles, health, forwarding, the witnesses |
@@ -29,8 +31,10 @@ mod capacity;
 pub mod config_api;
 pub mod ending;
 pub mod error;
+mod find;
 pub mod fleet;
 pub mod ha;
+mod hooks;
 pub mod login;
 mod mail;
 mod placing;

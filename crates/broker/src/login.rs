@@ -7,35 +7,45 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use vsm_core::{
-    AgentName, Change, Draft, Rejected, RequestId, Session, SessionId, StartParams, State,
-    UnixMillis,
+    AgentName, Change, Choice, Draft, Rejected, RequestId, Session, SessionId, StartParams, State,
 };
 use vsm_daemon::clock;
 use vsm_sync::ProposeError;
 
 use crate::{
-    agents::Verdict,
     broker::Broker,
     error::Refusal,
-    placing::{self, reservation},
-    reconcile,
+    find::{Found, Silent, find},
+    hooks::{self, Moment},
+    placing::{self, long_unreachable, reservation},
     start::{Attempt, attempt},
     unvoted,
-    users::Identity,
+    users::{Identity, LookupError, Source},
 };
 
 /// Logins and ends under way that may make or end a session; beyond it users are told to come back.
 const UNDER_WAY_MAX: usize = 4096;
+/// Sessions that a user is given to choose from: more than a person looks through, and a message of bounded size.
+const CHOICES_MAX: usize = 100;
 
 /// What a user wants.
 #[derive(Debug, Clone)]
 pub struct Want {
     /// The client's id of this wish.
     pub request: RequestId,
-    /// What a new session is to be like.
+    /// What a new session is to be like, and what the client tells of itself.
     pub params: StartParams,
-    /// Only this session.
-    pub only: Option<SessionId>,
+    /// Which session.
+    pub wish: Wish,
+}
+
+/// Which session a user wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// This one, and no other.
+    This(SessionId),
+    /// One with the start command of the request.
+    Any(Choice),
 }
 
 /// Where the desktop is.
@@ -49,14 +59,21 @@ pub struct Handed {
     pub created: bool,
 }
 
-/// What a look at the user's sessions found.
-enum Found {
-    Alive(Handed),
-    Nothing,
-    Unreachable { agent: AgentName, why: String, since: UnixMillis },
+/// What a login is answered with.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// A desktop.
+    Desktop(Handed),
+    /// The user is to choose.
+    Choose {
+        /// From these, the newest of those there are, oldest first.
+        sessions: Vec<Arc<Session>>,
+        /// Whether the limit allows a new one.
+        may_create: bool,
+    },
 }
 
-/// Gives the user their desktop.
+/// Gives the user their desktop, or asks which one.
 ///
 /// # Errors
 /// See [`Refusal`]; nothing is left half done, and the next login works.
@@ -64,20 +81,28 @@ pub async fn login(
     broker: &Arc<Broker>,
     who: Arc<Identity>,
     want: Want,
-) -> Result<Handed, Refusal> {
+) -> Result<Answer, Refusal> {
     if !broker.settings().allows(&who) {
         return Err(Refusal::NotAllowed(who.user.clone()));
     }
     let timeout = broker.settings().login_timeout;
     let find_or_make = async {
-        if let Found::Alive(handed) = find(broker, &who, &want).await? {
-            return Ok(handed);
+        if let Some(answer) = has(broker, &who, &want).await? {
+            return Ok(answer);
+        }
+        if who.source != Source::Nss {
+            // Decision 30.
+            let why = "a new desktop needs its word on you and your groups".to_owned();
+            return Err(Refusal::UsersDown(LookupError::Down(why)));
         }
         if broker.tasks.len() >= UNDER_WAY_MAX {
             return Err(Refusal::Busy);
         }
         let worker = Arc::clone(broker);
-        let task = broker.tasks.spawn(async move { make(&worker, &who, want).await });
+        let task = broker.tasks.spawn(async move {
+            let answer = make(&worker, &who, &want).await?;
+            after(&worker, answer, &want).await
+        });
         task.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
     };
     let done = tokio::time::timeout(timeout, find_or_make).await;
@@ -86,107 +111,99 @@ pub async fn login(
 
 /// What a node that is not active can still do while nobody is: hand out a session that runs, as its agent says. None =
 /// there is none to be had.
-pub(crate) async fn existing(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Option<Handed> {
+pub(crate) async fn existing(
+    broker: &Arc<Broker>,
+    who: &Identity,
+    want: &Want,
+) -> Result<Option<Answer>, Refusal> {
     if !broker.settings().allows(who) {
-        return None;
+        return Ok(None);
     }
-    match find(broker, who, want).await {
-        Ok(Found::Alive(handed)) => Some(handed),
-        Ok(Found::Nothing | Found::Unreachable { .. }) | Err(_) => None,
-    }
+    has(broker, who, want).await
 }
 
-/// Looks for a running session and asks its agent. A dead one leaves the table here and now (P5).
-async fn find(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Found, Refusal> {
-    let mut sessions: Vec<_> = broker.table.read(|view| {
-        let wanted = |s: &&Arc<Session>| want.only.is_none_or(|id| s.id == id);
-        view.table.of_user(&who.user).filter(wanted).cloned().collect()
-    });
-    let wanted = |s: &Arc<Session>| want.only.is_none_or(|id| s.id == id);
-    sessions.extend(broker.unvoted_of(&who.user).into_iter().filter(wanted));
-    // P8: a repeated request gets what it has made, whatever else its user has.
-    sessions.sort_by_key(|session| session.request != want.request);
-    if let (Some(id), true) = (want.only, sessions.is_empty()) {
-        return Err(Refusal::NoSession(id.to_string()));
-    }
-    let mut unreachable = Found::Nothing;
-    for session in sessions {
-        if !matches!(session.state, State::Running { .. }) {
-            continue;
-        }
-        match verify(broker, &session).await {
-            Ok(Some(handed)) => return Ok(Found::Alive(handed)),
-            Ok(None) => {}
-            Err((why, since)) => {
-                unreachable = Found::Unreachable { agent: session.agent.clone(), why, since }
-            }
-        }
-    }
-    Ok(unreachable)
+/// What the user has that answers the login, with the hooks run; none = nothing.
+async fn has(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Option<Answer>, Refusal> {
+    let answer = match find(broker, who, want).await? {
+        Found::Alive(handed) => Answer::Desktop(handed),
+        Found::Several(sessions) => choose(broker, who, sessions),
+        Found::Nothing | Found::Unreachable(_) => return Ok(None),
+    };
+    after(broker, answer, want).await.map(Some)
 }
 
-/// Asks the session's agent; none = it is dead.
-async fn verify(
-    broker: &Broker,
-    session: &Arc<Session>,
-) -> Result<Option<Handed>, (String, UnixMillis)> {
-    let away = || ("it is in no subcluster".to_owned(), broker.started);
-    let link = broker.agents.link(&session.agent).ok_or_else(away)?;
-    let up = link.up().await?;
-    match link.verify(session.id).await {
-        Ok(Verdict::Alive) => {
-            let host = up.public_name.clone();
-            Ok(Some(Handed { session: Arc::clone(session), host, created: false }))
-        }
-        Ok(Verdict::Gone(ended)) => {
-            reconcile::gone(broker, session.id, ended).await;
-            Ok(None)
-        }
-        Err(error) => Err((error.why, clock::unix_millis())),
+/// Runs the hooks for a desktop that is to be handed out.
+async fn after(broker: &Arc<Broker>, answer: Answer, want: &Want) -> Result<Answer, Refusal> {
+    if let Answer::Desktop(handed) = &answer {
+        let made = handed.session.request == want.request;
+        let moment = if made { Moment::Start } else { Moment::Reconnect };
+        hooks::run(broker, moment, handed, &want.params).await?;
     }
+    Ok(answer)
+}
+
+fn choose(broker: &Broker, who: &Identity, mut sessions: Vec<Arc<Session>>) -> Answer {
+    let cap = broker.settings().max_sessions_per_user;
+    let uncounted = long_unreachable(broker, &who.user);
+    let counts =
+        |s: &&Arc<Session>| !matches!(s.state, State::Ending { .. }) && !uncounted.contains(&s.id);
+    let has = broker.table.read(|view| view.table.of_user(&who.user).filter(counts).count());
+    let may_create = cap == 0 || has < usize::try_from(cap).unwrap_or(usize::MAX);
+    let excess = sessions.len().saturating_sub(CHOICES_MAX);
+    sessions.drain(..excess);
+    Answer::Choose { sessions, may_create }
 }
 
 /// The part that may make a session: one at a time for each user.
-async fn make(broker: &Arc<Broker>, who: &Identity, want: Want) -> Result<Handed, Refusal> {
+async fn make(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Answer, Refusal> {
     let lock = broker.login_lock(&who.user);
     let _turn = lock.lock().await;
-    let found = find(broker, who, &want).await?;
-    if let Found::Alive(handed) = found {
-        return Ok(handed);
+    let silent = match find(broker, who, want).await? {
+        Found::Alive(handed) => return Ok(Answer::Desktop(handed)),
+        Found::Several(sessions) => return Ok(choose(broker, who, sessions)),
+        Found::Unreachable(silent) => Some(silent),
+        Found::Nothing => None,
+    };
+    if let Wish::This(id) = want.wish {
+        return Err(match silent {
+            Some(silent) => unreachable(broker, silent),
+            None => Refusal::NoSession(id.to_string()),
+        });
     }
-    if want.only.is_none() {
-        if let Some(handed) = resume(broker, who).await? {
-            return Ok(handed);
-        }
-        match create(broker, who, &want).await {
-            // Below: what stands in the way is more use to the user than the rule.
-            Err(Refusal::AtLimit { .. } | Refusal::Repeated(_))
-                if matches!(found, Found::Unreachable { .. }) => {}
-            done => return done,
-        }
+    if let Some(handed) = resume(broker, who, want).await? {
+        return Ok(Answer::Desktop(handed));
     }
-    match (found, want.only) {
-        (Found::Unreachable { agent, why, since }, _) => {
-            Err(unreachable(broker, agent, why, since))
+    match (create(broker, who, want).await, silent) {
+        // What stands in the way is more use to the user than the rule.
+        (Err(Refusal::AtLimit { .. } | Refusal::Repeated(_)), Some(silent)) => {
+            Err(unreachable(broker, silent))
         }
-        (Found::Alive(_) | Found::Nothing, id) => {
-            Err(Refusal::NoSession(id.map(|id| id.to_string()).unwrap_or_default()))
-        }
+        (done, _) => done.map(Answer::Desktop),
     }
 }
 
-fn unreachable(broker: &Broker, agent: AgentName, why: String, since: UnixMillis) -> Refusal {
+fn unreachable(broker: &Broker, Silent { agent, why, since }: Silent) -> Refusal {
     let silent = clock::unix_millis().0.saturating_sub(since.0) / 1000;
-    let left = broker.settings().unreachable_grace.as_secs().saturating_sub(silent);
-    Refusal::Unreachable { agent, why, later: format!(", or get a new desktop in {left} s") }
+    let later = match broker.settings().unreachable_grace.as_secs().saturating_sub(silent) {
+        0 => ", or give it up with `vsm abandon`".to_owned(),
+        left => format!(", give it up with `vsm abandon`, or get a new desktop in {left} s"),
+    };
+    Refusal::Unreachable { agent, why, later }
 }
 
 /// A start that was left unfinished, by a crash of this broker or by an answer that was lost: asking again gives the
-/// agent's first result.
-async fn resume(broker: &Arc<Broker>, who: &Identity) -> Result<Option<Handed>, Refusal> {
-    let unfinished = broker.table.read(|view| {
-        view.table.of_user(&who.user).find(|session| session.state == State::Starting).cloned()
-    });
+/// agent's first result. One of another request is taken up only where it is what is wanted now.
+async fn resume(
+    broker: &Arc<Broker>,
+    who: &Identity,
+    want: &Want,
+) -> Result<Option<Handed>, Refusal> {
+    let fits = |session: &&Arc<Session>| {
+        let same = session.params.start_command == want.params.start_command;
+        session.state == State::Starting
+            && (session.request == want.request || same && !want.is_for_new())
+    };
+    let unfinished = broker.table.read(|view| view.table.of_user(&who.user).find(fits).cloned());
     let Some(session) = unfinished else { return Ok(None) };
     match attempt(broker, session, true).await? {
         Attempt::Running(handed) => Ok(Some(handed)),

@@ -24,7 +24,7 @@ pub(crate) fn reservation(
 }
 
 /// The user's sessions on agents that have been silent for longer than the grace.
-fn long_unreachable(broker: &Broker, user: &UserName) -> Vec<SessionId> {
+pub(crate) fn long_unreachable(broker: &Broker, user: &UserName) -> Vec<SessionId> {
     let grace = broker.settings().unreachable_grace.as_millis();
     let now = clock::unix_millis();
     let long_down = |agent: &AgentName| match broker.agents.link(agent).map(|link| link.state()) {

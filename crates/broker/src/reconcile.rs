@@ -179,7 +179,7 @@ async fn take_inventory(
         broker.rise_above(above).await;
     }
     let mut present = HashSet::new();
-    let mut viewers = HashMap::new();
+    let (mut viewers, mut clients) = (HashMap::new(), HashMap::new());
     let mut sessions = inventory.sessions.into_iter();
     loop {
         // Together, so that adopting thousands costs few disk flushes.
@@ -187,16 +187,18 @@ async fn take_inventory(
         for live in sessions.by_ref().take(ABSORB_TOGETHER) {
             let (broker, link) = (Arc::clone(broker), Arc::clone(link));
             together.spawn(async move {
-                let viewer = live.viewer.clone();
-                absorb(&broker, &link, live, acts).await.map(|id| (id, viewer))
+                let (viewer, client) = (live.viewer.clone(), live.last_client.clone());
+                absorb(&broker, &link, live, acts).await.map(|id| (id, viewer, client))
             });
         }
         if together.is_empty() {
             break;
         }
-        for (id, viewer) in together.join_all().await.into_iter().flatten() {
+        for (id, viewer, client) in together.join_all().await.into_iter().flatten() {
             present.insert(id);
             viewers.extend(viewer.map(|viewer| (id, viewer.into())));
+            clients
+                .extend(Some(client).filter(|name| !name.is_empty()).map(|name| (id, name.into())));
         }
     }
     tracing::info!(agent = %link.name, sessions = present.len(), version = inventory.version, "agent is here");
@@ -205,6 +207,7 @@ async fn take_inventory(
         version: inventory.version,
         since: clock::unix_millis(),
         viewers,
+        clients,
         allowed_brokers: inventory.allowed_brokers,
         master_hostname: inventory.master_hostname,
         load: None,
@@ -254,7 +257,7 @@ async fn take_up_lineage(broker: &Broker, link: &Link, lineage: &str) -> bool {
 
 /// A session that the table has and the inventory has not: asked once more for the reason, then dropped.
 async fn drop_missing(broker: &Broker, link: &Link, id: SessionId) {
-    match link.verify(id).await {
+    match link.verify(id, None).await {
         Ok(Verdict::Gone(ended)) => gone(broker, id, ended).await,
         // It came between the inventory and now.
         Ok(Verdict::Alive) => {}
@@ -324,17 +327,26 @@ pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
 async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportResponse, acts: bool) {
     match message.item {
         Some(Item::Changed(live)) => {
-            let viewer = live.viewer.clone();
+            let (viewer, client) = (live.viewer.clone(), live.last_client.clone());
             if let Some(id) = absorb(broker, link, live, acts).await {
-                modify(link, |up| match viewer {
-                    Some(viewer) => drop(up.viewers.insert(id, viewer.into())),
-                    None => drop(up.viewers.remove(&id)),
+                modify(link, |up| {
+                    match viewer {
+                        Some(viewer) => drop(up.viewers.insert(id, viewer.into())),
+                        None => drop(up.viewers.remove(&id)),
+                    }
+                    match client.as_str() {
+                        "" => drop(up.clients.remove(&id)),
+                        name => drop(up.clients.insert(id, name.into())),
+                    }
                 });
             }
         }
         Some(Item::Ended(ended)) => match Ended::try_from(ended) {
             Ok(ended) => {
-                modify(link, |up| drop(up.viewers.remove(&ended.id)));
+                modify(link, |up| {
+                    up.viewers.remove(&ended.id);
+                    up.clients.remove(&ended.id);
+                });
                 let of =
                     broker.table.read(|view| view.table.session(ended.id).map(|s| s.agent.clone()));
                 if acts && of.as_ref() == Some(&link.name) {

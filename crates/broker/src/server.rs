@@ -50,6 +50,8 @@ use crate::{
     watch_files,
 };
 
+/// How long a start waits for the user database.
+const GROUP_MAX: Duration = Duration::from_secs(3);
 /// How long a stop waits for logins and ends under way.
 const TASKS_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -163,7 +165,7 @@ impl Listeners {
         let everybody = Access { mode: 0o666, group: None };
         let user = socket::listen(&config.get(&keys::vsmserver::USER_SOCKET), everybody)?;
         let name = config.get(&keys::vsmserver::ADMIN_GROUP);
-        let group = Group::from_name(&name).ok().flatten().map(|group| group.gid.as_raw());
+        let group = admin_group(name).await;
         let admins = Access { mode: if group.is_some() { 0o660 } else { 0o600 }, group };
         let admin = socket::listen(&config.get(&keys::vsmserver::ADMIN_SOCKET), admins)?;
         Ok(Self { tcp, user, admin })
@@ -226,6 +228,25 @@ impl Listeners {
         )?;
         Ok(())
     }
+}
+
+/// The id of the group of administrators, if there is one. A directory service that hangs does not keep the broker from
+/// serving: root can open the admin socket in any case.
+async fn admin_group(name: String) -> Option<u32> {
+    let asked = name.clone();
+    let looked_up = tokio::task::spawn_blocking(move || Group::from_name(&asked));
+    let why = match tokio::time::timeout(GROUP_MAX, looked_up).await {
+        Ok(Ok(Ok(group))) => return group.map(|group| group.gid.as_raw()),
+        Ok(Ok(Err(error))) => error.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", GROUP_MAX.as_secs()),
+    };
+    tracing::warn!(
+        group = name,
+        why,
+        "the user database does not answer: the admin socket is root's alone until a restart"
+    );
+    None
 }
 
 /// Observers follow the table of either node.

@@ -3,15 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
-use vsm_config::{Config, MovingAgent, Placement, SoloCreate, keys};
+use vsm_config::{Config, MovingAgent, OnHookFailure, Placement, SoloCreate, keys};
 use vsm_core::{AgentName, InvalidId, Need, Rule, Strategy, UnixMillis};
 
 use crate::{
     subclusters::{Subclusters, TwoSubclusters},
-    users::Identity,
+    users::{Identity, NamedGroups, Source},
 };
 
 /// A configuration that means nothing a broker can do.
@@ -75,7 +76,23 @@ pub struct Settings {
     pub need: Need,
     /// Below this much free room in percent a subcluster is low; 0 = not watched for.
     pub capacity_warn: u32,
+    /// Programs that run at logins.
+    pub hooks: HookSettings,
+    named_groups: NamedGroups,
     agents: BTreeMap<AgentName, AgentSettings>,
+}
+
+/// Programs that root provides for logins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookSettings {
+    /// Where those are that run after a start.
+    pub startup_dir: PathBuf,
+    /// Where those are that run before a reconnect.
+    pub reconnect_dir: PathBuf,
+    /// How long one may run.
+    pub timeout: Duration,
+    /// What one that fails means for the login.
+    pub on_failure: OnHookFailure,
 }
 
 /// What the configuration says of one agent.
@@ -133,9 +150,12 @@ impl Settings {
                 };
             }
         }
+        let allowed_groups = config.get(&keys::vsmserver::ALLOWED_GROUPS);
+        let of_subclusters = subclusters.iter().flat_map(|subcluster| &subcluster.groups);
+        let named_groups = of_subclusters.chain(&allowed_groups).cloned().collect();
         Ok(Self {
             max_sessions_per_user: config.get(&keys::vsmserver::MAX_SESSIONS_PER_USER),
-            allowed_groups: config.get(&keys::vsmserver::ALLOWED_GROUPS),
+            allowed_groups,
             unreachable_grace: config.get(&keys::vsmserver::UNREACHABLE_GRACE),
             start_unknown_grace: config.get(&keys::vsmserver::START_UNKNOWN_GRACE),
             agent_failure_penalty: config.get(&keys::vsmserver::AGENT_FAILURE_PENALTY),
@@ -157,6 +177,13 @@ impl Settings {
                 cpu_milli: config.get(&keys::vsmserver::CPU_PER_USER) * 10,
             },
             capacity_warn: config.get(&keys::vsmserver::CAPACITY_WARN),
+            hooks: HookSettings {
+                startup_dir: config.get(&keys::hooks::STARTUP_DIR),
+                reconnect_dir: config.get(&keys::hooks::RECONNECT_DIR),
+                timeout: config.get(&keys::hooks::TIMEOUT),
+                on_failure: config.get(&keys::hooks::ON_FAILURE),
+            },
+            named_groups: Arc::new(named_groups),
             agents,
         })
     }
@@ -167,10 +194,18 @@ impl Settings {
         &self.agents
     }
 
-    /// Whether the user may use the service at all.
+    /// The groups whose members are treated in some way of their own: all that is looked up of a user's groups.
+    #[must_use]
+    pub const fn named_groups(&self) -> &NamedGroups {
+        &self.named_groups
+    }
+
+    /// Whether the user may use the service at all. Where NSS does not tell the groups, they may use what they have:
+    /// decision 30.
     #[must_use]
     pub fn allows(&self, who: &Identity) -> bool {
         self.allowed_groups.is_empty()
+            || who.source == Source::NameAlone
             || self.allowed_groups.iter().any(|group| who.groups.contains(group))
     }
 

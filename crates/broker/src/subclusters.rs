@@ -127,6 +127,7 @@ impl Subclusters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::users::Source;
 
     fn subcluster(name: &str, users: &[&str], groups: &[&str]) -> Subcluster {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
@@ -141,7 +142,7 @@ mod tests {
 
     fn who(user: &str, groups: &[&str]) -> Identity {
         let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-        Identity { user: user.parse().unwrap(), groups }
+        Identity { user: user.parse().unwrap(), groups, source: Source::Nss }
     }
 
     fn all() -> Subclusters {
@@ -205,7 +206,7 @@ mod tests {
             (0..1_000).map(|n| subcluster(&format!("s{n:04}"), &[], &[&format!("h{n}")])).collect();
         subclusters.push(subcluster("z", &[], &["g9999"]));
         let all = Subclusters::new(subclusters).unwrap();
-        let who = Identity { user: "ann".parse().unwrap(), groups };
+        let who = Identity { user: "ann".parse().unwrap(), groups, source: Source::Nss };
         assert_eq!(all.of(&who).unwrap().0.name, "z");
     }
 }

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
-use vsm_core::{Session, SessionId, StartParams};
+use vsm_core::{Choice, Session, SessionId, StartParams, State};
 use vsm_proto::{
     broker::v1::{self as pb, broker_client::BrokerClient, broker_server::Broker as BrokerApi},
     convert,
@@ -12,35 +13,109 @@ use vsm_proto::{
 
 use crate::{
     broker::Broker,
-    ending,
+    ending::{self, IfSilent, Outcome},
     error::{Refusal, list},
     ha::place::{self, Place},
-    login::{self, Want},
+    login::{self, Answer, Want, Wish},
+    trail::Note,
     users::Identity,
     view::Viewer,
 };
+
+/// The client parameter that has the client's address.
+const ADDRESS: &str = "address";
 
 /// The service.
 #[derive(Debug, Clone)]
 pub struct UserApi(pub Arc<Broker>);
 
 impl UserApi {
+    /// The caller's sessions: all of them, or the one named.
+    fn own(&self, who: &Identity, id: &str) -> Result<Vec<Arc<Session>>, Status> {
+        let wanted = if id.is_empty() { None } else { Some(convert::text::<SessionId>("id", id)?) };
+        let fits = |session: &&Arc<Session>| wanted.is_none_or(|id| session.id == id);
+        Ok(self.0.table.read(|view| view.table.of_user(&who.user).filter(fits).cloned().collect()))
+    }
+
     /// The session that the caller means: the one named, or the only one.
     fn chosen(&self, who: &Identity, id: &str) -> Result<Arc<Session>, Status> {
-        let wanted = if id.is_empty() { None } else { Some(convert::text::<SessionId>("id", id)?) };
-        let own: Vec<_> =
-            self.0.table.read(|view| view.table.of_user(&who.user).cloned().collect());
-        let mut fitting =
-            own.into_iter().filter(|session| wanted.is_none_or(|id| session.id == id));
-        match (fitting.next(), fitting.next()) {
-            (Some(session), None) => Ok(session),
-            (None, _) => Err(Refusal::NoSession(id.to_owned()).into()),
-            (Some(first), Some(second)) => {
-                let ids = [first, second].into_iter().chain(fitting).map(|session| session.id);
-                Err(Refusal::WhichSession(list(ids)).into())
+        Ok(only(self.own(who, id)?, id)?)
+    }
+
+    /// The session that the caller gives up: the one named, or the only one whose agent is silent.
+    async fn silent(&self, who: &Identity, id: &str) -> Result<Arc<Session>, Status> {
+        let mut asked = JoinSet::new();
+        for session in self.own(who, id)? {
+            let broker = Arc::clone(&self.0);
+            asked.spawn(async move { (ending::silent(&broker, &session).await, session) });
+        }
+        let asked = asked.join_all().await;
+        let answers = asked.iter().find(|(why, _)| why.is_none()).map(|(_, session)| session);
+        let silent = asked.iter().filter(|(why, _)| why.is_some());
+        let silent: Vec<_> = silent.map(|(_, session)| Arc::clone(session)).collect();
+        match answers {
+            Some(session) if silent.is_empty() => {
+                Err(Refusal::Reachable(session.id, session.agent.clone()).into())
             }
+            Some(_) | None => Ok(only(silent, id)?),
         }
     }
+}
+
+/// The only one of these sessions of a user, who named this id or none. Of several, one whose end was asked for
+/// already is not meant.
+fn only(mut sessions: Vec<Arc<Session>>, id: &str) -> Result<Arc<Session>, Refusal> {
+    if sessions.len() > 1 {
+        sessions.retain(|session| !matches!(session.state, State::Ending { .. }));
+    }
+    let mut sessions = sessions.into_iter();
+    match (sessions.next(), sessions.next()) {
+        (Some(session), None) => Ok(session),
+        (None, _) => Err(Refusal::NoSession(id.to_owned())),
+        (Some(first), Some(second)) => {
+            let ids = [first, second].into_iter().chain(sessions).map(|session| session.id);
+            Err(Refusal::WhichSession(list(ids)))
+        }
+    }
+}
+
+/// A login as it was asked for.
+fn wanted(request: pb::LoginRequest) -> Result<Want, Status> {
+    let choice = request.choice.map(pb::LoginChoice::try_from);
+    let wish = match (request.session_id.as_str(), choice) {
+        ("", None | Some(Ok(pb::LoginChoice::SingleDisconnected))) => {
+            Wish::Any(Choice::SingleDisconnected)
+        }
+        ("", Some(Ok(pb::LoginChoice::Ask))) => Wish::Any(Choice::Ask),
+        ("", Some(Ok(pb::LoginChoice::New))) => Wish::Any(Choice::New),
+        ("", Some(Ok(pb::LoginChoice::Unspecified) | Err(_))) => {
+            return Err(Status::invalid_argument("field choice: it is not a known choice"));
+        }
+        (id, _) => Wish::This(convert::text("session_id", id)?),
+    };
+    let params: StartParams =
+        request.params.map(TryInto::try_into).transpose()?.unwrap_or_default();
+    // That is for a broker to say.
+    let params = StartParams { unvoted: false, ..params };
+    Ok(Want { request: convert::text("request_id", &request.request_id)?, params, wish })
+}
+
+/// The message of a login, with the client's address among the client parameters as the broker says it, and nobody
+/// else. The broker that has forwarded a call has done so.
+fn with_address(request: Request<pb::LoginRequest>) -> pb::LoginRequest {
+    let local = place::is_local(&request).then(|| place::client_address(&request));
+    let mut message = request.into_inner();
+    if let Some(address) = local {
+        let params = message.params.get_or_insert_default();
+        params.client.remove(ADDRESS);
+        params.client.extend(address.map(|address| (ADDRESS.to_owned(), address.to_string())));
+    }
+    message
+}
+
+fn unreachable(session: &Session, why: String) -> Refusal {
+    let later = ", or give it up with `vsm abandon`".to_owned();
+    Refusal::Unreachable { agent: session.agent.clone(), why, later }
 }
 
 #[tonic::async_trait]
@@ -57,39 +132,36 @@ impl BrokerApi for UserApi {
             }
         };
         let place = place::find(&self.0, &request).await;
+        let message = with_address(request);
         if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
+            let request = place::forwarded(message, Some((uid, &who)));
             return BrokerClient::new(channel).login(request).await;
         }
-        let request = request.into_inner();
-        let only = match request.session_id.as_str() {
-            "" => None,
-            id => Some(convert::text("session_id", id)?),
-        };
-        let want = Want {
-            request: convert::text("request_id", &request.request_id)?,
-            // That is for a broker to say.
-            params: StartParams {
-                unvoted: false,
-                ..request.params.map(TryInto::try_into).transpose()?.unwrap_or_default()
-            },
-            only,
-        };
+        let want = wanted(message)?;
         let (user, id) = (who.user.clone(), want.request);
-        let handed = match place {
+        let answer = match place {
             Ok(_) => login::login(&self.0, who, want).await,
             // Nobody is active: what runs can still be reached.
-            Err(refusal) => login::existing(&self.0, &who, &want).await.ok_or(refusal),
+            Err(standby) => match login::existing(&self.0, &who, &want).await {
+                Ok(Some(answer)) => Ok(answer),
+                Ok(None) | Err(Refusal::NoSession(_)) => Err(standby),
+                Err(refusal) => Err(refusal),
+            },
         };
-        match handed {
-            Ok(handed) => {
+        match answer {
+            Ok(Answer::Desktop(handed)) => {
                 tracing::debug!(%user, request = %id, session = %handed.session.id, created = handed.created, "handed out");
+                let (host, created) = (handed.host, handed.created);
                 let session = Some(handed.session.as_ref().into());
-                Ok(Response::new(pb::LoginResponse {
-                    session,
-                    host: handed.host,
-                    created: handed.created,
-                }))
+                let answer = pb::LoginResponse { session, host, created, ..Default::default() };
+                Ok(Response::new(answer))
+            }
+            Ok(Answer::Choose { sessions, may_create }) => {
+                tracing::debug!(%user, request = %id, sessions = sessions.len(), "the user is to choose");
+                let mut viewer = Viewer::new(&self.0);
+                let candidates = sessions.iter().map(|session| viewer.view(session)).collect();
+                let answer = pb::LoginResponse { candidates, may_create, ..Default::default() };
+                Ok(Response::new(answer))
             }
             Err(refusal) => {
                 tracing::warn!(%user, request = %id, reason = refusal.code().0, %refusal, "login refused");
@@ -132,21 +204,18 @@ impl BrokerApi for UserApi {
             return BrokerClient::new(channel).disconnect_session(request).await;
         }
         let session = self.chosen(&who, &request.into_inner().id)?;
-        let unreachable = |why: String| Refusal::Unreachable {
-            agent: session.agent.clone(),
-            why,
-            later: String::new(),
-        };
-        let link = self
-            .0
-            .agents
-            .link(&session.agent)
-            .ok_or_else(|| unreachable("it is in no subcluster".into()))?;
-        link.up().await.map_err(|(why, _)| unreachable(why))?;
+        let away = |why: String| unreachable(&session, why);
+        let link = self.0.agents.link(&session.agent);
+        let link = link.ok_or_else(|| away("it is in no subcluster".into()))?;
+        link.up().await.map_err(|(why, _)| away(why))?;
         let was_connected = link
             .disconnect(session.id, "you disconnected it from elsewhere")
             .await
-            .map_err(|error| unreachable(error.why))?;
+            .map_err(|error| away(error.why))?;
+        if was_connected {
+            let by = who.user.as_str();
+            self.0.note(Note::new(by, "session-disconnected").session(&session));
+        }
         Ok(Response::new(pb::DisconnectSessionResponse {
             id: session.id.to_string(),
             was_connected,
@@ -166,7 +235,35 @@ impl BrokerApi for UserApi {
         place?;
         let session = self.chosen(&who, &request.into_inner().id)?;
         tracing::info!(user = %who.user, session = %session.id, "the user ends a session");
-        let done = ending::end(&self.0, &session).await?.is_ok();
+        let note = Note::new(who.user.as_str(), "session-end-asked").session(&session);
+        let done = match ending::end(&self.0, &session, IfSilent::Leave, note).await? {
+            Outcome::Ended => true,
+            Outcome::Later(_) | Outcome::Abandoned(_) => false,
+            Outcome::Silent(why) => return Err(unreachable(&session, why).into()),
+        };
         Ok(Response::new(pb::EndSessionResponse { id: session.id.to_string(), done }))
+    }
+
+    async fn abandon_session(
+        &self,
+        request: Request<pb::AbandonSessionRequest>,
+    ) -> Result<Response<pb::AbandonSessionResponse>, Status> {
+        let (uid, who) = place::caller(&self.0, &request).await?;
+        let place = place::find(&self.0, &request).await;
+        if let Ok(Place::There(channel)) = place {
+            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
+            return BrokerClient::new(channel).abandon_session(request).await;
+        }
+        place?;
+        let session = self.silent(&who, &request.into_inner().id).await?;
+        tracing::info!(user = %who.user, session = %session.id, agent = %session.agent, "the user gives up a session");
+        let note = Note::new(who.user.as_str(), "session-abandoned").session(&session);
+        match ending::end(&self.0, &session, IfSilent::Abandon, note).await? {
+            // It came back in this very moment, or was given up before: what was wanted.
+            Outcome::Ended | Outcome::Later(_) | Outcome::Abandoned(_) => {}
+            Outcome::Silent(why) => return Err(unreachable(&session, why).into()),
+        }
+        let (id, agent) = (session.id.to_string(), session.agent.to_string());
+        Ok(Response::new(pb::AbandonSessionResponse { id, agent }))
     }
 }

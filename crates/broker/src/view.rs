@@ -25,8 +25,14 @@ impl<'a> Viewer<'a> {
             .states
             .entry(session.agent.clone())
             .or_insert_with(|| broker.agents.link(&session.agent).map(|link| link.state()));
+        let mut last_client = session.params.client_name.clone();
         let (viewer, unreachable_since) = match state {
-            Some(LinkState::Up(up)) => (up.viewers.get(&session.id).map(Into::into), 0),
+            Some(LinkState::Up(up)) => {
+                if let Some(name) = up.clients.get(&session.id) {
+                    last_client = name.as_ref().to_owned();
+                }
+                (up.viewers.get(&session.id).map(Into::into), 0)
+            }
             Some(LinkState::Down { since, .. }) => (None, since.0),
             Some(LinkState::Connecting) | None => (None, broker.started.0),
         };
@@ -43,6 +49,7 @@ impl<'a> Viewer<'a> {
             viewer,
             unreachable_since_unix_ms: unreachable_since,
             condition: condition.into(),
+            last_client,
         }
     }
 }

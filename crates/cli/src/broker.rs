@@ -11,6 +11,8 @@ use tonic::{
     Code, Request,
     transport::{Channel, Endpoint, Uri},
 };
+use uuid::Uuid;
+use vsm_core::SessionId;
 use vsm_daemon::clock;
 use vsm_proto::{
     broker::v1::{self as pb, broker_client::BrokerClient},
@@ -18,7 +20,7 @@ use vsm_proto::{
 };
 
 use crate::{
-    exit::{Failure, Retry, UNAVAILABLE},
+    exit::{Failure, NOT_FOUND, Retry, UNAVAILABLE, USAGE},
     output::{self, Columns, Format},
     retry::{self, RetryOptions},
     ssh::{self, Destination, Pipe, SshOptions, Target},
@@ -97,6 +99,8 @@ pub struct SessionRow {
     pub start_command: String,
     /// It was made by a broker without votes: its user may have another one elsewhere.
     pub possible_duplicate: bool,
+    /// The machine from which it was asked for last, as that names itself; empty = not known.
+    pub last_client: String,
     /// For the table only.
     #[serde(skip)]
     pub age: String,
@@ -121,6 +125,7 @@ impl From<pb::SessionView> for SessionRow {
             created: output::time(session.created_unix_ms),
             age: output::age(session.created_unix_ms, clock::unix_millis().0),
             viewer: view.viewer.map(|viewer| viewer.address),
+            last_client: view.last_client,
             unreachable_since: output::time(view.unreachable_since_unix_ms),
             possible_duplicate: session.params.as_ref().is_some_and(|params| params.unvoted),
             start_command: session.params.unwrap_or_default().start_command,
@@ -198,7 +203,8 @@ pub async fn list(route: &Route, format: Format) -> Result<(), Failure> {
 pub async fn disconnect(route: &Route, id: String) -> Result<(), Failure> {
     let answer = retry::riding(&route.retry, async || {
         let mut broker = dial(&route.ssh, &route.to).await?;
-        let request = with_deadline(pb::DisconnectSessionRequest { id: id.clone() }, DEADLINE);
+        let id = whole_id(&mut broker, &id).await?;
+        let request = with_deadline(pb::DisconnectSessionRequest { id }, DEADLINE);
         Ok(broker.disconnect_session(request).await?.into_inner())
     })
     .await?;
@@ -219,9 +225,10 @@ pub async fn end(route: &Route, mut id: String) -> Result<(), Failure> {
     let answer = retry::riding(&route.retry, async || {
         let mut broker = dial(&route.ssh, &route.to).await?;
         // Asking again must not end another desktop, one that was begun meanwhile.
-        if id.is_empty() {
-            id = only(&mut broker).await?;
-        }
+        id = match id.as_str() {
+            "" => only(&mut broker).await?,
+            id => whole_id(&mut broker, id).await?,
+        };
         let again = std::mem::replace(&mut asked, true);
         match broker
             .end_session(with_deadline(pb::EndSessionRequest { id: id.clone() }, DEADLINE))
@@ -241,12 +248,60 @@ pub async fn end(route: &Route, mut id: String) -> Result<(), Failure> {
     output::say(&format!("Your desktop {} {said}.", answer.id))
 }
 
+/// `vsm abandon`.
+///
+/// # Errors
+/// If the broker cannot be asked, there is no such session, or its host answers.
+pub async fn abandon(route: &Route, mut id: String) -> Result<(), Failure> {
+    let answer = retry::riding(&route.retry, async || {
+        let mut broker = dial(&route.ssh, &route.to).await?;
+        // Kept for asking again: it must not give another one up.
+        id = whole_id(&mut broker, &id).await?;
+        let request = with_deadline(pb::AbandonSessionRequest { id: id.clone() }, DEADLINE);
+        Ok(broker.abandon_session(request).await?.into_inner())
+    })
+    .await?;
+    output::say(&format!(
+        "Your desktop {} was given up; {} ends it when it is back. You can get a new one now.",
+        answer.id, answer.agent
+    ))
+}
+
 /// The id of the only desktop; nothing where there are several or none, which the broker then says.
 async fn only(broker: &mut BrokerClient<Channel>) -> Result<String, Failure> {
     let request = with_deadline(pb::ListSessionsRequest { include_ended: false }, DEADLINE);
     let mut sessions = broker.list_sessions(request).await?.into_inner().sessions;
     let one = sessions.pop().filter(|_| sessions.is_empty()).and_then(|view| view.session);
     Ok(one.map(|session| session.id).unwrap_or_default())
+}
+
+/// The id that this text means: the end of one, as tables show it, or all of it; empty stays empty.
+///
+/// # Errors
+/// If it means none of the user's desktops, or several.
+pub async fn whole_id(broker: &mut BrokerClient<Channel>, text: &str) -> Result<String, Failure> {
+    if text.is_empty() || Uuid::try_parse(text).is_ok() {
+        return Ok(text.to_owned());
+    }
+    let digits = text.chars().filter(char::is_ascii_hexdigit).count();
+    if digits < 6 || text.chars().any(|c| !c.is_ascii_hexdigit() && c != '-') {
+        let why = format!("{text:?} is neither a session id nor the last 6 or more digits of one");
+        return Err(Failure::new(USAGE, why));
+    }
+    let request = with_deadline(pb::ListSessionsRequest { include_ended: false }, DEADLINE);
+    let sessions = broker.list_sessions(request).await?.into_inner().sessions;
+    let ids = sessions.into_iter().filter_map(|view| view.session?.id.parse::<SessionId>().ok());
+    let mut fitting: Vec<SessionId> = ids.filter(|id| id.ends_with(text)).collect();
+    match (fitting.pop(), fitting.len()) {
+        (Some(id), 0) => Ok(id.to_string()),
+        (None, _) => Err(Failure::new(NOT_FOUND, format!("you have no desktop {text}"))),
+        (Some(_), others) => {
+            let count = others + 1;
+            let why =
+                format!("{text} is the end of {count} desktops of yours: give more of the id");
+            Err(Failure::new(USAGE, why))
+        }
+    }
 }
 
 /// Why the session ended, where the broker remembers. It hears of it once the last process is gone, which may take a

@@ -1,7 +1,6 @@
 //! `vsm connect`: ask the broker, go to the session host, show the desktop.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
     time::Instant,
@@ -19,6 +18,8 @@ use vsm_proto::{
 
 use crate::{
     broker::{self, LOGIN_DEADLINE},
+    choose::{self, ChoiceOptions, Wish},
+    client::ClientOptions,
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, SSH, UNAVAILABLE},
     forward, output,
     retry::{self, RetryOptions},
@@ -42,15 +43,18 @@ pub struct ConnectArgs {
     /// Take a picture of the desktop and leave
     #[arg(long, value_name = "FILE.png")]
     screenshot: Option<PathBuf>,
-    /// Size of a new desktop in pixels
+    /// Size of a new desktop in pixels, instead of this screen's
     #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
     geometry: Option<Geometry>,
-    /// Command for a new desktop to run instead of the full desktop
+    /// Desktop with this command in it instead of the full desktop
     #[arg(long, value_name = "CMD", default_value = "", hide_default_value = true)]
     start_command: String,
-    /// Only this session
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
-    session: String,
+    /// Which desktop.
+    #[command(flatten)]
+    choice: ChoiceOptions,
+    /// What is told of this machine.
+    #[command(flatten)]
+    client: ClientOptions,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -108,20 +112,34 @@ pub async fn run(arguments: ConnectArgs) -> Result<(), Failure> {
 
 async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure> {
     let request = Uuid::new_v4();
+    let client = arguments.client.tell(arguments.geometry, arguments.start_command.clone())?;
     let mut timings = Timings::default();
     output::progress(&format!("Asking {} for your desktop ...", arguments.to.host));
-    let (mut attempts, mut lap) = (0, clock::now());
-    let (mut broker, answer) = retry::riding(&arguments.retry, async || {
-        attempts += 1;
-        timings.retry += timings.ssh + timings.broker + elapsed(&mut lap);
-        (timings.ssh, timings.broker) = (0.0, 0.0);
-        let mut broker = broker::dial(&arguments.ssh, &arguments.to).await?;
-        timings.ssh = elapsed(&mut lap);
-        let answer = log_in(&mut broker, arguments, request).await;
-        timings.broker = elapsed(&mut lap);
-        Ok((broker, answer.map_err(|failure| failure.with_reference(request))?))
-    })
-    .await?;
+    let mut wish = arguments.choice.wish();
+    let (mut attempts, mut lap, mut held) = (0, clock::now(), None);
+    let (mut broker, answer) = loop {
+        let (broker, answer) = retry::riding(&arguments.retry, async || {
+            attempts += 1;
+            timings.retry += timings.ssh + timings.broker + elapsed(&mut lap);
+            (timings.ssh, timings.broker) = (0.0, 0.0);
+            let mut broker = match held.take() {
+                Some(broker) => broker,
+                None => broker::dial(&arguments.ssh, &arguments.to).await?,
+            };
+            timings.ssh = elapsed(&mut lap);
+            let answer = log_in(&mut broker, &mut wish, &client, request).await;
+            timings.broker = elapsed(&mut lap);
+            Ok((broker, answer.map_err(|failure| failure.with_reference(request))?))
+        })
+        .await?;
+        if answer.session.is_some() {
+            break (broker, answer);
+        }
+        wish = choose::ask(answer).await?;
+        // The time that a person takes is nobody's.
+        elapsed(&mut lap);
+        held = Some(broker);
+    };
     let session =
         answer.session.ok_or_else(|| Failure::new(SOFTWARE, "the broker gave an empty answer"))?;
     let how = if answer.created { "A new desktop" } else { "Your desktop" };
@@ -156,23 +174,19 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
 
 async fn log_in(
     broker: &mut BrokerClient<Channel>,
-    arguments: &ConnectArgs,
+    wish: &mut Wish,
+    client: &StartParams,
     request: Uuid,
 ) -> Result<LoginResponse, Failure> {
-    let client_name =
-        hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let message = LoginRequest {
-        request_id: request.to_string(),
-        params: Some(StartParams {
-            geometry: arguments.geometry,
-            start_command: arguments.start_command.clone(),
-            language: std::env::var("LANG").unwrap_or_default(),
-            client_name,
-            unvoted: false,
-            client: BTreeMap::default(),
-        }),
-        session_id: arguments.session.clone(),
+    let (session_id, choice) = match wish {
+        Wish::This(id) => {
+            *id = broker::whole_id(broker, id).await?;
+            (id.clone(), None)
+        }
+        Wish::Any(choice) => (String::new(), Some((*choice).into())),
     };
+    let (request_id, params) = (request.to_string(), Some(client.clone()));
+    let message = LoginRequest { request_id, params, session_id, choice };
     Ok(broker.login(broker::with_deadline(message, LOGIN_DEADLINE)).await?.into_inner())
 }
 

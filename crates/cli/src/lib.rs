@@ -7,6 +7,8 @@
 //! | [`retry`] | asking again while a broker takes over |
 //! | [`broker`] | calls to the broker and what they print |
 //! | [`connect`] | `vsm connect` |
+//! | [`choose`] | which of several desktops |
+//! | [`client`], [`screen`] | what a client tells of itself |
 //! | [`viewer`], [`forward`] | a local socket for a viewer |
 //! | [`rfb`] | a picture of a desktop |
 //! | [`admin`] | `vsmctl` on the admin socket |
@@ -20,6 +22,8 @@
 pub mod admin;
 pub mod args;
 pub mod broker;
+pub mod choose;
+pub mod client;
 pub mod connect;
 pub mod exit;
 pub mod forward;
@@ -29,6 +33,7 @@ pub mod output;
 pub mod pki;
 pub mod retry;
 pub mod rfb;
+pub mod screen;
 pub mod setup;
 pub mod ssh;
 mod trail;

@@ -22,6 +22,9 @@ use vsm_proto::{
     session::v1::Session,
 };
 
+/// The id of the user's only desktop.
+const ONLY: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
 /// What a call is answered with.
 #[derive(Debug, Clone, Copy)]
 enum Say {
@@ -67,7 +70,7 @@ impl Broker for Script {
         &self,
         _: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
-        let session = Some(Session { id: "the-only-one".into(), ..Default::default() });
+        let session = Some(Session { id: ONLY.into(), ..Default::default() });
         let sessions = vec![pb::SessionView { session, ..Default::default() }];
         Ok(Response::new(pb::ListSessionsResponse { sessions, ..Default::default() }))
     }
@@ -85,6 +88,13 @@ impl Broker for Script {
     ) -> Result<Response<pb::EndSessionResponse>, Status> {
         let id = request.into_inner().id;
         self.answer(id.clone(), pb::EndSessionResponse { id, done: true }).await
+    }
+
+    async fn abandon_session(
+        &self,
+        _: Request<pb::AbandonSessionRequest>,
+    ) -> Result<Response<pb::AbandonSessionResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
     }
 }
 
@@ -142,8 +152,8 @@ async fn an_end_whose_answer_was_lost_is_an_end() {
     let answers = [Say::Hang, Say::Refuse(Code::NotFound, "NO_SESSION")];
     let (out, calls) = vsm(&answers, &["end", "tlha"]).await;
     let said = String::from_utf8(out.stdout).unwrap();
-    assert_eq!(said, "Your desktop the-only-one was ended.\n");
-    assert_eq!((out.status.code(), calls), (Some(0), vec!["the-only-one".to_owned(); 2]));
+    assert_eq!(said, format!("Your desktop {ONLY} was ended.\n"));
+    assert_eq!((out.status.code(), calls), (Some(0), vec![ONLY.to_owned(); 2]));
     let answers = [Say::Refuse(Code::NotFound, "NO_SESSION")];
     let (out, _) = vsm(&answers, &["end", "tlha"]).await;
     assert_eq!(out.status.code(), Some(66), "at the first attempt it is one");

@@ -15,8 +15,8 @@ use crate::{
     },
     param::{Apply, Key, Param},
     value::{
-        Geometry, LogLevel, Placement, RoleSource, SecondViewer, ShadowingMode, SoloCreate, Typed,
-        XauthorityLocation,
+        Geometry, LogLevel, OnHookFailure, Placement, RoleSource, SecondViewer, ShadowingMode,
+        SoloCreate, Typed, XauthorityLocation,
     },
 };
 
@@ -123,7 +123,9 @@ schema! {
         RECONNECT_DIR: PathBuf, "/vsmserver/hooks/reconnect_dir", Path, "/etc/vsm/sessionreconnect.d", Reload,
             "Directory of programs that run as root on the broker, in name order, before a reconnect is answered.";
         TIMEOUT: Duration, "/vsmserver/hooks/timeout", seconds(1, 600), "10s", Reload,
-            "How long one such program may run before it is ended and the login goes on.";
+            "How long one such program may run before it is ended, with all that it started. That counts as a failure.";
+        ON_FAILURE: OnHookFailure, "/vsmserver/hooks/on_failure", Choice(OnHookFailure::WORDS), "continue", Reload,
+            "What a program that fails or takes too long means for the login: continue (it is logged and the login goes on), or refuse (the user is told, and a desktop that was just started is ended again).";
     }
 
     /// `/vsmserver/HA`: the pair.

@@ -38,8 +38,8 @@ pub use crate::{
     pair::MovingAgent,
     param::{Apply, Key, Param},
     value::{
-        Geometry, LogLevel, Placement, RoleSource, SecondViewer, ShadowingMode, SoloCreate, Typed,
-        UnknownChoice, Value, XauthorityLocation,
+        Geometry, LogLevel, OnHookFailure, Placement, RoleSource, SecondViewer, ShadowingMode,
+        SoloCreate, Typed, UnknownChoice, Value, XauthorityLocation,
     },
 };
 

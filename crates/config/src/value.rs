@@ -224,6 +224,15 @@ choice! {
     }
 }
 choice! {
+    /// What a hook that fails means for the login that it was run for.
+    OnHookFailure {
+        /// Nothing: it is logged and the login goes on.
+        Continue = "continue",
+        /// The login is refused; a desktop that was just started is ended.
+        Refuse = "refuse",
+    }
+}
+choice! {
     /// Where a session's X authority file lives.
     XauthorityLocation {
         /// In the session's own directory.

@@ -6,6 +6,7 @@
 mod audit;
 mod capacity;
 mod change;
+mod choice;
 mod epoch;
 mod id;
 mod load;
@@ -17,6 +18,7 @@ mod table;
 pub use audit::{Drain, EVENTS_MAX, Event};
 pub use capacity::{Bound, Level, Room};
 pub use change::{Change, Draft, Key, Proposal, Rejected, Row};
+pub use choice::{Candidate, Choice, Chosen};
 pub use epoch::{Epoch, Fence, Incarnation, Lsn};
 pub use id::{AgentName, InvalidId, LineageId, NodeName, RequestId, SessionId, UserName};
 pub use load::{Busy, Measured, Need};

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::IpAddr,
     os::unix::{
         fs::{FileTypeExt, PermissionsExt, chown},
         net::UnixStream as StdStream,
@@ -12,6 +13,9 @@ use std::{
 use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::{Channel, Endpoint, Uri};
+
+/// What the name of the other end begins with where `vsm-login` tells an address by it.
+const ADDRESS_NAME: &str = "vsm-login/";
 
 /// Who may open a socket.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +76,20 @@ pub fn listen(path: &Path, access: Access) -> Result<UnixListener, SocketError> 
     Ok(listener)
 }
 
+/// The abstract name that `vsm-login` gives its own end of a connection, so that the broker learns where the user is
+/// without a word of its own in the stream. `process` makes it unique on the host.
+#[must_use]
+pub fn address_name(address: IpAddr, process: u32) -> String {
+    format!("{ADDRESS_NAME}{address}/{process}")
+}
+
+/// The address in a name that [`address_name`] has made; none = it is another name.
+#[must_use]
+pub fn named_address(name: &[u8]) -> Option<IpAddr> {
+    let rest = std::str::from_utf8(name).ok()?.strip_prefix(ADDRESS_NAME)?;
+    rest.split('/').next()?.parse().ok()
+}
+
 /// A gRPC channel over the socket at `path`, dialled when it is first used.
 #[must_use]
 pub fn channel(path: PathBuf) -> Channel {
@@ -86,6 +104,18 @@ pub fn channel(path: PathBuf) -> Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_tells_an_address_and_nothing_else_does() {
+        for text in ["10.0.0.9", "fd00::1"] {
+            let address = text.parse().unwrap();
+            assert_eq!(named_address(address_name(address, 7).as_bytes()), Some(address));
+        }
+        for other in ["", "vsm-login/", "vsm-login/x/1", "10.0.0.9", "vsm-login/10.0.0.9 /1"] {
+            assert_eq!(named_address(other.as_bytes()), None, "{other}");
+        }
+        assert_eq!(named_address(b"vsm-login/\xff"), None);
+    }
 
     #[tokio::test]
     async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {

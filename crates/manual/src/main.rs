@@ -22,7 +22,7 @@ struct Arguments {
 }
 
 /// Every program with a command line, and the section that its manual page is in.
-fn programs() -> [(Command, &'static str); 7] {
+fn programs() -> [(Command, &'static str); 8] {
     [
         (vsm_cli::args::vsm::Arguments::command(), USERS),
         (vsm_cli::args::vsmctl::Arguments::command(), ADMINISTRATORS),
@@ -31,6 +31,7 @@ fn programs() -> [(Command, &'static str); 7] {
         (vsm_cli::args::vsm_sync::Arguments::command(), ADMINISTRATORS),
         (vsm_broker::args::Arguments::command(), ADMINISTRATORS),
         (vsm_agent::args::Arguments::command(), ADMINISTRATORS),
+        (vsm_agent::args::ParamArguments::command(), USERS),
     ]
 }
 

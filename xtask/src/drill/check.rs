@@ -86,7 +86,7 @@ pub(crate) fn check(cluster: &Cluster, users: &Users, rebooted: &Rebooted) -> Re
         list.push(line);
     }
     let mut of_user: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.state != "ending") {
+    for row in rows.iter().filter(|row| !matches!(&*row.state, "ending" | "abandoned")) {
         of_user.entry(&row.user).or_default().push(&row.session);
     }
     for (user, sessions) in &of_user {

@@ -14,14 +14,14 @@ const VIEWER: &str = "#!/usr/bin/perl\n\
     $| = 1; print $greeting;\n\
     1 while sysread($s, my $more, 4096);\n";
 
-fn install_viewer(service: &Service) {
+pub(crate) fn install_viewer(service: &Service) {
     let path = "/etc/vsm/viewer";
     let write = format!("mkdir -p /etc/vsm; cat > {path} <<'END'\n{VIEWER}\nEND\nchmod 755 {path}");
     service.sh("client", &write);
 }
 
 /// A viewer that runs in the background.
-fn view(service: &Service, user: &str) -> Child {
+pub(crate) fn view(service: &Service, user: &str) -> Child {
     let to = format!("{user}@tlha");
     let words = ["vsm", "connect", "--viewer", "/etc/vsm/viewer", &to];
     let mut command = service.command("client", user, &words).unwrap();
@@ -36,14 +36,14 @@ fn own_rows(service: &Service, user: &str) -> Vec<Row> {
 }
 
 /// The table's only row of a user.
-fn row(service: &Service, user: &str) -> Row {
+pub(crate) fn row(service: &Service, user: &str) -> Row {
     let mut rows = service.rows();
     rows.retain(|row| row.user == user);
     assert_eq!(rows.len(), 1, "{rows:#?}");
     rows.remove(0)
 }
 
-fn state_becomes(service: &Service, user: &str, state: &str) -> Row {
+pub(crate) fn state_becomes(service: &Service, user: &str, state: &str) -> Row {
     let fits = |row: &Row| row.user == user && row.state == state;
     let rows = service.rows_become(&format!("{user} {state}"), |rows| rows.iter().any(fits));
     rows.into_iter().find(fits).unwrap()

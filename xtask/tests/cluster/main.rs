@@ -7,6 +7,7 @@
 
 mod bad_host;
 mod bad_user;
+mod client_params;
 mod configuration;
 mod crash;
 mod daemons;
@@ -18,9 +19,11 @@ mod faults;
 mod forecast;
 mod garbage;
 mod guide;
+mod hooks;
 mod hosts;
 mod isolation;
 mod lifecycle;
+mod limits;
 mod login;
 mod ocf_agent;
 mod operator;
@@ -30,10 +33,12 @@ mod pair_of_brokers;
 mod placement;
 mod preflight;
 mod service;
+mod several;
 mod sides;
 mod split;
 mod storm;
 mod subclusters;
+mod takeover;
 mod viewer;
 
 use std::path::Path;

@@ -63,6 +63,7 @@ pub(crate) struct Row {
     pub(crate) unreachable_since: Option<String>,
     pub(crate) start_command: String,
     pub(crate) possible_duplicate: bool,
+    pub(crate) last_client: String,
 }
 
 /// A cluster with the product running in it.
@@ -120,10 +121,31 @@ impl Service {
 
     /// `vsm connect --no-viewer`, whatever comes of it.
     pub(crate) fn try_connect(&self, user: &str) -> Output {
+        self.try_connect_with(user, &[])
+    }
+
+    /// The same with further options.
+    pub(crate) fn try_connect_with(&self, user: &str, options: &[&str]) -> Output {
         let to = format!("{user}@tlha");
         // What is wrong is to be told at once.
         let words = ["vsm", "connect", "--retry-for=0", "--no-viewer", "--json", &to];
-        self.exec("client", user, &words).unwrap()
+        self.exec("client", user, &[&words, options].concat()).unwrap()
+    }
+
+    /// A login with further options that must work.
+    pub(crate) fn connect_with(&self, user: &str, options: &[&str]) -> Connected {
+        let output = self.try_connect_with(user, options);
+        connected(&output).unwrap_or_else(|why| panic!("{user} {options:?}: {why}"))
+    }
+
+    /// Lets a user log in from the hosts of the service as from the client: their homes are one.
+    pub(crate) fn key_for(&self, user: &str) {
+        for file in ["id_ed25519", "known_hosts", "config"] {
+            let path = format!("/home/{user}/.ssh/{file}");
+            let text = self.output("client", user, &["cat", &path]).unwrap();
+            let put = format!("umask 077; cat > {path} <<'END'\n{text}\nEND\nchown {user} {path}");
+            self.sh(BROKER, &put);
+        }
     }
 
     /// A login that must work.

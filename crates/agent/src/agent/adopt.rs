@@ -15,7 +15,7 @@ use std::{
 use vsm_core::{EndReason, SessionId};
 use vsm_daemon::clock;
 
-use super::{Agent, link, registry::made_out};
+use super::{Agent, client, link, registry::made_out};
 use crate::{
     control::{self, Event, Request},
     record::{ReadError, Record},
@@ -92,6 +92,7 @@ async fn adopt_one(agent: &Arc<Agent>, id: SessionId, record: Option<Record>) {
 fn take_over(agent: &Arc<Agent>, record: Record) {
     tracing::info!(session = %record.session.id, user = %record.session.user, "session adopted");
     let slot = agent.registry.adopt(record);
+    client::recall(agent, &slot);
     tokio::spawn(link::follow(Arc::clone(agent), slot));
 }
 

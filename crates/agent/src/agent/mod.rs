@@ -5,6 +5,7 @@
 
 mod adopt;
 mod announce;
+mod client;
 mod display;
 mod fence;
 mod link;

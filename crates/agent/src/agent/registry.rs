@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::sync::{broadcast, watch};
-use vsm_core::{EndReason, Ended, Session, SessionId, Viewer};
+use vsm_core::{EndReason, Ended, Session, SessionId, StartParams, Viewer};
 use vsm_daemon::clock;
 
 use super::{
@@ -31,10 +31,19 @@ const REFUSED_KEEP: usize = 4096;
 /// A change as reports tell it.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
-    /// A session that is new, or whose viewer came or went.
-    Live(Session, Option<Viewer>),
+    /// A session that is new, or whose viewer came or went, or that another client asked for.
+    Live(Live),
     /// One that ended.
     Ended(Ended),
+}
+
+/// A session as reports tell it.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    pub(super) session: Session,
+    pub(super) viewer: Option<Viewer>,
+    /// The machine from which it was asked for last, where it is not the one that started it; else empty.
+    pub(super) last_client: String,
 }
 
 /// Where a session is.
@@ -73,6 +82,7 @@ struct Body {
     session: Session,
     display: u32,
     viewer: Option<Viewer>,
+    last_client: String,
     record: Option<Record>,
     alive: Option<Alive>,
     /// The process that was spawned and has not answered yet.
@@ -85,7 +95,16 @@ struct Body {
 pub(super) struct Slot {
     pub(super) id: SessionId,
     body: Mutex<Body>,
+    /// The client that is in the file of parameters, once one has come; held while that is written.
+    pub(super) client: Mutex<Option<StartParams>>,
     status: watch::Sender<Status>,
+}
+
+impl Body {
+    fn live(&self) -> Live {
+        let (session, viewer) = (self.session.clone(), self.viewer.clone());
+        Live { session, viewer, last_client: self.last_client.clone() }
+    }
 }
 
 impl Slot {
@@ -93,12 +112,13 @@ impl Slot {
         self.body.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn session(&self) -> Session {
-        self.body().session.clone()
+    /// As reports tell it.
+    pub(super) fn live(&self) -> Live {
+        self.body().live()
     }
 
-    pub(super) fn viewer(&self) -> Option<Viewer> {
-        self.body().viewer.clone()
+    pub(super) fn session(&self) -> Session {
+        self.body().session.clone()
     }
 
     pub(super) fn record(&self) -> Option<Record> {
@@ -208,12 +228,14 @@ fn slot(session: Session, display: u32, status: Status) -> Arc<Slot> {
         session,
         display,
         viewer: None,
+        last_client: String::new(),
         record: None,
         alive: None,
         spawned: None,
         cancelled: false,
     };
-    Arc::new(Slot { id, body: Mutex::new(body), status: watch::Sender::new(status) })
+    let (body, client) = (Mutex::new(body), Mutex::default());
+    Arc::new(Slot { id, body, client, status: watch::Sender::new(status) })
 }
 
 impl Registry {
@@ -288,31 +310,49 @@ impl Registry {
     /// A start has become a running session.
     pub(super) fn running(&self, slot: &Slot, record: Record) {
         let inner = self.inner();
-        let session = record.session.clone();
         {
             let mut body = slot.body();
-            body.session = session.clone();
+            body.session = record.session.clone();
             body.alive = Some(Alive::of(&record));
             body.record = Some(record);
             body.spawned = None;
         }
         slot.status.send_replace(Status::Running);
-        self.publish(Change::Live(session, None));
+        self.publish(Change::Live(slot.live()));
         drop(inner);
     }
 
     /// The viewer of a session came, changed or went.
     pub(super) fn set_viewer(&self, slot: &Slot, viewer: Option<Viewer>) {
+        self.change(slot, |body| {
+            let is_other = body.viewer != viewer;
+            body.viewer = viewer;
+            is_other
+        });
+    }
+
+    /// A session was asked for from this machine.
+    pub(super) fn set_client(&self, slot: &Slot, name: &str) {
+        self.change(slot, |body| {
+            let own = body.session.params.client_name == name;
+            let name = if own { String::new() } else { name.to_owned() };
+            let is_other = body.last_client != name;
+            body.last_client = name;
+            is_other
+        });
+    }
+
+    /// Changes a session, and tells of it if that changed anything.
+    fn change(&self, slot: &Slot, change: impl FnOnce(&mut Body) -> bool) {
         let inner = self.inner();
-        let session = {
+        let live = {
             let mut body = slot.body();
-            if body.viewer == viewer {
+            if !change(&mut body) {
                 return;
             }
-            body.viewer.clone_from(&viewer);
-            body.session.clone()
+            body.live()
         };
-        self.publish(Change::Live(session, viewer));
+        self.publish(Change::Live(live));
         drop(inner);
     }
 
@@ -339,11 +379,11 @@ impl Registry {
 
     /// All running sessions now, and every change after that: none between is missed. One that still starts comes as a
     /// change once it runs.
-    pub(super) fn report(&self) -> (Vec<(Session, Option<Viewer>)>, broadcast::Receiver<Change>) {
+    pub(super) fn report(&self) -> (Vec<Live>, broadcast::Receiver<Change>) {
         let inner = self.inner();
         let receiver = self.changes.subscribe();
         let running = inner.live.values().filter(|slot| matches!(slot.status(), Status::Running));
-        let sessions = running.map(|slot| (slot.session(), slot.viewer())).collect();
+        let sessions = running.map(|slot| slot.live()).collect();
         (sessions, receiver)
     }
 

@@ -6,13 +6,15 @@ use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use vsm_core::{Session, Viewer};
 use vsm_proto::{
     agent::v1::{Inventory, ReportResponse, report_response::Item},
     session::v1::LiveSession,
 };
 
-use super::{Agent, registry::Change};
+use super::{
+    Agent,
+    registry::{Change, Live},
+};
 
 /// Items on their way to a broker that is slow to read; behind them the registry's bound holds.
 const ITEMS_BOUND: usize = 16;
@@ -21,8 +23,9 @@ const ITEMS_BOUND: usize = 16;
 pub(super) type Items = Pin<Box<dyn Stream<Item = Result<ReportResponse, Status>> + Send>>;
 
 /// A session as the broker is told of it.
-pub(super) fn live(session: &Session, viewer: Option<&Viewer>) -> LiveSession {
-    LiveSession { session: Some(session.into()), viewer: viewer.map(Into::into) }
+pub(super) fn live(live: &Live) -> LiveSession {
+    let (session, viewer) = (Some((&live.session).into()), live.viewer.as_ref().map(Into::into));
+    LiveSession { session, viewer, last_client: live.last_client.clone() }
 }
 
 /// Opens a report for `broker`; it ends with `stop`, with its reader, or when it falls behind.
@@ -36,7 +39,7 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
     let inventory = Inventory {
         boot_id: agent.boot_id.clone(),
         public_name: told.public_name.clone(),
-        sessions: sessions.iter().map(|(session, viewer)| live(session, viewer.as_ref())).collect(),
+        sessions: sessions.iter().map(live).collect(),
         promised,
         lineage,
         journal: promise.position,
@@ -69,7 +72,7 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
                     }
                 }
                 change = changes.recv() => match change {
-                    Ok(Change::Live(session, viewer)) => next = Some(Item::Changed(live(&session, viewer.as_ref()))),
+                    Ok(Change::Live(session)) => next = Some(Item::Changed(live(&session))),
                     Ok(Change::Ended(ended)) => next = Some(Item::Ended((&ended).into())),
                     Err(RecvError::Lagged(missed)) => {
                         tracing::warn!(broker, missed, "a report fell behind and is closed");

@@ -8,7 +8,7 @@ use tonic::{
     Extensions, Request, Response, Status,
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
-use vsm_core::{EndReason, Ended, Fence, Session, SessionId, State};
+use vsm_core::{EndReason, Ended, Fence, Session, SessionId, StartParams, State};
 use vsm_daemon::{
     clock,
     tls::{self, Role},
@@ -28,7 +28,7 @@ use vsm_proto::{
 };
 
 use super::{
-    Agent,
+    Agent, client,
     fence::{Denied, Permit},
     link, notice,
     registry::{Found, Slot, Status as SlotStatus, made_out},
@@ -190,11 +190,21 @@ impl Service {
         })
     }
 
-    async fn verify_session(&self, id: SessionId) -> verify_response::Result {
+    async fn verify_session(
+        &self,
+        id: SessionId,
+        client: Option<StartParams>,
+    ) -> verify_response::Result {
         use verify_response::Result::{Alive, Gone};
         if let Some(slot) = self.agent.registry.slot(id) {
-            if matches!(slot.status(), SlotStatus::Starting) || slot.is_alive() {
-                return Alive(report::live(&slot.session(), slot.viewer().as_ref()));
+            if matches!(slot.status(), SlotStatus::Starting) {
+                return Alive(report::live(&slot.live()));
+            }
+            if slot.is_alive() {
+                if let Some(client) = client {
+                    client::came(&self.agent, &slot, client).await;
+                }
+                return Alive(report::live(&slot.live()));
             }
             let story = slot.over(STORY_MAX).await;
             let done =
@@ -245,8 +255,10 @@ impl agent_server::Agent for Service {
         request: Request<VerifyRequest>,
     ) -> Result<Response<VerifyResponse>, Status> {
         self.check_caller(request.extensions())?;
-        let id = convert::text("id", &request.into_inner().id)?;
-        let result = Some(self.verify_session(id).await);
+        let VerifyRequest { id, client } = request.into_inner();
+        let id = convert::text("id", &id)?;
+        let client = client.map(TryInto::try_into).transpose()?;
+        let result = Some(self.verify_session(id, client).await);
         Ok(Response::new(VerifyResponse { result }))
     }
 

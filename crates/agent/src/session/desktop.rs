@@ -11,11 +11,13 @@ use std::{
 use super::{
     account::Account,
     launch::Launch,
+    locale,
     output::Stream,
     xserver::{self, Paths, SEARCH_PATH},
 };
 use crate::{
     cgroup::Cgroup,
+    params,
     process::SESSION_VARIABLE,
     spec::{Refusal, Refused, Spec},
 };
@@ -27,28 +29,25 @@ pub(super) struct Program {
     pub(super) output: Stream,
 }
 
-/// Makes the user's folder of the session with the X cookie in it.
-pub(super) fn prepare(paths: &Paths, account: &Account, display: u32) -> Result<Vec<u8>, Refused> {
+/// Makes the user's folder of the session with the X cookie in it, and the file with the session's parameters.
+pub(super) fn prepare(spec: &Spec, paths: &Paths, account: &Account) -> Result<Vec<u8>, Refused> {
+    let Spec { session, display, .. } = spec;
     let make = || {
+        params::write(&paths.dir, &params::of(session, *display, &session.params), account.uid)?;
         fs::DirBuilder::new().mode(0o700).create(&paths.user)?;
-        let entry = xserver::write_cookie(&paths.cookie, display)?;
+        let entry = xserver::write_cookie(&paths.cookie, *display)?;
         chown(&paths.cookie, Some(account.uid), Some(account.gid))?;
         chown(&paths.user, Some(account.uid), Some(account.gid))?;
         Ok(entry)
     };
     xserver::prepare_socket_dir();
     make().map_err(|error: io::Error| {
-        Refused::new(Refusal::Storage, format!("cannot make {}: {error}", paths.user.display()))
+        Refused::new(Refusal::Storage, format!("cannot make {}: {error}", paths.dir.display()))
     })
 }
 
-fn is_locale(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'@' | b'-'))
-}
-
-/// The session's environment. The administrator's variables win over PAM's, the client's language over both, and what
-/// makes the session work over all.
+/// The session's environment. The administrator's variables win over PAM's, the client's language, where this host has
+/// it, over both, and what makes the session work over all.
 pub(super) fn environment(
     spec: &Spec,
     account: &Account,
@@ -59,7 +58,7 @@ pub(super) fn environment(
     let mut all = BTreeMap::from([("PATH".to_owned(), SEARCH_PATH.to_owned())]);
     all.extend(pam);
     all.extend(spec.settings.environment.clone());
-    if is_locale(&params.language) {
+    if locale::is_here(&params.language) {
         all.insert("LANG".to_owned(), params.language.clone());
     }
     if !params.start_command.is_empty() {
@@ -76,6 +75,7 @@ pub(super) fn environment(
         ("XDG_RUNTIME_DIR", text(&paths.user)),
         ("XDG_SESSION_TYPE", "x11".to_owned()),
         (SESSION_VARIABLE, spec.session.id.to_string()),
+        ("VSM_RUN_DIR", text(&spec.settings.run_dir)),
     ];
     all.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
     all
@@ -104,16 +104,5 @@ impl Place<'_> {
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let child = command.spawn()?;
         Ok(Program { pid: i32::try_from(child.id()).unwrap_or(0), output })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_locale_becomes_lang() {
-        assert!(is_locale("sv_SE.UTF-8") && is_locale("C"));
-        assert!(!is_locale("") && !is_locale("a;b") && !is_locale("../x"));
     }
 }

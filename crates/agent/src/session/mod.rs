@@ -10,6 +10,7 @@ pub mod cookie;
 mod desktop;
 mod ending;
 pub mod launch;
+mod locale;
 mod monitor;
 mod notices;
 mod output;

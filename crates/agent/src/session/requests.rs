@@ -96,6 +96,8 @@ impl Monitor {
             if peer.viewing.is_some() {
                 peer.send(&Event::Dropped { why: one_line(why), cause });
                 any |= peer.stop_viewing();
+                // Its other end may hang on a line that is dead: nothing of it is waited for, and it counts no more.
+                peer.over |= !peer.wants_to_send();
             }
         }
         if any {

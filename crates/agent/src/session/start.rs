@@ -197,7 +197,7 @@ fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, 
     let pam = account.open(&settings.pam_service, *display)?;
     account.check_home(settings.make_home_mode, agent)?;
     let paths = Paths::new(leftovers.dir.clone());
-    let _cookie = desktop::prepare(&paths, &account, *display)?;
+    let _cookie = desktop::prepare(spec, &paths, &account)?;
     chown(control::socket(&paths.dir), Some(account.uid), Some(account.gid))
         .map_err(internal("give the control socket to the user"))?;
     leftovers.cgroup = Cgroup::create(session.id);

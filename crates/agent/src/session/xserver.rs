@@ -85,6 +85,9 @@ pub(super) fn arguments(spec: &Spec, paths: &Paths) -> Vec<OsString> {
         ["-rfbport", "-1", "-SecurityTypes", "None", "-nolisten", "tcp", "-nolisten", "local"]
             .map(OsString::from),
     );
+    // Xvnc shuts out whoever comes and goes a few times without a word, as a viewer on a dead line does. Here only its
+    // owner comes.
+    all.extend(["-BlacklistThreshold", "1000000"].map(OsString::from));
     all.extend(["-auth".into(), paths.cookie.clone().into()]);
     if settings.second_viewer == crate::spec::SecondViewer::Share {
         all.push("-AlwaysShared".into());

@@ -29,7 +29,7 @@ pub(crate) fn request(id: &str, user: &str) -> StartRequest {
         display: 0,
         state: SessionState::Starting.into(),
         request_id: new_id(),
-        params: Some(StartParams { language: "sv_SE.UTF-8".to_owned(), ..StartParams::default() }),
+        params: Some(StartParams { language: "POSIX".to_owned(), ..StartParams::default() }),
         created_unix_ms: 1,
     };
     StartRequest { fence: fence(1), session: Some(session) }
@@ -57,7 +57,11 @@ pub(crate) async fn refused(client: &mut Client, id: &str, user: &str) -> StartR
 }
 
 pub(crate) async fn verify(client: &mut Client, id: &str) -> Result<LiveSession, Ended> {
-    let answer = client.verify(VerifyRequest { id: id.to_owned() }).await.unwrap().into_inner();
+    let answer = client
+        .verify(VerifyRequest { id: id.to_owned(), client: None })
+        .await
+        .unwrap()
+        .into_inner();
     match answer.result.unwrap() {
         verify_response::Result::Alive(live) => Ok(live),
         verify_response::Result::Gone(ended) => Err(ended),

@@ -7,7 +7,11 @@ use tonic::Status;
 use vsm_core::{Session, SessionId};
 use vsm_proto::{admin::v1 as pb, convert};
 
-use crate::{broker::Broker, ending, trail::Note};
+use crate::{
+    broker::Broker,
+    ending::{self, IfSilent, Outcome},
+    trail::Note,
+};
 
 /// Sessions that one call may end.
 const TERMINATE_MAX: usize = 65_536;
@@ -56,29 +60,16 @@ async fn one(
         detail,
         abandoned,
     };
-    if !allow_abandon && let Some(why) = away(broker, session).await {
-        return left(format!("{why}; --allow-abandon gives it up"), false);
-    }
     tracing::info!(session = %session.id, user = %session.user, actor, "an administrator ends a session");
     let note = Note::new(actor, "session-terminated").session(session);
-    match ending::end(broker, session).await {
-        Ok(Ok(())) => {
-            broker.note(note);
-            pb::Terminated { done: true, ..left(String::new(), false) }
-        }
-        Ok(Err(why)) => {
-            broker.note(note.detail(&why));
-            left(why, true)
+    let if_silent = if allow_abandon { IfSilent::Abandon } else { IfSilent::Leave };
+    match ending::end(broker, session, if_silent, note).await {
+        Ok(Outcome::Ended) => pb::Terminated { done: true, ..left(String::new(), false) },
+        Ok(Outcome::Later(why) | Outcome::Abandoned(why)) => left(why, true),
+        Ok(Outcome::Silent(why)) => {
+            let agent = &session.agent;
+            left(format!("{agent} cannot be reached ({why}); --allow-abandon gives it up"), false)
         }
         Err(refusal) => left(refusal.to_string(), false),
     }
-}
-
-/// Why the session's agent cannot be asked, if it cannot.
-async fn away(broker: &Broker, session: &Session) -> Option<String> {
-    let why = match broker.agents.link(&session.agent) {
-        Some(link) => link.up().await.err()?.0,
-        None => "it is in no subcluster".to_owned(),
-    };
-    Some(format!("{} cannot be reached ({why})", session.agent))
 }

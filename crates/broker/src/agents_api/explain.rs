@@ -204,5 +204,5 @@ async fn identity(broker: &Broker, user: UserName) -> Result<Arc<Identity>, Stat
     let Some(found) = found.map_err(|error| down(error.to_string()))? else {
         return Err(Status::not_found(format!("there is no user {user} on {}", broker.node)));
     };
-    Ok(broker.users.identity(found.uid.as_raw()).await.map_err(Refusal::from)?)
+    Ok(broker.identity(found.uid.as_raw()).await.map_err(Refusal::from)?)
 }

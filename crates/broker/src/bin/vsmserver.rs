@@ -1,6 +1,6 @@
 //! The broker daemon.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use vsm_broker::args::Arguments;
@@ -10,6 +10,9 @@ use vsm_daemon::{
     stop::Stop,
     tls::Tls,
 };
+
+/// How long threads that write may take once everything else has ended.
+const THREADS_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -43,12 +46,15 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
         .enable_all()
         .build()
         .map_err(|error| (1, error.to_string()))?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let stop = Stop::on_signals().map_err(|error| (1, error.to_string()))?;
         vsm_broker::server::serve(config, arguments.config, stop)
             .await
             .map_err(|error| (error.exit_code(), error.to_string()))
-    })
+    });
+    // A thread that hangs in the name service would never end.
+    runtime.shutdown_timeout(THREADS_TIMEOUT);
+    done
 }
 
 #[expect(

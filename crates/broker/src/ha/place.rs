@@ -1,7 +1,7 @@
 //! Where a call is to be served: here, or on the active node, to which a standby forwards. So connecting to either
 //! node works.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tonic::{
     Request, Status,
@@ -11,7 +11,7 @@ use tonic::{
 use vsm_config::RoleSource;
 use vsm_core::{UserName, replica::Standing};
 use vsm_daemon::{
-    clock,
+    clock, socket,
     tls::{self, Role},
 };
 use vsm_sync::peer::Stream;
@@ -115,7 +115,7 @@ fn text<'a, T>(request: &'a Request<T>, key: &str) -> Option<&'a str> {
 pub(crate) async fn admin<T>(broker: &Broker, request: &Request<T>) -> String {
     if let Some(info) = request.extensions().get::<UdsConnectInfo>() {
         let Some(peer) = info.peer_cred else { return "an administrator".to_owned() };
-        let identity = broker.users.identity(peer.uid()).await;
+        let identity = broker.identity(peer.uid()).await;
         return identity
             .map_or_else(|_| format!("uid {}", peer.uid()), |identity| identity.user.to_string());
     }
@@ -137,14 +137,14 @@ pub(crate) async fn caller<T>(
         let uid = peer
             .ok_or_else(|| Status::unauthenticated("the socket does not tell who you are"))?
             .uid();
-        return Ok((uid, broker.users.identity(uid).await.map_err(Refusal::from)?));
+        return Ok((uid, broker.identity(uid).await.map_err(Refusal::from)?));
     }
     check_peer(broker, request)?;
     let uid = text(request, UID_KEY).and_then(|uid| uid.parse().ok());
     let (Some(uid), Some(name)) = (uid, text(request, USER_KEY)) else {
         return Err(Status::unauthenticated("a forwarded call names its user"));
     };
-    let who = broker.users.identity(uid).await.map_err(Refusal::from)?;
+    let who = broker.identity(uid).await.map_err(Refusal::from)?;
     if who.user.as_str() != name {
         return Err(Status::permission_denied(format!(
             "uid {uid} is {name} on the other broker and {} here: the nodes need the same users",
@@ -171,13 +171,25 @@ pub(crate) fn check_remote<T>(broker: &Broker, request: &Request<T>) -> Result<(
     )))
 }
 
+/// Whether a call came by a socket of this host, and not from the other broker.
+pub(crate) fn is_local<T>(request: &Request<T>) -> bool {
+    request.extensions().get::<UdsConnectInfo>().is_some()
+}
+
+/// Where the client of a local call is, as its `vsm-login` says by the name of its own socket. That runs as the user: it
+/// is the user's word, and proves nothing.
+pub(crate) fn client_address<T>(request: &Request<T>) -> Option<IpAddr> {
+    let from = request.extensions().get::<UdsConnectInfo>()?.peer_addr.as_ref()?;
+    socket::named_address(from.as_abstract_name()?)
+}
+
 /// Lets in the other broker of the pair only.
 pub(crate) fn check_peer<T>(broker: &Broker, request: &Request<T>) -> Result<(), Status> {
     let caller = tls::peer_with_role(request.extensions(), Role::Broker)?;
     match &broker.ha {
         Ha::On(pair)
             if caller.name == pair.peer.as_str()
-                || pair.peer.as_str().parse::<std::net::IpAddr>().is_ok() =>
+                || pair.peer.as_str().parse::<IpAddr>().is_ok() =>
         {
             Ok(())
         }

@@ -28,7 +28,7 @@ pub struct Arguments {
 pub enum Command {
     /// Get your desktop: the one you have, or a new one
     #[command(
-        after_help = "Examples:\n  vsm connect alice@desktops.example.org\n  vsm connect --screenshot now.png desktops\n  vncviewer \"$(vsm connect --no-viewer desktops)\""
+        after_help = "Examples:\n  vsm connect alice@desktops.example.org\n  vsm connect --policy ask desktops\n  vsm connect --new --start-command xterm --param room=12 desktops\n  vsm connect --screenshot now.png desktops\n  vncviewer \"$(vsm connect --no-viewer desktops)\""
     )]
     Connect(Box<ConnectArgs>),
     /// List your desktops
@@ -37,6 +37,11 @@ pub enum Command {
     Disconnect(OneArgs),
     /// End your desktop and all that runs in it; what is not saved is lost
     End(OneArgs),
+    /// Give up a desktop whose host does not answer, so that you can get a new one
+    #[command(
+        after_help = "The desktop may still run, and its host ends it when it is back: what is not saved is lost.\nA desktop whose host answers is left alone: connect to it, or end it."
+    )]
+    Abandon(OneArgs),
     /// Keep a socket for a viewer; started by `connect`
     #[command(hide = true)]
     Forward(Box<ForwardArgs>),
@@ -65,7 +70,7 @@ pub struct OneArgs {
     /// Broker
     #[arg(value_name = "[USER@]HOST")]
     pub to: Destination,
-    /// Which, where you have several
+    /// Which, where you have several: its id, or the end of it as `vsm list` shows it
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     pub session: String,
     /// How long to go on asking.

@@ -33,6 +33,9 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::End(OneArgs { to, session, ssh, retry }) => {
             broker::end(&Route { to, ssh, retry }, session).await
         }
+        Command::Abandon(OneArgs { to, session, ssh, retry }) => {
+            broker::abandon(&Route { to, ssh, retry }, session).await
+        }
         Command::Forward(arguments) => forward::run(*arguments).await,
     }
 }

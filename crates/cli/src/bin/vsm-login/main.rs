@@ -153,7 +153,7 @@ fn begin(target: &UnixStream, control: Option<&UnixStream>) -> Result<Option<Cau
 }
 
 fn broker(socket: &Path) -> Result<UnixStream, Failure> {
-    UnixStream::connect(socket).map_err(|error| {
+    connect(socket).map_err(|error| {
         if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
             Failure::new(Code::NoBroker, "no VSM broker runs on this host")
         } else if error.kind() == io::ErrorKind::PermissionDenied {
@@ -162,6 +162,21 @@ fn broker(socket: &Path) -> Result<UnixStream, Failure> {
             Failure::new(Code::Internal, format!("the VSM broker cannot be reached: {error}"))
         }
     })
+}
+
+/// Connects with a socket whose own name tells where the user is.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+    let flags = SocketFlags::CLOEXEC;
+    let own = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // An address of one link has the link's name behind it.
+    if let Ok(address) = viewer_address().split('%').next().unwrap_or_default().parse() {
+        let name = vsm_daemon::socket::address_name(address, std::process::id());
+        // Without a name the broker does not know the address, which is all.
+        let _ = bind(&own, &SocketAddrUnix::new_abstract_name(name.as_bytes())?);
+    }
+    rustix::net::connect(&own, &SocketAddrUnix::new(socket)?)?;
+    Ok(UnixStream::from(own))
 }
 
 /// Where the user is, as sshd saw it: the first word of SSH_CONNECTION.

@@ -1,0 +1,159 @@
+//! Which files of a directory are hooks: what runs as root must be root's alone to change.
+
+use std::{
+    fs::{self, Metadata},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+/// Hooks of one directory; more are a mistake, and each makes every login wait.
+const PROGRAMS_MAX: usize = 64;
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// In name order.
+    pub(super) programs: Vec<PathBuf>,
+    /// What is not run, each with its path and the reason.
+    pub(super) skipped: Vec<String>,
+}
+
+/// Looks into a directory of hooks. One that is not there is one without hooks.
+pub(super) fn find(dir: &Path) -> Found {
+    let mut found = Found::default();
+    let mut names = match names(dir) {
+        Ok(names) => names,
+        Err(why) => {
+            found.skipped.push(format!("{}: {why}", dir.display()));
+            return found;
+        }
+    };
+    names.sort();
+    for name in names {
+        let path = dir.join(&name);
+        let why = if found.programs.len() < PROGRAMS_MAX {
+            check(&path, &name).err()
+        } else {
+            Some(format!("there are more than {PROGRAMS_MAX} of them"))
+        };
+        match why {
+            None => found.programs.push(path),
+            Some(why) => found.skipped.push(format!("{}: {why}", path.display())),
+        }
+    }
+    found
+}
+
+fn names(dir: &Path) -> Result<Vec<String>, String> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.to_string()),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(|error| error.to_string())?.file_name();
+        // What editors and packages leave, and what keeps a directory in a repository.
+        if name.as_encoded_bytes().first() != Some(&b'.') {
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
+    if names.is_empty() {
+        return Ok(names);
+    }
+    let metadata = fs::metadata(dir).map_err(|error| error.to_string())?;
+    if only_roots(&metadata) { Ok(names) } else { Err(others("the directory")) }
+}
+
+/// Whether a file may be run; why not. A link is followed, and counts as what it leads to.
+fn check(path: &Path, name: &str) -> Result<(), String> {
+    // As run-parts has it: so copies that editors and packages leave are not run.
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    if !name.bytes().all(allowed) {
+        return Err("its name has other characters than letters, digits, _ and -".to_owned());
+    }
+    let real = path.canonicalize().map_err(|error| error.to_string())?;
+    let metadata = fs::metadata(&real).map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is not a file".to_owned());
+    }
+    if metadata.mode() & 0o100 == 0 {
+        return Err("it is not executable".to_owned());
+    }
+    if !only_roots(&metadata) {
+        return Err(others("it"));
+    }
+    let parent = real.parent().map(fs::metadata).transpose().map_err(|error| error.to_string())?;
+    if parent.is_some_and(|parent| !only_roots(&parent)) {
+        return Err(others("the directory that it is in"));
+    }
+    Ok(())
+}
+
+fn others(what: &str) -> String {
+    format!("{what} is not root's, or others may write to it")
+}
+
+/// Whether root alone, or who this broker runs as, may change it.
+fn only_roots(metadata: &Metadata) -> bool {
+    let own = nix::unistd::geteuid().as_raw();
+    (metadata.uid() == 0 || metadata.uid() == own) && metadata.mode() & 0o022 == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn file(path: &Path, mode: u32) {
+        fs::write(path, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn programs_of_root_are_run_in_name_order_and_others_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["20-second", "10-first", "Z_last"] {
+            file(&at(name), 0o755);
+        }
+        file(&at("30-note.sh"), 0o755);
+        file(&at("40-text"), 0o644);
+        file(&at("50-open"), 0o775);
+        file(&at(".hidden"), 0o755);
+        fs::create_dir(at("60-folder")).unwrap();
+        symlink("nowhere", at("70-dangling")).unwrap();
+        let found = find(dir.path());
+        let names: Vec<_> =
+            found.programs.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["10-first", "20-second", "Z_last"]);
+        let reasons = ["characters", "not executable", "others may write", "not a file", "No such"];
+        assert_eq!(found.skipped.len(), reasons.len(), "{:?}", found.skipped);
+        for (skipped, reason) in found.skipped.iter().zip(reasons) {
+            assert!(skipped.contains(reason), "{skipped}: no {reason}");
+        }
+    }
+
+    #[test]
+    fn a_directory_or_a_target_that_others_write_to_is_not_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (hooks, open) = (dir.path().join("hooks"), dir.path().join("open"));
+        for path in [&hooks, &open] {
+            fs::create_dir(path).unwrap();
+        }
+        file(&hooks.join("own"), 0o700);
+        file(&open.join("target"), 0o700);
+        symlink(open.join("target"), hooks.join("linked")).unwrap();
+        assert_eq!(find(&hooks).programs.len(), 2, "a link to a file of root's");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        let found = find(&hooks);
+        assert_eq!(found.programs, [hooks.join("own")]);
+        assert!(found.skipped[0].contains("the directory that it is in"), "{:?}", found.skipped);
+        fs::set_permissions(&hooks, fs::Permissions::from_mode(0o777)).unwrap();
+        let found = find(&hooks);
+        assert_eq!((found.programs.len(), found.skipped.len()), (0, 1));
+        assert_eq!(find(&dir.path().join("none")).skipped, [""; 0]);
+    }
+}
