@@ -28,6 +28,7 @@ mod preflight;
 mod service;
 mod sides;
 mod split;
+mod steps;
 mod storm;
 mod viewer;
 

@@ -32,7 +32,7 @@ fn hosts(name: &str) -> Cluster {
 }
 
 /// Two versions of the packages with the programs that the other tests run too, built once.
-fn packages() -> PathBuf {
+pub(crate) fn packages() -> PathBuf {
     let binaries = Path::new(XTASK).parent().unwrap();
     let out = binaries.join("test-packages");
     let programs = ["vsmserver", "vsmagent", "vsmctl", "vsm", "xtask", "vsm-manual"]
@@ -85,14 +85,14 @@ fn newest(dir: &Path) -> SystemTime {
 }
 
 /// Runs lines of shell as root, which must succeed; what they print on both outputs, as a person sees it.
-fn sh(cluster: &Cluster, host: &str, lines: &str) -> String {
+pub(crate) fn sh(cluster: &Cluster, host: &str, lines: &str) -> String {
     let (code, said) = try_sh(cluster, host, lines);
     assert_eq!(code, 0, "on {host}: {lines}\n{said}");
     said
 }
 
 /// The same where they need not succeed, with the exit code.
-fn try_sh(cluster: &Cluster, host: &str, lines: &str) -> (i32, String) {
+pub(crate) fn try_sh(cluster: &Cluster, host: &str, lines: &str) -> (i32, String) {
     let script = format!("{{ {lines}\n}} 2>&1");
     let output = cluster.exec(host, "root", &["sh", "-c", &script]).unwrap();
     let said = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();

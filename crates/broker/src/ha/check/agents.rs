@@ -106,7 +106,10 @@ pub(super) async fn look(steps: &mut Steps, broker: &Arc<Broker>) {
                     Some(_) | None => steps.bad(
                         6,
                         text,
-                        format!("start vsmagent on {agent} (systemctl start vsmagent); let port {} through from {node}", broker.settings().agent_port),
+                        format!(
+                            "let port {} through from {node}, and on {agent}: systemctl start vsmagent",
+                            broker.settings().agent_port
+                        ),
                     ),
                 }
             }
