@@ -47,6 +47,9 @@ const FOR_PACEMAKER: [(&str, &str); 8] = [
     ("/usr/bin/ping", "iputils-ping"),
 ];
 
+/// The other tool for Pacemaker's configuration: only for the test that compares what both make.
+const PCS: [(&str, &str); 1] = [("/usr/sbin/pcs", "pcs")];
+
 /// What fresh hosts need beside that: Debian's own PID 1, as on a machine that boots.
 const SYSTEMD: [(&str, &str); 3] = [
     ("/lib/systemd/systemd", "systemd"),
@@ -81,6 +84,14 @@ pub fn setup(check: bool) -> Result<()> {
 /// As [`setup`].
 pub fn pacemaker() -> Result<()> {
     packages(&FOR_PACEMAKER, false)
+}
+
+/// Installs pcs.
+///
+/// # Errors
+/// As [`setup`].
+pub fn pcs() -> Result<()> {
+    packages(&PCS, false)
 }
 
 /// Installs what fresh hosts need, and no tool of cargo.

@@ -24,6 +24,7 @@ mod operator;
 mod pacemaker;
 mod packages;
 mod pair_of_brokers;
+mod pcs;
 mod preflight;
 mod service;
 mod sides;
