@@ -1,6 +1,7 @@
 //! The Debian packages on fresh hosts with Debian's own systemd and dpkg: installed, upgraded, removed, purged, and on
 //! hosts that lack something.
 
+mod firewall;
 mod keepalived;
 mod lacking;
 mod life;
@@ -106,8 +107,8 @@ fn install(cluster: &Cluster, host: &str, folder: &str, packages: &[&str]) -> St
     sh(cluster, host, &format!("dpkg --install{files}"))
 }
 
-/// A broker, a session host and a client that work together, each by its packages and `vsm-setup`.
-fn working(name: &str) -> Cluster {
+/// A broker, a session host and a client with their packages and certificates, and no configuration.
+fn installed(name: &str) -> Cluster {
     let cluster = hosts(name);
     install(&cluster, "tlha-primary", "now", &["vsm-common", "vsm-server"]);
     install(&cluster, "agent1", "now", &["vsm-common", "vsm-agent"]);
@@ -121,6 +122,12 @@ fn working(name: &str) -> Cluster {
         vsmctl pki issue agent1 --role agent --out /root/agent1
         scp -q -o StrictHostKeyChecking=accept-new -r /root/agent1 agent1:/etc/vsm/pki",
     );
+    cluster
+}
+
+/// The same, working together by `vsm-setup`.
+fn working(name: &str) -> Cluster {
+    let cluster = installed(name);
     answer(
         &cluster,
         "tlha-primary",
