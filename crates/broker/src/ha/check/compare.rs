@@ -39,8 +39,8 @@ fn software(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
     } else {
         let text = format!("{} cannot be asked: {}", peer.name, peer.unreachable);
         let remedy = format!(
-            "on {}: systemctl start vsmserver; if it does not start, vsmctl ha check there says why. Let port 9000 through \
-             between the nodes; a certificate comes from vsmctl pki issue {} --role broker",
+            "let port 9000 through between the nodes; a certificate comes from vsmctl pki issue {} --role broker; vsmctl ha \
+             check there says why it does not start; on {}: systemctl start vsmserver",
             peer.name, peer.name
         );
         steps.bad(1, text, remedy);
