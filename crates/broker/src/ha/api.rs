@@ -365,7 +365,7 @@ fn witnesses(broker: &Broker, replica: &Replica) -> Vec<pb::WitnessView> {
     replica.roster.iter().flat_map(|roster| roster.iter()).map(view).collect()
 }
 
-/// Why a node is not to be asked that is there and has not this service: a broker that is by itself does not offer it.
+/// Why a node that is there is not to be asked: one that is by itself says so by the code.
 pub(crate) const HA_IS_OFF: &str = "HA is off there, or could not be turned on";
 
 pub(crate) async fn peer_view(pair: &Pair) -> pb::NodeView {
@@ -376,7 +376,7 @@ pub(crate) async fn peer_view(pair: &Pair) -> pb::NodeView {
             Some(view) => return pb::NodeView { local: false, ..view },
             None => "it told nothing of itself".to_owned(),
         },
-        Ok(Err(status)) if status.code() == Code::Unimplemented => HA_IS_OFF.to_owned(),
+        Ok(Err(status)) if status.code() == Code::FailedPrecondition => HA_IS_OFF.to_owned(),
         Ok(Err(status)) => crate::agents::CallError::from(status).why,
         Err(_) => format!("no answer within {} s", PEER_DEADLINE.as_secs()),
     };
