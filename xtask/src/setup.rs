@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: the tools that development, tests and the demo need.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
@@ -47,6 +48,9 @@ const FOR_PACEMAKER: [(&str, &str); 8] = [
     ("/usr/bin/ping", "iputils-ping"),
 ];
 
+/// The other tool for Pacemaker's configuration: only for the test that compares what both make.
+const PCS: [(&str, &str); 1] = [("/usr/sbin/pcs", "pcs")];
+
 /// What fresh hosts need beside that: Debian's own PID 1, as on a machine that boots.
 const SYSTEMD: [(&str, &str); 3] = [
     ("/lib/systemd/systemd", "systemd"),
@@ -83,6 +87,14 @@ pub fn pacemaker() -> Result<()> {
     packages(&FOR_PACEMAKER, false)
 }
 
+/// Installs pcs.
+///
+/// # Errors
+/// As [`setup`].
+pub fn pcs() -> Result<()> {
+    packages(&PCS, false)
+}
+
 /// Installs what fresh hosts need, and no tool of cargo.
 ///
 /// # Errors
@@ -111,6 +123,20 @@ pub(crate) fn packages(needed: &[(&str, &'static str)], check: bool) -> Result<(
     install(&packages)
 }
 
+/// Puts a Debian package, and what it needs that this machine has not, into a folder, and installs nothing here.
+///
+/// # Errors
+/// When apt cannot have them, or the folder cannot be made.
+pub fn fetch(package: &str, into: &Path) -> Result<()> {
+    // Whole or not at all: who finds the folder finds the packages.
+    let part = into.with_extension("part");
+    std::fs::create_dir_all(part.join("partial"))?;
+    let mut download = command(&["apt-get", "install", "--download-only"]);
+    download.arg("--option").arg(format!("Dir::Cache::archives={}", part.display()));
+    apt(&mut download, &[package])?;
+    Ok(std::fs::rename(&part, into)?)
+}
+
 /// Whether cargo finds this subcommand.
 pub(crate) fn has_cargo_tool(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -127,7 +153,7 @@ fn install(packages: &[&str]) -> Result<()> {
         std::fs::write(policy, "#!/bin/sh\nexit 101\n")?;
         show(&mut command(&["chmod", "755", POLICY]))?;
     }
-    let result = apt(packages);
+    let result = apt(&mut command(&["apt-get", "install"]), packages);
     if ours {
         std::fs::remove_file(policy)?;
     }
@@ -135,10 +161,10 @@ fn install(packages: &[&str]) -> Result<()> {
 }
 
 /// apt's talk goes to stderr: stdout is for data.
-fn apt(packages: &[&str]) -> Result<()> {
-    let mut install = command(&["apt-get", "install", "--no-install-recommends", "-qq", "-y"]);
+fn apt(install: &mut Command, packages: &[&str]) -> Result<()> {
+    install.args(["--no-install-recommends", "-qq", "-y"]);
     install.args(packages).env("DEBIAN_FRONTEND", "noninteractive").stdout(std::io::stderr());
-    if show(&mut install).is_ok() {
+    if show(install).is_ok() {
         return Ok(());
     }
     // The lists may be missing or old.

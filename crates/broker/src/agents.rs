@@ -168,7 +168,10 @@ fn reason(status: &Status) -> String {
         innermost = Some(error.to_string());
         cause = error.source();
     }
-    innermost.filter(|text| !text.is_empty()).unwrap_or_else(|| status.message().to_owned())
+    let said = [innermost.as_deref().unwrap_or_default(), status.message()];
+    // Some have a code and no words.
+    let said = said.into_iter().find(|text| !text.is_empty());
+    said.unwrap_or_else(|| status.code().description()).to_owned()
 }
 
 /// All links, by agent.

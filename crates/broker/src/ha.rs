@@ -26,7 +26,10 @@ pub(crate) mod roster;
 mod verify;
 pub(crate) mod witness;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use tokio::sync::watch;
 use tonic::transport::Channel;
@@ -57,6 +60,10 @@ pub struct Pair {
     pub peer: NodeName,
     /// The stream to it.
     pub stream: Arc<PeerStream>,
+    /// Both, as `/vsmserver/HA/nodes` has them.
+    pub nodes: Vec<String>,
+    /// `/vsmserver/state_dir`, for who is told to look there.
+    pub state_dir: PathBuf,
     /// Calls to it.
     pub channel: Channel,
     /// What tells this node that it should try to be active.

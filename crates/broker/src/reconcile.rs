@@ -166,7 +166,10 @@ async fn take_inventory(
     before: Vec<SessionId>,
     acts: bool,
 ) {
-    let former = take_up_lineage(broker, link, &inventory.lineage).await;
+    // An agent that runs nothing goes over to any table. If each node of an empty pair followed what such agents have heard
+    // last, the two could end up with different ones.
+    let former =
+        !inventory.sessions.is_empty() && take_up_lineage(broker, link, &inventory.lineage).await;
     let promised = inventory.promised.and_then(|epoch| Epoch::try_from(epoch).ok());
     if let Some(promised) = &promised {
         link.set_promised(promised.clone());

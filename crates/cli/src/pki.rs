@@ -61,18 +61,27 @@ pub struct IssueArgs {
     days: u32,
 }
 
-/// `vsmctl pki init`: a new authority. One that is there already is left alone.
+/// `vsmctl pki init`: a new authority. One that is there already is left alone, as a new one would shut out every host.
 ///
 /// # Errors
-/// If there is one already, or the files cannot be written.
+/// If there is half of one, or the files cannot be written.
 pub fn init(arguments: &InitArgs) -> Result<(), Failure> {
     let (certificate, key) = (arguments.dir.join("ca.pem"), arguments.dir.join("ca.key"));
-    if key.exists() || certificate.exists() {
-        let text = format!(
-            "{} has an authority already; a new one would shut out every host",
-            arguments.dir.display()
-        );
-        return Err(Failure::new(USAGE, text));
+    let dir = arguments.dir.display();
+    match (certificate.exists(), key.exists()) {
+        (false, false) => {}
+        (true, true) => {
+            return output::say(&format!("Left the authority in {dir} as it is; guard ca.key."));
+        }
+        (has_certificate, _) => {
+            let missing = if has_certificate { &key } else { &certificate };
+            let text = format!(
+                "{dir} has half of an authority: {} is not there. Bring it back from your copy; a new authority would \
+                 shut out every host",
+                missing.display()
+            );
+            return Err(Failure::new(USAGE, text));
+        }
     }
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, &arguments.name);
@@ -86,7 +95,7 @@ pub fn init(arguments: &InitArgs) -> Result<(), Failure> {
     make_dir(&arguments.dir)?;
     write_new(&key, 0o600, &private)?;
     write_new(&certificate, 0o644, &authority.pem())?;
-    output::say(&format!("Made an authority in {}; guard ca.key.", arguments.dir.display()))
+    output::say(&format!("Made an authority in {dir}; guard ca.key."))
 }
 
 /// `vsmctl pki issue`: a certificate and key for a host.
@@ -221,7 +230,9 @@ mod tests {
         let init_args = InitArgs { dir: dir.path().join("ca"), name: "test".into() };
         assert_eq!(issue(&issue_args(dir.path(), "agent1")).unwrap_err().code, NOT_FOUND);
         init(&init_args).unwrap();
-        assert_eq!(init(&init_args).unwrap_err().code, USAGE);
+        let key = fs::read(dir.path().join("ca/ca.key")).unwrap();
+        init(&init_args).unwrap();
+        assert_eq!(fs::read(dir.path().join("ca/ca.key")).unwrap(), key, "it stays as it is");
         issue(&issue_args(dir.path(), "agent1")).unwrap();
         issue(&issue_args(dir.path(), "agent1")).unwrap();
         let mode =
@@ -230,6 +241,12 @@ mod tests {
             (mode("ca/ca.key"), mode("out/host.key"), mode("out/host.pem")),
             (0o600, 0o600, 0o644)
         );
+        fs::remove_file(dir.path().join("ca/ca.pem")).unwrap();
+        let half = init(&init_args).unwrap_err();
+        assert_eq!(half.code, USAGE);
+        assert!(half.text.contains("ca/ca.pem is not there"), "{}", half.text);
+        fs::remove_file(dir.path().join("ca/ca.key")).unwrap();
+        init(&init_args).unwrap();
         let bad = issue(&issue_args(dir.path(), "a b")).unwrap_err();
         assert_eq!(
             (bad.code, bad.text.as_str()),

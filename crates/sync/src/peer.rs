@@ -37,6 +37,8 @@ pub const PROTOCOL: u32 = 1;
 pub const FRAME_MAX: usize = 512 << 10;
 /// Largest message when it is put together: a table of a million sessions fits.
 pub const MESSAGE_MAX: usize = 512 << 20;
+/// What a stream says of a node whose table has another past, after the node's name.
+pub const APART: &str = "has a table of its own";
 /// Frames on their way to the socket.
 const OUT_BOUND: usize = 16;
 const FIRST_WAIT: Duration = Duration::from_millis(50);

@@ -88,12 +88,30 @@ impl SqliteStore {
         let (connection, damaged) = match connect(&path) {
             Ok(connection) => (connection, None),
             Err(StoreError::Damaged { why, .. }) => {
-                let aside = move_aside(&path)?;
+                let aside = move_aside(&path, "damaged")?;
                 (connect(&path)?, Some((aside, why)))
             }
             Err(error) => return Err(error),
         };
         Ok(Opened { store: Self { connection, path, _lock: lock }, damaged })
+    }
+
+    /// Begins anew where nobody would miss what there is ([`vsm_core::replica::Disk::is_expendable`]), and says where the
+    /// former file is.
+    ///
+    /// # Errors
+    /// If a file cannot be read, moved or made; then this store is of no use any more.
+    pub fn set_aside_expendable(&mut self) -> Result<Option<PathBuf>, StoreError> {
+        if !self.load()?.disk.is_expendable() {
+            return Ok(None);
+        }
+        let nothing = Connection::open_in_memory().map_err(|error| wrap(&self.path, error))?;
+        // The last one to close it leaves the one file, whose name changes at once.
+        let former = std::mem::replace(&mut self.connection, nothing);
+        former.close().map_err(|(_, error)| wrap(&self.path, error))?;
+        let aside = move_aside(&self.path, "former")?;
+        self.connection = connect(&self.path)?;
+        Ok(Some(aside))
     }
 }
 
@@ -153,8 +171,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-fn move_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let suffix = format!("damaged-{}", clock::unix_millis().0);
+fn move_aside(path: &Path, what: &str) -> Result<PathBuf, StoreError> {
+    let suffix = format!("{what}-{}", clock::unix_millis().0);
     let aside = path.with_extension(format!("db.{suffix}"));
     for extension in ["db", "db-wal", "db-shm"] {
         let from = path.with_extension(extension);

@@ -18,7 +18,10 @@ use crate::clock::wait_for;
 use crate::host::boot::Paths;
 
 const COROSYNC: &str = include_str!("../../../deploy/pacemaker/corosync.conf");
+/// What Pacemaker is to run, for crmsh, which loads it here.
 const RESOURCES: &str = include_str!("../../../deploy/pacemaker/vsm.crm");
+/// The same for pcs; a test compares them.
+const FOR_PCS: &str = include_str!("../../../deploy/pacemaker/vsm.pcs");
 const AGENT: &str = include_str!("../../../deploy/pacemaker/vsmserver");
 /// A host's PID 1 is this program, which knows how to ask the power switch. What the agent is Pacemaker asks as a user of its
 /// own, who may not run that.
@@ -161,7 +164,9 @@ pub(super) fn of_host(layout: &Layout, paths: &Paths) -> Result<()> {
     let corosync = paths.etc.join("corosync");
     write(&corosync.join("corosync.conf"), filled_in(COROSYNC, layout).as_bytes(), 0o644)?;
     write(&corosync.join("authkey"), &fs::read(dir(layout).join("authkey"))?, 0o400)?;
-    write(&paths.etc.join("vsm.crm"), filled_in(RESOURCES, layout).as_bytes(), 0o600)?;
+    for (name, template) in [("vsm.crm", RESOURCES), ("vsm.pcs", FOR_PCS)] {
+        write(&paths.etc.join(name), filled_in(template, layout).as_bytes(), 0o600)?;
+    }
     let user = User::from_name("hacluster")?.context("no user hacluster: is Pacemaker here?")?;
     let group = Group::from_name("haclient")?.context("no group haclient")?;
     for name in ["corosync", "pacemaker", "crmsh"] {
@@ -234,7 +239,7 @@ mod tests {
         let mut spec = ClusterSpec::pair("x", "/x/xtask");
         spec.software = HaSoftware::Pacemaker;
         let layout = Layout::new(&spec);
-        for template in [COROSYNC, RESOURCES, include_str!("../../../deploy/pacemaker/vsm.pcs")] {
+        for template in [COROSYNC, RESOURCES, FOR_PCS] {
             let text = filled_in(template, &layout);
             let settings = text.lines().filter(|line| !line.trim_start().starts_with('#'));
             let left: Vec<_> = settings.filter(|line| line.contains('@')).collect();

@@ -26,8 +26,6 @@ enum Entry<'a> {
     Program(&'a str),
     /// A file of the workspace, or below `made/`; the last part may have one `*`.
     File { source: &'a str, target: &'a str, mode: u32 },
-    /// A file that the workspace need not have.
-    Optional { source: &'a str, target: &'a str, mode: u32 },
 }
 
 /// Fills `tree` with the files of a package; returns its programs.
@@ -42,10 +40,7 @@ pub(super) fn fill(shop: &Workshop, package: &str, tree: &Path) -> Result<Vec<Pa
             Some(Entry::Program(name)) => {
                 programs.push(program(shop, name, tree).with_context(place)?);
             }
-            Some(Entry::Optional { source, .. }) if !shop.root.join(source).exists() => {}
-            Some(
-                Entry::File { source, target, mode } | Entry::Optional { source, target, mode },
-            ) => {
+            Some(Entry::File { source, target, mode }) => {
                 file(shop, source, &tree.join(target), target.ends_with('/'), mode)
                     .with_context(place)?;
             }
@@ -62,7 +57,6 @@ fn parse(line: &str) -> Result<Option<Entry<'_>>> {
         ["program", name] => Some(Entry::Program(name)),
         ["file", source, target] => Some(Entry::File { source, target, mode: FILE }),
         ["script", source, target] => Some(Entry::File { source, target, mode: RUNNABLE }),
-        ["script?", source, target] => Some(Entry::Optional { source, target, mode: RUNNABLE }),
         _ => bail!("neither `program NAME` nor `file` or `script SOURCE TARGET`: {line:?}"),
     })
 }

@@ -49,14 +49,17 @@ fn line_fits(pattern: &str, text: &str) -> bool {
     last.map_or(rest.is_empty(), |last| rest.is_empty() || rest.ends_with(last))
 }
 
-/// The session ids in some output: UUIDs.
+/// The session ids in some output, as administrators' lists have them: the last twelve digits of a UUID.
 pub(crate) fn sessions(output: &str) -> Vec<String> {
-    let word = |c: char| !(c.is_ascii_hexdigit() || c == '-');
-    let is_id = |text: &&str| {
-        let lengths: Vec<_> = text.split('-').map(str::len).collect();
-        lengths == [8, 4, 4, 4, 12]
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
+    let id = |text: &str| {
+        let parts: Vec<_> = text.split('-').collect();
+        let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
+        let hex = parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let whole = lengths == [8, 4, 4, 4, 12] || lengths == [12];
+        parts.last().filter(|_| hex && whole).map(|last| (*last).to_owned())
     };
-    let mut all: Vec<_> = output.split(word).filter(is_id).map(str::to_owned).collect();
+    let mut all: Vec<_> = output.split(word).filter_map(id).collect();
     all.dedup();
     all
 }
@@ -96,7 +99,8 @@ mod tests {
     #[test]
     fn sessions_are_found_in_words_and_paths() {
         let id = "01980f2e-aaaa-7bbb-8ccc-0123456789ab";
-        let text = format!("(session {id})\n/run/x/{id}.sock not-an-id 1-2\n");
-        assert_eq!(sessions(&text), [id]);
+        let text = format!("(session {id})\n/run/x/{id}.sock not-an-id 1-2\n0123456789ab  alice\n");
+        assert_eq!(sessions(&text), ["0123456789ab"]);
+        assert!(sessions("0123456789xy c94bcb6668b38c57 a-0123456789ab\n").is_empty());
     }
 }

@@ -5,6 +5,7 @@ mod links;
 mod page;
 mod report;
 mod run;
+mod steps;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use clap::Args;
 
 pub use self::report::Report;
 pub use self::run::Guide;
+pub use self::steps::Steps;
 use crate::command::{command, run as captured, show};
 use crate::compile::{self, cargo, root};
 use crate::progress::Progress;

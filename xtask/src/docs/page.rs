@@ -28,7 +28,7 @@ pub(crate) enum Hosts {
 }
 
 /// What stands between two fences.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Block {
     /// The line of the opening fence.
     pub(crate) line: usize,
@@ -37,7 +37,7 @@ pub(crate) struct Block {
     pub(crate) what: What,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum What {
     /// Commands, to be typed on each of these hosts.
     Commands { hosts: Vec<String>, options: Options, commands: Vec<Command> },
@@ -61,7 +61,7 @@ impl std::fmt::Display for What {
 }
 
 /// What else a block's first line says.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
     /// Who types `$` commands, where it is not the host's usual user.
     pub(crate) user: Option<String>,
@@ -71,7 +71,7 @@ pub(crate) struct Options {
     pub(crate) session: Option<String>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Command {
     pub(crate) line: usize,
     pub(crate) as_root: bool,
@@ -250,11 +250,17 @@ pub(crate) fn names(summary: &str) -> Vec<String> {
 
 /// Reads all pages of a book.
 pub(crate) fn all(book: &Path) -> Result<Vec<Page>> {
-    let text = |name: &str| {
-        let path = book.join(name);
-        std::fs::read_to_string(&path).with_context(|| path.display().to_string())
-    };
-    names(&text("SUMMARY.md")?).iter().map(|name| read(name, &text(name)?)).collect()
+    names(&text(book, "SUMMARY.md")?).iter().map(|name| one(book, name)).collect()
+}
+
+/// Reads one page of a book.
+pub(crate) fn one(book: &Path, name: &str) -> Result<Page> {
+    read(name, &text(book, name)?)
+}
+
+fn text(book: &Path, name: &str) -> Result<String> {
+    let path = book.join(name);
+    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]

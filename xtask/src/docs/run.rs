@@ -64,7 +64,7 @@ impl Guide {
     fn chain(&self, chain: &[&Page], report: &mut Report) -> Result<()> {
         let cluster = self.hosts()?;
         let progress = Progress::new(self.progress);
-        let mut reader = Reader { cluster: &cluster, sessions: BTreeMap::new() };
+        let mut reader = Reader::new(&cluster);
         let mut skipping = self.from.is_some();
         for page in chain {
             for block in &page.blocks {
@@ -132,15 +132,20 @@ fn chains(pages: &[Page]) -> Result<Vec<Vec<&Page>>> {
 }
 
 /// Somebody who does what the pages say.
-struct Reader<'a> {
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
     cluster: &'a Cluster,
     /// The session of each label.
     sessions: BTreeMap<String, String>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(crate) fn new(cluster: &'a Cluster) -> Self {
+        Self { cluster, sessions: BTreeMap::new() }
+    }
+
     /// Does what a block says; returns what was printed.
-    fn follow(&mut self, block: &Block) -> Result<String> {
+    pub(crate) fn follow(&mut self, block: &Block) -> Result<String> {
         match &block.what {
             What::Deeds(deeds) => {
                 deeds

@@ -23,7 +23,7 @@ fn the_limit_holds_and_none_is_no_limit() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(TRY_LATER), "{text}");
     assert!(text.contains("alice has 2 desktop(s) already, which is the limit"), "{text}");
-    assert_eq!(service.connect_with("bob", &["--new"]).created, true, "it is each user's own");
+    assert!(service.connect_with("bob", &["--new"]).created, "it is each user's own");
     set(&service, &["/vsmserver/max_sessions_per_user=0"]);
     for _ in 0..4 {
         let further = service.connect_with("alice", &["--new"]);

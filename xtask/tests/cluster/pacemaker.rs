@@ -9,6 +9,7 @@ use xtask::pair::{self, NODES};
 
 use crate::XTASK;
 use crate::pair_of_brokers::{Pair, WAIT, host};
+use crate::pcs;
 
 /// A pair under Pacemaker with bare desktops, in step.
 fn up(name: &str, agents: u8) -> Pair {
@@ -64,7 +65,9 @@ fn whole_again(pair: &Pair) {
 
 #[test]
 fn pacemaker_moves_the_service_and_nothing_is_lost() {
+    xtask::setup::pcs().unwrap();
     let pair = up("pcmk", 3);
+    pcs::makes_the_same(&pair);
     let alice = pair.login("alice");
     let (active, other) = pair.in_step();
     is_on(&pair, active);

@@ -329,3 +329,34 @@ fn a_viewer_is_not_touched_by_a_failover() {
     .unwrap();
     pair.heal_all();
 }
+
+/// Agents that run nothing remember the lineage of a table that is gone. Who asks them last must not bring it back on one
+/// node alone.
+#[test]
+fn two_empty_tables_are_of_one_lineage_whatever_idle_agents_remember() {
+    let pair = Pair::up("lineage");
+    let lineages = || -> Vec<String> {
+        let status = pair.sh(NODES[0], "vsmctl ha status --output json");
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let of = |node: &serde_json::Value| node["lineage"].as_str().unwrap().to_owned();
+        status["nodes"].as_array().unwrap().iter().map(of).collect()
+    };
+    let before = lineages();
+    for node in NODES {
+        pair.stop_daemon(node, "vsmserver").unwrap();
+        pair.sh(node, "rm -rf /var/lib/vsm/*");
+    }
+    for node in NODES {
+        pair.start_daemon(node, "vsmserver").unwrap();
+    }
+    pair.all_agree();
+    // Each agent tells once more what it remembers.
+    for agent in ["agent1", "agent2", "agent3"] {
+        pair.restart_daemon(agent, "vsmagent").unwrap();
+    }
+    pair.login("alice");
+    pair.all_agree();
+    let after = lineages();
+    assert_eq!(after[0], after[1]);
+    assert_ne!(after[0], before[0], "agents without desktops were asked for it");
+}

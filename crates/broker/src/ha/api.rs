@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use vsm_core::{
     AgentName, Epoch, Row,
     replica::{Second, Standing, Status as Replica},
@@ -365,6 +365,9 @@ fn witnesses(broker: &Broker, replica: &Replica) -> Vec<pb::WitnessView> {
     replica.roster.iter().flat_map(|roster| roster.iter()).map(view).collect()
 }
 
+/// Why a node that is there is not to be asked: one that is by itself says so by the code.
+pub(crate) const HA_IS_OFF: &str = "HA is off there, or could not be turned on";
+
 pub(crate) async fn peer_view(pair: &Pair) -> pb::NodeView {
     let mut client = HaClient::new(pair.channel.clone());
     let request = place::forwarded(pb::ListNodesRequest { local_only: true }, None);
@@ -373,6 +376,7 @@ pub(crate) async fn peer_view(pair: &Pair) -> pb::NodeView {
             Some(view) => return pb::NodeView { local: false, ..view },
             None => "it told nothing of itself".to_owned(),
         },
+        Ok(Err(status)) if status.code() == Code::FailedPrecondition => HA_IS_OFF.to_owned(),
         Ok(Err(status)) => crate::agents::CallError::from(status).why,
         Err(_) => format!("no answer within {} s", PEER_DEADLINE.as_secs()),
     };

@@ -86,10 +86,17 @@ fn pair(
     tls: &Tls,
     stop: &CancellationToken,
     nodes: Nodes,
-    store: SqliteStore,
+    mut store: SqliteStore,
     card: Arc<RwLock<Card>>,
 ) -> Result<Opened, ServeError> {
     let Nodes { own, peer } = nodes;
+    // Each node was tried by itself before (step 6), and there can be one table. The first node keeps its own in any case: it
+    // may be the one that was in use for years, and what was done there is in it.
+    if config.get(&keys::ha::NODES).first().is_some_and(|first| *first != own.as_str())
+        && let Some(former) = store.set_aside_expendable()?
+    {
+        tracing::info!(file = %former.display(), "this node was a server by itself and has no sessions: its table was set aside for the pair's");
+    }
     let ack_timeout = config.get(&keys::ha::ACK_TIMEOUT);
     let ack_timeout_ms = u64::try_from(ack_timeout.as_millis()).unwrap_or(u64::MAX);
     let keep = config.get(&keys::ha::CHANGELOG_KEEP).max(KEEP_MIN);
@@ -126,6 +133,8 @@ fn pair(
     let pair = Pair {
         own: own.clone(),
         peer,
+        nodes: config.get(&keys::ha::NODES),
+        state_dir: config.get(&keys::vsmserver::STATE_DIR),
         stream: PeerStream::new(stream, table.clone(), stop.clone()),
         channel,
         source,

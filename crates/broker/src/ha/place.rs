@@ -193,10 +193,12 @@ pub(crate) fn check_peer<T>(broker: &Broker, request: &Request<T>) -> Result<(),
         {
             Ok(())
         }
-        Ha::On(_) | Ha::Off { .. } => Err(Status::permission_denied(format!(
+        Ha::On(_) => Err(Status::permission_denied(format!(
             "{} is not the other broker of this pair",
             caller.name
         ))),
+        // The caller takes this one for the other of a pair, and is told by the code what is missing.
+        Ha::Off { .. } => Err(Status::failed_precondition(format!("HA is off on {}", broker.node))),
     }
 }
 

@@ -113,6 +113,8 @@ impl Node {
         let pair = Pair {
             own: name.parse().unwrap(),
             peer: peer.parse().unwrap(),
+            nodes: vec![name.to_owned(), peer.to_owned()],
+            state_dir: "/nowhere".into(),
             stream: PeerStream::new(stream, table.clone(), stop.clone()),
             channel: grpc::channel("localhost", there, &tls).unwrap(),
             source: RoleSource::Address,

@@ -92,6 +92,21 @@ impl Write {
 }
 
 impl Disk {
+    /// Whether nobody would miss it: a server kept it that was never one of a pair, so no vote of it counts anywhere, and
+    /// it has no sessions, no starts that were given up and no agents that are drained. What is not known to be committed
+    /// counts as there.
+    #[must_use]
+    pub fn is_expendable(&self) -> bool {
+        let mut table = self.table.clone();
+        self.log.after(self.commit).for_each(|entry| table.apply(&entry.change));
+        // A vote for another node's epoch is in the promise before that node's roster is in the log.
+        let own = self.promised.node == self.log.last().epoch.node;
+        let empty = table.sessions().len() == 0
+            && table.tombstones().next().is_none()
+            && table.drains().next().is_none();
+        self.joined && own && table.roster().is_none() && empty
+    }
+
     /// Applies a write.
     pub fn apply(&mut self, write: &Write) {
         if let Some(install) = &write.install {

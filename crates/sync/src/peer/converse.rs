@@ -12,7 +12,7 @@ use vsm_proto::sync::v1::{
 };
 
 use super::{
-    Card, Met, PROTOCOL, PeerStream, Stream,
+    APART, Card, Met, PROTOCOL, PeerStream, Stream,
     frame::{self, Parts, frame},
 };
 use crate::{ProposeError, table::PeerLink};
@@ -156,7 +156,7 @@ async fn kinship(stream: &PeerStream, it: &Introduction) -> Result<(), String> {
         return Ok(());
     }
     Err(stream.refuse(format!(
-        "{} has a table of its own (lineage {theirs}, ours {ours}): both were brokers apart. Stop the one whose table \
+        "{} {APART} (lineage {theirs}, ours {ours}): both were brokers apart. Stop the one whose table \
          is to go and move its state directory away; its sessions come back from the agents",
         stream.config.peer
     )))

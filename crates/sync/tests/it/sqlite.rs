@@ -1,11 +1,11 @@
 //! What only a file can suffer.
 
-use std::{fs, io::Write, path::Path};
+use std::{fs, io::Write as _, path::Path};
 
-use vsm_core::{Change, Table};
+use vsm_core::{Change, Epoch, Table, replica::Write};
 use vsm_sync::{Opened, SqliteStore, Store, StoreError};
 
-use super::{NOW, committed, conformance::audit, entry, reserve};
+use super::{NOW, committed, conformance::audit, entry, epoch, id, reserve};
 
 fn open(dir: &Path) -> Opened {
     SqliteStore::open(dir).unwrap()
@@ -115,4 +115,58 @@ fn a_crash_after_an_append_loses_nothing() {
     let mut after = open(copy.path());
     assert!(after.damaged.is_none());
     assert!(after.store.load().unwrap().disk.table.sessions().eq(table.sessions()));
+}
+
+/// A store of these changes, the last `uncommitted` of which are not known to be committed, after a promise.
+fn used(dir: &Path, promised: Epoch, changes: &[Change], uncommitted: usize) -> SqliteStore {
+    let mut store = open(dir).store;
+    let (mut table, mut entries) = (Table::default(), Vec::new());
+    for (seq, change) in (1..).zip(changes) {
+        entries.push(entry(seq, change.clone()));
+        if entries.len() + uncommitted <= changes.len() {
+            table.apply(change);
+        }
+    }
+    let commit = Some((changes.len() - uncommitted) as u64);
+    let write = Write { promised: Some(promised), append: entries, commit, ..Write::default() };
+    store.write(&[write], &table.rows().collect::<Vec<_>>()).unwrap();
+    store
+}
+
+#[test]
+fn only_a_table_that_nobody_would_miss_is_set_aside() {
+    let failed = Change::AgentFailed { agent: "a".parse().unwrap(), at: NOW };
+    let alone = [Change::Began, failed];
+    let with = |change: Change| [alone.to_vec(), vec![change]].concat();
+    let reserved = with(Table::default().check(reserve(1, "ann", 0)).unwrap());
+    let agent = "a".parse().unwrap();
+    let stone = with(Change::Tombstone { id: id(1), agent, at: NOW });
+    let paired = with(Change::Roster(Vec::new().into()));
+    let foreign = Epoch { counter: 2, node: "other".parse().unwrap() };
+    for (what, promised, changes, uncommitted, forgotten) in [
+        ("a single server's without sessions", epoch(2), &alone[..], 0, true),
+        ("one with a session", epoch(1), &reserved, 0, false),
+        ("one with a session that may be committed", epoch(1), &reserved, 1, false),
+        ("one with a start that was given up", epoch(1), &stone, 0, false),
+        ("a pair's", epoch(1), &paired, 0, false),
+        ("a pair's that is about to be", epoch(1), &paired, 1, false),
+        ("one that voted for another node", foreign, &alone, 0, false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = used(dir.path(), promised, changes, uncommitted);
+        let before = store.load().unwrap();
+        let aside = store.set_aside_expendable().unwrap();
+        assert_eq!(aside.is_some(), forgotten, "{what}");
+        let after = store.load().unwrap();
+        assert_eq!(after.lineage == before.lineage, !forgotten, "{what}");
+        if let Some(aside) = aside {
+            fs::create_dir(dir.path().join("former")).unwrap();
+            fs::rename(aside, dir.path().join("former/vsm.db")).unwrap();
+            let former = open(&dir.path().join("former")).store.load().unwrap();
+            assert_eq!(format!("{:?}", former.disk), format!("{:?}", before.disk), "it is whole");
+            let new = open(&dir.path().join("new")).store.load().unwrap();
+            assert_eq!(format!("{:?}", after.disk), format!("{:?}", new.disk), "as if it were new");
+            assert!(store.set_aside_expendable().unwrap().is_none(), "a new one is kept");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The Debian packages on fresh hosts with Debian's own systemd and dpkg: installed, upgraded, removed, purged, and on
 //! hosts that lack something.
 
+mod firewall;
 mod keepalived;
 mod lacking;
 mod life;
@@ -32,7 +33,7 @@ fn hosts(name: &str) -> Cluster {
 }
 
 /// Two versions of the packages with the programs that the other tests run too, built once.
-fn packages() -> PathBuf {
+pub(crate) fn packages() -> PathBuf {
     let binaries = Path::new(XTASK).parent().unwrap();
     let out = binaries.join("test-packages");
     let programs = ["vsmserver", "vsmagent", "vsmctl", "vsm", "xtask", "vsm-manual"]
@@ -85,14 +86,14 @@ fn newest(dir: &Path) -> SystemTime {
 }
 
 /// Runs lines of shell as root, which must succeed; what they print on both outputs, as a person sees it.
-fn sh(cluster: &Cluster, host: &str, lines: &str) -> String {
+pub(crate) fn sh(cluster: &Cluster, host: &str, lines: &str) -> String {
     let (code, said) = try_sh(cluster, host, lines);
     assert_eq!(code, 0, "on {host}: {lines}\n{said}");
     said
 }
 
 /// The same where they need not succeed, with the exit code.
-fn try_sh(cluster: &Cluster, host: &str, lines: &str) -> (i32, String) {
+pub(crate) fn try_sh(cluster: &Cluster, host: &str, lines: &str) -> (i32, String) {
     let script = format!("{{ {lines}\n}} 2>&1");
     let output = cluster.exec(host, "root", &["sh", "-c", &script]).unwrap();
     let said = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
@@ -106,8 +107,8 @@ fn install(cluster: &Cluster, host: &str, folder: &str, packages: &[&str]) -> St
     sh(cluster, host, &format!("dpkg --install{files}"))
 }
 
-/// A broker, a session host and a client that work together, each by its packages and `vsm-setup`.
-fn working(name: &str) -> Cluster {
+/// A broker, a session host and a client with their packages and certificates, and no configuration.
+fn installed(name: &str) -> Cluster {
     let cluster = hosts(name);
     install(&cluster, "tlha-primary", "now", &["vsm-common", "vsm-server"]);
     install(&cluster, "agent1", "now", &["vsm-common", "vsm-agent"]);
@@ -121,6 +122,12 @@ fn working(name: &str) -> Cluster {
         vsmctl pki issue agent1 --role agent --out /root/agent1
         scp -q -o StrictHostKeyChecking=accept-new -r /root/agent1 agent1:/etc/vsm/pki",
     );
+    cluster
+}
+
+/// The same, working together by `vsm-setup`.
+fn working(name: &str) -> Cluster {
+    let cluster = installed(name);
     answer(
         &cluster,
         "tlha-primary",

@@ -1,19 +1,28 @@
 //! Steps 5 and 6: whether the agents let both nodes in, and know where the brokers are.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::net::lookup_host;
+use tokio::{net::lookup_host, task::JoinSet};
 use vsm_core::AgentName;
 
 use super::steps::Steps;
 use crate::{
-    agents::{LinkState, Up},
+    agents::{Link, LinkState, Up},
     broker::Broker,
     ha::{Ha, Pair},
 };
 
 /// How long a name may take to be resolved.
 const RESOLVE: Duration = Duration::from_secs(2);
+/// Names that are resolved at the same time, each on a blocking thread.
+const RESOLVE_TOGETHER: usize = 64;
+/// Names of agents that are resolved, the others stand for themselves: two rounds, so that the node which asked still waits.
+const RESOLVE_MAX: usize = 2 * RESOLVE_TOGETHER;
 
 /// A name and the addresses that it stands for.
 struct Named {
@@ -88,13 +97,17 @@ pub(super) async fn look(steps: &mut Steps, broker: &Arc<Broker>) {
         Ha::On(pair) => Some(Wanted::of(pair).await),
         Ha::Off { .. } => None,
     };
+    let masters = match &wanted {
+        Some(wanted) => masters(&links, wanted).await,
+        None => BTreeMap::new(),
+    };
     for link in links {
         let (node, agent) = (&broker.node, &link.name);
         match link.state() {
             LinkState::Up(up) => {
                 steps.ok(6, format!("{node} reaches agent {agent}"));
                 if let Some(wanted) = &wanted {
-                    knows(steps, agent, &up, wanted).await;
+                    knows(steps, agent, &up, wanted, &masters);
                 }
             }
             LinkState::Down { why, .. } => {
@@ -106,7 +119,10 @@ pub(super) async fn look(steps: &mut Steps, broker: &Arc<Broker>) {
                     Some(_) | None => steps.bad(
                         6,
                         text,
-                        format!("start vsmagent on {agent} (systemctl start vsmagent); let port {} through from {node}", broker.settings().agent_port),
+                        format!(
+                            "let port {} through from {node}, and on {agent}: systemctl start vsmagent",
+                            broker.settings().agent_port
+                        ),
                     ),
                 }
             }
@@ -117,8 +133,38 @@ pub(super) async fn look(steps: &mut Steps, broker: &Arc<Broker>) {
     }
 }
 
+/// Where agents have another name than that of the resource address: what it stands for, each name once.
+async fn masters(links: &[Arc<Link>], wanted: &Wanted) -> BTreeMap<String, Named> {
+    let Some(resource) = &wanted.resource else { return BTreeMap::new() };
+    let names: BTreeSet<String> = links
+        .iter()
+        .filter_map(|link| match link.state() {
+            LinkState::Up(up) => Some(up.master_hostname.clone()),
+            LinkState::Down { .. } | LinkState::Connecting => None,
+        })
+        .filter(|name| !name.is_empty() && !resource.name.eq_ignore_ascii_case(name))
+        .collect();
+    let (mut names, mut found) = (names.into_iter().take(RESOLVE_MAX), BTreeMap::new());
+    loop {
+        let mut lookups = JoinSet::new();
+        for name in names.by_ref().take(RESOLVE_TOGETHER) {
+            lookups.spawn(async move { Named::new(&name).await });
+        }
+        if lookups.is_empty() {
+            return found;
+        }
+        found.extend(lookups.join_all().await.into_iter().map(|named| (named.name.clone(), named)));
+    }
+}
+
 /// Step 5, as far as the agent tells.
-async fn knows(steps: &mut Steps, agent: &AgentName, up: &Up, wanted: &Wanted) {
+fn knows(
+    steps: &mut Steps,
+    agent: &AgentName,
+    up: &Up,
+    wanted: &Wanted,
+    masters: &BTreeMap<String, Named>,
+) {
     if !up.allowed_brokers.is_empty() {
         let lacks: Vec<&str> = wanted
             .nodes
@@ -136,9 +182,8 @@ async fn knows(steps: &mut Steps, agent: &AgentName, up: &Up, wanted: &Wanted) {
     let Some(resource) = wanted.resource.as_ref().filter(|_| !up.master_hostname.is_empty()) else {
         return;
     };
-    // Most agents have the name itself: nothing is resolved for each of a thousand.
     let same = resource.name.eq_ignore_ascii_case(&up.master_hostname)
-        || resource.shares_an_address(&Named::new(&up.master_hostname).await);
+        || masters.get(&up.master_hostname).is_some_and(|named| resource.shares_an_address(named));
     let text = format!(
         "/vsmagent/master_hostname of agent {agent} is {}{}",
         up.master_hostname,

@@ -1,44 +1,63 @@
 //! What takes both nodes to find.
 
+use std::cmp::Ordering;
+
 use vsm_proto::admin::v1::NodeView;
 
+use vsm_sync::peer::APART;
+
 use super::steps::Steps;
-use crate::ha::Pair;
+use crate::ha::{Pair, api};
 
 /// Clocks that differ by more are said.
 const SKEW_MS: i64 = 2000;
 
 pub(super) fn nodes(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
-    software(steps, own, peer);
-    host_keys(steps, own, peer);
+    software(steps, pair, own, peer);
+    host_keys(steps, pair, own, peer);
     address(steps, pair, own, peer);
-    parameters(steps, own);
+    tables(steps, pair, own, peer);
+    parameters(steps, own, peer);
     works(steps, own, peer);
 }
 
-fn software(steps: &mut Steps, own: &NodeView, peer: &NodeView) {
+fn software(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
     if peer.unreachable.is_empty() {
         let same = own.version == peer.version;
         let text =
             format!("{} runs {}, {} runs {}", own.name, own.version, peer.name, peer.version);
         steps.note(1, same, text, "bring both nodes to the same version, the standby first");
+    } else if peer.unreachable == api::HA_IS_OFF {
+        let remedy = format!(
+            "on {}: vsm-config /vsmserver/HA/enabled=true '/vsmserver/HA/nodes={}' /vsmserver/HA/resource_address={}; \
+             systemctl restart vsmserver",
+            peer.name,
+            pair.nodes.join(" "),
+            pair.resource
+        );
+        steps.bad(7, format!("{}: {}", peer.name, peer.unreachable), remedy);
     } else {
         let text = format!("{} cannot be asked: {}", peer.name, peer.unreachable);
         let remedy = format!(
-            "on {}: systemctl start vsmserver; if it does not start, vsmctl ha check there says why. Let port 9000 through \
-             between the nodes; a certificate comes from vsmctl pki issue {} --role broker",
+            "let port 9000 through between the nodes; a certificate comes from vsmctl pki issue {} --role broker; vsmctl ha \
+             check there says why it does not start; on {}: systemctl start vsmserver",
             peer.name, peer.name
         );
         steps.bad(1, text, remedy);
     }
 }
 
-fn host_keys(steps: &mut Steps, own: &NodeView, peer: &NodeView) {
+/// The step in which what was not compared is told to be mended first.
+fn see(peer: &NodeView) -> &'static str {
+    if peer.unreachable == api::HA_IS_OFF { "see step 7" } else { "see step 1" }
+}
+
+fn host_keys(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
     if !peer.unreachable.is_empty() {
         return steps.bad(
             2,
             format!("the SSH host keys of {} are not known", peer.name),
-            "see step 1",
+            see(peer),
         );
     }
     let same = own.host_keys == peer.host_keys && !own.host_keys.is_empty();
@@ -47,13 +66,27 @@ fn host_keys(steps: &mut Steps, own: &NodeView, peer: &NodeView) {
     } else {
         "the SSH host keys differ"
     };
-    // Users have seen those of the node that is active.
-    let (from, to) = if peer.role == "active" { (peer, own) } else { (own, peer) };
-    let remedy = format!(
-        "on {}: scp -p 'root@{}:/etc/ssh/ssh_host_*' /etc/ssh/ && systemctl restart ssh && systemctl reload vsmserver",
-        to.name, from.name
-    );
-    steps.note(2, same, text.to_owned(), remedy);
+    steps.note(2, same, text.to_owned(), same_keys(pair, own, peer));
+}
+
+/// How both get the keys that users know: those of the node that is active, or of the first while none is. It is typed on
+/// the first node in any case, from where the guide has root go to the others.
+fn same_keys(pair: &Pair, own: &NodeView, peer: &NodeView) -> String {
+    let (first, second) = if is_first(pair, own) { (own, peer) } else { (peer, own) };
+    let (first, there) = (&first.name, &second.name);
+    let anew = "systemctl restart ssh && systemctl reload vsmserver";
+    if second.role == "active" {
+        format!("on {first}: scp -p 'root@{there}:/etc/ssh/ssh_host_*' /etc/ssh/ && {anew}")
+    } else {
+        format!(
+            "on {first}: scp -p /etc/ssh/ssh_host_* root@{there}:/etc/ssh/ && ssh root@{there} '{anew}'; ssh-keygen -R {there}"
+        )
+    }
+}
+
+/// Whether a node is the first in `/vsmserver/HA/nodes`, so that both nodes say the same.
+fn is_first(pair: &Pair, node: &NodeView) -> bool {
+    pair.nodes.first().is_some_and(|first| *first == node.name)
 }
 
 fn address(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
@@ -69,7 +102,7 @@ fn address(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
     steps.ok(3, format!("the resource address is {resource}"));
     if !peer.unreachable.is_empty() {
         let text = format!("whether {resource} is on {} too is not known", peer.name);
-        return steps.bad(4, text, "see step 1");
+        return steps.bad(4, text, see(peer));
     }
     let remedy = "systemctl status keepalived on both nodes (or crm_mon -1 with Pacemaker); vsmctl ha health on both says \
                   whether the address may be there";
@@ -81,15 +114,40 @@ fn address(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
     }
 }
 
+/// Two tables with sessions, of nodes that were servers apart: one has to make room.
+fn tables(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
+    let apart = |node: &NodeView| node.stream.as_ref().is_some_and(|it| it.why.contains(APART));
+    if !(apart(own) || apart(peer)) {
+        return;
+    }
+    let to_go = match own.sessions.cmp(&peer.sessions) {
+        Ordering::Less => own,
+        Ordering::Greater => peer,
+        Ordering::Equal if is_first(pair, own) => peer,
+        Ordering::Equal => own,
+    };
+    let text = format!(
+        "both nodes have a table of their own, {} with {} session(s), {} with {}; what {} has comes back from the agents",
+        own.name, own.sessions, peer.name, peer.sessions, to_go.name
+    );
+    let dir = pair.state_dir.display();
+    let remedy = format!(
+        "on {}: systemctl stop vsmserver; mv {dir} {dir}.old; systemctl start vsmserver",
+        to_go.name
+    );
+    steps.bad(7, text, remedy);
+}
+
 /// Which agents there are belongs to step 6, all else to step 7.
-fn parameters(steps: &mut Steps, own: &NodeView) {
-    let open = own.stream.as_ref().is_some_and(|stream| stream.open);
-    if !open {
-        return steps.bad(
-            7,
-            "the configurations were not compared: the nodes have no connection".to_owned(),
-            "see step 1",
-        );
+fn parameters(steps: &mut Steps, own: &NodeView, peer: &NodeView) {
+    let stream = own.stream.clone().unwrap_or_default();
+    if !stream.open {
+        let text = "the configurations were not compared: the nodes have no connection";
+        let (text, remedy) = match peer.unreachable.is_empty() {
+            true => (format!("{text}: {}", stream.why), "what is wrong above comes first"),
+            false => (text.to_owned(), see(peer)),
+        };
+        return steps.bad(7, text, remedy);
     }
     let (places, others): (Vec<&str>, Vec<&str>) =
         own.parameters_differ.iter().map(String::as_str).partition(|path| {
