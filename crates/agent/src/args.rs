@@ -1,8 +1,8 @@
-//! The command lines of `vsmagent` and of `vsm-session-param`.
+//! The command lines of `vsmagent` and of the programs that are for use in a session.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
-use clap::Parser;
+use clap::{Args, Parser};
 use vsm_core::SessionId;
 
 /// The VSM agent: runs on each session host, starts desktops for the broker and keeps them.
@@ -57,4 +57,69 @@ pub struct ParamArguments {
     /// Parameters to print, one line each
     #[arg(value_name = "PATH")]
     pub paths: Vec<String>,
+}
+
+/// Which session a program in it means.
+#[derive(Debug, Args)]
+pub struct InsideOptions {
+    /// Of this session, instead of the one that it is run in; outside of one, your newest on this host
+    #[arg(long = "session", value_name = "ID", env = "VSM_SESSION_ID", hide_env_values = true)]
+    pub id: Option<SessionId>,
+    /// The agent's run directory
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/run/vsm",
+        env = "VSM_RUN_DIR",
+        hide_env_values = true
+    )]
+    pub run_dir: PathBuf,
+}
+
+/// Leave the desktop that this is run in; the desktop goes on.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vsm-disconnect",
+    version = vsm_daemon::VERSION,
+    after_help = "Exit codes: 0 done; 64 bad usage; 66 nobody views it, or no such session of yours."
+)]
+pub struct DisconnectArguments {
+    /// Which session.
+    #[command(flatten)]
+    pub session: InsideOptions,
+}
+
+/// Run a command as if it had been started in a desktop: with its display, its keys to it, and its other variables.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vsm-env",
+    version = vsm_daemon::VERSION,
+    after_help = "Example, from an ssh login on the session host:\n  vsm-env xterm\n\nExit codes: the command's; 64 bad usage; 66 no such session of yours; 127 the command cannot be run."
+)]
+pub struct EnvArguments {
+    /// Which session.
+    #[command(flatten)]
+    pub session: InsideOptions,
+    /// Only DISPLAY and XAUTHORITY
+    #[arg(short, long)]
+    pub display_only: bool,
+    /// Command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+}
+
+/// Run a command for as long as the X server lives; then it is ended.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vsm-while-x11",
+    version = vsm_daemon::VERSION,
+    after_help = "Exit codes: the command's, or 128 and the signal that ended it; 64 bad usage; 66 no such display; 127 the command cannot be run."
+)]
+pub struct WhileArguments {
+    /// Display on this host
+    #[arg(long, value_name = "DISPLAY", env = "DISPLAY")]
+    pub display: String,
+    /// Command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
 }

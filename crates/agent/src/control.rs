@@ -4,7 +4,10 @@
 //! version than the `vsm-session` that they speak to: unknown fields are skipped, an unknown request is answered with
 //! [`Event::Refused`]. Fields may be added, never changed.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use vsm_core::{EndReason, SessionId, UnixMillis, Viewer};
@@ -26,11 +29,13 @@ pub enum Request {
         /// One line for people.
         detail: String,
     },
-    /// Drop the viewer. Root only.
+    /// Drop the viewer. Root or the owner.
     Disconnect {
         /// Shown to the viewer.
         reason: String,
     },
+    /// The session's environment. Root or the owner.
+    Environment,
     /// Show a text on the desktop; the answer comes once it is shown, or is not. Root only.
     Notify {
         /// Program that shows it, as the user; the text is its argument.
@@ -115,6 +120,11 @@ pub enum Event {
     Disconnected {
         /// Whether there was one.
         was_connected: bool,
+    },
+    /// The session's environment.
+    Environment {
+        /// Variables, by name.
+        variables: BTreeMap<String, String>,
     },
     /// The text is on the desktop.
     Shown,

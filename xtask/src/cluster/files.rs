@@ -18,6 +18,12 @@ use crate::host::boot::{Paths, VSM_BIN};
 /// Files of the project that a host needs, kept in the program so that it works from anywhere.
 const SSHD_DROP_IN: &str = include_str!("../../../deploy/sshd/vsm.conf");
 const PAM_SERVICE: &str = include_str!("../../../deploy/pam/vsm");
+/// Programs that are scripts.
+const TOOLS: [(&str, &str); 3] = [
+    ("vsm-memberof-group", include_str!("../../../deploy/tools/vsm-memberof-group")),
+    ("vsm-single-app", include_str!("../../../deploy/tools/vsm-single-app")),
+    ("vsm-support", include_str!("../../../deploy/tools/vsm-support")),
+];
 const XSESSION: &str = include_str!("../../../deploy/xsession");
 const NOTIFY: &str = include_str!("../../../deploy/notify");
 
@@ -54,7 +60,10 @@ pub(crate) fn shared(spec: &ClusterSpec, layout: &Layout, lock: &Lock) -> Result
     }
     fs::set_permissions(state.join("keys"), Permissions::from_mode(0o700))?;
     install_binaries(spec)?;
-    for name in BINARIES {
+    for (name, text) in TOOLS {
+        write(&state.join("bin").join(name), text, 0o755, ROOT)?;
+    }
+    for name in BINARIES.into_iter().chain(TOOLS.map(|(name, _)| name)) {
         let link = state.join("links").join(name);
         if link.symlink_metadata().is_err() {
             symlink(Path::new(VSM_BIN).join(name), link)?;

@@ -24,6 +24,8 @@ const RUNNABLE: u32 = 0o755;
 enum Entry<'a> {
     /// A program with what is made from its command line.
     Program(&'a str),
+    /// A script of `deploy/tools` with its manual page.
+    Tool(&'a str),
     /// A file of the workspace, or below `made/`; the last part may have one `*`.
     File { source: &'a str, target: &'a str, mode: u32 },
 }
@@ -40,6 +42,11 @@ pub(super) fn fill(shop: &Workshop, package: &str, tree: &Path) -> Result<Vec<Pa
             Some(Entry::Program(name)) => {
                 programs.push(program(shop, name, tree).with_context(place)?);
             }
+            Some(Entry::Tool(name)) => {
+                let target = tree.join("usr/bin").join(name);
+                copy(&shop.root.join("deploy/tools").join(name), &target, RUNNABLE)?;
+                manual(shop, name, tree).with_context(place)?;
+            }
             Some(Entry::File { source, target, mode }) => {
                 file(shop, source, &tree.join(target), target.ends_with('/'), mode)
                     .with_context(place)?;
@@ -55,9 +62,12 @@ fn parse(line: &str) -> Result<Option<Entry<'_>>> {
     Ok(match words[..] {
         _ if line.is_empty() || line.starts_with('#') => None,
         ["program", name] => Some(Entry::Program(name)),
+        ["tool", name] => Some(Entry::Tool(name)),
         ["file", source, target] => Some(Entry::File { source, target, mode: FILE }),
         ["script", source, target] => Some(Entry::File { source, target, mode: RUNNABLE }),
-        _ => bail!("neither `program NAME` nor `file` or `script SOURCE TARGET`: {line:?}"),
+        _ => {
+            bail!("neither `program` or `tool NAME` nor `file` or `script SOURCE TARGET`: {line:?}")
+        }
     })
 }
 
@@ -65,18 +75,7 @@ fn program(shop: &Workshop, name: &str, tree: &Path) -> Result<PathBuf> {
     let target = tree.join("usr/bin").join(name);
     copy(&shop.binaries.join(name), &target, RUNNABLE)?;
     run(command(&["strip", "--strip-unneeded", "--remove-section=.comment"]).arg(&target))?;
-    let mut pages = Vec::new();
-    for dir in [shop.made.join("man"), shop.root.join("deploy/man")] {
-        pages.extend(manual_pages(&dir, name)?);
-    }
-    if pages.is_empty() {
-        bail!("{name} has no manual page");
-    }
-    for page in pages {
-        let section = page.extension().unwrap_or_default().display().to_string();
-        let file = page.file_name().unwrap_or_default();
-        compressed(&page, &tree.join(format!("usr/share/man/man{section}")).join(file))?;
-    }
+    manual(shop, name, tree)?;
     for (shell, target) in COMPLETIONS {
         let names = [name.to_owned(), format!("_{name}"), format!("{name}.fish")];
         for file in names {
@@ -87,6 +86,31 @@ fn program(shop: &Workshop, name: &str, tree: &Path) -> Result<PathBuf> {
         }
     }
     Ok(target)
+}
+
+/// Puts a program's manual pages into place.
+fn manual(shop: &Workshop, name: &str, tree: &Path) -> Result<()> {
+    let mut pages = Vec::new();
+    for dir in [shop.made.join("man"), shop.root.join("deploy/man")] {
+        pages.extend(manual_pages(&dir, name)?);
+    }
+    let tools = shop.root.join("deploy/tools");
+    // `vsm-env` is no command of `vsm`.
+    let others = |page: &PathBuf| {
+        let stem = page.file_stem().unwrap_or_default();
+        let is_program = |dir: &Path| dir.join(stem).is_file();
+        stem != name && (is_program(&shop.binaries) || is_program(&tools))
+    };
+    pages.retain(|page| !others(page));
+    if pages.is_empty() {
+        bail!("{name} has no manual page");
+    }
+    for page in pages {
+        let section = page.extension().unwrap_or_default().display().to_string();
+        let file = page.file_name().unwrap_or_default();
+        compressed(&page, &tree.join(format!("usr/share/man/man{section}")).join(file))?;
+    }
+    Ok(())
 }
 
 /// The program's page and, in the same section, those of its commands.

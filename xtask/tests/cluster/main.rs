@@ -41,6 +41,7 @@ mod steps;
 mod storm;
 mod subclusters;
 mod takeover;
+mod tools;
 mod viewer;
 
 use std::path::Path;

@@ -133,6 +133,7 @@ async fn listen(agent: &Agent, slot: &Slot, dir: &Path) -> io::Result<Option<Don
             | Event::Attached
             | Event::Dropped { .. }
             | Event::Disconnected { .. }
+            | Event::Environment { .. }
             | Event::Shown
             | Event::Refused { .. } => {}
         }

@@ -69,6 +69,13 @@ impl Monitor {
         let owner = uid == self.desktop.account.uid;
         match request {
             Request::Attach { address } if owner || uid == 0 => self.attach(index, &address),
+            Request::Disconnect { reason } if owner || uid == 0 => {
+                let was_connected = self.drop_viewers(&reason, DropCause::Disconnected);
+                Some(Event::Disconnected { was_connected })
+            }
+            Request::Environment if owner || uid == 0 => {
+                Some(Event::Environment { variables: self.desktop.environment.clone() })
+            }
             _ if uid != 0 => refused("only root may ask for that"),
             Request::Subscribe => {
                 if let Some(peer) = self.peers.get_mut(index) {
@@ -81,12 +88,10 @@ impl Monitor {
                 self.ask_to_end(reason, &detail);
                 Some(Event::Terminating)
             }
-            Request::Disconnect { reason } => {
-                let was_connected = self.drop_viewers(&reason, DropCause::Disconnected);
-                Some(Event::Disconnected { was_connected })
-            }
             Request::Notify { program, text } => self.notify(index, &program, &text),
-            Request::Attach { .. } => refused("it is not your session"),
+            Request::Attach { .. } | Request::Disconnect { .. } | Request::Environment => {
+                refused("it is not your session")
+            }
         }
     }
 

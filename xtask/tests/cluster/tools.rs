@@ -1,0 +1,105 @@
+//! The small programs that users have in their desktops, and the one by which support gets in.
+
+use std::time::Duration;
+
+use xtask::clock::wait_for;
+
+use crate::service::{Connected, Service, WAIT};
+
+/// A line of shell as the owner, in no desktop: as from an ssh login on the session host.
+fn outside(service: &Service, at: &Connected, line: &str) -> (i32, String) {
+    let output = service.exec(&at.agent, "alice", &["sh", "-c", line]).unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (output.status.code().unwrap(), text.concat().trim().to_owned())
+}
+
+#[test]
+fn commands_run_in_a_desktop_from_outside_of_it_and_end_with_it() {
+    let service = Service::up("tools-env");
+    let alice = service.connect("alice");
+    let display = format!(":{}", alice.display);
+    let (code, said) =
+        outside(&service, &alice, "echo $DISPLAY; vsm-env sh -c 'echo $DISPLAY $VSM_SESSION_ID'");
+    assert_eq!((code, said), (0, format!("{display} {}", alice.session)));
+    let (code, said) = outside(&service, &alice, "vsm-env -d sh -c 'echo $DISPLAY; exit 7'");
+    assert_eq!((code, said), (7, display.clone()));
+    // It reaches the X server: a real client draws on it.
+    assert_eq!(outside(&service, &alice, "vsm-env xsetroot -solid black").0, 0);
+    let (code, said) = outside(&service, &alice, "vsm-env no-such-program");
+    assert_eq!(code, 127, "{said}");
+    let other = service.exec(&alice.agent, "bob", &["vsm-env", "--session", &alice.session, "id"]);
+    assert_eq!(other.unwrap().status.code(), Some(66), "a desktop is its owner's");
+    let none = service.exec(&alice.agent, "bob", &["vsm-env", "id"]).unwrap();
+    assert_eq!(none.status.code(), Some(66));
+
+    let start = "vsm-env vsm-while-x11 sleep 86401 >/dev/null 2>&1 & echo";
+    outside(&service, &alice, start);
+    service.until(&alice.agent, "pgrep -f '^sleep 86401'");
+    let (code, said) = outside(&service, &alice, "vsm-env vsm-while-x11 sh -c 'exit 5'");
+    assert_eq!(code, 5, "{said}");
+    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.until(&alice.agent, "! pgrep -f '^sleep 86401'");
+    service.clean(&alice.agent);
+    assert_eq!(outside(&service, &alice, &format!("vsm-while-x11 --display {display} true")).0, 66);
+}
+
+#[test]
+fn a_desktop_is_left_from_within() {
+    let service = Service::up("tools-leave");
+    let alice = service.connect("alice");
+    let (code, said) = outside(&service, &alice, "vsm-env vsm-disconnect");
+    assert_eq!(code, 66);
+    assert!(said.contains("nobody views this desktop"), "{said}");
+    let view = "nohup vsm connect --viewer 'socat -u - UNIX-CONNECT' alice@tlha >/tmp/view 2>&1 & echo $! > /tmp/view.pid";
+    let view = view.replace("socat -u - UNIX-CONNECT", "sh -c \"exec sleep 600\" --");
+    // A viewer that reads nothing still holds the desktop as long as its ssh lives.
+    service.output("client", "alice", &["sh", "-c", &view.replace("/tmp/", "$HOME/")]).unwrap();
+    let connected = |wanted: &str| {
+        wait_for(wanted, WAIT, || {
+            let rows = service.rows();
+            if rows.iter().any(|row| row.state == wanted) {
+                Ok(())
+            } else {
+                Err(format!("{rows:?}"))
+            }
+        })
+    };
+    if connected("connected").is_err() {
+        panic!("{}", service.sh("client", "cat /home/alice/view"));
+    }
+    let (code, said) = outside(&service, &alice, "vsm-env vsm-disconnect");
+    assert_eq!(code, 0, "{said}");
+    connected("disconnected").unwrap();
+    assert!(!service.connect("alice").created, "it went on");
+    service.sh("client", "kill $(cat /home/alice/view.pid) 2>/dev/null; true");
+}
+
+#[test]
+fn groups_are_told_and_one_program_can_be_the_desktop() {
+    let service = Service::up("tools-group");
+    for agent in crate::service::AGENTS {
+        service.sh(agent, "groupadd -f staff9; usermod -aG staff9 alice; groupadd -f other9");
+        let script = include_str!("../../../deploy/xsession");
+        service.sh(agent, &format!("cat > /etc/vsm/xsession <<'END'\n{script}\nEND"));
+    }
+    let at = Connected { agent: "agent1".to_owned(), ..service.connect("bob") };
+    let group = |words: &str| outside(&service, &at, &format!("vsm-memberof-group {words}")).0;
+    assert_eq!(group("staff9"), 0);
+    assert_eq!(group("alice staff9"), 0);
+    assert_eq!(group("staff9 other9"), 1);
+    assert_eq!(group("staff9 no-such-group"), 2);
+    assert_eq!(group(""), 64);
+
+    let alice = service.connect_with("alice", &["--start-command", "vsm-single-app xterm -T only"]);
+    let geometry = || {
+        let words = "vsm-env xwininfo -name only | awk '/Width|Height/ { print $2 }' | tr '\n' ' '";
+        outside(&service, &alice, words).1
+    };
+    wait_for("the program to fill the screen", Duration::from_secs(40), || {
+        let found = geometry();
+        let sides: Vec<u32> = found.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        // xterm's window is a whole number of characters.
+        if sides.len() == 2 && sides[0] > 1260 && sides[1] > 770 { Ok(()) } else { Err(found) }
+    })
+    .unwrap();
+}
