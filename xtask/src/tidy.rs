@@ -1,5 +1,6 @@
 //! The rules of CONTRIBUTING.md that a machine can hold; each returns what breaks it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -38,12 +39,15 @@ pub struct Findings {
 /// When a file cannot be read.
 pub fn check(root: &Path) -> Result<Findings> {
     let mut findings = Findings::default();
+    let mut functions = BTreeSet::new();
     for dir in ["crates", "xtask", "proto"] {
         for path in files(&root.join(dir))? {
             let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
             let read = || fs::read_to_string(&path).with_context(|| name.clone());
             if name.ends_with(".rs") {
-                source(&name, &read()?, &mut findings);
+                let text = read()?;
+                source(&name, &text, &mut findings);
+                functions.extend(text.lines().filter_map(function).map(str::to_owned));
             } else if name.ends_with("Cargo.toml") {
                 manifest(&name, &read()?, &mut findings.errors);
             } else if name.ends_with(".proto") {
@@ -51,7 +55,31 @@ pub fn check(root: &Path) -> Result<Findings> {
             }
         }
     }
+    let name = "docs/features.md";
+    let text = fs::read_to_string(root.join(name)).with_context(|| name)?;
+    features(name, &text, &functions, &mut findings.errors);
     Ok(findings)
+}
+
+/// The name of the function that begins on this line.
+fn function(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    let line = line.strip_prefix("async ").unwrap_or(line);
+    Some(line.strip_prefix("fn ")?.split_once('(')?.0)
+}
+
+/// The table of features: the tests that hold them are there.
+pub fn features(name: &str, text: &str, functions: &BTreeSet<String>, errors: &mut Vec<String>) {
+    for (number, line) in (1..).zip(text.lines()) {
+        let Some(last) = line.trim_end().strip_suffix('|').and_then(|row| row.rsplit('|').next())
+        else {
+            continue;
+        };
+        let named = last.split('`').nth(1).and_then(|word| Some((word, word.rsplit_once("::")?.1)));
+        if let Some((word, _)) = named.filter(|(_, test)| !functions.contains(*test)) {
+            errors.push(format!("{name}:{number}: there is no test {word}"));
+        }
+    }
 }
 
 /// A Rust file: header, length, leftovers, YAML only where it belongs.
@@ -232,5 +260,18 @@ mod tests {
         let bad = "message A {\n  string b = 1;\n}\nenum E {\n  E_UNSPECIFIED = 0;\n}\nservice S {\n  \
                    rpc C(A) returns (A);\n}\n";
         assert_eq!(of_proto(bad).len(), 6);
+    }
+
+    #[test]
+    fn a_feature_names_a_test_that_there_is() {
+        let functions = BTreeSet::from(["there_is".to_owned()]);
+        let of = |text: &str| {
+            let mut errors = Vec::new();
+            features("f.md", text, &functions, &mut errors);
+            errors
+        };
+        assert_eq!(of("| 1 | x | yes | `a::b` | `m::there_is` |\n| 2 | y | no | | |\n"), [""; 0]);
+        let gone = of("# F\n| 1 | x | yes | `a` | `m::there_is_not` |\n");
+        assert_eq!(gone, ["f.md:2: there is no test m::there_is_not"]);
     }
 }

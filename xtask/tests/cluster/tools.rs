@@ -103,3 +103,24 @@ fn groups_are_told_and_one_program_can_be_the_desktop() {
     })
     .unwrap();
 }
+
+/// Support comes by way of a host that both can reach, and still has to log in.
+#[test]
+fn support_reaches_a_host_that_cannot_be_reached() {
+    let service = Service::up("tools-support");
+    let start = "nohup vsm-support alice@tlha >$HOME/support 2>&1 & echo $! > $HOME/support.pid";
+    service.output("client", "alice", &["sh", "-c", start]).unwrap();
+    let back = "ssh -o StrictHostKeyChecking=no -o BatchMode=yes -p 2022 localhost uname -n";
+    wait_for("the way back to the client", WAIT, || {
+        let output = service.exec(crate::service::BROKER, "alice", &["sh", "-c", back]).unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if said == "client" { Ok(()) } else { Err(format!("{output:?}")) }
+    })
+    .unwrap();
+    service.output("client", "alice", &["sh", "-c", "kill $(cat $HOME/support.pid)"]).unwrap();
+    for words in ["", "-p x host", "a b", "-oProxyCommand=x"] {
+        let line = format!("vsm-support {words}");
+        let output = service.exec("client", "alice", &["sh", "-c", &line]).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{words}: {output:?}");
+    }
+}
