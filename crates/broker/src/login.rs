@@ -222,7 +222,7 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
     let mut tried: Vec<AgentName> = Vec::new();
     let mut failures: Vec<String> = Vec::new();
     while failures.len() < usize::try_from(settings.start_attempts).unwrap_or(usize::MAX) {
-        let eligible = broker.agents.fleet.eligible(&subcluster.name, &tried);
+        let eligible = placing::but(broker.agents.fleet.eligible(&subcluster.name), &tried);
         let draft = Draft {
             id: SessionId::new(Uuid::now_v7()),
             user: who.user.clone(),

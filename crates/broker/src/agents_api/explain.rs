@@ -18,7 +18,6 @@ use vsm_proto::admin::v1 as pb;
 use crate::{
     broker::Broker,
     error::Refusal,
-    fleet::Member,
     placing::{self, reservation},
     settings::Settings,
     subclusters::Because,
@@ -82,7 +81,7 @@ fn new_session(
         Because::Default => ("default", ""),
     };
     (told.subcluster_rule, told.subcluster_group) = (rule.to_owned(), group.to_owned());
-    let eligible = broker.agents.fleet.eligible(&subcluster.name, &[]);
+    let eligible = broker.agents.fleet.eligible(&subcluster.name);
     let rule = settings.rule(clock::unix_millis(), 0);
     agents(broker, who, &eligible, rule, told);
     others(broker, &subcluster.name, &eligible, told);
@@ -179,10 +178,8 @@ fn others(
     eligible: &[Eligible],
     told: &mut pb::ExplainResponse,
 ) {
-    let members: Vec<Member> = broker.agents.fleet.read(|members| {
-        let of_it = members.iter().filter(|member| member.settings.is_in(subcluster));
-        of_it.filter(|m| !eligible.iter().any(|e| e.agent == m.agent)).cloned().collect()
-    });
+    let mut members = broker.agents.fleet.members_of(subcluster);
+    members.retain(|member| !eligible.iter().any(|known| known.agent == member.agent));
     told.agents.extend(members.iter().map(|member| pb::ExplainedAgent {
         agent: member.agent.to_string(),
         // It may have come back this moment.
