@@ -7,7 +7,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 use uuid::Uuid;
-use vsm_broker::{fleet::Fleet, settings::Settings, users::Identity};
+use vsm_broker::{
+    fleet::Fleet,
+    settings::Settings,
+    users::{Identity, Source},
+};
 use vsm_config::Config;
 use vsm_core::{
     AgentName, Change, Draft, Measured, Proposal, RequestId, SessionId, StartParams, Table,
@@ -88,7 +92,8 @@ impl Place {
         self.made += 1;
         let number = self.made;
         let user = format!("someone{number:06}").parse()?;
-        let who = Identity { user, groups: vec!["users".to_owned(), format!("group{number}")] };
+        let groups = vec!["users".to_owned(), format!("group{number}")];
+        let who = Identity { user, groups, source: Source::Nss };
         let id = SessionId::new(Uuid::now_v7());
         let request = RequestId::new(Uuid::from_u128(number.into()));
         let from = clock::now();
