@@ -17,6 +17,7 @@ mod floor;
 mod load;
 mod logins;
 mod node;
+mod place;
 mod rival;
 mod store;
 
@@ -54,6 +55,8 @@ enum Arguments {
     Disk(disk::Options),
     /// Be a broker's table, and obey lines on standard input
     Node(node::Options),
+    /// Choose agents in memory, and time each choice
+    Place(place::Options),
     /// Write to another store for a while
     Rival(rival::Options),
     /// Time the least that a replicated durable write takes, or be its other side
@@ -83,6 +86,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Arguments::Serving => print(&runtime()?.block_on(store::serving())?),
         Arguments::Disk(options) => print(&disk::run(&options)?),
         Arguments::Node(options) => node::run(options, &runtime()?),
+        Arguments::Place(options) => print(&place::run(&options)?),
         Arguments::Rival(options) => print(&runtime()?.block_on(rival::run(options))?),
         Arguments::Floor(options) => floor::either(&options),
     }

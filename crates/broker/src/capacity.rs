@@ -3,7 +3,7 @@
 use vsm_core::{AgentName, AgentUse, Room, UnixMillis};
 use vsm_daemon::clock;
 
-use crate::{broker::Broker, fleet::Member, settings::Settings};
+use crate::{broker::Broker, settings::Settings};
 
 /// What a subcluster holds and can hold.
 #[derive(Debug, Clone)]
@@ -32,9 +32,7 @@ pub(crate) fn all(broker: &Broker, settings: &Settings) -> Vec<Capacity> {
 }
 
 fn of(broker: &Broker, settings: &Settings, name: &str, now: UnixMillis) -> Capacity {
-    let members: Vec<Member> = broker.agents.fleet.read(|members| {
-        members.iter().filter(|member| member.settings.is_in(name)).cloned().collect()
-    });
+    let members = broker.agents.fleet.members_of(name);
     let none = Room { by_memory: Some(0), by_cap: Some(0) };
     let mut capacity = Capacity {
         name: name.to_owned(),

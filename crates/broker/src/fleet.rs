@@ -2,8 +2,8 @@
 //! needs in microseconds, however many agents there are. The links keep it up to date.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use vsm_core::{AgentName, Eligible, Level, Measured};
@@ -45,39 +45,71 @@ impl Member {
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    members: RwLock<Vec<Member>>,
+    known: Mutex<Known>,
     levels: Mutex<BTreeMap<String, Level>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By name.
+    members: Vec<Member>,
+    /// Those that take new sessions, by subcluster: made when asked for, thrown away when anything changes.
+    eligible: HashMap<String, Arc<[Eligible]>>,
 }
 
 impl Fleet {
     /// Takes the agents of a configuration; what is known of those that stay is kept.
     pub fn configure(&self, settings: &Settings) {
-        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::take(&mut *members);
-        let known = |agent: &AgentName| find(&before, agent).map(|index| &before[index]);
-        *members = settings
+        let mut known = self.known();
+        let before = std::mem::take(&mut *known).members;
+        let of = |agent: &AgentName| find(&before, agent).map(|index| &before[index]);
+        known.members = settings
             .agents()
             .iter()
             .map(|(agent, settings)| Member {
                 agent: agent.clone(),
                 settings: settings.clone(),
-                up: known(agent).is_some_and(|member| member.up),
-                measured: known(agent).and_then(|member| member.measured),
+                up: of(agent).is_some_and(|member| member.up),
+                measured: of(agent).and_then(|member| member.measured),
             })
             .collect();
     }
 
     /// Notes how an agent is now. One that is in no subcluster is of no interest.
     pub fn set(&self, agent: &AgentName, up: bool, measured: Option<Measured>) {
-        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = find(&members, agent) {
-            (members[index].up, members[index].measured) = (up, measured);
+        let mut known = self.known();
+        let Some(index) = find(&known.members, agent) else { return };
+        let member = &mut known.members[index];
+        if (member.up, member.measured) != (up, measured) {
+            (member.up, member.measured) = (up, measured);
+            known.eligible.clear();
         }
     }
 
-    /// Looks at all of them, by name.
-    pub fn read<R>(&self, look: impl FnOnce(&[Member]) -> R) -> R {
-        look(&self.members.read().unwrap_or_else(PoisonError::into_inner))
+    /// All of them, by name.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.known().members.clone()
+    }
+
+    /// Those of a subcluster, by name.
+    #[must_use]
+    pub fn members_of(&self, subcluster: &str) -> Vec<Member> {
+        let known = self.known();
+        known.members.iter().filter(|member| member.settings.is_in(subcluster)).cloned().collect()
+    }
+
+    /// Those of a subcluster that take new sessions, by name.
+    #[must_use]
+    pub fn eligible(&self, subcluster: &str) -> Arc<[Eligible]> {
+        let Known { members, eligible } = &mut *self.known();
+        if let Some(list) = eligible.get(subcluster) {
+            return Arc::clone(list);
+        }
+        let fits = |member: &&Member| member.takes_sessions() && member.settings.is_in(subcluster);
+        let list: Arc<[Eligible]> = members.iter().filter(fits).map(Member::eligible).collect();
+        eligible.insert(subcluster.to_owned(), Arc::clone(&list));
+        list
     }
 
     /// How near a subcluster is to having no room, as it was last found.
@@ -92,17 +124,8 @@ impl Fleet {
         *self.levels.lock().unwrap_or_else(PoisonError::into_inner) = levels;
     }
 
-    /// Those of a subcluster that take new sessions, but for some.
-    #[must_use]
-    pub fn eligible(&self, subcluster: &str, but: &[AgentName]) -> Arc<[Eligible]> {
-        self.read(|members| {
-            let fits = |member: &&Member| {
-                member.takes_sessions()
-                    && member.settings.is_in(subcluster)
-                    && !but.contains(&member.agent)
-            };
-            members.iter().filter(fits).map(Member::eligible).collect()
-        })
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -123,7 +146,7 @@ mod tests {
     }
 
     fn names(fleet: &Fleet, subcluster: &str) -> Vec<String> {
-        let eligible = fleet.eligible(subcluster, &["c".parse().unwrap()]);
+        let eligible = fleet.eligible(subcluster);
         eligible.iter().map(|eligible| eligible.agent.to_string()).collect()
     }
 
@@ -136,13 +159,13 @@ mod tests {
         for agent in ["a", "b", "c", "d", "e", "stranger"] {
             fleet.set(&agent.parse().unwrap(), true, None);
         }
-        assert_eq!(names(&fleet, "x"), ["a", "b", "d"], "but for c, who was tried");
+        assert_eq!(names(&fleet, "x"), ["a", "b", "c", "d"]);
         assert_eq!(names(&fleet, "y"), ["b", "e"]);
         let draining = format!("{all}agents: {{draining: [b], weights: {{a: 7}}}}\n");
         fleet.configure(&settings(&draining));
-        assert_eq!(names(&fleet, "x"), ["a", "d"]);
-        assert_eq!(fleet.eligible("x", &[])[0].weight, 7);
+        assert_eq!(names(&fleet, "x"), ["a", "c", "d"]);
+        assert_eq!(fleet.eligible("x")[0].weight, 7);
         fleet.set(&"a".parse().unwrap(), false, None);
-        assert_eq!(names(&fleet, "x"), ["d"]);
+        assert_eq!(names(&fleet, "x"), ["c", "d"]);
     }
 }

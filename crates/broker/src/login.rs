@@ -90,11 +90,7 @@ pub async fn login(
         if let Some(answer) = has(broker, &who, &want).await? {
             return Ok(answer);
         }
-        if who.source != Source::Nss {
-            // Decision 30.
-            let why = "a new desktop needs its word on you and your groups".to_owned();
-            return Err(Refusal::UsersDown(LookupError::Down(why)));
-        }
+        for_new(&who)?;
         if broker.tasks.len() >= UNDER_WAY_MAX {
             return Err(Refusal::Busy);
         }
@@ -107,6 +103,15 @@ pub async fn login(
     };
     let done = tokio::time::timeout(timeout, find_or_make).await;
     done.unwrap_or(Err(Refusal::TooLong(timeout.as_secs())))
+}
+
+/// Whether what is known of the user is enough for a new session (decision 30).
+pub(crate) fn for_new(who: &Identity) -> Result<(), Refusal> {
+    if who.source == Source::Nss {
+        return Ok(());
+    }
+    let why = "a new desktop needs its word on you and your groups".to_owned();
+    Err(Refusal::UsersDown(LookupError::Down(why)))
 }
 
 /// What a node that is not active can still do while nobody is: hand out a session that runs, as its agent says. None =
@@ -222,7 +227,7 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
     let mut tried: Vec<AgentName> = Vec::new();
     let mut failures: Vec<String> = Vec::new();
     while failures.len() < usize::try_from(settings.start_attempts).unwrap_or(usize::MAX) {
-        let eligible = broker.agents.fleet.eligible(&subcluster.name, &tried);
+        let eligible = placing::but(broker.agents.fleet.eligible(&subcluster.name), &tried);
         let draft = Draft {
             id: SessionId::new(Uuid::now_v7()),
             user: who.user.clone(),

@@ -11,6 +11,14 @@ use crate::{agents::LinkState, broker::Broker, fleet::Member, settings::Settings
 /// Agents that a refusal names: it is one line.
 const NAMED_MAX: usize = 8;
 
+/// These agents but for those that were tried already.
+pub(crate) fn but(eligible: Arc<[Eligible]>, tried: &[AgentName]) -> Arc<[Eligible]> {
+    if tried.is_empty() {
+        return eligible;
+    }
+    eligible.iter().filter(|eligible| !tried.contains(&eligible.agent)).cloned().collect()
+}
+
 /// Asks for a new session on the best of these agents.
 pub(crate) fn reservation(
     broker: &Broker,
@@ -51,9 +59,7 @@ pub(crate) fn why_not(broker: &Broker, member: &Member) -> Option<String> {
 
 /// What is the matter with each agent of a subcluster of which none takes a session.
 pub(crate) fn why_none(broker: &Broker, subcluster: &str) -> String {
-    let members: Vec<Member> = broker.agents.fleet.read(|members| {
-        members.iter().filter(|member| member.settings.is_in(subcluster)).cloned().collect()
-    });
+    let members = broker.agents.fleet.members_of(subcluster);
     let now = clock::unix_millis();
     let drained = |agent: &AgentName| {
         broker.table.read(|view| view.table.drain(agent).is_some_and(|drain| drain.holds(now)))

@@ -10,6 +10,7 @@ mod lab;
 mod lookup;
 mod machine;
 mod memory;
+mod place;
 mod report;
 mod resync;
 mod rivals;
@@ -68,6 +69,8 @@ enum Name {
     Commit,
     /// Bringing the other broker up to date
     Resync,
+    /// Choosing a session host for a new desktop
+    Place,
     /// Taking over from a node that is cut off, and by request
     Failover,
 }
@@ -102,6 +105,7 @@ fn one(name: Name, runs: u32) -> Result<Report> {
         Name::Memory => on_hosts(runs, progress, memory::run),
         Name::Commit => commit::run(runs, progress),
         Name::Resync => resync::run(runs, progress),
+        Name::Place => place::run(runs, progress),
         Name::Failover => failover::run(runs, progress),
     }?;
     report.machine = machine;

@@ -6,11 +6,12 @@
 use std::{sync::Arc, time::Duration};
 
 use nix::unistd::User;
+use tokio::sync::Semaphore;
 use tonic::Status;
 use uuid::Uuid;
 use vsm_core::{
-    Draft, Eligible, Out, Placement, Rank, Rejected, RequestId, Rule, Session, SessionId,
-    StartParams, UserName, consider,
+    AgentName, Draft, Eligible, Out, Placement, Rank, Rejected, RequestId, Rule, Session,
+    SessionId, StartParams, UserName, consider,
 };
 use vsm_daemon::clock;
 use vsm_proto::admin::v1 as pb;
@@ -18,7 +19,7 @@ use vsm_proto::admin::v1 as pb;
 use crate::{
     broker::Broker,
     error::Refusal,
-    fleet::Member,
+    login,
     placing::{self, reservation},
     settings::Settings,
     subclusters::Because,
@@ -28,6 +29,8 @@ use crate::{
 
 /// How long NSS may take to find a user by name.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Look-ups by name at a time: a directory that hangs keeps at most so many threads.
+static LOOKUPS: Semaphore = Semaphore::const_new(4);
 /// Groups that are told; more would not help anybody.
 const GROUPS_MAX: usize = 256;
 
@@ -74,6 +77,7 @@ fn new_session(
     who: &Identity,
     told: &mut pb::ExplainResponse,
 ) -> Result<(), Refusal> {
+    login::for_new(who)?;
     let (subcluster, because) = settings.subclusters.of(who)?;
     told.subcluster.clone_from(&subcluster.name);
     let (rule, group) = match because {
@@ -82,7 +86,7 @@ fn new_session(
         Because::Default => ("default", ""),
     };
     (told.subcluster_rule, told.subcluster_group) = (rule.to_owned(), group.to_owned());
-    let eligible = broker.agents.fleet.eligible(&subcluster.name, &[]);
+    let eligible = broker.agents.fleet.eligible(&subcluster.name);
     let rule = settings.rule(clock::unix_millis(), 0);
     agents(broker, who, &eligible, rule, told);
     others(broker, &subcluster.name, &eligible, told);
@@ -179,10 +183,10 @@ fn others(
     eligible: &[Eligible],
     told: &mut pb::ExplainResponse,
 ) {
-    let members: Vec<Member> = broker.agents.fleet.read(|members| {
-        let of_it = members.iter().filter(|member| member.settings.is_in(subcluster));
-        of_it.filter(|m| !eligible.iter().any(|e| e.agent == m.agent)).cloned().collect()
-    });
+    let mut members = broker.agents.fleet.members_of(subcluster);
+    // Both are by name.
+    let by_name = |agent: &AgentName| eligible.binary_search_by(|known| known.agent.cmp(agent));
+    members.retain(|member| by_name(&member.agent).is_err());
     told.agents.extend(members.iter().map(|member| pb::ExplainedAgent {
         agent: member.agent.to_string(),
         // It may have come back this moment.
@@ -195,11 +199,16 @@ fn others(
 /// Who the user is, asked of NSS by name on a blocking thread; then by the same way as a login.
 async fn identity(broker: &Broker, user: UserName) -> Result<Arc<Identity>, Status> {
     let name = user.to_string();
-    let asked = tokio::task::spawn_blocking(move || User::from_name(&name));
+    let asked = async {
+        let turn = LOOKUPS.acquire().await;
+        // The turn goes with the thread, not with the caller: one that gives up frees no thread.
+        tokio::task::spawn_blocking(move || turn.map(|_turn| User::from_name(&name))).await
+    };
     let down =
         |why: String| Status::unavailable(format!("the user database does not answer: {why}"));
     let found = tokio::time::timeout(DEADLINE, asked).await;
     let found = found.map_err(|_| down(format!("no answer within {} s", DEADLINE.as_secs())))?;
+    let found = found.map_err(|error| down(error.to_string()))?;
     let found = found.map_err(|error| down(error.to_string()))?;
     let Some(found) = found.map_err(|error| down(error.to_string()))? else {
         return Err(Status::not_found(format!("there is no user {user} on {}", broker.node)));

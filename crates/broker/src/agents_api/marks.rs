@@ -65,7 +65,7 @@ pub(super) async fn drain(
 /// that are away count too: they may come back before it.
 fn left_empty(broker: &Broker, agent: &AgentName, subclusters: &[String]) -> Option<String> {
     let now = clock::unix_millis();
-    let members: Vec<Member> = broker.agents.fleet.read(<[Member]>::to_vec);
+    let members = broker.agents.fleet.members();
     let is_up = members.iter().any(|member| member.agent == *agent && member.up);
     let counts = |member: &&Member| {
         let drained = member.settings.draining

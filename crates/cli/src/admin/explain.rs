@@ -143,13 +143,15 @@ pub async fn explain(options: &AdminOptions, user: String) -> Result<(), Failure
 
 impl Explained {
     fn words(&self) -> String {
-        let mut text =
-            format!("{} on {}: groups {}\n", self.user, self.node, self.groups.join(", "));
+        let groups =
+            if self.groups.is_empty() { "none".to_owned() } else { self.groups.join(", ") };
+        let mut text = format!("{} on {}; groups that matter: {groups}\n", self.user, self.node);
         let _ = writeln!(text, "1. {}", self.access());
         let _ = writeln!(text, "2. {}", self.sessions());
         for session in &self.sessions {
             let SessionRow { session, agent, display, state, .. } = session;
-            let _ = writeln!(text, "  {session}  {agent}:{display}  {state}");
+            let id = output::short_id(session);
+            let _ = writeln!(text, "  {id}  {agent}:{display}  {state}");
         }
         let _ = writeln!(text, "3. {}", self.subcluster());
         if self.subcluster.is_some() {
@@ -201,7 +203,7 @@ impl Explained {
         let because = match (self.subcluster_rule.as_deref(), &self.subcluster_group) {
             (Some("user"), _) => "it names the user".to_owned(),
             (_, Some(group)) => format!("it names their group {group}"),
-            _ => "the default, as no other names them or a group of theirs".to_owned(),
+            _ => "the default one".to_owned(),
         };
         format!("New sessions go to subcluster {name}: {because}")
     }
