@@ -6,7 +6,7 @@
 //! Decision 30: while NSS does not answer, what it said before, or the name alone, is good for what the user has
 //! already, and for nothing new.
 
-mod nss;
+pub(crate) mod nss;
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -23,7 +23,7 @@ use crate::{
     placing::{self, reservation},
     settings::Settings,
     subclusters::Because,
-    users::Identity,
+    users::{Identity, nss},
     view::Viewer,
 };
 
@@ -38,7 +38,7 @@ pub(super) async fn explain(
     broker: &Arc<Broker>,
     user: UserName,
 ) -> Result<pb::ExplainResponse, Status> {
-    let who = identity(broker, user).await?;
+    let (who, groups) = identity(broker, user).await?;
     let settings = broker.settings();
     let own: Vec<Arc<Session>> =
         broker.table.read(|view| view.table.of_user(&who.user).cloned().collect());
@@ -46,7 +46,7 @@ pub(super) async fn explain(
     let mut told = pb::ExplainResponse {
         node: broker.node.to_string(),
         user: who.user.to_string(),
-        groups: who.groups.iter().take(GROUPS_MAX).cloned().collect(),
+        groups,
         allowed: settings.allows(&who),
         allowed_by: settings
             .allowed_groups
@@ -196,22 +196,27 @@ fn others(
     }));
 }
 
-/// Who the user is, asked of NSS by name on a blocking thread; then by the same way as a login.
-async fn identity(broker: &Broker, user: UserName) -> Result<Arc<Identity>, Status> {
+/// Who the user is, by the same way as a login, and all of their groups, asked of NSS by name on a blocking thread.
+async fn identity(broker: &Broker, user: UserName) -> Result<(Arc<Identity>, Vec<String>), Status> {
     let name = user.to_string();
     let asked = async {
         let turn = LOOKUPS.acquire().await;
         // The turn goes with the thread, not with the caller: one that gives up frees no thread.
-        tokio::task::spawn_blocking(move || turn.map(|_turn| User::from_name(&name))).await
+        let look_up = move || {
+            let _turn = turn;
+            let Some(found) = User::from_name(&name)? else { return Ok(None) };
+            let groups = nss::groups(&found, GROUPS_MAX)?;
+            Ok::<_, nix::Error>(Some((found.uid.as_raw(), groups)))
+        };
+        tokio::task::spawn_blocking(look_up).await
     };
     let down =
         |why: String| Status::unavailable(format!("the user database does not answer: {why}"));
     let found = tokio::time::timeout(DEADLINE, asked).await;
     let found = found.map_err(|_| down(format!("no answer within {} s", DEADLINE.as_secs())))?;
     let found = found.map_err(|error| down(error.to_string()))?;
-    let found = found.map_err(|error| down(error.to_string()))?;
-    let Some(found) = found.map_err(|error| down(error.to_string()))? else {
+    let Some((uid, groups)) = found.map_err(|error| down(error.to_string()))? else {
         return Err(Status::not_found(format!("there is no user {user} on {}", broker.node)));
     };
-    Ok(broker.identity(found.uid.as_raw()).await.map_err(Refusal::from)?)
+    Ok((broker.identity(uid).await.map_err(Refusal::from)?, groups))
 }

@@ -43,6 +43,17 @@ pub(super) fn look_up(
     Ok(Identity { user: name, groups, source: Source::Nss })
 }
 
+/// Names of a user's groups, the first so many: for administrators, who look for the one that is missing.
+///
+/// # Errors
+/// If NSS fails.
+pub(crate) fn groups(user: &User, max: usize) -> Result<Vec<String>, nix::Error> {
+    let name = CString::new(user.name.as_str()).map_err(|_| nix::Error::EINVAL)?;
+    let gids = getgrouplist(&name, user.gid)?;
+    let names = gids.into_iter().take(max).filter_map(|gid| Group::from_gid(gid).transpose());
+    names.map(|group| group.map(|group| group.name)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,5 +66,7 @@ mod tests {
         assert_eq!(look_up(0, &all, &mut |_| {}).unwrap().groups, ["root"], "by the user's ids");
         let few = BTreeSet::from(["root".to_owned()]);
         assert_eq!(look_up(0, &few, &mut |_| {}).unwrap().groups, ["root"]);
+        let root = User::from_uid(Uid::from_raw(0)).unwrap().unwrap();
+        assert_eq!(groups(&root, 1).unwrap(), ["root"]);
     }
 }
