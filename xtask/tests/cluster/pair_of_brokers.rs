@@ -342,6 +342,8 @@ fn two_empty_tables_are_of_one_lineage_whatever_idle_agents_remember() {
         status["nodes"].as_array().unwrap().iter().map(of).collect()
     };
     let before = lineages();
+    let agents = ["agent1", "agent2", "agent3"];
+    agents.iter().for_each(|agent| pair.stop_daemon(agent, "vsmagent").unwrap());
     for node in NODES {
         pair.stop_daemon(node, "vsmserver").unwrap();
         pair.sh(node, "rm -rf /var/lib/vsm/*");
@@ -349,11 +351,8 @@ fn two_empty_tables_are_of_one_lineage_whatever_idle_agents_remember() {
     for node in NODES {
         pair.start_daemon(node, "vsmserver").unwrap();
     }
-    pair.all_agree();
-    // Each agent tells once more what it remembers.
-    for agent in ["agent1", "agent2", "agent3"] {
-        pair.restart_daemon(agent, "vsmagent").unwrap();
-    }
+    pair.in_step();
+    agents.iter().for_each(|agent| pair.start_daemon(agent, "vsmagent").unwrap());
     pair.login("alice");
     pair.all_agree();
     let after = lineages();
