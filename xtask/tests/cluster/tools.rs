@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use xtask::clock::wait_for;
 
-use crate::service::{Connected, Service, WAIT};
+use crate::login::{install_viewer, state_becomes, view};
+use crate::service::{Service, WAIT};
 
 /// A line of shell as the owner, in no desktop: as from an ssh login on the session host.
-fn outside(service: &Service, at: &Connected, line: &str) -> (i32, String) {
-    let output = service.exec(&at.agent, "alice", &["sh", "-c", line]).unwrap();
+fn outside(service: &Service, agent: &str, line: &str) -> (i32, String) {
+    let output = service.exec(agent, "alice", &["sh", "-c", line]).unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     (output.status.code().unwrap(), text.concat().trim().to_owned())
 }
@@ -18,14 +19,17 @@ fn commands_run_in_a_desktop_from_outside_of_it_and_end_with_it() {
     let service = Service::up("tools-env");
     let alice = service.connect("alice");
     let display = format!(":{}", alice.display);
-    let (code, said) =
-        outside(&service, &alice, "echo $DISPLAY; vsm-env sh -c 'echo $DISPLAY $VSM_SESSION_ID'");
+    let (code, said) = outside(
+        &service,
+        &alice.agent,
+        "echo $DISPLAY; vsm-env sh -c 'echo $DISPLAY $VSM_SESSION_ID'",
+    );
     assert_eq!((code, said), (0, format!("{display} {}", alice.session)));
-    let (code, said) = outside(&service, &alice, "vsm-env -d sh -c 'echo $DISPLAY; exit 7'");
+    let (code, said) = outside(&service, &alice.agent, "vsm-env -d sh -c 'echo $DISPLAY; exit 7'");
     assert_eq!((code, said), (7, display.clone()));
     // It reaches the X server: a real client draws on it.
-    assert_eq!(outside(&service, &alice, "vsm-env xsetroot -solid black").0, 0);
-    let (code, said) = outside(&service, &alice, "vsm-env no-such-program");
+    assert_eq!(outside(&service, &alice.agent, "vsm-env xsetroot -solid black").0, 0);
+    let (code, said) = outside(&service, &alice.agent, "vsm-env no-such-program");
     assert_eq!(code, 127, "{said}");
     let other = service.exec(&alice.agent, "bob", &["vsm-env", "--session", &alice.session, "id"]);
     assert_eq!(other.unwrap().status.code(), Some(66), "a desktop is its owner's");
@@ -33,45 +37,36 @@ fn commands_run_in_a_desktop_from_outside_of_it_and_end_with_it() {
     assert_eq!(none.status.code(), Some(66));
 
     let start = "vsm-env vsm-while-x11 sleep 86401 >/dev/null 2>&1 & echo";
-    outside(&service, &alice, start);
+    outside(&service, &alice.agent, start);
     service.until(&alice.agent, "pgrep -f '^sleep 86401'");
-    let (code, said) = outside(&service, &alice, "vsm-env vsm-while-x11 sh -c 'exit 5'");
+    let (code, said) = outside(&service, &alice.agent, "vsm-env vsm-while-x11 sh -c 'exit 5'");
     assert_eq!(code, 5, "{said}");
     service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
     service.until(&alice.agent, "! pgrep -f '^sleep 86401'");
     service.clean(&alice.agent);
-    assert_eq!(outside(&service, &alice, &format!("vsm-while-x11 --display {display} true")).0, 66);
+    assert_eq!(
+        outside(&service, &alice.agent, &format!("vsm-while-x11 --display {display} true")).0,
+        66
+    );
 }
 
 #[test]
 fn a_desktop_is_left_from_within() {
     let service = Service::up("tools-leave");
     let alice = service.connect("alice");
-    let (code, said) = outside(&service, &alice, "vsm-env vsm-disconnect");
+    let (code, said) = outside(&service, &alice.agent, "vsm-env vsm-disconnect");
     assert_eq!(code, 66);
     assert!(said.contains("nobody views this desktop"), "{said}");
-    let view = "nohup vsm connect --viewer 'socat -u - UNIX-CONNECT' alice@tlha >/tmp/view 2>&1 & echo $! > /tmp/view.pid";
-    let view = view.replace("socat -u - UNIX-CONNECT", "sh -c \"exec sleep 600\" --");
-    // A viewer that reads nothing still holds the desktop as long as its ssh lives.
-    service.output("client", "alice", &["sh", "-c", &view.replace("/tmp/", "$HOME/")]).unwrap();
-    let connected = |wanted: &str| {
-        wait_for(wanted, WAIT, || {
-            let rows = service.rows();
-            if rows.iter().any(|row| row.state == wanted) {
-                Ok(())
-            } else {
-                Err(format!("{rows:?}"))
-            }
-        })
-    };
-    if connected("connected").is_err() {
-        panic!("{}", service.sh("client", "cat /home/alice/view"));
-    }
-    let (code, said) = outside(&service, &alice, "vsm-env vsm-disconnect");
+    install_viewer(&service);
+    let viewer = view(&service, "alice");
+    state_becomes(&service, "alice", "connected");
+    let (code, said) = outside(&service, &alice.agent, "vsm-env vsm-disconnect");
     assert_eq!(code, 0, "{said}");
-    connected("disconnected").unwrap();
+    state_becomes(&service, "alice", "disconnected");
     assert!(!service.connect("alice").created, "it went on");
-    service.sh("client", "kill $(cat /home/alice/view.pid) 2>/dev/null; true");
+    // Its `vsm` says why it ended.
+    let output = viewer.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]
@@ -82,8 +77,7 @@ fn groups_are_told_and_one_program_can_be_the_desktop() {
         let script = include_str!("../../../deploy/xsession");
         service.sh(agent, &format!("cat > /etc/vsm/xsession <<'END'\n{script}\nEND"));
     }
-    let at = Connected { agent: "agent1".to_owned(), ..service.connect("bob") };
-    let group = |words: &str| outside(&service, &at, &format!("vsm-memberof-group {words}")).0;
+    let group = |words: &str| outside(&service, "agent1", &format!("vsm-memberof-group {words}")).0;
     assert_eq!(group("staff9"), 0);
     assert_eq!(group("alice staff9"), 0);
     assert_eq!(group("staff9 other9"), 1);
@@ -93,7 +87,7 @@ fn groups_are_told_and_one_program_can_be_the_desktop() {
     let alice = service.connect_with("alice", &["--start-command", "vsm-single-app xterm -T only"]);
     let geometry = || {
         let words = "vsm-env xwininfo -name only | awk '/Width|Height/ { print $2 }' | tr '\n' ' '";
-        outside(&service, &alice, words).1
+        outside(&service, &alice.agent, words).1
     };
     wait_for("the program to fill the screen", Duration::from_secs(40), || {
         let found = geometry();
