@@ -1,5 +1,6 @@
 //! Putting a package's files where they belong below a folder, from the list in `deploy/packages/NAME/install`.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -67,7 +68,7 @@ fn program(shop: &Workshop, name: &str, tree: &Path) -> Result<PathBuf> {
     run(command(&["strip", "--strip-unneeded", "--remove-section=.comment"]).arg(&target))?;
     let mut pages = Vec::new();
     for dir in [shop.made.join("man"), shop.root.join("deploy/man")] {
-        pages.extend(manual_pages(&dir, name)?);
+        pages.extend(manual_pages(&dir, name, |other| shop.binaries.join(other).is_file())?);
     }
     if pages.is_empty() {
         bail!("{name} has no manual page");
@@ -89,8 +90,12 @@ fn program(shop: &Workshop, name: &str, tree: &Path) -> Result<PathBuf> {
     Ok(target)
 }
 
-/// The program's page and, in the same section, those of its commands.
-fn manual_pages(dir: &Path, program: &str) -> Result<Vec<PathBuf>> {
+/// The program's page and, in the same section, those of its commands, which are no programs themselves.
+fn manual_pages(
+    dir: &Path,
+    program: &str,
+    is_program: impl Fn(&str) -> bool,
+) -> Result<Vec<PathBuf>> {
     let files = listing(dir)?;
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().display().to_string();
     let Some(own) = files.iter().find(|path| path.file_stem().is_some_and(|stem| stem == program))
@@ -100,7 +105,8 @@ fn manual_pages(dir: &Path, program: &str) -> Result<Vec<PathBuf>> {
     let belongs = |path: &&PathBuf| {
         *path == own
             || (name(path).starts_with(&format!("{program}-"))
-                && path.extension() == own.extension())
+                && path.extension() == own.extension()
+                && !path.file_stem().and_then(OsStr::to_str).is_some_and(&is_program))
     };
     Ok(files.iter().filter(belongs).cloned().collect())
 }

@@ -14,7 +14,7 @@ fn every_program_and_unit_is_as_it_should_be() {
     install(&cluster, HOST, "now", &["vsm-common", "vsm-server", "vsm-agent", "vsm-client"]);
 
     let programs = sh(&cluster, HOST, "cd /usr/bin && ls vsm*");
-    assert_eq!(programs.lines().count(), 9, "{programs}");
+    assert_eq!(programs.lines().count(), 10, "{programs}");
     // What one says all say; it is a commit of this history, or unknown where there is no git.
     let said = sh(&cluster, HOST, "vsm --version");
     let build = said.strip_prefix("vsm ").unwrap();
@@ -33,7 +33,7 @@ fn every_program_and_unit_is_as_it_should_be() {
         assert!(words.contains(&format!("NAME {program} ")), "{page}");
     }
     let completions = "for file in /usr/share/bash-completion/completions/vsm*; do bash -n $file && basename $file; done";
-    assert_eq!(sh(&cluster, HOST, completions).lines().count(), 7);
+    assert_eq!(sh(&cluster, HOST, completions).lines().count(), 8);
 
     // Nothing differs from what the packages say; the configuration is one that the tools accept; links lead somewhere.
     assert_eq!(sh(&cluster, HOST, "dpkg --verify vsm-common vsm-server vsm-agent vsm-client"), "");
