@@ -24,7 +24,7 @@ fn each_rule_is_told_and_the_outcome_is_what_a_login_gets() {
     let expected = [
         ("user", json!("alice")),
         ("node", json!(BROKER)),
-        ("groups", json!([])),
+        ("groups", json!(["alice"])),
         ("allowed", json!(true)),
         ("subcluster", json!("Default")),
         ("subcluster_rule", json!("default")),

@@ -102,6 +102,10 @@ fn groups_are_told_and_one_program_can_be_the_desktop() {
 #[test]
 fn support_reaches_a_host_that_cannot_be_reached() {
     let service = Service::up("tools-support");
+    // The hosts of these tests forbid all forwarding; a host that support comes by allows it.
+    let allow = "grep -rl 'DisableForwarding yes' /etc/ssh | xargs sed -i s/DisableForwarding.yes/DisableForwarding\\ no/";
+    service.sh(crate::service::BROKER, allow);
+    service.restart_daemon(crate::service::BROKER, "sshd").unwrap();
     let start = "nohup vsm-support alice@tlha >$HOME/support 2>&1 & echo $! > $HOME/support.pid";
     service.output("client", "alice", &["sh", "-c", start]).unwrap();
     let back = "ssh -o StrictHostKeyChecking=no -o BatchMode=yes -p 2022 localhost uname -n";
