@@ -102,6 +102,7 @@ fn groups_are_told_and_one_program_can_be_the_desktop() {
 #[test]
 fn support_reaches_a_host_that_cannot_be_reached() {
     let service = Service::up("tools-support");
+    service.key_for("alice");
     // The hosts of these tests forbid all forwarding; a host that support comes by allows it.
     let allow = "grep -rl 'DisableForwarding yes' /etc/ssh | xargs sed -i s/DisableForwarding.yes/DisableForwarding\\ no/";
     service.sh(crate::service::BROKER, allow);

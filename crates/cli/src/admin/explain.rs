@@ -114,7 +114,7 @@ impl Columns for Candidate {
             notes.push("failed a start lately: last".to_owned());
         }
         if self.has_user {
-            notes.push("has a session of this user: first".to_owned());
+            notes.push("has a session: first".to_owned());
         }
         vec![
             format!("  {}", self.agent),
@@ -145,7 +145,7 @@ impl Explained {
     fn words(&self) -> String {
         let groups =
             if self.groups.is_empty() { "none".to_owned() } else { self.groups.join(", ") };
-        let mut text = format!("{} on {}; groups that matter: {groups}\n", self.user, self.node);
+        let mut text = format!("{} on {}: groups {groups}\n", self.user, self.node);
         let _ = writeln!(text, "1. {}", self.access());
         let _ = writeln!(text, "2. {}", self.sessions());
         for session in &self.sessions {
