@@ -19,6 +19,7 @@ mod logins;
 mod node;
 mod rival;
 mod store;
+mod x2go;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,8 @@ enum Arguments {
     Node(node::Options),
     /// Write to another store for a while
     Rival(rival::Options),
+    /// Ask x2gobroker for a while
+    X2go(x2go::Options),
     /// Time the least that a replicated durable write takes, or be its other side
     Floor(floor::Options),
 }
@@ -84,6 +87,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Arguments::Disk(options) => print(&disk::run(&options)?),
         Arguments::Node(options) => node::run(options, &runtime()?),
         Arguments::Rival(options) => print(&runtime()?.block_on(rival::run(options))?),
+        Arguments::X2go(options) => print(&runtime()?.block_on(x2go::run(options))?),
         Arguments::Floor(options) => floor::either(&options),
     }
 }
