@@ -20,6 +20,7 @@ mod node;
 mod place;
 mod rival;
 mod store;
+mod x2go;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,8 @@ enum Arguments {
     Place(place::Options),
     /// Write to another store for a while
     Rival(rival::Options),
+    /// Ask x2gobroker for a while
+    X2go(x2go::Options),
     /// Time the least that a replicated durable write takes, or be its other side
     Floor(floor::Options),
 }
@@ -88,6 +91,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Arguments::Node(options) => node::run(options, &runtime()?),
         Arguments::Place(options) => print(&place::run(&options)?),
         Arguments::Rival(options) => print(&runtime()?.block_on(rival::run(options))?),
+        Arguments::X2go(options) => print(&runtime()?.block_on(x2go::run(options))?),
         Arguments::Floor(options) => floor::either(&options),
     }
 }

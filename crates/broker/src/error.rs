@@ -44,7 +44,7 @@ pub enum Refusal {
     #[error("no session host can take a new desktop now: {0}")]
     NoAgent(String),
     /// The limit is reached.
-    #[error("{user} has {cap} desktop(s) already, which is the limit: see `vsm list`")]
+    #[error("{user} has {cap} desktop(s) already, which is the limit")]
     AtLimit {
         /// User.
         user: UserName,

@@ -7,6 +7,7 @@
 mod commit;
 mod failover;
 mod lab;
+mod login;
 mod lookup;
 mod machine;
 mod memory;
@@ -63,6 +64,8 @@ enum Name {
     Start,
     /// Look-ups of a desktop, beside an echo over the same hops
     Lookup,
+    /// The same beside x2gobroker
+    Login,
     /// Resident memory of the daemons
     Memory,
     /// Changes that both brokers have on disk, beside other stores
@@ -102,6 +105,7 @@ fn one(name: Name, runs: u32) -> Result<Report> {
     let mut report = match name {
         Name::Start => on_hosts(runs, progress, start::run),
         Name::Lookup => on_hosts(runs, progress, lookup::run),
+        Name::Login => login::setup().and_then(|()| on_hosts(runs, progress, login::run)),
         Name::Memory => on_hosts(runs, progress, memory::run),
         Name::Commit => commit::run(runs, progress),
         Name::Resync => resync::run(runs, progress),
@@ -148,7 +152,12 @@ impl Hosts<'_> {
 
     /// Starts a server of the measuring program; it ends when the value is dropped.
     fn serve(&self, host: &str, words: &[&str]) -> Result<Server> {
-        let mut command = self.cluster.command(host, "root", &[&[TOOL], words].concat())?;
+        self.server(host, &[&[TOOL], words].concat())
+    }
+
+    /// Starts a program that ends with its standard input.
+    fn server(&self, host: &str, words: &[&str]) -> Result<Server> {
+        let mut command = self.cluster.command(host, "root", words)?;
         let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
         Ok(Server(child.context("nsenter")?))
     }

@@ -191,7 +191,7 @@ fn with_one_allowed_there_is_nothing_to_ask() {
     viewer.wait().unwrap();
     assert!(told(&service, &["--new"], TRY_LATER).contains("which is the limit"));
     // A desktop with another command is no reason to hand out this one, and there is no room for it.
-    assert!(told(&service, &["--start-command", "xterm"], TRY_LATER).contains("vsm list"));
+    assert!(told(&service, &["--start-command", "xterm"], TRY_LATER).contains("the limit"));
     assert_eq!(row(&service, "alice").session, only.session);
 }
 
