@@ -10,9 +10,11 @@
     reason = "a tool: results on stdout, errors on stderr"
 )]
 
+mod agents;
 mod bare;
 mod disk;
 mod echo;
+mod first;
 mod floor;
 mod load;
 mod logins;
@@ -56,6 +58,10 @@ enum Arguments {
     Disk(disk::Options),
     /// Be a broker's table, and obey lines on standard input
     Node(node::Options),
+    /// Be many agents
+    Agents(agents::Options),
+    /// Run a program, and time when it prints and when it is done
+    First(first::Options),
     /// Choose agents in memory, and time each choice
     Place(place::Options),
     /// Write to another store for a while
@@ -89,6 +95,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Arguments::Serving => print(&runtime()?.block_on(store::serving())?),
         Arguments::Disk(options) => print(&disk::run(&options)?),
         Arguments::Node(options) => node::run(options, &runtime()?),
+        Arguments::Agents(options) => runtime()?.block_on(agents::run(options)),
+        Arguments::First(options) => print(&first::run(&options)?),
         Arguments::Place(options) => print(&place::run(&options)?),
         Arguments::Rival(options) => print(&runtime()?.block_on(rival::run(options))?),
         Arguments::X2go(options) => print(&runtime()?.block_on(x2go::run(options))?),

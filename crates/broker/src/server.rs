@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use nix::unistd::Group;
+use nix::{
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::Group,
+};
 use tokio::net::TcpListener;
 use tonic::service::RoutesBuilder;
 use tonic_health::server::HealthReporter;
@@ -108,6 +111,7 @@ impl ServeError {
 /// # Errors
 /// See [`ServeError`].
 pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<(), ServeError> {
+    raise_open_files();
     let settings = Settings::new(&config).map_err(|error| ServeError::Config(error.to_string()))?;
     let tls = Tls::load(&config)?;
     let Opened { node, table, ha, card, asked } =
@@ -150,6 +154,16 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     }
     reloads.abort();
     served
+}
+
+/// Takes as many open files as the system allows: each agent, each user who is logging in and each follower needs one,
+/// and what a process has unless it asks for more is 1024.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 struct Listeners {

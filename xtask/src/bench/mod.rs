@@ -15,6 +15,7 @@ mod place;
 mod report;
 mod resync;
 mod rivals;
+mod scale;
 mod start;
 
 use std::process::{Child, Stdio};
@@ -74,6 +75,8 @@ enum Name {
     Resync,
     /// Choosing a session host for a new desktop
     Place,
+    /// A thousand agents and a hundred thousand sessions
+    Scale,
     /// Taking over from a node that is cut off, and by request
     Failover,
 }
@@ -110,6 +113,7 @@ fn one(name: Name, runs: u32) -> Result<Report> {
         Name::Commit => commit::run(runs, progress),
         Name::Resync => resync::run(runs, progress),
         Name::Place => place::run(runs, progress),
+        Name::Scale => scale::run(runs, progress),
         Name::Failover => failover::run(runs, progress),
     }?;
     report.machine = machine;

@@ -1,0 +1,211 @@
+//! Many agents in one process: each has an address, a certificate and a listener of its own, serves the real interface by
+//! gRPC over mutual TLS, and has sessions that are nothing but records. What a broker has to do with a thousand agents is
+//! the same as with real ones, short of starting desktops.
+
+use std::{net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::Serialize;
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, service::RoutesBuilder};
+use uuid::Uuid;
+use vsm_config::Config;
+use vsm_core::{RequestId, Session, SessionId, StartParams, State};
+use vsm_daemon::{clock, grpc, tls::Tls};
+use vsm_proto::{
+    agent::v1::{
+        self as pb,
+        agent_server::{Agent, AgentServer},
+        report_response::Item,
+        verify_response,
+    },
+    session::v1::LiveSession,
+};
+
+/// A real agent tells its load at least as often.
+const LOAD_EVERY: Duration = Duration::from_secs(30);
+/// First display number.
+const DISPLAY_MIN: u32 = 10;
+
+/// Which agents.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// How many: sim0000, sim0001, …
+    #[arg(long)]
+    count: usize,
+    /// Sessions on each
+    #[arg(long)]
+    sessions: usize,
+    /// A folder with a configuration for each, which names its certificate
+    #[arg(long)]
+    configs: PathBuf,
+    /// Port on which each listens, on its address
+    #[arg(long)]
+    port: u16,
+}
+
+/// Name and address of an agent.
+fn place(number: usize, port: u16) -> Result<(String, SocketAddr)> {
+    let (high, low) = (u8::try_from(number / 250)?, u8::try_from(number % 250 + 1)?);
+    Ok((format!("sim{number:04}"), SocketAddr::from(([10, 1, high, low], port))))
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Simulated {
+    name: String,
+    sessions: Vec<Session>,
+}
+
+impl Simulated {
+    fn new(name: String, number: usize, options: &Options) -> Result<Self> {
+        let session = |offset: usize| {
+            let user = number * options.sessions + offset;
+            Ok(Session {
+                id: SessionId::new(Uuid::now_v7()),
+                user: format!("someone{user:06}").parse()?,
+                agent: name.parse()?,
+                state: State::Running { display: DISPLAY_MIN + u32::try_from(offset)? },
+                request: RequestId::new(Uuid::new_v4()),
+                params: StartParams {
+                    geometry: Some("1920x1080".parse()?),
+                    language: "en_GB.UTF-8".into(),
+                    client_name: format!("laptop{user:06}.example.org"),
+                    ..StartParams::default()
+                },
+                created: clock::unix_millis(),
+            })
+        };
+        let sessions = (0..options.sessions).map(session).collect::<Result<_>>()?;
+        Ok(Self { name, sessions })
+    }
+
+    fn inventory(&self) -> pb::Inventory {
+        pb::Inventory {
+            boot_id: "simulated".into(),
+            public_name: self.name.clone(),
+            sessions: self.sessions.iter().map(live).collect(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            ..pb::Inventory::default()
+        }
+    }
+}
+
+fn live(session: &Session) -> LiveSession {
+    LiveSession { session: Some(session.into()), ..LiveSession::default() }
+}
+
+const LOAD: pb::Load = pb::Load {
+    load1_milli: 4_000,
+    cpus: 64,
+    memory_total_mib: 262_144,
+    memory_available_mib: 150_000,
+    cpu_pressure_milli: 2,
+    cpu_busy_milli: 60,
+    run_queue_milli: 4_000,
+    memory_pressure_milli: 0,
+};
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn not_here<T>() -> Answer<T> {
+    Err(Status::unimplemented("a simulated agent only tells what it has"))
+}
+
+#[tonic::async_trait]
+impl Agent for Simulated {
+    type ReportStream = Pin<Box<dyn Stream<Item = Result<pb::ReportResponse, Status>> + Send>>;
+
+    async fn report(&self, _: Request<pb::ReportRequest>) -> Answer<Self::ReportStream> {
+        let (sender, receiver) = mpsc::channel(4);
+        let inventory = Item::Inventory(self.inventory());
+        tokio::spawn(async move {
+            let mut next = Some(inventory);
+            let mut ticks = tokio::time::interval(LOAD_EVERY);
+            loop {
+                let item = Some(next.take().unwrap_or(Item::Load(LOAD)));
+                if sender.send(Ok(pb::ReportResponse { item })).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    biased;
+                    () = sender.closed() => return,
+                    _ = ticks.tick() => {}
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn verify(&self, request: Request<pb::VerifyRequest>) -> Answer<pb::VerifyResponse> {
+        let id = request.into_inner().id;
+        let found = self.sessions.iter().find(|session| session.id.to_string() == id);
+        let found = found.ok_or_else(|| Status::internal("no such session"))?;
+        let result = Some(verify_response::Result::Alive(live(found)));
+        Ok(Response::new(pb::VerifyResponse { result }))
+    }
+
+    async fn start(&self, _: Request<pb::StartRequest>) -> Answer<pb::StartResponse> {
+        not_here()
+    }
+
+    async fn terminate(&self, _: Request<pb::TerminateRequest>) -> Answer<pb::TerminateResponse> {
+        not_here()
+    }
+
+    async fn disconnect_viewer(
+        &self,
+        _: Request<pb::DisconnectViewerRequest>,
+    ) -> Answer<pb::DisconnectViewerResponse> {
+        not_here()
+    }
+
+    async fn cancel_start(
+        &self,
+        _: Request<pb::CancelStartRequest>,
+    ) -> Answer<pb::CancelStartResponse> {
+        not_here()
+    }
+
+    async fn notify(&self, _: Request<pb::NotifyRequest>) -> Answer<pb::NotifyResponse> {
+        not_here()
+    }
+}
+
+/// Told once all listen.
+#[derive(Debug, Serialize)]
+struct Ready {
+    agents: usize,
+}
+
+/// Serves until standard input ends.
+pub(crate) async fn run(options: Options) -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    // Three for each agent: its listener and a connection of each broker.
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let stop = CancellationToken::new();
+    let mut servers = JoinSet::new();
+    for number in 0..options.count {
+        let (name, address) = place(number, options.port)?;
+        let config = options.configs.join(&name);
+        let tls = Tls::load(&Config::load(&config)?)?;
+        let agent = Simulated::new(name, number, &options)?;
+        let listener = TcpListener::bind(address).await.with_context(|| address.to_string())?;
+        let mut routes = RoutesBuilder::default();
+        routes.add_service(
+            AgentServer::from_arc(Arc::new(agent)).max_encoding_message_size(grpc::MESSAGE_MAX),
+        );
+        let stop = stop.clone();
+        servers.spawn(async move { grpc::serve_tls(listener, &tls, routes.routes(), stop).await });
+    }
+    crate::print(&Ready { agents: options.count })?;
+    let mut line = String::new();
+    tokio::task::spawn_blocking(move || std::io::stdin().read_line(&mut line)).await??;
+    // What is under way is a report that would never end.
+    servers.shutdown().await;
+    Ok(())
+}
