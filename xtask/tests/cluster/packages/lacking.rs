@@ -71,4 +71,30 @@ fn a_port_that_is_taken_is_told_by_unit_and_package() {
         "systemctl stop taker && systemctl reset-failed vsmserver; systemctl start vsmserver",
     );
     unit(&cluster, "tlha-primary", "vsmserver", "active");
+
+    // The same on a session host.
+    let certificates = sh(
+        &cluster,
+        "tlha-primary",
+        "vsmctl pki issue agent1 --role agent --out /root/agent1 >/dev/null; tar -C /root/agent1 -c . | base64 -w0",
+    );
+    sh(
+        &cluster,
+        "agent1",
+        &format!(
+            "mkdir -p /etc/vsm/pki && echo {certificates} | base64 -d | tar -C /etc/vsm/pki -x
+            systemd-run --quiet --unit=taker python3 -m http.server 904
+            until ss -ltn | grep -q :904; do sleep 0.1; done"
+        ),
+    );
+    let said = install(&cluster, "agent1", "now", &["vsm-common", "vsm-agent"]);
+    assert!(said.contains("the agent did not start: journalctl -u vsmagent says why"), "{said}");
+    let log = sh(&cluster, "agent1", "journalctl --unit vsmagent --output cat");
+    assert!(log.contains("904") && log.contains("in use"), "{log}");
+    sh(
+        &cluster,
+        "agent1",
+        "systemctl stop taker && systemctl reset-failed vsmagent; systemctl start vsmagent",
+    );
+    unit(&cluster, "agent1", "vsmagent", "active");
 }
