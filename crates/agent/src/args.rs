@@ -42,18 +42,9 @@ pub struct ParamArguments {
     /// Print a value as a shell assignment to VAR; may be repeated
     #[arg(short, long, value_name = "VAR=PATH", conflicts_with = "paths")]
     pub eval: Vec<String>,
-    /// Of this session, instead of the one that it is run in
-    #[arg(long, value_name = "ID", env = "VSM_SESSION_ID", hide_env_values = true)]
-    pub session: Option<SessionId>,
-    /// The agent's run directory
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "/run/vsm",
-        env = "VSM_RUN_DIR",
-        hide_env_values = true
-    )]
-    pub run_dir: PathBuf,
+    /// Which session.
+    #[command(flatten)]
+    pub session: InsideOptions,
     /// Parameters to print, one line each
     #[arg(value_name = "PATH")]
     pub paths: Vec<String>,

@@ -1,46 +1,35 @@
 //! `vsm-env`: runs a command as if it had been started in a desktop, such as one from an ssh login on its host.
 
 use std::{
-    io::Write as _,
     os::unix::process::CommandExt,
     process::{Command, ExitCode},
 };
 
-use clap::Parser;
 use vsm_agent::{
     args::EnvArguments,
     control::{Event, Request},
-    inside,
+    inside::{self, Failure, NO_SESSION, USAGE},
 };
 
+/// As a shell says that a command cannot be run.
+const NO_COMMAND: u8 = 127;
+
 fn main() -> ExitCode {
-    let arguments = match EnvArguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // Where standard output is gone there is nobody to tell.
-            drop(error.print());
-            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
-        }
-    };
-    let Some(id) = arguments.session.id.or_else(inside::newest) else {
-        return fail(66, "you have no desktop on this host");
-    };
-    let variables = match inside::ask(&arguments.session.run_dir, id, &Request::Environment) {
-        Ok(Event::Environment { variables }) => variables,
-        Ok(_) => return fail(66, &format!("session {id} is ending")),
-        Err(error) => return fail(66, &format!("session {id}: {error}")),
-    };
-    let wanted = |name: &str| !arguments.display_only || matches!(name, "DISPLAY" | "XAUTHORITY");
-    let variables = variables.into_iter().filter(|(name, _)| wanted(name));
-    let Some((program, words)) = arguments.command.split_first() else {
-        return fail(64, "name a command");
-    };
-    let error = Command::new(program).args(words).envs(variables).exec();
-    fail(127, &format!("{}: {error}", program.display()))
+    inside::main("vsm-env", run)
 }
 
-fn fail(code: u8, why: &str) -> ExitCode {
-    // Where standard error is gone too, the exit code still tells.
-    let _ = writeln!(std::io::stderr(), "vsm-env: {why}");
-    ExitCode::from(code)
+fn run(EnvArguments { session, display_only, command }: EnvArguments) -> Result<ExitCode, Failure> {
+    let id = inside::meant(session.id)?;
+    let variables = match inside::ask(&session.run_dir, id, &Request::Environment) {
+        Ok(Event::Environment { variables }) => variables,
+        Ok(_) => return Err((NO_SESSION, format!("session {id} is ending"))),
+        Err(error) => return Err((NO_SESSION, format!("session {id}: {error}"))),
+    };
+    let wanted = |name: &str| !display_only || matches!(name, "DISPLAY" | "XAUTHORITY");
+    let variables = variables.into_iter().filter(|(name, _)| wanted(name));
+    let Some((program, words)) = command.split_first() else {
+        return Err((USAGE, "name a command".to_owned()));
+    };
+    let error = Command::new(program).args(words).envs(variables).exec();
+    Err((NO_COMMAND, format!("{}: {error}", program.display())))
 }

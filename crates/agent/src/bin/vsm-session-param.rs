@@ -7,43 +7,22 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
 use vsm_agent::{
     args::ParamArguments,
     control,
+    inside::{self, Failure, NO_SESSION, USAGE},
     params::{self, Params},
 };
 
-/// Bad usage, and no such session, as sysexits.h numbers them.
-const USAGE: u8 = 64;
-const NO_SESSION: u8 = 66;
 /// No such parameter.
 const NO_PARAMETER: u8 = 1;
 
-/// Why nothing was printed: exit code and one line.
-type Failure = (u8, String);
-
 fn main() -> ExitCode {
-    let arguments = match ParamArguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // Where standard output is gone there is nobody to tell.
-            drop(error.print());
-            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
-        }
-    };
-    match run(&arguments) {
-        Ok(text) => {
-            // Whoever reads has seen enough, or is gone.
-            let _ = io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Err((code, why)) => {
-            // Where standard error is gone too, the exit code still tells.
-            let _ = writeln!(io::stderr(), "vsm-session-param: {why}");
-            ExitCode::from(code)
-        }
-    }
+    inside::main("vsm-session-param", |arguments: ParamArguments| {
+        // Whoever reads has seen enough, or is gone.
+        let _ = io::stdout().write_all(run(&arguments)?.as_bytes());
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 fn run(arguments: &ParamArguments) -> Result<String, Failure> {
@@ -51,11 +30,8 @@ fn run(arguments: &ParamArguments) -> Result<String, Failure> {
     if nothing && arguments.paths.is_empty() {
         return Err((USAGE, "name a parameter; see vsm-session-param --help".to_owned()));
     }
-    let Some(id) = arguments.session else {
-        let why = "this is not run in a session: VSM_SESSION_ID is not set; give --session ID";
-        return Err((NO_SESSION, why.to_owned()));
-    };
-    let all = params::read(&control::session_dir(&arguments.run_dir, id))
+    let id = inside::meant(arguments.session.id)?;
+    let all = params::read(&control::session_dir(&arguments.session.run_dir, id))
         .map_err(|error| (NO_SESSION, format!("session {id}: {error}")))?;
     match &arguments.all_entries {
         Some(folder) => list(&all, folder),

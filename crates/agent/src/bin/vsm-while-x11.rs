@@ -1,48 +1,41 @@
 //! `vsm-while-x11`: runs a command for as long as the X server lives, so that nothing of it outlives the desktop.
 
 use std::{
-    io::Write as _,
     os::unix::{net::UnixStream, process::ExitStatusExt},
     path::PathBuf,
     process::{Child, Command, ExitCode, ExitStatus},
     time::Duration,
 };
 
-use clap::Parser;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
-use vsm_agent::args::WhileArguments;
+use vsm_agent::{
+    args::WhileArguments,
+    inside::{self, Failure, NO_SESSION, USAGE},
+};
 
+/// As a shell says that a command cannot be run.
+const NO_COMMAND: u8 = 127;
+/// An error of ours.
+const SOFTWARE: u8 = 70;
 /// What a command gets between being asked to end and being killed.
 const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let arguments = match WhileArguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // Where standard output is gone there is nobody to tell.
-            drop(error.print());
-            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
-        }
+    inside::main("vsm-while-x11", run)
+}
+
+fn run(WhileArguments { display, command }: WhileArguments) -> Result<ExitCode, Failure> {
+    let server = x_server(&display).map_err(|why| (NO_SESSION, why))?;
+    let Some((program, words)) = command.split_first() else {
+        return Err((USAGE, "name a command".to_owned()));
     };
-    let server = match x_server(&arguments.display) {
-        Ok(server) => server,
-        Err(why) => return fail(66, &why),
-    };
-    let Some((program, words)) = arguments.command.split_first() else {
-        return fail(64, "name a command");
-    };
-    let child = match Command::new(program).args(words).spawn() {
-        Ok(child) => child,
-        Err(error) => return fail(127, &format!("{}: {error}", program.display())),
-    };
-    match follow(child, server) {
-        Ok(status) => code(status),
-        Err(error) => fail(70, &error.to_string()),
-    }
+    let child = Command::new(program).args(words).spawn();
+    let child = child.map_err(|error| (NO_COMMAND, format!("{}: {error}", program.display())))?;
+    follow(child, server).map(code).map_err(|error| (SOFTWARE, error.to_string()))
 }
 
 /// The X server of a display, by who serves its socket.
@@ -85,10 +78,4 @@ fn follow(mut child: Child, server: Pid) -> std::io::Result<ExitStatus> {
 fn code(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(u8::try_from(code.unwrap_or(1)).unwrap_or(1))
-}
-
-fn fail(code: u8, why: &str) -> ExitCode {
-    // Where standard error is gone too, the exit code still tells.
-    let _ = writeln!(std::io::stderr(), "vsm-while-x11: {why}");
-    ExitCode::from(code)
 }
