@@ -171,6 +171,13 @@ impl Agent for Simulated {
         not_here()
     }
 
+    async fn session_log(
+        &self,
+        _: Request<pb::SessionLogRequest>,
+    ) -> Answer<pb::SessionLogResponse> {
+        not_here()
+    }
+
     async fn notify(&self, _: Request<pb::NotifyRequest>) -> Answer<pb::NotifyResponse> {
         not_here()
     }

@@ -3,6 +3,7 @@
 
 mod agents;
 mod events;
+mod log;
 mod notify;
 mod select;
 mod terminate;
@@ -101,6 +102,16 @@ impl Admin for AdminApi {
         let place = self.broker.follower()?;
         let told = events::begin(Arc::clone(&self.broker), request.get_ref(), place)?;
         Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+    }
+
+    async fn session_log(
+        &self,
+        request: Request<pb::SessionLogRequest>,
+    ) -> Result<Response<pb::SessionLogResponse>, Status> {
+        if let Some(mut there) = self.place(&request).await? {
+            return there.session_log(place::forwarded(request.into_inner(), None)).await;
+        }
+        Ok(Response::new(log::fetch(&self.broker, request.into_inner()).await?))
     }
 
     async fn record_event(

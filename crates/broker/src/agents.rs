@@ -462,6 +462,16 @@ impl Link {
         Ok(response.not_shown.into_iter().map(|not| (not.id, not.detail)).collect())
     }
 
+    /// The end of a session's log; none = there is no log.
+    pub(crate) async fn session_log(
+        &self,
+        id: SessionId,
+        bytes: u64,
+    ) -> Result<Option<Vec<u8>>, CallError> {
+        let request = pb::SessionLogRequest { id: id.to_string(), bytes };
+        Ok(bounded(SHORT_CALL, self.client.clone().session_log(request)).await?.text)
+    }
+
     pub(crate) async fn disconnect(&self, id: SessionId, reason: &str) -> Result<bool, CallError> {
         let request = pb::DisconnectViewerRequest { id: id.to_string(), reason: reason.to_owned() };
         Ok(bounded(SHORT_CALL, self.client.clone().disconnect_viewer(request)).await?.was_connected)

@@ -112,6 +112,13 @@ impl Admin for Broker {
         Err(Status::unimplemented("not asked here"))
     }
 
+    async fn session_log(
+        &self,
+        _: Request<pb::SessionLogRequest>,
+    ) -> Answer<pb::SessionLogResponse> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
     async fn record_event(
         &self,
         _: Request<pb::RecordEventRequest>,

@@ -351,3 +351,41 @@ fn a_command_runs_on_all_session_hosts_or_on_some() {
     service.no(66, "there is no subcluster lab", &["agent", "ssh", "--subcluster=lab", "true"]);
     service.no(64, "begins with a colon", &["agent", "rsync", "--", "-a", "/etc/hosts", "/tmp/"]);
 }
+
+/// What a session's programs printed is to be had on either node, also when it is over.
+#[test]
+fn the_log_of_a_session_is_read_from_the_broker_though_it_is_over() {
+    let service = Service::up("session-log");
+    for agent in crate::service::AGENTS {
+        service.sh(agent, "printf '#!/bin/sh\\necho one; echo \"\\033[2Jtwo\"; echo three; sleep 86400\\n' > /etc/vsm/xsession");
+    }
+    let alice = service.connect("alice");
+    let short = alice.session.rsplit('-').next().unwrap().to_owned();
+    let log = |words: &[&str]| {
+        let output = service.vsmctl(&[&["session", "log", &short], words].concat());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    wait_for("the script's words", WAIT, || {
+        let text = log(&[]);
+        if text.contains("three\n") { Ok(()) } else { Err(text) }
+    })
+    .unwrap();
+    let text = log(&["--lines=0"]);
+    assert!(
+        text.contains("one\n") && text.contains("[2Jtwo\n") && !text.contains('\u{1b}'),
+        "{text}"
+    );
+    assert_eq!(log(&["--lines=1"]).lines().count(), 1);
+    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.clean(&alice.agent);
+    event(&service, BROKER, "session-ended", Some("alice"));
+    let text = log(&["--lines=0"]);
+    assert!(text.contains("three\n") && text.contains("the session ends"), "{text}");
+    service.no(66, "neither the table nor the trail knows", &["session", "log", "abcdef123456"]);
+    service.sh(&alice.agent, "rm /var/lib/vsm-agent/log/*");
+    service.no(66, "has no log of session", &["session", "log", &short]);
+    service.stop_daemon(&alice.agent, "vsmagent").unwrap();
+    service.agents_are("down", &[&alice.agent]);
+    service.no(69, "cannot be reached", &["session", "log", &short]);
+}

@@ -14,6 +14,7 @@ mod notice;
 mod registry;
 mod report;
 mod service;
+mod session_log;
 mod settings;
 mod start;
 

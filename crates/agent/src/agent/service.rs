@@ -17,9 +17,9 @@ use vsm_proto::{
     agent::v1::{
         CancelStartRequest, CancelStartResponse, Cancelled, DisconnectViewerRequest,
         DisconnectViewerResponse, Fenced, NotifyRequest, NotifyResponse, ReportRequest,
-        StartRefusal, StartRefused, StartRequest, StartResponse, TerminateRequest,
-        TerminateResponse, VerifyRequest, VerifyResponse, agent_server, cancel_start_response,
-        start_response, terminate_response, verify_response,
+        SessionLogRequest, SessionLogResponse, StartRefusal, StartRefused, StartRequest,
+        StartResponse, TerminateRequest, TerminateResponse, VerifyRequest, VerifyResponse,
+        agent_server, cancel_start_response, start_response, terminate_response, verify_response,
     },
     convert,
     sync::v1::{
@@ -32,7 +32,7 @@ use super::{
     fence::{Denied, Permit},
     link, notice,
     registry::{Found, Slot, Status as SlotStatus, made_out},
-    report, start,
+    report, session_log, start,
 };
 use crate::{
     control::{self, Event, Request as Ask},
@@ -319,6 +319,19 @@ impl agent_server::Agent for Service {
     ) -> Result<Response<NotifyResponse>, Status> {
         self.check_caller(request.extensions())?;
         Ok(Response::new(notice::show(&self.agent, request.into_inner()).await?))
+    }
+
+    async fn session_log(
+        &self,
+        request: Request<SessionLogRequest>,
+    ) -> Result<Response<SessionLogResponse>, Status> {
+        self.check_caller(request.extensions())?;
+        let SessionLogRequest { id, bytes } = request.into_inner();
+        let (id, store) = (convert::text("id", &id)?, self.agent.store.clone());
+        let read = tokio::task::spawn_blocking(move || session_log::tail(&store, id, bytes)).await;
+        let text = read.map_err(std::io::Error::other).and_then(|text| text);
+        let text = text.map_err(|error| Status::internal(format!("the log: {error}")))?;
+        Ok(Response::new(SessionLogResponse { text }))
     }
 
     async fn cancel_start(

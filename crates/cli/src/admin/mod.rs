@@ -35,7 +35,9 @@ pub use hosts::{HostsArgs, RsyncArgs, SshArgs, agent_rsync, agent_ssh};
 pub use load::{Sort, load_list, load_show, load_subclusters};
 pub use notify::{NotifyArgs, notify};
 pub use select::{Condition, Selector};
-pub use session::{TerminateArgs, session_list, session_show, session_terminate};
+pub use session::{
+    LogArgs, TerminateArgs, session_list, session_log, session_show, session_terminate,
+};
 
 use crate::{
     broker::with_deadline,

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use vsm_proto::admin::v1 as pb;
 
-use super::{AdminOptions, confirm, select::Selector};
+use super::{AdminOptions, DEADLINE, confirm, select::Selector};
 use crate::{
     broker::{SessionRow, with_deadline},
     exit::{Failure, NOT_FOUND, UNAVAILABLE, USAGE},
@@ -15,6 +15,8 @@ use crate::{
 
 /// Ending many sessions, each with the grace of its processes.
 const TERMINATE_DEADLINE: Duration = Duration::from_secs(120);
+/// Most of a log that is asked for, in bytes.
+const LOG_MAX: u64 = 1 << 20;
 
 /// `vsmctl session list`.
 ///
@@ -45,6 +47,42 @@ pub async fn session_show(options: &AdminOptions, id: String) -> Result<(), Fail
         )),
         (None, _) => Err(Failure::new(NOT_FOUND, format!("there is no session {}", selector.id))),
     }
+}
+
+/// Of which session, and how much.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// Session id, or the last 6 or more digits of it
+    id: String,
+    /// The last so many lines; 0 = all that there is room for, which is 1 MiB
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    lines: usize,
+}
+
+/// What `vsmctl session log` prints; the JSON fields are stable.
+#[derive(Debug, Serialize)]
+struct LogReport {
+    session: String,
+    agent: String,
+    text: String,
+}
+
+/// `vsmctl session log`.
+///
+/// # Errors
+/// If the broker or the agent cannot be asked, or there is no such log.
+pub async fn session_log(options: &AdminOptions, arguments: &LogArgs) -> Result<(), Failure> {
+    let request = pb::SessionLogRequest { id: arguments.id.clone(), bytes: LOG_MAX };
+    let request = with_deadline(request, DEADLINE);
+    let pb::SessionLogResponse { id, agent, text } =
+        options.dial().await?.session_log(request).await?.into_inner();
+    // Whatever the session's programs printed is not to move the administrator's cursor.
+    let plain = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
+    let text: String = String::from_utf8_lossy(&text).chars().map(plain).collect();
+    let lines: Vec<&str> = text.lines().collect();
+    let first = if arguments.lines == 0 { 0 } else { lines.len().saturating_sub(arguments.lines) };
+    let text: String = lines.iter().skip(first).map(|line| format!("{line}\n")).collect();
+    output::report(options.output, &LogReport { session: id, agent, text }, |log| log.text.clone())
 }
 
 /// What `vsmctl session terminate` prints of each session.

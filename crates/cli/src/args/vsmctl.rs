@@ -5,8 +5,8 @@ use vsm_daemon::VERSION;
 
 use crate::{
     admin::{
-        AdminOptions, DrainArgs, EventsArgs, ForgetArgs, NotifyArgs, PushArgs, RsyncArgs, Selector,
-        Sort, SshArgs, TerminateArgs,
+        AdminOptions, DrainArgs, EventsArgs, ForgetArgs, LogArgs, NotifyArgs, PushArgs, RsyncArgs,
+        Selector, Sort, SshArgs, TerminateArgs,
     },
     ha::HaCommand,
     pki::{InitArgs, IssueArgs},
@@ -84,6 +84,8 @@ pub enum SessionCommand {
         #[command(flatten)]
         retry: RetryOptions,
     },
+    /// Print the end of a session's log, also of one that is over
+    Log(LogArgs),
     /// End sessions and all that runs in them; what is not saved is lost
     Terminate(TerminateArgs),
 }

@@ -27,6 +27,9 @@ async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
         Command::Session(SessionCommand::Watch { selector, retry }) => {
             admin::session_watch(&options, &selector, &retry).await
         }
+        Command::Session(SessionCommand::Log(arguments)) => {
+            admin::session_log(&options, &arguments).await
+        }
         Command::Session(SessionCommand::Terminate(arguments)) => {
             admin::session_terminate(&options, &arguments).await
         }

@@ -1,0 +1,52 @@
+//! The log of a session, fetched from its agent: also of one that has ended, as long as the agent keeps it.
+
+use std::sync::Arc;
+
+use tonic::Status;
+use vsm_core::{AgentName, SessionId};
+use vsm_proto::admin::v1 as pb;
+
+use crate::broker::Broker;
+
+/// Fetches the end of a log.
+pub(super) async fn fetch(
+    broker: &Arc<Broker>,
+    request: pb::SessionLogRequest,
+) -> Result<pb::SessionLogResponse, Status> {
+    let (id, agent) = meant(broker, &request.id)?;
+    let away = |why: &str| {
+        Status::unavailable(format!("{agent}, which has the log, cannot be reached ({why})"))
+    };
+    let link = broker.agents.link(&agent).ok_or_else(|| away("it is in no subcluster"))?;
+    link.up().await.map_err(|(why, _)| away(&why))?;
+    let text = link.session_log(id, request.bytes).await.map_err(|error| away(&error.why))?;
+    let none = || Status::not_found(format!("{agent} has no log of session {id} any more"));
+    Ok(pb::SessionLogResponse {
+        id: id.to_string(),
+        agent: agent.to_string(),
+        text: text.ok_or_else(none)?,
+    })
+}
+
+/// The session that ends so and its agent: from the table, or from the trail for one that is over.
+fn meant(broker: &Broker, end: &str) -> Result<(SessionId, AgentName), Status> {
+    let mut found: Vec<(SessionId, AgentName)> = broker.table.read(|view| {
+        let live = view.table.sessions().filter(|session| session.id.ends_with(end));
+        let over = view.table.events_after(0).filter_map(|event| {
+            let id = event.session.filter(|id| id.ends_with(end))?;
+            Some((id, event.agent.clone()?))
+        });
+        live.map(|session| (session.id, session.agent.clone())).chain(over).collect()
+    });
+    found.sort();
+    found.dedup();
+    match (found.pop(), found.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (None, _) => {
+            Err(Status::not_found(format!("neither the table nor the trail knows a session {end}")))
+        }
+        (Some(_), false) => Err(Status::invalid_argument(format!(
+            "several sessions have an id that ends in {end}: give more of it"
+        ))),
+    }
+}
