@@ -28,7 +28,7 @@ cd /run/vsm/sessions 2>/dev/null && for f in *; do [ -e "$f" ] && echo "folder $
 for f in /tmp/.X11-unix/X* /tmp/.X*-lock; do [ -e "$f" ] && echo "display $f"; done
 for f in /sys/fs/cgroup/vsm/*-*; do [ -d "$f" ] && echo "cgroup $f"; done
 for f in /var/lib/vsm-agent/sessions/*; do [ -e "$f" ] && echo "record $f"; done
-ps ax -o pid=,uid=,args= | awk '($2 >= 2000 && $2 < 4000 && $3 != "sshd:") || /vsm-session|Xtigervnc/ { if (!/awk/) print "process", $0 }'
+ps ax -o pid=,uid=,args= | awk '($2 >= 2000 && $2 < 4000 && $3 != "sshd:") || /vsm-session|Xtigervnc/ { if (!/awk/ && $3 != "[vsm-session]") print "process", $0 }'
 true"#;
 
 /// What `vsm connect --json` prints.
