@@ -21,6 +21,11 @@ pub enum Refusal {
     /// Not in an allowed group.
     #[error("{0} is in none of the groups that may use this service (/vsmserver/allowed_groups)")]
     NotAllowed(UserName),
+    /// A command was asked for instead of the full desktop.
+    #[error(
+        "only whole desktops are given here, no start commands (/vsmserver/allow_start_command)"
+    )]
+    NoStartCommand,
     /// No subcluster takes the user.
     #[error("no subcluster takes {0} (/vsmserver/subclusters)")]
     NoSubcluster(UserName),
@@ -122,6 +127,7 @@ impl Refusal {
             Self::UnknownUser(_) => ("UNKNOWN_USER", Code::PermissionDenied),
             Self::UsersDown(_) => ("USERS_DOWN", Code::Unavailable),
             Self::NotAllowed(_) => ("NOT_ALLOWED", Code::PermissionDenied),
+            Self::NoStartCommand => ("NO_START_COMMAND", Code::PermissionDenied),
             Self::NoSubcluster(_) => ("NO_SUBCLUSTER", Code::PermissionDenied),
             Self::AmbiguousSubcluster { .. } => ("AMBIGUOUS_SUBCLUSTER", Code::PermissionDenied),
             Self::NoAgent(_) => ("NO_AGENT", Code::Unavailable),

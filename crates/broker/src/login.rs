@@ -222,6 +222,9 @@ async fn resume(
 /// A new session on the best agent, else on the next best.
 async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Handed, Refusal> {
     let settings = broker.settings();
+    if !want.params.start_command.is_empty() && !settings.allow_start_command {
+        return Err(Refusal::NoStartCommand);
+    }
     let (subcluster, _) = settings.subclusters.of(who)?;
     broker.agents.settle().await;
     let mut tried: Vec<AgentName> = Vec::new();

@@ -64,6 +64,8 @@ pub struct Settings {
     pub mail_program: PathBuf,
     /// Hosts, by name or address, of administrators who may call over the network.
     pub allowed_clients: Vec<String>,
+    /// Whether users may ask for a command instead of the full desktop.
+    pub allow_start_command: bool,
     /// Whether a change of a file is a reload.
     pub watch_config: bool,
     /// Hosts, by name or address, that may follow the table read-only.
@@ -167,6 +169,7 @@ impl Settings {
             admin_email: config.get(&keys::vsmserver::ADMIN_EMAIL),
             mail_program: config.get(&keys::vsmserver::MAIL_PROGRAM),
             allowed_clients: config.get(&keys::vsmserver::ALLOWED_CLIENTS),
+            allow_start_command: config.get(&keys::vsmserver::ALLOW_START_COMMAND),
             watch_config: config.get(&keys::vsmserver::WATCH_CONFIG),
             observers: config.get(&keys::ha::OBSERVERS),
             subclusters: Subclusters::new(subclusters)?,

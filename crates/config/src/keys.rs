@@ -112,6 +112,8 @@ schema! {
             "Group whose members may administer this broker over admin_socket.";
         STATE_DIR: PathBuf, "/vsmserver/state_dir", Path, "/var/lib/vsm", Restart,
             "Directory of the session database. Local disk; never shared between the two nodes.";
+        ALLOW_START_COMMAND: bool, "/vsmserver/allow_start_command", Bool, "true", Reload,
+            "Whether users may ask for a command instead of the full desktop. Desktops that run keep theirs.";
         WATCH_CONFIG: bool, "/vsmserver/watch_config", Bool, "false", Reload,
             "Reload by itself when a configuration file changes, as SIGHUP does. A bad configuration is refused as a whole and the old one stays.";
     }
@@ -274,10 +276,10 @@ schema! {
 
     /// `/sessionstart`: what an empty desktop shows first.
     sessionstart {
-        BACKGROUND_COLOR: String, "/sessionstart/background_color", Colour, "#ffffff", Reload,
+        BACKGROUND_COLOR: String, "/sessionstart/background_color", Colour, "#35506b", Reload,
             "Colour of the screen until the desktop has drawn its own.";
         BACKGROUND_IMAGE: PathBuf, "/sessionstart/background_image", OptionalPath, "", Reload,
-            "PNG picture shown until the desktop has drawn its own; empty means none.";
+            "Picture shown until the desktop has drawn its own, where hsetroot is installed; empty means none.";
         KEYBOARD_LAYOUT: String, "/sessionstart/keyboard_layout", Text, "us", Reload,
             "XKB layout that a session starts with, such as de or us(alt-intl).";
     }

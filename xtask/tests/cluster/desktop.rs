@@ -7,6 +7,7 @@ use xtask::clock::wait_for;
 use xtask::cluster::Cluster;
 
 use crate::cluster;
+use crate::service::{AGENTS, BROKER, Service};
 
 const WAIT: Duration = Duration::from_secs(20);
 const COOKIE: &str = "0123456789abcdef0123456789abcdef";
@@ -83,4 +84,55 @@ fn the_user_can_have_a_session_script_of_their_own() {
     let status = start(&cluster, &["/etc/vsm/xsession"]).wait().unwrap();
     assert_eq!(status.code(), Some(3));
     assert_eq!(cluster.output("agent1", "alice", &["cat", "ran"]).unwrap(), "mine");
+}
+
+/// Files that end in .sh give variables, others are run, in the order of their names; and so at the log-out, while the
+/// display is still there.
+#[test]
+fn what_the_administrator_wants_is_done_at_the_start_and_at_the_log_out() {
+    let service = Service::up("xstartup-d");
+    for agent in AGENTS {
+        let script = include_str!("../../../deploy/xsession");
+        service.sh(agent, &format!("cat > /etc/vsm/xsession <<'END'\n{script}\nEND"));
+        let files = r#"mkdir -p /etc/vsm/xstartup.d /etc/vsm/xlogout.d
+printf 'export SITE=here\n' > /etc/vsm/xstartup.d/10-site.sh
+printf '#!/bin/sh\necho "$SITE $VSM_BACKGROUND_COLOR" > ~/started\n' > /etc/vsm/xstartup.d/20-program
+printf '#!/bin/sh\necho not run > ~/started\n' > /etc/vsm/xstartup.d/30-not-for-running
+printf '#!/bin/sh\nxset q >/dev/null && echo bye > ~/left\n' > /etc/vsm/xlogout.d/10-program
+printf 'echo "sourced $USER" > ~/sourced\n' > /etc/vsm/xlogout.d/20-site.sh
+chmod 755 /etc/vsm/xstartup.d/20-program /etc/vsm/xlogout.d/10-program"#;
+        service.sh(agent, files);
+        service.configure(
+            agent,
+            "vsmagent",
+            &["/sessionstart/background_color=#102030", "/sessionstart/keyboard_layout=de"],
+        );
+    }
+    let alice = service.connect_with("alice", &["--start-command", "sleep 86400"]);
+    let home = |file: &str| {
+        service.until(&alice.agent, &format!("cat /home/alice/{file}")).trim().to_owned()
+    };
+    assert_eq!(home("started"), "here #102030");
+    let layout = service
+        .until(&alice.agent, "su alice -c 'vsm-env setxkbmap -query' | grep -w 'layout: *de'");
+    assert!(layout.contains("de"), "{layout}");
+    service.until(&alice.agent, "pkill -f '^sleep 86400'");
+    assert_eq!(home("left"), "bye");
+    assert_eq!(home("sourced"), "sourced alice");
+    service.clean(&alice.agent);
+}
+
+#[test]
+fn a_start_command_can_be_forbidden() {
+    let service = Service::up("no-command");
+    let with = service.connect_with("alice", &["--start-command", "sleep 86400"]);
+    service.configure(BROKER, "vsmserver", &["/vsmserver/allow_start_command=false"]);
+    let output = service.try_connect_with("bob", &["--start-command", "sleep 86400"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(77), "{text}");
+    assert!(text.contains("/vsmserver/allow_start_command"), "{text}");
+    // One that runs is come back to.
+    let again = service.connect_with("alice", &["--start-command", "sleep 86400"]);
+    assert_eq!((again.session, again.created), (with.session, false));
+    assert!(service.connect("bob").created);
 }

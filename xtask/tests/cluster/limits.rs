@@ -119,6 +119,7 @@ fn while_the_user_database_hangs_users_keep_what_they_have() {
     assert_eq!(service.rows().len(), 1, "administrators see all, and nothing was made");
     // A broker that stops does not wait for it.
     service.restart_daemon(BROKER, "vsmserver").unwrap();
+    service.until(BROKER, "vsmctl status");
     refused(&service, ALICE, &CONNECT, UNAVAILABLE, "the user database does not answer");
     // Whoever still waits for the old file is let go.
     service.sh(BROKER, "cd /etc; mv passwd passwd.old; cp passwd.good passwd; timeout 1 sh -c 'exec 3<>passwd.old'; true");

@@ -1,6 +1,6 @@
 //! The configuration as the agent uses it: the one place that reads parameters.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use vsm_config::{Config, XauthorityLocation, keys};
 use vsm_core::Geometry;
@@ -106,6 +106,21 @@ impl Settings {
     }
 }
 
+/// Variables for every session: what `/sessionstart` says, for the session script, and the administrator's own.
+fn environment(config: &Config) -> BTreeMap<String, String> {
+    use keys::sessionstart as k;
+    let image = config.get(&k::BACKGROUND_IMAGE).display().to_string();
+    let start = [
+        ("VSM_BACKGROUND_COLOR", config.get(&k::BACKGROUND_COLOR)),
+        ("VSM_BACKGROUND_IMAGE", image),
+        ("VSM_KEYBOARD_LAYOUT", config.get(&k::KEYBOARD_LAYOUT)),
+    ];
+    let mut all: BTreeMap<String, String> =
+        start.map(|(name, value)| (name.to_owned(), value)).into();
+    all.extend(config.folder("/vsmagent/default_environment"));
+    all
+}
+
 fn session_settings(config: &Config) -> SessionSettings {
     use keys::vsmagent as k;
     let geometry = config.get(&k::DEFAULT_GEOMETRY);
@@ -126,6 +141,6 @@ fn session_settings(config: &Config) -> SessionSettings {
         script: config.get(&k::SESSION_SCRIPT),
         second_viewer: second_viewer(config.get(&k::SECOND_VIEWER)),
         geometry,
-        environment: config.folder("/vsmagent/default_environment"),
+        environment: environment(config),
     }
 }
