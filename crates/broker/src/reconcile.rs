@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_stream::StreamExt;
 use tonic::Status;
 use vsm_core::{AgentName, AgentUse, Ended, Epoch, Proposal, Rejected, Session, SessionId, State};
@@ -31,6 +31,9 @@ use crate::{
 
 /// Sessions of an inventory that are taken in at a time: what one flush of the table takes.
 const ABSORB_TOGETHER: usize = 256;
+/// The same of all inventories together. What is proposed waits for the other broker's word behind all that was proposed
+/// before: when a thousand agents come at once that must not take as long as a broker that does not answer.
+static ABSORBING: Semaphore = Semaphore::const_new(ABSORB_TOGETHER);
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// What an agent could not do at once is asked of it again.
@@ -189,7 +192,10 @@ async fn take_inventory(
         let mut together = JoinSet::new();
         for live in sessions.by_ref().take(ABSORB_TOGETHER) {
             let (broker, link) = (Arc::clone(broker), Arc::clone(link));
+            // It is never closed; were it, all would only be taken in at once.
+            let turn = ABSORBING.acquire().await;
             together.spawn(async move {
+                let _turn = turn;
                 let (viewer, client) = (live.viewer.clone(), live.last_client.clone());
                 absorb(&broker, &link, live, acts).await.map(|id| (id, viewer, client))
             });

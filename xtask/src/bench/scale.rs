@@ -45,6 +45,8 @@ const WAIT: Duration = Duration::from_secs(120);
 const REST: Duration = Duration::from_secs(20);
 /// After what was done last, until nothing of it goes on.
 const SETTLE: Duration = Duration::from_secs(10);
+/// Between two looks at how far the brokers are.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The clock of `/proc/PID/stat`.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -59,6 +61,12 @@ struct Printed {
     first_ms: f64,
     all_ms: f64,
     lines: u64,
+}
+
+/// What `vsm-bench serving` prints.
+#[derive(Debug, Deserialize)]
+struct Serving {
+    sessions: u32,
 }
 
 /// Everything that is measured.
@@ -193,6 +201,7 @@ fn configure(cluster: &Cluster) -> Result<()> {
 fn linked(cluster: &Cluster) -> Result<()> {
     for node in NODES {
         wait_for(&format!("{node} to hear of all agents"), WAIT, || {
+            clock::pause(LOOK_EVERY);
             let log = cluster.daemon_log(node, "vsmserver");
             let heard = (0..AGENTS)
                 .filter(|number| log.contains(&format!("agent is here agent=sim{number:04} ")));
@@ -210,8 +219,10 @@ fn linked(cluster: &Cluster) -> Result<()> {
 /// Waits until both brokers have all sessions; the active one.
 fn filled(cluster: &Cluster) -> Result<&'static str> {
     wait_for("all sessions on both brokers", WAIT, || {
-        let nodes = NODES.map(|node| pair::node(cluster, node).map(|node| node.sessions));
-        match nodes {
+        // Looking is not to be a load of its own.
+        clock::pause(LOOK_EVERY);
+        let serving = |node| tool::<Serving>(cluster, node, &[TOOL, "serving"]);
+        match NODES.map(|node| serving(node).map(|serving| serving.sessions)) {
             [Ok(one), Ok(other)] if one >= SESSIONS && other >= SESSIONS => Ok(()),
             other => Err(format!("{other:?}")),
         }
