@@ -28,6 +28,10 @@ use vsm_proto::{
 
 /// A real agent tells its load at least as often.
 const LOAD_EVERY: Duration = Duration::from_secs(30);
+/// Sessions of an agent, at most.
+const SESSIONS_MAX: usize = 1000;
+/// A UUID of version 7, to which numbers are added.
+const ID_FIRST: u128 = 0x0190_0000_0000_7000_8000 << 48;
 /// First display number.
 const DISPLAY_MIN: u32 = 10;
 
@@ -37,7 +41,7 @@ pub(crate) struct Options {
     /// How many: sim0000, sim0001, …
     #[arg(long)]
     count: usize,
-    /// Sessions on each
+    /// Sessions on each, at most 999
     #[arg(long)]
     sessions: usize,
     /// A folder with a configuration for each, which names its certificate
@@ -64,13 +68,14 @@ struct Simulated {
 impl Simulated {
     fn new(name: String, number: usize, options: &Options) -> Result<Self> {
         let session = |offset: usize| {
-            let user = number * options.sessions + offset;
+            // The same ones each time: more sessions are more, and not others.
+            let user = number * SESSIONS_MAX + offset;
             Ok(Session {
-                id: SessionId::new(Uuid::now_v7()),
+                id: SessionId::new(Uuid::from_u128(ID_FIRST + u128::try_from(user)?)),
                 user: format!("someone{user:06}").parse()?,
                 agent: name.parse()?,
                 state: State::Running { display: DISPLAY_MIN + u32::try_from(offset)? },
-                request: RequestId::new(Uuid::new_v4()),
+                request: RequestId::new(Uuid::from_u128(u128::try_from(user)?)),
                 params: StartParams {
                     geometry: Some("1920x1080".parse()?),
                     language: "en_GB.UTF-8".into(),

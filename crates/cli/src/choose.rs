@@ -3,7 +3,10 @@
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    signal::unix::{SignalKind, signal},
+};
 use vsm_proto::broker::v1::{LoginChoice, LoginResponse};
 
 use crate::{
@@ -78,6 +81,9 @@ pub async fn ask(answer: LoginResponse) -> Result<Wish, Failure> {
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Err(Failure::new(USAGE, without_terminal(&rows, may_create)));
     }
+    // Before the question is there: whoever sees it may interrupt it.
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|error| Failure::new(SOFTWARE, error.to_string()))?;
     say(&menu(&rows, may_create));
     let mut input = BufReader::new(tokio::io::stdin());
     for _ in 0..TRIES_MAX {
@@ -86,7 +92,7 @@ pub async fn ask(answer: LoginResponse) -> Result<Wish, Failure> {
         let mut bounded = (&mut input).take(ANSWER_MAX);
         let read = tokio::select! {
             biased;
-            _ = tokio::signal::ctrl_c() => Ok(0),
+            _ = interrupt.recv() => Ok(0),
             read = bounded.read_until(b'\n', &mut line) => read,
         };
         if !matches!(read, Ok(1..)) {

@@ -47,19 +47,83 @@ pub fn list<T: Columns>(format: Format, rows: &[T]) -> Result<(), Failure> {
     }
 }
 
+/// A list that is printed part by part, as one that came whole would be; only the columns are as wide as the first part
+/// wants them, and a later cell that is wider moves the rest of its line.
+#[derive(Debug)]
+pub(crate) struct LongList {
+    format: Format,
+    count: usize,
+    widths: Vec<usize>,
+}
+
+impl LongList {
+    pub(crate) const fn new(format: Format) -> Self {
+        Self { format, count: 0, widths: Vec::new() }
+    }
+
+    /// Prints some rows; false = the reader has gone.
+    pub(crate) fn page<T: Columns>(&mut self, rows: &[T]) -> Result<bool, Failure> {
+        let text = match self.format {
+            Format::Table => self.lines(rows),
+            Format::Json => {
+                let mut text = String::new();
+                for (row, place) in rows.iter().zip(self.count..) {
+                    text.push_str(if place == 0 { "[\n" } else { ",\n" });
+                    text.push_str(&indented(&json(row)?));
+                }
+                text
+            }
+            Format::Yaml if rows.is_empty() => String::new(),
+            Format::Yaml => yaml(&rows)?,
+        };
+        self.count += rows.len();
+        write_on(&text)
+    }
+
+    fn lines<T: Columns>(&mut self, rows: &[T]) -> String {
+        let mut lines: Vec<Vec<String>> = rows.iter().map(Columns::cells).collect();
+        if self.widths.is_empty() {
+            lines.insert(0, headings::<T>());
+            self.widths = widths(&lines);
+        }
+        lines.iter().map(|line| padded(line, &self.widths)).collect()
+    }
+
+    /// Prints what belongs to the end; how many rows there were.
+    pub(crate) fn end<T: Columns>(mut self) -> Result<usize, Failure> {
+        match (self.format, self.count) {
+            (Format::Table, 0) => write(&self.lines::<T>(&[]))?,
+            (Format::Json | Format::Yaml, 0) => write("[]\n")?,
+            (Format::Json, _) => write("\n]\n")?,
+            (Format::Table | Format::Yaml, _) => {}
+        }
+        Ok(self.count)
+    }
+}
+
+fn indented(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("  {line}")).collect();
+    lines.join("\n")
+}
+
+fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
+    let bad = |error: serde_json::Error| Failure::new(crate::exit::SOFTWARE, error.to_string());
+    serde_json::to_string_pretty(value).map_err(bad)
+}
+
+fn yaml<T: Serialize>(value: &T) -> Result<String, Failure> {
+    vsm_config::to_yaml(value)
+        .map_err(|error| Failure::new(crate::exit::SOFTWARE, error.to_string()))
+}
+
 /// Prints one value; a table is shown as YAML, which reads as well.
 ///
 /// # Errors
 /// If standard output cannot be written.
 pub fn value<T: Serialize>(format: Format, value: &T) -> Result<(), Failure> {
-    let bad = |error: String| Failure::new(crate::exit::SOFTWARE, error);
     write(&match format {
-        Format::Json => {
-            serde_json::to_string_pretty(value).map_err(|error| bad(error.to_string()))? + "\n"
-        }
-        Format::Table | Format::Yaml => {
-            vsm_config::to_yaml(value).map_err(|error| bad(error.to_string()))?
-        }
+        Format::Json => json(value)? + "\n",
+        Format::Table | Format::Yaml => yaml(value)?,
     })
 }
 
@@ -88,10 +152,7 @@ pub fn one_of_many<T: Serialize>(format: Format, value: &T) -> Result<String, Fa
         Format::Json => {
             Ok(serde_json::to_string(value).map_err(|error| bad(error.to_string()))? + "\n")
         }
-        Format::Table | Format::Yaml => {
-            let text = vsm_config::to_yaml(value).map_err(|error| bad(error.to_string()))?;
-            Ok(format!("---\n{text}"))
-        }
+        Format::Table | Format::Yaml => Ok(format!("---\n{}", yaml(value)?)),
     }
 }
 
@@ -146,25 +207,35 @@ pub fn say(text: &str) -> Result<(), Failure> {
 
 /// Rows as columns below their headings.
 pub(crate) fn table<T: Columns>(rows: &[T]) -> String {
-    let headings = T::HEADINGS.iter().map(|heading| (*heading).to_owned()).collect();
-    columns(headings, rows.iter().map(Columns::cells))
+    columns(headings::<T>(), rows.iter().map(Columns::cells))
+}
+
+fn headings<T: Columns>() -> Vec<String> {
+    T::HEADINGS.iter().map(|heading| (*heading).to_owned()).collect()
 }
 
 /// Lines of cells, each column as wide as its widest cell.
 pub(crate) fn columns(first: Vec<String>, rest: impl IntoIterator<Item = Vec<String>>) -> String {
     let lines: Vec<Vec<String>> = std::iter::once(first).chain(rest).collect();
+    let widths = widths(&lines);
+    lines.iter().map(|line| padded(line, &widths)).collect()
+}
+
+fn widths(lines: &[Vec<String>]) -> Vec<usize> {
     let count = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let of_line = |line: &Vec<String>| line.get(column).map_or(0, |cell| cell.chars().count());
         lines.iter().map(of_line).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..count).map(width).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let padded = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
+    (0..count).map(width).collect()
+}
+
+/// A line of cells that are at least so wide.
+fn padded(line: &[String], widths: &[usize]) -> String {
+    let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+    let mut text = cells.collect::<Vec<_>>().join("  ");
+    text.truncate(text.trim_end().len());
+    text.push('\n');
     text
 }
 
@@ -208,6 +279,18 @@ mod tests {
         fn cells(&self) -> Vec<String> {
             vec![self.0.to_owned(), self.1.to_owned()]
         }
+    }
+
+    #[test]
+    fn a_list_in_parts_is_as_one_that_is_whole() {
+        let rows = [Row("alice", "agent1"), Row("bob", "a"), Row("al", "agent1")];
+        let mut list = LongList::new(Format::Table);
+        assert_eq!(list.lines(&rows[..2]) + &list.lines(&rows[2..]), table(&rows));
+        assert_eq!(list.lines(&[Row("isabella", "a")]), "isabella  a\n", "wider than the first");
+        assert_eq!(LongList::new(Format::Table).lines::<Row>(&[]), table::<Row>(&[]));
+        let whole: Vec<String> = rows.iter().map(|row| indented(&json(row).unwrap())).collect();
+        assert_eq!(format!("[\n{}\n]", whole.join(",\n")), json(&rows).unwrap());
+        assert_eq!(yaml(&&rows[..2]).unwrap() + &yaml(&&rows[2..]).unwrap(), yaml(&rows).unwrap());
     }
 
     #[test]

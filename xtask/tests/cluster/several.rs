@@ -1,6 +1,6 @@
 //! Users with several desktops: which one they get, by policy, by start command, by id, or by being asked.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 use std::thread;
 
@@ -103,9 +103,19 @@ fn on_a_terminal(service: &Service, options: &str, keys: &str) -> (String, Optio
     let mut command = service.command("client", "alice", &words).unwrap();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(keys.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    (String::from_utf8_lossy(&output.stdout).replace('\r', ""), output.status.code())
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+    // Keys that come before the question are not an answer to it.
+    while !String::from_utf8_lossy(&text).contains("Which one?") {
+        let count = stdout.read(&mut buffer).unwrap();
+        assert_ne!(count, 0, "nothing was asked: {}", String::from_utf8_lossy(&text));
+        text.extend_from_slice(&buffer[..count]);
+    }
+    stdin.write_all(keys.as_bytes()).unwrap();
+    drop(stdin);
+    stdout.read_to_end(&mut text).unwrap();
+    let code = child.wait().unwrap().code();
+    (String::from_utf8_lossy(&text).replace('\r', ""), code)
 }
 
 /// The desktop that was chosen on a terminal.

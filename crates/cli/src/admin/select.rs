@@ -110,13 +110,29 @@ impl Selector {
         &self,
         client: &mut AdminClient<Channel>,
     ) -> Result<Vec<SessionRow>, Failure> {
+        let mut rows = Vec::new();
+        let all = |page| {
+            rows.extend(page);
+            Ok(true)
+        };
+        self.pages(client, all).await?;
+        Ok(rows)
+    }
+
+    /// The same page by page, as they come, until `take` has seen enough.
+    pub(super) async fn pages(
+        &self,
+        client: &mut AdminClient<Channel>,
+        mut take: impl FnMut(Vec<SessionRow>) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
         let request = with_deadline(self.message(), DEADLINE);
         let mut pages = client.list_sessions(request).await?.into_inner();
-        let mut rows = Vec::new();
         while let Some(page) = pages.next().await {
-            rows.extend(page?.sessions.into_iter().map(SessionRow::from));
+            if !take(page?.sessions.into_iter().map(SessionRow::from).collect())? {
+                break;
+            }
         }
-        Ok(rows)
+        Ok(())
     }
 }
 

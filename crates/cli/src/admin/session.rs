@@ -10,7 +10,7 @@ use super::{AdminOptions, DEADLINE, confirm, select::Selector};
 use crate::{
     broker::{SessionRow, with_deadline},
     exit::{Failure, NOT_FOUND, UNAVAILABLE, USAGE},
-    output::{self, Columns, Format},
+    output::{self, Columns, Format, LongList},
 };
 
 /// Ending many sessions, each with the grace of its processes.
@@ -23,10 +23,12 @@ const LOG_MAX: u64 = 1 << 20;
 /// # Errors
 /// If the broker cannot be asked, or there is no such agent or subcluster.
 pub async fn session_list(options: &AdminOptions, selector: &Selector) -> Result<(), Failure> {
-    let rows = selector.sessions(&mut options.dial().await?).await?;
-    output::list(options.output, &rows)?;
+    // A hundred thousand are shown as they come.
+    let mut list = LongList::new(options.output);
+    selector.pages(&mut options.dial().await?, |page| list.page(&page)).await?;
+    let count = list.end::<SessionRow>()?;
     if options.output == Format::Table {
-        output::say(&format!("{} session(s)", rows.len()))
+        output::say(&format!("{count} session(s)"))
     } else {
         Ok(())
     }
