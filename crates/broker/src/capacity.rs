@@ -48,8 +48,7 @@ fn of(broker: &Broker, settings: &Settings, name: &str, now: UnixMillis) -> Capa
             let use_ = view.table.agent_use(&member.agent);
             let users = use_.map_or(0, AgentUse::users);
             capacity.users += users;
-            let drained = view.table.drain(&member.agent).is_some_and(|drain| drain.holds(now));
-            if !member.takes_sessions() || drained {
+            if !member.takes_sessions() || view.table.is_drained(&member.agent, now) {
                 continue;
             }
             let sessions = use_.map_or(0, AgentUse::sessions);

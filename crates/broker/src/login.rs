@@ -150,10 +150,7 @@ async fn after(broker: &Arc<Broker>, answer: Answer, want: &Want) -> Result<Answ
 fn choose(broker: &Broker, who: &Identity, mut sessions: Vec<Arc<Session>>) -> Answer {
     let cap = broker.settings().max_sessions_per_user;
     let uncounted = long_unreachable(broker, &who.user);
-    let counts =
-        |s: &&Arc<Session>| !matches!(s.state, State::Ending { .. }) && !uncounted.contains(&s.id);
-    let has = broker.table.read(|view| view.table.of_user(&who.user).filter(counts).count());
-    let may_create = cap == 0 || has < usize::try_from(cap).unwrap_or(usize::MAX);
+    let may_create = broker.table.read(|view| view.table.has_room(&who.user, cap, &uncounted));
     let excess = sessions.len().saturating_sub(CHOICES_MAX);
     sessions.drain(..excess);
     Answer::Choose { sessions, may_create }

@@ -61,9 +61,7 @@ pub(crate) fn why_not(broker: &Broker, member: &Member) -> Option<String> {
 pub(crate) fn why_none(broker: &Broker, subcluster: &str) -> String {
     let members = broker.agents.fleet.members_of(subcluster);
     let now = clock::unix_millis();
-    let drained = |agent: &AgentName| {
-        broker.table.read(|view| view.table.drain(agent).is_some_and(|drain| drain.holds(now)))
-    };
+    let drained = |agent: &AgentName| broker.table.read(|view| view.table.is_drained(agent, now));
     let state = |member: &Member| {
         let why = why_not(broker, member)
             .unwrap_or_else(|| if drained(&member.agent) { "draining" } else { "full" }.to_owned());

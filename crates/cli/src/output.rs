@@ -253,6 +253,11 @@ pub fn to_the_second(time: &str) -> String {
     time.split_once('.').map_or_else(|| time.to_owned(), |(seconds, _)| format!("{seconds}Z"))
 }
 
+/// A cell that may be empty.
+pub(crate) fn or_dash(cell: Option<String>) -> String {
+    cell.unwrap_or_else(|| "-".to_owned())
+}
+
 /// How long ago, in at most two units: `3d 4h`, `5m 12s`.
 #[must_use]
 pub fn age(since_unix_ms: u64, now_unix_ms: u64) -> String {

@@ -103,6 +103,12 @@ impl Table {
         self.drains.get(agent)
     }
 
+    /// Whether such a word holds now.
+    #[must_use]
+    pub fn is_drained(&self, agent: &AgentName, now: UnixMillis) -> bool {
+        self.drain(agent).is_some_and(|drain| drain.holds(now))
+    }
+
     /// All such words, by agent.
     pub fn drains(&self) -> impl Iterator<Item = (&AgentName, &Arc<Drain>)> {
         self.drains.iter()
@@ -249,15 +255,21 @@ impl Table {
         if let Some(session) = self.of_request(&draft.user, draft.request) {
             return Err(Rejected::Repeated(session.id));
         }
+        if !self.has_room(&draft.user, cap, uncounted) {
+            return Err(Rejected::AtLimit { user: draft.user.clone(), cap });
+        }
+        Ok(())
+    }
+
+    /// Whether the cap allows the user a session more; a cap of 0 allows any number (P7).
+    #[must_use]
+    pub fn has_room(&self, user: &UserName, cap: u32, uncounted: &[SessionId]) -> bool {
         // One whose end was asked for no longer counts: its user gave it up.
         let counts = |s: &&Arc<Session>| {
             !matches!(s.state, State::Ending { .. }) && !uncounted.contains(&s.id)
         };
-        let has = self.of_user(&draft.user).filter(counts).count();
-        if cap != 0 && has >= usize::try_from(cap).unwrap_or(usize::MAX) {
-            return Err(Rejected::AtLimit { user: draft.user.clone(), cap });
-        }
-        Ok(())
+        let has = || self.of_user(user).filter(counts).count();
+        cap == 0 || has() < usize::try_from(cap).unwrap_or(usize::MAX)
     }
 
     /// The session that this request of the user has made.

@@ -69,9 +69,7 @@ fn left_empty(broker: &Broker, agent: &AgentName, subclusters: &[String]) -> Opt
     let is_up = members.iter().any(|member| member.agent == *agent && member.up);
     let counts = |member: &&Member| {
         let drained = member.settings.draining
-            || broker
-                .table
-                .read(|view| view.table.drain(&member.agent).is_some_and(|drain| drain.holds(now)));
+            || broker.table.read(|view| view.table.is_drained(&member.agent, now));
         member.agent != *agent && !drained && (member.up || !is_up)
     };
     let others: Vec<&Member> = members.iter().filter(counts).collect();

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use vsm_core::{Bound, Room};
 use vsm_proto::admin::v1::{self as pb, agents_client::AgentsClient};
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     broker::with_deadline,
     exit::Failure,
-    output::{self, Columns, Format},
+    output::{self, Columns, Format, or_dash},
 };
 
 /// By what `vsmctl load list` sorts; equal ones by name.
@@ -109,21 +110,11 @@ fn bound(agent: &pb::AgentView, room: pb::Room) -> Option<&'static str> {
     if agent.draining {
         return Some("draining");
     }
-    lower(room)
-}
-
-/// Which of the two bounds is the lower one.
-const fn lower(room: pb::Room) -> Option<&'static str> {
-    match (room.by_memory, room.by_cap) {
-        (Some(memory), Some(cap)) if memory < cap => Some("memory"),
-        (_, Some(_)) => Some("cap"),
-        (Some(_), None) => Some("memory"),
-        (None, None) => None,
-    }
-}
-
-fn or_dash(text: Option<String>) -> String {
-    text.unwrap_or_else(|| "-".to_owned())
+    let room = Room { by_memory: room.by_memory, by_cap: room.by_cap };
+    room.bound().map(|bound| match bound {
+        Bound::Memory => "memory",
+        Bound::Cap => "cap",
+    })
 }
 
 impl Columns for LoadRow {
