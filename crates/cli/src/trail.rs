@@ -5,7 +5,7 @@ use vsm_core::Event;
 
 use crate::{
     exit::Failure,
-    output::{self, Columns, Format},
+    output::{self, Columns, Format, or_dash},
 };
 
 /// An event; the JSON fields are stable.
@@ -70,13 +70,12 @@ impl Columns for EventRecord {
         &["TIME", "ACTOR", "ACTION", "USER", "AGENT", "DETAIL"];
 
     fn cells(&self) -> Vec<String> {
-        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         vec![
-            self.time.as_deref().map_or_else(|| "-".to_owned(), output::to_the_second),
+            or_dash(self.time.as_deref().map(output::to_the_second)),
             self.actor.clone(),
             self.action.clone(),
-            or_dash(&self.user),
-            or_dash(&self.agent),
+            or_dash(self.user.clone()),
+            or_dash(self.agent.clone()),
             self.detail.clone(),
         ]
     }

@@ -9,7 +9,7 @@ use super::{AdminOptions, DEADLINE};
 use crate::{
     broker::{SessionRow, with_deadline},
     exit::Failure,
-    output::{self, Columns},
+    output::{self, Columns, or_dash},
 };
 
 /// What `vsmctl explain` prints; the JSON fields are stable.
@@ -105,9 +105,7 @@ impl Columns for Candidate {
 
     fn cells(&self) -> Vec<String> {
         let figure = |shown: String| if self.eligible { shown } else { "-".to_owned() };
-        let share = |share: Option<f64>| {
-            share.map_or_else(|| "-".to_owned(), |share| format!("{share:.0}%"))
-        };
+        let share = |share: Option<f64>| or_dash(share.map(|share| format!("{share:.0}%")));
         let mut notes = Vec::new();
         notes.extend(self.out.clone());
         if self.failed {

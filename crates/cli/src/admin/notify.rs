@@ -9,7 +9,7 @@ use vsm_proto::admin::v1 as pb;
 use super::{AdminOptions, select::Selector};
 use crate::{
     broker::with_deadline,
-    exit::{Failure, NOT_FOUND, UNAVAILABLE, USAGE},
+    exit::{Failure, NOT_FOUND, UNAVAILABLE},
     output::{self, Format},
 };
 
@@ -60,18 +60,7 @@ impl Report {
 /// If the broker cannot be asked, nothing matches, or it cannot be shown somewhere.
 pub async fn notify(options: &AdminOptions, arguments: &NotifyArgs) -> Result<(), Failure> {
     let NotifyArgs { selector, all, text } = arguments;
-    match (selector.is_empty(), all) {
-        (true, false) => {
-            return Err(Failure::new(
-                USAGE,
-                "say on which desktops: --user, --agent, ... or --all",
-            ));
-        }
-        (false, true) => {
-            return Err(Failure::new(USAGE, "--all and a selector contradict each other"));
-        }
-        (true, true) | (false, false) => {}
-    }
+    selector.check_all(*all, "say on which desktops: --user, --agent, ... or --all")?;
     let request = pb::NotifyRequest { selector: Some(selector.message()), text: text.clone() };
     let request = with_deadline(request, NOTIFY_DEADLINE);
     let pb::NotifyResponse { shown, not_shown } =

@@ -12,7 +12,7 @@ use vsm_proto::{
 use super::DEADLINE;
 use crate::{
     broker::{SessionRow, with_deadline},
-    exit::Failure,
+    exit::{Failure, USAGE},
 };
 
 /// Which sessions; all that are given must match.
@@ -88,8 +88,17 @@ pub(super) fn seconds(text: &str) -> Result<u64, String> {
 
 impl Selector {
     /// Whether it selects everything.
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Refuses to act on every session unless `--all` says so; `say` = what is to be said instead.
+    pub(super) fn check_all(&self, all: bool, say: &str) -> Result<(), Failure> {
+        match (self.is_empty(), all) {
+            (true, false) => Err(Failure::new(USAGE, say)),
+            (false, true) => Err(Failure::new(USAGE, "--all and a selector contradict each other")),
+            (true, true) | (false, false) => Ok(()),
+        }
     }
 
     pub(super) fn message(&self) -> pb::SessionSelector {

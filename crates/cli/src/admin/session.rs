@@ -149,16 +149,9 @@ pub async fn session_terminate(
     options: &AdminOptions,
     arguments: &TerminateArgs,
 ) -> Result<(), Failure> {
-    match (arguments.selector.is_empty(), arguments.all) {
-        (true, false) => {
-            let how = "say which: --id, --user, --agent, --subcluster, --display, --state, --older-than or --all";
-            return Err(Failure::new(USAGE, how));
-        }
-        (false, true) => {
-            return Err(Failure::new(USAGE, "--all and a selector contradict each other"));
-        }
-        (true, true) | (false, false) => {}
-    }
+    let say =
+        "say which: --id, --user, --agent, --subcluster, --display, --state, --older-than or --all";
+    arguments.selector.check_all(arguments.all, say)?;
     let mut client = options.dial().await?;
     let rows = arguments.selector.sessions(&mut client).await?;
     if rows.is_empty() {
