@@ -38,16 +38,12 @@ type Sessions = Stream<pb::ListSessionsResponse>;
 pub struct AdminApi {
     /// The broker.
     pub broker: Arc<Broker>,
-    /// Whether it is served over mutual TLS, to the other broker and to administrators, and not on the local socket.
-    pub remote: bool,
 }
 
 impl AdminApi {
     /// Where to serve: here, or on the active node.
     async fn place<T>(&self, request: &Request<T>) -> Result<Option<AdminClient<Channel>>, Status> {
-        if self.remote {
-            place::check_remote(&self.broker, request)?;
-        }
+        place::check_admin(&self.broker, request)?;
         Ok(match place::find(&self.broker, request).await {
             Ok(Place::There(channel)) => Some(AdminClient::new(channel)),
             // While nobody is active each node shows what it has.
@@ -164,9 +160,7 @@ impl Admin for AdminApi {
         &self,
         request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
-        if self.remote {
-            place::check_remote(&self.broker, &request)?;
-        }
+        place::check_admin(&self.broker, &request)?;
         let (epoch, last_seq, sessions) = self
             .broker
             .table

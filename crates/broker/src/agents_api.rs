@@ -27,8 +27,6 @@ use crate::{
 pub struct AgentsApi {
     /// The broker.
     pub broker: Arc<Broker>,
-    /// Whether it is served over mutual TLS, to the other broker and to administrators, and not on the local socket.
-    pub remote: bool,
 }
 
 /// Why an administrator does not get what they asked for.
@@ -76,7 +74,7 @@ impl AgentsApi {
     }
 
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        if self.remote { place::check_remote(&self.broker, request) } else { Ok(()) }
+        place::check_admin(&self.broker, request)
     }
 
     /// Hands what changes something to a task of the broker's, so that it does not die with its caller.

@@ -27,8 +27,6 @@ pub struct ConfigApi {
     pub broker: Arc<Broker>,
     /// What is in force.
     pub reloader: Arc<Reloader>,
-    /// Whether it is served over mutual TLS, to the other broker and to administrators, and not on the local socket.
-    pub remote: bool,
 }
 
 impl From<Refused> for Status {
@@ -45,11 +43,11 @@ impl From<Refused> for Status {
 impl ConfigApi {
     /// Lets administrators in.
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        if self.remote { place::check_remote(&self.broker, request) } else { Ok(()) }
+        place::check_admin(&self.broker, request)
     }
 
     fn check_peer<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        if self.remote { place::check_peer(&self.broker, request) } else { Ok(()) }
+        if place::is_local(request) { Ok(()) } else { place::check_peer(&self.broker, request) }
     }
 
     fn pair(&self) -> Result<&Arc<Pair>, Status> {

@@ -193,31 +193,29 @@ impl Listeners {
     ) -> Result<(), ServeError> {
         let user_api =
             BrokerServer::new(UserApi(Arc::clone(broker))).max_decoding_message_size(64 << 10);
-        let admin_api = |remote| AdminServer::new(AdminApi { broker: Arc::clone(broker), remote });
-        let agents_api =
-            |remote| AgentsServer::new(AgentsApi { broker: Arc::clone(broker), remote });
-        let ha_api = |remote| HaServer::new(HaApi { broker: Arc::clone(broker), remote });
-        let config_api = |remote| {
-            let (broker, reloader) = (Arc::clone(broker), Arc::clone(reloader));
-            ConfigurationServer::new(ConfigApi { broker, reloader, remote })
-        };
+        let admin_api = AdminServer::new(AdminApi { broker: Arc::clone(broker) });
+        let agents_api = AgentsServer::new(AgentsApi { broker: Arc::clone(broker) });
+        let ha_api = HaServer::new(HaApi { broker: Arc::clone(broker) });
+        let reloader = Arc::clone(reloader);
+        let config_api =
+            ConfigurationServer::new(ConfigApi { broker: Arc::clone(broker), reloader });
         let registry = RegistryServer::new(RegistryApi(Arc::clone(broker)))
             .max_decoding_message_size(64 << 10);
         let mut user = RoutesBuilder::default();
         user.add_service(user_api.clone());
         let mut admin = RoutesBuilder::default();
         admin
-            .add_service(admin_api(false))
-            .add_service(agents_api(false))
-            .add_service(ha_api(false))
-            .add_service(config_api(false));
+            .add_service(admin_api.clone())
+            .add_service(agents_api.clone())
+            .add_service(ha_api.clone())
+            .add_service(config_api.clone());
         let mut tcp = RoutesBuilder::default();
         tcp.add_service(registry)
             .add_service(ObserveServer::new(observe_api(broker)))
-            .add_service(admin_api(true))
-            .add_service(agents_api(true))
-            .add_service(ha_api(true))
-            .add_service(config_api(true));
+            .add_service(admin_api)
+            .add_service(agents_api)
+            .add_service(ha_api)
+            .add_service(config_api);
         if let Ha::On(pair) = &broker.ha {
             // What the other broker forwards, and the stream to it.
             let stream = PeerServer::new(PeerApi(Arc::clone(&pair.stream)))

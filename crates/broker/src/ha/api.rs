@@ -35,13 +35,11 @@ const PAGE: usize = 512;
 pub struct HaApi {
     /// The broker.
     pub broker: Arc<Broker>,
-    /// Whether it is served over mutual TLS, to the other broker and to administrators, and not on the local socket.
-    pub remote: bool,
 }
 
 impl HaApi {
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        if self.remote { place::check_remote(&self.broker, request) } else { Ok(()) }
+        place::check_admin(&self.broker, request)
     }
 
     fn pair(&self) -> Result<&Arc<Pair>, Status> {
@@ -150,7 +148,7 @@ impl ha_server::Ha for HaApi {
     ) -> Result<Response<pb::PeerFencedResponse>, Status> {
         self.check(&request)?;
         let pair = self.pair()?;
-        if self.remote {
+        if !place::is_local(&request) {
             return Err(Status::permission_denied(
                 "only the cluster software of this node says that",
             ));

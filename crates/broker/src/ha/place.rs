@@ -109,9 +109,8 @@ fn text<'a, T>(request: &'a Request<T>, key: &str) -> Option<&'a str> {
 }
 
 /// Which administrator makes a call, for the log and the trail: the login name behind the admin socket, or for a call
-/// that the other broker forwards, who has passed [`check_peer`], the name that it gives, or the host of an administrator
-/// who has passed [`check_remote`]. Never fails: who may open
-/// the socket may call, and one whom NSS does not know has a number.
+/// that the other broker forwards the name that it gives, or the host of an administrator; [`check_admin`] has let them
+/// in. Never fails: who may open the socket may call, and one whom NSS does not know has a number.
 pub(crate) async fn admin<T>(broker: &Broker, request: &Request<T>) -> String {
     if let Some(info) = request.extensions().get::<UdsConnectInfo>() {
         let Some(peer) = info.peer_cred else { return "an administrator".to_owned() };
@@ -154,9 +153,12 @@ pub(crate) async fn caller<T>(
     Ok((uid, who))
 }
 
-/// Lets in the other broker of the pair, and administrators on other hosts: with a certificate that says so, from a host that
-/// the configuration names.
-pub(crate) fn check_remote<T>(broker: &Broker, request: &Request<T>) -> Result<(), Status> {
+/// Lets in who may open the admin socket, the other broker of the pair, and administrators on other hosts: with a
+/// certificate that says so, from a host that the configuration names.
+pub(crate) fn check_admin<T>(broker: &Broker, request: &Request<T>) -> Result<(), Status> {
+    if is_local(request) {
+        return Ok(());
+    }
     let Ok(caller) = tls::peer_with_role(request.extensions(), Role::Admin) else {
         return check_peer(broker, request);
     };

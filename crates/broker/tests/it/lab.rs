@@ -184,7 +184,7 @@ fn table(name: &str) -> SessionTable {
 /// What `vsmserver` offers to the other broker, and to users.
 fn serve(broker: &Arc<Broker>, listener: TcpListener, socket: &Path) {
     let users = BrokerServer::new(UserApi(Arc::clone(broker)));
-    let admin = AdminServer::new(AdminApi { broker: Arc::clone(broker), remote: true });
+    let admin = AdminServer::new(AdminApi { broker: Arc::clone(broker) });
     let (mut tcp, mut local) = (RoutesBuilder::default(), RoutesBuilder::default());
     tcp.add_service(users.clone()).add_service(admin);
     local.add_service(users);
