@@ -19,7 +19,7 @@ use vsm_core::{
 use vsm_daemon::{clock, grpc};
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
 
-use crate::{broker::Broker, fleet::Fleet};
+use crate::{broker::Broker, fleet::Fleet, locks::locked};
 
 /// A verify, a cancel or a disconnect is answered from the agent's memory; more means that it hangs.
 const SHORT_CALL: Duration = Duration::from_secs(5);
@@ -313,11 +313,11 @@ impl Link {
     /// The highest epoch that it has promised, as it last said.
     #[must_use]
     pub fn promised(&self) -> Option<Epoch> {
-        self.promised.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.promised).clone()
     }
 
     pub(crate) fn set_promised(&self, epoch: Epoch) {
-        *self.promised.lock().unwrap_or_else(PoisonError::into_inner) = Some(epoch);
+        *locked(&self.promised) = Some(epoch);
     }
 
     /// Whether its report is open.

@@ -1,8 +1,8 @@
 //! What the parts of the broker share.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -16,6 +16,7 @@ use crate::{
     agents::{Agents, CallError, Fenced, Link},
     ha::Ha,
     hooks::Hooks,
+    locks::{KeyedLocks, locked},
     mail::Mail,
     settings::Settings,
     trail::{Note, Trail},
@@ -50,7 +51,8 @@ pub struct Broker {
     pub tasks: TaskTracker,
     settings: watch::Sender<Arc<Settings>>,
     card: Arc<RwLock<Card>>,
-    logins: Mutex<HashMap<UserName, Arc<tokio::sync::Mutex<()>>>>,
+    /// They serialise what one user asks for.
+    pub(crate) logins: KeyedLocks<UserName>,
     starting: Mutex<HashSet<SessionId>>,
     ended: Mutex<VecDeque<(UserName, Ended)>>,
     unvoted: Mutex<VecDeque<Arc<Session>>>,
@@ -99,7 +101,7 @@ impl Broker {
             stop,
             tasks: TaskTracker::new(),
             settings: watch::Sender::new(Arc::new(settings)),
-            logins: Mutex::default(),
+            logins: KeyedLocks::default(),
             starting: Mutex::default(),
             ended: Mutex::default(),
             unvoted: Mutex::default(),
@@ -155,14 +157,6 @@ impl Broker {
             Ha::Off { unsafe_because: None } => true,
             Ha::Off { unsafe_because: Some(_) } => self.table.state().replica.roster.is_none(),
         }
-    }
-
-    /// The lock that serialises what one user asks for.
-    pub(crate) fn login_lock(&self, user: &UserName) -> Arc<tokio::sync::Mutex<()>> {
-        let mut logins = locked(&self.logins);
-        // Locks that nobody holds or waits for are dropped, so that the map is no larger than the logins under way.
-        logins.retain(|_, lock| Arc::strong_count(lock) > 1);
-        Arc::clone(logins.entry(user.clone()).or_default())
     }
 
     /// Marks a start as under way in this process until the guard is dropped: reconcile leaves it alone.
@@ -311,9 +305,4 @@ impl Drop for StartMark {
     fn drop(&mut self) {
         locked(&self.broker.starting).remove(&self.id);
     }
-}
-
-/// Locks without poisoning: what these locks guard is whole at every moment.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

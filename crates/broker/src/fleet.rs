@@ -3,12 +3,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use vsm_core::{AgentName, Eligible, Level, Measured};
 
-use crate::settings::{AgentSettings, Settings};
+use crate::{
+    locks::locked,
+    settings::{AgentSettings, Settings},
+};
 
 /// An agent of the configuration.
 #[derive(Debug, Clone)]
@@ -115,17 +118,17 @@ impl Fleet {
     /// How near a subcluster is to having no room, as it was last found.
     #[must_use]
     pub fn level(&self, subcluster: &str) -> Level {
-        let levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        let levels = locked(&self.levels);
         levels.get(subcluster).copied().unwrap_or_default()
     }
 
     /// Notes how near each subcluster is to that.
     pub fn set_levels(&self, levels: BTreeMap<String, Level>) {
-        *self.levels.lock().unwrap_or_else(PoisonError::into_inner) = levels;
+        *locked(&self.levels) = levels;
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.known)
     }
 }
 

@@ -9,9 +9,9 @@ mod process;
 mod programs;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use tokio::sync::Semaphore;
@@ -22,6 +22,7 @@ use crate::{
     broker::Broker,
     ending::{self, IfSilent},
     error::Refusal,
+    locks::{KeyedLocks, locked},
     login::Handed,
     settings::HookSettings,
     trail::{Note, SELF},
@@ -54,14 +55,14 @@ impl Moment {
 #[derive(Debug)]
 pub(crate) struct Hooks {
     turns: Semaphore,
-    sessions: Mutex<HashMap<SessionId, Arc<tokio::sync::Mutex<()>>>>,
+    sessions: KeyedLocks<SessionId>,
     warned: Mutex<HashSet<String>>,
 }
 
 impl Default for Hooks {
     fn default() -> Self {
         let turns = Semaphore::new(AT_ONCE_MAX);
-        Self { turns, sessions: Mutex::default(), warned: Mutex::default() }
+        Self { turns, sessions: KeyedLocks::default(), warned: Mutex::default() }
     }
 }
 
@@ -73,7 +74,7 @@ impl Hooks {
             Moment::Reconnect => &settings.reconnect_dir,
         };
         let found = programs::find(dir);
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = locked(&self.warned);
         if warned.len() > WARNED_MAX {
             warned.clear();
         }
@@ -84,12 +85,6 @@ impl Hooks {
             }
         }
         found.programs
-    }
-
-    fn session_lock(&self, id: SessionId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, lock| Arc::strong_count(lock) > 1);
-        Arc::clone(sessions.entry(id).or_default())
     }
 }
 
@@ -113,7 +108,7 @@ pub(crate) async fn run(
     let environment = environment(broker, moment, handed, client);
     let (worker, session) = (Arc::clone(broker), Arc::clone(&handed.session));
     let task = broker.tasks.spawn(async move {
-        let lock = worker.hooks.session_lock(session.id);
+        let lock = worker.hooks.sessions.of(session.id);
         let _alone = lock.lock().await;
         // Never closed; were it, running without a turn would only be less orderly.
         let _turn = worker.hooks.turns.acquire().await;

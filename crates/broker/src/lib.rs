@@ -17,6 +17,7 @@
 //! | `unvoted` | desktops made without votes, where the administrator allows that |
 //! | [`ending`] | ending sessions |
 //! | [`ha`] | the pair: roles, health, forwarding, the witnesses |
+//! | `locks` | locks within the process |
 //! | `capacity`, `upkeep` | the room that there is, and what the active node looks after by itself |
 //! | [`user_api`], [`admin_api`], [`agents_api`], [`registry`] | the gRPC services |
 //! | [`server`] | sockets, start and stop |
@@ -35,6 +36,7 @@ mod find;
 pub mod fleet;
 pub mod ha;
 mod hooks;
+mod locks;
 pub mod login;
 mod mail;
 mod placing;

@@ -158,7 +158,7 @@ fn choose(broker: &Broker, who: &Identity, mut sessions: Vec<Arc<Session>>) -> A
 
 /// The part that may make a session: one at a time for each user.
 async fn make(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Answer, Refusal> {
-    let lock = broker.login_lock(&who.user);
+    let lock = broker.logins.of(who.user.clone());
     let _turn = lock.lock().await;
     let silent = match find(broker, who, want).await? {
         Found::Alive(handed) => return Ok(Answer::Desktop(handed)),

@@ -4,7 +4,7 @@ use std::{
     io,
     path::Path,
     process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use tokio::{
 };
 use vsm_core::Event;
 
-use crate::broker::Broker;
+use crate::{broker::Broker, locks::locked};
 
 /// What is worth a mail; all else is in the trail.
 const WORTH_IT: [&str; 8] = [
@@ -62,7 +62,7 @@ impl Mail {
 
 /// Sends mails until the broker stops.
 pub(crate) async fn send(broker: Arc<Broker>) {
-    let events = broker.mail.events.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let events = locked(&broker.mail.events).take();
     let Some(mut events) = events else { return };
     let sending = async {
         let mut batch = Vec::new();

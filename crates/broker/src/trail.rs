@@ -2,7 +2,7 @@
 //! already. Where it cannot be recorded, as on a node without votes, the log has it.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use vsm_daemon::clock;
 use vsm_proto::admin::v1::{RecordEventRequest, admin_client::AdminClient};
 use vsm_sync::ProposeError;
 
-use crate::{broker::Broker, ha::Ha};
+use crate::{broker::Broker, ha::Ha, locks::locked};
 
 /// Events that wait to be recorded; more are told to the log alone. A storm of logins makes two for each session.
 const QUEUE_BOUND: usize = 4096;
@@ -108,7 +108,7 @@ impl Note {
 
 /// Records events until the broker stops.
 pub(crate) async fn record(broker: Arc<Broker>) {
-    let events = broker.trail.events.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let events = locked(&broker.trail.events).take();
     let Some(mut events) = events else { return };
     let mut batch = Vec::with_capacity(TOGETHER);
     loop {

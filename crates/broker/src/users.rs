@@ -11,13 +11,15 @@ pub(crate) mod nss;
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use tokio::sync::{Semaphore, watch};
 use vsm_core::UserName;
 use vsm_daemon::clock;
+
+use crate::locks::locked;
 
 /// How long an answer of NSS is used without asking again.
 const FRESH: Duration = Duration::from_secs(60);
@@ -133,10 +135,6 @@ impl Default for Users {
         let times = Times { fresh: FRESH, deadline: DEADLINE, with_earlier: DEADLINE_WITH_EARLIER };
         Self::asking(nss::look_up, times)
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Users {

@@ -1,0 +1,49 @@
+//! Locks within the process: without poisoning, and one for each of many keys.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Locks without poisoning: what these locks guard is whole at every moment.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A lock for each key, kept only while somebody holds it or waits for it: there are no more of them than is under way.
+#[derive(Debug)]
+pub(crate) struct KeyedLocks<K>(Mutex<HashMap<K, Arc<tokio::sync::Mutex<()>>>>);
+
+impl<K> Default for KeyedLocks<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> KeyedLocks<K> {
+    /// The lock of this key, to be locked by the caller.
+    pub(crate) fn of(&self, key: K) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = locked(&self.0);
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        Arc::clone(locks.entry(key).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_lock_as_long_as_somebody_has_it() {
+        let locks = KeyedLocks::default();
+        let one = locks.of(1);
+        let held = one.try_lock().unwrap();
+        assert!(locks.of(1).try_lock().is_err());
+        assert!(locks.of(2).try_lock().is_ok());
+        drop(held);
+        drop(one);
+        assert!(locks.of(1).try_lock().is_ok());
+        assert_eq!(locked(&locks.0).len(), 1);
+    }
+}
