@@ -193,6 +193,20 @@ impl Agents {
         self.links.read().unwrap_or_else(PoisonError::into_inner).get(agent).cloned()
     }
 
+    /// The link to an agent once its report is open, and that report; waits for it for a bounded time.
+    ///
+    /// # Errors
+    /// Why it cannot be reached, and since when: of one that is in no subcluster that is not known.
+    pub(crate) async fn reach(
+        &self,
+        agent: &AgentName,
+    ) -> Result<(Arc<Link>, Arc<Up>), (String, Option<UnixMillis>)> {
+        let none = || ("it is in no subcluster".to_owned(), None);
+        let link = self.link(agent).ok_or_else(none)?;
+        let up = link.up().await.map_err(|(why, since)| (why, Some(since)))?;
+        Ok((link, up))
+    }
+
     /// Wakes whenever anything that is known of an agent has changed.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()

@@ -89,17 +89,13 @@ fn away(session: &Session, why: &str) -> String {
 
 /// Why the session's agent cannot be reached; none = it can.
 pub(crate) async fn silent(broker: &Broker, session: &Session) -> Option<String> {
-    match broker.agents.link(&session.agent) {
-        Some(link) => link.up().await.err().map(|(why, _)| why),
-        None => Some("it is in no subcluster".to_owned()),
-    }
+    broker.agents.reach(&session.agent).await.err().map(|(why, _)| why)
 }
 
 /// Has the agent end a session whose end was asked for; why not.
 pub(crate) async fn carry_out(broker: &Broker, session: &Session) -> Result<(), String> {
-    let link = broker.agents.link(&session.agent);
-    let link = link.ok_or_else(|| away(session, "it is in no subcluster"))?;
-    link.up().await.map_err(|(why, _)| away(session, &why))?;
+    let reached = broker.agents.reach(&session.agent).await;
+    let (link, _) = reached.map_err(|(why, _)| away(session, &why))?;
     match broker.fenced(|fence| link.terminate(fence, session.id)).await {
         Ok(ended) => {
             reconcile::gone(broker, session.id, ended).await;

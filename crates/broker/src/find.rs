@@ -168,9 +168,8 @@ async fn verify(
     session: &Arc<Session>,
     client: &StartParams,
 ) -> Result<Option<Handed>, (String, UnixMillis)> {
-    let away = || ("it is in no subcluster".to_owned(), broker.started);
-    let link = broker.agents.link(&session.agent).ok_or_else(away)?;
-    let up = link.up().await?;
+    let away = |(why, since): (_, Option<_>)| (why, since.unwrap_or(broker.started));
+    let (link, up) = broker.agents.reach(&session.agent).await.map_err(away)?;
     match link.verify(session.id, Some(client)).await {
         Ok(Verdict::Alive) => {
             let host = up.public_name.clone();

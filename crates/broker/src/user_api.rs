@@ -205,9 +205,8 @@ impl BrokerApi for UserApi {
         }
         let session = self.chosen(&who, &request.into_inner().id)?;
         let away = |why: String| unreachable(&session, why);
-        let link = self.0.agents.link(&session.agent);
-        let link = link.ok_or_else(|| away("it is in no subcluster".into()))?;
-        link.up().await.map_err(|(why, _)| away(why))?;
+        let reached = self.0.agents.reach(&session.agent).await;
+        let (link, _) = reached.map_err(|(why, _)| away(why))?;
         let was_connected = link
             .disconnect(session.id, "you disconnected it from elsewhere")
             .await

@@ -17,8 +17,7 @@ pub(super) async fn fetch(
     let away = |why: &str| {
         Status::unavailable(format!("{agent}, which has the log, cannot be reached ({why})"))
     };
-    let link = broker.agents.link(&agent).ok_or_else(|| away("it is in no subcluster"))?;
-    link.up().await.map_err(|(why, _)| away(&why))?;
+    let (link, _) = broker.agents.reach(&agent).await.map_err(|(why, _)| away(&why))?;
     let text = link.session_log(id, request.bytes).await.map_err(|error| away(&error.why))?;
     let none = || Status::not_found(format!("{agent} has no log of session {id} any more"));
     Ok(pb::SessionLogResponse {
