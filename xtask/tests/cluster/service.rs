@@ -168,7 +168,7 @@ impl Service {
 
     /// A login that must be refused and leave nothing behind on any agent that runs.
     pub(crate) fn refused_cleanly(&self, user: &str, code: i32, words: &[&str]) {
-        let before: Vec<_> = AGENTS.iter().map(|agent| self.traces(agent)).collect();
+        let before: Vec<_> = AGENTS.iter().map(|agent| self.traces_at_rest(agent)).collect();
         let rows = self.rows();
         self.refused(user, code, words);
         assert_eq!(self.rows(), rows, "a refused login left a record in the table");
@@ -198,6 +198,17 @@ impl Service {
     pub(crate) fn traces(&self, agent: &str) -> BTreeSet<String> {
         let found = self.output(agent, "root", &["sh", "-c", TRACES]).unwrap_or_default();
         found.lines().map(str::to_owned).collect()
+    }
+
+    /// The same once each desktop's script has come to its last line: a login is answered when the script has begun.
+    fn traces_at_rest(&self, agent: &str) -> BTreeSet<String> {
+        wait_for(&format!("the desktops of {agent} to be at rest"), WAIT, || {
+            let now = self.traces(agent);
+            let ending = |tail: &str| now.iter().filter(|line| line.ends_with(tail)).count();
+            let scripts = ending("/bin/sh /etc/vsm/xsession");
+            if scripts == ending("sleep 86400") { Ok(now) } else { Err(format!("{now:#?}")) }
+        })
+        .unwrap()
     }
 
     /// Waits until an agent has exactly these traces.
