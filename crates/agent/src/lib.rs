@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod control;
 pub mod inside;
 pub mod lines;
+pub mod one_time;
 pub mod params;
 pub mod process;
 pub mod record;

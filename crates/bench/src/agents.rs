@@ -183,6 +183,10 @@ impl Agent for Simulated {
         not_here()
     }
 
+    async fn accept_key(&self, _: Request<pb::AcceptKeyRequest>) -> Answer<pb::AcceptKeyResponse> {
+        not_here()
+    }
+
     async fn notify(&self, _: Request<pb::NotifyRequest>) -> Answer<pb::NotifyResponse> {
         not_here()
     }

@@ -92,6 +92,7 @@ pub(crate) fn wish() -> LoginRequest {
         params: Some(params),
         session_id: String::new(),
         choice: Some(LoginChoice::SingleDisconnected.into()),
+        public_key: String::new(),
     }
 }
 

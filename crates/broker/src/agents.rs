@@ -14,7 +14,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
 use vsm_core::{
-    AgentName, Ended, Epoch, Fence, Measured, Session, SessionId, StartParams, UnixMillis, Viewer,
+    AgentName, Ended, Epoch, Fence, Measured, Session, SessionId, SshKey, StartParams, UnixMillis,
+    Viewer,
 };
 use vsm_daemon::{clock, grpc};
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
@@ -474,6 +475,23 @@ impl Link {
         let request = pb::NotifyRequest { ids, text: text.to_owned() };
         let response = bounded(TERMINATE_CALL, self.client.clone().notify(request)).await?;
         Ok(response.not_shown.into_iter().map(|not| (not.id, not.detail)).collect())
+    }
+
+    /// Has the agent take a client's key for one login of a session's owner; the keys of its sshd that are of a known kind.
+    pub(crate) async fn accept_key(
+        &self,
+        session: &Session,
+        key: &SshKey,
+        valid: Duration,
+    ) -> Result<Vec<SshKey>, CallError> {
+        let request = pb::AcceptKeyRequest {
+            id: session.id.to_string(),
+            user: session.user.to_string(),
+            public_key: key.to_string(),
+            valid_ms: u32::try_from(valid.as_millis()).unwrap_or(u32::MAX),
+        };
+        let response = bounded(SHORT_CALL, self.client.clone().accept_key(request)).await?;
+        Ok(response.host_keys.iter().filter_map(|key| key.parse().ok()).collect())
     }
 
     /// The end of a session's log; none = there is no log.

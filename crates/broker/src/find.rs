@@ -173,7 +173,7 @@ async fn verify(
     match link.verify(session.id, Some(client)).await {
         Ok(Verdict::Alive) => {
             let host = up.public_name.clone();
-            Ok(Some(Handed { session: Arc::clone(session), host, created: false }))
+            Ok(Some(Handed::new(Arc::clone(session), host, false)))
         }
         Ok(Verdict::Gone(ended)) => {
             reconcile::gone(broker, session.id, ended).await;

@@ -14,6 +14,7 @@
 //! | `placing` | what a new session is proposed with |
 //! | `start` | having an agent start a session |
 //! | `hooks` | programs that root provides for logins |
+//! | `one_login` | letting the client in at the agent without a second login |
 //! | `unvoted` | desktops made without votes, where the administrator allows that |
 //! | [`ending`] | ending sessions |
 //! | [`ha`] | the pair: roles, health, forwarding, the witnesses |
@@ -39,6 +40,7 @@ mod hooks;
 mod locks;
 pub mod login;
 mod mail;
+mod one_login;
 mod placing;
 pub mod reconcile;
 pub mod registry;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use vsm_core::{
-    AgentName, Change, Choice, Draft, Rejected, RequestId, Session, SessionId, StartParams, State,
+    AgentName, Change, Choice, Draft, Rejected, RequestId, Session, SessionId, SshKey, StartParams,
+    State,
 };
 use vsm_daemon::clock;
 use vsm_sync::ProposeError;
@@ -17,6 +18,7 @@ use crate::{
     error::Refusal,
     find::{Found, Silent, find},
     hooks::{self, Moment},
+    one_login,
     placing::{self, long_unreachable, reservation},
     start::{Attempt, attempt},
     unvoted,
@@ -37,6 +39,8 @@ pub struct Want {
     pub params: StartParams,
     /// Which session.
     pub wish: Wish,
+    /// A key made for this login, by which the client is to be let in at the agent.
+    pub key: Option<SshKey>,
 }
 
 /// Which session a user wants.
@@ -57,6 +61,15 @@ pub struct Handed {
     pub host: String,
     /// Whether it was made for this request.
     pub created: bool,
+    /// The keys of the agent's sshd, where the agent takes the client's own key; none = it takes none.
+    pub host_keys: Option<Vec<SshKey>>,
+}
+
+impl Handed {
+    /// A desktop whose agent has not been told of a client's key.
+    pub(crate) const fn new(session: Arc<Session>, host: String, created: bool) -> Self {
+        Self { session, host, created, host_keys: None }
+    }
 }
 
 /// What a login is answered with.
@@ -137,12 +150,13 @@ async fn has(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Option
     after(broker, answer, want).await.map(Some)
 }
 
-/// Runs the hooks for a desktop that is to be handed out.
-async fn after(broker: &Arc<Broker>, answer: Answer, want: &Want) -> Result<Answer, Refusal> {
-    if let Answer::Desktop(handed) = &answer {
+/// Runs the hooks for a desktop that is to be handed out; then the agent lets the client in, for a time that is short.
+async fn after(broker: &Arc<Broker>, mut answer: Answer, want: &Want) -> Result<Answer, Refusal> {
+    if let Answer::Desktop(handed) = &mut answer {
         let made = handed.session.request == want.request;
         let moment = if made { Moment::Start } else { Moment::Reconnect };
         hooks::run(broker, moment, handed, &want.params).await?;
+        handed.host_keys = one_login::announce(broker, handed, want).await;
     }
     Ok(answer)
 }

@@ -66,6 +66,8 @@ pub struct Settings {
     pub allowed_clients: Vec<String>,
     /// Whether users may ask for a command instead of the full desktop.
     pub allow_start_command: bool,
+    /// How long the key of a client is good at an agent; none = users log in there by other means.
+    pub one_login: Option<Duration>,
     /// Whether a change of a file is a reload.
     pub watch_config: bool,
     /// Hosts, by name or address, that may follow the table read-only.
@@ -169,6 +171,9 @@ impl Settings {
             admin_email: config.get(&keys::vsmserver::ADMIN_EMAIL),
             mail_program: config.get(&keys::vsmserver::MAIL_PROGRAM),
             allowed_clients: config.get(&keys::vsmserver::ALLOWED_CLIENTS),
+            one_login: config
+                .get(&keys::vsmserver::ONE_LOGIN)
+                .then(|| config.get(&keys::vsmserver::ONE_LOGIN_TIME)),
             allow_start_command: config.get(&keys::vsmserver::ALLOW_START_COMMAND),
             watch_config: config.get(&keys::vsmserver::WATCH_CONFIG),
             observers: config.get(&keys::ha::OBSERVERS),

@@ -117,7 +117,7 @@ async fn running(
         link.up().await.map_or_else(|_| session.agent.to_string(), |up| up.public_name.clone());
     let session =
         Arc::new(Session { state: State::Running { display: number }, ..Session::clone(session) });
-    Ok(Attempt::Running(Handed { session, host, created: true }))
+    Ok(Attempt::Running(Handed::new(session, host, true)))
 }
 
 /// The agent refused and will hold to it: the reservation goes, and the agent is marked where the fault is its own.

@@ -55,7 +55,7 @@ pub(crate) async fn create(
                 let up = link.up().await;
                 let host =
                     up.map_or_else(|_| session.agent.to_string(), |up| up.public_name.clone());
-                return Ok(Handed { session, host, created: true });
+                return Ok(Handed::new(session, host, true));
             }
             Ok(Started::Refused(_, detail)) => last = detail,
             // Whether it runs is not known: another one would be a second desktop for sure.

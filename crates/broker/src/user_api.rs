@@ -16,7 +16,7 @@ use crate::{
     ending::{self, IfSilent, Outcome},
     error::{Refusal, list},
     ha::place::{self, Place},
-    login::{self, Answer, Want, Wish},
+    login::{self, Answer, Handed, Want, Wish},
     trail::Note,
     users::Identity,
     view::Viewer,
@@ -97,7 +97,11 @@ fn wanted(request: pb::LoginRequest) -> Result<Want, Status> {
         request.params.map(TryInto::try_into).transpose()?.unwrap_or_default();
     // That is for a broker to say.
     let params = StartParams { unvoted: false, ..params };
-    Ok(Want { request: convert::text("request_id", &request.request_id)?, params, wish })
+    let key = match request.public_key.as_str() {
+        "" => None,
+        key => Some(convert::text("public_key", key)?),
+    };
+    Ok(Want { request: convert::text("request_id", &request.request_id)?, params, wish, key })
 }
 
 /// The message of a login, with the client's address among the client parameters as the broker says it, and nobody
@@ -111,6 +115,12 @@ fn with_address(request: Request<pb::LoginRequest>) -> pb::LoginRequest {
         params.client.extend(address.map(|address| (ADDRESS.to_owned(), address.to_string())));
     }
     message
+}
+
+fn desktop(Handed { session, host, created, host_keys }: Handed) -> pb::LoginResponse {
+    let (session, key_accepted) = (Some(session.as_ref().into()), host_keys.is_some());
+    let host_keys = host_keys.iter().flatten().map(ToString::to_string).collect();
+    pb::LoginResponse { session, host, created, key_accepted, host_keys, ..Default::default() }
 }
 
 fn unreachable(session: &Session, why: String) -> Refusal {
@@ -151,10 +161,7 @@ impl BrokerApi for UserApi {
         match answer {
             Ok(Answer::Desktop(handed)) => {
                 tracing::debug!(%user, request = %id, session = %handed.session.id, created = handed.created, "handed out");
-                let (host, created) = (handed.host, handed.created);
-                let session = Some(handed.session.as_ref().into());
-                let answer = pb::LoginResponse { session, host, created, ..Default::default() };
-                Ok(Response::new(answer))
+                Ok(Response::new(desktop(handed)))
             }
             Ok(Answer::Choose { sessions, may_create }) => {
                 tracing::debug!(%user, request = %id, sessions = sessions.len(), "the user is to choose");

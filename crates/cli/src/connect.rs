@@ -8,6 +8,7 @@ use std::{
 
 use clap::Args;
 use serde::Serialize;
+use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use uuid::Uuid;
 use vsm_daemon::clock;
@@ -21,10 +22,12 @@ use crate::{
     choose::{self, ChoiceOptions, Wish},
     client::ClientOptions,
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, SSH, UNAVAILABLE},
-    forward, output,
+    forward,
+    one_time::OneTimeKey,
+    output,
     retry::{self, RetryOptions},
     rfb,
-    ssh::{self, Destination, Farewell, Pipe, SshOptions, Target},
+    ssh::{self, Destination, Farewell, Pipe, SshOptions},
     viewer,
 };
 
@@ -113,10 +116,13 @@ pub async fn run(arguments: ConnectArgs) -> Result<(), Failure> {
 async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure> {
     let request = Uuid::new_v4();
     let client = arguments.client.tell(arguments.geometry, arguments.start_command.clone())?;
+    // While ssh connects.
+    let making = tokio::spawn(OneTimeKey::make());
     let mut timings = Timings::default();
     output::progress(&format!("Asking {} for your desktop ...", arguments.to.host));
     let mut wish = arguments.choice.wish();
     let (mut attempts, mut lap, mut held) = (0, clock::now(), None);
+    let mut key = Key::Making(making);
     let (mut broker, answer) = loop {
         let (broker, answer) = retry::riding(&arguments.retry, async || {
             attempts += 1;
@@ -127,7 +133,8 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
                 None => broker::dial(&arguments.ssh, &arguments.to).await?,
             };
             timings.ssh = elapsed(&mut lap);
-            let answer = log_in(&mut broker, &mut wish, &client, request).await;
+            let public = key.public().await;
+            let answer = log_in(&mut broker, &mut wish, &client, request, public).await;
             timings.broker = elapsed(&mut lap);
             Ok((broker, answer.map_err(|failure| failure.with_reference(request))?))
         })
@@ -148,11 +155,12 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
         session.display, answer.host, session.id
     ));
     let to = arguments.to.at(&answer.host);
+    let key = key.accepted(answer.key_accepted, &answer.host_keys);
     let mut socket = None;
     if arguments.no_viewer {
-        socket = Some(forward::start(&arguments.ssh, &to, &session.id)?);
+        socket = Some(forward::start(&arguments.ssh, &to, &session.id, key)?);
     } else {
-        let pipe = attach(arguments, &to, &session, &mut broker).await.map_err(|failure| {
+        let pipe = attach(arguments, &to, &session, key, &mut broker).await.map_err(|failure| {
             if failure.code == SSH { failure } else { failure.with_reference(request) }
         })?;
         timings.agent = elapsed(&mut lap);
@@ -172,11 +180,37 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
     report(arguments, gone_to, socket, attempts, timings)
 }
 
+/// The key for the login at the session host.
+enum Key {
+    Making(JoinHandle<Option<OneTimeKey>>),
+    Made(Option<OneTimeKey>),
+}
+
+impl Key {
+    /// The half that the broker is told; empty = there is none.
+    async fn public(&mut self) -> String {
+        if let Self::Making(making) = self {
+            *self = Self::Made(making.await.ok().flatten());
+        }
+        match self {
+            Self::Made(Some(key)) => key.public().to_string(),
+            Self::Made(None) | Self::Making(_) => String::new(),
+        }
+    }
+
+    /// The key, if the session host takes it.
+    fn accepted(self, accepted: bool, host_keys: &[String]) -> Option<OneTimeKey> {
+        let Self::Made(Some(key)) = self else { return None };
+        (accepted && key.know(host_keys).is_ok()).then_some(key)
+    }
+}
+
 async fn log_in(
     broker: &mut BrokerClient<Channel>,
     wish: &mut Wish,
     client: &StartParams,
     request: Uuid,
+    public_key: String,
 ) -> Result<LoginResponse, Failure> {
     let (session_id, choice) = match wish {
         Wish::This(id) => {
@@ -186,7 +220,7 @@ async fn log_in(
         Wish::Any(choice) => (String::new(), Some((*choice).into())),
     };
     let (request_id, params) = (request.to_string(), Some(client.clone()));
-    let message = LoginRequest { request_id, params, session_id, choice };
+    let message = LoginRequest { request_id, params, session_id, choice, public_key };
     Ok(broker.login(broker::with_deadline(message, LOGIN_DEADLINE)).await?.into_inner())
 }
 
@@ -195,9 +229,10 @@ async fn attach(
     arguments: &ConnectArgs,
     to: &Destination,
     session: &Session,
+    key: Option<OneTimeKey>,
     broker: &mut BrokerClient<Channel>,
 ) -> Result<Pipe, Failure> {
-    match ssh::open(&arguments.ssh, to, &Target::Session(session.id.clone())).await {
+    match ssh::open_session(&arguments.ssh, to, &session.id, key.as_ref()).await {
         Err(failure) if failure.code == NOT_FOUND => {
             let why = broker::why_ended(broker, &session.id).await.unwrap_or(failure.text);
             Err(Failure::new(SOFTWARE, format!("your desktop has ended: {why}")))

@@ -21,7 +21,8 @@ use tokio::{io::copy_bidirectional, net::UnixListener, task::JoinSet, time::time
 
 use crate::{
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE},
-    ssh::{self, Destination, SshOptions, Target},
+    one_time::OneTimeKey,
+    ssh::{self, Destination, SshOptions},
     viewer::{self, RemoveOnDrop},
 };
 
@@ -42,6 +43,9 @@ pub struct ForwardArgs {
     /// Socket that is standard input
     #[arg(long)]
     socket: PathBuf,
+    /// Folder of the key for the first viewer
+    #[arg(long)]
+    one_time: Option<PathBuf>,
     #[command(flatten)]
     ssh: SshOptions,
 }
@@ -50,7 +54,12 @@ pub struct ForwardArgs {
 ///
 /// # Errors
 /// If the socket cannot be made.
-pub fn start(options: &SshOptions, to: &Destination, session: &str) -> Result<PathBuf, Failure> {
+pub fn start(
+    options: &SshOptions,
+    to: &Destination,
+    session: &str,
+    key: Option<OneTimeKey>,
+) -> Result<PathBuf, Failure> {
     let dir = viewer::socket_dir()?;
     let socket = dir.join(format!("{session}.sock"));
     let cannot = |path: &Path, error: &dyn std::fmt::Display| {
@@ -83,6 +92,10 @@ pub fn start(options: &SshOptions, to: &Destination, session: &str) -> Result<Pa
         "--socket",
     ]);
     command.arg(&socket).arg("--ssh").arg(&options.ssh).args(options.arguments());
+    if let Some(key) = key {
+        // The forwarder's from here on; what it does not take is swept.
+        command.arg("--one-time").arg(key.leave());
+    }
     command.stdin(OwnedFd::from(listener)).stdout(lock).stderr(Stdio::null());
     command
         .spawn()
@@ -106,6 +119,8 @@ pub async fn run(arguments: ForwardArgs) -> Result<(), Failure> {
     let listener = UnixListener::from_std(listener).map_err(not_ours)?;
     let _lock = std::io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(not_ours)?;
     let _cleanup = RemoveOnDrop(arguments.socket.clone());
+    // For the first one. Whoever comes when it is too late for the key has to get in by other means.
+    let mut key = arguments.one_time.and_then(|dir| OneTimeKey::take(dir).ok());
     let mut viewers = JoinSet::new();
     loop {
         tokio::select! {
@@ -116,7 +131,7 @@ pub async fn run(arguments: ForwardArgs) -> Result<(), Failure> {
                 }
             }
             accepted = timeout(IDLE_MAX, listener.accept()), if viewers.len() < VIEWERS_MAX => match accepted {
-                Ok(Ok((stream, _))) => drop(viewers.spawn(serve(arguments.ssh.clone(), arguments.to.clone(), arguments.session.clone(), stream))),
+                Ok(Ok((stream, _))) => drop(viewers.spawn(serve(arguments.ssh.clone(), arguments.to.clone(), arguments.session.clone(), key.take(), stream))),
                 Ok(Err(_)) => return Ok(()),
                 Err(_) if viewers.is_empty() => return Ok(()),
                 Err(_) => {}
@@ -129,9 +144,11 @@ async fn serve(
     options: SshOptions,
     to: Destination,
     session: String,
+    key: Option<OneTimeKey>,
     mut stream: tokio::net::UnixStream,
 ) -> Result<(), Failure> {
-    let mut pipe = ssh::open(&options, &to, &Target::Session(session)).await?;
+    let mut pipe = ssh::open_session(&options, &to, &session, key.as_ref()).await?;
+    drop(key);
     // A viewer that went away, or a session: either way this viewer is served.
     let _ = copy_bidirectional(&mut stream, &mut pipe).await;
     Ok(())

@@ -29,6 +29,7 @@ pub mod exit;
 pub mod forward;
 pub mod ha;
 pub mod observe;
+pub mod one_time;
 pub mod output;
 pub mod pki;
 pub mod retry;

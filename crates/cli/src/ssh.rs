@@ -19,7 +19,10 @@ use tokio::{
 
 use self::words::Words;
 use crate::exit::{Failure, NOT_ALLOWED, NOT_FOUND, Retry, SOFTWARE, SSH, UNAVAILABLE, USAGE};
+use crate::{one_time::OneTimeKey, output};
 
+/// A one-time key that is good no more; never an exit code, as another way is taken then.
+const SPENT: u8 = 1;
 /// Name of the sshd subsystem.
 const SUBSYSTEM: &str = "vsm";
 /// Logging in includes a person who types a password or a code.
@@ -167,7 +170,43 @@ pub async fn open(
     to: &Destination,
     target: &Target,
 ) -> Result<Pipe, Failure> {
+    open_by(options, to, target, None).await
+}
+
+/// Joins a desktop, by a one-time key where there is one. Where the session host does not take it, by whatever other
+/// means the user has.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_session(
+    options: &SshOptions,
+    to: &Destination,
+    session: &str,
+    key: Option<&OneTimeKey>,
+) -> Result<Pipe, Failure> {
+    let target = Target::Session(session.to_owned());
+    if key.is_some() {
+        match open_by(options, to, &target, key).await {
+            Err(failure) if failure.code == SSH || failure.code == SPENT => {
+                output::progress(&format!("{} wants a login of its own ...", to.host));
+            }
+            done => return done,
+        }
+    }
+    open(options, to, &target).await
+}
+
+async fn open_by(
+    options: &SshOptions,
+    to: &Destination,
+    target: &Target,
+    key: Option<&OneTimeKey>,
+) -> Result<Pipe, Failure> {
     let mut command = Command::new(&options.ssh);
+    if let Some(key) = key {
+        // What it says of a key that is not taken is not for the user.
+        command.args(key.arguments()).stderr(Stdio::null());
+    }
     command.args(options.arguments());
     let to_broker = matches!(target, Target::Broker);
     if to_broker {
@@ -241,6 +280,7 @@ fn refusal(answer: &str, to: &Destination) -> Failure {
         "no-broker" => UNAVAILABLE,
         "no-session" => NOT_FOUND,
         "refused" => NOT_ALLOWED,
+        "spent" => SPENT,
         "bad-request" => USAGE,
         _ => SOFTWARE,
     };

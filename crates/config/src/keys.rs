@@ -114,6 +114,10 @@ schema! {
             "Directory of the session database. Local disk; never shared between the two nodes.";
         ALLOW_START_COMMAND: bool, "/vsmserver/allow_start_command", Bool, "true", Reload,
             "Whether users may ask for a command instead of the full desktop. Desktops that run keep theirs.";
+        ONE_LOGIN: bool, "/vsmserver/one_login", Bool, "true", Reload,
+            "Whether a user who has logged in at the broker is let in at the session's agent without a second login: by a key that the client makes each time, good once, for this session, and for one_login_time.";
+        ONE_LOGIN_TIME: Duration, "/vsmserver/one_login_time", seconds(1, 600), "60s", Reload,
+            "How long such a key is good after the broker's answer. Clients with a slow way to the agent need more; a client that comes later logs in there as if there were no key.";
         WATCH_CONFIG: bool, "/vsmserver/watch_config", Bool, "false", Reload,
             "Reload by itself when a configuration file changes, as SIGHUP does. A bad configuration is refused as a whole and the old one stays.";
     }

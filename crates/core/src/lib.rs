@@ -13,6 +13,7 @@ mod load;
 mod place;
 pub mod replica;
 mod session;
+mod ssh_key;
 mod table;
 
 pub use audit::{Drain, EVENTS_MAX, Event};
@@ -28,4 +29,5 @@ pub use session::{
     Geometry, InvalidClientParam, InvalidGeometry, Session, StartParams, State, UnixMillis, Viewer,
     check_client_params,
 };
+pub use ssh_key::{InvalidKey, SshKey};
 pub use table::{AgentUse, Table};

@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod grpc;
+pub mod host_keys;
 pub mod log;
 pub mod notify;
 pub mod socket;

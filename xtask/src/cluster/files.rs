@@ -17,6 +17,9 @@ use crate::host::boot::{Paths, VSM_BIN};
 
 /// Files of the project that a host needs, kept in the program so that it works from anywhere.
 const SSHD_DROP_IN: &str = include_str!("../../../deploy/sshd/vsm.conf");
+const SSHD_KEYS: &str = include_str!("../../../deploy/sshd/vsm-keys.conf");
+/// Whom sshd runs the command of the keys as; on hosts with packages sysusers makes the account.
+const KEYS_USER: (&str, u32) = ("vsm-keys", 990);
 const PAM_SERVICE: &str = include_str!("../../../deploy/pam/vsm");
 /// Programs that are scripts.
 const TOOLS: [(&str, &str); 3] = [
@@ -146,6 +149,12 @@ fn etc(layout: &Layout, host: &Host, etc: &Path) -> Result<()> {
         // `*`: no password fits, but the account is not locked.
         writeln!(shadow, "{name}:*:19000:0:99999:7:::")?;
     }
+    if layout.start == Start::Ready {
+        let (name, id) = KEYS_USER;
+        writeln!(passwd, "{name}:x:{id}:{id}::/nonexistent:/usr/sbin/nologin")?;
+        writeln!(group, "{name}:x:{id}:")?;
+        writeln!(shadow, "{name}:!*:19000:0:99999:7:::")?;
+    }
     // As Debian has it, but for the network: there is none.
     let also = if layout.start == Start::Fresh { " systemd" } else { "" };
     let nsswitch =
@@ -174,6 +183,9 @@ fn ssh(layout: &Layout, host: &Host, ssh: &Path) -> Result<()> {
     write(&ssh.join("sshd_config"), &config, 0o644, ROOT)?;
     if ready && host.role != Role::Client {
         write(&ssh.join("sshd_config.d/vsm.conf"), SSHD_DROP_IN, 0o644, ROOT)?;
+    }
+    if ready && layout.runs_agent(host) {
+        write(&ssh.join("sshd_config.d/vsm-keys.conf"), SSHD_KEYS, 0o644, ROOT)?;
     }
     write(&ssh.join("ssh_config"), "", 0o644, ROOT)?;
     write(&ssh.join("ssh_host_ed25519_key"), &read(&key)?, 0o600, ROOT)?;

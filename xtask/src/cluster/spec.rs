@@ -11,7 +11,7 @@ pub(crate) const STATE_ROOT: &str = "/run/vsm-cluster";
 /// The name of the host that holds the bridge; it runs nothing.
 pub(crate) const SWITCH: &str = "switch";
 /// The product's programs that appear in every host's `/usr/bin`.
-pub(crate) const BINARIES: [&str; 12] = [
+pub(crate) const BINARIES: [&str; 13] = [
     "vsmserver",
     "vsmagent",
     "vsm-session",
@@ -19,6 +19,7 @@ pub(crate) const BINARIES: [&str; 12] = [
     "vsm-disconnect",
     "vsm-env",
     "vsm-while-x11",
+    "vsm-authorized-keys",
     "vsm-login",
     "vsm",
     "vsmctl",

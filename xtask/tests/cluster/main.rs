@@ -26,6 +26,7 @@ mod lifecycle;
 mod limits;
 mod login;
 mod ocf_agent;
+mod one_login;
 mod operator;
 mod pacemaker;
 mod packages;

@@ -8,6 +8,7 @@ mod announce;
 mod client;
 mod display;
 mod fence;
+mod keys;
 mod link;
 mod load;
 mod notice;
@@ -48,6 +49,7 @@ pub(crate) struct Agent {
     store: Store,
     fence: fence::FenceKeeper,
     registry: Registry,
+    keys: keys::Keys,
     load: watch::Receiver<vsm_proto::agent::v1::Load>,
     boot_id: String,
     /// The program that is run for each session.
@@ -91,6 +93,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     let agent = Arc::new(Agent {
         fence: fence::FenceKeeper::load(store.dir())?,
         registry: Registry::default(),
+        keys: keys::Keys::default(),
         load: load::watch(stop.token.clone()),
         boot_id: crate::process::boot_id(),
         session_program: session_program()?,
@@ -100,6 +103,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     adopt::adopt(&agent).await.context("cannot read the records of sessions")?;
     tokio::spawn(reload(Arc::clone(&agent), config_dir.to_owned(), stop.clone()));
     tokio::spawn(announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone()));
+    tokio::spawn(keys::serve(Arc::clone(&agent), stop.token.clone()));
     let mut routes = RoutesBuilder::default();
     let _health = grpc::standard_services(&mut routes, vsm_proto::DESCRIPTORS).await?;
     let service = service::Service::new(Arc::clone(&agent), stop.token.clone());

@@ -15,11 +15,12 @@ use vsm_daemon::{
 };
 use vsm_proto::{
     agent::v1::{
-        CancelStartRequest, CancelStartResponse, Cancelled, DisconnectViewerRequest,
-        DisconnectViewerResponse, Fenced, NotifyRequest, NotifyResponse, ReportRequest,
-        SessionLogRequest, SessionLogResponse, StartRefusal, StartRefused, StartRequest,
-        StartResponse, TerminateRequest, TerminateResponse, VerifyRequest, VerifyResponse,
-        agent_server, cancel_start_response, start_response, terminate_response, verify_response,
+        AcceptKeyRequest, AcceptKeyResponse, CancelStartRequest, CancelStartResponse, Cancelled,
+        DisconnectViewerRequest, DisconnectViewerResponse, Fenced, NotifyRequest, NotifyResponse,
+        ReportRequest, SessionLogRequest, SessionLogResponse, StartRefusal, StartRefused,
+        StartRequest, StartResponse, TerminateRequest, TerminateResponse, VerifyRequest,
+        VerifyResponse, agent_server, cancel_start_response, start_response, terminate_response,
+        verify_response,
     },
     convert,
     sync::v1::{
@@ -30,7 +31,7 @@ use vsm_proto::{
 use super::{
     Agent, client,
     fence::{Denied, Permit},
-    link, notice,
+    keys, link, notice,
     registry::{Found, Slot, Status as SlotStatus, made_out},
     report, session_log, start,
 };
@@ -88,6 +89,11 @@ fn fenced(epoch: &vsm_core::Epoch) -> Fenced {
 
 fn parse_fence(fence: Option<vsm_proto::session::v1::Fence>) -> Result<Fence, Status> {
     Ok(convert::required("fence", fence)?.try_into()?)
+}
+
+/// That a session is none of this agent's.
+pub(super) fn no_session(id: SessionId) -> Status {
+    Status::not_found(format!("there is no session {id} here"))
 }
 
 impl Service {
@@ -301,8 +307,7 @@ impl agent_server::Agent for Service {
         self.check_caller(request.extensions())?;
         let DisconnectViewerRequest { id, reason } = request.into_inner();
         let id: SessionId = convert::text("id", &id)?;
-        let unknown = || Status::not_found(format!("there is no session {id} here"));
-        let slot = self.agent.registry.slot(id).ok_or_else(unknown)?;
+        let slot = self.agent.registry.slot(id).ok_or_else(|| no_session(id))?;
         let dir = control::session_dir(&self.agent.settings().session.run_dir, slot.id);
         match link::ask(&dir, &Ask::Disconnect { reason: one_line(&reason) }).await {
             Ok(Event::Disconnected { was_connected }) => {
@@ -332,6 +337,14 @@ impl agent_server::Agent for Service {
         let text = read.map_err(std::io::Error::other).and_then(|text| text);
         let text = text.map_err(|error| Status::internal(format!("the log: {error}")))?;
         Ok(Response::new(SessionLogResponse { text }))
+    }
+
+    async fn accept_key(
+        &self,
+        request: Request<AcceptKeyRequest>,
+    ) -> Result<Response<AcceptKeyResponse>, Status> {
+        self.check_caller(request.extensions())?;
+        Ok(Response::new(keys::accept(&self.agent, request.into_inner()).await?))
     }
 
     async fn cancel_start(

@@ -1,7 +1,7 @@
 //! What this node tells the other of itself, so that each can say where they differ: a digest of each parameter that
 //! has to be the same, and the fingerprints of the SSH host keys.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::collections::BTreeMap;
 
 use vsm_config::Config;
 use vsm_sync::peer::Card;
@@ -16,7 +16,6 @@ const OWN: [&str; 7] = [
     "/vsmserver/admin_socket",
     "/vsmagent-logging/",
 ];
-const SSH_DIR: &str = "/etc/ssh";
 
 /// The card of this node as it is configured now.
 pub(crate) fn card(config: &Config) -> Card {
@@ -71,24 +70,9 @@ pub(crate) fn differing(ours: &Card, theirs: &Card) -> Vec<String> {
 
 /// The public host keys as they are now, shortened as `TYPE HASH`.
 pub(crate) fn host_keys() -> Vec<String> {
-    host_keys_in(Path::new(SSH_DIR))
-}
-
-fn host_keys_in(dir: &Path) -> Vec<String> {
-    let files = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut keys: Vec<String> = files
-        .filter(|file| {
-            let name = file.file_name();
-            let name = name.to_string_lossy();
-            name.starts_with("ssh_host_") && name.ends_with("_key.pub")
-        })
-        .filter_map(|file| {
-            let text = fs::read_to_string(file.path()).ok()?;
-            let mut words = text.split_whitespace();
-            let (kind, key) = (words.next()?, words.next()?);
-            Some(format!("{kind} {:016x}", hash(key)))
-        })
-        .collect();
-    keys.sort();
-    keys
+    let short = |key: &String| {
+        let (kind, blob) = key.split_once(' ')?;
+        Some(format!("{kind} {:016x}", hash(blob)))
+    };
+    vsm_daemon::host_keys::read().iter().filter_map(short).collect()
 }

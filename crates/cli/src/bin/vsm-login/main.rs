@@ -7,12 +7,13 @@
 //! client: vsm/1 broker\n          the broker's user socket
 //! client: vsm/1 session UUID\n    the desktop of a session on this host
 //! answer: ok\n                    from here on it is a plain pipe
-//!     or: error CODE TEXT\n       CODE is no-broker, no-session, refused, bad-request or internal
+//!     or: error CODE TEXT\n       CODE is no-broker, no-session, refused, spent, bad-request or internal
 //! ```
 //!
 //! Why a viewer was dropped is told by the exit code, which ssh passes on; a subsystem's standard error it does not.
 
 mod attach;
+mod one_time;
 mod preface;
 mod pump;
 
@@ -27,6 +28,7 @@ use std::{
 
 use attach::Cause;
 use preface::{Code, Failure, Target};
+use uuid::Uuid;
 
 /// Wrong usage, as sysexits.h numbers it.
 const EXIT_USAGE: u8 = 64;
@@ -35,13 +37,14 @@ const HELP: &str = "\
 Joins standard input and output to the VSM broker or to a desktop on this host.
 Run by sshd as the user: Subsystem vsm /usr/bin/vsm-login
 
-Usage: vsm-login [--broker-socket PATH] [--run-dir DIR]
+Usage: vsm-login [--broker-socket PATH] [--run-dir DIR] [--one-time ID]
 
 Options:
   --broker-socket PATH  the broker's user socket [env VSM_BROKER_SOCKET]
                         [default: /run/vsm/vsmserver.sock]
   --run-dir DIR         the agent's run directory [env VSM_RUN_DIR]
                         [default: /run/vsm]
+  --one-time ID         the login is by a one-time key: nothing but its desktop
   --help                print this
   --version             print the version
 
@@ -52,6 +55,8 @@ Then one line on standard input: `vsm/1 broker` or `vsm/1 session UUID`.
 struct Options {
     broker_socket: PathBuf,
     run_dir: PathBuf,
+    /// The right that the user has logged in with, where it is one for this once.
+    one_time: Option<Uuid>,
 }
 
 enum Wish {
@@ -67,6 +72,7 @@ fn options() -> Wish {
     let mut options = Options {
         broker_socket: from_env("VSM_BROKER_SOCKET", "/run/vsm/vsmserver.sock"),
         run_dir: from_env("VSM_RUN_DIR", "/run/vsm"),
+        one_time: None,
     };
     let mut arguments = env::args_os().skip(1);
     while let Some(argument) = arguments.next() {
@@ -75,14 +81,19 @@ fn options() -> Wish {
             Some("--version" | "-V") => {
                 return Wish::Say(format!("vsm-login {}\n", vsm_daemon::VERSION));
             }
-            Some("--broker-socket") => &mut options.broker_socket,
-            Some("--run-dir") => &mut options.run_dir,
+            Some("--broker-socket") => Some(&mut options.broker_socket),
+            Some("--run-dir") => Some(&mut options.run_dir),
+            Some("--one-time") => None,
             _ => return Wish::Usage(format!("unknown argument {}", argument.display())),
         };
         let Some(value) = arguments.next() else {
             return Wish::Usage(format!("{} wants a value", argument.display()));
         };
-        *place = PathBuf::from(value);
+        match (place, value.to_str().map(Uuid::try_parse)) {
+            (Some(place), _) => *place = PathBuf::from(value),
+            (None, Some(Ok(right))) => options.one_time = Some(right),
+            (None, _) => return Wish::Usage(format!("{} is no UUID", value.display())),
+        }
     }
     Wish::Run(options)
 }
@@ -132,11 +143,17 @@ fn say(text: &str) -> io::Result<()> {
 fn serve(options: &Options) -> Result<Option<Cause>, Failure> {
     let input = io::stdin();
     match preface::read(input.as_fd())? {
+        Target::Broker if options.one_time.is_some() => {
+            Err(Failure::new(Code::Refused, "a one-time login is for a desktop only"))
+        }
         Target::Broker => {
             let broker = broker(&options.broker_socket)?;
             begin(&broker, None)
         }
         Target::Session(id) => {
+            if let Some(right) = options.one_time {
+                one_time::redeem(&options.run_dir, right, &id)?;
+            }
             let (control, desktop) = attach::attach(&options.run_dir, &id, &viewer_address())?;
             begin(&desktop, Some(&control))
         }

@@ -25,6 +25,8 @@ pub(crate) enum Code {
     NoBroker,
     NoSession,
     Refused,
+    /// The one-time login was used already, or came too late.
+    Spent,
     BadRequest,
     Internal,
 }
@@ -52,6 +54,7 @@ impl fmt::Display for Failure {
             Code::NoBroker => "no-broker",
             Code::NoSession => "no-session",
             Code::Refused => "refused",
+            Code::Spent => "spent",
             Code::BadRequest => "bad-request",
             Code::Internal => "internal",
         };
