@@ -22,7 +22,7 @@ struct Arguments {
 }
 
 /// Every program with a command line, and the section that its manual page is in.
-fn programs() -> [(Command, &'static str); 11] {
+fn programs() -> [(Command, &'static str); 12] {
     [
         (vsm_cli::args::vsm::Arguments::command(), USERS),
         (vsm_cli::args::vsmctl::Arguments::command(), ADMINISTRATORS),
@@ -35,6 +35,7 @@ fn programs() -> [(Command, &'static str); 11] {
         (vsm_agent::args::DisconnectArguments::command(), USERS),
         (vsm_agent::args::EnvArguments::command(), USERS),
         (vsm_agent::args::WhileArguments::command(), USERS),
+        (vsm_agent::args::KeysArguments::command(), ADMINISTRATORS),
     ]
 }
 
