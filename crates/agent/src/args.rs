@@ -114,31 +114,3 @@ pub struct WhileArguments {
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,
 }
-
-/// Tell sshd that a key which a broker has announced is good for one login; for AuthorizedKeysCommand.
-///
-/// Prints one line for sshd, or nothing. Where a site has a command of its own for this, it is given behind the key, and
-/// run in place of this program once that has answered.
-#[derive(Debug, Parser)]
-#[command(
-    name = "vsm-authorized-keys",
-    version = vsm_daemon::VERSION,
-    after_help = "In sshd_config:\n  AuthorizedKeysCommand /usr/bin/vsm-authorized-keys %u %t %k\n  AuthorizedKeysCommandUser vsm-keys\n\nWith a command of the site's own:\n  AuthorizedKeysCommand /usr/bin/vsm-authorized-keys %u %t %k /usr/bin/sss_ssh_authorizedkeys %u\n\nExit codes: 0 done, though the agent may not run; those of COMMAND; 64 bad usage; 127 COMMAND cannot be run."
-)]
-pub struct KeysArguments {
-    /// Who logs in (%u)
-    pub user: String,
-    /// Kind of the key (%t)
-    pub kind: String,
-    /// The key in base64 (%k)
-    pub blob: String,
-    /// Program to run then, and its arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub next: Vec<OsString>,
-    /// Program that sshd is to run for the user
-    #[arg(long, value_name = "PATH", default_value = "/usr/bin/vsm-login")]
-    pub login: String,
-    /// The agent's run directory
-    #[arg(long, value_name = "DIR", default_value = "/run/vsm")]
-    pub run_dir: PathBuf,
-}

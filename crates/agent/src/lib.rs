@@ -11,7 +11,6 @@ pub mod cgroup;
 pub mod control;
 pub mod inside;
 pub mod lines;
-pub mod one_time;
 pub mod params;
 pub mod process;
 pub mod record;

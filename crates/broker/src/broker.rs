@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 use vsm_core::{Ended, Epoch, Fence, NodeName, Session, SessionId, UnixMillis, UserName};
-use vsm_daemon::tls::Tls;
+use vsm_daemon::{one_time::Keys, tls::Tls};
 use vsm_sync::{SessionTable, peer::Card};
 
 use crate::{
@@ -61,6 +61,8 @@ pub struct Broker {
     pub(crate) mail: Mail,
     followers: Arc<Semaphore>,
     pub(crate) hooks: Hooks,
+    /// Keys of clients that come here again, on their way to a session host.
+    pub(crate) keys: Arc<Keys>,
 }
 
 /// What a broker is made of.
@@ -106,6 +108,7 @@ impl Broker {
             ended: Mutex::default(),
             unvoted: Mutex::default(),
             refused_configuration: Mutex::default(),
+            keys: Arc::default(),
             trail: Trail::default(),
             mail: Mail::default(),
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),

@@ -96,7 +96,8 @@ pub(crate) async fn find(
     }
 }
 
-fn sessions(broker: &Broker, who: &Identity) -> Vec<Arc<Session>> {
+/// All sessions of a user that this node knows of.
+pub(crate) fn sessions(broker: &Broker, who: &Identity) -> Vec<Arc<Session>> {
     let mut own: Vec<_> =
         broker.table.read(|view| view.table.of_user(&who.user).cloned().collect());
     own.extend(broker.unvoted_of(&who.user));

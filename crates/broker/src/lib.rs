@@ -15,6 +15,7 @@
 //! | `start` | having an agent start a session |
 //! | `hooks` | programs that root provides for logins |
 //! | `one_login` | letting the client in at the agent without a second login |
+//! | `relay` | the way to session hosts that users cannot reach by themselves |
 //! | `unvoted` | desktops made without votes, where the administrator allows that |
 //! | [`ending`] | ending sessions |
 //! | [`ha`] | the pair: roles, health, forwarding, the witnesses |
@@ -44,6 +45,7 @@ mod one_login;
 mod placing;
 pub mod reconcile;
 pub mod registry;
+mod relay;
 pub mod reload;
 pub mod server;
 pub mod settings;

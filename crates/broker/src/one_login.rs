@@ -2,10 +2,13 @@
 //! user is let in there without being asked again (decision 34).
 
 use vsm_core::SshKey;
+use vsm_daemon::one_time::Bearer;
+use vsm_proto::broker::v1::LoginResponse;
 
 use crate::{
     broker::Broker,
     login::{Handed, Want},
+    users::Identity,
 };
 
 /// Announces the client's key to the desktop's agent. The keys of the agent's sshd; none = no key was announced, and the
@@ -20,5 +23,24 @@ pub(crate) async fn announce(broker: &Broker, handed: &Handed, want: &Want) -> O
             tracing::warn!(session = %session.id, agent = %session.agent, %error, "the agent takes no one-time key; the user has to log in there");
             None
         }
+    }
+}
+
+/// The client comes to this host again, on its way to the session host: it is let in with the same key. The node that
+/// users are at need not be the active one.
+pub(crate) fn on_the_way(
+    broker: &Broker,
+    uid: u32,
+    who: &Identity,
+    key: &str,
+    answer: &LoginResponse,
+) {
+    let Some(valid) = broker.settings().one_login else { return };
+    let (Some(session), true) = (&answer.session, answer.relay) else { return };
+    // No key, or none that can be: they log in as they have just done.
+    let (Ok(key), Ok(session)) = (key.parse(), session.id.parse()) else { return };
+    let bearer = Bearer { key, user: who.user.clone(), uid, session };
+    if let Err(error) = broker.keys.accept(bearer, valid) {
+        tracing::warn!(user = %who.user, %error, "a user has to log in again on the way to a session host");
     }
 }

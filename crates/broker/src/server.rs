@@ -11,7 +11,7 @@ use tonic::service::RoutesBuilder;
 use tonic_health::server::HealthReporter;
 use vsm_config::{Config, keys};
 use vsm_daemon::{
-    clock, grpc, notify,
+    clock, grpc, notify, one_time,
     socket::{self, Access, SocketError},
     stop::Stop,
     tls::{self, Tls, TlsError},
@@ -46,6 +46,7 @@ use crate::{
     },
     mail,
     registry::RegistryApi,
+    relay,
     reload::Reloader,
     settings::Settings,
     trail, upkeep,
@@ -128,7 +129,11 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     };
     let broker = Broker::new(parts);
     let listeners = Listeners::open(&config).await?;
-    let health_file = config.get(&keys::vsmserver::USER_SOCKET).with_file_name("vsmserver.health");
+    let beside = |name| config.get(&keys::vsmserver::USER_SOCKET).with_file_name(name);
+    let health_file = beside("vsmserver.health");
+    let keys = Arc::clone(&broker.keys);
+    tokio::spawn(one_time::serve(keys, beside(one_time::BROKER_SOCKET), stop.token.clone()));
+    tokio::spawn(relay::serve(Arc::clone(&broker), beside(relay::SOCKET)));
     broker.agents.follow(&broker);
     tokio::spawn(trail::record(Arc::clone(&broker)));
     tokio::spawn(mail::send(Arc::clone(&broker)));

@@ -68,6 +68,8 @@ pub struct Settings {
     pub allow_start_command: bool,
     /// How long the key of a client is good at an agent; none = users log in there by other means.
     pub one_login: Option<Duration>,
+    /// Port of sshd on agents, where users are led to them through the brokers; none = they go there by themselves.
+    pub bastion: Option<u16>,
     /// Whether a change of a file is a reload.
     pub watch_config: bool,
     /// Hosts, by name or address, that may follow the table read-only.
@@ -174,6 +176,9 @@ impl Settings {
             one_login: config
                 .get(&keys::vsmserver::ONE_LOGIN)
                 .then(|| config.get(&keys::vsmserver::ONE_LOGIN_TIME)),
+            bastion: config
+                .get(&keys::vsmserver::BASTION)
+                .then(|| config.get(&keys::vsmserver::BASTION_PORT)),
             allow_start_command: config.get(&keys::vsmserver::ALLOW_START_COMMAND),
             watch_config: config.get(&keys::vsmserver::WATCH_CONFIG),
             observers: config.get(&keys::ha::OBSERVERS),

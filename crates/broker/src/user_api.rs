@@ -17,6 +17,7 @@ use crate::{
     error::{Refusal, list},
     ha::place::{self, Place},
     login::{self, Answer, Handed, Want, Wish},
+    one_login,
     trail::Note,
     users::Identity,
     view::Viewer,
@@ -40,6 +41,44 @@ impl UserApi {
     /// The session that the caller means: the one named, or the only one.
     fn chosen(&self, who: &Identity, id: &str) -> Result<Arc<Session>, Status> {
         Ok(only(self.own(who, id)?, id)?)
+    }
+
+    /// A login that is served here; `standby` is why this node is not to make anything.
+    async fn log_in(
+        &self,
+        who: Arc<Identity>,
+        message: pb::LoginRequest,
+        standby: Option<Refusal>,
+    ) -> Result<Response<pb::LoginResponse>, Status> {
+        let want = wanted(message)?;
+        let (user, id) = (who.user.clone(), want.request);
+        let answer = match standby {
+            None => login::login(&self.0, who, want).await,
+            // Nobody is active: what runs can still be reached.
+            Some(standby) => match login::existing(&self.0, &who, &want).await {
+                Ok(Some(answer)) => Ok(answer),
+                Ok(None) | Err(Refusal::NoSession(_)) => Err(standby),
+                Err(refusal) => Err(refusal),
+            },
+        };
+        match answer {
+            Ok(Answer::Desktop(handed)) => {
+                tracing::debug!(%user, request = %id, session = %handed.session.id, created = handed.created, "handed out");
+                let relay = self.0.settings().bastion.is_some();
+                Ok(Response::new(pb::LoginResponse { relay, ..desktop(handed) }))
+            }
+            Ok(Answer::Choose { sessions, may_create }) => {
+                tracing::debug!(%user, request = %id, sessions = sessions.len(), "the user is to choose");
+                let mut viewer = Viewer::new(&self.0);
+                let candidates = sessions.iter().map(|session| viewer.view(session)).collect();
+                let answer = pb::LoginResponse { candidates, may_create, ..Default::default() };
+                Ok(Response::new(answer))
+            }
+            Err(refusal) => {
+                tracing::warn!(%user, request = %id, reason = refusal.code().0, %refusal, "login refused");
+                Err(refusal.into())
+            }
+        }
     }
 
     /// The session that the caller gives up: the one named, or the only one whose agent is silent.
@@ -142,39 +181,19 @@ impl BrokerApi for UserApi {
             }
         };
         let place = place::find(&self.0, &request).await;
+        let local = place::is_local(&request);
         let message = with_address(request);
-        if let Ok(Place::There(channel)) = place {
+        let key = message.public_key.clone();
+        let answer = if let Ok(Place::There(channel)) = place {
             let request = place::forwarded(message, Some((uid, &who)));
-            return BrokerClient::new(channel).login(request).await;
-        }
-        let want = wanted(message)?;
-        let (user, id) = (who.user.clone(), want.request);
-        let answer = match place {
-            Ok(_) => login::login(&self.0, who, want).await,
-            // Nobody is active: what runs can still be reached.
-            Err(standby) => match login::existing(&self.0, &who, &want).await {
-                Ok(Some(answer)) => Ok(answer),
-                Ok(None) | Err(Refusal::NoSession(_)) => Err(standby),
-                Err(refusal) => Err(refusal),
-            },
+            BrokerClient::new(channel).login(request).await?
+        } else {
+            self.log_in(Arc::clone(&who), message, place.err()).await?
         };
-        match answer {
-            Ok(Answer::Desktop(handed)) => {
-                tracing::debug!(%user, request = %id, session = %handed.session.id, created = handed.created, "handed out");
-                Ok(Response::new(desktop(handed)))
-            }
-            Ok(Answer::Choose { sessions, may_create }) => {
-                tracing::debug!(%user, request = %id, sessions = sessions.len(), "the user is to choose");
-                let mut viewer = Viewer::new(&self.0);
-                let candidates = sessions.iter().map(|session| viewer.view(session)).collect();
-                let answer = pb::LoginResponse { candidates, may_create, ..Default::default() };
-                Ok(Response::new(answer))
-            }
-            Err(refusal) => {
-                tracing::warn!(%user, request = %id, reason = refusal.code().0, %refusal, "login refused");
-                Err(refusal.into())
-            }
+        if local {
+            one_login::on_the_way(&self.0, uid, &who, &key, answer.get_ref());
         }
+        Ok(answer)
     }
 
     async fn list_sessions(

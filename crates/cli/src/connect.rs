@@ -21,13 +21,14 @@ use crate::{
     broker::{self, LOGIN_DEADLINE},
     choose::{self, ChoiceOptions, Wish},
     client::ClientOptions,
+    door::Door,
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, SSH, UNAVAILABLE},
     forward,
     one_time::OneTimeKey,
     output,
     retry::{self, RetryOptions},
     rfb,
-    ssh::{self, Destination, Farewell, Pipe, SshOptions},
+    ssh::{Destination, Farewell, Pipe, SshOptions},
     viewer,
 };
 
@@ -155,16 +156,18 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
         session.display, answer.host, session.id
     ));
     let to = arguments.to.at(&answer.host);
-    let key = key.accepted(answer.key_accepted, &answer.host_keys);
+    let via = answer.relay.then(|| arguments.to.clone());
+    let door = Door { key: key.accepted(answer.key_accepted, &answer.host_keys), via };
     let mut socket = None;
     if arguments.no_viewer {
-        socket = Some(forward::start(&arguments.ssh, &to, &session.id, key)?);
+        socket = Some(forward::start(&arguments.ssh, &to, &session.id, door)?);
     } else {
-        let pipe = attach(arguments, &to, &session, key, &mut broker).await.map_err(|failure| {
-            if failure.code == SSH { failure } else { failure.with_reference(request) }
-        })?;
+        let pipe =
+            attach(arguments, &to, &session, &door, &mut broker).await.map_err(|failure| {
+                if failure.code == SSH { failure } else { failure.with_reference(request) }
+            })?;
         timings.agent = elapsed(&mut lap);
-        drop(broker);
+        drop((broker, door));
         match &arguments.screenshot {
             Some(file) => picture(pipe, file).await?,
             None => {
@@ -229,10 +232,10 @@ async fn attach(
     arguments: &ConnectArgs,
     to: &Destination,
     session: &Session,
-    key: Option<OneTimeKey>,
+    door: &Door,
     broker: &mut BrokerClient<Channel>,
 ) -> Result<Pipe, Failure> {
-    match ssh::open_session(&arguments.ssh, to, &session.id, key.as_ref()).await {
+    match door.open(&arguments.ssh, to, &session.id).await {
         Err(failure) if failure.code == NOT_FOUND => {
             let why = broker::why_ended(broker, &session.id).await.unwrap_or(failure.text);
             Err(Failure::new(SOFTWARE, format!("your desktop has ended: {why}")))

@@ -20,9 +20,10 @@ use clap::Args;
 use tokio::{io::copy_bidirectional, net::UnixListener, task::JoinSet, time::timeout};
 
 use crate::{
+    door::Door,
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE},
     one_time::OneTimeKey,
-    ssh::{self, Destination, SshOptions},
+    ssh::{Destination, SshOptions},
     viewer::{self, RemoveOnDrop},
 };
 
@@ -43,6 +44,9 @@ pub struct ForwardArgs {
     /// Socket that is standard input
     #[arg(long)]
     socket: PathBuf,
+    /// Broker through whose host the session host is reached
+    #[arg(long)]
+    via: Option<Destination>,
     /// Folder of the key for the first viewer
     #[arg(long)]
     one_time: Option<PathBuf>,
@@ -58,7 +62,7 @@ pub fn start(
     options: &SshOptions,
     to: &Destination,
     session: &str,
-    key: Option<OneTimeKey>,
+    door: Door,
 ) -> Result<PathBuf, Failure> {
     let dir = viewer::socket_dir()?;
     let socket = dir.join(format!("{session}.sock"));
@@ -79,20 +83,15 @@ pub fn start(
     // Nobody holds the lock: a socket that is still there is stale.
     let _ = fs::remove_file(&socket);
     let listener = StdListener::bind(&socket).map_err(|error| cannot(&socket, &error))?;
-    let user = to.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
     let own =
         std::env::current_exe().map_err(|error| cannot(Path::new("/proc/self/exe"), &error))?;
     let mut command = Command::new(own);
-    command.args([
-        "forward",
-        "--to",
-        &format!("{user}{}", to.host),
-        "--session",
-        session,
-        "--socket",
-    ]);
+    command.args(["forward", "--to", &to.to_string(), "--session", session, "--socket"]);
     command.arg(&socket).arg("--ssh").arg(&options.ssh).args(options.arguments());
-    if let Some(key) = key {
+    if let Some(broker) = &door.via {
+        command.arg("--via").arg(broker.to_string());
+    }
+    if let Some(key) = door.key {
         // The forwarder's from here on; what it does not take is swept.
         command.arg("--one-time").arg(key.leave());
     }
@@ -121,6 +120,7 @@ pub async fn run(arguments: ForwardArgs) -> Result<(), Failure> {
     let _cleanup = RemoveOnDrop(arguments.socket.clone());
     // For the first one. Whoever comes when it is too late for the key has to get in by other means.
     let mut key = arguments.one_time.and_then(|dir| OneTimeKey::take(dir).ok());
+    let mut door = || Door { key: key.take(), via: arguments.via.clone() };
     let mut viewers = JoinSet::new();
     loop {
         tokio::select! {
@@ -131,7 +131,7 @@ pub async fn run(arguments: ForwardArgs) -> Result<(), Failure> {
                 }
             }
             accepted = timeout(IDLE_MAX, listener.accept()), if viewers.len() < VIEWERS_MAX => match accepted {
-                Ok(Ok((stream, _))) => drop(viewers.spawn(serve(arguments.ssh.clone(), arguments.to.clone(), arguments.session.clone(), key.take(), stream))),
+                Ok(Ok((stream, _))) => drop(viewers.spawn(serve(arguments.ssh.clone(), arguments.to.clone(), arguments.session.clone(), door(), stream))),
                 Ok(Err(_)) => return Ok(()),
                 Err(_) if viewers.is_empty() => return Ok(()),
                 Err(_) => {}
@@ -144,11 +144,11 @@ async fn serve(
     options: SshOptions,
     to: Destination,
     session: String,
-    key: Option<OneTimeKey>,
+    door: Door,
     mut stream: tokio::net::UnixStream,
 ) -> Result<(), Failure> {
-    let mut pipe = ssh::open_session(&options, &to, &session, key.as_ref()).await?;
-    drop(key);
+    let mut pipe = door.open(&options, &to, &session).await?;
+    drop(door);
     // A viewer that went away, or a session: either way this viewer is served.
     let _ = copy_bidirectional(&mut stream, &mut pipe).await;
     Ok(())

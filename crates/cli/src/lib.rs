@@ -9,6 +9,7 @@
 //! | [`connect`] | `vsm connect` |
 //! | [`choose`] | which of several desktops |
 //! | [`client`], [`screen`] | what a client tells of itself |
+//! | [`door`], [`one_time`] | the way to a session host, and the key for it |
 //! | [`viewer`], [`forward`] | a local socket for a viewer |
 //! | [`rfb`] | a picture of a desktop |
 //! | [`admin`] | `vsmctl` on the admin socket |
@@ -25,6 +26,7 @@ pub mod broker;
 pub mod choose;
 pub mod client;
 pub mod connect;
+pub mod door;
 pub mod exit;
 pub mod forward;
 pub mod ha;

@@ -31,7 +31,7 @@ const ALIAS: &str = "vsm-session-host";
 
 /// For the login with the key alone: nobody is asked anything, nothing of the user's is offered, and no other
 /// connection is taken or left, as this one may do nothing else.
-const OPTIONS: [&str; 10] = [
+const LOGIN: [&str; 10] = [
     "IdentitiesOnly=yes",
     "IdentityAgent=none",
     "PreferredAuthentications=publickey",
@@ -43,6 +43,19 @@ const OPTIONS: [&str; 10] = [
     "ForwardX11=no",
     "PermitLocalCommand=no",
 ];
+
+/// So that nothing but the keys that the broker told counts, and nothing of them is kept.
+const HOSTS: [&str; 4] = [
+    "GlobalKnownHostsFile=none",
+    "StrictHostKeyChecking=yes",
+    "CheckHostIP=no",
+    "UpdateHostKeys=no",
+];
+
+/// As arguments of ssh.
+fn options(all: &[&str]) -> impl Iterator<Item = OsString> {
+    all.iter().flat_map(|text| ["-o".into(), (*text).into()]).collect::<Vec<_>>().into_iter()
+}
 
 /// A folder that goes with the value.
 #[derive(Debug)]
@@ -113,25 +126,28 @@ impl OneTimeKey {
         if text.is_empty() { Ok(()) } else { fs::write(self.known_hosts(), text) }
     }
 
-    /// As arguments of ssh. They stand before the user's, and so go before them.
+    /// The folder.
     #[must_use]
-    pub fn arguments(&self) -> Vec<OsString> {
-        let mut all: Vec<OsString> = vec!["-i".into(), self.folder.0.join(SECRET).into()];
-        let mut option = |text: OsString| all.extend(["-o".into(), text]);
-        OPTIONS.into_iter().for_each(|text| option(text.into()));
-        if self.known_hosts().is_file() {
-            let mut file = OsString::from("UserKnownHostsFile=");
-            file.push(quoted(&self.known_hosts()));
-            option(file);
-            for text in ["GlobalKnownHostsFile=none", "StrictHostKeyChecking=yes"] {
-                option(text.into());
-            }
-            for text in ["CheckHostIP=no", "UpdateHostKeys=no"] {
-                option(text.into());
-            }
-            option(format!("HostKeyAlias={ALIAS}").into());
+    pub fn folder(&self) -> &Path {
+        &self.folder.0
+    }
+
+    /// Arguments of ssh for a login with this key and nothing else. They stand before the user's, and so go before them.
+    #[must_use]
+    pub fn login(&self) -> Vec<OsString> {
+        let key = ["-i".into(), self.folder.0.join(SECRET).into()];
+        key.into_iter().chain(options(&LOGIN)).collect()
+    }
+
+    /// Arguments of ssh by which the session host is known; none where its keys are not.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<OsString> {
+        if !self.known_hosts().is_file() {
+            return Vec::new();
         }
-        all
+        let file = format!("UserKnownHostsFile={}", quoted(&self.known_hosts()));
+        let alias = format!("HostKeyAlias={ALIAS}");
+        options(&[&[file.as_str(), &alias], &HOSTS[..]].concat()).collect()
     }
 
     fn known_hosts(&self) -> PathBuf {
@@ -177,8 +193,7 @@ mod tests {
         let key = OneTimeKey::take(own.clone()).unwrap();
         assert_eq!(key.public().as_str(), "ssh-ed25519 AAAAC3Nz");
         let known = |key: &OneTimeKey| {
-            let all = key.arguments();
-            all.iter().any(|word| word.to_string_lossy().starts_with("UserKnownHostsFile="))
+            key.hosts().iter().any(|word| word.to_string_lossy().starts_with("UserKnownHostsFile="))
         };
         key.know(&["no key".to_owned()]).unwrap();
         assert!(!known(&key));

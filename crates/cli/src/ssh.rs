@@ -5,6 +5,7 @@ mod words;
 
 use std::{
     ffi::OsString,
+    fmt,
     pin::Pin,
     process::Stdio,
     task::{Context, Poll},
@@ -18,8 +19,10 @@ use tokio::{
 };
 
 use self::words::Words;
-use crate::exit::{Failure, NOT_ALLOWED, NOT_FOUND, Retry, SOFTWARE, SSH, UNAVAILABLE, USAGE};
-use crate::{one_time::OneTimeKey, output};
+use crate::{
+    exit::{Failure, NOT_ALLOWED, NOT_FOUND, Retry, SOFTWARE, SSH, UNAVAILABLE, USAGE},
+    output,
+};
 
 /// A one-time key that is good no more; never an exit code, as another way is taken then.
 const SPENT: u8 = 1;
@@ -104,6 +107,15 @@ impl std::str::FromStr for Destination {
     }
 }
 
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.user {
+            Some(user) => write!(f, "{user}@{}", self.host),
+            None => f.write_str(&self.host),
+        }
+    }
+}
+
 impl Destination {
     /// The same user at another host.
     #[must_use]
@@ -119,6 +131,8 @@ pub enum Target {
     Broker,
     /// The desktop of this session.
     Session(String),
+    /// The sshd of the host of this session, through the broker's host.
+    Relay(String),
 }
 
 /// How a pipe to a desktop ended.
@@ -170,47 +184,61 @@ pub async fn open(
     to: &Destination,
     target: &Target,
 ) -> Result<Pipe, Failure> {
-    open_by(options, to, target, None).await
+    let said = if matches!(target, Target::Broker) { Said::Heard } else { Said::Shown };
+    open_by(options, to, target, &[], said).await
 }
 
-/// Joins a desktop, by a one-time key where there is one. Where the session host does not take it, by whatever other
-/// means the user has.
+/// Goes there by a one-time key where there is one. Where that is not taken, by whatever other means the user has. What is
+/// in `way` goes before the user's own options.
 ///
 /// # Errors
 /// As [`open`].
-pub async fn open_session(
+pub async fn open_once(
     options: &SshOptions,
     to: &Destination,
-    session: &str,
-    key: Option<&OneTimeKey>,
+    target: &Target,
+    key: Option<Vec<OsString>>,
+    way: &[OsString],
 ) -> Result<Pipe, Failure> {
-    let target = Target::Session(session.to_owned());
-    if key.is_some() {
-        match open_by(options, to, &target, key).await {
+    if let Some(key) = key {
+        match open_by(options, to, target, &[&key, way].concat(), Said::Unheard).await {
             Err(failure) if failure.code == SSH || failure.code == SPENT => {
                 output::progress(&format!("{} wants a login of its own ...", to.host));
             }
             done => return done,
         }
     }
-    open(options, to, &target).await
+    open_by(options, to, target, way, Said::Shown).await
+}
+
+/// What becomes of what ssh says on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// The user sees it.
+    Shown,
+    /// It passes through, and is listened to.
+    Heard,
+    /// It is of an attempt that may well fail.
+    Unheard,
 }
 
 async fn open_by(
     options: &SshOptions,
     to: &Destination,
     target: &Target,
-    key: Option<&OneTimeKey>,
+    first: &[OsString],
+    said: Said,
 ) -> Result<Pipe, Failure> {
     let mut command = Command::new(&options.ssh);
-    if let Some(key) = key {
-        // What it says of a key that is not taken is not for the user.
-        command.args(key.arguments()).stderr(Stdio::null());
-    }
-    command.args(options.arguments());
-    let to_broker = matches!(target, Target::Broker);
-    if to_broker {
-        command.args(TO_BROKER.iter().flat_map(|option| ["-o", option])).stderr(Stdio::piped());
+    command.args(first).args(options.arguments());
+    match said {
+        Said::Shown => {}
+        Said::Heard => {
+            command.args(TO_BROKER.iter().flat_map(|option| ["-o", option])).stderr(Stdio::piped());
+        }
+        Said::Unheard => {
+            command.stderr(Stdio::null());
+        }
     }
     if let Some(user) = &to.user {
         command.arg("-l").arg(user);
@@ -227,6 +255,7 @@ async fn open_by(
     let preface = match target {
         Target::Broker => "vsm/1 broker\n".to_owned(),
         Target::Session(id) => format!("vsm/1 session {id}\n"),
+        Target::Relay(id) => format!("vsm/1 relay {id}\n"),
     };
     let mut stdout = BufReader::new(stdout);
     // An ssh that ends at once takes the line with it; what it answered, or did not, tells.
@@ -277,7 +306,7 @@ fn refusal(answer: &str, to: &Destination) -> Failure {
     };
     let (word, text) = rest.split_once(' ').unwrap_or((rest, ""));
     let code = match word {
-        "no-broker" => UNAVAILABLE,
+        "no-broker" | "no-host" => UNAVAILABLE,
         "no-session" => NOT_FOUND,
         "refused" => NOT_ALLOWED,
         "spent" => SPENT,

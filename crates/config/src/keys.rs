@@ -118,6 +118,10 @@ schema! {
             "Whether a user who has logged in at the broker is let in at the session's agent without a second login: by a key that the client makes each time, good once, for this session, and for one_login_time.";
         ONE_LOGIN_TIME: Duration, "/vsmserver/one_login_time", seconds(1, 600), "60s", Reload,
             "How long such a key is good after the broker's answer. Clients with a slow way to the agent need more; a client that comes later logs in there as if there were no key.";
+        BASTION: bool, "/vsmserver/bastion", Bool, "false", Reload,
+            "Whether users reach their session hosts through the brokers, for sites where they cannot do so by themselves: vsm-login on the broker carries their ssh to the agent, under the name that is in its subcluster. No forwarding need be allowed in sshd.";
+        BASTION_PORT: u16, "/vsmserver/bastion_port", PORT, "22", Reload,
+            "Port of sshd on the session hosts, where bastion is on.";
         WATCH_CONFIG: bool, "/vsmserver/watch_config", Bool, "false", Reload,
             "Reload by itself when a configuration file changes, as SIGHUP does. A bad configuration is refused as a whole and the old one stays.";
     }

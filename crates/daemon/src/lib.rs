@@ -7,6 +7,7 @@ pub mod grpc;
 pub mod host_keys;
 pub mod log;
 pub mod notify;
+pub mod one_time;
 pub mod socket;
 pub mod stop;
 pub mod tls;

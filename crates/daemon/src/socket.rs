@@ -8,12 +8,20 @@ use std::{
         net::UnixStream as StdStream,
     },
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+/// How long a listener that cannot accept rests.
+const RETRY: Duration = Duration::from_millis(100);
 /// What the name of the other end begins with where `vsm-login` tells an address by it.
 const ADDRESS_NAME: &str = "vsm-login/";
 
@@ -74,6 +82,48 @@ pub fn listen(path: &Path, access: Access) -> Result<UnixListener, SocketError> 
     }
     fs::set_permissions(path, fs::Permissions::from_mode(access.mode)).map_err(io)?;
     Ok(listener)
+}
+
+/// Answers callers on the socket at `path` until `stop`, at most `callers_max` at a time: others wait in its queue. An
+/// answer that fails is of a caller who has gone, or does not know how to ask.
+///
+/// # Errors
+/// If the socket cannot be opened.
+pub async fn serve<A>(
+    path: &Path,
+    access: Access,
+    callers_max: usize,
+    stop: &CancellationToken,
+    answer: impl Fn(UnixStream) -> A,
+) -> Result<(), SocketError>
+where
+    A: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let listener = listen(path, access)?;
+    let turns = Arc::new(Semaphore::new(callers_max));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                // Never closed; were it, all at once would only be less gentle.
+                let turn = Arc::clone(&turns).acquire_owned().await;
+                let answered = answer(stream);
+                tokio::spawn(async move {
+                    let _ = answered.await;
+                    drop(turn);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(socket = %path.display(), %error, "a caller cannot be heard");
+                // Out of descriptors, most likely: they come back as others end.
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
 }
 
 /// The abstract name that `vsm-login` gives its own end of a connection, so that the broker learns where the user is

@@ -35,7 +35,7 @@ fn programs() -> [(Command, &'static str); 12] {
         (vsm_agent::args::DisconnectArguments::command(), USERS),
         (vsm_agent::args::EnvArguments::command(), USERS),
         (vsm_agent::args::WhileArguments::command(), USERS),
-        (vsm_agent::args::KeysArguments::command(), ADMINISTRATORS),
+        (vsm_cli::args::vsm_authorized_keys::Arguments::command(), ADMINISTRATORS),
     ]
 }
 

@@ -183,8 +183,6 @@ fn ssh(layout: &Layout, host: &Host, ssh: &Path) -> Result<()> {
     write(&ssh.join("sshd_config"), &config, 0o644, ROOT)?;
     if ready && host.role != Role::Client {
         write(&ssh.join("sshd_config.d/vsm.conf"), SSHD_DROP_IN, 0o644, ROOT)?;
-    }
-    if ready && layout.runs_agent(host) {
         write(&ssh.join("sshd_config.d/vsm-keys.conf"), SSHD_KEYS, 0o644, ROOT)?;
     }
     write(&ssh.join("ssh_config"), "", 0o644, ROOT)?;

@@ -7,6 +7,7 @@
 
 mod bad_host;
 mod bad_user;
+mod bastion;
 mod client_params;
 mod configuration;
 mod crash;

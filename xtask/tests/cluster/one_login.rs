@@ -24,7 +24,7 @@ exec ssh "$@"
 "#;
 
 /// A service whose session hosts take one-time keys and nothing else.
-fn strict(name: &str) -> Service {
+pub(crate) fn strict(name: &str) -> Service {
     let service = Service::up(name);
     for (path, text) in [("/home/alice/askpass", ASKPASS), ("/home/alice/thief", THIEF)] {
         service.sh("client", &format!("cat > {path} <<'END'\n{text}END\nchmod 755 {path}"));
@@ -41,14 +41,14 @@ fn strict(name: &str) -> Service {
     service
 }
 
-fn sshd(service: &Service, host: &str, lines: &str) {
+pub(crate) fn sshd(service: &Service, host: &str, lines: &str) {
     service.sh(host, &format!("printf '{lines}' > /etc/ssh/sshd_config.d/00-strict.conf"));
     service.kill_daemon(host, "sshd", SIGHUP).unwrap();
     service.until(host, "ss -Hltn sport = 22 | grep -q .");
 }
 
 /// `vsm connect` for alice at a desk where ssh's questions are answered from a file.
-fn connect(service: &Service, answers: &str, options: &[&str]) -> Output {
+pub(crate) fn connect(service: &Service, answers: &str, options: &[&str]) -> Output {
     let put = format!("printf '{answers}' > ~/answers; rm -f ~/asked ~/picture.png");
     service.output("client", "alice", &["sh", "-c", &put]).unwrap();
     let environment = [
@@ -66,12 +66,12 @@ fn connect(service: &Service, answers: &str, options: &[&str]) -> Output {
 }
 
 /// How often ssh has asked.
-fn asked(service: &Service) -> Vec<String> {
+pub(crate) fn asked(service: &Service) -> Vec<String> {
     let text = service.sh("client", "cat /home/alice/asked 2>/dev/null; true");
     text.lines().map(str::to_owned).collect()
 }
 
-fn has_picture(service: &Service, output: &Output) {
+pub(crate) fn has_picture(service: &Service, output: &Output) {
     let (text, log) = (String::from_utf8_lossy(&output.stderr), service.daemon_log(BROKER, "sshd"));
     assert!(output.status.success(), "{text}\nsshd of the broker:\n{log}");
     service.sh("client", &format!("test -s {PICTURE}"));

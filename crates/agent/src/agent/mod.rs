@@ -32,6 +32,7 @@ use vsm_daemon::{
     grpc,
     log::{self, LogSettings},
     notify,
+    one_time::{self, Keys},
     stop::Stop,
     tls::Tls,
 };
@@ -49,7 +50,7 @@ pub(crate) struct Agent {
     store: Store,
     fence: fence::FenceKeeper,
     registry: Registry,
-    keys: keys::Keys,
+    keys: Arc<Keys>,
     load: watch::Receiver<vsm_proto::agent::v1::Load>,
     boot_id: String,
     /// The program that is run for each session.
@@ -93,7 +94,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     let agent = Arc::new(Agent {
         fence: fence::FenceKeeper::load(store.dir())?,
         registry: Registry::default(),
-        keys: keys::Keys::default(),
+        keys: Arc::default(),
         load: load::watch(stop.token.clone()),
         boot_id: crate::process::boot_id(),
         session_program: session_program()?,
@@ -103,7 +104,8 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     adopt::adopt(&agent).await.context("cannot read the records of sessions")?;
     tokio::spawn(reload(Arc::clone(&agent), config_dir.to_owned(), stop.clone()));
     tokio::spawn(announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone()));
-    tokio::spawn(keys::serve(Arc::clone(&agent), stop.token.clone()));
+    let socket = agent.settings().session.run_dir.join(one_time::AGENT_SOCKET);
+    tokio::spawn(one_time::serve(Arc::clone(&agent.keys), socket, stop.token.clone()));
     let mut routes = RoutesBuilder::default();
     let _health = grpc::standard_services(&mut routes, vsm_proto::DESCRIPTORS).await?;
     let service = service::Service::new(Arc::clone(&agent), stop.token.clone());

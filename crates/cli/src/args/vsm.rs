@@ -5,6 +5,7 @@ use vsm_daemon::VERSION;
 
 use crate::{
     connect::ConnectArgs,
+    door::RelayArgs,
     exit,
     forward::ForwardArgs,
     output::Format,
@@ -45,6 +46,9 @@ pub enum Command {
     /// Keep a socket for a viewer; started by `connect`
     #[command(hide = true)]
     Forward(Box<ForwardArgs>),
+    /// The way to a session host through the broker's; run by ssh
+    #[command(hide = true)]
+    Relay(Box<RelayArgs>),
 }
 
 /// `vsm list`.

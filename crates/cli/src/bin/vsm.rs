@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use vsm_cli::{
     args::vsm::{Arguments, Command, ListArgs, OneArgs},
     broker::{self, Route},
-    connect,
+    connect, door,
     exit::{self, Failure, SOFTWARE},
     forward,
 };
@@ -37,5 +37,6 @@ async fn run(command: Command) -> Result<(), Failure> {
             broker::abandon(&Route { to, ssh, retry }, session).await
         }
         Command::Forward(arguments) => forward::run(*arguments).await,
+        Command::Relay(arguments) => door::relay(*arguments).await,
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn attach(
 }
 
 /// One answer, which comes in one piece, and the descriptor that came with it.
-fn receive(control: &UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+pub(crate) fn receive(control: &UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut buffer = vec![0; LINE_MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);

@@ -1,13 +1,14 @@
 //! `vsm-login`: the sshd subsystem of brokers and agents.
 //!
 //! It runs as the user who logged in, with that user's rights and no others: who they are is known to the other side
-//! of the socket by its peer credentials. It joins standard input and output to one of two places:
+//! of the socket by its peer credentials. It joins standard input and output to one of three places:
 //!
 //! ```text
 //! client: vsm/1 broker\n          the broker's user socket
 //! client: vsm/1 session UUID\n    the desktop of a session on this host
+//! client: vsm/1 relay UUID\n      the sshd of a session's host, for users who cannot reach that by themselves
 //! answer: ok\n                    from here on it is a plain pipe
-//!     or: error CODE TEXT\n       CODE is no-broker, no-session, refused, spent, bad-request or internal
+//!     or: error CODE TEXT\n       CODE is no-broker, no-session, no-host, refused, spent, bad-request or internal
 //! ```
 //!
 //! Why a viewer was dropped is told by the exit code, which ssh passes on; a subsystem's standard error it does not.
@@ -16,6 +17,7 @@ mod attach;
 mod one_time;
 mod preface;
 mod pump;
+mod relay;
 
 use std::{
     cell::Cell,
@@ -29,6 +31,7 @@ use std::{
 use attach::Cause;
 use preface::{Code, Failure, Target};
 use uuid::Uuid;
+use vsm_daemon::one_time::{AGENT_SOCKET, BROKER_SOCKET};
 
 /// Wrong usage, as sysexits.h numbers it.
 const EXIT_USAGE: u8 = 64;
@@ -48,7 +51,7 @@ Options:
   --help                print this
   --version             print the version
 
-Then one line on standard input: `vsm/1 broker` or `vsm/1 session UUID`.
+Then one line on standard input: `vsm/1 broker`, `vsm/1 session UUID` or `vsm/1 relay UUID`.
 ";
 
 /// Where things are.
@@ -152,10 +155,17 @@ fn serve(options: &Options) -> Result<Option<Cause>, Failure> {
         }
         Target::Session(id) => {
             if let Some(right) = options.one_time {
-                one_time::redeem(&options.run_dir, right, &id)?;
+                one_time::redeem(&options.run_dir.join(AGENT_SOCKET), right, id)?;
             }
             let (control, desktop) = attach::attach(&options.run_dir, &id, &viewer_address())?;
             begin(&desktop, Some(&control))
+        }
+        Target::Relay(id) => {
+            let beside = |name| options.broker_socket.with_file_name(name);
+            if let Some(right) = options.one_time {
+                one_time::redeem(&beside(BROKER_SOCKET), right, id)?;
+            }
+            begin(&relay::lead(&beside(relay::SOCKET), &id)?, None)
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) enum Target {
     Broker,
     /// A session on this host.
     Session(Uuid),
+    /// The sshd of the host of a session.
+    Relay(Uuid),
 }
 
 /// The words that clients look at.
@@ -24,6 +26,8 @@ pub(crate) enum Target {
 pub(crate) enum Code {
     NoBroker,
     NoSession,
+    /// The session's host does not answer.
+    NoHost,
     Refused,
     /// The one-time login was used already, or came too late.
     Spent,
@@ -53,6 +57,7 @@ impl fmt::Display for Failure {
         let code = match self.code {
             Code::NoBroker => "no-broker",
             Code::NoSession => "no-session",
+            Code::NoHost => "no-host",
             Code::Refused => "refused",
             Code::Spent => "spent",
             Code::BadRequest => "bad-request",
@@ -101,9 +106,12 @@ fn parse(line: &[u8]) -> Result<Target, Failure> {
         (Some("vsm/1"), Some("session"), Some(id), None) => {
             Uuid::try_parse(id).map(Target::Session).map_err(|_| bad("the session id is no UUID"))
         }
-        (Some("vsm/1"), ..) => {
-            Err(bad("the request is neither `vsm/1 broker` nor `vsm/1 session UUID`"))
+        (Some("vsm/1"), Some("relay"), Some(id), None) => {
+            Uuid::try_parse(id).map(Target::Relay).map_err(|_| bad("the session id is no UUID"))
         }
+        (Some("vsm/1"), ..) => Err(bad(
+            "the request is none of `vsm/1 broker`, `vsm/1 session UUID` and `vsm/1 relay UUID`",
+        )),
         _ => Err(bad(
             "the client speaks no version of the protocol that this host knows; it knows vsm/1",
         )),
@@ -124,6 +132,8 @@ mod tests {
             parse(format!("vsm/1 session {id}").as_bytes()).unwrap(),
             Target::Session(id.parse().unwrap())
         );
+        let relay = parse(format!("vsm/1 relay {id}").as_bytes()).unwrap();
+        assert_eq!(relay, Target::Relay(id.parse().unwrap()));
         for line in
             ["", "vsm/2 broker", "vsm/1", "vsm/1 broker x", "vsm/1 session ../x", "vsm/1 session"]
         {

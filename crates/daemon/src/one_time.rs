@@ -1,13 +1,16 @@
-//! What is said on the agent's key socket: one line of JSON each way, then the connection ends.
+//! Keys that are good for one login each, at a session host or, on the way there, at a broker: what is said on a daemon's
+//! key socket, one line of JSON each way, and what the daemon keeps.
 //!
 //! sshd has `vsm-authorized-keys` ask whether a key is good, and `vsm-login`, which sshd then runs as the user, takes the
-//! right that goes with it up. Both may be of another version than `vsmagent`: unknown fields are skipped, fields may be
+//! right that goes with it up. Both may be of another version than the daemon: unknown fields are skipped, fields may be
 //! added, never changed.
 
+mod keys;
+
 use std::{
-    io::{self, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -15,13 +18,19 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use vsm_core::SessionId;
 
-use crate::lines::{self, Lines};
+pub use keys::{Bearer, Keys, TooMany, VALID_MAX, serve};
 
-/// How long the agent may take: sshd waits for it at each login with a key, one that has nothing to do with us among
+/// Name of the agent's key socket, in its run directory.
+pub const AGENT_SOCKET: &str = "vsmagent-keys.sock";
+/// Name of the broker's key socket, beside its user socket.
+pub const BROKER_SOCKET: &str = "vsmserver-keys.sock";
+/// How long a daemon may take: sshd waits for it at each login with a key, one that has nothing to do with us among
 /// them. It answers from memory.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// Longest line; the longest key is half of it.
+const LINE_MAX: u64 = 8192;
 
-/// Asked of `vsmagent`.
+/// Asked of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum Ask {
@@ -63,30 +72,21 @@ pub enum Answer {
     },
 }
 
-/// The agent's key socket.
-#[must_use]
-pub fn socket(run_dir: &Path) -> PathBuf {
-    run_dir.join("keys.sock")
-}
-
-/// Asks the agent one thing.
+/// Asks the daemon behind a key socket one thing.
 ///
 /// # Errors
 /// If it does not run, or does not answer in time.
-pub fn ask(run_dir: &Path, ask: &Ask) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(socket(run_dir))?;
+pub fn ask(socket: &Path, ask: &Ask) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;
     stream.set_write_timeout(Some(ANSWER_MAX))?;
-    stream.write_all(&lines::line(ask).map_err(io::Error::other)?)?;
-    let mut lines = Lines::default();
-    let mut buffer = [0; 1024];
-    loop {
-        if let Some(answer) = lines.next_message().map_err(io::Error::other)? {
-            return Ok(answer);
-        }
-        match stream.read(&mut buffer)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => lines.push(buffer.get(..count).unwrap_or_default()),
-        }
+    let mut line = serde_json::to_vec(ask).map_err(io::Error::other)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    line.clear();
+    BufReader::new(stream.take(LINE_MAX)).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
+    serde_json::from_slice(&line).map_err(io::Error::other)
 }

@@ -1,0 +1,133 @@
+//! How to get in at a session host: by a key that it takes once, or as the user does otherwise; directly, or through the
+//! broker's host where the site has it so.
+
+use std::{ffi::OsString, os::unix::ffi::OsStrExt, path::PathBuf};
+
+use clap::Args;
+use tokio::io::{copy_bidirectional, join, stdin, stdout};
+
+use crate::{
+    exit::{Failure, SOFTWARE},
+    one_time::OneTimeKey,
+    ssh::{self, Destination, Pipe, SshOptions, Target},
+};
+
+/// How to get in at a session host.
+#[derive(Debug)]
+pub struct Door {
+    /// A key that the host takes once.
+    pub key: Option<OneTimeKey>,
+    /// The broker through which the host is reached; none = directly.
+    pub via: Option<Destination>,
+}
+
+impl Door {
+    /// Joins a desktop on its host.
+    ///
+    /// # Errors
+    /// As [`ssh::open`].
+    pub async fn open(
+        &self,
+        options: &SshOptions,
+        to: &Destination,
+        session: &str,
+    ) -> Result<Pipe, Failure> {
+        let key = self.key.as_ref().map(|key| [key.login(), key.hosts()].concat());
+        let way = match &self.via {
+            Some(broker) => vec!["-o".into(), self.proxy(options, broker, session)?],
+            None => Vec::new(),
+        };
+        ssh::open_once(options, to, &Target::Session(session.to_owned()), key, &way).await
+    }
+
+    /// Has ssh run `vsm relay` and speak to the session host through it.
+    fn proxy(
+        &self,
+        options: &SshOptions,
+        broker: &Destination,
+        session: &str,
+    ) -> Result<OsString, Failure> {
+        let own = std::env::current_exe()
+            .map_err(|error| Failure::new(SOFTWARE, format!("cannot find vsm: {error}")))?;
+        let mut words: Vec<OsString> = vec![own.into(), "relay".into()];
+        words.extend([
+            "--to".into(),
+            broker.to_string().into(),
+            "--session".into(),
+            session.into(),
+        ]);
+        if let Some(key) = &self.key {
+            words.extend(["--one-time".into(), key.folder().into()]);
+        }
+        words.extend(["--ssh".into(), options.ssh.clone()]);
+        words.extend(options.arguments());
+        let mut command = OsString::from("ProxyCommand=");
+        for (number, word) in words.iter().enumerate() {
+            command.push(if number == 0 { "" } else { " " });
+            command.push(quoted(word));
+        }
+        Ok(command)
+    }
+}
+
+/// A word for the shell that ssh runs a proxy command with; ssh itself replaces what stands behind a percent sign.
+fn quoted(word: &OsString) -> OsString {
+    use std::os::unix::ffi::OsStringExt;
+    let mut quoted = vec![b'\''];
+    for byte in word.as_bytes() {
+        match byte {
+            b'\'' => quoted.extend(br"'\''"),
+            b'%' => quoted.extend(b"%%"),
+            byte => quoted.push(*byte),
+        }
+    }
+    quoted.push(b'\'');
+    OsString::from_vec(quoted)
+}
+
+/// Arguments of the way through the broker's host, which ssh runs.
+#[derive(Debug, Args)]
+pub struct RelayArgs {
+    /// Broker
+    #[arg(long)]
+    to: Destination,
+    /// Session whose host is wanted
+    #[arg(long)]
+    session: String,
+    /// Folder of a key that the broker's host takes once
+    #[arg(long)]
+    one_time: Option<PathBuf>,
+    #[command(flatten)]
+    ssh: SshOptions,
+}
+
+/// Joins standard input and output to the sshd of a session's host.
+///
+/// # Errors
+/// As [`ssh::open`].
+pub async fn relay(arguments: RelayArgs) -> Result<(), Failure> {
+    let RelayArgs { to, session, one_time, ssh } = arguments;
+    let key = one_time.map(OneTimeKey::take).and_then(Result::ok);
+    let login = key.as_ref().map(OneTimeKey::login);
+    let pipe = ssh::open_once(&ssh, &to, &Target::Relay(session), login, &[]).await;
+    // It is the caller's, who needs it for the session host.
+    let _folder = key.map(OneTimeKey::leave);
+    let mut pipe = pipe?;
+    // Either end may go first.
+    let _ = copy_bidirectional(&mut join(stdin(), stdout()), &mut pipe).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_reach_the_proxy_command_as_they_are() {
+        for (word, wanted) in
+            [("plain", "'plain'"), ("it's 100%", r"'it'\''s 100%%'"), ("$(x) `y`", "'$(x) `y`'")]
+        {
+            assert_eq!(quoted(&word.into()), OsString::from(wanted));
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Keys that are good for one login each, and the socket on which sshd and `vsm-login` ask about them.
+//!
+//! They are in memory only, and meant to be: one lives for a minute, and whoever comes while the daemon is being restarted
+//! logs in as if there were none. Time is monotonic, so that a clock that jumps neither prolongs nor ends one.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use vsm_core::{SessionId, SshKey, UserName};
+
+use super::{Answer, Ask, LINE_MAX};
+use crate::{
+    clock,
+    socket::{self, Access},
+};
+
+/// Keys that are good at a time: a storm of logins on a large host, all of whom are slow.
+const KEYS_MAX: usize = 4096;
+/// Of one session: its user tries again and again. The oldest one goes.
+const OF_SESSION_MAX: usize = 8;
+/// Longest that a key is good.
+pub const VALID_MAX: Duration = Duration::from_secs(600);
+/// How long one who asks may take to say what.
+const ASK_MAX: Duration = Duration::from_secs(5);
+/// Those who ask at a time; others wait in the socket's queue.
+const ASKING_MAX: usize = 64;
+
+/// Whom a key lets in, and where to.
+#[derive(Debug, Clone)]
+pub struct Bearer {
+    /// The key.
+    pub key: SshKey,
+    /// Login name.
+    pub user: UserName,
+    /// Their user id on this host.
+    pub uid: u32,
+    /// The only session that it is good for.
+    pub session: SessionId,
+}
+
+/// There are as many keys as there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{KEYS_MAX} one-time keys wait already")]
+pub struct TooMany;
+
+/// A key that is good.
+#[derive(Debug)]
+struct Good {
+    right: Uuid,
+    bearer: Bearer,
+    until: Instant,
+}
+
+/// All keys that are good.
+#[derive(Debug, Default)]
+pub struct Keys(Mutex<Vec<Good>>);
+
+impl Keys {
+    /// Those that are good at `now`.
+    fn good(&self, now: Instant) -> MutexGuard<'_, Vec<Good>> {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.retain(|good| good.until > now);
+        keys
+    }
+
+    /// Lets the bearer in once, for at most `valid` from now on. A key that was announced before counts anew.
+    ///
+    /// # Errors
+    /// If there are too many.
+    pub fn accept(&self, bearer: Bearer, valid: Duration) -> Result<(), TooMany> {
+        self.add(clock::now(), bearer, valid)
+    }
+
+    fn add(&self, now: Instant, bearer: Bearer, valid: Duration) -> Result<(), TooMany> {
+        let mut keys = self.good(now);
+        keys.retain(|good| good.bearer.key != bearer.key);
+        let is_of_it = |good: &Good| good.bearer.session == bearer.session;
+        if keys.iter().filter(|good| is_of_it(good)).count() >= OF_SESSION_MAX
+            && let Some(oldest) = keys.iter().position(is_of_it)
+        {
+            keys.remove(oldest);
+        }
+        if keys.len() >= KEYS_MAX {
+            return Err(TooMany);
+        }
+        let until = now + valid.min(VALID_MAX);
+        keys.push(Good { right: Uuid::new_v4(), bearer, until });
+        Ok(())
+    }
+
+    /// The right that goes with a key, if this user may use it now.
+    fn offered(&self, now: Instant, user: &str, key: &SshKey) -> Option<Uuid> {
+        let keys = self.good(now);
+        let fits = |good: &&Good| good.bearer.key == *key && good.bearer.user.as_str() == user;
+        keys.iter().find(fits).map(|good| good.right)
+    }
+
+    /// Takes a right up, for the session that is asked for by `uid`. It is gone then, also where that is another session:
+    /// no client of ours asks for one.
+    fn redeem(
+        &self,
+        now: Instant,
+        right: Uuid,
+        session: SessionId,
+        uid: u32,
+    ) -> Result<(), &'static str> {
+        let mut keys = self.good(now);
+        let found = keys.iter().position(|good| good.right == right && good.bearer.uid == uid);
+        let found = found.ok_or("this one-time login was used already, or came too late")?;
+        let good = keys.remove(found);
+        if good.bearer.session == session {
+            Ok(())
+        } else {
+            Err("this one-time login is for another desktop")
+        }
+    }
+}
+
+/// Serves those who ask about keys on the socket at `path` until `stop`. Without it users log in twice, which is no reason
+/// not to run.
+pub async fn serve(keys: Arc<Keys>, path: PathBuf, stop: CancellationToken) {
+    // Whoever asks has to know the key, or be the owner.
+    let access = Access { mode: 0o666, group: None };
+    let one = |stream| {
+        let keys = Arc::clone(&keys);
+        async move { tokio::time::timeout(ASK_MAX, answer(&keys, stream)).await? }
+    };
+    if let Err(error) = socket::serve(&path, access, ASKING_MAX, &stop, one).await {
+        tracing::error!(%error, "users have to log in twice: nobody can ask about one-time keys");
+    }
+}
+
+async fn answer(keys: &Keys, mut stream: UnixStream) -> io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    let mut line = Vec::new();
+    BufReader::new((&mut stream).take(LINE_MAX)).read_until(b'\n', &mut line).await?;
+    let now = clock::now();
+    let answer = match serde_json::from_slice(&line) {
+        Ok(Ask::Offered { user, kind, blob }) => {
+            let key = format!("{kind} {blob}").parse().ok();
+            let right = key.and_then(|key| keys.offered(now, &user, &key));
+            right.map_or(Answer::Unknown, |right| Answer::Good { right })
+        }
+        Ok(Ask::Redeem { right, session }) => match keys.redeem(now, right, session, uid) {
+            Ok(()) => {
+                tracing::info!(%session, uid, "a one-time key was used");
+                Answer::Redeemed
+            }
+            Err(why) => {
+                tracing::warn!(%session, uid, why, "a one-time key was refused");
+                Answer::Refused { why: why.to_owned() }
+            }
+        },
+        Err(error) => Answer::Refused { why: format!("the request cannot be read: {error}") },
+    };
+    let mut line = serde_json::to_vec(&answer).map_err(io::Error::other)?;
+    line.push(b'\n');
+    stream.write_all(&line).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_secs(60);
+
+    fn alice(key: &SshKey, session: SessionId) -> Bearer {
+        Bearer { key: key.clone(), user: "alice".parse().unwrap(), uid: 2001, session }
+    }
+
+    fn key(number: usize) -> SshKey {
+        format!("ssh-ed25519 AAAA{number}").parse().unwrap()
+    }
+
+    #[test]
+    fn a_key_is_good_once_for_its_user_and_session_and_in_time() {
+        let (keys, now) = (Keys::default(), clock::now());
+        let [desktop, other] = [1, 2].map(|n| SessionId::new(Uuid::from_u128(n)));
+        let one = key(1);
+        keys.add(now, alice(&one, desktop), SHORT).unwrap();
+        assert_eq!(keys.offered(now, "bob", &one), None, "another user");
+        assert_eq!(keys.offered(now, "alice", &key(2)), None, "another key");
+        let right = keys.offered(now, "alice", &one).unwrap();
+        assert_eq!(keys.offered(now, "alice", &one), Some(right), "sshd asks twice");
+        assert!(keys.redeem(now, right, desktop, 2002).is_err(), "another user");
+        assert_eq!(keys.redeem(now, right, desktop, 2001), Ok(()));
+        assert!(keys.redeem(now, right, desktop, 2001).is_err(), "a second time");
+        assert_eq!(keys.offered(now, "alice", &one), None, "a second time");
+
+        keys.add(now, alice(&one, desktop), SHORT).unwrap();
+        let right = keys.offered(now, "alice", &one).unwrap();
+        assert!(keys.redeem(now, right, other, 2001).is_err(), "another session");
+        assert!(keys.redeem(now, right, desktop, 2001).is_err(), "not after that");
+
+        keys.add(now, alice(&one, desktop), SHORT).unwrap();
+        let right = keys.offered(now, "alice", &one).unwrap();
+        assert!(keys.redeem(now + SHORT, right, desktop, 2001).is_err(), "too late");
+        assert_eq!(keys.offered(now + SHORT, "alice", &one), None, "too late");
+    }
+
+    #[test]
+    fn there_is_a_bound_for_a_session_and_for_all() {
+        let (keys, now) = (Keys::default(), clock::now());
+        let id = |n: usize| SessionId::new(Uuid::from_u128(u128::try_from(n).unwrap()));
+        for number in 0..=OF_SESSION_MAX {
+            keys.add(now, alice(&key(number), id(0)), SHORT).unwrap();
+        }
+        assert_eq!(keys.offered(now, "alice", &key(0)), None, "the oldest has gone");
+        assert!(keys.offered(now, "alice", &key(1)).is_some());
+        let left = KEYS_MAX - OF_SESSION_MAX;
+        for number in 1..=left {
+            keys.add(now, alice(&key(1000 + number), id(number)), SHORT).unwrap();
+        }
+        // Known, so that it takes no room; then a new one, which does.
+        keys.add(now, alice(&key(1), id(9999)), SHORT * 2).unwrap();
+        let new = alice(&key(9999), id(9998));
+        assert_eq!(keys.add(now, new.clone(), SHORT), Err(TooMany));
+        assert_eq!(keys.add(now + SHORT, new, SHORT), Ok(()), "room again");
+    }
+}
