@@ -11,7 +11,7 @@ use crate::host::daemon::LIBFAKETIME;
 use crate::progress::Progress;
 
 /// A file that is there exactly if its Debian package is.
-const NEEDED: [(&str, &str); 22] = [
+const NEEDED: [(&str, &str); 23] = [
     ("/usr/sbin/sshd", "openssh-server"),
     ("/usr/bin/ssh", "openssh-client"),
     ("/usr/bin/Xtigervnc", "tigervnc-standalone-server"),
@@ -33,6 +33,7 @@ const NEEDED: [(&str, &str); 22] = [
     ("/usr/sbin/keepalived", "keepalived"),
     (LIBFAKETIME, "libfaketime"),
     ("/usr/bin/cc", "gcc"),
+    ("/usr/bin/make", "make"),
     ("/usr/bin/git", "git"),
 ];
 

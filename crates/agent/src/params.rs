@@ -33,10 +33,10 @@ pub fn of(session: &Session, display: u32, client: &StartParams) -> Params {
         ("/session/user", session.user.to_string()),
         ("/session/agent", session.agent.to_string()),
         ("/session/display", display.to_string()),
-        ("/session/start_command", session.params.start_command.clone()),
+        ("/session/start_command", session.params.start_command.clone().into()),
         ("/session/created", format!("{created:.3}")),
-        (CLIENT_NAME, client.client_name.clone()),
-        ("/client/language", client.language.clone()),
+        (CLIENT_NAME, client.client_name.clone().into()),
+        ("/client/language", client.language.clone().into()),
     ];
     let mut all: Params = client
         .client
@@ -93,7 +93,7 @@ mod tests {
             agent: "agent1".parse().unwrap(),
             state: State::Starting,
             request: "01890a5d-ac96-774b-bcce-b302099a8058".parse().unwrap(),
-            params: StartParams { client_name: "one".to_owned(), ..StartParams::default() },
+            params: StartParams { client_name: "one".into(), ..StartParams::default() },
             created: UnixMillis(1_800_000_000_123),
         }
     }
@@ -102,7 +102,7 @@ mod tests {
     fn the_last_client_counts_and_no_key_hides_what_is_known() {
         let client = [("params/room", "12"), ("name", "forged"), ("screen", "1920x1080")];
         let client = StartParams {
-            client_name: "two".to_owned(),
+            client_name: "two".into(),
             client: client.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
             ..StartParams::default()
         };

@@ -79,7 +79,7 @@ impl Simulated {
                 params: StartParams {
                     geometry: Some("1920x1080".parse()?),
                     language: "en_GB.UTF-8".into(),
-                    client_name: format!("laptop{user:06}.example.org"),
+                    client_name: format!("laptop{user:06}.example.org").into(),
                     ..StartParams::default()
                 },
                 created: clock::unix_millis(),

@@ -106,9 +106,9 @@ pub(crate) fn session(number: usize) -> Result<Session> {
         request: RequestId::new(Uuid::new_v4()),
         params: StartParams {
             geometry: Some("1920x1080".parse()?),
-            start_command: String::new(),
+            start_command: Box::default(),
             language: "en_GB.UTF-8".into(),
-            client_name: format!("laptop{number:06}.example.org"),
+            client_name: format!("laptop{number:06}.example.org").into(),
             unvoted: false,
             client: BTreeMap::default(),
         },
@@ -116,7 +116,7 @@ pub(crate) fn session(number: usize) -> Result<Session> {
     };
     let len = |session: &Session| pb::Session::from(session).encoded_len();
     // A field, and a length of the message around it, take up to five bytes more than what is in them.
-    session.params.start_command = "x".repeat(RECORD_LEN.saturating_sub(len(&session) + 5));
+    session.params.start_command = "x".repeat(RECORD_LEN.saturating_sub(len(&session) + 5)).into();
     ensure!(len(&session).abs_diff(RECORD_LEN) <= 5, "a record of {} bytes", len(&session));
     Ok(session)
 }

@@ -51,9 +51,9 @@ pub(crate) async fn fill(options: FillOptions) -> Result<Sessions> {
             request: RequestId::new(Uuid::new_v4()),
             params: StartParams {
                 geometry: Some("1920x1080".parse()?),
-                start_command: String::new(),
+                start_command: Box::default(),
                 language: "en_GB.UTF-8".into(),
-                client_name: format!("laptop{number:05}.example.org"),
+                client_name: format!("laptop{number:05}.example.org").into(),
                 unvoted: false,
                 client: BTreeMap::default(),
             },

@@ -167,9 +167,9 @@ fn environment(
         ("VSM_AGENT", session.agent.to_string()),
         ("VSM_AGENT_HOST", handed.host.clone()),
         ("VSM_DISPLAY", display.to_string()),
-        ("VSM_START_COMMAND", session.params.start_command.clone()),
-        ("VSM_CLIENT_NAME", client.client_name.clone()),
-        ("VSM_CLIENT_LANGUAGE", client.language.clone()),
+        ("VSM_START_COMMAND", session.params.start_command.clone().into()),
+        ("VSM_CLIENT_NAME", client.client_name.clone().into()),
+        ("VSM_CLIENT_LANGUAGE", client.language.clone().into()),
     ];
     all.extend(own.map(|(name, value)| (name.to_owned(), value)));
     for value in all.values_mut() {

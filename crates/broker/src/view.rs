@@ -25,7 +25,7 @@ impl<'a> Viewer<'a> {
             .states
             .entry(session.agent.clone())
             .or_insert_with(|| broker.agents.link(&session.agent).map(|link| link.state()));
-        let mut last_client = session.params.client_name.clone();
+        let mut last_client = String::from(session.params.client_name.clone());
         let (viewer, unreachable_since) = match state {
             Some(LinkState::Up(up)) => {
                 if let Some(name) = up.clients.get(&session.id) {

@@ -129,13 +129,13 @@ pub struct StartParams {
     pub geometry: Option<Geometry>,
     /// Command to run instead of the full desktop; empty = the desktop.
     #[serde(default)]
-    pub start_command: String,
+    pub start_command: Box<str>,
     /// The client's language as in LANG; empty = the agent's.
     #[serde(default)]
-    pub language: String,
+    pub language: Box<str>,
     /// The client's machine as it named itself; for people only.
     #[serde(default)]
-    pub client_name: String,
+    pub client_name: Box<str>,
     /// It was made by a broker without votes, as the administrator allowed (`solo_create`): its user may have another one
     /// elsewhere.
     #[serde(default)]

@@ -15,7 +15,8 @@ use crate::{
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     sessions: BTreeMap<SessionId, Arc<Session>>,
-    by_user: HashMap<UserName, Vec<SessionId>>,
+    /// Oldest first. Nearly all have one: without room for more, which is a quarter of what the indices take.
+    by_user: HashMap<UserName, Box<[SessionId]>>,
     agents: HashMap<AgentName, AgentUse>,
     tombstones: BTreeMap<SessionId, (AgentName, UnixMillis)>,
     failed: BTreeMap<AgentName, UnixMillis>,
@@ -29,7 +30,7 @@ pub struct Table {
 pub struct AgentUse {
     /// Oldest first.
     sessions: Vec<SessionId>,
-    users: HashMap<UserName, u32>,
+    users: u32,
 }
 
 impl AgentUse {
@@ -41,14 +42,8 @@ impl AgentUse {
 
     /// Distinct users there.
     #[must_use]
-    pub fn users(&self) -> u32 {
-        u32::try_from(self.users.len()).unwrap_or(u32::MAX)
-    }
-
-    /// Whether the user has a session there.
-    #[must_use]
-    pub fn has_user(&self, user: &UserName) -> bool {
-        self.users.contains_key(user)
+    pub const fn users(&self) -> u32 {
+        self.users
     }
 }
 
@@ -337,35 +332,40 @@ impl Table {
 
     fn insert(&mut self, session: Arc<Session>) {
         self.remove(session.id);
+        let stranger = !self.is_on(&session.user, &session.agent);
         // Ids are ordered by time, so they stay the oldest first in whatever order rows come.
         let ids = self.by_user.entry(session.user.clone()).or_default();
-        ids.insert(ids.partition_point(|other| *other < session.id), session.id);
+        let mut more = Vec::with_capacity(ids.len() + 1);
+        more.extend_from_slice(ids);
+        more.insert(ids.partition_point(|other| *other < session.id), session.id);
+        *ids = more.into();
         let use_ = self.agents.entry(session.agent.clone()).or_default();
         let place = use_.sessions.partition_point(|other| *other < session.id);
         use_.sessions.insert(place, session.id);
-        *use_.users.entry(session.user.clone()).or_default() += 1;
+        use_.users += u32::from(stranger);
         self.sessions.insert(session.id, session);
     }
 
     fn remove(&mut self, id: SessionId) {
         let Some(session) = self.sessions.remove(&id) else { return };
         if let Some(ids) = self.by_user.get_mut(&session.user) {
-            ids.retain(|other| *other != id);
+            *ids = ids.iter().copied().filter(|other| *other != id).collect();
             if ids.is_empty() {
                 self.by_user.remove(&session.user);
             }
         }
+        let stranger = !self.is_on(&session.user, &session.agent);
         let Some(use_) = self.agents.get_mut(&session.agent) else { return };
         use_.sessions.retain(|other| *other != id);
-        if let Some(count) = use_.users.get_mut(&session.user) {
-            *count -= 1;
-            if *count == 0 {
-                use_.users.remove(&session.user);
-            }
-        }
+        use_.users -= u32::from(stranger);
         if use_.sessions.is_empty() {
             self.agents.remove(&session.agent);
         }
+    }
+
+    /// Whether the user has a session on the agent.
+    fn is_on(&self, user: &UserName, agent: &AgentName) -> bool {
+        self.of_user(user).any(|session| session.agent == *agent)
     }
 }
 

@@ -75,9 +75,9 @@ impl TryFrom<pb::StartParams> for StartParams {
             .map_err(|error| Invalid::new("params.client", error.to_string()))?;
         Ok(Self {
             geometry,
-            start_command: bounded("params.start_command", params.start_command)?,
-            language: bounded("params.language", params.language)?,
-            client_name: bounded("params.client_name", params.client_name)?,
+            start_command: bounded("params.start_command", params.start_command)?.into(),
+            language: bounded("params.language", params.language)?.into(),
+            client_name: bounded("params.client_name", params.client_name)?.into(),
             unvoted: params.unvoted,
             client,
         })
@@ -90,9 +90,9 @@ impl From<&StartParams> for pb::StartParams {
             geometry: params
                 .geometry
                 .map(|g| pb::Geometry { width: g.width().into(), height: g.height().into() }),
-            start_command: params.start_command.clone(),
-            language: params.language.clone(),
-            client_name: params.client_name.clone(),
+            start_command: params.start_command.clone().into(),
+            language: params.language.clone().into(),
+            client_name: params.client_name.clone().into(),
             unvoted: params.unvoted,
             client: params.client.clone().into_iter().collect(),
         }

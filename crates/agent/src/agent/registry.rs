@@ -334,7 +334,7 @@ impl Registry {
     /// A session was asked for from this machine.
     pub(super) fn set_client(&self, slot: &Slot, name: &str) {
         self.change(slot, |body| {
-            let own = body.session.params.client_name == name;
+            let own = *body.session.params.client_name == *name;
             let name = if own { String::new() } else { name.to_owned() };
             let is_other = body.last_client != name;
             body.last_client = name;

@@ -59,10 +59,10 @@ pub(super) fn environment(
     all.extend(pam);
     all.extend(spec.settings.environment.clone());
     if locale::is_here(&params.language) {
-        all.insert("LANG".to_owned(), params.language.clone());
+        all.insert("LANG".to_owned(), params.language.clone().into());
     }
     if !params.start_command.is_empty() {
-        all.insert("VSM_COMMAND".to_owned(), params.start_command.clone());
+        all.insert("VSM_COMMAND".to_owned(), params.start_command.clone().into());
     }
     let text = |path: &Path| path.display().to_string();
     let fixed = [

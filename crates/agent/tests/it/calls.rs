@@ -29,7 +29,7 @@ pub(crate) fn request(id: &str, user: &str) -> StartRequest {
         display: 0,
         state: SessionState::Starting.into(),
         request_id: new_id(),
-        params: Some(StartParams { language: "POSIX".to_owned(), ..StartParams::default() }),
+        params: Some(StartParams { language: "POSIX".into(), ..StartParams::default() }),
         created_unix_ms: 1,
     };
     StartRequest { fence: fence(1), session: Some(session) }

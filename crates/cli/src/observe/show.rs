@@ -84,7 +84,7 @@ impl From<&Session> for SessionRecord {
             display: session.state.display().unwrap_or(0),
             state: session.state.word(),
             created: output::time(session.created.0),
-            start_command: session.params.start_command.clone(),
+            start_command: session.params.start_command.clone().into(),
             request: session.request.to_string(),
         }
     }

@@ -63,7 +63,7 @@ fn session() -> impl Strategy<Value = Arc<Session>> + Clone {
                 request: RequestId::new(Uuid::from_u128(request)),
                 params: StartParams {
                     client: [("k".to_owned(), start_command.clone())].into(),
-                    start_command,
+                    start_command: start_command.into(),
                     ..StartParams::default()
                 },
                 created: UnixMillis(created),
