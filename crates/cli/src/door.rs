@@ -4,7 +4,7 @@
 use std::{ffi::OsString, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use clap::Args;
-use tokio::io::{copy_bidirectional, join, stdin, stdout};
+use tokio::io::{copy, split, stdin, stdout};
 
 use crate::{
     exit::{Failure, SOFTWARE},
@@ -112,9 +112,14 @@ pub async fn relay(arguments: RelayArgs) -> Result<(), Failure> {
     let pipe = ssh::open_once(&ssh, &to, &Target::Relay(session), login, &[]).await;
     // It is the caller's, who needs it for the session host.
     let _folder = key.map(OneTimeKey::leave);
-    let mut pipe = pipe?;
-    // Either end may go first.
-    let _ = copy_bidirectional(&mut join(stdin(), stdout()), &mut pipe).await;
+    let (mut from, mut to) = split(pipe?);
+    let (mut input, mut output) = (stdin(), stdout());
+    // ssh closes neither half alone: with one of them all is over, and the pipe's own ssh ends with it.
+    tokio::select! {
+        biased;
+        _ = copy(&mut from, &mut output) => {}
+        _ = copy(&mut input, &mut to) => {}
+    }
     Ok(())
 }
 
