@@ -75,6 +75,9 @@ pub struct InsideOptions {
     after_help = "Exit codes: 0 done; 64 bad usage; 66 nobody views it, or no such session of yours."
 )]
 pub struct DisconnectArguments {
+    /// Cut off those who shadow the desktop, not your own viewer
+    #[arg(long)]
+    pub shadowers: bool,
     /// Which session.
     #[command(flatten)]
     pub session: InsideOptions,

@@ -43,6 +43,30 @@ pub enum Request {
         /// What.
         text: String,
     },
+    /// May somebody shadow the desktop? Its user may be asked first. Root only.
+    AskShadow {
+        /// Who.
+        by: String,
+        /// Whether they want to do more than look.
+        control: bool,
+        /// Program that asks the user, as the user.
+        program: PathBuf,
+    },
+    /// Shadow the desktop: the answer bears a connection, as for [`Request::Attach`]. Root only; afterwards nothing more
+    /// can be asked on this connection, which is handed to the one who shadows.
+    Shadow {
+        /// Who.
+        by: String,
+        /// Where they are, for people.
+        #[serde(default)]
+        address: String,
+        /// Whether they may do more than look.
+        control: bool,
+        /// Program that tells the user of it.
+        program: PathBuf,
+    },
+    /// End all shadowing. Root or the owner.
+    EndShadows,
     /// View the desktop: the answer bears a connection to the X server, and the session counts as viewed until this
     /// control connection ends. Root or the owner.
     Attach {
@@ -128,6 +152,20 @@ pub enum Event {
     },
     /// The text is on the desktop.
     Shown,
+    /// Whether the desktop may be shadowed.
+    ShadowAnswer {
+        /// Whether it may.
+        granted: bool,
+        /// Whether by more than looking.
+        control: bool,
+        /// Why not, in one line.
+        why: String,
+    },
+    /// Who shadows the desktop has changed.
+    Shadowers {
+        /// All of them.
+        by: Vec<String>,
+    },
     /// Not done.
     Refused {
         /// Why.

@@ -30,6 +30,9 @@ pub struct SessionSettings {
     pub script: PathBuf,
     /// What a second viewer means.
     pub second_viewer: SecondViewer,
+    /// What is made of somebody who wants to shadow the desktop.
+    #[serde(default)]
+    pub shadowing: ShadowMode,
     /// Size of the desktop if the client asks for none.
     pub geometry: Geometry,
     /// Variables for every session.
@@ -46,6 +49,21 @@ pub enum SecondViewer {
     Share,
     /// The newer is refused.
     Refuse,
+}
+
+/// What is made of somebody who wants to shadow a desktop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShadowMode {
+    /// Nothing.
+    Reject,
+    /// They may look; the user is not told.
+    Silent,
+    /// They may look; the user is told.
+    Notify,
+    /// The user is asked.
+    #[default]
+    Ask,
 }
 
 /// One session to start.

@@ -187,6 +187,13 @@ impl Agent for Simulated {
         not_here()
     }
 
+    async fn allow_shadow(
+        &self,
+        _: Request<pb::AllowShadowRequest>,
+    ) -> Answer<pb::AllowShadowResponse> {
+        not_here()
+    }
+
     async fn notify(&self, _: Request<pb::NotifyRequest>) -> Answer<pb::NotifyResponse> {
         not_here()
     }

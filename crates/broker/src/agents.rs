@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
 use vsm_core::{
     AgentName, Ended, Epoch, Fence, Measured, Session, SessionId, SshKey, StartParams, UnixMillis,
-    Viewer,
+    UserName, Viewer,
 };
 use vsm_daemon::{clock, grpc};
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
@@ -26,6 +26,8 @@ use crate::{broker::Broker, fleet::Fleet, locks::locked};
 const SHORT_CALL: Duration = Duration::from_secs(5);
 /// Ending a session includes the grace that its processes get.
 const TERMINATE_CALL: Duration = Duration::from_secs(20);
+/// The user of a desktop has 45 s to say whether it may be shadowed.
+const SHADOW_CALL: Duration = Duration::from_secs(60);
 /// How long a login waits for an agent that is not linked at the moment.
 const LINK_WAIT: Duration = Duration::from_secs(3);
 
@@ -56,6 +58,8 @@ pub struct Up {
     pub since: UnixMillis,
     /// Connected viewers by session.
     pub viewers: HashMap<SessionId, Viewer>,
+    /// Who shadows them, by session.
+    pub shadowers: HashMap<SessionId, Vec<String>>,
     /// Machines from which sessions were last asked for, where they are not those that started them.
     pub clients: HashMap<SessionId, Arc<str>>,
     /// Brokers that it lets in, by name or address; empty where it does not tell.
@@ -120,6 +124,26 @@ pub(crate) enum Started {
     Running(u32),
     /// It never will.
     Refused(pb::StartRefusal, String),
+}
+
+/// What somebody wants who wants to shadow a session.
+#[derive(Debug)]
+pub(crate) struct ShadowWish<'a> {
+    pub(crate) by: &'a UserName,
+    pub(crate) control: bool,
+    pub(crate) key: Option<&'a SshKey>,
+    pub(crate) valid: Duration,
+}
+
+/// Leave to shadow a session.
+#[derive(Debug)]
+pub(crate) struct Shadowed {
+    /// Whether to do more than look.
+    pub(crate) control: bool,
+    /// The right, for `vsm-login` on the agent's host.
+    pub(crate) right: String,
+    /// The keys of the agent's sshd, where it takes the key; none = it takes none.
+    pub(crate) host_keys: Option<Vec<SshKey>>,
 }
 
 /// What a verify found.
@@ -492,6 +516,28 @@ impl Link {
         };
         let response = bounded(SHORT_CALL, self.client.clone().accept_key(request)).await?;
         Ok(response.host_keys.iter().filter_map(|key| key.parse().ok()).collect())
+    }
+
+    /// Asks whether somebody may shadow a session; why not.
+    pub(crate) async fn allow_shadow(
+        &self,
+        id: SessionId,
+        wish: ShadowWish<'_>,
+    ) -> Result<Result<Shadowed, String>, CallError> {
+        let request = pb::AllowShadowRequest {
+            id: id.to_string(),
+            by: wish.by.to_string(),
+            control: wish.control,
+            public_key: wish.key.map(ToString::to_string).unwrap_or_default(),
+            valid_ms: u32::try_from(wish.valid.as_millis()).unwrap_or(u32::MAX),
+        };
+        let answer = bounded(SHADOW_CALL, self.client.clone().allow_shadow(request)).await?;
+        if !answer.granted {
+            return Ok(Err(answer.why));
+        }
+        let keys = answer.host_keys.iter().filter_map(|key| key.parse().ok()).collect();
+        let host_keys = answer.key_accepted.then_some(keys);
+        Ok(Ok(Shadowed { control: answer.control, right: answer.right, host_keys }))
     }
 
     /// The end of a session's log; none = there is no log.

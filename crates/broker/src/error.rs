@@ -21,6 +21,20 @@ pub enum Refusal {
     /// Not in an allowed group.
     #[error("{0} is in none of the groups that may use this service (/vsmserver/allowed_groups)")]
     NotAllowed(UserName),
+    /// Not in the list of those who may.
+    #[error("{0} may not shadow anybody (/shadowing/allowed_shadowers)")]
+    MayNotShadow(UserName),
+    /// There is no desktop to shadow.
+    #[error("{0} has no such desktop")]
+    NothingToShadow(UserName),
+    /// The desktop, or its user, said no.
+    #[error("the desktop of {user} cannot be shadowed now: {why}")]
+    ShadowRefused {
+        /// Whose.
+        user: UserName,
+        /// Why not.
+        why: String,
+    },
     /// A command was asked for instead of the full desktop.
     #[error(
         "only whole desktops are given here, no start commands (/vsmserver/allow_start_command)"
@@ -127,6 +141,9 @@ impl Refusal {
             Self::UnknownUser(_) => ("UNKNOWN_USER", Code::PermissionDenied),
             Self::UsersDown(_) => ("USERS_DOWN", Code::Unavailable),
             Self::NotAllowed(_) => ("NOT_ALLOWED", Code::PermissionDenied),
+            Self::MayNotShadow(_) => ("MAY_NOT_SHADOW", Code::PermissionDenied),
+            Self::NothingToShadow(_) => ("NOTHING_TO_SHADOW", Code::NotFound),
+            Self::ShadowRefused { .. } => ("SHADOW_REFUSED", Code::PermissionDenied),
             Self::NoStartCommand => ("NO_START_COMMAND", Code::PermissionDenied),
             Self::NoSubcluster(_) => ("NO_SUBCLUSTER", Code::PermissionDenied),
             Self::AmbiguousSubcluster { .. } => ("AMBIGUOUS_SUBCLUSTER", Code::PermissionDenied),

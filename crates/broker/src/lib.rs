@@ -16,6 +16,7 @@
 //! | `hooks` | programs that root provides for logins |
 //! | `one_login` | letting the client in at the agent without a second login |
 //! | `relay` | the way to session hosts that users cannot reach by themselves |
+//! | `shadow` | who may shadow other users' desktops |
 //! | `unvoted` | desktops made without votes, where the administrator allows that |
 //! | [`ending`] | ending sessions |
 //! | [`ha`] | the pair: roles, health, forwarding, the witnesses |
@@ -49,6 +50,7 @@ mod relay;
 pub mod reload;
 pub mod server;
 pub mod settings;
+mod shadow;
 mod start;
 pub mod subclusters;
 mod trail;

@@ -3,7 +3,7 @@
 
 use vsm_core::SshKey;
 use vsm_daemon::one_time::Bearer;
-use vsm_proto::broker::v1::LoginResponse;
+use vsm_proto::session::v1 as pb;
 
 use crate::{
     broker::Broker,
@@ -33,10 +33,9 @@ pub(crate) fn on_the_way(
     uid: u32,
     who: &Identity,
     key: &str,
-    answer: &LoginResponse,
+    session: &pb::Session,
 ) {
     let Some(valid) = broker.settings().one_login else { return };
-    let (Some(session), true) = (&answer.session, answer.relay) else { return };
     // No key, or none that can be: they log in as they have just done.
     let (Ok(key), Ok(session)) = (key.parse(), session.id.parse()) else { return };
     let bearer = Bearer { key, user: who.user.clone(), uid, session };

@@ -26,6 +26,7 @@ use crate::{
     broker::Broker,
     ending,
     ha::witness,
+    shadow,
     trail::{Note, SELF},
 };
 
@@ -186,6 +187,7 @@ async fn take_inventory(
     }
     let mut present = HashSet::new();
     let (mut viewers, mut clients) = (HashMap::new(), HashMap::new());
+    let shadowers = inventory.sessions.iter().filter_map(shadowers_of).collect();
     let mut sessions = inventory.sessions.into_iter();
     loop {
         // Together, so that adopting thousands costs few disk flushes.
@@ -216,6 +218,7 @@ async fn take_inventory(
         version: inventory.version,
         since: clock::unix_millis(),
         viewers,
+        shadowers,
         clients,
         allowed_brokers: inventory.allowed_brokers,
         master_hostname: inventory.master_hostname,
@@ -333,12 +336,23 @@ pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
     }
 }
 
+fn shadowers_of(live: &LiveSession) -> Option<(SessionId, Vec<String>)> {
+    let session = live.session.as_ref().filter(|_| !live.shadowers.is_empty())?;
+    Some((session.id.parse().ok()?, live.shadowers.clone()))
+}
+
 async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportResponse, acts: bool) {
     match message.item {
         Some(Item::Changed(live)) => {
             let (viewer, client) = (live.viewer.clone(), live.last_client.clone());
+            let now = live.shadowers.clone();
             if let Some(id) = absorb(broker, link, live, acts).await {
+                let mut before = Vec::new();
                 modify(link, |up| {
+                    before = up.shadowers.remove(&id).unwrap_or_default();
+                    if !now.is_empty() {
+                        up.shadowers.insert(id, now.clone());
+                    }
                     match viewer {
                         Some(viewer) => drop(up.viewers.insert(id, viewer.into())),
                         None => drop(up.viewers.remove(&id)),
@@ -348,12 +362,16 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
                         name => drop(up.clients.insert(id, name.into())),
                     }
                 });
+                if acts {
+                    shadow::changed(broker, id, &before, &now);
+                }
             }
         }
         Some(Item::Ended(ended)) => match Ended::try_from(ended) {
             Ok(ended) => {
                 modify(link, |up| {
                     up.viewers.remove(&ended.id);
+                    up.shadowers.remove(&ended.id);
                     up.clients.remove(&ended.id);
                 });
                 let of =

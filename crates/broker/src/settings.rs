@@ -70,6 +70,8 @@ pub struct Settings {
     pub one_login: Option<Duration>,
     /// Port of sshd on agents, where users are led to them through the brokers; none = they go there by themselves.
     pub bastion: Option<u16>,
+    /// Who may shadow other users' desktops.
+    pub shadowers: Shadowers,
     /// Whether a change of a file is a reload.
     pub watch_config: bool,
     /// Hosts, by name or address, that may follow the table read-only.
@@ -99,6 +101,44 @@ pub struct HookSettings {
     pub timeout: Duration,
     /// What one that fails means for the login.
     pub on_failure: OnHookFailure,
+}
+
+/// Those who may shadow other users' desktops.
+#[derive(Debug, Clone, Default)]
+pub struct Shadowers {
+    users: BTreeSet<String>,
+    groups: BTreeSet<String>,
+}
+
+impl Shadowers {
+    fn new(words: Vec<String>) -> Self {
+        let mut all = Self::default();
+        for word in words {
+            match word.strip_prefix('+') {
+                Some(group) => all.groups.insert(group.to_owned()),
+                None => all.users.insert(word),
+            };
+        }
+        all
+    }
+
+    /// Whether this user may. Where NSS does not tell their groups, none counts.
+    #[must_use]
+    pub fn contains(&self, who: &Identity) -> bool {
+        self.users.contains(who.user.as_str())
+            || self.groups.iter().any(|group| who.groups.contains(group))
+    }
+}
+
+impl HookSettings {
+    fn new(config: &Config) -> Self {
+        Self {
+            startup_dir: config.get(&keys::hooks::STARTUP_DIR),
+            reconnect_dir: config.get(&keys::hooks::RECONNECT_DIR),
+            timeout: config.get(&keys::hooks::TIMEOUT),
+            on_failure: config.get(&keys::hooks::ON_FAILURE),
+        }
+    }
 }
 
 /// What the configuration says of one agent.
@@ -158,7 +198,9 @@ impl Settings {
         }
         let allowed_groups = config.get(&keys::vsmserver::ALLOWED_GROUPS);
         let of_subclusters = subclusters.iter().flat_map(|subcluster| &subcluster.groups);
-        let named_groups = of_subclusters.chain(&allowed_groups).cloned().collect();
+        let shadowers = Shadowers::new(config.get(&keys::shadowing::ALLOWED_SHADOWERS));
+        let named_groups =
+            of_subclusters.chain(&allowed_groups).chain(&shadowers.groups).cloned().collect();
         Ok(Self {
             max_sessions_per_user: config.get(&keys::vsmserver::MAX_SESSIONS_PER_USER),
             allowed_groups,
@@ -179,6 +221,7 @@ impl Settings {
             bastion: config
                 .get(&keys::vsmserver::BASTION)
                 .then(|| config.get(&keys::vsmserver::BASTION_PORT)),
+            shadowers,
             allow_start_command: config.get(&keys::vsmserver::ALLOW_START_COMMAND),
             watch_config: config.get(&keys::vsmserver::WATCH_CONFIG),
             observers: config.get(&keys::ha::OBSERVERS),
@@ -190,12 +233,7 @@ impl Settings {
                 cpu_milli: config.get(&keys::vsmserver::CPU_PER_USER) * 10,
             },
             capacity_warn: config.get(&keys::vsmserver::CAPACITY_WARN),
-            hooks: HookSettings {
-                startup_dir: config.get(&keys::hooks::STARTUP_DIR),
-                reconnect_dir: config.get(&keys::hooks::RECONNECT_DIR),
-                timeout: config.get(&keys::hooks::TIMEOUT),
-                on_failure: config.get(&keys::hooks::ON_FAILURE),
-            },
+            hooks: HookSettings::new(config),
             named_groups: Arc::new(named_groups),
             agents,
         })

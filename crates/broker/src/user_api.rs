@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
-use vsm_core::{Choice, Session, SessionId, StartParams, State};
+use vsm_core::{Choice, Session, SessionId, SshKey, StartParams, State};
 use vsm_proto::{
     broker::v1::{self as pb, broker_client::BrokerClient, broker_server::Broker as BrokerApi},
     convert,
 };
 
 use crate::{
+    agents::Shadowed,
     broker::Broker,
     ending::{self, IfSilent, Outcome},
     error::{Refusal, list},
     ha::place::{self, Place},
     login::{self, Answer, Handed, Want, Wish},
-    one_login,
+    one_login, shadow,
     trail::Note,
     users::Identity,
     view::Viewer,
@@ -118,6 +119,28 @@ fn only(mut sessions: Vec<Arc<Session>>, id: &str) -> Result<Arc<Session>, Refus
     }
 }
 
+fn public_key(text: &str) -> Result<Option<SshKey>, Status> {
+    let key = Some(text).filter(|text| !text.is_empty());
+    Ok(key.map(|key| convert::text("public_key", key)).transpose()?)
+}
+
+fn shadow_wish(request: pb::ShadowRequest) -> Result<shadow::Wish, Status> {
+    let session = Some(request.session_id).filter(|id| !id.is_empty());
+    Ok(shadow::Wish {
+        user: convert::text("user", &request.user)?,
+        session: session.map(|id| convert::text("session_id", &id)).transpose()?,
+        control: request.control,
+        key: public_key(&request.public_key)?,
+    })
+}
+
+fn shadowed(shadow::Granted { session, host, shadowed }: shadow::Granted) -> pb::ShadowResponse {
+    let Shadowed { control, right, host_keys } = shadowed;
+    let (session, key_accepted) = (Some(session.as_ref().into()), host_keys.is_some());
+    let host_keys = host_keys.iter().flatten().map(ToString::to_string).collect();
+    pb::ShadowResponse { session, host, control, right, key_accepted, host_keys, relay: false }
+}
+
 /// A login as it was asked for.
 fn wanted(request: pb::LoginRequest) -> Result<Want, Status> {
     let choice = request.choice.map(pb::LoginChoice::try_from);
@@ -136,10 +159,7 @@ fn wanted(request: pb::LoginRequest) -> Result<Want, Status> {
         request.params.map(TryInto::try_into).transpose()?.unwrap_or_default();
     // That is for a broker to say.
     let params = StartParams { unvoted: false, ..params };
-    let key = match request.public_key.as_str() {
-        "" => None,
-        key => Some(convert::text("public_key", key)?),
-    };
+    let key = public_key(&request.public_key)?;
     Ok(Want { request: convert::text("request_id", &request.request_id)?, params, wish, key })
 }
 
@@ -190,8 +210,9 @@ impl BrokerApi for UserApi {
         } else {
             self.log_in(Arc::clone(&who), message, place.err()).await?
         };
-        if local {
-            one_login::on_the_way(&self.0, uid, &who, &key, answer.get_ref());
+        let (session, relay) = (answer.get_ref().session.as_ref(), answer.get_ref().relay);
+        if let Some(session) = session.filter(|_| local && relay) {
+            one_login::on_the_way(&self.0, uid, &who, &key, session);
         }
         Ok(answer)
     }
@@ -290,5 +311,31 @@ impl BrokerApi for UserApi {
         }
         let (id, agent) = (session.id.to_string(), session.agent.to_string());
         Ok(Response::new(pb::AbandonSessionResponse { id, agent }))
+    }
+
+    async fn shadow(
+        &self,
+        request: Request<pb::ShadowRequest>,
+    ) -> Result<Response<pb::ShadowResponse>, Status> {
+        let (uid, who) = place::caller(&self.0, &request).await?;
+        let place = place::find(&self.0, &request).await;
+        let local = place::is_local(&request);
+        let message = request.into_inner();
+        let key = message.public_key.clone();
+        let answer = if let Ok(Place::There(channel)) = place {
+            let request = place::forwarded(message, Some((uid, &who)));
+            BrokerClient::new(channel).shadow(request).await?
+        } else {
+            // The trail is to have it.
+            place?;
+            let granted = shadow::ask(&self.0, &who, shadow_wish(message)?).await?;
+            let relay = self.0.settings().bastion.is_some();
+            Response::new(pb::ShadowResponse { relay, ..shadowed(granted) })
+        };
+        let (session, relay) = (answer.get_ref().session.as_ref(), answer.get_ref().relay);
+        if let Some(session) = session.filter(|_| local && relay) {
+            one_login::on_the_way(&self.0, uid, &who, &key, session);
+        }
+        Ok(answer)
     }
 }

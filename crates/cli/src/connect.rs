@@ -8,7 +8,6 @@ use std::{
 
 use clap::Args;
 use serde::Serialize;
-use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use uuid::Uuid;
 use vsm_daemon::clock;
@@ -21,16 +20,18 @@ use crate::{
     broker::{self, LOGIN_DEADLINE},
     choose::{self, ChoiceOptions, Wish},
     client::ClientOptions,
-    door::Door,
+    door::{Door, Key},
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, SSH, UNAVAILABLE},
-    forward,
-    one_time::OneTimeKey,
-    output,
+    forward, output,
     retry::{self, RetryOptions},
     rfb,
     ssh::{Destination, Farewell, Pipe, SshOptions},
     viewer,
 };
+
+/// What is missing where there is no viewer.
+pub(crate) const NO_VIEWER: &str =
+    "no viewer is installed: install tigervnc-viewer, name one with --viewer";
 
 /// What `vsm connect` takes.
 #[derive(Debug, Args)]
@@ -108,8 +109,7 @@ pub async fn run(arguments: ConnectArgs) -> Result<(), Failure> {
     // Before anything is started that could then not be shown.
     let viewer = viewer::command(arguments.viewer.as_deref());
     if viewer.is_none() && !arguments.no_viewer && arguments.screenshot.is_none() {
-        let text = "no viewer is installed: install tigervnc-viewer, name one with --viewer, or use --no-viewer";
-        return Err(Failure::new(NOT_FOUND, text));
+        return Err(Failure::new(NOT_FOUND, format!("{NO_VIEWER}, or use --no-viewer")));
     }
     go(&arguments, &viewer.unwrap_or_default()).await
 }
@@ -118,12 +118,11 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
     let request = Uuid::new_v4();
     let client = arguments.client.tell(arguments.geometry, arguments.start_command.clone())?;
     // While ssh connects.
-    let making = tokio::spawn(OneTimeKey::make());
+    let mut key = Key::make();
     let mut timings = Timings::default();
     output::progress(&format!("Asking {} for your desktop ...", arguments.to.host));
     let mut wish = arguments.choice.wish();
     let (mut attempts, mut lap, mut held) = (0, clock::now(), None);
-    let mut key = Key::Making(making);
     let (mut broker, answer) = loop {
         let (broker, answer) = retry::riding(&arguments.retry, async || {
             attempts += 1;
@@ -181,31 +180,6 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
     }
     let gone_to = Answer { session, host: answer.host, created: answer.created };
     report(arguments, gone_to, socket, attempts, timings)
-}
-
-/// The key for the login at the session host.
-enum Key {
-    Making(JoinHandle<Option<OneTimeKey>>),
-    Made(Option<OneTimeKey>),
-}
-
-impl Key {
-    /// The half that the broker is told; empty = there is none.
-    async fn public(&mut self) -> String {
-        if let Self::Making(making) = self {
-            *self = Self::Made(making.await.ok().flatten());
-        }
-        match self {
-            Self::Made(Some(key)) => key.public().to_string(),
-            Self::Made(None) | Self::Making(_) => String::new(),
-        }
-    }
-
-    /// The key, if the session host takes it.
-    fn accepted(self, accepted: bool, host_keys: &[String]) -> Option<OneTimeKey> {
-        let Self::Made(Some(key)) = self else { return None };
-        (accepted && key.know(host_keys).is_ok()).then_some(key)
-    }
 }
 
 async fn log_in(
@@ -267,7 +241,7 @@ async fn part(arguments: &ConnectArgs, farewell: Farewell, session: &str) -> Res
     }
 }
 
-async fn picture(mut pipe: Pipe, file: &Path) -> Result<(), Failure> {
+pub(crate) async fn picture(mut pipe: Pipe, file: &Path) -> Result<(), Failure> {
     let broke =
         |error| Failure::new(UNAVAILABLE, format!("cannot take a picture of the desktop: {error}"));
     let picture = rfb::take(&mut pipe).await.map_err(broke)?;

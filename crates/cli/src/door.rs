@@ -4,7 +4,10 @@
 use std::{ffi::OsString, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use clap::Args;
-use tokio::io::{copy, split, stdin, stdout};
+use tokio::{
+    io::{copy, split, stdin, stdout},
+    task::JoinHandle,
+};
 
 use crate::{
     exit::{Failure, SOFTWARE},
@@ -22,7 +25,7 @@ pub struct Door {
 }
 
 impl Door {
-    /// Joins a desktop on its host.
+    /// Joins the desktop of this session on its host.
     ///
     /// # Errors
     /// As [`ssh::open`].
@@ -32,12 +35,37 @@ impl Door {
         to: &Destination,
         session: &str,
     ) -> Result<Pipe, Failure> {
+        self.open_as(options, to, session, &Target::Session(session.to_owned())).await
+    }
+
+    /// The same, as somebody who shadows it by this right.
+    ///
+    /// # Errors
+    /// As [`ssh::open`].
+    pub async fn shadow(
+        &self,
+        options: &SshOptions,
+        to: &Destination,
+        session: &str,
+        right: String,
+    ) -> Result<Pipe, Failure> {
+        let target = Target::Shadow { session: session.to_owned(), right };
+        self.open_as(options, to, session, &target).await
+    }
+
+    async fn open_as(
+        &self,
+        options: &SshOptions,
+        to: &Destination,
+        session: &str,
+        target: &Target,
+    ) -> Result<Pipe, Failure> {
         let key = self.key.as_ref().map(|key| [key.login(), key.hosts()].concat());
         let way = match &self.via {
             Some(broker) => vec!["-o".into(), self.proxy(options, broker, session)?],
             None => Vec::new(),
         };
-        ssh::open_once(options, to, &Target::Session(session.to_owned()), key, &way).await
+        ssh::open_once(options, to, target, key, &way).await
     }
 
     /// Has ssh run `vsm relay` and speak to the session host through it.
@@ -67,6 +95,37 @@ impl Door {
             command.push(quoted(word));
         }
         Ok(command)
+    }
+}
+
+/// The key for the login at the session host.
+#[derive(Debug)]
+pub(crate) enum Key {
+    Making(JoinHandle<Option<OneTimeKey>>),
+    Made(Option<OneTimeKey>),
+}
+
+impl Key {
+    /// Begins to make one.
+    pub(crate) fn make() -> Self {
+        Self::Making(tokio::spawn(OneTimeKey::make()))
+    }
+
+    /// The half that the broker is told; empty = there is none.
+    pub(crate) async fn public(&mut self) -> String {
+        if let Self::Making(making) = self {
+            *self = Self::Made(making.await.ok().flatten());
+        }
+        match self {
+            Self::Made(Some(key)) => key.public().to_string(),
+            Self::Made(None) | Self::Making(_) => String::new(),
+        }
+    }
+
+    /// The key, if the session host takes it.
+    pub(crate) fn accepted(self, accepted: bool, host_keys: &[String]) -> Option<OneTimeKey> {
+        let Self::Made(Some(key)) = self else { return None };
+        (accepted && key.know(host_keys).is_ok()).then_some(key)
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`client`], [`screen`] | what a client tells of itself |
 //! | [`door`], [`one_time`] | the way to a session host, and the key for it |
 //! | [`viewer`], [`forward`] | a local socket for a viewer |
+//! | [`shadow`] | somebody else's desktop |
 //! | [`rfb`] | a picture of a desktop |
 //! | [`admin`] | `vsmctl` on the admin socket |
 //! | [`ha`] | `vsmctl ha`: the pair |
@@ -38,6 +39,7 @@ pub mod retry;
 pub mod rfb;
 pub mod screen;
 pub mod setup;
+pub mod shadow;
 pub mod ssh;
 mod trail;
 pub mod viewer;

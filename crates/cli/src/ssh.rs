@@ -131,6 +131,13 @@ pub enum Target {
     Broker,
     /// The desktop of this session.
     Session(String),
+    /// Somebody else's desktop, by this right.
+    Shadow {
+        /// Session.
+        session: String,
+        /// Right.
+        right: String,
+    },
     /// The sshd of the host of this session, through the broker's host.
     Relay(String),
 }
@@ -255,6 +262,7 @@ async fn open_by(
     let preface = match target {
         Target::Broker => "vsm/1 broker\n".to_owned(),
         Target::Session(id) => format!("vsm/1 session {id}\n"),
+        Target::Shadow { session, right } => format!("vsm/1 shadow {session} {right}\n"),
         Target::Relay(id) => format!("vsm/1 relay {id}\n"),
     };
     let mut stdout = BufReader::new(stdout);

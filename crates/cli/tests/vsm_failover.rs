@@ -96,6 +96,13 @@ impl Broker for Script {
     ) -> Result<Response<pb::AbandonSessionResponse>, Status> {
         Err(Status::unimplemented("not asked here"))
     }
+
+    async fn shadow(
+        &self,
+        _: Request<pb::ShadowRequest>,
+    ) -> Result<Response<pb::ShadowResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
 }
 
 /// Runs `vsm` against a broker with these answers; what it said, and the calls. A connection breaks after 1 s.

@@ -232,6 +232,8 @@ schema! {
             "Program that runs the user's desktop; the session ends with it.";
         NOTIFY_PROGRAM: PathBuf, "/vsmagent/notify_program", Path, "/etc/vsm/notify", Reload,
             "Program that shows a text on a desktop; it runs as the desktop's user with the text as its argument.";
+        ASK_PROGRAM: PathBuf, "/vsmagent/ask_program", Path, "/etc/vsm/ask", Reload,
+            "Program that asks the user of a desktop whether somebody may shadow it; it runs as that user with view or control and the other's name as its arguments.";
         PAM_SERVICE: String, "/vsmagent/pam_service", Text, "vsm", Reload,
             "PAM service that a session is opened with.";
         SECOND_VIEWER: SecondViewer, "/vsmagent/second_viewer", Choice(SecondViewer::WORDS), "replace", Reload,

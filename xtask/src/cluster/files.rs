@@ -29,6 +29,7 @@ const TOOLS: [(&str, &str); 3] = [
 ];
 const XSESSION: &str = include_str!("../../../deploy/xsession");
 const NOTIFY: &str = include_str!("../../../deploy/notify");
+const ASK: &str = include_str!("../../../deploy/ask");
 
 /// Forwarding is off to show that nothing needs it; a storm of logins must not be turned away.
 const SSHD_CONFIG: &str = "\
@@ -127,6 +128,7 @@ pub(crate) fn of_host(layout: &Layout, host: &Host) -> Result<()> {
         write(&paths.etc.join("pam.d/vsm"), PAM_SERVICE, 0o644, ROOT)?;
         write(&paths.vsm.join("xsession"), XSESSION, 0o755, ROOT)?;
         write(&paths.vsm.join("notify"), NOTIFY, 0o755, ROOT)?;
+        write(&paths.vsm.join("ask"), ASK, 0o755, ROOT)?;
     }
     for user in &layout.users {
         home(layout, host, user)?;

@@ -37,6 +37,7 @@ mod placement;
 mod preflight;
 mod service;
 mod several;
+mod shadow;
 mod sides;
 mod split;
 mod steps;

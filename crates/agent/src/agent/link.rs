@@ -84,12 +84,21 @@ impl Link {
 
 /// Asks one thing over a connection of its own.
 pub(super) async fn ask(session_dir: &Path, request: &Request) -> io::Result<Event> {
+    ask_for(session_dir, request, ANSWER_MAX).await
+}
+
+/// The same, where the answer may take so long.
+pub(super) async fn ask_for(
+    session_dir: &Path,
+    request: &Request,
+    answer_max: Duration,
+) -> io::Result<Event> {
     let asked = async {
         let mut link = Link::open(session_dir).await?;
         link.send(request).await?;
         link.next().await?.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
     };
-    timeout(ANSWER_MAX, asked).await?
+    timeout(answer_max, asked).await?
 }
 
 /// Follows a session until it is over.
@@ -125,6 +134,7 @@ async fn listen(agent: &Agent, slot: &Slot, dir: &Path) -> io::Result<Option<Don
             Event::Status { viewer, .. } | Event::Viewer { viewer } => {
                 agent.registry.set_viewer(slot, viewer);
             }
+            Event::Shadowers { by } => agent.registry.set_shadowers(slot, by),
             Event::Ended { reason, detail, at } => {
                 let outcome = Outcome::Ended { reason, detail };
                 return Ok(Some(Done { id: slot.id, at, outcome }));
@@ -135,6 +145,7 @@ async fn listen(agent: &Agent, slot: &Slot, dir: &Path) -> io::Result<Option<Don
             | Event::Disconnected { .. }
             | Event::Environment { .. }
             | Event::Shown
+            | Event::ShadowAnswer { .. }
             | Event::Refused { .. } => {}
         }
     }

@@ -17,6 +17,7 @@ mod report;
 mod service;
 mod session_log;
 mod settings;
+mod shadow;
 mod start;
 
 use std::{
@@ -51,6 +52,7 @@ pub(crate) struct Agent {
     fence: fence::FenceKeeper,
     registry: Registry,
     keys: Arc<Keys>,
+    shadow_rights: shadow::Rights,
     load: watch::Receiver<vsm_proto::agent::v1::Load>,
     boot_id: String,
     /// The program that is run for each session.
@@ -95,6 +97,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
         fence: fence::FenceKeeper::load(store.dir())?,
         registry: Registry::default(),
         keys: Arc::default(),
+        shadow_rights: shadow::Rights::default(),
         load: load::watch(stop.token.clone()),
         boot_id: crate::process::boot_id(),
         session_program: session_program()?,
@@ -106,6 +109,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     tokio::spawn(announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone()));
     let socket = agent.settings().session.run_dir.join(one_time::AGENT_SOCKET);
     tokio::spawn(one_time::serve(Arc::clone(&agent.keys), socket, stop.token.clone()));
+    tokio::spawn(shadow::serve(Arc::clone(&agent), stop.token.clone()));
     let mut routes = RoutesBuilder::default();
     let _health = grpc::standard_services(&mut routes, vsm_proto::DESCRIPTORS).await?;
     let service = service::Service::new(Arc::clone(&agent), stop.token.clone());

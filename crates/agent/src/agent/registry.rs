@@ -44,6 +44,8 @@ pub(super) struct Live {
     pub(super) viewer: Option<Viewer>,
     /// The machine from which it was asked for last, where it is not the one that started it; else empty.
     pub(super) last_client: String,
+    /// Who shadows it.
+    pub(super) shadowers: Vec<String>,
 }
 
 /// Where a session is.
@@ -83,6 +85,7 @@ struct Body {
     display: u32,
     viewer: Option<Viewer>,
     last_client: String,
+    shadowers: Vec<String>,
     record: Option<Record>,
     alive: Option<Alive>,
     /// The process that was spawned and has not answered yet.
@@ -103,7 +106,8 @@ pub(super) struct Slot {
 impl Body {
     fn live(&self) -> Live {
         let (session, viewer) = (self.session.clone(), self.viewer.clone());
-        Live { session, viewer, last_client: self.last_client.clone() }
+        let (last_client, shadowers) = (self.last_client.clone(), self.shadowers.clone());
+        Live { session, viewer, last_client, shadowers }
     }
 }
 
@@ -229,6 +233,7 @@ fn slot(session: Session, display: u32, status: Status) -> Arc<Slot> {
         display,
         viewer: None,
         last_client: String::new(),
+        shadowers: Vec::new(),
         record: None,
         alive: None,
         spawned: None,
@@ -338,6 +343,14 @@ impl Registry {
             let name = if own { String::new() } else { name.to_owned() };
             let is_other = body.last_client != name;
             body.last_client = name;
+            is_other
+        });
+    }
+
+    pub(super) fn set_shadowers(&self, slot: &Slot, by: Vec<String>) {
+        self.change(slot, |body| {
+            let is_other = body.shadowers != by;
+            body.shadowers = by;
             is_other
         });
     }

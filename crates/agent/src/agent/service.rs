@@ -15,12 +15,12 @@ use vsm_daemon::{
 };
 use vsm_proto::{
     agent::v1::{
-        AcceptKeyRequest, AcceptKeyResponse, CancelStartRequest, CancelStartResponse, Cancelled,
-        DisconnectViewerRequest, DisconnectViewerResponse, Fenced, NotifyRequest, NotifyResponse,
-        ReportRequest, SessionLogRequest, SessionLogResponse, StartRefusal, StartRefused,
-        StartRequest, StartResponse, TerminateRequest, TerminateResponse, VerifyRequest,
-        VerifyResponse, agent_server, cancel_start_response, start_response, terminate_response,
-        verify_response,
+        AcceptKeyRequest, AcceptKeyResponse, AllowShadowRequest, AllowShadowResponse,
+        CancelStartRequest, CancelStartResponse, Cancelled, DisconnectViewerRequest,
+        DisconnectViewerResponse, Fenced, NotifyRequest, NotifyResponse, ReportRequest,
+        SessionLogRequest, SessionLogResponse, StartRefusal, StartRefused, StartRequest,
+        StartResponse, TerminateRequest, TerminateResponse, VerifyRequest, VerifyResponse,
+        agent_server, cancel_start_response, start_response, terminate_response, verify_response,
     },
     convert,
     sync::v1::{
@@ -33,7 +33,7 @@ use super::{
     fence::{Denied, Permit},
     keys, link, notice,
     registry::{Found, Slot, Status as SlotStatus, made_out},
-    report, session_log, start,
+    report, session_log, shadow, start,
 };
 use crate::{
     control::{self, Event, Request as Ask},
@@ -345,6 +345,14 @@ impl agent_server::Agent for Service {
     ) -> Result<Response<AcceptKeyResponse>, Status> {
         self.check_caller(request.extensions())?;
         Ok(Response::new(keys::accept(&self.agent, request.into_inner()).await?))
+    }
+
+    async fn allow_shadow(
+        &self,
+        request: Request<AllowShadowRequest>,
+    ) -> Result<Response<AllowShadowResponse>, Status> {
+        self.check_caller(request.extensions())?;
+        Ok(Response::new(shadow::allow(&self.agent, request.into_inner()).await?))
     }
 
     async fn cancel_start(

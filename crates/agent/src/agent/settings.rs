@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 use vsm_config::{Config, XauthorityLocation, keys};
 use vsm_core::Geometry;
 
-use crate::spec::{SecondViewer, SessionSettings};
+use crate::spec::{SecondViewer, SessionSettings, ShadowMode};
 
 /// Size of a desktop where even the configured one is out of Xvnc's range.
 const FALLBACK_GEOMETRY: (u32, u32) = (1280, 800);
@@ -35,6 +35,8 @@ pub struct Settings {
     pub ended_keep: u32,
     /// Shows a text on a desktop.
     pub notify_program: PathBuf,
+    /// Asks the user of a desktop whether it may be shadowed.
+    pub ask_program: PathBuf,
     /// How sessions are run.
     pub session: SessionSettings,
 }
@@ -44,6 +46,15 @@ fn second_viewer(configured: vsm_config::SecondViewer) -> SecondViewer {
         vsm_config::SecondViewer::Replace => SecondViewer::Replace,
         vsm_config::SecondViewer::Share => SecondViewer::Share,
         vsm_config::SecondViewer::Refuse => SecondViewer::Refuse,
+    }
+}
+
+const fn shadowing(configured: vsm_config::ShadowingMode) -> ShadowMode {
+    match configured {
+        vsm_config::ShadowingMode::Reject => ShadowMode::Reject,
+        vsm_config::ShadowingMode::Silent => ShadowMode::Silent,
+        vsm_config::ShadowingMode::Notify => ShadowMode::Notify,
+        vsm_config::ShadowingMode::Ask => ShadowMode::Ask,
     }
 }
 
@@ -101,6 +112,7 @@ impl Settings {
             max_sessions: config.get(&k::MAX_SESSIONS),
             ended_keep: config.get(&k::ENDED_KEEP),
             notify_program: config.get(&k::NOTIFY_PROGRAM),
+            ask_program: config.get(&k::ASK_PROGRAM),
             session: session_settings(config),
         }
     }
@@ -140,6 +152,7 @@ fn session_settings(config: &Config) -> SessionSettings {
             .unwrap_or(u64::MAX),
         script: config.get(&k::SESSION_SCRIPT),
         second_viewer: second_viewer(config.get(&k::SECOND_VIEWER)),
+        shadowing: shadowing(config.get(&keys::shadowing::SHADOWING_MODE)),
         geometry,
         environment: environment(config),
     }

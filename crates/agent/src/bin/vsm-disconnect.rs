@@ -12,12 +12,22 @@ fn main() -> ExitCode {
     inside::main("vsm-disconnect", run)
 }
 
-fn run(DisconnectArguments { session }: DisconnectArguments) -> Result<ExitCode, Failure> {
+fn run(
+    DisconnectArguments { shadowers, session }: DisconnectArguments,
+) -> Result<ExitCode, Failure> {
     let id = inside::meant(session.id)?;
-    let request = Request::Disconnect { reason: "you disconnected it from within".to_owned() };
+    let (request, nobody) = if shadowers {
+        (Request::EndShadows, "nobody shadows this desktop")
+    } else {
+        (leave(), "nobody views this desktop")
+    };
     match inside::ask(&session.run_dir, id, &request) {
         Ok(Event::Disconnected { was_connected: true }) => Ok(ExitCode::SUCCESS),
-        Ok(_) => Err((NO_SESSION, "nobody views this desktop".to_owned())),
+        Ok(_) => Err((NO_SESSION, nobody.to_owned())),
         Err(error) => Err((NO_SESSION, format!("session {id}: {error}"))),
     }
+}
+
+fn leave() -> Request {
+    Request::Disconnect { reason: "you disconnected it from within".to_owned() }
 }

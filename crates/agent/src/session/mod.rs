@@ -1,6 +1,6 @@
 //! `vsm-session`: one desktop from its PAM session to its last process.
 //!
-//! It is small and has one thread: what it does takes milliseconds, and it must still be there when everything else
+//! It is small and has one thread, but for those that copy what one sees who may only look: what it does takes milliseconds, and it must still be there when everything else
 //! on the host is being restarted. [`start`] prepares the desktop, [`monitor`] looks after it, [`ending`] leaves
 //! nothing behind. A second stage of the same program ([`launch`]) drops to the user, so that no code of ours runs
 //! between `fork` and `exec`.
@@ -16,6 +16,7 @@ mod notices;
 mod output;
 mod peer;
 mod requests;
+mod shadow;
 mod start;
 mod xserver;
 

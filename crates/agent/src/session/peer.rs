@@ -14,6 +14,7 @@ use nix::sys::socket::{
 };
 use vsm_core::Viewer;
 
+use super::shadow::Shadowing;
 use crate::{
     control::{Event, Request},
     lines::{self, LineError, Lines},
@@ -41,6 +42,10 @@ pub(super) struct Peer {
     unsent: Vec<u8>,
     pub(super) subscribed: bool,
     pub(super) viewing: Option<Viewing>,
+    /// Who shadows the desktop through it.
+    pub(super) shadowing: Option<Shadowing>,
+    /// Their connection to the X server, held so that it can be cut.
+    pub(super) held: Option<UnixStream>,
     /// Nothing more is read or owed.
     pub(super) over: bool,
 }
@@ -51,7 +56,8 @@ impl Peer {
         let uid = getsockopt(&stream, PeerCredentials)?.uid();
         let (lines, unsent) = (Lines::default(), Vec::new());
         let (subscribed, viewing, over) = (false, None, false);
-        Ok(Self { stream, number, uid, lines, unsent, subscribed, viewing, over })
+        let (shadowing, held) = (None, None);
+        Ok(Self { stream, number, uid, lines, unsent, subscribed, viewing, shadowing, held, over })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -115,15 +121,21 @@ impl Peer {
 
     /// Hands a connection to the X server over and holds it.
     pub(super) fn attach(&mut self, viewing: Viewing) -> io::Result<()> {
+        self.hand_over(&viewing.rfb)?;
+        self.viewing = Some(viewing);
+        Ok(())
+    }
+
+    /// Hands a connection over.
+    pub(super) fn hand_over(&mut self, connection: &UnixStream) -> io::Result<()> {
         if !self.unsent.is_empty() {
             return Err(io::Error::other("the caller does not read"));
         }
         let line = lines::line(&Event::Attached).map_err(io::Error::other)?;
-        let descriptors = [viewing.rfb.as_raw_fd()];
+        let descriptors = [connection.as_raw_fd()];
         let rights = [ControlMessage::ScmRights(&descriptors)];
         let socket = self.stream.as_raw_fd();
         sendmsg::<UnixAddr>(socket, &[IoSlice::new(&line)], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
-        self.viewing = Some(viewing);
         Ok(())
     }
 
@@ -136,8 +148,18 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// Cuts one who shadows off.
+    pub(super) fn cut(&mut self) {
+        if let Some(rfb) = self.held.take() {
+            let _ = rfb.shutdown(Shutdown::Both);
+        }
+    }
+}
+
 impl Drop for Peer {
     fn drop(&mut self) {
+        self.cut();
         self.stop_viewing();
     }
 }

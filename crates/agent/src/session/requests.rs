@@ -44,7 +44,10 @@ impl Monitor {
         let gone = |peer: &Peer| peer.over;
         if self.peers.iter().any(gone) {
             let viewed = self.peers.iter().any(|peer| peer.over && peer.viewing.is_some());
+            let over = self.peers.iter_mut().filter(|peer| peer.over);
+            let shadows = over.filter_map(|peer| peer.shadowing.take()).collect();
             self.peers.retain(|peer| !peer.over);
+            self.shadows_ended(shadows);
             if viewed {
                 self.tell_viewer();
             }
@@ -67,10 +70,18 @@ impl Monitor {
         let refused = |why: &str| Some(Event::Refused { why: why.to_owned() });
         let uid = self.peers.get(index).map_or(u32::MAX, |peer| peer.uid);
         let owner = uid == self.desktop.account.uid;
+        if self.peers.get(index).is_some_and(|peer| peer.shadowing.is_some()) {
+            // It was root's, and is in the hands of one who shadows.
+            return refused("this connection is for viewing alone");
+        }
         match request {
             Request::Attach { address } if owner || uid == 0 => self.attach(index, &address),
             Request::Disconnect { reason } if owner || uid == 0 => {
                 let was_connected = self.drop_viewers(&reason, DropCause::Disconnected);
+                Some(Event::Disconnected { was_connected })
+            }
+            Request::EndShadows if owner || uid == 0 => {
+                let was_connected = self.drop_shadows();
                 Some(Event::Disconnected { was_connected })
             }
             Request::Environment if owner || uid == 0 => {
@@ -78,8 +89,10 @@ impl Monitor {
             }
             _ if uid != 0 => refused("only root may ask for that"),
             Request::Subscribe => {
+                let by = self.shadowers().map(str::to_owned).collect();
                 if let Some(peer) = self.peers.get_mut(index) {
                     peer.subscribed = true;
+                    peer.send(&Event::Shadowers { by });
                 }
                 Some(self.status())
             }
@@ -89,9 +102,16 @@ impl Monitor {
                 Some(Event::Terminating)
             }
             Request::Notify { program, text } => self.notify(index, &program, &text),
-            Request::Attach { .. } | Request::Disconnect { .. } | Request::Environment => {
-                refused("it is not your session")
+            Request::AskShadow { by, control, program } => {
+                self.ask_shadow(index, &by, control, &program)
             }
+            Request::Shadow { by, address, control, program } => {
+                self.shadow(index, &by, &address, control, &program)
+            }
+            Request::Attach { .. }
+            | Request::Disconnect { .. }
+            | Request::EndShadows
+            | Request::Environment => refused("it is not your session"),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
     forward::ForwardArgs,
     output::Format,
     retry::RetryOptions,
+    shadow::ShadowArgs,
     ssh::{Destination, SshOptions},
 };
 
@@ -43,6 +44,11 @@ pub enum Command {
         after_help = "The desktop may still run, and its host ends it when it is back: what is not saved is lost.\nA desktop whose host answers is left alone: connect to it, or end it."
     )]
     Abandon(OneArgs),
+    /// Look at somebody else's desktop, or work at it where they allow that
+    #[command(
+        after_help = "Whether you may at all the administrator says (/shadowing/allowed_shadowers); whether the desktop's user is told\nor asked, too. Control is always the user's to give. It is noted who shadowed whom.\n\nExample:\n  vsm shadow desktops alice --control"
+    )]
+    Shadow(Box<ShadowArgs>),
     /// Keep a socket for a viewer; started by `connect`
     #[command(hide = true)]
     Forward(Box<ForwardArgs>),

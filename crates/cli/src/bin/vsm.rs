@@ -7,7 +7,7 @@ use vsm_cli::{
     broker::{self, Route},
     connect, door,
     exit::{self, Failure, SOFTWARE},
-    forward,
+    forward, shadow,
 };
 
 fn main() -> ExitCode {
@@ -36,6 +36,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Abandon(OneArgs { to, session, ssh, retry }) => {
             broker::abandon(&Route { to, ssh, retry }, session).await
         }
+        Command::Shadow(arguments) => shadow::run(*arguments).await,
         Command::Forward(arguments) => forward::run(*arguments).await,
         Command::Relay(arguments) => door::relay(*arguments).await,
     }

@@ -61,10 +61,10 @@ pub(crate) fn attach(
     let request = serde_json::json!({ "op": "attach", "address": address });
     control.write_all(format!("{request}\n").as_bytes()).map_err(failed)?;
     let gone = || Failure::new(Code::NoSession, format!("session {id} has just ended"));
-    let (line, descriptor) = receive(&control).map_err(|error| {
+    let (line, descriptors) = receive(&control).map_err(|error| {
         if error.kind() == io::ErrorKind::UnexpectedEof { gone() } else { failed(error) }
     })?;
-    match (descriptor, why(&line)) {
+    match (descriptors.into_iter().next(), why(&line)) {
         (Some(descriptor), _) => Ok((control, UnixStream::from(descriptor))),
         (None, Some(why)) => Err(Failure::new(Code::Refused, why)),
         // It is being ended.
@@ -72,10 +72,10 @@ pub(crate) fn attach(
     }
 }
 
-/// One answer, which comes in one piece, and the descriptor that came with it.
-pub(crate) fn receive(control: &UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+/// One answer, which comes in one piece, and the descriptors that came with it.
+pub(crate) fn receive(control: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut buffer = vec![0; LINE_MAX];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let count = recvmsg(
         control,
@@ -88,11 +88,13 @@ pub(crate) fn receive(control: &UnixStream) -> io::Result<(Vec<u8>, Option<Owned
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     buffer.truncate(count);
-    let descriptor = ancillary.drain().find_map(|part| {
-        let RecvAncillaryMessage::ScmRights(mut descriptors) = part else { return None };
-        descriptors.next()
-    });
-    Ok((buffer, descriptor))
+    let mut descriptors = Vec::new();
+    for part in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(given) = part {
+            descriptors.extend(given);
+        }
+    }
+    Ok((buffer, descriptors))
 }
 
 /// The reason in an event that has one: that the viewer was dropped, or refused.

@@ -1,11 +1,12 @@
 //! `vsm-login`: the sshd subsystem of brokers and agents.
 //!
 //! It runs as the user who logged in, with that user's rights and no others: who they are is known to the other side
-//! of the socket by its peer credentials. It joins standard input and output to one of three places:
+//! of the socket by its peer credentials. It joins standard input and output to one of four places:
 //!
 //! ```text
 //! client: vsm/1 broker\n          the broker's user socket
 //! client: vsm/1 session UUID\n    the desktop of a session on this host
+//! client: vsm/1 shadow UUID RIGHT\n  somebody else's desktop, by a right that the broker has got
 //! client: vsm/1 relay UUID\n      the sshd of a session's host, for users who cannot reach that by themselves
 //! answer: ok\n                    from here on it is a plain pipe
 //!     or: error CODE TEXT\n       CODE is no-broker, no-session, no-host, refused, spent, bad-request or internal
@@ -18,6 +19,7 @@ mod one_time;
 mod preface;
 mod pump;
 mod relay;
+mod shadow;
 
 use std::{
     cell::Cell,
@@ -158,6 +160,14 @@ fn serve(options: &Options) -> Result<Option<Cause>, Failure> {
                 one_time::redeem(&options.run_dir.join(AGENT_SOCKET), right, id)?;
             }
             let (control, desktop) = attach::attach(&options.run_dir, &id, &viewer_address())?;
+            begin(&desktop, Some(&control))
+        }
+        Target::Shadow(id, right) => {
+            if let Some(right) = options.one_time {
+                one_time::redeem(&options.run_dir.join(AGENT_SOCKET), right, id)?;
+            }
+            let (control, desktop) =
+                shadow::join(&options.run_dir, &id, &right, &viewer_address())?;
             begin(&desktop, Some(&control))
         }
         Target::Relay(id) => {

@@ -19,6 +19,8 @@ pub(crate) enum Target {
     Session(Uuid),
     /// The sshd of the host of a session.
     Relay(Uuid),
+    /// Somebody else's session on this host, by this right.
+    Shadow(Uuid, Uuid),
 }
 
 /// The words that clients look at.
@@ -101,16 +103,17 @@ pub(crate) fn read(input: BorrowedFd<'_>) -> Result<Target, Failure> {
 fn parse(line: &[u8]) -> Result<Target, Failure> {
     let text = std::str::from_utf8(line).map_err(|_| bad("the request is not text"))?;
     let mut words = text.trim_end_matches('\r').split(' ');
-    match (words.next(), words.next(), words.next(), words.next()) {
+    let words = [(); 5].map(|()| words.next());
+    let uuid = |id| Uuid::try_parse(id).map_err(|_| bad("an id in the request is no UUID"));
+    match (words[0], words[1], words[2], words[3].or(words[4])) {
+        (Some("vsm/1"), Some("shadow"), Some(id), Some(right)) if words[4].is_none() => {
+            Ok(Target::Shadow(uuid(id)?, uuid(right)?))
+        }
         (Some("vsm/1"), Some("broker"), None, None) => Ok(Target::Broker),
-        (Some("vsm/1"), Some("session"), Some(id), None) => {
-            Uuid::try_parse(id).map(Target::Session).map_err(|_| bad("the session id is no UUID"))
-        }
-        (Some("vsm/1"), Some("relay"), Some(id), None) => {
-            Uuid::try_parse(id).map(Target::Relay).map_err(|_| bad("the session id is no UUID"))
-        }
+        (Some("vsm/1"), Some("session"), Some(id), None) => uuid(id).map(Target::Session),
+        (Some("vsm/1"), Some("relay"), Some(id), None) => uuid(id).map(Target::Relay),
         (Some("vsm/1"), ..) => Err(bad(
-            "the request is none of `vsm/1 broker`, `vsm/1 session UUID` and `vsm/1 relay UUID`",
+            "the request is none of `vsm/1 broker`, `vsm/1 session UUID`, `vsm/1 relay UUID` and `vsm/1 shadow UUID UUID`",
         )),
         _ => Err(bad(
             "the client speaks no version of the protocol that this host knows; it knows vsm/1",
@@ -134,6 +137,10 @@ mod tests {
         );
         let relay = parse(format!("vsm/1 relay {id}").as_bytes()).unwrap();
         assert_eq!(relay, Target::Relay(id.parse().unwrap()));
+        let shadow = parse(format!("vsm/1 shadow {id} {id}").as_bytes()).unwrap();
+        assert_eq!(shadow, Target::Shadow(id.parse().unwrap(), id.parse().unwrap()));
+        let longer = parse(format!("vsm/1 shadow {id} {id} x").as_bytes());
+        assert_eq!(longer.unwrap_err().code, Code::BadRequest);
         for line in
             ["", "vsm/2 broker", "vsm/1", "vsm/1 broker x", "vsm/1 session ../x", "vsm/1 session"]
         {

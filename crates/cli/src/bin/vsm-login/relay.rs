@@ -21,11 +21,26 @@ pub(crate) const SOCKET: &str = "vsmserver-relay.sock";
 /// How long the broker may take: it asks who the user is, and connects to the host.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 
+/// A refusal, as a daemon tells it in one line.
 #[derive(Debug, Deserialize)]
 struct Answer {
     event: String,
     #[serde(default)]
     why: String,
+}
+
+/// Why a daemon gave no connection.
+pub(crate) fn refusal(line: &[u8]) -> Failure {
+    let Ok(Answer { event, why }) = serde_json::from_slice(line) else {
+        return Failure::new(Code::Internal, "the VSM daemon of this host gave no answer");
+    };
+    let code = match event.as_str() {
+        "no-session" => Code::NoSession,
+        "no-host" => Code::NoHost,
+        "refused" => Code::Refused,
+        _ => Code::Internal,
+    };
+    Failure::new(code, why)
 }
 
 /// A connection to the sshd of the session's host.
@@ -37,19 +52,8 @@ pub(crate) fn lead(socket: &Path, session: &Uuid) -> Result<UnixStream, Failure>
     broker.set_read_timeout(Some(ANSWER_MAX)).map_err(failed)?;
     let request = serde_json::json!({ "op": "relay", "session": session });
     broker.write_all(format!("{request}\n").as_bytes()).map_err(failed)?;
-    let (line, connection) = attach::receive(&broker).map_err(failed)?;
-    match (connection, serde_json::from_slice(&line)) {
-        // A connection is a connection: what is done with it is the same for both kinds.
-        (Some(connection), Ok(_)) => Ok(UnixStream::from(connection)),
-        (_, Ok(Answer { event, why })) => {
-            let code = match event.as_str() {
-                "no-session" => Code::NoSession,
-                "no-host" => Code::NoHost,
-                "refused" => Code::Refused,
-                _ => Code::Internal,
-            };
-            Err(Failure::new(code, why))
-        }
-        (_, Err(error)) => Err(failed(error.into())),
-    }
+    let (line, connections) = attach::receive(&broker).map_err(failed)?;
+    // A connection is a connection: what is done with it is the same for both kinds.
+    let connection = connections.into_iter().next().ok_or_else(|| refusal(&line))?;
+    Ok(UnixStream::from(connection))
 }

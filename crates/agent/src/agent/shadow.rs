@@ -1,0 +1,291 @@
+//! Shadowing, on the agent: a broker asks whether somebody may shadow a desktop; one who may comes by sshd as themselves,
+//! and gets a connection to the desktop here, as its control socket is not open to them.
+//!
+//! A right is in memory only and lives for a minute, like a one-time key.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut, Write},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream as StdStream,
+    },
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg},
+    unistd::User,
+};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    net::UnixStream,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use uuid::Uuid;
+use vsm_core::{SessionId, UserName};
+use vsm_daemon::{
+    clock, host_keys,
+    one_time::{Bearer, VALID_MAX},
+    socket::{self, Access},
+};
+use vsm_proto::{
+    agent::v1::{AllowShadowRequest, AllowShadowResponse},
+    convert,
+};
+
+use super::{Agent, link, service};
+use crate::{
+    control::{self, Event, Request},
+    lines,
+    spec::one_line,
+};
+
+/// Name of the socket, in the agent's run directory.
+const SOCKET: &str = "vsmagent-shadow.sock";
+/// How long the user of a desktop has to answer; the program that asks gives up a little earlier.
+const ANSWER_MAX: Duration = Duration::from_secs(45);
+/// Rights at a time.
+const RIGHTS_MAX: usize = 1024;
+/// How long one who comes may take to say what for.
+const ASK_MAX: Duration = Duration::from_secs(5);
+/// Longest request.
+const LINE_MAX: u64 = 4096;
+/// Those who come at a time; others wait in the socket's queue.
+const COMING_MAX: usize = 64;
+
+/// Somebody who may shadow a desktop, once.
+#[derive(Debug, Clone)]
+struct Right {
+    id: Uuid,
+    by: UserName,
+    uid: u32,
+    session: SessionId,
+    control: bool,
+    until: Instant,
+}
+
+/// All rights.
+#[derive(Debug, Default)]
+pub(super) struct Rights(Mutex<Vec<Right>>);
+
+impl Rights {
+    fn add(&self, now: Instant, right: Right) -> bool {
+        let mut rights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rights.retain(|right| right.until > now);
+        let has_room = rights.len() < RIGHTS_MAX;
+        if has_room {
+            rights.push(right);
+        }
+        has_room
+    }
+
+    fn take(&self, now: Instant, id: Uuid, session: SessionId, uid: u32) -> Option<Right> {
+        let mut rights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rights.retain(|right| right.until > now);
+        let fits = |right: &Right| right.id == id && right.session == session && right.uid == uid;
+        let place = rights.iter().position(fits)?;
+        Some(rights.swap_remove(place))
+    }
+}
+
+/// Asks the desktop, and its user where that is so, whether it may be shadowed.
+pub(super) async fn allow(
+    agent: &Arc<Agent>,
+    request: AllowShadowRequest,
+) -> Result<AllowShadowResponse, Status> {
+    let AllowShadowRequest { id, by, control, public_key, valid_ms } = request;
+    let session: SessionId = convert::text("id", &id)?;
+    let by: UserName = convert::text("by", &by)?;
+    let valid = Duration::from_millis(valid_ms.into());
+    if valid.is_zero() || valid > VALID_MAX {
+        return Err(Status::invalid_argument("valid_ms: 1 to 600000"));
+    }
+    let key = match public_key.as_str() {
+        "" => None,
+        key => Some(convert::text("public_key", key)?),
+    };
+    let no = |why: String| Ok(AllowShadowResponse { why, ..Default::default() });
+    let slot = agent.registry.slot(session).ok_or_else(|| service::no_session(session))?;
+    let name = by.to_string();
+    let found = tokio::task::spawn_blocking(move || User::from_name(&name)).await;
+    let Ok(Ok(Some(account))) = found else {
+        return no(format!("its host does not know {by}"));
+    };
+    let settings = agent.settings();
+    let dir = control::session_dir(&settings.session.run_dir, slot.id);
+    let program = settings.ask_program.clone();
+    let ask = Request::AskShadow { by: by.to_string(), control, program };
+    let control = match link::ask_for(&dir, &ask, ANSWER_MAX).await {
+        Ok(Event::ShadowAnswer { granted: true, control, .. }) => control,
+        Ok(Event::ShadowAnswer { why, .. } | Event::Refused { why }) => return no(why),
+        Ok(_) => return no("it is just ending".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            return no("its user gave no answer".to_owned());
+        }
+        Err(error) => return Err(Status::unavailable(format!("the desktop: {error}"))),
+    };
+    let (now, uid) = (clock::now(), account.uid.as_raw());
+    let right = Uuid::new_v4();
+    let until = now + valid;
+    if !agent
+        .shadow_rights
+        .add(now, Right { id: right, by: by.clone(), uid, session, control, until })
+    {
+        return Err(Status::resource_exhausted("too many are about to shadow desktops"));
+    }
+    let mut answer = AllowShadowResponse {
+        granted: true,
+        control,
+        right: right.to_string(),
+        ..Default::default()
+    };
+    if let Some(key) = key {
+        answer.key_accepted =
+            agent.keys.accept(Bearer { key, user: by, uid, session }, valid).is_ok();
+        answer.host_keys = tokio::task::spawn_blocking(host_keys::read).await.unwrap_or_default();
+    }
+    Ok(answer)
+}
+
+/// What `vsm-login` asks for.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+enum Ask {
+    Shadow {
+        right: Uuid,
+        session: SessionId,
+        #[serde(default)]
+        address: String,
+    },
+}
+
+/// What it is answered; with `joined` come the session's control connection and the desktop's.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum Answer {
+    Joined,
+    NoSession { why: String },
+    Refused { why: String },
+}
+
+/// Serves those who come to shadow, until `stop`.
+pub(super) async fn serve(agent: Arc<Agent>, stop: CancellationToken) {
+    let path = agent.settings().session.run_dir.join(SOCKET);
+    let one = |stream| {
+        let agent = Arc::clone(&agent);
+        async move { answer(&agent, stream).await }
+    };
+    let access = Access { mode: 0o666, group: None };
+    if let Err(error) = socket::serve(&path, access, COMING_MAX, &stop, one).await {
+        tracing::error!(%error, "nobody can shadow a desktop of this host");
+    }
+}
+
+async fn answer(agent: &Arc<Agent>, mut stream: UnixStream) -> io::Result<()> {
+    let mut line = Vec::new();
+    let mut reader = BufReader::new((&mut stream).take(LINE_MAX));
+    tokio::time::timeout(ASK_MAX, reader.read_until(b'\n', &mut line)).await??;
+    let uid = stream.peer_cred()?.uid();
+    let done = join(agent, uid, &line).await;
+    let stream = stream.into_std()?;
+    tokio::task::spawn_blocking(move || tell(&stream, done)).await.map_err(io::Error::other)?
+}
+
+fn tell(stream: &StdStream, done: Result<[OwnedFd; 2], Answer>) -> io::Result<()> {
+    let (answer, given) = match done {
+        Ok(given) => (Answer::Joined, Some(given)),
+        Err(answer) => (answer, None),
+    };
+    let descriptors: Vec<_> = given.iter().flatten().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let rights = if descriptors.is_empty() { &[][..] } else { &rights[..] };
+    let line = lines::line(&answer).map_err(io::Error::other)?;
+    // A fresh socket has room for one line.
+    sendmsg::<UnixAddr>(
+        stream.as_raw_fd(),
+        &[IoSlice::new(&line)],
+        rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    Ok(())
+}
+
+/// Takes a right up: the session's control connection, and the desktop's.
+async fn join(agent: &Arc<Agent>, uid: u32, line: &[u8]) -> Result<[OwnedFd; 2], Answer> {
+    let refused = |why: String| Answer::Refused { why };
+    let Ask::Shadow { right, session, address } =
+        serde_json::from_slice(line).map_err(|error| refused(error.to_string()))?;
+    let right = agent.shadow_rights.take(clock::now(), right, session, uid).ok_or_else(|| {
+        refused("this right to shadow a desktop was used already, or came too late".to_owned())
+    })?;
+    let settings = agent.settings();
+    let dir = control::session_dir(&settings.session.run_dir, session);
+    let (by, control, program) =
+        (right.by.to_string(), right.control, settings.notify_program.clone());
+    let request = Request::Shadow { by, address: one_line(&address), control, program };
+    tracing::info!(%session, by = %right.by, control, "a desktop is shadowed");
+    let joined = tokio::task::spawn_blocking(move || attach(control::socket(&dir), &request)).await;
+    let joined = joined.map_err(io::Error::other).and_then(|joined| joined);
+    let is_gone = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+    joined.map_err(|error| {
+        if is_gone(error.kind()) {
+            Answer::NoSession { why: format!("there is no session {session} on this host") }
+        } else {
+            refused(error.to_string())
+        }
+    })
+}
+
+/// Asks the session's monitor for a connection to the desktop. What it answers with `attached` comes in one piece.
+fn attach(socket: PathBuf, request: &Request) -> io::Result<[OwnedFd; 2]> {
+    let mut control = StdStream::connect(socket)?;
+    control.set_read_timeout(Some(link::ANSWER_MAX))?;
+    control.write_all(&lines::line(request).map_err(io::Error::other)?)?;
+    let mut buffer = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut into = [IoSliceMut::new(&mut buffer)];
+    let count = recvmsg(&control, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?.bytes;
+    let connection = ancillary.drain().find_map(|part| {
+        let RecvAncillaryMessage::ScmRights(mut descriptors) = part else { return None };
+        descriptors.next()
+    });
+    if let Some(connection) = connection {
+        control.set_read_timeout(None)?;
+        return Ok([control.into(), connection]);
+    }
+    let line = buffer.get(..count).unwrap_or_default();
+    Err(io::Error::other(match serde_json::from_slice(line) {
+        Ok(Event::Refused { why }) => why,
+        _ => "the desktop is just ending".to_owned(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_is_taken_up_once_by_whom_it_is_for() {
+        let (rights, now) = (Rights::default(), clock::now());
+        let [session, other] = [1, 2].map(|n| SessionId::new(Uuid::from_u128(n)));
+        let (id, until) = (Uuid::new_v4(), now + Duration::from_secs(1));
+        let by: UserName = "carol".parse().unwrap();
+        let right = || Right { id, by: by.clone(), uid: 2003, session, control: false, until };
+        assert!(rights.add(now, right()));
+        assert!(rights.take(now, id, other, 2003).is_none(), "another desktop");
+        assert!(rights.take(now, id, session, 2001).is_none(), "somebody else");
+        assert!(rights.take(now, Uuid::new_v4(), session, 2003).is_none(), "made up");
+        assert!(rights.take(until, id, session, 2003).is_none(), "too late");
+        assert!(rights.add(now, right()));
+        assert!(rights.take(now, id, session, 2003).is_some());
+        assert!(rights.take(now, id, session, 2003).is_none(), "twice");
+    }
+}

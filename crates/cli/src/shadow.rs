@@ -1,0 +1,84 @@
+//! `vsm shadow`: look at somebody else's desktop, or work at it where its user allows that.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use vsm_proto::broker::v1::ShadowRequest;
+
+use crate::{
+    broker,
+    connect::{self, NO_VIEWER},
+    door::{Door, Key},
+    exit::{Failure, NOT_FOUND, SOFTWARE},
+    output,
+    ssh::{Destination, Farewell, SshOptions},
+    viewer,
+};
+
+/// The user of the desktop has 45 s to answer.
+const ANSWER_DEADLINE: std::time::Duration = std::time::Duration::from_secs(90);
+
+/// What `vsm shadow` takes.
+#[derive(Debug, Args)]
+pub struct ShadowArgs {
+    /// Broker: a host, with your login name where it differs from the local one
+    #[arg(value_name = "[USER@]HOST")]
+    to: Destination,
+    /// Whose desktop
+    #[arg(value_name = "WHOM")]
+    user: String,
+    /// Which, where they have several: its id
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    session: String,
+    /// Ask for more than looking: keys, pointer and clipboard
+    #[arg(long)]
+    control: bool,
+    /// Viewer to run; the path of a unix socket is added to it
+    #[arg(long, value_name = "CMD", conflicts_with = "screenshot")]
+    viewer: Option<String>,
+    /// Take a picture of the desktop and leave
+    #[arg(long, value_name = "FILE.png")]
+    screenshot: Option<PathBuf>,
+    #[command(flatten)]
+    ssh: SshOptions,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// With one line for the user.
+pub async fn run(arguments: ShadowArgs) -> Result<(), Failure> {
+    let ShadowArgs { to, user, session, control, viewer, screenshot, ssh } = arguments;
+    let viewer = viewer::command(viewer.as_deref());
+    if viewer.is_none() && screenshot.is_none() {
+        return Err(Failure::new(NOT_FOUND, NO_VIEWER));
+    }
+    let mut key = Key::make();
+    let mut broker = broker::dial(&ssh, &to).await?;
+    output::progress(&format!("Asking for the desktop of {user} ..."));
+    let public_key = key.public().await;
+    let request = ShadowRequest { user: user.clone(), session_id: session, control, public_key };
+    let answer = broker.shadow(broker::with_deadline(request, ANSWER_DEADLINE)).await?.into_inner();
+    let session =
+        answer.session.ok_or_else(|| Failure::new(SOFTWARE, "the broker gave an empty answer"))?;
+    if control && !answer.control {
+        output::say("You may look, and nothing else.")?;
+    }
+    let door = Door {
+        key: key.accepted(answer.key_accepted, &answer.host_keys),
+        via: answer.relay.then(|| to.clone()),
+    };
+    let pipe = door.shadow(&ssh, &to.at(&answer.host), &session.id, answer.right).await?;
+    drop((broker, door));
+    if let Some(file) = screenshot {
+        connect::picture(pipe, &file).await?;
+        return output::write(&format!("{}\n", file.display()));
+    }
+    match viewer::run(&viewer.unwrap_or_default(), &session.id, pipe).await? {
+        Farewell::Plain => Ok(()),
+        Farewell::Disconnected => output::say(&format!("{user} has ended it.")),
+        Farewell::Replaced | Farewell::Ended | Farewell::Lost => {
+            Err(Failure::new(SOFTWARE, format!("the desktop of {user} is gone, or the way to it")))
+        }
+    }
+}
