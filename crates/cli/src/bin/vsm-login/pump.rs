@@ -1,10 +1,11 @@
-//! The pipe: bytes both ways until one side ends. Nothing is read from one side that the other has no room for.
+//! The pipe: bytes both ways until one side ends. Nothing is read from one side that the other has no room for, and nothing
+//! is copied here.
 
 use std::{
     io,
     net::Shutdown,
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
 };
@@ -13,54 +14,62 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
     io::Errno,
+    pipe::{PipeFlags, SpliceFlags, pipe_with, splice},
 };
 
 use crate::attach::{self, Cause};
 
-/// Bytes on their way in one direction.
-const BUFFER: usize = 64 << 10;
+/// Bytes on their way in one direction: what a pipe of the kernel takes.
+const ROOM: usize = 64 << 10;
 
-/// One direction.
+/// One direction. The bytes go from one descriptor to the other by way of a pipe, and never come up to this process.
 struct Flow<'a> {
     from: BorrowedFd<'a>,
     to: BorrowedFd<'a>,
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
+    pipe: (OwnedFd, OwnedFd),
+    /// Bytes in the pipe.
+    waiting: usize,
     /// The source has ended.
     is_over: bool,
 }
 
 impl<'a> Flow<'a> {
-    fn new(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> Self {
-        Self { from, to, bytes: vec![0; BUFFER], start: 0, end: 0, is_over: false }
+    fn new(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> io::Result<Self> {
+        let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Self { from, to, pipe, waiting: 0, is_over: false })
     }
 
     const fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.waiting == 0
+    }
+
+    /// Throws away what is on its way, as nobody takes it any more.
+    const fn give_up(&mut self) {
+        (self.is_over, self.waiting) = (true, 0);
     }
 
     /// Moves what can be moved now; false = the sink is gone.
     fn turn(&mut self) -> io::Result<bool> {
+        let (reader, writer) = (&self.pipe.0, &self.pipe.1);
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         loop {
-            if self.is_empty() {
+            if self.waiting == 0 {
                 if self.is_over {
                     return Ok(true);
                 }
-                match rustix::io::read(self.from, &mut self.bytes[..]) {
+                match splice(self.from, None, writer, None, ROOM, flags) {
                     Ok(0) => self.is_over = true,
-                    Ok(count) => (self.start, self.end) = (0, count),
+                    Ok(count) => self.waiting = count,
                     Err(Errno::AGAIN | Errno::INTR) => return Ok(true),
                     Err(Errno::CONNRESET) => self.is_over = true,
                     Err(error) => return Err(error.into()),
                 }
             }
-            let waiting = self.bytes.get(self.start..self.end).unwrap_or_default();
-            if waiting.is_empty() {
+            if self.waiting == 0 {
                 continue;
             }
-            match rustix::io::write(self.to, waiting) {
-                Ok(count) => self.start += count,
+            match splice(reader, None, self.to, None, self.waiting, flags) {
+                Ok(count) => self.waiting -= count.min(self.waiting),
                 Err(Errno::AGAIN | Errno::INTR) => return Ok(true),
                 Err(Errno::PIPE | Errno::CONNRESET) => return Ok(false),
                 Err(error) => return Err(error.into()),
@@ -105,13 +114,14 @@ fn join(
 ) -> io::Result<()> {
     let _restored =
         [NonBlocking::new(input)?, NonBlocking::new(output)?, NonBlocking::new(target.as_fd())?];
-    let (mut out, mut back) = (Flow::new(input, target.as_fd()), Flow::new(target.as_fd(), output));
+    let mut out = Flow::new(input, target.as_fd())?;
+    let mut back = Flow::new(target.as_fd(), output)?;
     let mut listening = control;
     let mut was_shut = false;
     loop {
         if !out.turn()? {
             // It takes no more, but what it has said is still to be passed on.
-            (out.is_over, out.start, out.end) = (true, 0, 0);
+            out.give_up();
         }
         if !back.turn()? || back.is_over && back.is_empty() {
             // The reason of a drop may have come together with the end.
