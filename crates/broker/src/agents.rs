@@ -1,6 +1,8 @@
 //! A link to each agent: its report is held open, so that its state here is at most one message old, and calls go
 //! over the same channel.
 
+mod life;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
@@ -14,8 +16,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
 use vsm_core::{
-    AgentName, Ended, Epoch, Fence, Measured, Session, SessionId, SshKey, StartParams, UnixMillis,
-    Viewer,
+    AgentName, Ended, Epoch, Fence, Limits, Measured, Session, SessionId, SshKey, Standing,
+    StartParams, UnixMillis, Viewer,
 };
 use vsm_daemon::{clock, grpc};
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
@@ -58,6 +60,8 @@ pub struct Up {
     pub viewers: HashMap<SessionId, Viewer>,
     /// Machines from which sessions were last asked for, where they are not those that started them.
     pub clients: HashMap<SessionId, Arc<str>>,
+    /// How sessions that have limits stand against them.
+    pub standings: HashMap<SessionId, Arc<Standing>>,
     /// Brokers that it lets in, by name or address; empty where it does not tell.
     pub allowed_brokers: Vec<String>,
     /// Where it announces itself; empty where it does not tell.
@@ -279,6 +283,10 @@ pub struct Link {
     pub wake: Notify,
     pub(crate) stop: CancellationToken,
     missed: AtomicBool,
+    /// Limits of sessions there are to be compared with the configuration again.
+    limits_due: AtomicBool,
+    /// Held while they are told.
+    pub(crate) limiting: tokio::sync::Mutex<()>,
     /// Records that its journal of promises is known to have had.
     journal: AtomicU64,
     promised: Mutex<Option<Epoch>>,
@@ -299,6 +307,8 @@ impl Link {
             wake: Notify::new(),
             stop: broker.stop.child_token(),
             missed: AtomicBool::new(false),
+            limits_due: AtomicBool::new(false),
+            limiting: tokio::sync::Mutex::default(),
             journal: AtomicU64::new(0),
             promised: Mutex::default(),
             channel,
@@ -344,6 +354,16 @@ impl Link {
     /// Whether the report is to be opened again; asked once.
     pub(crate) fn take_missed(&self) -> bool {
         self.missed.swap(false, Ordering::Relaxed)
+    }
+
+    /// The limits of sessions there are to be looked at again before long.
+    pub(crate) fn mark_limits_due(&self) {
+        self.limits_due.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they are; asked once.
+    pub(crate) fn take_limits_due(&self) -> bool {
+        self.limits_due.swap(false, Ordering::Relaxed)
     }
 
     /// Changes what is known.
@@ -403,11 +423,13 @@ impl Link {
         &self,
         fence: Fence,
         session: &Session,
+        limits: &Limits,
         deadline: Duration,
     ) -> Result<Fenced<Started>, CallError> {
         use pb::start_response::Result as Answer;
-        let request =
-            pb::StartRequest { fence: Some((&fence).into()), session: Some(session.into()) };
+        let limits = (!limits.is_none()).then(|| limits.into());
+        let session = Some(session.into());
+        let request = pb::StartRequest { fence: Some((&fence).into()), session, limits };
         let response = bounded(deadline, self.client.clone().start(request)).await?;
         match response.result {
             Some(Answer::Started(started)) => Ok(Fenced::Done(Started::Running(started.display))),
@@ -426,7 +448,8 @@ impl Link {
         client: Option<&StartParams>,
     ) -> Result<Verdict, CallError> {
         use pb::verify_response::Result as Answer;
-        let request = pb::VerifyRequest { id: id.to_string(), client: client.map(Into::into) };
+        let client = client.map(Into::into);
+        let request = pb::VerifyRequest { id: id.to_string(), client, standing: false };
         let response = bounded(SHORT_CALL, self.client.clone().verify(request)).await?;
         match response.result {
             Some(Answer::Alive(_)) => Ok(Verdict::Alive),

@@ -64,6 +64,9 @@ pub enum Refusal {
     /// No agent can be asked.
     #[error("no session host can take a new desktop now: {0}")]
     NoAgent(String),
+    /// The end cannot be put off.
+    #[error("it cannot be extended: {0}")]
+    NotExtended(String),
     /// The limit is reached.
     #[error("{user} has {cap} desktop(s) already, which is the limit")]
     AtLimit {
@@ -147,6 +150,7 @@ impl Refusal {
             Self::NoSubcluster(_) => ("NO_SUBCLUSTER", Code::PermissionDenied),
             Self::AmbiguousSubcluster { .. } => ("AMBIGUOUS_SUBCLUSTER", Code::PermissionDenied),
             Self::AmbiguousLimits { .. } => ("AMBIGUOUS_LIMITS", Code::PermissionDenied),
+            Self::NotExtended(_) => ("NOT_EXTENDED", Code::FailedPrecondition),
             Self::NoAgent(_) => ("NO_AGENT", Code::Unavailable),
             Self::AtLimit { .. } => ("AT_LIMIT", Code::ResourceExhausted),
             Self::Unreachable { .. } => ("UNREACHABLE", Code::Unavailable),

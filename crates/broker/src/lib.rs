@@ -39,6 +39,7 @@ pub mod fleet;
 pub mod ha;
 mod hooks;
 pub mod lifetimes;
+mod limiting;
 mod locks;
 pub mod login;
 mod mail;

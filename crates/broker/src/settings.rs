@@ -122,6 +122,15 @@ pub struct AgentSettings {
     pub max_users: u32,
 }
 
+fn hooks(config: &Config) -> HookSettings {
+    HookSettings {
+        startup_dir: config.get(&keys::hooks::STARTUP_DIR),
+        reconnect_dir: config.get(&keys::hooks::RECONNECT_DIR),
+        timeout: config.get(&keys::hooks::TIMEOUT),
+        on_failure: config.get(&keys::hooks::ON_FAILURE),
+    }
+}
+
 impl AgentSettings {
     /// Whether it belongs to this subcluster.
     #[must_use]
@@ -200,12 +209,7 @@ impl Settings {
                 cpu_milli: config.get(&keys::vsmserver::CPU_PER_USER) * 10,
             },
             capacity_warn: config.get(&keys::vsmserver::CAPACITY_WARN),
-            hooks: HookSettings {
-                startup_dir: config.get(&keys::hooks::STARTUP_DIR),
-                reconnect_dir: config.get(&keys::hooks::RECONNECT_DIR),
-                timeout: config.get(&keys::hooks::TIMEOUT),
-                on_failure: config.get(&keys::hooks::ON_FAILURE),
-            },
+            hooks: hooks(config),
             lifetimes,
             named_groups: Arc::new(named_groups),
             agents,

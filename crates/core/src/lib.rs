@@ -24,8 +24,8 @@ pub use choice::{Candidate, Choice, Chosen};
 pub use epoch::{Epoch, Fence, Incarnation, Lsn};
 pub use id::{AgentName, InvalidId, LineageId, NodeName, RequestId, SessionId, UserName};
 pub use lifetime::{
-    CannotExtend, Deadline, Extension, Facts, Input, LIMIT_MAX_MS, Life, Limit, Limits, ORIGIN_MAX,
-    Step, Tick, Viewed, Words,
+    CannotExtend, Deadline, Ends, Extension, Facts, Input, LIMIT_MAX_MS, Life, Limit, Limits,
+    ORIGIN_MAX, Standing, Step, Tick, Viewed, Words,
 };
 pub use load::{Busy, Measured, Need};
 pub use place::{Eligible, Out, Placement, Rank, Rule, Strategy, consider, place};

@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::UnixMillis;
+
 /// Milliseconds of a clock that only goes forward, from an origin of the caller's. The monotonic clock, not the wall clock,
 /// which jumps; and not one that counts while the host is suspended: nobody could come back in that time, nor see a warning.
 #[derive(
@@ -101,6 +103,12 @@ impl Limit {
             Self::Idle => "idle_max",
             Self::IdleDisconnect => "idle_disconnect",
         }
+    }
+
+    /// The limit that a parameter sets.
+    #[must_use]
+    pub fn of_key(key: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|limit| limit.key() == key)
     }
 
     /// Whether it ends the session, and does not only drop the viewer.
@@ -223,6 +231,33 @@ pub struct Deadline {
     pub limit: Limit,
     /// When.
     pub at: Tick,
+    /// Whether the desktop has been warned of it.
+    pub warned: bool,
+}
+
+/// How a session stands against its limits, for people: times are of the wall clock.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// The limits that it is kept to.
+    pub limits: Limits,
+    /// Since when nobody views it; none = somebody does.
+    pub disconnected_since: Option<UnixMillis>,
+    /// How long ago the last input was; none = not known.
+    pub idle_ms: Option<u64>,
+    /// What comes next as things stand.
+    pub ends: Option<Ends>,
+    /// How often that was put off.
+    pub extensions_used: u32,
+}
+
+/// The same as [`Deadline`] by the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ends {
+    /// By which limit.
+    pub limit: Limit,
+    /// When.
+    pub at: UnixMillis,
     /// Whether the desktop has been warned of it.
     pub warned: bool,
 }
@@ -410,15 +445,12 @@ impl Life {
         Limit::ALL.into_iter().filter_map(of).min_by_key(|deadline| deadline.at)
     }
 
-    /// How often the end that comes next was put off.
+    /// How often the end by this limit was put off.
     #[must_use]
-    pub fn extensions_used(&self, facts: &Facts) -> u32 {
-        let of = |limit: Limit| {
-            let base = base(limit, facts)?;
-            let extended = self.extended[limit as usize]?;
-            (extended.base == base).then_some(extended.times)
-        };
-        self.deadline(facts).and_then(|deadline| of(deadline.limit)).unwrap_or(0)
+    pub fn extensions_used(&self, limit: Limit, facts: &Facts) -> u32 {
+        let base = base(limit, facts);
+        let extended = self.extended[limit as usize];
+        extended.filter(|extended| Some(extended.base) == base).map_or(0, |extended| extended.times)
     }
 
     /// Puts off the end that comes next, from the moment of that. One by idleness only once it was warned of: any key does

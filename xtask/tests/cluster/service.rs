@@ -61,10 +61,12 @@ pub(crate) struct Row {
     pub(crate) state: String,
     pub(crate) created: Option<String>,
     pub(crate) viewer: Option<String>,
+    pub(crate) connected_since: Option<String>,
     pub(crate) unreachable_since: Option<String>,
     pub(crate) start_command: String,
     pub(crate) possible_duplicate: bool,
     pub(crate) last_client: String,
+    pub(crate) life: Option<serde_json::Value>,
 }
 
 /// A cluster with the product running in it.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::sync::{broadcast, watch};
-use vsm_core::{EndReason, Ended, Session, SessionId, StartParams, Viewer};
+use vsm_core::{EndReason, Ended, Limits, Session, SessionId, Standing, StartParams, Viewer};
 use vsm_daemon::clock;
 
 use super::{
@@ -31,7 +31,8 @@ const REFUSED_KEEP: usize = 4096;
 /// A change as reports tell it.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
-    /// A session that is new, or whose viewer came or went, or that another client asked for.
+    /// A session that is new, or whose viewer came or went, or that another client asked for, or that stands otherwise
+    /// against its limits.
     Live(Live),
     /// One that ended.
     Ended(Ended),
@@ -44,6 +45,8 @@ pub(super) struct Live {
     pub(super) viewer: Option<Viewer>,
     /// The machine from which it was asked for last, where it is not the one that started it; else empty.
     pub(super) last_client: String,
+    /// How it stands against its limits; none = it has none.
+    pub(super) standing: Option<Arc<Standing>>,
 }
 
 /// Where a session is.
@@ -83,6 +86,7 @@ struct Body {
     display: u32,
     viewer: Option<Viewer>,
     last_client: String,
+    standing: Option<Arc<Standing>>,
     record: Option<Record>,
     alive: Option<Alive>,
     /// The process that was spawned and has not answered yet.
@@ -94,6 +98,8 @@ struct Body {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) id: SessionId,
+    /// The limits that it is started with.
+    pub(super) limits: Limits,
     body: Mutex<Body>,
     /// The client that is in the file of parameters, once one has come; held while that is written.
     pub(super) client: Mutex<Option<StartParams>>,
@@ -103,7 +109,8 @@ pub(super) struct Slot {
 impl Body {
     fn live(&self) -> Live {
         let (session, viewer) = (self.session.clone(), self.viewer.clone());
-        Live { session, viewer, last_client: self.last_client.clone() }
+        let (last_client, standing) = (self.last_client.clone(), self.standing.clone());
+        Live { session, viewer, last_client, standing }
     }
 }
 
@@ -222,20 +229,21 @@ impl Default for Registry {
     }
 }
 
-fn slot(session: Session, display: u32, status: Status) -> Arc<Slot> {
+fn slot(session: Session, limits: Limits, display: u32, status: Status) -> Arc<Slot> {
     let id = session.id;
     let body = Body {
         session,
         display,
         viewer: None,
         last_client: String::new(),
+        standing: None,
         record: None,
         alive: None,
         spawned: None,
         cancelled: false,
     };
     let (body, client) = (Mutex::new(body), Mutex::default());
-    Arc::new(Slot { id, body, client, status: watch::Sender::new(status) })
+    Arc::new(Slot { id, limits, body, client, status: watch::Sender::new(status) })
 }
 
 impl Registry {
@@ -256,7 +264,7 @@ impl Registry {
     }
 
     /// Finds what is known of a start, or makes room for it.
-    pub(super) fn begin(&self, session: Session, settings: &Settings) -> Found {
+    pub(super) fn begin(&self, session: Session, limits: Limits, settings: &Settings) -> Found {
         let mut inner = self.inner();
         if let Some(slot) = inner.live.get(&session.id) {
             return Found::Again(Arc::clone(slot));
@@ -280,7 +288,7 @@ impl Registry {
             );
             return Found::Refused(Refused::new(Refusal::Full, detail));
         };
-        let slot = slot(session, display, Status::Starting);
+        let slot = slot(session, limits, display, Status::Starting);
         inner.live.insert(slot.id, Arc::clone(&slot));
         Found::New(slot)
     }
@@ -297,7 +305,8 @@ impl Registry {
     /// Adopts a session whose record was found.
     pub(super) fn adopt(&self, record: Record) -> Arc<Slot> {
         let display = record.session.state.display().unwrap_or(0);
-        let slot = slot(record.session.clone(), display, Status::Running);
+        let (session, limits) = (record.session.clone(), record.limits.clone());
+        let slot = slot(session, limits, display, Status::Running);
         {
             let mut body = slot.body();
             body.alive = Some(Alive::of(&record));
@@ -327,6 +336,16 @@ impl Registry {
         self.change(slot, |body| {
             let is_other = body.viewer != viewer;
             body.viewer = viewer;
+            is_other
+        });
+    }
+
+    /// A session stands otherwise against its limits; one without limits has nothing to tell.
+    pub(super) fn set_standing(&self, slot: &Slot, standing: Option<Standing>) {
+        let standing = standing.filter(|standing| !standing.limits.is_none());
+        self.change(slot, |body| {
+            let is_other = body.standing.as_deref() != standing.as_ref();
+            body.standing = standing.map(Arc::new);
             is_other
         });
     }

@@ -25,7 +25,8 @@ pub(super) type Items = Pin<Box<dyn Stream<Item = Result<ReportResponse, Status>
 /// A session as the broker is told of it.
 pub(super) fn live(live: &Live) -> LiveSession {
     let (session, viewer) = (Some((&live.session).into()), live.viewer.as_ref().map(Into::into));
-    LiveSession { session, viewer, last_client: live.last_client.clone() }
+    let standing = live.standing.as_deref().map(Into::into);
+    LiveSession { session, viewer, last_client: live.last_client.clone(), standing }
 }
 
 /// Opens a report for `broker`; it ends with `stop`, with its reader, or when it falls behind.

@@ -142,5 +142,6 @@ fn session_settings(config: &Config) -> SessionSettings {
         second_viewer: second_viewer(config.get(&k::SECOND_VIEWER)),
         geometry,
         environment: environment(config),
+        notify_program: config.get(&k::NOTIFY_PROGRAM),
     }
 }

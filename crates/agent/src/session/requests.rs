@@ -27,6 +27,7 @@ impl Monitor {
     fn tell_viewer(&mut self) {
         let viewer = self.viewer();
         self.tell(&Event::Viewer { viewer });
+        self.viewers_changed();
     }
 
     pub(super) fn accept(&mut self) {
@@ -76,6 +77,7 @@ impl Monitor {
             Request::Environment if owner || uid == 0 => {
                 Some(Event::Environment { variables: self.desktop.environment.clone() })
             }
+            Request::Extend if owner || uid == 0 => Some(self.extend()),
             _ if uid != 0 => refused("only root may ask for that"),
             Request::Subscribe => {
                 if let Some(peer) = self.peers.get_mut(index) {
@@ -89,13 +91,16 @@ impl Monitor {
                 Some(Event::Terminating)
             }
             Request::Notify { program, text } => self.notify(index, &program, &text),
-            Request::Attach { .. } | Request::Disconnect { .. } | Request::Environment => {
-                refused("it is not your session")
-            }
+            Request::Limits { limits } => Some(self.set_limits(*limits)),
+            Request::Standing => self.ask_standing(index),
+            Request::Attach { .. }
+            | Request::Disconnect { .. }
+            | Request::Environment
+            | Request::Extend => refused("it is not your session"),
         }
     }
 
-    fn drop_viewers(&mut self, why: &str, cause: DropCause) -> bool {
+    pub(super) fn drop_viewers(&mut self, why: &str, cause: DropCause) -> bool {
         let mut any = false;
         for peer in &mut self.peers {
             if peer.viewing.is_some() {
@@ -139,7 +144,7 @@ impl Monitor {
         };
         let viewer = Viewer { address, since: clock::unix_millis() };
         let peer = self.peers.get_mut(index)?;
-        if let Err(error) = peer.attach(Viewing { rfb, viewer }) {
+        if let Err(error) = peer.attach(Viewing { rfb, viewer, since: clock::now() }) {
             return refused(format!("the connection cannot be handed over: {error}"));
         }
         self.tell_viewer();

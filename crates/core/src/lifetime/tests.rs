@@ -136,7 +136,7 @@ fn an_end_is_put_off_as_often_as_is_allowed() {
     assert_eq!(life.step(&here(60 * MIN)), rest(85 * MIN));
     let second = life.extend(&here(61 * MIN)).unwrap();
     assert_eq!((second.left_ms, second.more), (59 * MIN, 0));
-    assert_eq!(life.extensions_used(&here(61 * MIN)), 2);
+    assert_eq!(life.extensions_used(Limit::Connected, &here(61 * MIN)), 2);
     assert_eq!(life.extend(&here(62 * MIN)), Err(CannotExtend::Spent(2)));
     assert!(matches!(life.step(&here(115 * MIN)), Step::Warn { left_ms: 300_000, .. }));
     // The next connection has its own.
