@@ -34,6 +34,9 @@ pub struct SessionSettings {
     pub geometry: Geometry,
     /// Variables for every session.
     pub environment: BTreeMap<String, String>,
+    /// Arguments of the X server that are the administrator's bans.
+    #[serde(default)]
+    pub bans: Vec<String>,
     /// Shows a text on the desktop.
     #[serde(default = "notify_program")]
     pub notify_program: PathBuf,

@@ -266,6 +266,10 @@ schema! {
             "PAM service that a session is opened with.";
         SECOND_VIEWER: SecondViewer, "/vsmagent/second_viewer", Choice(SecondViewer::WORDS), "replace", Reload,
             "What happens when a viewer comes to a session that already has one.";
+        CLIPBOARD_TO_CLIENT: bool, "/vsmagent/clipboard_to_client", Bool, "true", Reload,
+            "Whether what is copied in a desktop reaches its viewer. Affects sessions started later; to be the same on all agents.";
+        CLIPBOARD_FROM_CLIENT: bool, "/vsmagent/clipboard_from_client", Bool, "true", Reload,
+            "Whether what is copied on the user's machine reaches the desktop. Affects sessions started later; to be the same on all agents.";
         STATE_DIR: PathBuf, "/vsmagent/state_dir", Path, "/var/lib/vsm-agent", Restart,
             "Directory of the records of sessions, which outlive the agent's own restart.";
         RUN_DIR: PathBuf, "/vsmagent/run_dir", Path, "/run/vsm", Restart,

@@ -402,6 +402,16 @@ fn second_viewer(service: &Service, word: &str) {
     }
 }
 
+/// The administrator's word counts, in each direction by itself.
+fn the_clipboard_goes_one_way(service: &Service, at: &Connected) {
+    let ask = |name: &str| {
+        let (code, said) = inside(service, at, "alice", &format!("vncconfig -get {name}"));
+        assert_eq!(code, 0, "{said}");
+        said.trim().to_owned()
+    };
+    assert_eq!((ask("SendCutText"), ask("AcceptCutText")), ("0".to_owned(), "1".to_owned()));
+}
+
 #[test]
 fn a_second_viewer_shares_the_desktop_or_is_refused_as_the_administrator_says() {
     let service = service("life-second");
@@ -424,8 +434,12 @@ fn a_second_viewer_shares_the_desktop_or_is_refused_as_the_administrator_says() 
     state_becomes(&service, "alice", "disconnected");
     service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
 
+    for agent in AGENTS {
+        service.configure(agent, "vsmagent", &["/vsmagent/clipboard_to_client=false"]);
+    }
     second_viewer(&service, "refuse");
     let alice = service.connect("alice");
+    the_clipboard_goes_one_way(&service, &alice);
     let first = view(&service, "alice");
     state_becomes(&service, "alice", "connected");
     let second = view(&service, "alice").wait_with_output().unwrap();

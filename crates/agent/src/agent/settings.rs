@@ -121,6 +121,16 @@ fn environment(config: &Config) -> BTreeMap<String, String> {
     all
 }
 
+/// What a viewer may not do, as Xvnc is told.
+fn bans(config: &Config) -> Vec<String> {
+    use keys::vsmagent as k;
+    let all = [
+        (config.get(&k::CLIPBOARD_TO_CLIENT), "-SendCutText=0"),
+        (config.get(&k::CLIPBOARD_FROM_CLIENT), "-AcceptCutText=0"),
+    ];
+    all.into_iter().filter(|(allowed, _)| !allowed).map(|(_, ban)| ban.to_owned()).collect()
+}
+
 fn session_settings(config: &Config) -> SessionSettings {
     use keys::vsmagent as k;
     let geometry = config.get(&k::DEFAULT_GEOMETRY);
@@ -143,5 +153,6 @@ fn session_settings(config: &Config) -> SessionSettings {
         geometry,
         environment: environment(config),
         notify_program: config.get(&k::NOTIFY_PROGRAM),
+        bans: bans(config),
     }
 }

@@ -90,6 +90,7 @@ pub(super) fn arguments(spec: &Spec, paths: &Paths) -> Vec<OsString> {
     // owner comes.
     all.extend(["-BlacklistThreshold", "1000000"].map(OsString::from));
     all.extend(["-auth".into(), paths.cookie.clone().into()]);
+    all.extend(settings.bans.iter().map(OsString::from));
     if settings.second_viewer == crate::spec::SecondViewer::Share {
         all.push("-AlwaysShared".into());
     }
