@@ -83,6 +83,19 @@ pub struct DisconnectArguments {
     pub session: InsideOptions,
 }
 
+/// Put off what a limit of the administrator's would do to the desktop that this is run in.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vsm-extend",
+    version = vsm_daemon::VERSION,
+    after_help = "The desktop says before it is ended, or its viewer disconnected, how long there is still.\n\nExit codes: 0 done; 1 there is nothing to put off, or not again; 64 bad usage; 66 no such session of yours."
+)]
+pub struct ExtendArguments {
+    /// Which session.
+    #[command(flatten)]
+    pub session: InsideOptions,
+}
+
 /// Run a command as if it had been started in a desktop: with its display, its keys to it, and its other variables.
 #[derive(Debug, Parser)]
 #[command(

@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use vsm_core::{EndReason, SessionId, UnixMillis, Viewer};
+use vsm_core::{EndReason, Limits, SessionId, Standing, UnixMillis, Viewer};
 
 use crate::record::Record;
 
@@ -62,11 +62,18 @@ pub enum Request {
         address: String,
         /// Whether they may do more than look.
         control: bool,
-        /// Program that tells the user of it.
-        program: PathBuf,
     },
     /// End all shadowing. Root or the owner.
     EndShadows,
+    /// Keep to these limits from now on. Root only.
+    Limits {
+        /// All of them.
+        limits: Box<Limits>,
+    },
+    /// How it stands against its limits, once the X server has said when the last input was. Root only.
+    Standing,
+    /// Put off what a limit would do next. Root or the owner.
+    Extend,
     /// View the desktop: the answer bears a connection to the X server, and the session counts as viewed until this
     /// control connection ends. Root or the owner.
     Attach {
@@ -99,6 +106,8 @@ pub enum DropCause {
     Replaced,
     /// The session ends, and not by a log-out.
     Ended,
+    /// The user was away for longer than the administrator allows.
+    Idle,
 }
 
 /// Told by a `vsm-session`.
@@ -113,6 +122,9 @@ pub enum Event {
         phase: Phase,
         /// Connected viewer.
         viewer: Option<Viewer>,
+        /// How it stands against its limits; none = it has none.
+        #[serde(default)]
+        standing: Option<Box<Standing>>,
     },
     /// The viewer came, changed or went.
     Viewer {
@@ -149,6 +161,22 @@ pub enum Event {
     Environment {
         /// Variables, by name.
         variables: BTreeMap<String, String>,
+    },
+    /// How it stands against its limits.
+    Standing {
+        /// All of it.
+        standing: Box<Standing>,
+    },
+    /// The limits hold, and are on disk.
+    LimitsSet,
+    /// An end was put off.
+    Extended {
+        /// The parameter that sets the limit.
+        limit: String,
+        /// How long there is until what comes next, in milliseconds.
+        left_ms: u64,
+        /// How often it can be put off still.
+        more: u32,
     },
     /// The text is on the desktop.
     Shown,

@@ -1,4 +1,4 @@
-//! What programs in a session ask of its `vsm-session`: `vsm-disconnect`, `vsm-env`, `vsm-while-x11`.
+//! What programs in a session ask of its `vsm-session`: `vsm-disconnect`, `vsm-extend`, `vsm-env`, `vsm-while-x11`.
 
 use std::{
     fs,

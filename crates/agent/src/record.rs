@@ -18,7 +18,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use vsm_core::{EndReason, Ended, Session, SessionId, UnixMillis};
+use vsm_core::{EndReason, Ended, Limits, Session, SessionId, UnixMillis};
 
 use crate::{process::Process, spec::Refused};
 
@@ -44,6 +44,9 @@ pub struct Record {
     pub x_server: Process,
     /// Folder of its cgroup.
     pub cgroup: Option<PathBuf>,
+    /// Limits that it is kept to.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// A start or a session that is over.
@@ -291,6 +294,7 @@ pub(crate) mod tests {
             monitor: own,
             x_server: own,
             cgroup: None,
+            limits: Limits::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vsm_core::{Geometry, Session};
+use vsm_core::{Geometry, Limits, Session};
 
 use crate::record::Record;
 
@@ -37,6 +37,17 @@ pub struct SessionSettings {
     pub geometry: Geometry,
     /// Variables for every session.
     pub environment: BTreeMap<String, String>,
+    /// Arguments of the X server that are the administrator's bans.
+    #[serde(default)]
+    pub bans: Vec<String>,
+    /// Shows a text on the desktop.
+    #[serde(default = "notify_program")]
+    pub notify_program: PathBuf,
+}
+
+/// What a vsmagent that does not say has.
+fn notify_program() -> PathBuf {
+    "/etc/vsm/notify".into()
 }
 
 /// What happens when a viewer comes and there is one.
@@ -75,6 +86,9 @@ pub struct Spec {
     pub display: u32,
     /// How.
     pub settings: SessionSettings,
+    /// Limits of its life.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// Why a session did not start, as the broker is told.

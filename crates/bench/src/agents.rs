@@ -169,6 +169,14 @@ impl Agent for Simulated {
         not_here()
     }
 
+    async fn set_limits(&self, _: Request<pb::SetLimitsRequest>) -> Answer<pb::SetLimitsResponse> {
+        not_here()
+    }
+
+    async fn extend(&self, _: Request<pb::ExtendRequest>) -> Answer<pb::ExtendResponse> {
+        not_here()
+    }
+
     async fn cancel_start(
         &self,
         _: Request<pb::CancelStartRequest>,

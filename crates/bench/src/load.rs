@@ -98,7 +98,8 @@ impl Sizes {
         Self {
             login_ask: logins::wish().encoded_len(),
             login_answer: answer.encoded_len(),
-            verify_ask: VerifyRequest { id, client: logins::wish().params }.encoded_len(),
+            verify_ask: VerifyRequest { id, client: logins::wish().params, standing: false }
+                .encoded_len(),
             verify_answer: verify.encoded_len(),
         }
     }

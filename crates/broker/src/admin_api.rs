@@ -65,6 +65,9 @@ impl Admin for AdminApi {
             return Ok(list.map(|list| Box::pin(list) as Sessions));
         }
         let selector = Selector::parse(request.into_inner(), &self.broker)?;
+        if let Some(page) = selector.by_id(&self.broker).await {
+            return Ok(Response::new(Box::pin(tokio_stream::once(Ok(page)))));
+        }
         let pages = Pages::new(Arc::clone(&self.broker), selector);
         Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
     }

@@ -1,6 +1,9 @@
 //! A link to each agent: its report is held open, so that its state here is at most one message old, and calls go
 //! over the same channel.
 
+mod calls;
+mod life;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
@@ -12,22 +15,16 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, transport::Channel};
-use vsm_core::{
-    AgentName, Ended, Epoch, Fence, Measured, Session, SessionId, SshKey, StartParams, UnixMillis,
-    UserName, Viewer,
-};
+use tonic::transport::Channel;
+use vsm_core::{AgentName, Epoch, Measured, SessionId, Standing, UnixMillis, Viewer};
 use vsm_daemon::{clock, grpc};
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
 
 use crate::{broker::Broker, fleet::Fleet, locks::locked};
 
-/// A verify, a cancel or a disconnect is answered from the agent's memory; more means that it hangs.
-const SHORT_CALL: Duration = Duration::from_secs(5);
-/// Ending a session includes the grace that its processes get.
-const TERMINATE_CALL: Duration = Duration::from_secs(20);
-/// The user of a desktop has 45 s to say whether it may be shadowed.
-const SHADOW_CALL: Duration = Duration::from_secs(60);
+pub use calls::CallError;
+pub(crate) use calls::{Fenced, ShadowWish, Shadowed, Started, Verdict};
+
 /// How long a login waits for an agent that is not linked at the moment.
 const LINK_WAIT: Duration = Duration::from_secs(3);
 
@@ -62,6 +59,8 @@ pub struct Up {
     pub shadowers: HashMap<SessionId, Vec<String>>,
     /// Machines from which sessions were last asked for, where they are not those that started them.
     pub clients: HashMap<SessionId, Arc<str>>,
+    /// How sessions that have limits stand against them.
+    pub standings: HashMap<SessionId, Arc<Standing>>,
     /// Brokers that it lets in, by name or address; empty where it does not tell.
     pub allowed_brokers: Vec<String>,
     /// Where it announces itself; empty where it does not tell.
@@ -106,97 +105,6 @@ impl LinkState {
             Self::Connecting | Self::Down { .. } => None,
         }
     }
-}
-
-/// An answer, or the agent's refusal of our epoch.
-#[derive(Debug)]
-pub(crate) enum Fenced<T> {
-    /// The answer.
-    Done(T),
-    /// It has promised to this one.
-    Refused(Epoch),
-}
-
-/// What became of a start.
-#[derive(Debug)]
-pub(crate) enum Started {
-    /// It runs on this display.
-    Running(u32),
-    /// It never will.
-    Refused(pb::StartRefusal, String),
-}
-
-/// What somebody wants who wants to shadow a session.
-#[derive(Debug)]
-pub(crate) struct ShadowWish<'a> {
-    pub(crate) by: &'a UserName,
-    pub(crate) control: bool,
-    pub(crate) key: Option<&'a SshKey>,
-    pub(crate) valid: Duration,
-}
-
-/// Leave to shadow a session.
-#[derive(Debug)]
-pub(crate) struct Shadowed {
-    /// Whether to do more than look.
-    pub(crate) control: bool,
-    /// The right, for `vsm-login` on the agent's host.
-    pub(crate) right: String,
-    /// The keys of the agent's sshd, where it takes the key; none = it takes none.
-    pub(crate) host_keys: Option<Vec<SshKey>>,
-}
-
-/// What a verify found.
-#[derive(Debug)]
-pub(crate) enum Verdict {
-    /// Alive.
-    Alive,
-    /// Gone, with the reason where the agent remembers it.
-    Gone(Option<Ended>),
-}
-
-/// A call that got no answer, or not one of ours.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{why}")]
-pub struct CallError {
-    /// In one line.
-    pub why: String,
-    /// Whether the agent may still be at it, as it did not answer in time.
-    pub timed_out: bool,
-    /// Whether the call never left this host, as no connection could be made.
-    pub unsent: bool,
-}
-
-impl CallError {
-    fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), timed_out: false, unsent: false }
-    }
-
-    pub(crate) fn fenced(promised: &Epoch) -> Self {
-        Self::new(format!("it has promised to another broker ({promised})"))
-    }
-}
-
-impl From<Status> for CallError {
-    fn from(status: Status) -> Self {
-        // tonic has no type for it: its connector says so in these words.
-        let unsent = status.message().contains("tcp connect error");
-        Self { why: reason(&status), timed_out: status.code() == Code::DeadlineExceeded, unsent }
-    }
-}
-
-/// One line that says why a call failed, the innermost cause first: it is the one that names the trouble.
-fn reason(status: &Status) -> String {
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
-    let mut innermost = None;
-    while let Some(error) = cause {
-        innermost = Some(error.to_string());
-        cause = error.source();
-    }
-    let said = [innermost.as_deref().unwrap_or_default(), status.message()];
-    // Some have a code and no words.
-    let said = said.into_iter().find(|text| !text.is_empty());
-    said.unwrap_or_else(|| status.code().description()).to_owned()
 }
 
 /// All links, by agent.
@@ -303,6 +211,10 @@ pub struct Link {
     pub wake: Notify,
     pub(crate) stop: CancellationToken,
     missed: AtomicBool,
+    /// Limits of sessions there are to be compared with the configuration again.
+    limits_due: AtomicBool,
+    /// Held while they are told.
+    pub(crate) limiting: tokio::sync::Mutex<()>,
     /// Records that its journal of promises is known to have had.
     journal: AtomicU64,
     promised: Mutex<Option<Epoch>>,
@@ -323,6 +235,8 @@ impl Link {
             wake: Notify::new(),
             stop: broker.stop.child_token(),
             missed: AtomicBool::new(false),
+            limits_due: AtomicBool::new(false),
+            limiting: tokio::sync::Mutex::default(),
             journal: AtomicU64::new(0),
             promised: Mutex::default(),
             channel,
@@ -370,6 +284,16 @@ impl Link {
         self.missed.swap(false, Ordering::Relaxed)
     }
 
+    /// The limits of sessions there are to be looked at again before long.
+    pub(crate) fn mark_limits_due(&self) {
+        self.limits_due.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they are; asked once.
+    pub(crate) fn take_limits_due(&self) -> bool {
+        self.limits_due.swap(false, Ordering::Relaxed)
+    }
+
     /// Changes what is known.
     pub(crate) fn update(&self, change: impl FnOnce(&mut LinkState)) {
         self.state.send_modify(|state| {
@@ -414,166 +338,4 @@ impl Link {
             LinkState::Connecting => Err(("it has not answered yet".into(), clock::unix_millis())),
         }
     }
-
-    pub(crate) async fn report(
-        &self,
-        broker: &str,
-    ) -> Result<tonic::Streaming<pb::ReportResponse>, Status> {
-        let request = pb::ReportRequest { broker: broker.to_owned() };
-        Ok(self.client.clone().report(request).await?.into_inner())
-    }
-
-    pub(crate) async fn start(
-        &self,
-        fence: Fence,
-        session: &Session,
-        deadline: Duration,
-    ) -> Result<Fenced<Started>, CallError> {
-        use pb::start_response::Result as Answer;
-        let request =
-            pb::StartRequest { fence: Some((&fence).into()), session: Some(session.into()) };
-        let response = bounded(deadline, self.client.clone().start(request)).await?;
-        match response.result {
-            Some(Answer::Started(started)) => Ok(Fenced::Done(Started::Running(started.display))),
-            Some(Answer::Refused(refused)) => {
-                Ok(Fenced::Done(Started::Refused(refused.reason(), refused.detail)))
-            }
-            Some(Answer::Fenced(fenced)) => promised(fenced),
-            None => Err(CallError::new("it gave an empty answer")),
-        }
-    }
-
-    /// Whether a session lives; `client` is who asks for it, if it is for a login.
-    pub(crate) async fn verify(
-        &self,
-        id: SessionId,
-        client: Option<&StartParams>,
-    ) -> Result<Verdict, CallError> {
-        use pb::verify_response::Result as Answer;
-        let request = pb::VerifyRequest { id: id.to_string(), client: client.map(Into::into) };
-        let response = bounded(SHORT_CALL, self.client.clone().verify(request)).await?;
-        match response.result {
-            Some(Answer::Alive(_)) => Ok(Verdict::Alive),
-            Some(Answer::Gone(gone)) => Ok(Verdict::Gone(Ended::try_from(gone).ok())),
-            None => Err(CallError::new("it gave an empty answer")),
-        }
-    }
-
-    pub(crate) async fn terminate(
-        &self,
-        fence: Fence,
-        id: SessionId,
-    ) -> Result<Fenced<Option<Ended>>, CallError> {
-        use pb::terminate_response::Result as Answer;
-        let request = pb::TerminateRequest { fence: Some((&fence).into()), id: id.to_string() };
-        let response = bounded(TERMINATE_CALL, self.client.clone().terminate(request)).await?;
-        match response.result {
-            Some(Answer::Ended(ended)) => Ok(Fenced::Done(Ended::try_from(ended).ok())),
-            Some(Answer::Fenced(fenced)) => promised(fenced),
-            None => Err(CallError::new("it gave an empty answer")),
-        }
-    }
-
-    pub(crate) async fn cancel_start(
-        &self,
-        fence: Fence,
-        id: SessionId,
-    ) -> Result<Fenced<()>, CallError> {
-        use pb::cancel_start_response::Result as Answer;
-        let request = pb::CancelStartRequest { fence: Some((&fence).into()), id: id.to_string() };
-        let response = bounded(TERMINATE_CALL, self.client.clone().cancel_start(request)).await?;
-        match response.result {
-            Some(Answer::Cancelled(_)) => Ok(Fenced::Done(())),
-            Some(Answer::Fenced(fenced)) => promised(fenced),
-            None => Err(CallError::new("it gave an empty answer")),
-        }
-    }
-
-    /// Has a text shown on the desktops of sessions; why not, by session id, where it is not shown.
-    pub(crate) async fn notify(
-        &self,
-        ids: impl Iterator<Item = SessionId>,
-        text: &str,
-    ) -> Result<HashMap<String, String>, CallError> {
-        let ids = ids.map(|id| id.to_string()).collect();
-        let request = pb::NotifyRequest { ids, text: text.to_owned() };
-        let response = bounded(TERMINATE_CALL, self.client.clone().notify(request)).await?;
-        Ok(response.not_shown.into_iter().map(|not| (not.id, not.detail)).collect())
-    }
-
-    /// Has the agent take a client's key for one login of a session's owner; the keys of its sshd that are of a known kind.
-    pub(crate) async fn accept_key(
-        &self,
-        session: &Session,
-        key: &SshKey,
-        valid: Duration,
-    ) -> Result<Vec<SshKey>, CallError> {
-        let request = pb::AcceptKeyRequest {
-            id: session.id.to_string(),
-            user: session.user.to_string(),
-            public_key: key.to_string(),
-            valid_ms: u32::try_from(valid.as_millis()).unwrap_or(u32::MAX),
-        };
-        let response = bounded(SHORT_CALL, self.client.clone().accept_key(request)).await?;
-        Ok(response.host_keys.iter().filter_map(|key| key.parse().ok()).collect())
-    }
-
-    /// Asks whether somebody may shadow a session; why not.
-    pub(crate) async fn allow_shadow(
-        &self,
-        id: SessionId,
-        wish: ShadowWish<'_>,
-    ) -> Result<Result<Shadowed, String>, CallError> {
-        let request = pb::AllowShadowRequest {
-            id: id.to_string(),
-            by: wish.by.to_string(),
-            control: wish.control,
-            public_key: wish.key.map(ToString::to_string).unwrap_or_default(),
-            valid_ms: u32::try_from(wish.valid.as_millis()).unwrap_or(u32::MAX),
-        };
-        let answer = bounded(SHADOW_CALL, self.client.clone().allow_shadow(request)).await?;
-        if !answer.granted {
-            return Ok(Err(answer.why));
-        }
-        let keys = answer.host_keys.iter().filter_map(|key| key.parse().ok()).collect();
-        let host_keys = answer.key_accepted.then_some(keys);
-        Ok(Ok(Shadowed { control: answer.control, right: answer.right, host_keys }))
-    }
-
-    /// The end of a session's log; none = there is no log.
-    pub(crate) async fn session_log(
-        &self,
-        id: SessionId,
-        bytes: u64,
-    ) -> Result<Option<Vec<u8>>, CallError> {
-        let request = pb::SessionLogRequest { id: id.to_string(), bytes };
-        Ok(bounded(SHORT_CALL, self.client.clone().session_log(request)).await?.text)
-    }
-
-    pub(crate) async fn disconnect(&self, id: SessionId, reason: &str) -> Result<bool, CallError> {
-        let request = pb::DisconnectViewerRequest { id: id.to_string(), reason: reason.to_owned() };
-        Ok(bounded(SHORT_CALL, self.client.clone().disconnect_viewer(request)).await?.was_connected)
-    }
-}
-
-async fn bounded<T>(
-    deadline: Duration,
-    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
-) -> Result<T, CallError> {
-    match tokio::time::timeout(deadline, call).await {
-        Ok(answer) => Ok(answer?.into_inner()),
-        Err(_) => Err(CallError {
-            why: format!("no answer within {} s", deadline.as_secs()),
-            timed_out: true,
-            unsent: false,
-        }),
-    }
-}
-
-fn promised<T>(fenced: pb::Fenced) -> Result<Fenced<T>, CallError> {
-    let promised = fenced
-        .promised
-        .ok_or_else(|| CallError::new("it refused our epoch without naming its promise"))?;
-    let promised = Epoch::try_from(promised).map_err(|error| CallError::new(error.to_string()))?;
-    Ok(Fenced::Refused(promised))
 }

@@ -59,9 +59,28 @@ pub enum Refusal {
         /// By this group.
         other_by: String,
     },
+    /// Which limits the user's desktops have is not clear.
+    #[error(
+        "the limits of {user} are not clear: /vsmserver/limits/{one} has their group {by}, and /vsmserver/limits/{other} their group {other_by}"
+    )]
+    AmbiguousLimits {
+        /// User.
+        user: UserName,
+        /// One.
+        one: String,
+        /// By this group.
+        by: String,
+        /// The other.
+        other: String,
+        /// By this group.
+        other_by: String,
+    },
     /// No agent can be asked.
     #[error("no session host can take a new desktop now: {0}")]
     NoAgent(String),
+    /// The end cannot be put off.
+    #[error("it cannot be extended: {0}")]
+    NotExtended(String),
     /// The limit is reached.
     #[error("{user} has {cap} desktop(s) already, which is the limit")]
     AtLimit {
@@ -147,6 +166,8 @@ impl Refusal {
             Self::NoStartCommand => ("NO_START_COMMAND", Code::PermissionDenied),
             Self::NoSubcluster(_) => ("NO_SUBCLUSTER", Code::PermissionDenied),
             Self::AmbiguousSubcluster { .. } => ("AMBIGUOUS_SUBCLUSTER", Code::PermissionDenied),
+            Self::AmbiguousLimits { .. } => ("AMBIGUOUS_LIMITS", Code::PermissionDenied),
+            Self::NotExtended(_) => ("NOT_EXTENDED", Code::FailedPrecondition),
             Self::NoAgent(_) => ("NO_AGENT", Code::Unavailable),
             Self::AtLimit { .. } => ("AT_LIMIT", Code::ResourceExhausted),
             Self::Unreachable { .. } => ("UNREACHABLE", Code::Unavailable),

@@ -13,6 +13,7 @@ use crate::{
     agents::{LinkState, Verdict},
     broker::Broker,
     error::Refusal,
+    limiting,
     login::{Handed, Want, Wish},
     reconcile,
     users::Identity,
@@ -80,7 +81,7 @@ pub(crate) async fn find(
             return Ok(silent.map_or(Found::Nothing, Found::Unreachable));
         };
         passed.insert(next.id);
-        match verify(broker, &next, &want.params).await {
+        match verify(broker, &next, who, &want.params).await {
             Ok(Some(handed)) => return Ok(Found::Alive(handed)),
             Ok(None) => {}
             Err((why, since)) => {
@@ -165,14 +166,16 @@ async fn settle(broker: &Broker, sessions: &[Arc<Session>]) {
 
 /// Asks the session's agent, and tells it of the client; none = it is dead.
 async fn verify(
-    broker: &Broker,
+    broker: &Arc<Broker>,
     session: &Arc<Session>,
+    who: &Identity,
     client: &StartParams,
 ) -> Result<Option<Handed>, (String, UnixMillis)> {
     let away = |(why, since): (_, Option<_>)| (why, since.unwrap_or(broker.started));
     let (link, up) = broker.agents.reach(&session.agent).await.map_err(away)?;
     match link.verify(session.id, Some(client)).await {
         Ok(Verdict::Alive) => {
+            limiting::came(broker, &link, &up, session, who);
             let host = up.public_name.clone();
             Ok(Some(Handed::new(Arc::clone(session), host, false)))
         }

@@ -13,7 +13,9 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_stream::StreamExt;
 use tonic::Status;
-use vsm_core::{AgentName, AgentUse, Ended, Epoch, Proposal, Rejected, Session, SessionId, State};
+use vsm_core::{
+    AgentName, AgentUse, Ended, Epoch, Proposal, Rejected, Session, SessionId, Standing, State,
+};
 use vsm_daemon::{backoff::Backoff, clock};
 use vsm_proto::{
     agent::v1::{self as pb, report_response::Item},
@@ -26,7 +28,7 @@ use crate::{
     broker::Broker,
     ending,
     ha::witness,
-    shadow,
+    limiting, shadow,
     trail::{Note, SELF},
 };
 
@@ -100,6 +102,8 @@ fn set_down(link: &Link, why: &str) {
 async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
     let mut serving = broker.table.watch_serving();
     let acts = broker.acts();
+    let mut settings = broker.watch_settings();
+    let mut settled = Arc::clone(&settings.borrow_and_update());
     // Only sessions that the table had before the inventory was made can be missing from it.
     let before = running_on(broker, &link.name);
     let opened = tokio::time::timeout(OPEN_DEADLINE, async {
@@ -143,12 +147,18 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
                     return End::Anew;
                 }
             }
+            Ok(()) = settings.changed() => {
+                settled = limiting::follow(broker, link, &settled, &settings.borrow_and_update());
+            }
             _ = again.tick() => {
                 if link.take_missed() {
                     return End::Anew;
                 }
                 if acts {
                     broker.greet(link).await;
+                    if link.take_limits_due() {
+                        limiting::begin(broker, link);
+                    }
                     drop(tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link))));
                 }
             }
@@ -186,7 +196,8 @@ async fn take_inventory(
         broker.rise_above(above).await;
     }
     let mut present = HashSet::new();
-    let (mut viewers, mut clients) = (HashMap::new(), HashMap::new());
+    let (mut viewers, mut clients, mut standings) =
+        (HashMap::new(), HashMap::new(), HashMap::new());
     let shadowers = inventory.sessions.iter().filter_map(shadowers_of).collect();
     let mut sessions = inventory.sessions.into_iter();
     loop {
@@ -199,15 +210,18 @@ async fn take_inventory(
             together.spawn(async move {
                 let _turn = turn;
                 let (viewer, client) = (live.viewer.clone(), live.last_client.clone());
-                absorb(&broker, &link, live, acts).await.map(|id| (id, viewer, client))
+                let standing = standing(&link, &live);
+                let id = absorb(&broker, &link, live, acts).await;
+                id.map(|id| (id, viewer, client, standing))
             });
         }
         if together.is_empty() {
             break;
         }
-        for (id, viewer, client) in together.join_all().await.into_iter().flatten() {
+        for (id, viewer, client, standing) in together.join_all().await.into_iter().flatten() {
             present.insert(id);
             viewers.extend(viewer.map(|viewer| (id, viewer.into())));
+            standings.extend(standing.map(|standing| (id, standing)));
             clients
                 .extend(Some(client).filter(|name| !name.is_empty()).map(|name| (id, name.into())));
         }
@@ -220,6 +234,7 @@ async fn take_inventory(
         viewers,
         shadowers,
         clients,
+        standings,
         allowed_brokers: inventory.allowed_brokers,
         master_hostname: inventory.master_hostname,
         load: None,
@@ -235,6 +250,7 @@ async fn take_inventory(
         }
     }
     tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link)));
+    limiting::begin(broker, link);
 }
 
 /// An agent whose promises are fewer than it told of before has a disk that went back in time; it is told to act no
@@ -346,12 +362,23 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
         Some(Item::Changed(live)) => {
             let (viewer, client) = (live.viewer.clone(), live.last_client.clone());
             let now = live.shadowers.clone();
+            let standing = standing(link, &live);
             if let Some(id) = absorb(broker, link, live, acts).await {
                 let mut before = Vec::new();
                 modify(link, |up| {
                     before = up.shadowers.remove(&id).unwrap_or_default();
                     if !now.is_empty() {
                         up.shadowers.insert(id, now.clone());
+                    }
+                    let limits = |s: &Arc<Standing>| s.limits.clone();
+                    let known = up.standings.get(&id).map(limits).unwrap_or_default();
+                    if standing.as_ref().map(limits).unwrap_or_default() != known {
+                        // As this broker wants it, unless it was another one that said so.
+                        link.mark_limits_due();
+                    }
+                    match standing {
+                        Some(standing) => drop(up.standings.insert(id, standing)),
+                        None => drop(up.standings.remove(&id)),
                     }
                     match viewer {
                         Some(viewer) => drop(up.viewers.insert(id, viewer.into())),
@@ -373,6 +400,7 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
                     up.viewers.remove(&ended.id);
                     up.shadowers.remove(&ended.id);
                     up.clients.remove(&ended.id);
+                    up.standings.remove(&ended.id);
                 });
                 let of =
                     broker.table.read(|view| view.table.session(ended.id).map(|s| s.agent.clone()));
@@ -392,6 +420,17 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
         }
         // An item of a newer agent: it changes no session, or it would be one of the above.
         None => {}
+    }
+}
+
+/// How a session stands against its limits, as its agent tells it.
+fn standing(link: &Link, live: &LiveSession) -> Option<Arc<Standing>> {
+    match live.standing.clone()?.try_into() {
+        Ok(standing) => Some(Arc::new(standing)),
+        Err(error) => {
+            tracing::warn!(agent = %link.name, %error, "cannot read how a session stands");
+            None
+        }
     }
 }
 

@@ -8,10 +8,13 @@ use std::{
 };
 
 use vsm_config::{Config, MovingAgent, OnHookFailure, Placement, SoloCreate, keys};
-use vsm_core::{AgentName, InvalidId, Need, Rule, Strategy, UnixMillis};
+use vsm_core::{AgentName, InvalidId, Limits, Need, Rule, Strategy, UnixMillis};
 
 use crate::{
-    subclusters::{Subclusters, TwoSubclusters},
+    error::Refusal,
+    lifetimes::{Lifetimes, LimitsError},
+    members::TwoFolders,
+    subclusters::Subclusters,
     users::{Identity, NamedGroups, Source},
 };
 
@@ -32,7 +35,10 @@ pub enum SettingsError {
     Moving(#[from] MovingAgent),
     /// Where somebody's new sessions go is not clear.
     #[error(transparent)]
-    Two(#[from] TwoSubclusters),
+    Two(#[from] TwoFolders),
+    /// Limits that are not clear, or cannot be kept.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
 }
 
 /// The broker's settings.
@@ -86,6 +92,8 @@ pub struct Settings {
     pub capacity_warn: u32,
     /// Programs that run at logins.
     pub hooks: HookSettings,
+    /// Limits of desktops' lives.
+    pub lifetimes: Lifetimes,
     named_groups: NamedGroups,
     agents: BTreeMap<AgentName, AgentSettings>,
 }
@@ -167,7 +175,7 @@ impl Settings {
     ///
     /// # Errors
     /// If an entry of an agents list is not a host name or an address, or with HA on means no one host; if a user or a
-    /// group is bound to two subclusters, or two are the default.
+    /// group is bound to two subclusters or folders of limits, or two are the default; if limits cannot be kept.
     pub fn new(config: &Config) -> Result<Self, SettingsError> {
         if let Some(moving) = config.moving_agent() {
             return Err(moving.into());
@@ -199,8 +207,9 @@ impl Settings {
         let allowed_groups = config.get(&keys::vsmserver::ALLOWED_GROUPS);
         let of_subclusters = subclusters.iter().flat_map(|subcluster| &subcluster.groups);
         let shadowers = Shadowers::new(config.get(&keys::shadowing::ALLOWED_SHADOWERS));
-        let named_groups =
-            of_subclusters.chain(&allowed_groups).chain(&shadowers.groups).cloned().collect();
+        let lifetimes = Lifetimes::new(config)?;
+        let named_groups = of_subclusters.chain(&allowed_groups).chain(&shadowers.groups);
+        let named_groups = named_groups.chain(lifetimes.groups()).cloned().collect();
         Ok(Self {
             max_sessions_per_user: config.get(&keys::vsmserver::MAX_SESSIONS_PER_USER),
             allowed_groups,
@@ -234,6 +243,7 @@ impl Settings {
             },
             capacity_warn: config.get(&keys::vsmserver::CAPACITY_WARN),
             hooks: HookSettings::new(config),
+            lifetimes,
             named_groups: Arc::new(named_groups),
             agents,
         })
@@ -258,6 +268,14 @@ impl Settings {
         self.allowed_groups.is_empty()
             || who.source == Source::NameAlone
             || self.allowed_groups.iter().any(|group| who.groups.contains(group))
+    }
+
+    /// The limits of a user's desktops.
+    ///
+    /// # Errors
+    /// If their groups lead to two folders.
+    pub fn limits_of(&self, who: &Identity) -> Result<Limits, Refusal> {
+        self.lifetimes.of(who, &self.subclusters)
     }
 
     /// How an agent is chosen at this moment.

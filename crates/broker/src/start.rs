@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use vsm_core::{AgentName, Proposal, Rejected, Session, State};
+use vsm_core::{AgentName, Limits, Proposal, Rejected, Session, State};
 use vsm_daemon::{backoff::Backoff, clock};
 use vsm_proto::agent::v1::StartRefusal;
 use vsm_sync::ProposeError;
@@ -33,6 +33,7 @@ pub(crate) enum Attempt {
 pub(crate) async fn attempt(
     broker: &Arc<Broker>,
     session: Arc<Session>,
+    limits: &Limits,
     mut may_be_there: bool,
 ) -> Result<Attempt, Refusal> {
     let _mark = broker.mark_starting(session.id);
@@ -50,7 +51,7 @@ pub(crate) async fn attempt(
             // The reservation stays, and whoever is active now finishes what was begun.
             return Err(Refusal::Replaced);
         }
-        match start(broker, &link, &session).await {
+        match start(broker, &link, &session, limits).await {
             Ok(Started::Running(display)) => {
                 return running(broker, &link, &session, display).await;
             }
@@ -81,9 +82,14 @@ pub(crate) async fn attempt(
     }
 }
 
-async fn start(broker: &Broker, link: &Link, session: &Session) -> Result<Started, CallError> {
+async fn start(
+    broker: &Broker,
+    link: &Link,
+    session: &Session,
+    limits: &Limits,
+) -> Result<Started, CallError> {
     let deadline = broker.settings().start_timeout;
-    broker.fenced(|fence| link.start(fence, session, deadline)).await
+    broker.fenced(|fence| link.start(fence, session, limits, deadline)).await
 }
 
 /// Commits `running` before the user hears of it.

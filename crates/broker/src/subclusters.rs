@@ -3,39 +3,22 @@
 //! Where the answer would not be clear there is none: what the configuration alone makes unclear is refused when it is
 //! loaded, and what a user's own groups make unclear is refused at their login, naming both.
 
-use std::collections::HashMap;
-
 use vsm_config::Subcluster;
 
-use crate::{error::Refusal, users::Identity};
+use crate::{
+    error::Refusal,
+    members::{Because, Claims, Members, TwoFolders},
+    users::Identity,
+};
 
-/// Two subclusters that claim the same.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("/vsmserver/subclusters/{one} and /vsmserver/subclusters/{other} {what}")]
-pub struct TwoSubclusters {
-    one: String,
-    other: String,
-    what: String,
-}
+/// Where they are in the configuration.
+const FOLDER: &str = "/vsmserver/subclusters";
 
 /// The subclusters of a configuration.
 #[derive(Debug, Clone)]
 pub struct Subclusters {
     all: Vec<Subcluster>,
-    by_user: HashMap<String, usize>,
-    by_group: HashMap<String, usize>,
-    default: Option<usize>,
-}
-
-/// By which rule a user belongs to a subcluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Because<'a> {
-    /// It names the user.
-    User,
-    /// It names this group of theirs.
-    Group(&'a str),
-    /// It names nobody, and no other names them.
-    Default,
+    members: Members,
 }
 
 impl Subclusters {
@@ -43,45 +26,15 @@ impl Subclusters {
     ///
     /// # Errors
     /// If a user or a group is bound to two of them, or two are the default.
-    pub fn new(all: Vec<Subcluster>) -> Result<Self, TwoSubclusters> {
-        let mut built = Self {
-            all: Vec::new(),
-            by_user: HashMap::new(),
-            by_group: HashMap::new(),
-            default: None,
-        };
-        for (index, subcluster) in all.iter().enumerate() {
-            let two = |earlier: usize, what: String| TwoSubclusters {
-                one: all[earlier].name.clone(),
-                other: subcluster.name.clone(),
-                what,
-            };
-            let lists = [
-                (&mut built.by_user, &subcluster.users, "users"),
-                (&mut built.by_group, &subcluster.groups, "groups"),
-            ];
-            for (known, members, list) in lists {
-                for member in members {
-                    match known.insert(member.clone(), index) {
-                        Some(earlier) if earlier != index => {
-                            return Err(two(
-                                earlier,
-                                format!("both have {member} among their {list}"),
-                            ));
-                        }
-                        Some(_) | None => {}
-                    }
-                }
-            }
-            if subcluster.is_default()
-                && let Some(earlier) = built.default.replace(index)
-            {
-                let what = "both have neither users nor groups: only one may be the default";
-                return Err(two(earlier, what.to_owned()));
-            }
-        }
-        built.all = all;
-        Ok(built)
+    pub fn new(all: Vec<Subcluster>) -> Result<Self, TwoFolders> {
+        let claims = all.iter().map(|one| Claims {
+            name: &one.name,
+            users: &one.users,
+            groups: &one.groups,
+            subclusters: None,
+        });
+        let members = Members::new(FOLDER, claims)?;
+        Ok(Self { all, members })
     }
 
     /// All of them, by name.
@@ -96,31 +49,15 @@ impl Subclusters {
     /// # Errors
     /// If none takes the user, or their groups lead to two.
     pub fn of<'a>(&'a self, who: &'a Identity) -> Result<(&'a Subcluster, Because<'a>), Refusal> {
-        if let Some(index) = self.by_user.get(who.user.as_str()) {
-            return Ok((&self.all[*index], Because::User));
-        }
-        let mut found: Option<(usize, &str)> = None;
-        for group in &who.groups {
-            let Some(index) = self.by_group.get(group) else { continue };
-            match found {
-                None => found = Some((*index, group)),
-                Some((first, _)) if first == *index => {}
-                Some((first, by)) => {
-                    return Err(Refusal::AmbiguousSubcluster {
-                        user: who.user.clone(),
-                        one: self.all[first].name.clone(),
-                        by: by.to_owned(),
-                        other: self.all[*index].name.clone(),
-                        other_by: group.to_owned(),
-                    });
-                }
-            }
-        }
-        if let Some((index, group)) = found {
-            return Ok((&self.all[index], Because::Group(group)));
-        }
-        let default = self.default.ok_or_else(|| Refusal::NoSubcluster(who.user.clone()))?;
-        Ok((&self.all[default], Because::Default))
+        let found = self.members.of(who, None).map_err(|two| Refusal::AmbiguousSubcluster {
+            user: who.user.clone(),
+            one: self.all[two.one].name.clone(),
+            by: two.by.to_owned(),
+            other: self.all[two.other].name.clone(),
+            other_by: two.other_by.to_owned(),
+        })?;
+        let (index, because) = found.ok_or_else(|| Refusal::NoSubcluster(who.user.clone()))?;
+        Ok((&self.all[index], because))
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) async fn create(
     eligible: &[Eligible],
 ) -> Result<Handed, Refusal> {
     let settings = broker.settings();
+    let limits = settings.limits_of(who)?;
     let mut eligible = eligible.to_vec();
     let mut last = "no session host can be reached".to_owned();
     while !eligible.is_empty() {
@@ -46,7 +47,7 @@ pub(crate) async fn create(
             created: now,
         };
         let deadline = settings.start_timeout;
-        let started = broker.fenced(|fence| link.start(fence, &session, deadline)).await;
+        let started = broker.fenced(|fence| link.start(fence, &session, &limits, deadline)).await;
         match started {
             Ok(Started::Running(display)) => {
                 let session = Arc::new(Session { state: State::Running { display }, ..session });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
-use vsm_core::{Choice, Session, SessionId, SshKey, StartParams, State};
+use vsm_core::{Choice, Extension, Session, SessionId, SshKey, StartParams, State, Words};
 use vsm_proto::{
     broker::v1::{self as pb, broker_client::BrokerClient, broker_server::Broker as BrokerApi},
     convert,
@@ -266,6 +266,29 @@ impl BrokerApi for UserApi {
             id: session.id.to_string(),
             was_connected,
         }))
+    }
+
+    async fn extend_session(
+        &self,
+        request: Request<pb::ExtendSessionRequest>,
+    ) -> Result<Response<pb::ExtendSessionResponse>, Status> {
+        let (uid, who) = place::caller(&self.0, &request).await?;
+        let place = place::find(&self.0, &request).await;
+        if let Ok(Place::There(channel)) = place {
+            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
+            return BrokerClient::new(channel).extend_session(request).await;
+        }
+        let session = self.chosen(&who, &request.into_inner().id)?;
+        let away = |why: String| unreachable(&session, why);
+        let reached = self.0.agents.reach(&session.agent).await;
+        let (link, _) = reached.map_err(|(why, _)| away(why))?;
+        let extended = link.extend(session.id).await.map_err(|error| away(error.why))?;
+        let Extension { limit, left_ms, more } = extended.map_err(Refusal::NotExtended)?;
+        let detail = format!("{}: {} left", limit.key(), Words(left_ms));
+        let note = Note::new(who.user.as_str(), "session-extended").session(&session);
+        self.0.note(note.detail(detail));
+        let (id, limit) = (session.id.to_string(), limit.key().to_owned());
+        Ok(Response::new(pb::ExtendSessionResponse { id, limit, left_ms, more }))
     }
 
     async fn end_session(

@@ -195,6 +195,34 @@ impl Users {
         Ok(Arc::new(identity))
     }
 
+    /// The same of a user whose name is known.
+    ///
+    /// # Errors
+    /// As [`Users::identity`].
+    pub(crate) async fn named(
+        self: &Arc<Self>,
+        user: &UserName,
+        named: &NamedGroups,
+    ) -> Result<Arc<Identity>, LookupError> {
+        let down = |why: String| LookupError::Down(why);
+        let name = user.to_string();
+        let asked = async {
+            let permit = Arc::clone(&self.permits).acquire_owned().await;
+            let permit = permit.map_err(|error| down(error.to_string()))?;
+            let asked = tokio::task::spawn_blocking(move || {
+                // It goes with the thread, not with the caller.
+                let _permit = permit;
+                nss::uid(&name)
+            });
+            asked.await.map_err(|error| down(error.to_string()))?
+        };
+        let deadline = self.times.deadline;
+        let uid = tokio::time::timeout(deadline, asked)
+            .await
+            .unwrap_or_else(|_| Err(down(format!("no answer within {} s", deadline.as_secs()))))?;
+        self.identity(uid, named).await
+    }
+
     /// The look-up of this uid that is under way, or a new one.
     fn flight(
         self: &Arc<Self>,

@@ -26,11 +26,13 @@ impl<'a> Viewer<'a> {
             .entry(session.agent.clone())
             .or_insert_with(|| broker.agents.link(&session.agent).map(|link| link.state()));
         let mut last_client = String::from(session.params.client_name.clone());
+        let mut standing = None;
         let (viewer, unreachable_since) = match state {
             Some(LinkState::Up(up)) => {
                 if let Some(name) = up.clients.get(&session.id) {
                     last_client = name.as_ref().to_owned();
                 }
+                standing = up.standings.get(&session.id).map(|standing| standing.as_ref().into());
                 (up.viewers.get(&session.id).map(Into::into), 0)
             }
             Some(LinkState::Down { since, .. }) => (None, since.0),
@@ -50,6 +52,7 @@ impl<'a> Viewer<'a> {
             unreachable_since_unix_ms: unreachable_since,
             condition: condition.into(),
             last_client,
+            standing,
         }
     }
 }

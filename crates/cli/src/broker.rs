@@ -21,6 +21,7 @@ use vsm_proto::{
 
 use crate::{
     exit::{Failure, NOT_FOUND, Retry, UNAVAILABLE, USAGE},
+    life::LifeRow,
     output::{self, Columns, Format},
     retry::{self, RetryOptions},
     ssh::{self, Destination, Pipe, SshOptions, Target},
@@ -36,7 +37,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// For everything else.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Opens a channel to the broker at `to`.
 ///
@@ -93,6 +94,8 @@ pub struct SessionRow {
     pub created: Option<String>,
     /// Where the viewer comes from; none = disconnected.
     pub viewer: Option<String>,
+    /// Since when the viewer is there; none = disconnected.
+    pub connected_since: Option<String>,
     /// Since when its agent is silent; none = it is not.
     pub unreachable_since: Option<String>,
     /// What was asked for instead of the full desktop; empty = the desktop.
@@ -101,6 +104,8 @@ pub struct SessionRow {
     pub possible_duplicate: bool,
     /// The machine from which it was asked for last, as that names itself; empty = not known.
     pub last_client: String,
+    /// How it stands against its limits; none = it has none, or that is not known.
+    pub life: Option<LifeRow>,
     /// For the table only.
     #[serde(skip)]
     pub age: String,
@@ -124,7 +129,9 @@ impl From<pb::SessionView> for SessionRow {
             state,
             created: output::time(session.created_unix_ms),
             age: output::age(session.created_unix_ms, clock::unix_millis().0),
+            connected_since: view.viewer.as_ref().and_then(|v| output::time(v.since_unix_ms)),
             viewer: view.viewer.map(|viewer| viewer.address),
+            life: view.standing.map(LifeRow::from),
             last_client: view.last_client,
             unreachable_since: output::time(view.unreachable_since_unix_ms),
             possible_duplicate: session.params.as_ref().is_some_and(|params| params.unvoted),
@@ -167,6 +174,49 @@ impl Columns for SessionRow {
     }
 }
 
+/// A desktop that has ended, as `vsm list --ended` prints it; the JSON fields are stable.
+#[derive(Debug, Serialize)]
+pub struct EndedRow {
+    /// Session id.
+    pub session: String,
+    /// When, RFC 3339.
+    pub ended: Option<String>,
+    /// `logout`, `terminated`, `x-server`, `script-failed`, `host-reboot`, `lost`, `limit`.
+    pub reason: &'static str,
+    /// One line for people.
+    pub detail: String,
+}
+
+impl From<&Ended> for EndedRow {
+    fn from(ended: &Ended) -> Self {
+        let reason = match ended.reason() {
+            EndReason::Logout => "logout",
+            EndReason::Terminated => "terminated",
+            EndReason::XServer => "x-server",
+            EndReason::ScriptFailed => "script-failed",
+            EndReason::HostReboot => "host-reboot",
+            EndReason::Limit => "limit",
+            EndReason::Lost | EndReason::Unspecified => "lost",
+        };
+        let (session, detail) = (ended.id.clone(), ended.detail.clone());
+        Self { session, ended: output::time(ended.at_unix_ms), reason, detail }
+    }
+}
+
+impl Columns for EndedRow {
+    const HEADINGS: &'static [&'static str] = &["SESSION", "ENDED", "REASON", "DETAIL"];
+
+    fn cells(&self) -> Vec<String> {
+        let ended = self.ended.as_deref().map(output::to_the_second);
+        vec![
+            output::short_id(&self.session),
+            output::or_dash(ended),
+            self.reason.to_owned(),
+            self.detail.clone(),
+        ]
+    }
+}
+
 /// Whom to ask and how.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -182,13 +232,20 @@ pub struct Route {
 ///
 /// # Errors
 /// If the broker cannot be asked.
-pub async fn list(route: &Route, format: Format) -> Result<(), Failure> {
+pub async fn list(route: &Route, ended: bool, format: Format) -> Result<(), Failure> {
     let answer = retry::riding(&route.retry, async || {
         let mut broker = dial(&route.ssh, &route.to).await?;
-        let request = with_deadline(pb::ListSessionsRequest { include_ended: false }, DEADLINE);
+        let request = with_deadline(pb::ListSessionsRequest { include_ended: ended }, DEADLINE);
         Ok(broker.list_sessions(request).await?.into_inner())
     })
     .await?;
+    if ended {
+        let rows: Vec<EndedRow> = answer.ended.iter().map(Into::into).collect();
+        if rows.is_empty() && format == Format::Table {
+            return output::say("None of your desktops has ended lately.");
+        }
+        return output::list(format, &rows);
+    }
     let rows: Vec<SessionRow> = answer.sessions.into_iter().map(Into::into).collect();
     if rows.is_empty() && format == Format::Table {
         return output::say("You have no desktop.");

@@ -230,6 +230,9 @@ async fn part(arguments: &ConnectArgs, farewell: Farewell, session: &str) -> Res
             output::say("Your viewer was disconnected; your desktop lives on.")
         }
         Farewell::Replaced => output::say("Another viewer has taken your desktop over."),
+        Farewell::Idle => output::say(
+            "You were disconnected, as you did not use your desktop for as long as is allowed; it lives on.",
+        ),
         Farewell::Ended => {
             let mut why = None;
             if let Ok(mut broker) = broker::dial(&arguments.ssh, &arguments.to).await {

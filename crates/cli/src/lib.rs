@@ -31,6 +31,7 @@ pub mod door;
 pub mod exit;
 pub mod forward;
 pub mod ha;
+pub mod life;
 pub mod observe;
 pub mod one_time;
 pub mod output;

@@ -76,7 +76,7 @@ pub async fn run(arguments: ShadowArgs) -> Result<(), Failure> {
     }
     match viewer::run(&viewer.unwrap_or_default(), &session.id, pipe).await? {
         Farewell::Plain => Ok(()),
-        Farewell::Disconnected => output::say(&format!("{user} has ended it.")),
+        Farewell::Disconnected | Farewell::Idle => output::say(&format!("{user} has ended it.")),
         Farewell::Replaced | Farewell::Ended | Farewell::Lost => {
             Err(Failure::new(SOFTWARE, format!("the desktop of {user} is gone, or the way to it")))
         }

@@ -155,6 +155,8 @@ pub enum Farewell {
     Replaced,
     /// The desktop has ended, and not by a log-out.
     Ended,
+    /// Nobody was at it for longer than is allowed.
+    Idle,
 }
 
 /// A pipe that was joined.
@@ -176,6 +178,7 @@ impl Pipe {
             Some(3) => Farewell::Disconnected,
             Some(4) => Farewell::Replaced,
             Some(5) => Farewell::Ended,
+            Some(6) => Farewell::Idle,
             Some(255) | None => Farewell::Lost,
             Some(_) => Farewell::Plain,
         }

@@ -113,7 +113,8 @@ pub async fn run(command: &[OsString], session: &str, mut pipe: Pipe) -> Result<
         farewell @ (Farewell::Lost
         | Farewell::Disconnected
         | Farewell::Replaced
-        | Farewell::Ended) => Ok(farewell),
+        | Farewell::Ended
+        | Farewell::Idle) => Ok(farewell),
     }
 }
 

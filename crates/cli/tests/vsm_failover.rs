@@ -90,6 +90,13 @@ impl Broker for Script {
         self.answer(id.clone(), pb::EndSessionResponse { id, done: true }).await
     }
 
+    async fn extend_session(
+        &self,
+        _: Request<pb::ExtendSessionRequest>,
+    ) -> Result<Response<pb::ExtendSessionResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
     async fn abandon_session(
         &self,
         _: Request<pb::AbandonSessionRequest>,

@@ -24,6 +24,8 @@ const PORT: Kind = int(1, 65535, "");
 const HOSTS: Kind = List(Item::Host);
 const WORDS: Kind = List(Item::Word);
 const LEVEL: Kind = Choice(LogLevel::WORDS);
+/// Times in a session's life: up to a year.
+const LIFE: Kind = seconds(0, 31_536_000);
 const FACILITY: Kind = Choice(&[
     "auth", "authpriv", "daemon", "user", "local0", "local1", "local2", "local3", "local4",
     "local5", "local6", "local7",
@@ -170,6 +172,34 @@ schema! {
             "Most users on one agent of this subcluster; 0 means no limit. A full agent takes no new users; an agent in two subclusters has the lower limit.";
     }
 
+    /// `/vsmserver/limits/<name>`: read as a whole by [`crate::Config::limits`].
+    limits {
+        USERS: Vec<String>, "/vsmserver/limits/<name>/users", WORDS, "", Reload,
+            "Users whose desktops have these limits; goes before groups. With no users, groups and subclusters these are the limits of everybody else, of which there may be one folder. What a folder does not set is not limited: nothing is taken over from another one.";
+        GROUPS: Vec<String>, "/vsmserver/limits/<name>/groups", WORDS, "", Reload,
+            "Groups whose members' desktops have these limits; goes before subclusters.";
+        SUBCLUSTERS: Vec<String>, "/vsmserver/limits/<name>/subclusters", WORDS, "", Reload,
+            "Subclusters whose users' desktops have these limits.";
+        DISCONNECTED_MAX: Duration, "/vsmserver/limits/<name>/disconnected_max", LIFE, "0", Reload,
+            "After so long without a viewer a desktop is ended; 0 means never. Coming back calls it off.";
+        CONNECTED_MAX: Duration, "/vsmserver/limits/<name>/connected_max", LIFE, "0", Reload,
+            "A desktop is ended when it was viewed for so long without a break; 0 means never.";
+        IDLE_MAX: Duration, "/vsmserver/limits/<name>/idle_max", LIFE, "0", Reload,
+            "After so long without a key or a move of the pointer a desktop is ended, viewed or not; 0 means never.";
+        IDLE_DISCONNECT: Duration, "/vsmserver/limits/<name>/idle_disconnect", LIFE, "0", Reload,
+            "After so long without a key or a move of the pointer the viewer is disconnected; the desktop lives on. 0 means never.";
+        LIFETIME_MAX: Duration, "/vsmserver/limits/<name>/lifetime_max", LIFE, "0", Reload,
+            "So long after its start a desktop is ended, whatever is done with it; 0 means never.";
+        WARN_BEFORE: Duration, "/vsmserver/limits/<name>/warn_before", LIFE, "5m", Reload,
+            "So long before, the desktop is warned, by /vsmagent/notify_program; shorter than each limit of the folder. No limit takes effect, and no change of one, before a warning has been out for that long. 0 means no warning.";
+        WARN_AGAIN: Duration, "/vsmserver/limits/<name>/warn_again", LIFE, "1m", Reload,
+            "So long before, the desktop is warned once more, where that is less than warn_before; 0 means that it is not.";
+        EXTENSION: Duration, "/vsmserver/limits/<name>/extension", LIFE, "30m", Reload,
+            "By so much the user can put off what comes next, with vsm-extend or vsm extend; 0 means that they cannot.";
+        EXTENSIONS_MAX: u32, "/vsmserver/limits/<name>/extensions_max", int(0, 10_000, "times"), "2", Reload,
+            "How often the user can do so; anew for each connection, for each time without one, and after each key.";
+    }
+
     /// `/vsmserver/agents`: what the broker knows of single agents.
     agents {
         DRAINING: Vec<String>, "/vsmserver/agents/draining", HOSTS, "", Reload,
@@ -221,7 +251,7 @@ schema! {
         MAKE_HOMEDIR_MODE: u32, "/vsmagent/make_homedir_mode", Mode, "0700", Reload,
             "Mode of a home directory made so.";
         XSERVER_ARGS: Vec<String>, "/vsmagent/xserver_args", WORDS, "-br", Reload,
-            "Further arguments for Xvnc; limits of a session's lifetime go here too. Affects sessions started later.";
+            "Further arguments for Xvnc. Affects sessions started later. Its own limits, such as -MaxIdleTime, end a desktop without a warning: use /vsmserver/limits.";
         XSERVER: PathBuf, "/vsmagent/xserver", OptionalPath, "", Reload,
             "The Xvnc program; empty means the first of Xtigervnc and Xvnc that is found in PATH.";
         XAUTHORITY_LOCATION: XauthorityLocation, "/vsmagent/xauthority_location", Choice(XauthorityLocation::WORDS), "sessiondir", Reload,
@@ -238,6 +268,10 @@ schema! {
             "PAM service that a session is opened with.";
         SECOND_VIEWER: SecondViewer, "/vsmagent/second_viewer", Choice(SecondViewer::WORDS), "replace", Reload,
             "What happens when a viewer comes to a session that already has one.";
+        CLIPBOARD_TO_CLIENT: bool, "/vsmagent/clipboard_to_client", Bool, "true", Reload,
+            "Whether what is copied in a desktop reaches its viewer. Affects sessions started later; to be the same on all agents.";
+        CLIPBOARD_FROM_CLIENT: bool, "/vsmagent/clipboard_from_client", Bool, "true", Reload,
+            "Whether what is copied on the user's machine reaches the desktop. Affects sessions started later; to be the same on all agents.";
         STATE_DIR: PathBuf, "/vsmagent/state_dir", Path, "/var/lib/vsm-agent", Restart,
             "Directory of the records of sessions, which outlive the agent's own restart.";
         RUN_DIR: PathBuf, "/vsmagent/run_dir", Path, "/run/vsm", Restart,

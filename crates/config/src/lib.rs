@@ -18,6 +18,7 @@ mod hconf;
 mod import;
 pub mod keys;
 mod kind;
+mod limits;
 mod load;
 mod pair;
 mod param;
@@ -34,6 +35,7 @@ pub use crate::{
     check::{AGENT_LOGGERS, SERVER_LOGGERS},
     config::{Change, Config, Subcluster},
     kind::{Item, Kind, Unit},
+    limits::LimitsFolder,
     load::{LoadError, Problem},
     pair::MovingAgent,
     param::{Apply, Key, Param},

@@ -9,6 +9,7 @@ mod change;
 mod choice;
 mod epoch;
 mod id;
+mod lifetime;
 mod load;
 mod place;
 pub mod replica;
@@ -22,6 +23,10 @@ pub use change::{Change, Draft, Key, Proposal, Rejected, Row};
 pub use choice::{Candidate, Choice, Chosen};
 pub use epoch::{Epoch, Fence, Incarnation, Lsn};
 pub use id::{AgentName, InvalidId, LineageId, NodeName, RequestId, SessionId, UserName};
+pub use lifetime::{
+    CannotExtend, Deadline, Ends, Extension, Facts, Input, LIMIT_MAX_MS, Life, Limit, Limits,
+    ORIGIN_MAX, Standing, Step, Tick, Viewed, Words,
+};
 pub use load::{Busy, Measured, Need};
 pub use place::{Eligible, Out, Placement, Rank, Rule, Strategy, consider, place};
 pub use session::{

@@ -22,7 +22,7 @@ struct Arguments {
 }
 
 /// Every program with a command line, and the section that its manual page is in.
-fn programs() -> [(Command, &'static str); 12] {
+fn programs() -> [(Command, &'static str); 13] {
     [
         (vsm_cli::args::vsm::Arguments::command(), USERS),
         (vsm_cli::args::vsmctl::Arguments::command(), ADMINISTRATORS),
@@ -33,6 +33,7 @@ fn programs() -> [(Command, &'static str); 12] {
         (vsm_agent::args::Arguments::command(), ADMINISTRATORS),
         (vsm_agent::args::ParamArguments::command(), USERS),
         (vsm_agent::args::DisconnectArguments::command(), USERS),
+        (vsm_agent::args::ExtendArguments::command(), USERS),
         (vsm_agent::args::EnvArguments::command(), USERS),
         (vsm_agent::args::WhileArguments::command(), USERS),
         (vsm_cli::args::vsm_authorized_keys::Arguments::command(), ADMINISTRATORS),

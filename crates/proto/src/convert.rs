@@ -1,5 +1,7 @@
 //! Conversions between the generated types and the domain: everything from outside is parsed here, once.
 
+mod limits;
+
 use std::str::FromStr;
 
 use tonic::Status;

@@ -11,12 +11,13 @@ pub(crate) const STATE_ROOT: &str = "/run/vsm-cluster";
 /// The name of the host that holds the bridge; it runs nothing.
 pub(crate) const SWITCH: &str = "switch";
 /// The product's programs that appear in every host's `/usr/bin`.
-pub(crate) const BINARIES: [&str; 13] = [
+pub(crate) const BINARIES: [&str; 14] = [
     "vsmserver",
     "vsmagent",
     "vsm-session",
     "vsm-session-param",
     "vsm-disconnect",
+    "vsm-extend",
     "vsm-env",
     "vsm-while-x11",
     "vsm-authorized-keys",

@@ -24,6 +24,7 @@ mod hooks;
 mod hosts;
 mod isolation;
 mod lifecycle;
+mod lifetime;
 mod limits;
 mod login;
 mod ocf_agent;

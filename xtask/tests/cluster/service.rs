@@ -61,10 +61,12 @@ pub(crate) struct Row {
     pub(crate) state: String,
     pub(crate) created: Option<String>,
     pub(crate) viewer: Option<String>,
+    pub(crate) connected_since: Option<String>,
     pub(crate) unreachable_since: Option<String>,
     pub(crate) start_command: String,
     pub(crate) possible_duplicate: bool,
     pub(crate) last_client: String,
+    pub(crate) life: Option<serde_json::Value>,
 }
 
 /// A cluster with the product running in it.
@@ -206,7 +208,10 @@ impl Service {
             let now = self.traces(agent);
             let ending = |tail: &str| now.iter().filter(|line| line.ends_with(tail)).count();
             let scripts = ending("/bin/sh /etc/vsm/xsession");
-            if scripts == ending("sleep 86400") { Ok(now) } else { Err(format!("{now:#?}")) }
+            // One that is about to turn into the script is neither.
+            let launching = now.iter().any(|line| line.contains(" vsm-session launch "));
+            let at_rest = !launching && scripts == ending("sleep 86400");
+            if at_rest { Ok(now) } else { Err(format!("{now:#?}")) }
         })
         .unwrap()
     }

@@ -131,8 +131,13 @@ async fn listen(agent: &Agent, slot: &Slot, dir: &Path) -> io::Result<Option<Don
     link.send(&Request::Subscribe).await?;
     while let Some(event) = link.next().await? {
         match event {
-            Event::Status { viewer, .. } | Event::Viewer { viewer } => {
+            Event::Status { viewer, standing, .. } => {
                 agent.registry.set_viewer(slot, viewer);
+                agent.registry.set_standing(slot, standing.map(|standing| *standing));
+            }
+            Event::Viewer { viewer } => agent.registry.set_viewer(slot, viewer),
+            Event::Standing { standing } => {
+                agent.registry.set_standing(slot, Some(*standing));
             }
             Event::Shadowers { by } => agent.registry.set_shadowers(slot, by),
             Event::Ended { reason, detail, at } => {
@@ -144,6 +149,8 @@ async fn listen(agent: &Agent, slot: &Slot, dir: &Path) -> io::Result<Option<Don
             | Event::Dropped { .. }
             | Event::Disconnected { .. }
             | Event::Environment { .. }
+            | Event::LimitsSet
+            | Event::Extended { .. }
             | Event::Shown
             | Event::ShadowAnswer { .. }
             | Event::Refused { .. } => {}

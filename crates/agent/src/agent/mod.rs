@@ -9,6 +9,7 @@ mod client;
 mod display;
 mod fence;
 mod keys;
+mod limits;
 mod link;
 mod load;
 mod notice;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::sync::{broadcast, watch};
-use vsm_core::{EndReason, Ended, Session, SessionId, StartParams, Viewer};
+use vsm_core::{EndReason, Ended, Limits, Session, SessionId, Standing, StartParams, Viewer};
 use vsm_daemon::clock;
 
 use super::{
@@ -31,7 +31,8 @@ const REFUSED_KEEP: usize = 4096;
 /// A change as reports tell it.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
-    /// A session that is new, or whose viewer came or went, or that another client asked for.
+    /// A session that is new, or whose viewer came or went, or that another client asked for, or that stands otherwise
+    /// against its limits.
     Live(Live),
     /// One that ended.
     Ended(Ended),
@@ -46,6 +47,8 @@ pub(super) struct Live {
     pub(super) last_client: String,
     /// Who shadows it.
     pub(super) shadowers: Vec<String>,
+    /// How it stands against its limits; none = it has none.
+    pub(super) standing: Option<Arc<Standing>>,
 }
 
 /// Where a session is.
@@ -86,6 +89,7 @@ struct Body {
     viewer: Option<Viewer>,
     last_client: String,
     shadowers: Vec<String>,
+    standing: Option<Arc<Standing>>,
     record: Option<Record>,
     alive: Option<Alive>,
     /// The process that was spawned and has not answered yet.
@@ -97,6 +101,8 @@ struct Body {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) id: SessionId,
+    /// The limits that it is started with.
+    pub(super) limits: Limits,
     body: Mutex<Body>,
     /// The client that is in the file of parameters, once one has come; held while that is written.
     pub(super) client: Mutex<Option<StartParams>>,
@@ -107,7 +113,8 @@ impl Body {
     fn live(&self) -> Live {
         let (session, viewer) = (self.session.clone(), self.viewer.clone());
         let (last_client, shadowers) = (self.last_client.clone(), self.shadowers.clone());
-        Live { session, viewer, last_client, shadowers }
+        let standing = self.standing.clone();
+        Live { session, viewer, last_client, shadowers, standing }
     }
 }
 
@@ -226,7 +233,7 @@ impl Default for Registry {
     }
 }
 
-fn slot(session: Session, display: u32, status: Status) -> Arc<Slot> {
+fn slot(session: Session, limits: Limits, display: u32, status: Status) -> Arc<Slot> {
     let id = session.id;
     let body = Body {
         session,
@@ -234,13 +241,14 @@ fn slot(session: Session, display: u32, status: Status) -> Arc<Slot> {
         viewer: None,
         last_client: String::new(),
         shadowers: Vec::new(),
+        standing: None,
         record: None,
         alive: None,
         spawned: None,
         cancelled: false,
     };
     let (body, client) = (Mutex::new(body), Mutex::default());
-    Arc::new(Slot { id, body, client, status: watch::Sender::new(status) })
+    Arc::new(Slot { id, limits, body, client, status: watch::Sender::new(status) })
 }
 
 impl Registry {
@@ -261,7 +269,7 @@ impl Registry {
     }
 
     /// Finds what is known of a start, or makes room for it.
-    pub(super) fn begin(&self, session: Session, settings: &Settings) -> Found {
+    pub(super) fn begin(&self, session: Session, limits: Limits, settings: &Settings) -> Found {
         let mut inner = self.inner();
         if let Some(slot) = inner.live.get(&session.id) {
             return Found::Again(Arc::clone(slot));
@@ -285,7 +293,7 @@ impl Registry {
             );
             return Found::Refused(Refused::new(Refusal::Full, detail));
         };
-        let slot = slot(session, display, Status::Starting);
+        let slot = slot(session, limits, display, Status::Starting);
         inner.live.insert(slot.id, Arc::clone(&slot));
         Found::New(slot)
     }
@@ -302,7 +310,8 @@ impl Registry {
     /// Adopts a session whose record was found.
     pub(super) fn adopt(&self, record: Record) -> Arc<Slot> {
         let display = record.session.state.display().unwrap_or(0);
-        let slot = slot(record.session.clone(), display, Status::Running);
+        let (session, limits) = (record.session.clone(), record.limits.clone());
+        let slot = slot(session, limits, display, Status::Running);
         {
             let mut body = slot.body();
             body.alive = Some(Alive::of(&record));
@@ -332,6 +341,16 @@ impl Registry {
         self.change(slot, |body| {
             let is_other = body.viewer != viewer;
             body.viewer = viewer;
+            is_other
+        });
+    }
+
+    /// A session stands otherwise against its limits; one without limits has nothing to tell.
+    pub(super) fn set_standing(&self, slot: &Slot, standing: Option<Standing>) {
+        let standing = standing.filter(|standing| !standing.limits.is_none());
+        self.change(slot, |body| {
+            let is_other = body.standing.as_deref() != standing.as_ref();
+            body.standing = standing.map(Arc::new);
             is_other
         });
     }

@@ -26,7 +26,8 @@ pub(super) type Items = Pin<Box<dyn Stream<Item = Result<ReportResponse, Status>
 pub(super) fn live(live: &Live) -> LiveSession {
     let (session, viewer) = (Some((&live.session).into()), live.viewer.as_ref().map(Into::into));
     let (last_client, shadowers) = (live.last_client.clone(), live.shadowers.clone());
-    LiveSession { session, viewer, last_client, shadowers }
+    let standing = live.standing.as_deref().map(Into::into);
+    LiveSession { session, viewer, last_client, shadowers, standing }
 }
 
 /// Opens a report for `broker`; it ends with `stop`, with its reader, or when it falls behind.

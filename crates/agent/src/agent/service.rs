@@ -8,7 +8,7 @@ use tonic::{
     Extensions, Request, Response, Status,
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
-use vsm_core::{EndReason, Ended, Fence, Session, SessionId, StartParams, State};
+use vsm_core::{EndReason, Ended, Fence, Limits, Session, SessionId, StartParams, State};
 use vsm_daemon::{
     clock,
     tls::{self, Role},
@@ -17,10 +17,12 @@ use vsm_proto::{
     agent::v1::{
         AcceptKeyRequest, AcceptKeyResponse, AllowShadowRequest, AllowShadowResponse,
         CancelStartRequest, CancelStartResponse, Cancelled, DisconnectViewerRequest,
-        DisconnectViewerResponse, Fenced, NotifyRequest, NotifyResponse, ReportRequest,
-        SessionLogRequest, SessionLogResponse, StartRefusal, StartRefused, StartRequest,
-        StartResponse, TerminateRequest, TerminateResponse, VerifyRequest, VerifyResponse,
-        agent_server, cancel_start_response, start_response, terminate_response, verify_response,
+        DisconnectViewerResponse, ExtendRequest, ExtendResponse, Fenced, LimitsSet, NotifyRequest,
+        NotifyResponse, ReportRequest, SessionLogRequest, SessionLogResponse, SetLimitsRequest,
+        SetLimitsResponse, StartRefusal, StartRefused, StartRequest, StartResponse,
+        TerminateRequest, TerminateResponse, VerifyRequest, VerifyResponse, agent_server,
+        cancel_start_response, set_limits_response, start_response, terminate_response,
+        verify_response,
     },
     convert,
     sync::v1::{
@@ -31,7 +33,7 @@ use vsm_proto::{
 use super::{
     Agent, client,
     fence::{Denied, Permit},
-    keys, link, notice,
+    keys, limits, link, notice,
     registry::{Found, Slot, Status as SlotStatus, made_out},
     report, session_log, shadow, start,
 };
@@ -129,6 +131,7 @@ impl Service {
         &self,
         fence: &Fence,
         session: Session,
+        limits: Limits,
     ) -> Result<start_response::Result, Status> {
         let permit = match self.admit(fence).await {
             Ok(permit) => permit,
@@ -139,7 +142,7 @@ impl Service {
         };
         let settings = self.agent.settings();
         let id = session.id;
-        let slot = match self.agent.registry.begin(session, &settings) {
+        let slot = match self.agent.registry.begin(session, limits, &settings) {
             Found::New(slot) => {
                 start::begin(&self.agent, Arc::clone(&slot), permit);
                 slot
@@ -248,11 +251,12 @@ impl agent_server::Agent for Service {
         request: Request<StartRequest>,
     ) -> Result<Response<StartResponse>, Status> {
         self.check_caller(request.extensions())?;
-        let StartRequest { fence, session } = request.into_inner();
+        let StartRequest { fence, session, limits } = request.into_inner();
         let fence = parse_fence(fence)?;
         let mut session: Session = convert::required("session", session)?.try_into()?;
         session.state = State::Starting;
-        let result = Some(self.start_session(&fence, session).await?);
+        let limits = limits.unwrap_or_default().try_into()?;
+        let result = Some(self.start_session(&fence, session, limits).await?);
         Ok(Response::new(StartResponse { result }))
     }
 
@@ -261,10 +265,18 @@ impl agent_server::Agent for Service {
         request: Request<VerifyRequest>,
     ) -> Result<Response<VerifyResponse>, Status> {
         self.check_caller(request.extensions())?;
-        let VerifyRequest { id, client } = request.into_inner();
+        let VerifyRequest { id, client, standing } = request.into_inner();
         let id = convert::text("id", &id)?;
+        let standing = match self.agent.registry.slot(id).filter(|_| standing) {
+            Some(slot) => limits::standing(&self.agent, &slot).await,
+            None => None,
+        };
         let client = client.map(TryInto::try_into).transpose()?;
-        let result = Some(self.verify_session(id, client).await);
+        let mut result = self.verify_session(id, client).await;
+        if let (verify_response::Result::Alive(live), Some(standing)) = (&mut result, standing) {
+            live.standing = Some((&standing).into());
+        }
+        let result = Some(result);
         Ok(Response::new(VerifyResponse { result }))
     }
 
@@ -316,6 +328,39 @@ impl agent_server::Agent for Service {
             Ok(other) => Err(Status::internal(format!("the session answered {other:?}"))),
             Err(error) => Err(Status::unavailable(format!("the session does not answer: {error}"))),
         }
+    }
+
+    async fn set_limits(
+        &self,
+        request: Request<SetLimitsRequest>,
+    ) -> Result<Response<SetLimitsResponse>, Status> {
+        use set_limits_response::Result as Answer;
+        self.check_caller(request.extensions())?;
+        let SetLimitsRequest { fence, sessions } = request.into_inner();
+        let (fence, sessions) = (parse_fence(fence)?, limits::parse(sessions)?);
+        match self.admit(&fence).await {
+            // Not held until all is done, which may take seconds where a session hangs. If a broker with other words is
+            // promised meanwhile, it sees in its report what came of these, and says its own again.
+            Ok(permit) => drop(permit),
+            Err(Denied::Fenced(epoch)) => {
+                let result = Some(Answer::Fenced(fenced(&epoch)));
+                return Ok(Response::new(SetLimitsResponse { result }));
+            }
+            Err(Denied::Status(status)) => return Err(status),
+        }
+        let not_set = limits::set(&self.agent, sessions).await;
+        Ok(Response::new(SetLimitsResponse { result: Some(Answer::Set(LimitsSet { not_set })) }))
+    }
+
+    async fn extend(
+        &self,
+        request: Request<ExtendRequest>,
+    ) -> Result<Response<ExtendResponse>, Status> {
+        self.check_caller(request.extensions())?;
+        let id: SessionId = convert::text("id", &request.into_inner().id)?;
+        let unknown = || Status::not_found(format!("there is no session {id} here"));
+        let slot = self.agent.registry.slot(id).ok_or_else(unknown)?;
+        Ok(Response::new(limits::extend(&self.agent, &slot).await?))
     }
 
     async fn notify(

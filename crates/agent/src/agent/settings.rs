@@ -133,6 +133,16 @@ fn environment(config: &Config) -> BTreeMap<String, String> {
     all
 }
 
+/// What a viewer may not do, as Xvnc is told.
+fn bans(config: &Config) -> Vec<String> {
+    use keys::vsmagent as k;
+    let all = [
+        (config.get(&k::CLIPBOARD_TO_CLIENT), "-SendCutText=0"),
+        (config.get(&k::CLIPBOARD_FROM_CLIENT), "-AcceptCutText=0"),
+    ];
+    all.into_iter().filter(|(allowed, _)| !allowed).map(|(_, ban)| ban.to_owned()).collect()
+}
+
 fn session_settings(config: &Config) -> SessionSettings {
     use keys::vsmagent as k;
     let geometry = config.get(&k::DEFAULT_GEOMETRY);
@@ -155,5 +165,7 @@ fn session_settings(config: &Config) -> SessionSettings {
         shadowing: shadowing(config.get(&keys::shadowing::SHADOWING_MODE)),
         geometry,
         environment: environment(config),
+        notify_program: config.get(&k::NOTIFY_PROGRAM),
+        bans: bans(config),
     }
 }

@@ -227,9 +227,8 @@ async fn join(agent: &Arc<Agent>, uid: u32, line: &[u8]) -> Result<[OwnedFd; 2],
     })?;
     let settings = agent.settings();
     let dir = control::session_dir(&settings.session.run_dir, session);
-    let (by, control, program) =
-        (right.by.to_string(), right.control, settings.notify_program.clone());
-    let request = Request::Shadow { by, address: one_line(&address), control, program };
+    let (by, control) = (right.by.to_string(), right.control);
+    let request = Request::Shadow { by, address: one_line(&address), control };
     tracing::info!(%session, by = %right.by, control, "a desktop is shadowed");
     let joined = tokio::task::spawn_blocking(move || attach(control::socket(&dir), &request)).await;
     let joined = joined.map_err(io::Error::other).and_then(|joined| joined);

@@ -75,6 +75,7 @@ async fn run(
             session: slot.session(),
             display: slot.display(),
             settings: settings.session.clone(),
+            limits: slot.limits.clone(),
         };
         match converse(agent, slot, child, &spec, longest(settings)).await? {
             Reply::Ready { record } => return Ok(*record),

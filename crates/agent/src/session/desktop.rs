@@ -29,7 +29,7 @@ pub(super) struct Program {
     pub(super) output: Stream,
 }
 
-/// Makes the user's folder of the session with the X cookie in it, and the file with the session's parameters.
+/// Makes the user's folder of the session with the X cookie in it, and the file with the session's parameters; the cookie's entry.
 pub(super) fn prepare(spec: &Spec, paths: &Paths, account: &Account) -> Result<Vec<u8>, Refused> {
     let Spec { session, display, .. } = spec;
     let make = || {

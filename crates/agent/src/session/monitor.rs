@@ -27,6 +27,7 @@ use super::{
     desktop::{Place, Program},
     ending::{self, Ending},
     launch,
+    limits::Keeping,
     notices::Notice,
     output::Log,
     peer::Peer,
@@ -52,6 +53,8 @@ pub(super) struct Desktop {
     pub(super) pam: Pam,
     pub(super) paths: Paths,
     pub(super) environment: BTreeMap<String, String>,
+    /// The X cookie itself.
+    pub(super) cookie: Vec<u8>,
 }
 
 /// What is known once the start has succeeded.
@@ -91,6 +94,8 @@ pub(super) struct Monitor {
     /// Connections so far; each has a number of its own.
     pub(super) peers_ever: u64,
     pub(super) notices: Vec<Notice>,
+    /// Its limits, once it runs.
+    pub(super) life: Option<Keeping>,
 }
 
 fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {
@@ -120,10 +125,13 @@ impl Monitor {
             peers: Vec::new(),
             peers_ever: 0,
             notices: Vec::new(),
+            life: None,
         }
     }
 
     pub(super) fn keep(&mut self, spec: Spec, leftovers: Leftovers) {
+        let cookie = self.desktop.cookie.clone();
+        self.life = Some(Keeping::new(spec.limits.clone(), spec.display, cookie));
         self.kept = Some(Kept { spec, leftovers });
         let status = self.status();
         self.tell(&status);
@@ -158,6 +166,7 @@ impl Monitor {
         let programs = std::iter::once(&self.x_server).chain(script).chain(notices);
         fds.extend(programs.filter_map(|program| program.output.fd()).map(readable));
         fds.extend(also.map(|stream| readable(stream.as_fd())));
+        fds.extend(self.life.as_ref().and_then(Keeping::fd).map(readable));
         if poll(&mut fds, timeout).is_err() {
             return;
         }
@@ -239,6 +248,7 @@ impl Monitor {
                 );
                 self.asked = Some((EndReason::XServer, detail));
             }
+            let look_again = if self.asked.is_none() { self.keep_to_limits() } else { None };
             if self.ending.is_none()
                 && let Some((reason, detail)) = self.asked.clone()
             {
@@ -262,7 +272,8 @@ impl Monitor {
                         let _ = cgroup.map(Cgroup::join_monitors);
                     }
                     // Everything that matters wakes it.
-                    self.turn(settle.map_or(IDLE, |at| at - now), None);
+                    let next = settle.into_iter().chain(look_again).min();
+                    self.turn(next.map_or(IDLE, |at| at.saturating_duration_since(now)), None);
                 }
             }
         }
@@ -363,6 +374,7 @@ impl Monitor {
             record: self.record.clone().map(Box::new),
             phase: self.phase(),
             viewer: self.viewer(),
+            standing: self.standing(),
         }
     }
 

@@ -16,58 +16,80 @@ use crate::{
 /// Programs that show a text at a time; more are refused.
 const NOTICES_MAX: usize = 8;
 
-/// What the end of a program that shows something means.
+/// Who waits for the end of a program that shows something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// Nobody waits for it.
-    None,
-    /// Whether the text is shown.
-    Shown,
-    /// What the user says to being shadowed, by its exit code: 0 = yes, 2 = look only, else no.
+enum Waits {
+    /// Nobody: it is a text of the monitor's own.
+    Nobody,
+    /// This connection, to hear whether the text is shown.
+    Text(u64),
+    /// This connection, to hear what the user says to being shadowed, by the exit code: 0 = yes, 2 = look only, else no.
     Question {
+        peer: u64,
         /// Whether control was asked for.
         control: bool,
     },
 }
 
-/// A text that is about to be shown, and the connection that waits to hear of it.
+/// A text that is about to be shown.
 #[derive(Debug)]
 pub(super) struct Notice {
     pub(super) program: Program,
-    peer: u64,
-    answer: Answer,
+    waits: Waits,
 }
 
 impl Monitor {
     /// Starts to show a text; the answer comes when the program ends, unless there is one at once.
     pub(super) fn notify(&mut self, index: usize, program: &Path, text: &str) -> Option<Event> {
-        self.start_notice(index, program, &[text], Answer::Shown)
+        let peer = self.peers.get(index)?.number;
+        self.begin(program, &[text], Waits::Text(peer))
     }
 
-    /// Runs a program that shows something, for the connection at `index`; past the last one = for nobody.
-    pub(super) fn start_notice(
+    /// Starts to ask the user whether the desktop may be shadowed; the answer comes as for a text.
+    pub(super) fn question(
         &mut self,
         index: usize,
         program: &Path,
         words: &[&str],
-        answer: Answer,
+        control: bool,
     ) -> Option<Event> {
-        let refused = |why: String| Some(Event::Refused { why });
-        let (Phase::Running, Some(kept)) = (self.phase(), &self.kept) else {
+        let peer = self.peers.get(index)?.number;
+        self.begin(program, words, Waits::Question { peer, control })
+    }
+
+    fn begin(&mut self, program: &Path, words: &[&str], waits: Waits) -> Option<Event> {
+        if self.phase() != Phase::Running {
             return Some(Event::Terminating);
-        };
+        }
+        self.show(program, words, waits).err().map(|why| Event::Refused { why })
+    }
+
+    /// Warns the desktop of what a limit will do to it. Where that cannot be shown the log says so: the limit holds.
+    pub(super) fn warn(&mut self, text: &str) {
+        self.log.note(&format!("warning: {}", one_line(text)));
+        self.say(text);
+    }
+
+    /// Shows a text of the monitor's own.
+    pub(super) fn say(&mut self, text: &str) {
+        let Some(kept) = &self.kept else { return };
+        let program = kept.spec.settings.notify_program.clone();
+        if let Err(why) = self.show(&program, &[text], Waits::Nobody) {
+            self.log.note(&format!("a text is not shown: {why}"));
+        }
+    }
+
+    fn show(&mut self, program: &Path, words: &[&str], waits: Waits) -> Result<(), String> {
         if self.notices.len() >= NOTICES_MAX {
-            return refused("too many texts are being shown on this desktop".to_owned());
+            return Err("too many texts are being shown on this desktop".to_owned());
         }
-        let peer = self.peers.get(index).map_or(0, |peer| peer.number);
         let (account, environment) = (&self.desktop.account, &self.desktop.environment);
-        let cgroup = kept.leftovers.cgroup.as_ref();
+        let cgroup = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref());
         let spawned = Place { account, cgroup, environment }.spawn(program, words.iter().copied());
-        match spawned {
-            Ok(program) => self.notices.push(Notice { program, peer, answer }),
-            Err(error) => return refused(format!("{} cannot be run: {error}", program.display())),
-        }
-        None
+        let spawned =
+            spawned.map_err(|error| format!("{} cannot be run: {error}", program.display()))?;
+        self.notices.push(Notice { program: spawned, waits });
+        Ok(())
     }
 
     /// Tells whoever asked, if this process showed a text.
@@ -77,16 +99,24 @@ impl Monitor {
         };
         let mut notice = self.notices.swap_remove(place);
         notice.program.output.drain(&mut self.log);
-        let event = if let Answer::Question { control } = notice.answer {
-            asked(status, control)
-        } else if status.success() {
-            Event::Shown
-        } else {
+        let is_done = || {
+            if status.success() {
+                return Ok(Event::Shown);
+            }
             let (how, last) = (launch::describe(status), notice.program.output.last_line());
-            let why = if last.is_empty() { how } else { last };
-            Event::Refused { why: one_line(&why) }
+            Err(one_line(if last.is_empty() { &how } else { &last }))
         };
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.number == notice.peer) {
+        let (number, event) = match notice.waits {
+            Waits::Nobody => {
+                if let Err(why) = is_done() {
+                    self.log.note(&format!("a text is not shown: {why}"));
+                }
+                return;
+            }
+            Waits::Text(peer) => (peer, is_done().unwrap_or_else(|why| Event::Refused { why })),
+            Waits::Question { peer, control } => (peer, asked(status, control)),
+        };
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.number == number) {
             peer.send(&event);
         }
     }

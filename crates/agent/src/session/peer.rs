@@ -7,6 +7,7 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd},
         unix::net::UnixStream,
     },
+    time::Instant,
 };
 
 use nix::sys::socket::{
@@ -28,6 +29,8 @@ const UNSENT_MAX: usize = 256 << 10;
 pub(super) struct Viewing {
     pub(super) rfb: UnixStream,
     pub(super) viewer: Viewer,
+    /// Since when, by the clock of timers.
+    pub(super) since: Instant,
 }
 
 /// A connection.

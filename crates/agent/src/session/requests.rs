@@ -27,6 +27,7 @@ impl Monitor {
     fn tell_viewer(&mut self) {
         let viewer = self.viewer();
         self.tell(&Event::Viewer { viewer });
+        self.viewers_changed();
     }
 
     pub(super) fn accept(&mut self) {
@@ -87,6 +88,7 @@ impl Monitor {
             Request::Environment if owner || uid == 0 => {
                 Some(Event::Environment { variables: self.desktop.environment.clone() })
             }
+            Request::Extend if owner || uid == 0 => Some(self.extend()),
             _ if uid != 0 => refused("only root may ask for that"),
             Request::Subscribe => {
                 let by = self.shadowers().map(str::to_owned).collect();
@@ -105,17 +107,18 @@ impl Monitor {
             Request::AskShadow { by, control, program } => {
                 self.ask_shadow(index, &by, control, &program)
             }
-            Request::Shadow { by, address, control, program } => {
-                self.shadow(index, &by, &address, control, &program)
-            }
+            Request::Shadow { by, address, control } => self.shadow(index, &by, &address, control),
+            Request::Limits { limits } => Some(self.set_limits(*limits)),
+            Request::Standing => self.ask_standing(index),
             Request::Attach { .. }
             | Request::Disconnect { .. }
             | Request::EndShadows
-            | Request::Environment => refused("it is not your session"),
+            | Request::Environment
+            | Request::Extend => refused("it is not your session"),
         }
     }
 
-    fn drop_viewers(&mut self, why: &str, cause: DropCause) -> bool {
+    pub(super) fn drop_viewers(&mut self, why: &str, cause: DropCause) -> bool {
         let mut any = false;
         for peer in &mut self.peers {
             if peer.viewing.is_some() {
@@ -159,7 +162,7 @@ impl Monitor {
         };
         let viewer = Viewer { address, since: clock::unix_millis() };
         let peer = self.peers.get_mut(index)?;
-        if let Err(error) = peer.attach(Viewing { rfb, viewer }) {
+        if let Err(error) = peer.attach(Viewing { rfb, viewer, since: clock::now() }) {
             return refused(format!("the connection cannot be handed over: {error}"));
         }
         self.tell_viewer();

@@ -9,13 +9,13 @@ use std::{
     io::{self, Read, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::Path,
     thread,
 };
 
 use filter::Filter;
 
-use super::{monitor::Monitor, notices::Answer, xserver};
+use super::{monitor::Monitor, xserver};
 use crate::{
     control::{DropCause, Event, Phase},
     spec::{ShadowMode, one_line},
@@ -32,8 +32,8 @@ const STACK: usize = 128 << 10;
 #[derive(Debug)]
 pub(super) struct Shadowing {
     pub(super) by: String,
-    /// Shows a text; none where the user is not told.
-    notify: Option<PathBuf>,
+    /// Whether the user is told.
+    told: bool,
 }
 
 impl Monitor {
@@ -63,8 +63,7 @@ impl Monitor {
             return no("nobody is at the desktop who could allow it".to_owned());
         }
         let what = if control { "control" } else { "view" };
-        let words = [what, by];
-        self.start_notice(index, program, &words, Answer::Question { control })
+        self.question(index, program, &[what, by], control)
     }
 
     /// Those who shadow the desktop now.
@@ -79,14 +78,12 @@ impl Monitor {
         by: &str,
         address: &str,
         control: bool,
-        notify: &Path,
     ) -> Option<Event> {
         let refused = |why: String| Some(Event::Refused { why });
         let (Phase::Running, Some(kept)) = (self.phase(), &self.kept) else {
             return Some(Event::Terminating);
         };
-        let notify =
-            (kept.spec.settings.shadowing != ShadowMode::Silent).then(|| notify.to_owned());
+        let told = kept.spec.settings.shadowing != ShadowMode::Silent;
         let rfb = xserver::connect(&self.desktop.paths, &self.desktop.account)
             .and_then(|rfb| if control { Ok((rfb.try_clone()?, rfb)) } else { look_only(rfb) });
         let (rfb, theirs) = match rfb {
@@ -102,16 +99,11 @@ impl Monitor {
         let from = if address.is_empty() { String::new() } else { format!(" from {address}") };
         let how = if control { "works at" } else { "looks at" };
         self.log.note(&format!("{by}{from} {how} the desktop"));
-        if let Some(program) = &notify {
-            self.start_notice(
-                index,
-                program,
-                &[&format!("{by} {how} your desktop.")],
-                Answer::None,
-            );
+        if told {
+            self.say(&format!("{by} {how} your desktop."));
         }
         if let Some(peer) = self.peers.get_mut(index) {
-            peer.shadowing = Some(Shadowing { by, notify });
+            peer.shadowing = Some(Shadowing { by, told });
         }
         self.tell_shadowers();
         None
@@ -122,11 +114,10 @@ impl Monitor {
         if ended.is_empty() {
             return;
         }
-        for Shadowing { by, notify } in ended {
+        for Shadowing { by, told } in ended {
             self.log.note(&format!("{by} shadows the desktop no more"));
-            if let Some(program) = notify {
-                let text = format!("{by} no longer sees your desktop.");
-                self.start_notice(usize::MAX, &program, &[&text], Answer::None);
+            if told {
+                self.say(&format!("{by} no longer sees your desktop."));
             }
         }
         self.tell_shadowers();

@@ -185,7 +185,7 @@ pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
 
 /// Everything up to the running X server process.
 fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, Record), Reply> {
-    let Spec { session, display, settings } = spec;
+    let Spec { session, display, settings, limits } = spec;
     let agent = session.agent.as_str();
     let account = Account::look_up(spec)?;
     if !settings.script.is_file() {
@@ -197,7 +197,9 @@ fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, 
     let pam = account.open(&settings.pam_service, *display)?;
     account.check_home(settings.make_home_mode, agent)?;
     let paths = Paths::new(leftovers.dir.clone());
-    let _cookie = desktop::prepare(spec, &paths, &account)?;
+    let mut entry = desktop::prepare(spec, &paths, &account)?;
+    // It is the end of its entry.
+    let cookie = entry.split_off(entry.len().saturating_sub(xserver::COOKIE_LEN));
     chown(control::socket(&paths.dir), Some(account.uid), Some(account.gid))
         .map_err(internal("give the control socket to the user"))?;
     leftovers.cgroup = Cgroup::create(session.id);
@@ -220,8 +222,9 @@ fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, 
         monitor: Process::own(),
         x_server: Process::of(x_server.pid).unwrap_or(Process { pid: x_server.pid, start: 0 }),
         cgroup: leftovers.cgroup.as_ref().map(|cgroup| cgroup.dir().to_owned()),
+        limits: limits.clone(),
     };
-    Ok((Desktop { account, pam, paths, environment }, x_server, record))
+    Ok((Desktop { account, pam, paths, environment, cookie }, x_server, record))
 }
 
 /// Makes the record durable and waits for the greeting of the X server.

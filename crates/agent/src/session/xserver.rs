@@ -21,7 +21,8 @@ pub(super) const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/ga
 const GREETING_LEN: usize = 12;
 /// Xauthority's family for an entry that fits every host.
 const FAMILY_WILD: u16 = 65535;
-const COOKIE_NAME: &[u8] = b"MIT-MAGIC-COOKIE-1";
+pub(super) const COOKIE_NAME: &[u8] = b"MIT-MAGIC-COOKIE-1";
+pub(super) const COOKIE_LEN: usize = 16;
 
 /// Finds the X server's program.
 pub(super) fn find(configured: Option<&Path>, agent: &str) -> Result<PathBuf, Refused> {
@@ -66,7 +67,7 @@ impl Paths {
 
 /// The X server's arguments. Ours come last, where Xvnc lets the last one win: no setting opens a TCP port.
 pub(super) fn arguments(spec: &Spec, paths: &Paths) -> Vec<OsString> {
-    let Spec { session, display, settings } = spec;
+    let Spec { session, display, settings, .. } = spec;
     let geometry = session.params.geometry.unwrap_or(settings.geometry);
     let mut all = vec![OsString::from(format!(":{display}"))];
     all.extend(settings.xserver_args.iter().map(OsString::from));
@@ -89,6 +90,7 @@ pub(super) fn arguments(spec: &Spec, paths: &Paths) -> Vec<OsString> {
     // owner comes.
     all.extend(["-BlacklistThreshold", "1000000"].map(OsString::from));
     all.extend(["-auth".into(), paths.cookie.clone().into()]);
+    all.extend(settings.bans.iter().map(OsString::from));
     if settings.second_viewer == crate::spec::SecondViewer::Share {
         all.push("-AlwaysShared".into());
     }
@@ -96,7 +98,7 @@ pub(super) fn arguments(spec: &Spec, paths: &Paths) -> Vec<OsString> {
 }
 
 /// One Xauthority entry: MIT-MAGIC-COOKIE-1 for a display on any host name.
-fn entry(display: u32, cookie: [u8; 16]) -> Vec<u8> {
+fn entry(display: u32, cookie: [u8; COOKIE_LEN]) -> Vec<u8> {
     let display = display.to_string();
     let mut entry = FAMILY_WILD.to_be_bytes().to_vec();
     for field in [b"".as_slice(), display.as_bytes(), COOKIE_NAME, &cookie] {

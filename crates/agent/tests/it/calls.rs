@@ -32,7 +32,7 @@ pub(crate) fn request(id: &str, user: &str) -> StartRequest {
         params: Some(StartParams { language: "POSIX".into(), ..StartParams::default() }),
         created_unix_ms: 1,
     };
-    StartRequest { fence: fence(1), session: Some(session) }
+    StartRequest { fence: fence(1), session: Some(session), limits: None }
 }
 
 pub(crate) type Client = AgentClient<Channel>;
@@ -58,7 +58,7 @@ pub(crate) async fn refused(client: &mut Client, id: &str, user: &str) -> StartR
 
 pub(crate) async fn verify(client: &mut Client, id: &str) -> Result<LiveSession, Ended> {
     let answer = client
-        .verify(VerifyRequest { id: id.to_owned(), client: None })
+        .verify(VerifyRequest { id: id.to_owned(), client: None, standing: false })
         .await
         .unwrap()
         .into_inner();

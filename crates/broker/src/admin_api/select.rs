@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use tonic::Status;
-use vsm_core::{AgentName, Session, SessionId, UnixMillis};
+use vsm_core::{AgentName, Session, SessionId, Standing, UnixMillis};
 use vsm_daemon::clock;
 use vsm_proto::{
     admin::v1 as pb,
@@ -81,11 +81,35 @@ impl Selector {
         })
     }
 
+    /// The sessions that match an id, and of the only one how it stands at this moment; none = no id is asked for.
+    pub(super) async fn by_id(&self, broker: &Broker) -> Option<pb::ListSessionsResponse> {
+        self.id.as_ref()?;
+        let records = self.records(broker);
+        let standing = match records.as_slice() {
+            [session] => standing(broker, session).await,
+            _ => None,
+        };
+        let mut viewer = Viewer::new(broker);
+        let shown =
+            records.iter().take(PAGE).filter_map(|session| self.shown(&mut viewer, session));
+        let mut sessions: Vec<SessionView> = shown.collect();
+        if let ([view], Some(standing)) = (sessions.as_mut_slice(), standing) {
+            view.standing = Some((&standing).into());
+        }
+        Some(pb::ListSessionsResponse { sessions })
+    }
+
     /// A session as it is shown, if it matches in all.
     pub(super) fn shown(&self, viewer: &mut Viewer<'_>, session: &Session) -> Option<SessionView> {
         let view = viewer.view(session);
         self.condition.is_none_or(|wanted| view.condition() == wanted).then_some(view)
     }
+}
+
+/// As the session itself says; one that cannot be asked is shown as it last stood.
+async fn standing(broker: &Broker, session: &Session) -> Option<Standing> {
+    let link = broker.agents.link(&session.agent).filter(|link| link.is_up())?;
+    link.standing(session.id).await.ok().flatten()
 }
 
 fn is_id(text: &str) -> bool {

@@ -20,9 +20,9 @@ use crate::{
     broker::Broker,
     error::Refusal,
     login,
+    members::Because,
     placing::{self, reservation},
     settings::Settings,
-    subclusters::Because,
     users::{Identity, nss},
     view::Viewer,
 };
@@ -83,7 +83,8 @@ fn new_session(
     let (rule, group) = match because {
         Because::User => ("user", ""),
         Because::Group(group) => ("group", group),
-        Because::Default => ("default", ""),
+        // A subcluster is never by itself.
+        Because::Subcluster(_) | Because::Default => ("default", ""),
     };
     (told.subcluster_rule, told.subcluster_group) = (rule.to_owned(), group.to_owned());
     let eligible = broker.agents.fleet.eligible(&subcluster.name);

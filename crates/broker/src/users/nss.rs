@@ -43,6 +43,13 @@ pub(super) fn look_up(
     Ok(Identity { user: name, groups, source: Source::Nss })
 }
 
+/// The uid of a login name.
+pub(super) fn uid(name: &str) -> Result<u32, LookupError> {
+    let user = User::from_name(name).map_err(|error| LookupError::Down(error.to_string()))?;
+    let none = || LookupError::BadName(format!("there is no user {name}"));
+    user.map(|user| user.uid.as_raw()).ok_or_else(none)
+}
+
 /// Names of a user's groups, the first so many: for administrators, who look for the one that is missing.
 ///
 /// # Errors
@@ -68,5 +75,7 @@ mod tests {
         assert_eq!(look_up(0, &few, &mut |_| {}).unwrap().groups, ["root"]);
         let root = User::from_uid(Uid::from_raw(0)).unwrap().unwrap();
         assert_eq!(groups(&root, 1).unwrap(), ["root"]);
+        assert_eq!(uid("root"), Ok(0));
+        assert!(matches!(uid("no such user"), Err(LookupError::BadName(_))));
     }
 }

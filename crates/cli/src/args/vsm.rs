@@ -37,6 +37,8 @@ pub enum Command {
     List(ListArgs),
     /// Disconnect the viewer from your desktop, which lives on
     Disconnect(OneArgs),
+    /// Put off the end that a limit of the administrator's would make of your desktop
+    Extend(OneArgs),
     /// End your desktop and all that runs in it; what is not saved is lost
     End(OneArgs),
     /// Give up a desktop whose host does not answer, so that you can get a new one
@@ -63,6 +65,9 @@ pub struct ListArgs {
     /// Broker
     #[arg(value_name = "[USER@]HOST")]
     pub to: Destination,
+    /// Those that have ended lately instead, and why
+    #[arg(long)]
+    pub ended: bool,
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,

@@ -7,7 +7,7 @@ use vsm_cli::{
     broker::{self, Route},
     connect, door,
     exit::{self, Failure, SOFTWARE},
-    forward, shadow,
+    forward, life, shadow,
 };
 
 fn main() -> ExitCode {
@@ -24,11 +24,14 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Connect(arguments) => connect::run(*arguments).await,
-        Command::List(ListArgs { to, output, ssh, retry }) => {
-            broker::list(&Route { to, ssh, retry }, output).await
+        Command::List(ListArgs { to, ended, output, ssh, retry }) => {
+            broker::list(&Route { to, ssh, retry }, ended, output).await
         }
         Command::Disconnect(OneArgs { to, session, ssh, retry }) => {
             broker::disconnect(&Route { to, ssh, retry }, session).await
+        }
+        Command::Extend(OneArgs { to, session, ssh, retry }) => {
+            life::extend(&Route { to, ssh, retry }, session).await
         }
         Command::End(OneArgs { to, session, ssh, retry }) => {
             broker::end(&Route { to, ssh, retry }, session).await

@@ -16,7 +16,7 @@ fn every_program_and_unit_is_as_it_should_be() {
     install(&cluster, HOST, "now", &["vsm-common", "vsm-server", "vsm-agent", "vsm-client"]);
 
     let programs = sh(&cluster, HOST, "cd /usr/bin && ls vsm*");
-    assert_eq!(programs.lines().count(), 17, "{programs}");
+    assert_eq!(programs.lines().count(), 18, "{programs}");
     // What one says all say; it is a commit of this history, or unknown where there is no git.
     let said = sh(&cluster, HOST, "vsm --version");
     let build = said.strip_prefix("vsm ").unwrap();

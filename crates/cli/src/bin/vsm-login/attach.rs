@@ -35,6 +35,7 @@ pub(crate) enum Cause {
     Disconnected,
     Replaced,
     Ended,
+    Idle,
 }
 
 /// Asks for the desktop: the control connection, which is to stay open while the desktop is viewed, and the desktop's
@@ -110,6 +111,7 @@ pub(crate) fn cause(line: &[u8]) -> Option<Cause> {
     Some(match &*event.cause {
         "replaced" => Cause::Replaced,
         "ended" => Cause::Ended,
+        "idle" => Cause::Idle,
         _ => Cause::Disconnected,
     })
 }

@@ -136,6 +136,7 @@ const fn exit_code(cause: Cause) -> u8 {
         Cause::Disconnected => 3,
         Cause::Replaced => 4,
         Cause::Ended => 5,
+        Cause::Idle => 6,
     }
 }
 
