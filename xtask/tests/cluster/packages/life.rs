@@ -1,6 +1,9 @@
 //! Desktops live through everything that is done to the packages.
 
-use super::{connect, desktop, install, sh, try_sh, unit, working};
+use super::{
+    connect, connect_as, desktop, hosts_with, install, install_all, set_up, sh, try_sh, unit,
+    working,
+};
 
 /// A key that no version knows, as one that an earlier version had.
 const OLD_KEY: &str = "vsmagent:\n  of_another_version: 1\n";
@@ -61,6 +64,27 @@ fn a_desktop_lives_through_upgrade_removal_and_purge() {
         "tlha-primary",
         "dpkg --purge vsm-server && test ! -e /var/lib/vsm && test -s /etc/vsm/ca/ca.key",
     );
+}
+
+/// Twenty users work while the packages of their session host are upgraded.
+#[test]
+fn twenty_desktops_live_through_an_upgrade_of_their_host() {
+    let cluster = set_up(install_all(hosts_with("pkg-twenty", 20)));
+    let users: Vec<_> = (1..=20).map(|number| format!("user{number:03}")).collect();
+    let ids: Vec<_> = users.iter().map(|user| connect_as(&cluster, user)).collect();
+    let running = || {
+        let all = "ls /var/lib/vsm-agent/sessions; pgrep -x Xtigervnc | sort; pgrep -x vsm-session | sort";
+        sh(&cluster, "agent1", all)
+    };
+    let before = running();
+    assert_eq!(before.lines().count(), 60, "{before}");
+    let old = sh(&cluster, "agent1", "pgrep -x vsmagent");
+    install(&cluster, "agent1", "next", &["vsm-common", "vsm-agent"]);
+    unit(&cluster, "agent1", "vsmagent", "active");
+    assert_ne!(sh(&cluster, "agent1", "pgrep -x vsmagent"), old, "the agent was not restarted");
+    assert_eq!(running(), before, "a desktop was lost, or is another one");
+    let now: Vec<_> = users.iter().map(|user| connect_as(&cluster, user)).collect();
+    assert_eq!(now, ids);
 }
 
 #[test]

@@ -26,8 +26,13 @@ const NEXT: &str = "9.0";
 /// A broker `tlha-primary`, a session host `agent1` and a client, with nothing but Debian; the packages are in `/mnt/now`
 /// and `/mnt/next`.
 fn hosts(name: &str) -> Cluster {
+    hosts_with(name, 0)
+}
+
+/// The same with so many more users.
+fn hosts_with(name: &str, users: u16) -> Cluster {
     let mut spec = ClusterSpec::fresh(format!("t-{name}"), Path::new(XTASK));
-    (spec.fresh, spec.brokers, spec.agents) = (true, Brokers::Single, 1);
+    (spec.fresh, spec.brokers, spec.agents, spec.users) = (true, Brokers::Single, 1, users);
     spec.medium = Some(packages());
     Cluster::up(&spec).unwrap()
 }
@@ -109,7 +114,10 @@ fn install(cluster: &Cluster, host: &str, folder: &str, packages: &[&str]) -> St
 
 /// A broker, a session host and a client with their packages and certificates, and no configuration.
 fn installed(name: &str) -> Cluster {
-    let cluster = hosts(name);
+    install_all(hosts(name))
+}
+
+fn install_all(cluster: Cluster) -> Cluster {
     install(&cluster, "tlha-primary", "now", &["vsm-common", "vsm-server"]);
     install(&cluster, "agent1", "now", &["vsm-common", "vsm-agent"]);
     install(&cluster, "client", "now", &["vsm-client"]);
@@ -127,7 +135,11 @@ fn installed(name: &str) -> Cluster {
 
 /// The same, working together by `vsm-setup`.
 fn working(name: &str) -> Cluster {
-    let cluster = installed(name);
+    set_up(installed(name))
+}
+
+/// Has these hosts, with the packages on them, serve users.
+fn set_up(cluster: Cluster) -> Cluster {
     answer(
         &cluster,
         "tlha-primary",
@@ -154,13 +166,15 @@ fn answer(cluster: &Cluster, host: &str, answers: &str) -> String {
 
 /// Has alice connect from the client; her session's id.
 fn connect(cluster: &Cluster) -> String {
+    connect_as(cluster, "alice")
+}
+
+/// The same for another user.
+fn connect_as(cluster: &Cluster, user: &str) -> String {
     let mut id = String::new();
-    wait_for("alice's desktop", WAIT, || {
-        let output = cluster.exec(
-            "client",
-            "alice",
-            &["vsm", "connect", "--no-viewer", "alice@tlha-primary"],
-        );
+    let to = format!("{user}@tlha-primary");
+    wait_for(&format!("the desktop of {user}"), WAIT, || {
+        let output = cluster.exec("client", user, &["vsm", "connect", "--no-viewer", &to]);
         let output = output.map_err(|error| format!("{error:#}"))?;
         let socket = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         match Path::new(&socket).file_stem() {
