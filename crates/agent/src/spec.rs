@@ -43,11 +43,46 @@ pub struct SessionSettings {
     /// Shows a text on the desktop.
     #[serde(default = "notify_program")]
     pub notify_program: PathBuf,
+    /// The desktops that there are to choose from.
+    #[serde(default)]
+    pub profiles: Profiles,
 }
 
 /// What a vsmagent that does not say has.
 fn notify_program() -> PathBuf {
     "/etc/vsm/notify".into()
+}
+
+/// What `/profiles` says.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Profiles {
+    /// Key of the one that is started where none is asked for; empty = the user chooses.
+    pub default: String,
+    /// Heading of the choice; empty = its own.
+    pub greeting: String,
+    /// Shown before the choice; empty = nothing is.
+    pub introduction: String,
+    /// In the order in which they are offered.
+    pub all: Vec<Profile>,
+}
+
+/// One of them; see `vsm_config::Profile`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Profile {
+    /// Key.
+    pub key: String,
+    /// Desktop sessions of which the first one installed is started.
+    pub xdg_session: Vec<String>,
+    /// Name for people.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Picture; empty = none.
+    pub icon: PathBuf,
+    /// Command that starts the desktop; empty = that of the desktop session.
+    pub cmdline: String,
+    /// Command that decides whether it is offered; empty = it is.
+    pub testcmd: String,
 }
 
 /// What happens when a viewer comes and there is one.
@@ -109,6 +144,8 @@ pub enum Refusal {
     Storage,
     /// Cancelled before it was done.
     Cancelled,
+    /// No such profile, or it is hidden from the user.
+    Profile,
     /// Anything else.
     Internal,
 }

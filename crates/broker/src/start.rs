@@ -25,6 +25,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 pub(crate) enum Attempt {
     Running(Handed),
     Failed(String),
+    /// There is no such profile there, or not for this user.
+    NoProfile(String),
 }
 
 /// Has the agent of a reserved session start it, and commits what came of it. An outcome that is unknown is asked
@@ -143,11 +145,14 @@ async fn refused(
             | StartRefusal::Account
             | StartRefusal::Home
             | StartRefusal::Cancelled
+            | StartRefusal::Profile
     );
     if !users_own {
         mark_failed(broker, &session.agent).await;
     }
-    Ok(Attempt::Failed(format!("{detail} ({})", session.agent)))
+    let why = format!("{detail} ({})", session.agent);
+    let no_profile = reason == StartRefusal::Profile;
+    Ok(if no_profile { Attempt::NoProfile(why) } else { Attempt::Failed(why) })
 }
 
 async fn give_up(broker: &Broker, session: &Session) -> Result<(), Refusal> {

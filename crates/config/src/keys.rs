@@ -339,9 +339,9 @@ schema! {
     /// `/profiles` and `/profiles/<key>`: the desktops that a user can choose from.
     profiles {
         DEFAULT: String, "/profiles/default", Text, "", Reload,
-            "Key of the profile that is chosen where the user chooses none.";
+            "Key of the profile that is chosen where the user asks for none; empty has the user choose where there are several.";
         ORDER: Vec<String>, "/profiles/order", WORDS, "", Reload,
-            "Keys of the profiles in the order in which they are offered.";
+            "Keys of the profiles in the order in which they are offered; the others follow by key.";
         SHOW_INTRO: bool, "/profiles/show_intro", Bool, "false", Reload,
             "Show the introduction before the choice.";
         GREETING: String, "/profiles/greeting", Text, "", Reload,
@@ -349,7 +349,7 @@ schema! {
         INTRODUCTION: String, "/profiles/introduction", Text, "", Reload,
             "Text of the introduction; markup is allowed.";
         XDG_SESSION: Vec<String>, "/profiles/<key>/xdg_session", WORDS, "", Reload,
-            "Desktop sessions that this profile may start, by the names of their .desktop files; the first one installed counts, and with none the profile is hidden.";
+            "Desktop sessions that this profile may start, by the names of their .desktop files in /etc/X11/sessions, /usr/local/share/xsessions or /usr/share/xsessions; the first one installed counts, and with none the profile is hidden.";
         NAME: String, "/profiles/<key>/name", Text, "", Reload,
             "Name of the profile, for people.";
         DESCRIPTION: String, "/profiles/<key>/description", Text, "", Reload,
@@ -357,10 +357,10 @@ schema! {
         ICON: PathBuf, "/profiles/<key>/icon", OptionalPath, "", Reload,
             "PNG picture beside the profile's name; empty means none.";
         SCREENSHOT: PathBuf, "/profiles/<key>/screenshot", OptionalPath, "", Reload,
-            "PNG picture of the desktop; empty means none.";
+            "PNG picture of the desktop; empty means none. No choice shows it yet.";
         CMDLINE: String, "/profiles/<key>/cmdline", Text, "", Reload,
-            "Command that starts the desktop, by the user's shell.";
+            "Command that starts the desktop, by the user's shell, with the Exec line of the desktop session in XDG_EXEC; empty means that line itself.";
         TESTCMD: String, "/profiles/<key>/testcmd", Text, "", Reload,
-            "Command that decides whether the profile is offered: with a nonzero exit status it is hidden.";
+            "Command that decides whether the profile is offered: it runs as the user, by /bin/sh and before there is a display; with a nonzero exit status, or after 5 s, the profile is hidden.";
     }
 }

@@ -144,7 +144,13 @@ pub struct StartParams {
     /// its neighbours bound it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub client: BTreeMap<String, String>,
+    /// Key of the profile that was asked for; empty = none: the agent's default, or the user's choice.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub profile: Box<str>,
 }
+
+/// Longest key of a profile, in bytes.
+pub const PROFILE_KEY_MAX: usize = 64;
 
 /// Most client parameters of a session.
 pub const CLIENT_PARAMS_MAX: usize = 64;

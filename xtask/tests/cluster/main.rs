@@ -36,6 +36,7 @@ mod pair_of_brokers;
 mod pcs;
 mod placement;
 mod preflight;
+mod profiles;
 mod service;
 mod several;
 mod shadow;

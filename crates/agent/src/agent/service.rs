@@ -65,6 +65,7 @@ impl From<Refusal> for StartRefusal {
             Refusal::Full => Self::Full,
             Refusal::Storage => Self::Storage,
             Refusal::Cancelled => Self::Cancelled,
+            Refusal::Profile => Self::Profile,
             Refusal::Internal => Self::Internal,
         }
     }

@@ -19,6 +19,7 @@ mod monitor;
 mod notices;
 mod output;
 mod peer;
+mod profile;
 mod requests;
 mod shadow;
 mod start;

@@ -31,6 +31,7 @@ use super::{
     launch::{self, EXIT_HOME, EXIT_PROGRAM},
     monitor::{Desktop, Monitor},
     output::Log,
+    profile,
     xserver::{self, Greeting, Paths},
 };
 use crate::{
@@ -73,6 +74,9 @@ impl Leftovers {
 
     /// Kills what was started and waits until it is gone, at most as long as a killed process can take.
     fn kill(&self) {
+        if !super::ending::has_children() {
+            return;
+        }
         let deadline = clock::now() + Duration::from_secs(5);
         while clock::now() < deadline {
             if let Some(cgroup) = &self.cgroup {
@@ -155,17 +159,18 @@ pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
     let dir = control::session_dir(&spec.settings.run_dir, spec.session.id);
     let listener = open_socket(&dir)?;
     let mut leftovers = Leftovers { dir, cgroup: None, x_server: None };
-    let log = Log::open(Store::at(&spec.settings.state_dir).log(spec.session.id));
-    let result = prepare(&spec, &mut leftovers).and_then(|(desktop, x_server, record)| {
-        let mut monitor = Monitor::new(desktop, x_server, listener, signals, log);
-        match first_view(&mut monitor, record, &spec) {
-            Ok(()) => Ok(monitor),
-            Err(reply) => {
-                monitor.log.note(&format!("the start failed: {reply:?}"));
-                Err(reply)
+    let mut log = Log::open(Store::at(&spec.settings.state_dir).log(spec.session.id));
+    let result =
+        prepare(&spec, &mut leftovers, &mut log).and_then(|(desktop, x_server, record)| {
+            let mut monitor = Monitor::new(desktop, x_server, listener, signals, log);
+            match first_view(&mut monitor, record, &spec) {
+                Ok(()) => Ok(monitor),
+                Err(reply) => {
+                    monitor.log.note(&format!("the start failed: {reply:?}"));
+                    Err(reply)
+                }
             }
-        }
-    });
+        });
     match result {
         Ok(mut monitor) => {
             monitor.keep(spec, leftovers);
@@ -184,7 +189,11 @@ pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
 }
 
 /// Everything up to the running X server process.
-fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, Record), Reply> {
+fn prepare(
+    spec: &Spec,
+    leftovers: &mut Leftovers,
+    log: &mut Log,
+) -> Result<(Desktop, Program, Record), Reply> {
     let Spec { session, display, settings, limits } = spec;
     let agent = session.agent.as_str();
     let account = Account::look_up(spec)?;
@@ -203,7 +212,13 @@ fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, 
     chown(control::socket(&paths.dir), Some(account.uid), Some(account.gid))
         .map_err(internal("give the control socket to the user"))?;
     leftovers.cgroup = Cgroup::create(session.id);
-    let environment = desktop::environment(spec, &account, &paths, pam.environment());
+    let mut environment = desktop::environment(spec, &account, &paths, pam.environment());
+    let cgroup = leftovers.cgroup.as_ref();
+    let place = Place { account: &account, cgroup, environment: &environment };
+    let chosen = profile::choose(spec, &place, &paths.dir, log);
+    // What a test has left running is in nobody's way any more.
+    leftovers.kill();
+    environment.extend(chosen?);
     let place = Place { account: &account, cgroup: None, environment: &environment };
     let x_server = place.spawn(&x_program, xserver::arguments(spec, &paths)).map_err(|error| {
         Refused::new(Refusal::XServer, format!("cannot start {}: {error}", x_program.display()))
