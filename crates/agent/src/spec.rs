@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vsm_core::{Geometry, Limits, Session};
+use vsm_core::{Geometry, Limits, Resources, Session};
 
 use crate::record::Record;
 
@@ -43,6 +43,9 @@ pub struct SessionSettings {
     /// Shows a text on the desktop.
     #[serde(default = "notify_program")]
     pub notify_program: PathBuf,
+    /// Whether it is refused where the host cannot hold it to its limits.
+    #[serde(default)]
+    pub require_limits: bool,
     /// The desktops that there are to choose from.
     #[serde(default)]
     pub profiles: Profiles,
@@ -124,6 +127,9 @@ pub struct Spec {
     /// Limits of its life.
     #[serde(default)]
     pub limits: Limits,
+    /// What it may take of the host.
+    #[serde(default)]
+    pub resources: Resources,
 }
 
 /// Why a session did not start, as the broker is told.
@@ -182,6 +188,9 @@ pub enum Reply {
     Ready {
         /// The record, which is on disk.
         record: Box<Record>,
+        /// What an administrator should know, a line each.
+        #[serde(default)]
+        notes: Vec<String>,
     },
     /// Somebody else uses the display number; nothing is left of the attempt.
     DisplayTaken,

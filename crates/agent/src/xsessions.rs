@@ -158,11 +158,12 @@ fn words(line: &str) -> Option<Vec<String>> {
             }
             '\\' if quoted => word.get_or_insert_default().push(chars.next()?),
             ' ' | '\t' | '\n' if !quoted => words.extend(word.take()),
-            '%' => match chars.next() {
-                Some('%') => word.get_or_insert_default().push('%'),
-                // A word that is only a code is none.
-                Some(_) | None => {}
-            },
+            // A word that is only a code is none.
+            '%' => {
+                if chars.next() == Some('%') {
+                    word.get_or_insert_default().push('%');
+                }
+            }
             other => word.get_or_insert_default().push(other),
         }
     }

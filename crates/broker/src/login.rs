@@ -221,8 +221,8 @@ async fn resume(
     };
     let unfinished = broker.table.read(|view| view.table.of_user(&who.user).find(fits).cloned());
     let Some(session) = unfinished else { return Ok(None) };
-    let limits = broker.settings().limits_of(who)?;
-    match attempt(broker, session, &limits, true).await? {
+    let bounds = broker.settings().bounds_of(who)?;
+    match attempt(broker, session, &bounds, true).await? {
         Attempt::Running(handed) => Ok(Some(handed)),
         Attempt::Failed(why) | Attempt::NoProfile(why) => {
             tracing::info!(user = %who.user, why, "an unfinished start has failed; starting anew");
@@ -238,7 +238,7 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
         return Err(Refusal::NoStartCommand);
     }
     let (subcluster, _) = settings.subclusters.of(who)?;
-    let limits = settings.limits_of(who)?;
+    let bounds = settings.bounds_of(who)?;
     broker.agents.settle().await;
     let mut tried: Vec<AgentName> = Vec::new();
     let mut failures: Vec<Refusal> = Vec::new();
@@ -262,7 +262,7 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
             Err(error) => return Err(error.into()),
         };
         tried.push(session.agent.clone());
-        match attempt(broker, session, &limits, false).await? {
+        match attempt(broker, session, &bounds, false).await? {
             Attempt::Running(handed) => return Ok(handed),
             Attempt::Failed(why) => failures.push(Refusal::StartFailed(why)),
             Attempt::NoProfile(why) => failures.push(Refusal::NoProfile(why)),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use vsm_core::{AgentName, Limits, Proposal, Rejected, Session, State};
+use vsm_core::{AgentName, Proposal, Rejected, Session, State};
 use vsm_daemon::{backoff::Backoff, clock};
 use vsm_proto::agent::v1::StartRefusal;
 use vsm_sync::ProposeError;
@@ -14,6 +14,7 @@ use crate::{
     error::Refusal,
     login::Handed,
     reconcile,
+    settings::Bounds,
     trail::{Note, SELF},
 };
 
@@ -35,7 +36,7 @@ pub(crate) enum Attempt {
 pub(crate) async fn attempt(
     broker: &Arc<Broker>,
     session: Arc<Session>,
-    limits: &Limits,
+    bounds: &Bounds,
     mut may_be_there: bool,
 ) -> Result<Attempt, Refusal> {
     let _mark = broker.mark_starting(session.id);
@@ -53,7 +54,7 @@ pub(crate) async fn attempt(
             // The reservation stays, and whoever is active now finishes what was begun.
             return Err(Refusal::Replaced);
         }
-        match start(broker, &link, &session, limits).await {
+        match start(broker, &link, &session, bounds).await {
             Ok(Started::Running(display)) => {
                 return running(broker, &link, &session, display).await;
             }
@@ -88,10 +89,10 @@ async fn start(
     broker: &Broker,
     link: &Link,
     session: &Session,
-    limits: &Limits,
+    bounds: &Bounds,
 ) -> Result<Started, CallError> {
     let deadline = broker.settings().start_timeout;
-    broker.fenced(|fence| link.start(fence, session, limits, deadline)).await
+    broker.fenced(|fence| link.start(fence, session, bounds, deadline)).await
 }
 
 /// Commits `running` before the user hears of it.

@@ -14,7 +14,7 @@ use vsm_core::PROFILE_KEY_MAX;
 use vsm_daemon::clock;
 use vsm_proto::{
     broker::v1::{LoginRequest, LoginResponse, broker_client::BrokerClient},
-    session::v1::{Geometry, Session, StartParams},
+    session::v1::{Ended, Geometry, Session, StartParams},
 };
 
 use crate::{
@@ -128,11 +128,7 @@ pub async fn run(arguments: ConnectArgs) -> Result<(), Failure> {
 
 async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure> {
     let request = Uuid::new_v4();
-    let client = arguments.client.tell(
-        arguments.geometry,
-        arguments.start_command.clone(),
-        arguments.profile.clone(),
-    )?;
+    let client = told(arguments)?;
     // While ssh connects.
     let mut key = Key::make();
     let mut timings = Timings::default();
@@ -170,9 +166,7 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
         "{how}, :{} on {} (session {})",
         session.display, answer.host, session.id
     ));
-    if let Some(words) = another_profile(arguments, answer.created, &session) {
-        output::remark(&words);
-    }
+    remarks(arguments, answer.created, answer.last_ended.as_ref(), &session);
     let to = arguments.to.at(&answer.host);
     let via = answer.relay.then(|| arguments.to.clone());
     let door = Door { key: key.accepted(answer.key_accepted, &answer.host_keys), via };
@@ -199,6 +193,22 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
     }
     let gone_to = Answer { session, host: answer.host, created: answer.created };
     report(arguments, gone_to, socket, attempts, timings)
+}
+
+/// What is told of this machine, and of what a new desktop is to be like.
+fn told(arguments: &ConnectArgs) -> Result<StartParams, Failure> {
+    let ConnectArgs { geometry, start_command, profile, .. } = arguments;
+    arguments.client.tell(*geometry, start_command.clone(), profile.clone())
+}
+
+/// Says what the user should know of the desktop that they are given.
+fn remarks(arguments: &ConnectArgs, created: bool, last: Option<&Ended>, session: &Session) {
+    if let Some(words) = another_profile(arguments, created, session) {
+        output::remark(&words);
+    }
+    if let Some(ended) = last {
+        output::remark(&format!("your last desktop ended: {}", broker::words(ended)));
+    }
 }
 
 /// What a user is told who asked for a profile and is given a desktop that there was.

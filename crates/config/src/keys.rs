@@ -170,6 +170,12 @@ schema! {
             "Groups whose members' new sessions go to this subcluster.";
         MAX_USERS_PER_AGENT: u32, "/vsmserver/subclusters/<name>/max_users_per_agent", int(0, 1_000_000, "users"), "0", Reload,
             "Most users on one agent of this subcluster; 0 means no limit. A full agent takes no new users; an agent in two subclusters has the lower limit.";
+        SESSION_MEMORY_MAX: u64, "/vsmserver/subclusters/<name>/session_memory_max", int(0, 16_777_216, "MiB"), "0", Reload,
+            "Memory that one session may use; above it the session is killed whole, and its user told at the next login. 0 means no limit. Needs cgroup v2 with the memory controller on the agents. Affects sessions started later, as the next two do.";
+        SESSION_CPU_MAX: u32, "/vsmserver/subclusters/<name>/session_cpu_max", int(0, 100_000, "percent of a CPU"), "0", Reload,
+            "CPU time that one session may use: 200 is two CPUs; 0 means no limit. Needs the cpu controller.";
+        SESSION_PIDS_MAX: u32, "/vsmserver/subclusters/<name>/session_pids_max", int(0, 4_194_304, "processes and threads"), "0", Reload,
+            "Processes and threads that one session may have; 0 means no limit. A desktop needs some hundreds. Needs the pids controller.";
     }
 
     /// `/vsmserver/limits/<name>`: read as a whole by [`crate::Config::limits`].
@@ -278,6 +284,8 @@ schema! {
             "Directory of sockets and other files that a reboot may take away.";
         MAX_SESSIONS: u32, "/vsmagent/max_sessions", int(0, 65_535, "sessions"), "0", Reload,
             "Most sessions on this agent; 0 means as many as there are display numbers.";
+        REQUIRE_LIMITS: bool, "/vsmagent/require_limits", Bool, "false", Reload,
+            "Refuse a session whose limits of memory, CPU or processes this host cannot hold it to, instead of starting it without them.";
         ENDED_KEEP: u32, "/vsmagent/ended_keep", int(0, 1_000_000, "records"), "1000", Reload,
             "How many records of ended sessions are kept, the newest first.";
     }

@@ -246,6 +246,30 @@ pub enum EndReason {
     Lost,
     /// A limit that the administrator set.
     Limit,
+    /// It used more memory than it may, or the host had none left.
+    OutOfMemory,
+    /// The session script was killed by a signal.
+    Killed,
+}
+
+impl EndReason {
+    /// Whether the user may wonder why: it was neither their doing nor an administrator's.
+    #[must_use]
+    pub const fn is_a_surprise(self) -> bool {
+        !matches!(self, Self::Logout | Self::Terminated)
+    }
+}
+
+/// What one session may take of its host; 0 = no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// Memory in MiB.
+    pub memory_max_mib: u64,
+    /// CPU time in percent of one CPU.
+    pub cpu_max_percent: u32,
+    /// Processes and threads.
+    pub pids_max: u32,
 }
 
 /// Why and when a session ended.

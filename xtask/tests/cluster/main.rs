@@ -37,6 +37,7 @@ mod pcs;
 mod placement;
 mod preflight;
 mod profiles;
+mod resources;
 mod service;
 mod several;
 mod shadow;

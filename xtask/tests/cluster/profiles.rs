@@ -236,13 +236,13 @@ fn nothing_is_left_of_an_xfce_session_that_was_logged_out_or_ended() {
         let there = |name: &str| {
             service.until(&at.agent, &format!("pgrep -u {user} -f {name}"));
         };
-        ["xfce4-session", "xfwm4", "xfdesktop", "dbus-daemon"].map(there);
+        ["xfce4-session", "xfwm4", "xfdesktop", "dbus-daemon"].into_iter().for_each(there);
         let of_xfce =
             format!("su {user} -c 'vsm-env sh -c \"xprop -root _NET_SUPPORTING_WM_CHECK\"'");
         service.until(&at.agent, &of_xfce);
         assert_eq!(profile_of(&service, &at, user), "xfce");
         // What desktops like to leave behind: agents for keys, and gvfs, which the bus starts.
-        ["ssh-agent", "gvfsd"].map(there);
+        ["ssh-agent", "gvfsd"].into_iter().for_each(there);
         let bus = format!(
             "DBUS_SESSION_BUS_ADDRESS=$(cat /run/vsm/sessions/{}/user/vsm-bus)",
             at.session

@@ -183,6 +183,7 @@ fn session_settings(config: &Config) -> SessionSettings {
         environment: environment(config),
         notify_program: config.get(&k::NOTIFY_PROGRAM),
         bans: bans(config),
+        require_limits: config.get(&k::REQUIRE_LIMITS),
         profiles: profiles(config),
     }
 }

@@ -22,7 +22,7 @@ use nix::{
     },
     unistd::setsid,
 };
-use vsm_core::{Session, State};
+use vsm_core::{Resources, Session, State};
 use vsm_daemon::clock;
 
 use super::{
@@ -55,6 +55,8 @@ fn internal(what: &str) -> impl FnOnce(io::Error) -> Refused {
 /// What has to go if the start fails, or in the end.
 #[derive(Debug)]
 pub(super) struct Leftovers {
+    /// Limits that the host cannot hold it to, and why, a line each.
+    pub(super) unlimited: Vec<String>,
     pub(super) dir: PathBuf,
     pub(super) cgroup: Option<Cgroup>,
     /// The X server that was started.
@@ -158,7 +160,7 @@ pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
     let signals = become_monitor()?;
     let dir = control::session_dir(&spec.settings.run_dir, spec.session.id);
     let listener = open_socket(&dir)?;
-    let mut leftovers = Leftovers { dir, cgroup: None, x_server: None };
+    let mut leftovers = Leftovers { dir, cgroup: None, x_server: None, unlimited: Vec::new() };
     let mut log = Log::open(Store::at(&spec.settings.state_dir).log(spec.session.id));
     let result =
         prepare(&spec, &mut leftovers, &mut log).and_then(|(desktop, x_server, record)| {
@@ -194,7 +196,7 @@ fn prepare(
     leftovers: &mut Leftovers,
     log: &mut Log,
 ) -> Result<(Desktop, Program, Record), Reply> {
-    let Spec { session, display, settings, limits } = spec;
+    let Spec { session, display, settings, limits, .. } = spec;
     let agent = session.agent.as_str();
     let account = Account::look_up(spec)?;
     if !settings.script.is_file() {
@@ -212,6 +214,7 @@ fn prepare(
     chown(control::socket(&paths.dir), Some(account.uid), Some(account.gid))
         .map_err(internal("give the control socket to the user"))?;
     leftovers.cgroup = Cgroup::create(session.id);
+    limit(spec, leftovers, log)?;
     let mut environment = desktop::environment(spec, &account, &paths, pam.environment());
     let cgroup = leftovers.cgroup.as_ref();
     let place = Place { account: &account, cgroup, environment: &environment };
@@ -240,6 +243,29 @@ fn prepare(
         limits: limits.clone(),
     };
     Ok((Desktop { account, pam, paths, environment, cookie }, x_server, record))
+}
+
+/// Holds the session to what it may take of the host. One that cannot be held to it is started all the same, unless the
+/// administrator asks for more.
+fn limit(spec: &Spec, leftovers: &mut Leftovers, log: &mut Log) -> Result<(), Refused> {
+    if spec.resources == Resources::default() {
+        return Ok(());
+    }
+    leftovers.unlimited = match &leftovers.cgroup {
+        Some(cgroup) => cgroup.limit(spec.resources),
+        None => vec!["there is no cgroup v2 here that can be written".to_owned()],
+    };
+    for why in &leftovers.unlimited {
+        log.note(&format!("a limit of the subcluster does not hold: {why}"));
+    }
+    if let (Some(why), true) = (leftovers.unlimited.first(), spec.settings.require_limits) {
+        let agent = &spec.session.agent;
+        let detail = format!(
+            "{agent} cannot hold a session to its limits: {why} (/vsmagent/require_limits)"
+        );
+        return Err(Refused::new(Refusal::Internal, detail));
+    }
+    Ok(())
 }
 
 /// Makes the record durable and waits for the greeting of the X server.
