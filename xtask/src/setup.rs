@@ -52,6 +52,14 @@ const FOR_PACEMAKER: [(&str, &str); 8] = [
 /// The other tool for Pacemaker's configuration: only for the test that compares what both make.
 const PCS: [(&str, &str); 1] = [("/usr/sbin/pcs", "pcs")];
 
+/// A whole desktop: only for the test that ends one.
+const XFCE: [(&str, &str); 4] = [
+    ("/usr/bin/xfce4-session", "xfce4-session"),
+    ("/usr/bin/xfwm4", "xfwm4"),
+    ("/usr/bin/xfdesktop", "xfdesktop4"),
+    ("/usr/libexec/gvfsd", "gvfs"),
+];
+
 /// What fresh hosts need beside that: Debian's own PID 1, as on a machine that boots.
 const SYSTEMD: [(&str, &str); 3] = [
     ("/lib/systemd/systemd", "systemd"),
@@ -94,6 +102,14 @@ pub fn pacemaker() -> Result<()> {
 /// As [`setup`].
 pub fn pcs() -> Result<()> {
     packages(&PCS, false)
+}
+
+/// Installs XFCE.
+///
+/// # Errors
+/// As [`setup`].
+pub fn xfce() -> Result<()> {
+    packages(&XFCE, false)
 }
 
 /// Installs what fresh hosts need, and no tool of cargo.

@@ -26,7 +26,7 @@ Examples:
   vsm-session-param -a /client
   eval \"$(vsm-session-param -e LANGUAGE=/client/language)\"
 
-Parameters: /session/id, user, agent, display, start_command, created; /client/name, language, address, \
+Parameters: /session/id, user, agent, display, start_command, profile, created; /client/name, language, address, \
 hardware_address, screen; and /client/params/KEY for each that was given with `vsm connect --param KEY=VALUE`. \
 What is under /client is what the client said of itself, and is not proven.
 

@@ -16,3 +16,4 @@ pub mod process;
 pub mod record;
 pub mod session;
 pub mod spec;
+pub mod xsessions;

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{OpenOptionsExt, chown},
     path::Path,
 };
@@ -20,6 +20,10 @@ pub const FILE: &str = "params.json";
 /// The parameter with the name of the client's machine.
 pub const CLIENT_NAME: &str = "/client/name";
 
+/// The parameter with the key of the profile.
+pub const PROFILE: &str = "/session/profile";
+/// Longest key that is read.
+const PROFILE_MAX: u64 = 64;
 /// Parameters by path, such as `/client/params/room`.
 pub type Params = BTreeMap<String, String>;
 
@@ -76,6 +80,18 @@ pub fn write(session_dir: &Path, params: &Params, uid: u32) -> io::Result<()> {
 /// If there are none, they are somebody else's, or the file is damaged.
 pub fn read(session_dir: &Path) -> Result<Params, ReadError> {
     read_json(&session_dir.join(FILE))
+}
+
+/// The key of the profile that the session script has started; empty = none. The script writes it down, as it may have
+/// asked the user, into the user's own folder: it is read as the user and by nobody else.
+#[must_use]
+pub fn profile(session_dir: &Path) -> String {
+    let mut key = String::new();
+    let file = fs::File::open(session_dir.join("user").join("vsm-profile"));
+    match file.map(|file| file.take(PROFILE_MAX).read_to_string(&mut key)) {
+        Ok(Ok(_)) => crate::spec::one_line(&key),
+        Ok(Err(_)) | Err(_) => String::new(),
+    }
 }
 
 #[cfg(test)]

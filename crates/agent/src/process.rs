@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
@@ -111,6 +111,12 @@ impl Held {
     pub fn has_not_ended(&self) -> bool {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
+    }
+
+    /// To wait for its end.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Sends a signal; a process that is gone is no error.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use vsm_core::{Geometry, Limits, Session};
+use vsm_core::{Geometry, Limits, Resources, Session};
 
 use crate::record::Record;
 
@@ -43,11 +43,49 @@ pub struct SessionSettings {
     /// Shows a text on the desktop.
     #[serde(default = "notify_program")]
     pub notify_program: PathBuf,
+    /// Whether it is refused where the host cannot hold it to its limits.
+    #[serde(default)]
+    pub require_limits: bool,
+    /// The desktops that there are to choose from.
+    #[serde(default)]
+    pub profiles: Profiles,
 }
 
 /// What a vsmagent that does not say has.
 fn notify_program() -> PathBuf {
     "/etc/vsm/notify".into()
+}
+
+/// What `/profiles` says.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Profiles {
+    /// Key of the one that is started where none is asked for; empty = the user chooses.
+    pub default: String,
+    /// Heading of the choice; empty = its own.
+    pub greeting: String,
+    /// Shown before the choice; empty = nothing is.
+    pub introduction: String,
+    /// In the order in which they are offered.
+    pub all: Vec<Profile>,
+}
+
+/// One of them; see `vsm_config::Profile`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Profile {
+    /// Key.
+    pub key: String,
+    /// Desktop sessions of which the first one installed is started.
+    pub xdg_session: Vec<String>,
+    /// Name for people.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Picture; empty = none.
+    pub icon: PathBuf,
+    /// Command that starts the desktop; empty = that of the desktop session.
+    pub cmdline: String,
+    /// Command that decides whether it is offered; empty = it is.
+    pub testcmd: String,
 }
 
 /// What happens when a viewer comes and there is one.
@@ -89,6 +127,9 @@ pub struct Spec {
     /// Limits of its life.
     #[serde(default)]
     pub limits: Limits,
+    /// What it may take of the host.
+    #[serde(default)]
+    pub resources: Resources,
 }
 
 /// Why a session did not start, as the broker is told.
@@ -109,6 +150,8 @@ pub enum Refusal {
     Storage,
     /// Cancelled before it was done.
     Cancelled,
+    /// No such profile, or it is hidden from the user.
+    Profile,
     /// Anything else.
     Internal,
 }
@@ -145,6 +188,9 @@ pub enum Reply {
     Ready {
         /// The record, which is on disk.
         record: Box<Record>,
+        /// What an administrator should know, a line each.
+        #[serde(default)]
+        notes: Vec<String>,
     },
     /// Somebody else uses the display number; nothing is left of the attempt.
     DisplayTaken,

@@ -86,6 +86,7 @@ pub(crate) fn wish() -> LoginRequest {
         client_name: "client".into(),
         unvoted: false,
         client: BTreeMap::default(),
+        profile: String::new(),
     };
     LoginRequest {
         request_id: Uuid::new_v4().to_string(),

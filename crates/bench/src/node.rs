@@ -111,6 +111,7 @@ pub(crate) fn session(number: usize) -> Result<Session> {
             client_name: format!("laptop{number:06}.example.org").into(),
             unvoted: false,
             client: BTreeMap::default(),
+            profile: Box::default(),
         },
         created: clock::unix_millis(),
     };

@@ -56,6 +56,7 @@ pub(crate) async fn fill(options: FillOptions) -> Result<Sessions> {
                 client_name: format!("laptop{number:05}.example.org").into(),
                 unvoted: false,
                 client: BTreeMap::default(),
+                profile: Box::default(),
             },
             created: clock::unix_millis(),
         };

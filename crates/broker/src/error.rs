@@ -107,6 +107,9 @@ pub enum Refusal {
     /// Every agent that was tried failed.
     #[error("your desktop could not be started: {0}")]
     StartFailed(String),
+    /// No agent that was tried has the profile for this user.
+    #[error("your desktop could not be started: {0}")]
+    NoProfile(String),
     /// Too many logins are under way.
     #[error("too many desktops are being started at the moment; try again in a moment")]
     Busy,
@@ -173,6 +176,7 @@ impl Refusal {
             Self::Unreachable { .. } => ("UNREACHABLE", Code::Unavailable),
             Self::Reachable(..) => ("REACHABLE", Code::FailedPrecondition),
             Self::StartFailed(_) => ("START_FAILED", Code::FailedPrecondition),
+            Self::NoProfile(_) => ("NO_PROFILE", Code::NotFound),
             Self::Busy => ("BUSY", Code::ResourceExhausted),
             Self::Repeated(_) => ("REPEATED", Code::Aborted),
             Self::HookFailed(_) => ("HOOK_FAILED", Code::FailedPrecondition),

@@ -221,10 +221,10 @@ async fn resume(
     };
     let unfinished = broker.table.read(|view| view.table.of_user(&who.user).find(fits).cloned());
     let Some(session) = unfinished else { return Ok(None) };
-    let limits = broker.settings().limits_of(who)?;
-    match attempt(broker, session, &limits, true).await? {
+    let bounds = broker.settings().bounds_of(who)?;
+    match attempt(broker, session, &bounds, true).await? {
         Attempt::Running(handed) => Ok(Some(handed)),
-        Attempt::Failed(why) => {
+        Attempt::Failed(why) | Attempt::NoProfile(why) => {
             tracing::info!(user = %who.user, why, "an unfinished start has failed; starting anew");
             Ok(None)
         }
@@ -238,10 +238,10 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
         return Err(Refusal::NoStartCommand);
     }
     let (subcluster, _) = settings.subclusters.of(who)?;
-    let limits = settings.limits_of(who)?;
+    let bounds = settings.bounds_of(who)?;
     broker.agents.settle().await;
     let mut tried: Vec<AgentName> = Vec::new();
-    let mut failures: Vec<String> = Vec::new();
+    let mut failures: Vec<Refusal> = Vec::new();
     while failures.len() < usize::try_from(settings.start_attempts).unwrap_or(usize::MAX) {
         let eligible = placing::but(broker.agents.fleet.eligible(&subcluster.name), &tried);
         let draft = Draft {
@@ -262,13 +262,12 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
             Err(error) => return Err(error.into()),
         };
         tried.push(session.agent.clone());
-        match attempt(broker, session, &limits, false).await? {
+        match attempt(broker, session, &bounds, false).await? {
             Attempt::Running(handed) => return Ok(handed),
-            Attempt::Failed(why) => failures.push(why),
+            Attempt::Failed(why) => failures.push(Refusal::StartFailed(why)),
+            Attempt::NoProfile(why) => failures.push(Refusal::NoProfile(why)),
         }
     }
-    Err(match failures.last() {
-        Some(last) => Refusal::StartFailed(last.clone()),
-        None => Refusal::NoAgent(placing::why_none(broker, &subcluster.name)),
-    })
+    let none = || Refusal::NoAgent(placing::why_none(broker, &subcluster.name));
+    Err(failures.pop().unwrap_or_else(none))
 }

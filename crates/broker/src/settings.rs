@@ -8,7 +8,7 @@ use std::{
 };
 
 use vsm_config::{Config, MovingAgent, OnHookFailure, Placement, SoloCreate, keys};
-use vsm_core::{AgentName, InvalidId, Limits, Need, Rule, Strategy, UnixMillis};
+use vsm_core::{AgentName, InvalidId, Limits, Need, Resources, Rule, Strategy, UnixMillis};
 
 use crate::{
     error::Refusal,
@@ -94,6 +94,7 @@ pub struct Settings {
     pub hooks: HookSettings,
     /// Limits of desktops' lives.
     pub lifetimes: Lifetimes,
+    resources: BTreeMap<String, Resources>,
     named_groups: NamedGroups,
     agents: BTreeMap<AgentName, AgentSettings>,
 }
@@ -170,6 +171,29 @@ impl AgentSettings {
     }
 }
 
+/// What a new desktop is held to.
+#[derive(Debug, Clone, Default)]
+pub struct Bounds {
+    /// Limits of its life.
+    pub limits: Limits,
+    /// What it may take of its host.
+    pub resources: Resources,
+}
+
+/// What sessions of each subcluster may take, by its name.
+fn resources(config: &Config) -> BTreeMap<String, Resources> {
+    use keys::subclusters as k;
+    let of = |name: String| {
+        let resources = Resources {
+            memory_max_mib: config.get_in(&k::SESSION_MEMORY_MAX, &name),
+            cpu_max_percent: config.get_in(&k::SESSION_CPU_MAX, &name),
+            pids_max: config.get_in(&k::SESSION_PIDS_MAX, &name),
+        };
+        (name, resources)
+    };
+    config.names("/vsmserver/subclusters").into_iter().map(of).collect()
+}
+
 impl Settings {
     /// Reads what the broker needs.
     ///
@@ -244,6 +268,7 @@ impl Settings {
             capacity_warn: config.get(&keys::vsmserver::CAPACITY_WARN),
             hooks: HookSettings::new(config),
             lifetimes,
+            resources: resources(config),
             named_groups: Arc::new(named_groups),
             agents,
         })
@@ -276,6 +301,23 @@ impl Settings {
     /// If their groups lead to two folders.
     pub fn limits_of(&self, who: &Identity) -> Result<Limits, Refusal> {
         self.lifetimes.of(who, &self.subclusters)
+    }
+
+    /// What a session of this user may take of its host.
+    ///
+    /// # Errors
+    /// If no subcluster takes the user, or their groups lead to two.
+    fn resources_of(&self, who: &Identity) -> Result<Resources, Refusal> {
+        let (subcluster, _) = self.subclusters.of(who)?;
+        Ok(self.resources.get(&subcluster.name).copied().unwrap_or_default())
+    }
+
+    /// What a user's new desktop is held to.
+    ///
+    /// # Errors
+    /// As [`Settings::limits_of`]; if no subcluster takes the user.
+    pub fn bounds_of(&self, who: &Identity) -> Result<Bounds, Refusal> {
+        Ok(Bounds { limits: self.limits_of(who)?, resources: self.resources_of(who)? })
     }
 
     /// How an agent is chosen at this moment.

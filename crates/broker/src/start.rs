@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use vsm_core::{AgentName, Limits, Proposal, Rejected, Session, State};
+use vsm_core::{AgentName, Proposal, Rejected, Session, State};
 use vsm_daemon::{backoff::Backoff, clock};
 use vsm_proto::agent::v1::StartRefusal;
 use vsm_sync::ProposeError;
@@ -14,6 +14,7 @@ use crate::{
     error::Refusal,
     login::Handed,
     reconcile,
+    settings::Bounds,
     trail::{Note, SELF},
 };
 
@@ -25,6 +26,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 pub(crate) enum Attempt {
     Running(Handed),
     Failed(String),
+    /// There is no such profile there, or not for this user.
+    NoProfile(String),
 }
 
 /// Has the agent of a reserved session start it, and commits what came of it. An outcome that is unknown is asked
@@ -33,7 +36,7 @@ pub(crate) enum Attempt {
 pub(crate) async fn attempt(
     broker: &Arc<Broker>,
     session: Arc<Session>,
-    limits: &Limits,
+    bounds: &Bounds,
     mut may_be_there: bool,
 ) -> Result<Attempt, Refusal> {
     let _mark = broker.mark_starting(session.id);
@@ -51,7 +54,7 @@ pub(crate) async fn attempt(
             // The reservation stays, and whoever is active now finishes what was begun.
             return Err(Refusal::Replaced);
         }
-        match start(broker, &link, &session, limits).await {
+        match start(broker, &link, &session, bounds).await {
             Ok(Started::Running(display)) => {
                 return running(broker, &link, &session, display).await;
             }
@@ -86,10 +89,10 @@ async fn start(
     broker: &Broker,
     link: &Link,
     session: &Session,
-    limits: &Limits,
+    bounds: &Bounds,
 ) -> Result<Started, CallError> {
     let deadline = broker.settings().start_timeout;
-    broker.fenced(|fence| link.start(fence, session, limits, deadline)).await
+    broker.fenced(|fence| link.start(fence, session, bounds, deadline)).await
 }
 
 /// Commits `running` before the user hears of it.
@@ -143,11 +146,14 @@ async fn refused(
             | StartRefusal::Account
             | StartRefusal::Home
             | StartRefusal::Cancelled
+            | StartRefusal::Profile
     );
     if !users_own {
         mark_failed(broker, &session.agent).await;
     }
-    Ok(Attempt::Failed(format!("{detail} ({})", session.agent)))
+    let why = format!("{detail} ({})", session.agent);
+    let no_profile = reason == StartRefusal::Profile;
+    Ok(if no_profile { Attempt::NoProfile(why) } else { Attempt::Failed(why) })
 }
 
 async fn give_up(broker: &Broker, session: &Session) -> Result<(), Refusal> {

@@ -26,7 +26,7 @@ pub(crate) async fn create(
     eligible: &[Eligible],
 ) -> Result<Handed, Refusal> {
     let settings = broker.settings();
-    let limits = settings.limits_of(who)?;
+    let bounds = settings.bounds_of(who)?;
     let mut eligible = eligible.to_vec();
     let mut last = "no session host can be reached".to_owned();
     while !eligible.is_empty() {
@@ -47,7 +47,7 @@ pub(crate) async fn create(
             created: now,
         };
         let deadline = settings.start_timeout;
-        let started = broker.fenced(|fence| link.start(fence, &session, &limits, deadline)).await;
+        let started = broker.fenced(|fence| link.start(fence, &session, &bounds, deadline)).await;
         match started {
             Ok(Started::Running(display)) => {
                 let session = Arc::new(Session { state: State::Running { display }, ..session });

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
-use vsm_core::{Choice, Extension, Session, SessionId, SshKey, StartParams, State, Words};
+use vsm_core::{
+    Choice, Extension, Session, SessionId, SshKey, StartParams, State, UserName, Words,
+};
 use vsm_proto::{
     broker::v1::{self as pb, broker_client::BrokerClient, broker_server::Broker as BrokerApi},
     convert,
@@ -44,6 +46,12 @@ impl UserApi {
         Ok(only(self.own(who, id)?, id)?)
     }
 
+    /// How the user's last desktop ended, where they may wonder why it is gone.
+    fn last_ended(&self, user: &UserName) -> Option<vsm_proto::session::v1::Ended> {
+        let last = self.0.ended_of(user).into_iter().next();
+        last.filter(|ended| ended.reason.is_a_surprise()).as_ref().map(Into::into)
+    }
+
     /// A login that is served here; `standby` is why this node is not to make anything.
     async fn log_in(
         &self,
@@ -66,7 +74,8 @@ impl UserApi {
             Ok(Answer::Desktop(handed)) => {
                 tracing::debug!(%user, request = %id, session = %handed.session.id, created = handed.created, "handed out");
                 let relay = self.0.settings().bastion.is_some();
-                Ok(Response::new(pb::LoginResponse { relay, ..desktop(handed) }))
+                let last_ended = handed.created.then(|| self.last_ended(&user)).flatten();
+                Ok(Response::new(pb::LoginResponse { relay, last_ended, ..desktop(handed) }))
             }
             Ok(Answer::Choose { sessions, may_create }) => {
                 tracing::debug!(%user, request = %id, sessions = sessions.len(), "the user is to choose");

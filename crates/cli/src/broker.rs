@@ -181,7 +181,7 @@ pub struct EndedRow {
     pub session: String,
     /// When, RFC 3339.
     pub ended: Option<String>,
-    /// `logout`, `terminated`, `x-server`, `script-failed`, `host-reboot`, `lost`, `limit`.
+    /// `logout`, `terminated`, `x-server`, `script-failed`, `host-reboot`, `lost`, `limit`, `out-of-memory`, `killed`.
     pub reason: &'static str,
     /// One line for people.
     pub detail: String,
@@ -196,6 +196,8 @@ impl From<&Ended> for EndedRow {
             EndReason::ScriptFailed => "script-failed",
             EndReason::HostReboot => "host-reboot",
             EndReason::Limit => "limit",
+            EndReason::OutOfMemory => "out-of-memory",
+            EndReason::Killed => "killed",
             EndReason::Lost | EndReason::Unspecified => "lost",
         };
         let (session, detail) = (ended.id.clone(), ended.detail.clone());
@@ -379,18 +381,26 @@ pub async fn why_ended(broker: &mut BrokerClient<Channel>, id: &str) -> Option<S
     }
 }
 
-fn words(ended: &Ended) -> String {
+/// Why a desktop ended, in words.
+pub(crate) fn words(ended: &Ended) -> String {
     let reason = match ended.reason() {
         EndReason::Logout => "it was logged out",
         EndReason::Terminated => "it was terminated",
         // Their details are whole sentences.
-        EndReason::XServer | EndReason::ScriptFailed if !ended.detail.is_empty() => {
+        EndReason::XServer
+        | EndReason::ScriptFailed
+        | EndReason::OutOfMemory
+        | EndReason::Killed
+            if !ended.detail.is_empty() =>
+        {
             return ended.detail.clone();
         }
         EndReason::XServer => "its X server ended",
         EndReason::ScriptFailed => "its session script failed",
         EndReason::HostReboot => "its host was restarted",
         EndReason::Limit => "a limit was reached",
+        EndReason::OutOfMemory => "it ran out of memory",
+        EndReason::Killed => "its session script was killed",
         EndReason::Lost | EndReason::Unspecified => "it was lost",
     };
     if ended.detail.is_empty() { reason.to_owned() } else { format!("{reason}: {}", ended.detail) }

@@ -43,6 +43,7 @@ impl ClientOptions {
         &self,
         geometry: Option<Geometry>,
         start_command: String,
+        profile: String,
     ) -> Result<StartParams, Failure> {
         let screen = screen::size();
         let mut client = BTreeMap::new();
@@ -70,6 +71,7 @@ impl ClientOptions {
             client_name: name.unwrap_or_default(),
             unvoted: false,
             client: client.into_iter().collect(),
+            profile,
         })
     }
 }
@@ -134,12 +136,17 @@ mod tests {
             |params: Vec<(String, String)>| ClientOptions { params, ..Default::default() };
         let one = |key: &str, value: &str| (format!("params/{key}"), value.to_owned());
         let twice = options(vec![one("a", "1"), one("a", "2")]);
-        assert_eq!(twice.tell(None, String::new()).unwrap_err().text, "--param a is given twice");
+        assert_eq!(
+            twice.tell(None, String::new(), String::new()).unwrap_err().text,
+            "--param a is given twice"
+        );
         let many = options((0..65).map(|n| one(&format!("k{n}"), "")).collect());
-        let failure = many.tell(None, String::new()).unwrap_err();
+        let failure = many.tell(None, String::new(), String::new()).unwrap_err();
         assert!(failure.text.contains("more than 64"), "{}", failure.text);
         let size = Geometry { width: 800, height: 600 };
-        let told = options(vec![one("a", "1")]).tell(Some(size), "xterm".to_owned()).unwrap();
+        let told = options(vec![one("a", "1")])
+            .tell(Some(size), "xterm".to_owned(), String::new())
+            .unwrap();
         assert_eq!((told.geometry, told.client["params/a"].as_str()), (Some(size), "1"));
     }
 

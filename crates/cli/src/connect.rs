@@ -10,10 +10,11 @@ use clap::Args;
 use serde::Serialize;
 use tonic::transport::Channel;
 use uuid::Uuid;
+use vsm_core::PROFILE_KEY_MAX;
 use vsm_daemon::clock;
 use vsm_proto::{
     broker::v1::{LoginRequest, LoginResponse, broker_client::BrokerClient},
-    session::v1::{Geometry, Session, StartParams},
+    session::v1::{Ended, Geometry, Session, StartParams},
 };
 
 use crate::{
@@ -54,6 +55,9 @@ pub struct ConnectArgs {
     /// Desktop with this command in it instead of the full desktop
     #[arg(long, value_name = "CMD", default_value = "", hide_default_value = true)]
     start_command: String,
+    /// Kind of a new desktop, by its key, as the administrator offers it; a desktop that you have stays as it is
+    #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true, conflicts_with = "start_command", value_parser = profile)]
+    profile: String,
     /// Which desktop.
     #[command(flatten)]
     choice: ChoiceOptions,
@@ -73,6 +77,14 @@ fn size(text: &str) -> Result<Geometry, String> {
     let size: vsm_core::Geometry =
         text.parse().map_err(|error: vsm_core::InvalidGeometry| error.to_string())?;
     Ok(Geometry { width: size.width().into(), height: size.height().into() })
+}
+
+fn profile(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    if text.len() <= PROFILE_KEY_MAX && text.bytes().all(plain) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("a key is at most {PROFILE_KEY_MAX} of a-z A-Z 0-9 _ - ."))
 }
 
 /// What `--json` prints; the fields are stable.
@@ -116,7 +128,7 @@ pub async fn run(arguments: ConnectArgs) -> Result<(), Failure> {
 
 async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure> {
     let request = Uuid::new_v4();
-    let client = arguments.client.tell(arguments.geometry, arguments.start_command.clone())?;
+    let client = told(arguments)?;
     // While ssh connects.
     let mut key = Key::make();
     let mut timings = Timings::default();
@@ -154,6 +166,7 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
         "{how}, :{} on {} (session {})",
         session.display, answer.host, session.id
     ));
+    remarks(arguments, answer.created, answer.last_ended.as_ref(), &session);
     let to = arguments.to.at(&answer.host);
     let via = answer.relay.then(|| arguments.to.clone());
     let door = Door { key: key.accepted(answer.key_accepted, &answer.host_keys), via };
@@ -180,6 +193,35 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
     }
     let gone_to = Answer { session, host: answer.host, created: answer.created };
     report(arguments, gone_to, socket, attempts, timings)
+}
+
+/// What is told of this machine, and of what a new desktop is to be like.
+fn told(arguments: &ConnectArgs) -> Result<StartParams, Failure> {
+    let ConnectArgs { geometry, start_command, profile, .. } = arguments;
+    arguments.client.tell(*geometry, start_command.clone(), profile.clone())
+}
+
+/// Says what the user should know of the desktop that they are given.
+fn remarks(arguments: &ConnectArgs, created: bool, last: Option<&Ended>, session: &Session) {
+    if let Some(words) = another_profile(arguments, created, session) {
+        output::remark(&words);
+    }
+    if let Some(ended) = last {
+        output::remark(&format!("your last desktop ended: {}", broker::words(ended)));
+    }
+}
+
+/// What a user is told who asked for a profile and is given a desktop that there was.
+fn another_profile(arguments: &ConnectArgs, created: bool, session: &Session) -> Option<String> {
+    let of = session.params.as_ref().map_or("", |params| params.profile.as_str());
+    let asked = arguments.profile.as_str();
+    if asked.is_empty() || created || asked == of {
+        return None;
+    }
+    let as_it_is = if of.is_empty() { "without one".to_owned() } else { format!("with {of}") };
+    Some(format!(
+        "this desktop was started {as_it_is} and stays as it is: --profile {asked} is for a new one"
+    ))
 }
 
 async fn log_in(

@@ -25,7 +25,7 @@ pub const CONFIG: u8 = 78;
 pub const SSH: u8 = 255;
 
 /// The table of codes for `--help`.
-pub const HELP: &str = "Exit codes: 0 done, 64 bad usage, 66 no such desktop, 69 broker or session host does not answer, \
+pub const HELP: &str = "Exit codes: 0 done, 64 bad usage, 66 no such desktop or profile, 69 broker or session host does not answer, \
 70 the desktop cannot start, 73 cannot write a file, 75 a limit is reached or it took too long, 77 not allowed, \
 255 ssh could not connect or log in";
 

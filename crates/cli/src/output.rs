@@ -194,6 +194,12 @@ pub fn progress(text: &str) {
     }
 }
 
+/// A line that the user should read though all went well; on standard error, as data is not mixed with it.
+#[expect(clippy::print_stderr, reason = "a remark goes to standard error")]
+pub fn remark(text: &str) {
+    eprintln!("vsm: {text}");
+}
+
 /// Prints a line that says what was done.
 ///
 /// # Errors

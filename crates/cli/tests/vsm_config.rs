@@ -220,7 +220,11 @@ fn folders_are_listed() {
     );
     assert!(!listed.contains("nodes"));
     let listed = site.ok(&["--all-entries", "/vsmserver/subclusters/lab/"]);
-    assert_eq!(listed, "agents = a1\ngroups = \nmax_users_per_agent = 0\nusers = bob\n");
+    assert_eq!(
+        listed,
+        "agents = a1\ngroups = \nmax_users_per_agent = 0\nsession_cpu_max = 0\n\
+         session_memory_max = 0\nsession_pids_max = 0\nusers = bob\n"
+    );
     let all = site.ok(&["-Ra", "/"]);
     assert!(
         all.contains("/vsmserver/subclusters/lab/users = bob\n") && all.contains("/tls/ca_file = ")

@@ -6,6 +6,7 @@ use crate::{
     config::{Config, Setting, Subcluster},
     keys,
     load::{Merged, Problem},
+    profiles,
 };
 
 /// Parts of the broker whose level of logging can be set apart.
@@ -19,11 +20,13 @@ pub(crate) fn cross(merged: &mut Merged) {
     let mut problems = Vec::new();
     displays(&config, &mut problems);
     subclusters(&config, &mut problems);
+    profiles::problems(&config, &mut problems);
     merged.problems.extend(problems);
     merged.notes.extend(pair_problem(&config));
     merged.notes.extend(config.moving_agent().map(|moving| moving.to_string()));
     merged.notes.extend(ports(&config));
     merged.notes.extend(weights(&config));
+    merged.notes.extend(profiles::notes(&config));
     merged.notes.extend(loggers(&config, "/vsmserver/logging/levels", &SERVER_LOGGERS));
     merged.notes.extend(loggers(&config, "/vsmagent/logging/levels", &AGENT_LOGGERS));
 }
@@ -38,7 +41,7 @@ pub(crate) fn pair_problem(config: &Config) -> Option<String> {
     })
 }
 
-fn problem_at(config: &Config, path: &str, text: String) -> Problem {
+pub(crate) fn problem_at(config: &Config, path: &str, text: String) -> Problem {
     let place = config.setting(path).map(|Setting { file, line, .. }| (file.clone(), *line));
     let (file, line) = place.unwrap_or_default();
     Problem { file, line, path: path.to_owned(), text }

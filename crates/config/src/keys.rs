@@ -170,6 +170,12 @@ schema! {
             "Groups whose members' new sessions go to this subcluster.";
         MAX_USERS_PER_AGENT: u32, "/vsmserver/subclusters/<name>/max_users_per_agent", int(0, 1_000_000, "users"), "0", Reload,
             "Most users on one agent of this subcluster; 0 means no limit. A full agent takes no new users; an agent in two subclusters has the lower limit.";
+        SESSION_MEMORY_MAX: u64, "/vsmserver/subclusters/<name>/session_memory_max", int(0, 16_777_216, "MiB"), "0", Reload,
+            "Memory that one session may use; above it the session is killed whole, and its user told at the next login. 0 means no limit. Needs cgroup v2 with the memory controller on the agents. Affects sessions started later, as the next two do.";
+        SESSION_CPU_MAX: u32, "/vsmserver/subclusters/<name>/session_cpu_max", int(0, 100_000, "percent of a CPU"), "0", Reload,
+            "CPU time that one session may use: 200 is two CPUs; 0 means no limit. Needs the cpu controller.";
+        SESSION_PIDS_MAX: u32, "/vsmserver/subclusters/<name>/session_pids_max", int(0, 4_194_304, "processes and threads"), "0", Reload,
+            "Processes and threads that one session may have; 0 means no limit. A desktop needs some hundreds. Needs the pids controller.";
     }
 
     /// `/vsmserver/limits/<name>`: read as a whole by [`crate::Config::limits`].
@@ -278,6 +284,8 @@ schema! {
             "Directory of sockets and other files that a reboot may take away.";
         MAX_SESSIONS: u32, "/vsmagent/max_sessions", int(0, 65_535, "sessions"), "0", Reload,
             "Most sessions on this agent; 0 means as many as there are display numbers.";
+        REQUIRE_LIMITS: bool, "/vsmagent/require_limits", Bool, "false", Reload,
+            "Refuse a session whose limits of memory, CPU or processes this host cannot hold it to, instead of starting it without them.";
         ENDED_KEEP: u32, "/vsmagent/ended_keep", int(0, 1_000_000, "records"), "1000", Reload,
             "How many records of ended sessions are kept, the newest first.";
     }
@@ -339,9 +347,9 @@ schema! {
     /// `/profiles` and `/profiles/<key>`: the desktops that a user can choose from.
     profiles {
         DEFAULT: String, "/profiles/default", Text, "", Reload,
-            "Key of the profile that is chosen where the user chooses none.";
+            "Key of the profile that is chosen where the user asks for none; empty has the user choose where there are several.";
         ORDER: Vec<String>, "/profiles/order", WORDS, "", Reload,
-            "Keys of the profiles in the order in which they are offered.";
+            "Keys of the profiles in the order in which they are offered; the others follow by key.";
         SHOW_INTRO: bool, "/profiles/show_intro", Bool, "false", Reload,
             "Show the introduction before the choice.";
         GREETING: String, "/profiles/greeting", Text, "", Reload,
@@ -349,7 +357,7 @@ schema! {
         INTRODUCTION: String, "/profiles/introduction", Text, "", Reload,
             "Text of the introduction; markup is allowed.";
         XDG_SESSION: Vec<String>, "/profiles/<key>/xdg_session", WORDS, "", Reload,
-            "Desktop sessions that this profile may start, by the names of their .desktop files; the first one installed counts, and with none the profile is hidden.";
+            "Desktop sessions that this profile may start, by the names of their .desktop files in /etc/X11/sessions, /usr/local/share/xsessions or /usr/share/xsessions; the first one installed counts, and with none the profile is hidden.";
         NAME: String, "/profiles/<key>/name", Text, "", Reload,
             "Name of the profile, for people.";
         DESCRIPTION: String, "/profiles/<key>/description", Text, "", Reload,
@@ -357,10 +365,10 @@ schema! {
         ICON: PathBuf, "/profiles/<key>/icon", OptionalPath, "", Reload,
             "PNG picture beside the profile's name; empty means none.";
         SCREENSHOT: PathBuf, "/profiles/<key>/screenshot", OptionalPath, "", Reload,
-            "PNG picture of the desktop; empty means none.";
+            "PNG picture of the desktop; empty means none. No choice shows it yet.";
         CMDLINE: String, "/profiles/<key>/cmdline", Text, "", Reload,
-            "Command that starts the desktop, by the user's shell.";
+            "Command that starts the desktop, by the user's shell, with the Exec line of the desktop session in XDG_EXEC; empty means that line itself.";
         TESTCMD: String, "/profiles/<key>/testcmd", Text, "", Reload,
-            "Command that decides whether the profile is offered: with a nonzero exit status it is hidden.";
+            "Command that decides whether the profile is offered: it runs as the user, by /bin/sh and before there is a display; with a nonzero exit status, or after 5 s, the profile is hidden.";
     }
 }

@@ -22,6 +22,7 @@ mod limits;
 mod load;
 mod pair;
 mod param;
+mod profiles;
 mod scan;
 mod set;
 pub mod tool;
@@ -39,6 +40,7 @@ pub use crate::{
     load::{LoadError, Problem},
     pair::MovingAgent,
     param::{Apply, Key, Param},
+    profiles::{PROFILE_KEY_MAX, PROFILES_MAX, Profile, is_profile_key},
     value::{
         Geometry, LogLevel, OnHookFailure, Placement, RoleSource, SecondViewer, ShadowingMode,
         SoloCreate, Typed, UnknownChoice, Value, XauthorityLocation,

@@ -31,8 +31,8 @@ pub use load::{Busy, Measured, Need};
 pub use place::{Eligible, Out, Placement, Rank, Rule, Strategy, consider, place};
 pub use session::{
     CLIENT_BYTES_MAX, CLIENT_KEY_MAX, CLIENT_PARAMS_MAX, CLIENT_VALUE_MAX, EndReason, Ended,
-    Geometry, InvalidClientParam, InvalidGeometry, Session, StartParams, State, UnixMillis, Viewer,
-    check_client_params,
+    Geometry, InvalidClientParam, InvalidGeometry, PROFILE_KEY_MAX, Resources, Session,
+    StartParams, State, UnixMillis, Viewer, check_client_params,
 };
 pub use ssh_key::{InvalidKey, SshKey};
 pub use table::{AgentUse, Table};

@@ -144,7 +144,13 @@ pub struct StartParams {
     /// its neighbours bound it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub client: BTreeMap<String, String>,
+    /// Key of the profile that was asked for; empty = none: the agent's default, or the user's choice.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub profile: Box<str>,
 }
+
+/// Longest key of a profile, in bytes.
+pub const PROFILE_KEY_MAX: usize = 64;
 
 /// Most client parameters of a session.
 pub const CLIENT_PARAMS_MAX: usize = 64;
@@ -240,6 +246,30 @@ pub enum EndReason {
     Lost,
     /// A limit that the administrator set.
     Limit,
+    /// It used more memory than it may, or the host had none left.
+    OutOfMemory,
+    /// The session script was killed by a signal.
+    Killed,
+}
+
+impl EndReason {
+    /// Whether the user may wonder why: it was neither their doing nor an administrator's.
+    #[must_use]
+    pub const fn is_a_surprise(self) -> bool {
+        !matches!(self, Self::Logout | Self::Terminated)
+    }
+}
+
+/// What one session may take of its host; 0 = no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// Memory in MiB.
+    pub memory_max_mib: u64,
+    /// CPU time in percent of one CPU.
+    pub cpu_max_percent: u32,
+    /// Processes and threads.
+    pub pids_max: u32,
 }
 
 /// Why and when a session ended.

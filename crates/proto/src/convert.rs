@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use tonic::Status;
 use vsm_core::{
-    Change, EndReason, Ended, Epoch, Event, Fence, Geometry, Incarnation, Session, StartParams,
-    State, UnixMillis, Viewer, check_client_params,
+    Change, EndReason, Ended, Epoch, Event, Fence, Geometry, Incarnation, PROFILE_KEY_MAX,
+    Resources, Session, StartParams, State, UnixMillis, Viewer, check_client_params,
 };
 
 use crate::{session::v1 as pb, sync::v1 as log};
@@ -63,6 +63,16 @@ pub(crate) fn bounded(field: &'static str, value: String) -> Result<String, Inva
     Ok(value)
 }
 
+/// A key that no agent has is refused there, with those that it has.
+fn profile(key: String) -> Result<String, Invalid> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    if key.len() > PROFILE_KEY_MAX || !key.bytes().all(plain) {
+        let why = format!("a key is at most {PROFILE_KEY_MAX} of a-z A-Z 0-9 _ - .");
+        return Err(Invalid::new("params.profile", why));
+    }
+    Ok(key)
+}
+
 impl TryFrom<pb::StartParams> for StartParams {
     type Error = Invalid;
 
@@ -82,6 +92,7 @@ impl TryFrom<pb::StartParams> for StartParams {
             client_name: bounded("params.client_name", params.client_name)?.into(),
             unvoted: params.unvoted,
             client,
+            profile: profile(params.profile)?.into(),
         })
     }
 }
@@ -97,6 +108,7 @@ impl From<&StartParams> for pb::StartParams {
             client_name: params.client_name.clone().into(),
             unvoted: params.unvoted,
             client: params.client.clone().into_iter().collect(),
+            profile: params.profile.clone().into(),
         }
     }
 }
@@ -172,6 +184,8 @@ impl TryFrom<pb::Ended> for Ended {
             Ok(pb::EndReason::ScriptFailed) => EndReason::ScriptFailed,
             Ok(pb::EndReason::HostReboot) => EndReason::HostReboot,
             Ok(pb::EndReason::Limit) => EndReason::Limit,
+            Ok(pb::EndReason::OutOfMemory) => EndReason::OutOfMemory,
+            Ok(pb::EndReason::Killed) => EndReason::Killed,
             // A reason that a newer agent knows: the session is gone all the same, and the detail tells.
             Ok(pb::EndReason::Lost | pb::EndReason::Unspecified) | Err(_) => EndReason::Lost,
         };
@@ -190,9 +204,25 @@ impl From<&Ended> for pb::Ended {
             EndReason::HostReboot => pb::EndReason::HostReboot,
             EndReason::Lost => pb::EndReason::Lost,
             EndReason::Limit => pb::EndReason::Limit,
+            EndReason::OutOfMemory => pb::EndReason::OutOfMemory,
+            EndReason::Killed => pb::EndReason::Killed,
         };
         let (id, detail) = (ended.id.to_string(), ended.detail.clone());
         Self { id, reason: reason.into(), detail, at_unix_ms: ended.at.0 }
+    }
+}
+
+impl From<crate::agent::v1::Resources> for Resources {
+    fn from(resources: crate::agent::v1::Resources) -> Self {
+        let crate::agent::v1::Resources { memory_max_mib, cpu_max_percent, pids_max } = resources;
+        Self { memory_max_mib, cpu_max_percent, pids_max }
+    }
+}
+
+impl From<Resources> for crate::agent::v1::Resources {
+    fn from(resources: Resources) -> Self {
+        let Resources { memory_max_mib, cpu_max_percent, pids_max } = resources;
+        Self { memory_max_mib, cpu_max_percent, pids_max }
     }
 }
 

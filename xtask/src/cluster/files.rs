@@ -30,6 +30,7 @@ const TOOLS: [(&str, &str); 3] = [
 const XSESSION: &str = include_str!("../../../deploy/xsession");
 const NOTIFY: &str = include_str!("../../../deploy/notify");
 const ASK: &str = include_str!("../../../deploy/ask");
+const CHOOSE_PROFILE: &str = include_str!("../../../deploy/choose-profile");
 
 /// Forwarding is off to show that nothing needs it; a storm of logins must not be turned away.
 const SSHD_CONFIG: &str = "\
@@ -129,6 +130,7 @@ pub(crate) fn of_host(layout: &Layout, host: &Host) -> Result<()> {
         write(&paths.vsm.join("xsession"), XSESSION, 0o755, ROOT)?;
         write(&paths.vsm.join("notify"), NOTIFY, 0o755, ROOT)?;
         write(&paths.vsm.join("ask"), ASK, 0o755, ROOT)?;
+        write(&paths.vsm.join("choose-profile"), CHOOSE_PROFILE, 0o755, ROOT)?;
     }
     for user in &layout.users {
         home(layout, host, user)?;

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "also the tests' own helpers fail by panic")]
 
 mod bad_host;
+mod bad_session;
 mod bad_user;
 mod bastion;
 mod client_params;
@@ -36,6 +37,8 @@ mod pair_of_brokers;
 mod pcs;
 mod placement;
 mod preflight;
+mod profiles;
+mod resources;
 mod service;
 mod several;
 mod shadow;

@@ -15,7 +15,8 @@ use crate::{control, params};
 pub(super) async fn came(agent: &Arc<Agent>, slot: &Arc<Slot>, client: StartParams) {
     let known = || slot.client.lock().unwrap_or_else(PoisonError::into_inner);
     // What is not the client's but the desktop's stays what it was at the start.
-    let client = StartParams { geometry: None, start_command: Box::default(), ..client };
+    let (start_command, profile) = <(Box<str>, Box<str>)>::default();
+    let client = StartParams { geometry: None, start_command, profile, ..client };
     if known().as_ref() == Some(&client) {
         return;
     }

@@ -33,7 +33,7 @@ const REFUSED_KEEP: usize = 4096;
 pub(super) enum Change {
     /// A session that is new, or whose viewer came or went, or that another client asked for, or that stands otherwise
     /// against its limits.
-    Live(Live),
+    Live(Box<Live>),
     /// One that ended.
     Ended(Ended),
 }
@@ -332,7 +332,7 @@ impl Registry {
             body.spawned = None;
         }
         slot.status.send_replace(Status::Running);
-        self.publish(Change::Live(slot.live()));
+        self.publish(Change::Live(Box::new(slot.live())));
         drop(inner);
     }
 
@@ -384,7 +384,7 @@ impl Registry {
             }
             body.live()
         };
-        self.publish(Change::Live(live));
+        self.publish(Change::Live(Box::new(live)));
         drop(inner);
     }
 

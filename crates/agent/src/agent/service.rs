@@ -8,7 +8,9 @@ use tonic::{
     Extensions, Request, Response, Status,
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
-use vsm_core::{EndReason, Ended, Fence, Limits, Session, SessionId, StartParams, State};
+use vsm_core::{
+    EndReason, Ended, Fence, Limits, Resources, Session, SessionId, StartParams, State,
+};
 use vsm_daemon::{
     clock,
     tls::{self, Role},
@@ -65,6 +67,7 @@ impl From<Refusal> for StartRefusal {
             Refusal::Full => Self::Full,
             Refusal::Storage => Self::Storage,
             Refusal::Cancelled => Self::Cancelled,
+            Refusal::Profile => Self::Profile,
             Refusal::Internal => Self::Internal,
         }
     }
@@ -132,6 +135,7 @@ impl Service {
         fence: &Fence,
         session: Session,
         limits: Limits,
+        resources: Resources,
     ) -> Result<start_response::Result, Status> {
         let permit = match self.admit(fence).await {
             Ok(permit) => permit,
@@ -144,7 +148,7 @@ impl Service {
         let id = session.id;
         let slot = match self.agent.registry.begin(session, limits, &settings) {
             Found::New(slot) => {
-                start::begin(&self.agent, Arc::clone(&slot), permit);
+                start::begin(&self.agent, Arc::clone(&slot), resources, permit);
                 slot
             }
             Found::Again(slot) => {
@@ -251,12 +255,13 @@ impl agent_server::Agent for Service {
         request: Request<StartRequest>,
     ) -> Result<Response<StartResponse>, Status> {
         self.check_caller(request.extensions())?;
-        let StartRequest { fence, session, limits } = request.into_inner();
+        let StartRequest { fence, session, limits, resources } = request.into_inner();
         let fence = parse_fence(fence)?;
         let mut session: Session = convert::required("session", session)?.try_into()?;
         session.state = State::Starting;
         let limits = limits.unwrap_or_default().try_into()?;
-        let result = Some(self.start_session(&fence, session, limits).await?);
+        let resources = resources.unwrap_or_default().into();
+        let result = Some(self.start_session(&fence, session, limits, resources).await?);
         Ok(Response::new(StartResponse { result }))
     }
 

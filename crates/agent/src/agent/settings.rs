@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 use vsm_config::{Config, XauthorityLocation, keys};
 use vsm_core::Geometry;
 
-use crate::spec::{SecondViewer, SessionSettings, ShadowMode};
+use crate::spec::{Profile, Profiles, SecondViewer, SessionSettings, ShadowMode};
 
 /// Size of a desktop where even the configured one is out of Xvnc's range.
 const FALLBACK_GEOMETRY: (u32, u32) = (1280, 800);
@@ -143,6 +143,22 @@ fn bans(config: &Config) -> Vec<String> {
     all.into_iter().filter(|(allowed, _)| !allowed).map(|(_, ban)| ban.to_owned()).collect()
 }
 
+fn profiles(config: &Config) -> Profiles {
+    use keys::profiles as k;
+    let one = |profile: vsm_config::Profile| {
+        let vsm_config::Profile { key, xdg_session, name, description, icon, cmdline, testcmd } =
+            profile;
+        Profile { key, xdg_session, name, description, icon, cmdline, testcmd }
+    };
+    let introduction = config.get(&k::INTRODUCTION);
+    Profiles {
+        default: config.get(&k::DEFAULT),
+        greeting: config.get(&k::GREETING),
+        introduction: if config.get(&k::SHOW_INTRO) { introduction } else { String::new() },
+        all: config.profiles().into_iter().map(one).collect(),
+    }
+}
+
 fn session_settings(config: &Config) -> SessionSettings {
     use keys::vsmagent as k;
     let geometry = config.get(&k::DEFAULT_GEOMETRY);
@@ -167,5 +183,7 @@ fn session_settings(config: &Config) -> SessionSettings {
         environment: environment(config),
         notify_program: config.get(&k::NOTIFY_PROGRAM),
         bans: bans(config),
+        require_limits: config.get(&k::REQUIRE_LIMITS),
+        profiles: profiles(config),
     }
 }

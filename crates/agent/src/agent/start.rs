@@ -9,6 +9,7 @@ use tokio::{
     process::{Child, Command},
     time::timeout,
 };
+use vsm_core::Resources;
 use vsm_daemon::clock;
 
 use super::{Agent, Settings, fence::Permit, link, registry::Slot};
@@ -32,13 +33,13 @@ pub(super) fn longest(settings: &Settings) -> Duration {
 }
 
 /// Spawns the process while the caller's right to do so is held, and leaves the rest to a task. The answer comes by the slot.
-pub(super) fn begin(agent: &Arc<Agent>, slot: Arc<Slot>, permit: Permit<'_>) {
+pub(super) fn begin(agent: &Arc<Agent>, slot: Arc<Slot>, resources: Resources, permit: Permit<'_>) {
     let settings = agent.settings();
     let first = spawn(agent, &slot);
     drop(permit);
     let agent = Arc::clone(agent);
     tokio::spawn(async move {
-        match run(&agent, &slot, &settings, first).await {
+        match run(&agent, &slot, &settings, resources, first).await {
             Ok(record) => {
                 let session = &record.session;
                 tracing::info!(session = %slot.id, user = %session.user, display = slot.display(), "session started");
@@ -63,6 +64,7 @@ async fn run(
     agent: &Agent,
     slot: &Slot,
     settings: &Settings,
+    resources: Resources,
     first: io::Result<Child>,
 ) -> Result<Record, Refused> {
     let mut spawned = first;
@@ -76,9 +78,15 @@ async fn run(
             display: slot.display(),
             settings: settings.session.clone(),
             limits: slot.limits.clone(),
+            resources,
         };
         match converse(agent, slot, child, &spec, longest(settings)).await? {
-            Reply::Ready { record } => return Ok(*record),
+            Reply::Ready { record, notes } => {
+                for note in notes {
+                    tracing::warn!(session = %slot.id, note, "a limit does not hold");
+                }
+                return Ok(*record);
+            }
             Reply::Refused(refused) => return Err(refused),
             Reply::DisplayTaken => {
                 tracing::info!(

@@ -31,8 +31,10 @@ fn run(arguments: &ParamArguments) -> Result<String, Failure> {
         return Err((USAGE, "name a parameter; see vsm-session-param --help".to_owned()));
     }
     let id = inside::meant(arguments.session.id)?;
-    let all = params::read(&control::session_dir(&arguments.session.run_dir, id))
-        .map_err(|error| (NO_SESSION, format!("session {id}: {error}")))?;
+    let dir = control::session_dir(&arguments.session.run_dir, id);
+    let mut all =
+        params::read(&dir).map_err(|error| (NO_SESSION, format!("session {id}: {error}")))?;
+    all.insert(params::PROFILE.to_owned(), params::profile(&dir));
     match &arguments.all_entries {
         Some(folder) => list(&all, folder),
         None if arguments.eval.is_empty() => print(&all, &arguments.paths),

@@ -19,6 +19,7 @@ mod monitor;
 mod notices;
 mod output;
 mod peer;
+mod profile;
 mod requests;
 mod shadow;
 mod start;
@@ -53,7 +54,8 @@ pub fn run() -> ExitCode {
     };
     match start::start(spec) {
         Ok(started) => {
-            answer(&Reply::Ready { record: Box::new(started.record().clone()) });
+            let (record, notes) = (Box::new(started.record().clone()), started.notes());
+            answer(&Reply::Ready { record, notes });
             detach();
             started.run();
         }

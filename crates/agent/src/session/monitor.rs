@@ -6,7 +6,10 @@ use std::{
     collections::BTreeMap,
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::net::{UnixListener, UnixStream},
+        unix::{
+            net::{UnixListener, UnixStream},
+            process::ExitStatusExt,
+        },
     },
     path::Path,
     process::ExitStatus,
@@ -35,7 +38,7 @@ use super::{
     xserver::{self, Paths},
 };
 use crate::{
-    cgroup::Cgroup,
+    cgroup::{Cgroup, Shortage},
     control::{DropCause, Event, Phase},
     record::{Done, Outcome, Record, Store},
     spec::{Spec, one_line},
@@ -137,6 +140,11 @@ impl Monitor {
         self.tell(&status);
     }
 
+    /// What an administrator should know of the start.
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.kept.as_ref().map_or_else(Vec::new, |kept| kept.leftovers.unlimited.clone())
+    }
+
     /// The record as it is on disk.
     pub(super) fn record(&self) -> &Record {
         self.record.as_ref().expect("a started session has a record")
@@ -221,11 +229,14 @@ impl Monitor {
         self.drain_output();
         let Some(script) = self.script.take() else { return };
         let how = launch::describe(status);
+        let killed = status.signal().is_some();
         let failed = !status.success() && clock::now() - script.since < SCRIPT_TRIAL;
         let end = if failed {
             let last = script.program.output.last_line();
             let detail = if last.is_empty() { how } else { format!("{how}: {last}") };
             (EndReason::ScriptFailed, format!("the session script failed with {detail}"))
+        } else if killed {
+            (EndReason::Killed, format!("the session script was {how}"))
         } else {
             (EndReason::Logout, format!("the session script ended with {how}"))
         };
@@ -241,7 +252,7 @@ impl Monitor {
                 && let Some(status) = self.x_server_status
             {
                 self.drain_output();
-                let last = self.x_server.output.last_line();
+                let last = self.x_server.output.last_lines();
                 let detail = format!(
                     "the X server ended ({}); its last words: {last}",
                     launch::describe(status)
@@ -310,8 +321,32 @@ impl Monitor {
         }
     }
 
+    /// Why it really ends: what runs out of memory ends in many ways.
+    fn cause(&self, reason: EndReason, detail: &str) -> (EndReason, String) {
+        let by_itself = matches!(
+            reason,
+            EndReason::Logout | EndReason::Killed | EndReason::XServer | EndReason::ScriptFailed
+        );
+        let kept = self.kept.as_ref().filter(|_| by_itself);
+        let found = kept.and_then(|kept| Some((kept, kept.leftovers.cgroup.as_ref()?.shortage()?)));
+        match found {
+            Some((kept, Shortage::Own)) => {
+                let limit = kept.spec.resources.memory_max_mib;
+                (EndReason::OutOfMemory, format!("out of memory (limit {limit} MiB)"))
+            }
+            Some((_, Shortage::Host)) => {
+                (EndReason::OutOfMemory, "out of memory: the host had none left".to_owned())
+            }
+            None => (reason, detail.to_owned()),
+        }
+    }
+
     fn begin_end(&mut self, reason: EndReason, detail: &str) {
-        let detail = one_line(detail);
+        let seen = one_line(detail);
+        let (reason, detail) = self.cause(reason, &seen);
+        if detail != seen {
+            self.log.note(&seen);
+        }
         self.log.note(&format!("the session ends: {detail}"));
         let cgroup = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref());
         self.ending =

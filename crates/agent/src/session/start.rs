@@ -22,7 +22,7 @@ use nix::{
     },
     unistd::setsid,
 };
-use vsm_core::{Session, State};
+use vsm_core::{Resources, Session, State};
 use vsm_daemon::clock;
 
 use super::{
@@ -31,6 +31,7 @@ use super::{
     launch::{self, EXIT_HOME, EXIT_PROGRAM},
     monitor::{Desktop, Monitor},
     output::Log,
+    profile,
     xserver::{self, Greeting, Paths},
 };
 use crate::{
@@ -54,6 +55,8 @@ fn internal(what: &str) -> impl FnOnce(io::Error) -> Refused {
 /// What has to go if the start fails, or in the end.
 #[derive(Debug)]
 pub(super) struct Leftovers {
+    /// Limits that the host cannot hold it to, and why, a line each.
+    pub(super) unlimited: Vec<String>,
     pub(super) dir: PathBuf,
     pub(super) cgroup: Option<Cgroup>,
     /// The X server that was started.
@@ -73,6 +76,9 @@ impl Leftovers {
 
     /// Kills what was started and waits until it is gone, at most as long as a killed process can take.
     fn kill(&self) {
+        if !super::ending::has_children() {
+            return;
+        }
         let deadline = clock::now() + Duration::from_secs(5);
         while clock::now() < deadline {
             if let Some(cgroup) = &self.cgroup {
@@ -154,18 +160,19 @@ pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
     let signals = become_monitor()?;
     let dir = control::session_dir(&spec.settings.run_dir, spec.session.id);
     let listener = open_socket(&dir)?;
-    let mut leftovers = Leftovers { dir, cgroup: None, x_server: None };
-    let log = Log::open(Store::at(&spec.settings.state_dir).log(spec.session.id));
-    let result = prepare(&spec, &mut leftovers).and_then(|(desktop, x_server, record)| {
-        let mut monitor = Monitor::new(desktop, x_server, listener, signals, log);
-        match first_view(&mut monitor, record, &spec) {
-            Ok(()) => Ok(monitor),
-            Err(reply) => {
-                monitor.log.note(&format!("the start failed: {reply:?}"));
-                Err(reply)
+    let mut leftovers = Leftovers { dir, cgroup: None, x_server: None, unlimited: Vec::new() };
+    let mut log = Log::open(Store::at(&spec.settings.state_dir).log(spec.session.id));
+    let result =
+        prepare(&spec, &mut leftovers, &mut log).and_then(|(desktop, x_server, record)| {
+            let mut monitor = Monitor::new(desktop, x_server, listener, signals, log);
+            match first_view(&mut monitor, record, &spec) {
+                Ok(()) => Ok(monitor),
+                Err(reply) => {
+                    monitor.log.note(&format!("the start failed: {reply:?}"));
+                    Err(reply)
+                }
             }
-        }
-    });
+        });
     match result {
         Ok(mut monitor) => {
             monitor.keep(spec, leftovers);
@@ -184,8 +191,12 @@ pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
 }
 
 /// Everything up to the running X server process.
-fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, Record), Reply> {
-    let Spec { session, display, settings, limits } = spec;
+fn prepare(
+    spec: &Spec,
+    leftovers: &mut Leftovers,
+    log: &mut Log,
+) -> Result<(Desktop, Program, Record), Reply> {
+    let Spec { session, display, settings, limits, .. } = spec;
     let agent = session.agent.as_str();
     let account = Account::look_up(spec)?;
     if !settings.script.is_file() {
@@ -203,7 +214,14 @@ fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, 
     chown(control::socket(&paths.dir), Some(account.uid), Some(account.gid))
         .map_err(internal("give the control socket to the user"))?;
     leftovers.cgroup = Cgroup::create(session.id);
-    let environment = desktop::environment(spec, &account, &paths, pam.environment());
+    limit(spec, leftovers, log)?;
+    let mut environment = desktop::environment(spec, &account, &paths, pam.environment());
+    let cgroup = leftovers.cgroup.as_ref();
+    let place = Place { account: &account, cgroup, environment: &environment };
+    let chosen = profile::choose(spec, &place, &paths.dir, log);
+    // What a test has left running is in nobody's way any more.
+    leftovers.kill();
+    environment.extend(chosen?);
     let place = Place { account: &account, cgroup: None, environment: &environment };
     let x_server = place.spawn(&x_program, xserver::arguments(spec, &paths)).map_err(|error| {
         Refused::new(Refusal::XServer, format!("cannot start {}: {error}", x_program.display()))
@@ -225,6 +243,29 @@ fn prepare(spec: &Spec, leftovers: &mut Leftovers) -> Result<(Desktop, Program, 
         limits: limits.clone(),
     };
     Ok((Desktop { account, pam, paths, environment, cookie }, x_server, record))
+}
+
+/// Holds the session to what it may take of the host. One that cannot be held to it is started all the same, unless the
+/// administrator asks for more.
+fn limit(spec: &Spec, leftovers: &mut Leftovers, log: &mut Log) -> Result<(), Refused> {
+    if spec.resources == Resources::default() {
+        return Ok(());
+    }
+    leftovers.unlimited = match &leftovers.cgroup {
+        Some(cgroup) => cgroup.limit(spec.resources),
+        None => vec!["there is no cgroup v2 here that can be written".to_owned()],
+    };
+    for why in &leftovers.unlimited {
+        log.note(&format!("a limit of the subcluster does not hold: {why}"));
+    }
+    if let (Some(why), true) = (leftovers.unlimited.first(), spec.settings.require_limits) {
+        let agent = &spec.session.agent;
+        let detail = format!(
+            "{agent} cannot hold a session to its limits: {why} (/vsmagent/require_limits)"
+        );
+        return Err(Refused::new(Refusal::Internal, detail));
+    }
+    Ok(())
 }
 
 /// Makes the record durable and waits for the greeting of the X server.

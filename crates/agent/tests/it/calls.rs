@@ -32,7 +32,7 @@ pub(crate) fn request(id: &str, user: &str) -> StartRequest {
         params: Some(StartParams { language: "POSIX".into(), ..StartParams::default() }),
         created_unix_ms: 1,
     };
-    StartRequest { fence: fence(1), session: Some(session), limits: None }
+    StartRequest { fence: fence(1), session: Some(session), limits: None, resources: None }
 }
 
 pub(crate) type Client = AgentClient<Channel>;

@@ -3,10 +3,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
-use vsm_core::{Ended, Epoch, Fence, Limits, Session, SessionId, SshKey, StartParams, UserName};
+use vsm_core::{Ended, Epoch, Fence, Resources, Session, SessionId, SshKey, StartParams, UserName};
 use vsm_proto::agent::v1 as pb;
 
 use super::Link;
+use crate::settings::Bounds;
 
 /// A verify, a cancel or a disconnect is answered from the agent's memory; more means that it hangs.
 pub(super) const SHORT_CALL: Duration = Duration::from_secs(5);
@@ -119,13 +120,15 @@ impl Link {
         &self,
         fence: Fence,
         session: &Session,
-        limits: &Limits,
+        bounds: &Bounds,
         deadline: Duration,
     ) -> Result<Fenced<Started>, CallError> {
         use pb::start_response::Result as Answer;
+        let Bounds { limits, resources } = bounds;
         let limits = (!limits.is_none()).then(|| limits.into());
-        let session = Some(session.into());
-        let request = pb::StartRequest { fence: Some((&fence).into()), session, limits };
+        let resources = (*resources != Resources::default()).then(|| (*resources).into());
+        let (fence, session) = (Some((&fence).into()), Some(session.into()));
+        let request = pb::StartRequest { fence, session, limits, resources };
         let response = bounded(deadline, self.client.clone().start(request)).await?;
         match response.result {
             Some(Answer::Started(started)) => Ok(Fenced::Done(Started::Running(started.display))),
