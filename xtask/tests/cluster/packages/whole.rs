@@ -46,7 +46,7 @@ fn every_program_and_unit_is_as_it_should_be() {
             HOST,
             "dpkg-query --show --showformat='${Conffiles}\\n' vsm-agent | grep -c ' /etc/'"
         ),
-        "3"
+        "5"
     );
     let (_, unsound) = try_sh(
         &cluster,
