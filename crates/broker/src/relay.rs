@@ -4,35 +4,21 @@
 //!
 //! What is said is one line of JSON each way. With the answer `joined` comes the connection; the others bear the reason.
 
-use std::{
-    io::{self, IoSlice},
-    os::fd::AsRawFd,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
 
-use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use serde::Deserialize;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    net::{TcpStream, UnixStream},
-};
+use tokio::net::TcpStream;
 use vsm_core::SessionId;
-use vsm_daemon::socket::{self, Access};
+use vsm_daemon::socket::{self, Asked, Bounds};
 
 use crate::{broker::Broker, find};
 
 /// Name of the socket, beside the user socket.
 pub(crate) const SOCKET: &str = "vsmserver-relay.sock";
-/// How long a caller may take to say what they want.
-const ASK_MAX: Duration = Duration::from_secs(5);
 /// How long an agent's sshd may take to be reached.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// Longest request.
-const LINE_MAX: u64 = 4096;
-/// Callers at a time; others wait in the socket's queue.
-const CALLERS_MAX: usize = 256;
+/// A storm of logins: each waits for an agent's sshd.
+const BOUNDS: Bounds = Bounds { callers: 256, line: 4096 };
 
 /// What is asked for.
 #[derive(Debug, Deserialize)]
@@ -48,35 +34,23 @@ struct Refused(&'static str, String);
 
 /// Serves callers on the socket at `path` until the broker stops.
 pub(crate) async fn serve(broker: Arc<Broker>, path: PathBuf) {
-    let access = Access { mode: 0o666, group: None };
-    let one = |stream| {
-        let broker = Arc::clone(&broker);
-        async move { answer(&broker, stream).await }
+    let worker = Arc::clone(&broker);
+    let one = move |asked| {
+        let broker = Arc::clone(&worker);
+        async move { answer(&broker, asked).await }
     };
-    if let Err(error) = socket::serve(&path, access, CALLERS_MAX, &broker.stop, one).await {
+    if let Err(error) = socket::serve(&path, BOUNDS, &broker.stop, one).await {
         tracing::error!(%error, "users cannot be led to session hosts through this one");
     }
 }
 
-async fn answer(broker: &Arc<Broker>, mut stream: UnixStream) -> io::Result<()> {
-    let mut line = Vec::new();
-    let mut reader = BufReader::new((&mut stream).take(LINE_MAX));
-    tokio::time::timeout(ASK_MAX, reader.read_until(b'\n', &mut line)).await??;
-    let uid = stream.peer_cred()?.uid();
+async fn answer(broker: &Arc<Broker>, Asked { uid, line, stream }: Asked) -> io::Result<()> {
     let done = lead(broker, uid, &line).await;
-    let stream = stream.into_std()?;
     let (text, connection) = match &done {
-        Ok(connection) => (serde_json::json!({ "event": "joined" }), Some(connection)),
+        Ok(connection) => (serde_json::json!({ "event": "joined" }), Some(connection.as_fd())),
         Err(Refused(word, why)) => (serde_json::json!({ "event": word, "why": why }), None),
     };
-    let descriptors: Vec<_> = connection.iter().map(|connection| connection.as_raw_fd()).collect();
-    let rights = [ControlMessage::ScmRights(&descriptors)];
-    let rights = if descriptors.is_empty() { &[][..] } else { &rights[..] };
-    // A fresh socket has room for one line.
-    let line = format!("{text}\n");
-    let (to, line) = (stream.as_raw_fd(), [IoSlice::new(line.as_bytes())]);
-    sendmsg::<UnixAddr>(to, &line, rights, MsgFlags::MSG_NOSIGNAL, None)?;
-    Ok(())
+    socket::send_with(&stream, format!("{text}\n").as_bytes(), connection.as_slice())
 }
 
 /// Connects to the sshd of the session's agent.

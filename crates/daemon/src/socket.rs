@@ -1,4 +1,6 @@
-//! Unix sockets: made with the wanted mode, stale ones replaced, live ones left alone.
+//! Unix sockets: made with the wanted mode, stale ones replaced, live ones left alone; and callers of them answered.
+
+mod descriptors;
 
 use std::{
     fs, io,
@@ -14,14 +16,19 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::{UnixListener, UnixStream},
     sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+/// How long a caller may take to say what they want.
+const ASK_MAX: Duration = Duration::from_secs(5);
 /// How long a listener that cannot accept rests.
 const RETRY: Duration = Duration::from_millis(100);
+pub use descriptors::{receive_with, send_with};
+
 /// What the name of the other end begins with where `vsm-login` tells an address by it.
 const ADDRESS_NAME: &str = "vsm-login/";
 
@@ -84,23 +91,51 @@ pub fn listen(path: &Path, access: Access) -> Result<UnixListener, SocketError> 
     Ok(listener)
 }
 
-/// Answers callers on the socket at `path` until `stop`, at most `callers_max` at a time: others wait in its queue. An
-/// answer that fails is of a caller who has gone, or does not know how to ask.
+/// How many callers of a socket are answered at a time, others waiting in its queue, and how long a line they may send.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Callers.
+    pub callers: usize,
+    /// Bytes, the end of the line included.
+    pub line: u64,
+}
+
+/// What a caller has asked for.
+#[derive(Debug)]
+pub struct Asked {
+    /// Who they are, as the kernel says.
+    pub uid: u32,
+    /// Their line.
+    pub line: Vec<u8>,
+    /// Where the answer goes: a fresh socket, which has room for a line.
+    pub stream: UnixStream,
+}
+
+impl Asked {
+    async fn read(mut stream: UnixStream, line_max: u64) -> io::Result<Self> {
+        let uid = stream.peer_cred()?.uid();
+        let mut line = Vec::new();
+        BufReader::new((&mut stream).take(line_max)).read_until(b'\n', &mut line).await?;
+        Ok(Self { uid, line, stream })
+    }
+}
+
+/// Answers callers on the socket at `path`, which anybody may open, until `stop`: each sends one line, within 5 s. An answer
+/// that fails is of a caller who has gone.
 ///
 /// # Errors
 /// If the socket cannot be opened.
 pub async fn serve<A>(
     path: &Path,
-    access: Access,
-    callers_max: usize,
+    bounds: Bounds,
     stop: &CancellationToken,
-    answer: impl Fn(UnixStream) -> A,
+    answer: impl Fn(Asked) -> A + Clone + Send + 'static,
 ) -> Result<(), SocketError>
 where
-    A: Future<Output = io::Result<()>> + Send + 'static,
+    A: Future<Output = io::Result<()>> + Send,
 {
-    let listener = listen(path, access)?;
-    let turns = Arc::new(Semaphore::new(callers_max));
+    let listener = listen(path, Access { mode: 0o666, group: None })?;
+    let turns = Arc::new(Semaphore::new(bounds.callers));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -111,9 +146,13 @@ where
             Ok((stream, _)) => {
                 // Never closed; were it, all at once would only be less gentle.
                 let turn = Arc::clone(&turns).acquire_owned().await;
-                let answered = answer(stream);
+                let answer = answer.clone();
                 tokio::spawn(async move {
-                    let _ = answered.await;
+                    // One who does not speak gets no answer.
+                    let asked = tokio::time::timeout(ASK_MAX, Asked::read(stream, bounds.line));
+                    if let Ok(Ok(asked)) = asked.await {
+                        let _ = answer(asked).await;
+                    }
                     drop(turn);
                 });
             }

@@ -4,10 +4,9 @@
 //! A right is in memory only and lives for a minute, like a one-time key.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut, Write},
-    mem::MaybeUninit,
+    io::{self, Write},
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::net::UnixStream as StdStream,
     },
     path::PathBuf,
@@ -15,16 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg},
-    unistd::User,
-};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use nix::unistd::User;
 use serde::{Deserialize, Serialize};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
-    net::UnixStream,
-};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
@@ -32,7 +23,7 @@ use vsm_core::{SessionId, UserName};
 use vsm_daemon::{
     clock, host_keys,
     one_time::{Bearer, VALID_MAX},
-    socket::{self, Access},
+    socket::{self, Asked, Bounds},
 };
 use vsm_proto::{
     agent::v1::{AllowShadowRequest, AllowShadowResponse},
@@ -52,12 +43,8 @@ const SOCKET: &str = "vsmagent-shadow.sock";
 const ANSWER_MAX: Duration = Duration::from_secs(45);
 /// Rights at a time.
 const RIGHTS_MAX: usize = 1024;
-/// How long one who comes may take to say what for.
-const ASK_MAX: Duration = Duration::from_secs(5);
-/// Longest request.
-const LINE_MAX: u64 = 4096;
-/// Those who come at a time; others wait in the socket's queue.
-const COMING_MAX: usize = 64;
+/// As many as may begin to shadow desktops of this host at a time.
+const BOUNDS: Bounds = Bounds { callers: 64, line: 4096 };
 
 /// Somebody who may shadow a desktop, once.
 #[derive(Debug, Clone)]
@@ -177,44 +164,23 @@ enum Answer {
 /// Serves those who come to shadow, until `stop`.
 pub(super) async fn serve(agent: Arc<Agent>, stop: CancellationToken) {
     let path = agent.settings().session.run_dir.join(SOCKET);
-    let one = |stream| {
+    let one = move |asked| {
         let agent = Arc::clone(&agent);
-        async move { answer(&agent, stream).await }
+        async move { answer(&agent, asked).await }
     };
-    let access = Access { mode: 0o666, group: None };
-    if let Err(error) = socket::serve(&path, access, COMING_MAX, &stop, one).await {
+    if let Err(error) = socket::serve(&path, BOUNDS, &stop, one).await {
         tracing::error!(%error, "nobody can shadow a desktop of this host");
     }
 }
 
-async fn answer(agent: &Arc<Agent>, mut stream: UnixStream) -> io::Result<()> {
-    let mut line = Vec::new();
-    let mut reader = BufReader::new((&mut stream).take(LINE_MAX));
-    tokio::time::timeout(ASK_MAX, reader.read_until(b'\n', &mut line)).await??;
-    let uid = stream.peer_cred()?.uid();
-    let done = join(agent, uid, &line).await;
-    let stream = stream.into_std()?;
-    tokio::task::spawn_blocking(move || tell(&stream, done)).await.map_err(io::Error::other)?
-}
-
-fn tell(stream: &StdStream, done: Result<[OwnedFd; 2], Answer>) -> io::Result<()> {
-    let (answer, given) = match done {
+async fn answer(agent: &Arc<Agent>, Asked { uid, line, stream }: Asked) -> io::Result<()> {
+    let (answer, given) = match join(agent, uid, &line).await {
         Ok(given) => (Answer::Joined, Some(given)),
         Err(answer) => (answer, None),
     };
-    let descriptors: Vec<_> = given.iter().flatten().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&descriptors)];
-    let rights = if descriptors.is_empty() { &[][..] } else { &rights[..] };
+    let descriptors: Vec<_> = given.iter().flatten().map(AsFd::as_fd).collect();
     let line = lines::line(&answer).map_err(io::Error::other)?;
-    // A fresh socket has room for one line.
-    sendmsg::<UnixAddr>(
-        stream.as_raw_fd(),
-        &[IoSlice::new(&line)],
-        rights,
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )?;
-    Ok(())
+    socket::send_with(&stream, &line, &descriptors)
 }
 
 /// Takes a right up: the session's control connection, and the desktop's.
@@ -242,29 +208,23 @@ async fn join(agent: &Arc<Agent>, uid: u32, line: &[u8]) -> Result<[OwnedFd; 2],
     })
 }
 
-/// Asks the session's monitor for a connection to the desktop. What it answers with `attached` comes in one piece.
+/// Asks the session's monitor for a connection to the desktop.
 fn attach(socket: PathBuf, request: &Request) -> io::Result<[OwnedFd; 2]> {
     let mut control = StdStream::connect(socket)?;
     control.set_read_timeout(Some(link::ANSWER_MAX))?;
     control.write_all(&lines::line(request).map_err(io::Error::other)?)?;
-    let mut buffer = [0; 4096];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut into = [IoSliceMut::new(&mut buffer)];
-    let count = recvmsg(&control, &mut into, &mut ancillary, RecvFlags::CMSG_CLOEXEC)?.bytes;
-    let connection = ancillary.drain().find_map(|part| {
-        let RecvAncillaryMessage::ScmRights(mut descriptors) = part else { return None };
-        descriptors.next()
-    });
-    if let Some(connection) = connection {
+    let ending = || io::Error::other("the desktop is just ending");
+    let (line, connections) = socket::receive_with(&control).map_err(|error| {
+        if error.kind() == io::ErrorKind::UnexpectedEof { ending() } else { error }
+    })?;
+    if let Some(connection) = connections.into_iter().next() {
         control.set_read_timeout(None)?;
         return Ok([control.into(), connection]);
     }
-    let line = buffer.get(..count).unwrap_or_default();
-    Err(io::Error::other(match serde_json::from_slice(line) {
-        Ok(Event::Refused { why }) => why,
-        _ => "the desktop is just ending".to_owned(),
-    }))
+    Err(match serde_json::from_slice(&line) {
+        Ok(Event::Refused { why }) => io::Error::other(why),
+        _ => ending(),
+    })
 }
 
 #[cfg(test)]

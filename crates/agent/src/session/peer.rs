@@ -1,19 +1,18 @@
 //! One connection on the control socket: who it is, what it has sent, what it is owed.
 
 use std::{
-    io::{self, IoSlice, Read, Write},
+    io::{self, Read, Write},
     net::Shutdown,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
     time::Instant,
 };
 
-use nix::sys::socket::{
-    ControlMessage, MsgFlags, UnixAddr, getsockopt, sendmsg, sockopt::PeerCredentials,
-};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use vsm_core::Viewer;
+use vsm_daemon::socket;
 
 use super::shadow::Shadowing;
 use crate::{
@@ -135,11 +134,7 @@ impl Peer {
             return Err(io::Error::other("the caller does not read"));
         }
         let line = lines::line(&Event::Attached).map_err(io::Error::other)?;
-        let descriptors = [connection.as_raw_fd()];
-        let rights = [ControlMessage::ScmRights(&descriptors)];
-        let socket = self.stream.as_raw_fd();
-        sendmsg::<UnixAddr>(socket, &[IoSlice::new(&line)], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
-        Ok(())
+        socket::send_with(&self.stream, &line, &[connection.as_fd()])
     }
 
     /// Cuts the viewer off; whether there was one.

@@ -10,10 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::UnixStream,
-};
+use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use vsm_core::{SessionId, SshKey, UserName};
@@ -21,7 +18,7 @@ use vsm_core::{SessionId, SshKey, UserName};
 use super::{Answer, Ask, LINE_MAX};
 use crate::{
     clock,
-    socket::{self, Access},
+    socket::{self, Asked, Bounds},
 };
 
 /// Keys that are good at a time: a storm of logins on a large host, all of whom are slow.
@@ -30,10 +27,8 @@ const KEYS_MAX: usize = 4096;
 const OF_SESSION_MAX: usize = 8;
 /// Longest that a key is good.
 pub const VALID_MAX: Duration = Duration::from_secs(600);
-/// How long one who asks may take to say what.
-const ASK_MAX: Duration = Duration::from_secs(5);
-/// Those who ask at a time; others wait in the socket's queue.
-const ASKING_MAX: usize = 64;
+/// sshd asks, and so many at a time are answered from memory.
+const BOUNDS: Bounds = Bounds { callers: 64, line: LINE_MAX };
 
 /// Whom a key lets in, and where to.
 #[derive(Debug, Clone)]
@@ -130,20 +125,16 @@ impl Keys {
 /// not to run.
 pub async fn serve(keys: Arc<Keys>, path: PathBuf, stop: CancellationToken) {
     // Whoever asks has to know the key, or be the owner.
-    let access = Access { mode: 0o666, group: None };
-    let one = |stream| {
+    let one = move |asked| {
         let keys = Arc::clone(&keys);
-        async move { tokio::time::timeout(ASK_MAX, answer(&keys, stream)).await? }
+        async move { answer(&keys, asked).await }
     };
-    if let Err(error) = socket::serve(&path, access, ASKING_MAX, &stop, one).await {
+    if let Err(error) = socket::serve(&path, BOUNDS, &stop, one).await {
         tracing::error!(%error, "users have to log in twice: nobody can ask about one-time keys");
     }
 }
 
-async fn answer(keys: &Keys, mut stream: UnixStream) -> io::Result<()> {
-    let uid = stream.peer_cred()?.uid();
-    let mut line = Vec::new();
-    BufReader::new((&mut stream).take(LINE_MAX)).read_until(b'\n', &mut line).await?;
+async fn answer(keys: &Keys, Asked { uid, line, mut stream }: Asked) -> io::Result<()> {
     let now = clock::now();
     let answer = match serde_json::from_slice(&line) {
         Ok(Ask::Offered { user, kind, blob }) => {

@@ -1,23 +1,20 @@
 //! Getting the desktop's connection from its `vsm-session`, over the session's control socket.
 
 use std::{
-    io::{self, IoSliceMut, Write},
-    mem::MaybeUninit,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    io::{self, Write},
+    os::unix::net::UnixStream,
     path::Path,
     time::Duration,
 };
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde::Deserialize;
 use uuid::Uuid;
+use vsm_daemon::socket::receive_with;
 
 use crate::preface::{Code, Failure};
 
 /// How long the session may take to answer; it takes less than a millisecond.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
-/// Longest answer.
-const LINE_MAX: usize = 4096;
 
 /// What a session tells on its control socket, as far as a viewer cares.
 #[derive(Debug, Deserialize)]
@@ -62,7 +59,7 @@ pub(crate) fn attach(
     let request = serde_json::json!({ "op": "attach", "address": address });
     control.write_all(format!("{request}\n").as_bytes()).map_err(failed)?;
     let gone = || Failure::new(Code::NoSession, format!("session {id} has just ended"));
-    let (line, descriptors) = receive(&control).map_err(|error| {
+    let (line, descriptors) = receive_with(&control).map_err(|error| {
         if error.kind() == io::ErrorKind::UnexpectedEof { gone() } else { failed(error) }
     })?;
     match (descriptors.into_iter().next(), why(&line)) {
@@ -71,31 +68,6 @@ pub(crate) fn attach(
         // It is being ended.
         (None, None) => Err(gone()),
     }
-}
-
-/// One answer, which comes in one piece, and the descriptors that came with it.
-pub(crate) fn receive(control: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    let mut buffer = vec![0; LINE_MAX];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let count = recvmsg(
-        control,
-        &mut [IoSliceMut::new(&mut buffer)],
-        &mut ancillary,
-        RecvFlags::CMSG_CLOEXEC,
-    )?
-    .bytes;
-    if count == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    buffer.truncate(count);
-    let mut descriptors = Vec::new();
-    for part in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(given) = part {
-            descriptors.extend(given);
-        }
-    }
-    Ok((buffer, descriptors))
 }
 
 /// The reason in an event that has one: that the viewer was dropped, or refused.

@@ -10,11 +10,9 @@ use std::{
 
 use serde::Deserialize;
 use uuid::Uuid;
+use vsm_daemon::socket::receive_with;
 
-use crate::{
-    attach,
-    preface::{Code, Failure},
-};
+use crate::preface::{Code, Failure};
 
 /// Name of the broker's socket for this, beside its user socket.
 pub(crate) const SOCKET: &str = "vsmserver-relay.sock";
@@ -52,7 +50,7 @@ pub(crate) fn lead(socket: &Path, session: &Uuid) -> Result<UnixStream, Failure>
     broker.set_read_timeout(Some(ANSWER_MAX)).map_err(failed)?;
     let request = serde_json::json!({ "op": "relay", "session": session });
     broker.write_all(format!("{request}\n").as_bytes()).map_err(failed)?;
-    let (line, connections) = attach::receive(&broker).map_err(failed)?;
+    let (line, connections) = receive_with(&broker).map_err(failed)?;
     // A connection is a connection: what is done with it is the same for both kinds.
     let connection = connections.into_iter().next().ok_or_else(|| refusal(&line))?;
     Ok(UnixStream::from(connection))

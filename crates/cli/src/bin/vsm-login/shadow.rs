@@ -8,9 +8,9 @@ use std::{
 };
 
 use uuid::Uuid;
+use vsm_daemon::socket::receive_with;
 
 use crate::{
-    attach,
     preface::{Code, Failure},
     relay,
 };
@@ -37,7 +37,7 @@ pub(crate) fn join(
     agent.set_read_timeout(Some(ANSWER_MAX)).map_err(failed)?;
     let request = serde_json::json!({ "op": "shadow", "session": session, "right": right, "address": address });
     agent.write_all(format!("{request}\n").as_bytes()).map_err(failed)?;
-    let (line, descriptors) = attach::receive(&agent).map_err(failed)?;
+    let (line, descriptors) = receive_with(&agent).map_err(failed)?;
     let mut descriptors = descriptors.into_iter().map(UnixStream::from);
     match (descriptors.next(), descriptors.next()) {
         (Some(control), Some(desktop)) => Ok((control, desktop)),
