@@ -6,7 +6,7 @@ use tonic::Status;
 use vsm_core::{SessionId, UserName};
 use vsm_daemon::{
     host_keys,
-    one_time::{Bearer, VALID_MAX},
+    one_time::{Bearer, TooMany, VALID_MAX},
 };
 use vsm_proto::{
     agent::v1::{AcceptKeyRequest, AcceptKeyResponse},
@@ -14,6 +14,15 @@ use vsm_proto::{
 };
 
 use super::{Agent, service};
+
+/// How long a broker wants a key, or a right, to be good.
+pub(super) fn valid(valid_ms: u32) -> Result<Duration, Status> {
+    let valid = Duration::from_millis(valid_ms.into());
+    if valid.is_zero() || valid > VALID_MAX {
+        return Err(Status::invalid_argument("valid_ms: 1 to 600000"));
+    }
+    Ok(valid)
+}
 
 /// Takes a key that a broker announces.
 pub(super) async fn accept(
@@ -24,10 +33,7 @@ pub(super) async fn accept(
     let session: SessionId = convert::text("id", &id)?;
     let user: UserName = convert::text("user", &user)?;
     let key = convert::text("public_key", &public_key)?;
-    let valid = Duration::from_millis(valid_ms.into());
-    if valid.is_zero() || valid > VALID_MAX {
-        return Err(Status::invalid_argument("valid_ms: 1 to 600000"));
-    }
+    let valid = valid(valid_ms)?;
     let record = agent.registry.slot(session).and_then(|slot| slot.record());
     let record = record.ok_or_else(|| service::no_session(session))?;
     if record.session.user != user {
@@ -36,8 +42,17 @@ pub(super) async fn accept(
         return Err(Status::permission_denied(format!("session {session} is not {user}'s")));
     }
     let bearer = Bearer { key, user, uid: record.uid, session };
-    let accepted = agent.keys.accept(bearer, valid);
-    accepted.map_err(|error| Status::resource_exhausted(error.to_string()))?;
-    let host_keys = tokio::task::spawn_blocking(host_keys::read).await.unwrap_or_default();
+    let let_in = let_in(agent, bearer, valid).await;
+    let host_keys = let_in.map_err(|error| Status::resource_exhausted(error.to_string()))?;
     Ok(AcceptKeyResponse { host_keys })
+}
+
+/// Lets the bearer of a key in, and tells by which keys the host is known.
+pub(super) async fn let_in(
+    agent: &Agent,
+    bearer: Bearer,
+    valid: Duration,
+) -> Result<Vec<String>, TooMany> {
+    agent.keys.accept(bearer, valid)?;
+    Ok(tokio::task::spawn_blocking(host_keys::read).await.unwrap_or_default())
 }

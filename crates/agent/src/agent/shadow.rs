@@ -21,8 +21,8 @@ use tonic::Status;
 use uuid::Uuid;
 use vsm_core::{SessionId, UserName};
 use vsm_daemon::{
-    clock, host_keys,
-    one_time::{Bearer, VALID_MAX},
+    clock,
+    one_time::Bearer,
     socket::{self, Asked, Bounds},
 };
 use vsm_proto::{
@@ -30,7 +30,7 @@ use vsm_proto::{
     convert,
 };
 
-use super::{Agent, link, service};
+use super::{Agent, keys, link, service};
 use crate::{
     control::{self, Event, Request},
     lines,
@@ -89,10 +89,7 @@ pub(super) async fn allow(
     let AllowShadowRequest { id, by, control, public_key, valid_ms } = request;
     let session: SessionId = convert::text("id", &id)?;
     let by: UserName = convert::text("by", &by)?;
-    let valid = Duration::from_millis(valid_ms.into());
-    if valid.is_zero() || valid > VALID_MAX {
-        return Err(Status::invalid_argument("valid_ms: 1 to 600000"));
-    }
+    let valid = keys::valid(valid_ms)?;
     let key = match public_key.as_str() {
         "" => None,
         key => Some(convert::text("public_key", key)?),
@@ -133,9 +130,10 @@ pub(super) async fn allow(
         ..Default::default()
     };
     if let Some(key) = key {
-        answer.key_accepted =
-            agent.keys.accept(Bearer { key, user: by, uid, session }, valid).is_ok();
-        answer.host_keys = tokio::task::spawn_blocking(host_keys::read).await.unwrap_or_default();
+        // Without it they log in as they do otherwise.
+        let let_in = keys::let_in(agent, Bearer { key, user: by, uid, session }, valid).await;
+        answer.key_accepted = let_in.is_ok();
+        answer.host_keys = let_in.unwrap_or_default();
     }
     Ok(answer)
 }

@@ -46,8 +46,6 @@ pub(super) struct Peer {
     pub(super) viewing: Option<Viewing>,
     /// Who shadows the desktop through it.
     pub(super) shadowing: Option<Shadowing>,
-    /// Their connection to the X server, held so that it can be cut.
-    pub(super) held: Option<UnixStream>,
     /// Nothing more is read or owed.
     pub(super) over: bool,
 }
@@ -58,8 +56,8 @@ impl Peer {
         let uid = getsockopt(&stream, PeerCredentials)?.uid();
         let (lines, unsent) = (Lines::default(), Vec::new());
         let (subscribed, viewing, over) = (false, None, false);
-        let (shadowing, held) = (None, None);
-        Ok(Self { stream, number, uid, lines, unsent, subscribed, viewing, shadowing, held, over })
+        let shadowing = None;
+        Ok(Self { stream, number, uid, lines, unsent, subscribed, viewing, shadowing, over })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -146,18 +144,8 @@ impl Peer {
     }
 }
 
-impl Peer {
-    /// Cuts one who shadows off.
-    pub(super) fn cut(&mut self) {
-        if let Some(rfb) = self.held.take() {
-            let _ = rfb.shutdown(Shutdown::Both);
-        }
-    }
-}
-
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.cut();
         self.stop_viewing();
     }
 }

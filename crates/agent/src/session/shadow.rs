@@ -34,6 +34,21 @@ pub(super) struct Shadowing {
     pub(super) by: String,
     /// Whether the user is told.
     told: bool,
+    /// The connection to the X server, which is cut with the value.
+    rfb: UnixStream,
+}
+
+impl Shadowing {
+    fn cut(&self) {
+        // Fails where the X server has closed it already.
+        let _ = self.rfb.shutdown(Shutdown::Both);
+    }
+}
+
+impl Drop for Shadowing {
+    fn drop(&mut self) {
+        self.cut();
+    }
 }
 
 impl Monitor {
@@ -95,15 +110,12 @@ impl Monitor {
         if let Err(error) = peer.hand_over(&theirs) {
             return refused(format!("the connection cannot be handed over: {error}"));
         }
-        peer.held = Some(rfb);
+        peer.shadowing = Some(Shadowing { by: by.clone(), told, rfb });
         let from = if address.is_empty() { String::new() } else { format!(" from {address}") };
         let how = if control { "works at" } else { "looks at" };
         self.log.note(&format!("{by}{from} {how} the desktop"));
         if told {
             self.say(&format!("{by} {how} your desktop."));
-        }
-        if let Some(peer) = self.peers.get_mut(index) {
-            peer.shadowing = Some(Shadowing { by, told });
         }
         self.tell_shadowers();
         None
@@ -114,22 +126,24 @@ impl Monitor {
         if ended.is_empty() {
             return;
         }
-        for Shadowing { by, told } in ended {
+        for Shadowing { by, told, .. } in &ended {
             self.log.note(&format!("{by} shadows the desktop no more"));
-            if told {
+            if *told {
                 self.say(&format!("{by} no longer sees your desktop."));
             }
         }
+        drop(ended);
         self.tell_shadowers();
     }
 
     /// Ends all shadowing, as the user wants.
     pub(super) fn drop_shadows(&mut self) -> bool {
         let mut any = false;
-        for peer in self.peers.iter_mut().filter(|peer| peer.shadowing.is_some()) {
+        for peer in &mut self.peers {
+            let Some(shadowing) = &peer.shadowing else { continue };
+            shadowing.cut();
             let why = "the user of the desktop has ended it".to_owned();
             peer.send(&Event::Dropped { why, cause: DropCause::Disconnected });
-            peer.cut();
             peer.over = true;
             any = true;
         }

@@ -210,10 +210,10 @@ impl Link {
             id: session.id.to_string(),
             user: session.user.to_string(),
             public_key: key.to_string(),
-            valid_ms: u32::try_from(valid.as_millis()).unwrap_or(u32::MAX),
+            valid_ms: millis(valid),
         };
         let response = bounded(SHORT_CALL, self.client.clone().accept_key(request)).await?;
-        Ok(response.host_keys.iter().filter_map(|key| key.parse().ok()).collect())
+        Ok(known_keys(&response.host_keys))
     }
 
     /// Asks whether somebody may shadow a session; why not.
@@ -227,14 +227,13 @@ impl Link {
             by: wish.by.to_string(),
             control: wish.control,
             public_key: wish.key.map(ToString::to_string).unwrap_or_default(),
-            valid_ms: u32::try_from(wish.valid.as_millis()).unwrap_or(u32::MAX),
+            valid_ms: millis(wish.valid),
         };
         let answer = bounded(SHADOW_CALL, self.client.clone().allow_shadow(request)).await?;
         if !answer.granted {
             return Ok(Err(answer.why));
         }
-        let keys = answer.host_keys.iter().filter_map(|key| key.parse().ok()).collect();
-        let host_keys = answer.key_accepted.then_some(keys);
+        let host_keys = answer.key_accepted.then(|| known_keys(&answer.host_keys));
         Ok(Ok(Shadowed { control: answer.control, right: answer.right, host_keys }))
     }
 
@@ -252,6 +251,15 @@ impl Link {
         let request = pb::DisconnectViewerRequest { id: id.to_string(), reason: reason.to_owned() };
         Ok(bounded(SHORT_CALL, self.client.clone().disconnect_viewer(request)).await?.was_connected)
     }
+}
+
+fn millis(time: Duration) -> u32 {
+    u32::try_from(time.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// Those of a host's keys that are of a known kind.
+fn known_keys(told: &[String]) -> Vec<SshKey> {
+    told.iter().filter_map(|key| key.parse().ok()).collect()
 }
 
 pub(super) async fn bounded<T>(

@@ -148,36 +148,31 @@ fn say(text: &str) -> io::Result<()> {
 
 fn serve(options: &Options) -> Result<Option<Cause>, Failure> {
     let input = io::stdin();
-    match preface::read(input.as_fd())? {
-        Target::Broker if options.one_time.is_some() => {
-            Err(Failure::new(Code::Refused, "a one-time login is for a desktop only"))
-        }
-        Target::Broker => {
-            let broker = broker(&options.broker_socket)?;
-            begin(&broker, None)
-        }
-        Target::Session(id) => {
-            if let Some(right) = options.one_time {
-                one_time::redeem(&options.run_dir.join(AGENT_SOCKET), right, id)?;
+    let beside = |name| options.broker_socket.with_file_name(name);
+    let target = preface::read(input.as_fd())?;
+    if let Some(right) = options.one_time {
+        let (socket, id) = match target {
+            Target::Broker => {
+                let why = "a one-time login is for a desktop only";
+                return Err(Failure::new(Code::Refused, why));
             }
+            Target::Session(id) | Target::Shadow(id, _) => (options.run_dir.join(AGENT_SOCKET), id),
+            Target::Relay(id) => (beside(BROKER_SOCKET), id),
+        };
+        one_time::redeem(&socket, right, id)?;
+    }
+    match target {
+        Target::Broker => begin(&broker(&options.broker_socket)?, None),
+        Target::Session(id) => {
             let (control, desktop) = attach::attach(&options.run_dir, &id, &viewer_address())?;
             begin(&desktop, Some(&control))
         }
         Target::Shadow(id, right) => {
-            if let Some(right) = options.one_time {
-                one_time::redeem(&options.run_dir.join(AGENT_SOCKET), right, id)?;
-            }
             let (control, desktop) =
                 shadow::join(&options.run_dir, &id, &right, &viewer_address())?;
             begin(&desktop, Some(&control))
         }
-        Target::Relay(id) => {
-            let beside = |name| options.broker_socket.with_file_name(name);
-            if let Some(right) = options.one_time {
-                one_time::redeem(&beside(BROKER_SOCKET), right, id)?;
-            }
-            begin(&relay::lead(&beside(relay::SOCKET), &id)?, None)
-        }
+        Target::Relay(id) => begin(&relay::lead(&beside(relay::SOCKET), &id)?, None),
     }
 }
 
