@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use vsm_core::{AgentName, Epoch, Measured, SessionId, Standing, UnixMillis, Viewer};
+use vsm_core::{AgentName, Epoch, Limits, Measured, SessionId, Standing, UnixMillis, Viewer};
 use vsm_daemon::{clock, grpc};
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
 
@@ -53,20 +53,53 @@ pub struct Up {
     pub version: String,
     /// Since when the report is open.
     pub since: UnixMillis,
-    /// Connected viewers by session.
-    pub viewers: HashMap<SessionId, Viewer>,
-    /// Who shadows them, by session.
-    pub shadowers: HashMap<SessionId, Vec<String>>,
-    /// Machines from which sessions were last asked for, where they are not those that started them.
-    pub clients: HashMap<SessionId, Arc<str>>,
-    /// How sessions that have limits stand against them.
-    pub standings: HashMap<SessionId, Arc<Standing>>,
+    /// What it tells of sessions; those are left out of which there is nothing to tell.
+    pub seen: HashMap<SessionId, Seen>,
     /// Brokers that it lets in, by name or address; empty where it does not tell.
     pub allowed_brokers: Vec<String>,
     /// Where it announces itself; empty where it does not tell.
     pub master_hostname: String,
     /// Its load, once heard.
     pub load: Option<Load>,
+}
+
+/// What an agent tells of a session besides its record.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// The connected viewer.
+    pub viewer: Option<Viewer>,
+    /// Who shadows it.
+    pub shadowers: Vec<String>,
+    /// The machine from which it was last asked for, where that is not the one that started it.
+    pub client: Option<Arc<str>>,
+    /// How it stands against its limits, where it has some.
+    pub standing: Option<Arc<Standing>>,
+}
+
+impl Seen {
+    /// The limits that its agent keeps it to.
+    pub(crate) fn limits(&self) -> Limits {
+        self.standing.as_ref().map(|standing| standing.limits.clone()).unwrap_or_default()
+    }
+
+    /// Whether there is nothing to tell.
+    pub(crate) const fn is_nothing(&self) -> bool {
+        self.viewer.is_none()
+            && self.shadowers.is_empty()
+            && self.client.is_none()
+            && self.standing.is_none()
+    }
+}
+
+impl Up {
+    /// Notes what is told of a session now; what was before.
+    pub(crate) fn note(&mut self, id: SessionId, now: Seen) -> Seen {
+        let before = self.seen.remove(&id).unwrap_or_default();
+        if !now.is_nothing() {
+            self.seen.insert(id, now);
+        }
+        before
+    }
 }
 
 /// How busy an agent said it is.

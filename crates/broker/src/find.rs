@@ -149,7 +149,9 @@ fn is_up(broker: &Broker, session: &Session) -> bool {
 
 fn is_connected(broker: &Broker, session: &Session) -> bool {
     match state(broker, session) {
-        Some(LinkState::Up(up)) => up.viewers.contains_key(&session.id),
+        Some(LinkState::Up(up)) => {
+            up.seen.get(&session.id).is_some_and(|seen| seen.viewer.is_some())
+        }
         Some(LinkState::Connecting | LinkState::Down { .. }) | None => false,
     }
 }

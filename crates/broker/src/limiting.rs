@@ -67,7 +67,8 @@ fn of(settings: &Settings, who: &Identity) -> Option<Limits> {
 }
 
 fn is_other(up: &Up, id: SessionId, limits: &Limits) -> bool {
-    match up.standings.get(&id).map(|standing| &standing.limits) {
+    let told = up.seen.get(&id).and_then(|seen| seen.standing.as_ref());
+    match told.map(|standing| &standing.limits) {
         Some(told) if !told.is_none() => told != limits,
         // Folders that limit nothing are all the same.
         Some(_) | None => !limits.is_none(),

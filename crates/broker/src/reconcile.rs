@@ -24,7 +24,7 @@ use vsm_proto::{
 use vsm_sync::{ProposeError, View};
 
 use crate::{
-    agents::{Link, LinkState, Load, Up, Verdict},
+    agents::{Link, LinkState, Load, Seen, Up, Verdict},
     broker::Broker,
     ending,
     ha::witness,
@@ -196,9 +196,7 @@ async fn take_inventory(
         broker.rise_above(above).await;
     }
     let mut present = HashSet::new();
-    let (mut viewers, mut clients, mut standings) =
-        (HashMap::new(), HashMap::new(), HashMap::new());
-    let shadowers = inventory.sessions.iter().filter_map(shadowers_of).collect();
+    let mut all = HashMap::new();
     let mut sessions = inventory.sessions.into_iter();
     loop {
         // Together, so that adopting thousands costs few disk flushes.
@@ -209,21 +207,16 @@ async fn take_inventory(
             let turn = ABSORBING.acquire().await;
             together.spawn(async move {
                 let _turn = turn;
-                let (viewer, client) = (live.viewer.clone(), live.last_client.clone());
-                let standing = standing(&link, &live);
-                let id = absorb(&broker, &link, live, acts).await;
-                id.map(|id| (id, viewer, client, standing))
+                let seen = seen(&link, &live);
+                absorb(&broker, &link, live, acts).await.map(|id| (id, seen))
             });
         }
         if together.is_empty() {
             break;
         }
-        for (id, viewer, client, standing) in together.join_all().await.into_iter().flatten() {
+        for (id, seen) in together.join_all().await.into_iter().flatten() {
             present.insert(id);
-            viewers.extend(viewer.map(|viewer| (id, viewer.into())));
-            standings.extend(standing.map(|standing| (id, standing)));
-            clients
-                .extend(Some(client).filter(|name| !name.is_empty()).map(|name| (id, name.into())));
+            all.extend(Some((id, seen)).filter(|(_, seen)| !seen.is_nothing()));
         }
     }
     tracing::info!(agent = %link.name, sessions = present.len(), version = inventory.version, "agent is here");
@@ -231,10 +224,7 @@ async fn take_inventory(
         public_name: inventory.public_name,
         version: inventory.version,
         since: clock::unix_millis(),
-        viewers,
-        shadowers,
-        clients,
-        standings,
+        seen: all,
         allowed_brokers: inventory.allowed_brokers,
         master_hostname: inventory.master_hostname,
         load: None,
@@ -352,56 +342,26 @@ pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
     }
 }
 
-fn shadowers_of(live: &LiveSession) -> Option<(SessionId, Vec<String>)> {
-    let session = live.session.as_ref().filter(|_| !live.shadowers.is_empty())?;
-    Some((session.id.parse().ok()?, live.shadowers.clone()))
-}
-
 async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportResponse, acts: bool) {
     match message.item {
         Some(Item::Changed(live)) => {
-            let (viewer, client) = (live.viewer.clone(), live.last_client.clone());
-            let now = live.shadowers.clone();
-            let standing = standing(link, &live);
+            let now = seen(link, &live);
             if let Some(id) = absorb(broker, link, live, acts).await {
-                let mut before = Vec::new();
-                modify(link, |up| {
-                    before = up.shadowers.remove(&id).unwrap_or_default();
-                    if !now.is_empty() {
-                        up.shadowers.insert(id, now.clone());
-                    }
-                    let limits = |s: &Arc<Standing>| s.limits.clone();
-                    let known = up.standings.get(&id).map(limits).unwrap_or_default();
-                    if standing.as_ref().map(limits).unwrap_or_default() != known {
-                        // As this broker wants it, unless it was another one that said so.
-                        link.mark_limits_due();
-                    }
-                    match standing {
-                        Some(standing) => drop(up.standings.insert(id, standing)),
-                        None => drop(up.standings.remove(&id)),
-                    }
-                    match viewer {
-                        Some(viewer) => drop(up.viewers.insert(id, viewer.into())),
-                        None => drop(up.viewers.remove(&id)),
-                    }
-                    match client.as_str() {
-                        "" => drop(up.clients.remove(&id)),
-                        name => drop(up.clients.insert(id, name.into())),
-                    }
-                });
+                let (limits, shadowers) = (now.limits(), now.shadowers.clone());
+                let mut before = Seen::default();
+                modify(link, |up| before = up.note(id, now));
+                if before.limits() != limits {
+                    // As this broker wants it, unless it was another one that said so.
+                    link.mark_limits_due();
+                }
                 if acts {
-                    shadow::changed(broker, id, &before, &now);
+                    shadow::changed(broker, id, &before.shadowers, &shadowers);
                 }
             }
         }
         Some(Item::Ended(ended)) => match Ended::try_from(ended) {
             Ok(ended) => {
-                modify(link, |up| {
-                    up.viewers.remove(&ended.id);
-                    up.shadowers.remove(&ended.id);
-                    up.clients.remove(&ended.id);
-                    up.standings.remove(&ended.id);
-                });
+                modify(link, |up| drop(up.seen.remove(&ended.id)));
                 let of =
                     broker.table.read(|view| view.table.session(ended.id).map(|s| s.agent.clone()));
                 if acts && of.as_ref() == Some(&link.name) {
@@ -420,6 +380,16 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
         }
         // An item of a newer agent: it changes no session, or it would be one of the above.
         None => {}
+    }
+}
+
+/// What an agent tells of a session besides its record.
+fn seen(link: &Link, live: &LiveSession) -> Seen {
+    Seen {
+        viewer: live.viewer.clone().map(Into::into),
+        shadowers: live.shadowers.clone(),
+        client: Some(live.last_client.as_str()).filter(|name| !name.is_empty()).map(Into::into),
+        standing: standing(link, live),
     }
 }
 

@@ -29,11 +29,12 @@ impl<'a> Viewer<'a> {
         let mut standing = None;
         let (viewer, unreachable_since) = match state {
             Some(LinkState::Up(up)) => {
-                if let Some(name) = up.clients.get(&session.id) {
+                let seen = up.seen.get(&session.id);
+                if let Some(name) = seen.and_then(|seen| seen.client.as_ref()) {
                     last_client = name.as_ref().to_owned();
                 }
-                standing = up.standings.get(&session.id).map(|standing| standing.as_ref().into());
-                (up.viewers.get(&session.id).map(Into::into), 0)
+                standing = seen.and_then(|seen| Some(seen.standing.as_deref()?.into()));
+                (seen.and_then(|seen| seen.viewer.as_ref()).map(Into::into), 0)
             }
             Some(LinkState::Down { since, .. }) => (None, since.0),
             Some(LinkState::Connecting) | None => (None, broker.started.0),
