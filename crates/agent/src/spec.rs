@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use vsm_config::Profile;
 use vsm_core::{Geometry, Limits, Resources, Session};
 
 use crate::record::Record;
@@ -67,25 +68,6 @@ pub struct Profiles {
     pub introduction: String,
     /// In the order in which they are offered.
     pub all: Vec<Profile>,
-}
-
-/// One of them; see `vsm_config::Profile`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Profile {
-    /// Key.
-    pub key: String,
-    /// Desktop sessions of which the first one installed is started.
-    pub xdg_session: Vec<String>,
-    /// Name for people.
-    pub name: String,
-    /// What it is for.
-    pub description: String,
-    /// Picture; empty = none.
-    pub icon: PathBuf,
-    /// Command that starts the desktop; empty = that of the desktop session.
-    pub cmdline: String,
-    /// Command that decides whether it is offered; empty = it is.
-    pub testcmd: String,
 }
 
 /// What happens when a viewer comes and there is one.

@@ -127,14 +127,7 @@ fn weights(config: &Config) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
-    use super::*;
-    use crate::load::{Source, merge};
-
-    fn merged(text: &str) -> Merged {
-        merge(&[Source { file: PathBuf::from("f.yaml"), text: text.to_owned() }])
-    }
+    use crate::load::merged;
 
     #[test]
     fn contradictions_name_both_folders() {

@@ -148,3 +148,9 @@ pub(crate) fn merge(sources: &[Source]) -> Merged {
     check::cross(&mut merged);
     merged
 }
+
+/// What one file with this text comes to.
+#[cfg(test)]
+pub(crate) fn merged(text: &str) -> Merged {
+    merge(&[Source { file: PathBuf::from("f.yaml"), text: text.to_owned() }])
+}

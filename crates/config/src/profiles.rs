@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{check::problem_at, config::Config, keys::profiles as k, load::Problem};
 
 /// Most profiles: more than anybody looks through.
@@ -11,8 +13,9 @@ pub const PROFILE_KEY_MAX: usize = 64;
 /// All texts of all profiles together, in bytes: an agent hands them to each session that starts.
 const BYTES_MAX: usize = 128 << 10;
 
-/// One kind of desktop.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One kind of desktop. An agent hands it to a `vsm-session` that may be of another version: fields may be added, never
+/// changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// Name of its folder.
     pub key: String,
@@ -124,11 +127,7 @@ pub(crate) fn notes(config: &Config) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::{Merged, Source, merge};
-
-    fn merged(text: &str) -> Merged {
-        merge(&[Source { file: PathBuf::from("f.yaml"), text: text.to_owned() }])
-    }
+    use crate::load::merged;
 
     #[test]
     fn they_come_in_their_order_and_the_others_after_them() {

@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use crate::one_login::{asked, connect, has_picture, sshd, strict};
+use crate::one_login::{connect, has_picture, one_password, sshd, strict};
 use crate::service::{AGENTS, BROKER, Row, SIGKILL, Service};
 use crate::{on, pair};
 
@@ -28,11 +28,7 @@ fn users_reach_their_desktops_through_the_broker_and_log_in_once() {
     assert_eq!(output.status.code(), Some(255), "{output:?}");
     service.configure(BROKER, "vsmserver", &["/vsmserver/bastion=true"]);
     service.sh("client", "mv /home/alice/.ssh/id_ed25519 /home/alice/own-key");
-    service.sh(BROKER, "echo alice:correct-horse | chpasswd");
-    sshd(&service, BROKER, "PasswordAuthentication yes\\nAuthorizedKeysFile none\\n");
-    let output = connect(&service, "correct-horse\\n", &[]);
-    has_picture(&service, &output);
-    assert_eq!(asked(&service).len(), 1, "{:?}", asked(&service));
+    one_password(&service);
 
     // Without one-time keys it takes the user's own way in, at each of the hosts.
     service.sh("client", "mv /home/alice/own-key /home/alice/.ssh/id_ed25519");

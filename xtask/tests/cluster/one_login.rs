@@ -66,7 +66,7 @@ pub(crate) fn connect(service: &Service, answers: &str, options: &[&str]) -> Out
 }
 
 /// How often ssh has asked.
-pub(crate) fn asked(service: &Service) -> Vec<String> {
+fn asked(service: &Service) -> Vec<String> {
     let text = service.sh("client", "cat /home/alice/asked 2>/dev/null; true");
     text.lines().map(str::to_owned).collect()
 }
@@ -87,6 +87,15 @@ fn steal(service: &Service, user: &str, agent: &str, words: &str, input: &str) -
     (text, output.status.code().unwrap())
 }
 
+/// A login by password at the broker, which takes nothing else from then on: it is asked for once.
+pub(crate) fn one_password(service: &Service) {
+    service.sh(BROKER, "echo alice:correct-horse | chpasswd");
+    sshd(service, BROKER, "PasswordAuthentication yes\\nAuthorizedKeysFile none\\n");
+    let output = connect(service, "correct-horse\\n", &[]);
+    has_picture(service, &output);
+    assert_eq!(asked(service).len(), 1, "{:?}", asked(service));
+}
+
 #[test]
 fn a_password_or_a_code_at_the_broker_is_asked_for_once() {
     let service = strict("one-login");
@@ -97,11 +106,7 @@ fn a_password_or_a_code_at_the_broker_is_asked_for_once() {
 
     // By password: the hosts of this service have no other way in now.
     service.sh("client", "rm /home/alice/.ssh/id_ed25519");
-    service.sh(BROKER, "echo alice:correct-horse | chpasswd");
-    sshd(&service, BROKER, "PasswordAuthentication yes\\nAuthorizedKeysFile none\\n");
-    let output = connect(&service, "correct-horse\\n", &[]);
-    has_picture(&service, &output);
-    assert_eq!(asked(&service).len(), 1, "{:?}", asked(&service));
+    one_password(&service);
 
     // By a code that is good once.
     service.sh(

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 use vsm_config::{Config, XauthorityLocation, keys};
 use vsm_core::Geometry;
 
-use crate::spec::{Profile, Profiles, SecondViewer, SessionSettings, ShadowMode};
+use crate::spec::{Profiles, SecondViewer, SessionSettings, ShadowMode};
 
 /// Size of a desktop where even the configured one is out of Xvnc's range.
 const FALLBACK_GEOMETRY: (u32, u32) = (1280, 800);
@@ -145,17 +145,12 @@ fn bans(config: &Config) -> Vec<String> {
 
 fn profiles(config: &Config) -> Profiles {
     use keys::profiles as k;
-    let one = |profile: vsm_config::Profile| {
-        let vsm_config::Profile { key, xdg_session, name, description, icon, cmdline, testcmd } =
-            profile;
-        Profile { key, xdg_session, name, description, icon, cmdline, testcmd }
-    };
     let introduction = config.get(&k::INTRODUCTION);
     Profiles {
         default: config.get(&k::DEFAULT),
         greeting: config.get(&k::GREETING),
         introduction: if config.get(&k::SHOW_INTRO) { introduction } else { String::new() },
-        all: config.profiles().into_iter().map(one).collect(),
+        all: config.profiles(),
     }
 }
 

@@ -15,6 +15,7 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use vsm_config::Profile;
 use vsm_daemon::clock;
 
 use super::{
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     process::{Held, Process},
-    spec::{Profile, Refusal, Refused, Spec, one_line},
+    spec::{Refusal, Refused, Spec, one_line},
     xsessions::{self, XSession},
 };
 
