@@ -140,10 +140,13 @@ impl Monitor {
     pub(super) fn drop_shadows(&mut self) -> bool {
         let mut any = false;
         for peer in &mut self.peers {
-            let Some(shadowing) = &peer.shadowing else { continue };
-            shadowing.cut();
+            if peer.shadowing.is_none() {
+                continue;
+            }
+            // Before the picture stops: who sees its end looks for the reason once.
             let why = "the user of the desktop has ended it".to_owned();
             peer.send(&Event::Dropped { why, cause: DropCause::Disconnected });
+            peer.shadowing.iter().for_each(Shadowing::cut);
             peer.over = true;
             any = true;
         }

@@ -238,6 +238,12 @@ impl World {
     fn settle(&mut self) -> Option<Tick> {
         for _ in 0..32 {
             let facts = self.facts();
+            // What does not count now, or is due later than was said, is called off and may be said again.
+            for limit in Limit::ALL {
+                let due = self.life.due(limit, &facts);
+                self.told[limit as usize]
+                    .take_if(|(_, _, end)| due.is_none_or(|(_, at)| at > *end));
+            }
             match self.life.step(&facts) {
                 Step::Rest { until, measure } => {
                     assert!(until.is_none_or(|until| until > self.now), "it would spin");
