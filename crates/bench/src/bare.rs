@@ -80,13 +80,30 @@ fn words(path: &Path) -> Result<Vec<String>> {
     Ok(text.split_terminator('\0').map(str::to_owned).collect())
 }
 
-/// Reads how the one X server of a session runs.
-pub(crate) fn template() -> Result<Template> {
+/// The one X server of a session: its folder under `/proc`.
+fn server() -> Result<PathBuf> {
     let all = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
     let is_server = |dir: &PathBuf| {
         words(&dir.join("cmdline")).is_ok_and(|all| all.iter().any(|word| word == "-rfbunixpath"))
     };
-    let dir = all.into_iter().find(is_server).context("no session runs here")?;
+    all.into_iter().find(is_server).context("no session runs here")
+}
+
+fn socket(arguments: &[String]) -> Result<&Path> {
+    let path = arguments.iter().skip_while(|word| *word != "-rfbunixpath").nth(1);
+    path.map(Path::new).context("the X server has no socket")
+}
+
+/// The one X server of a session: its pid and its socket.
+pub(crate) fn running() -> Result<(i32, PathBuf)> {
+    let dir = server()?;
+    let pid = dir.file_name().and_then(|name| name.to_str()?.parse().ok()).context("pid")?;
+    Ok((pid, socket(&words(&dir.join("cmdline"))?)?.to_owned()))
+}
+
+/// Reads how the one X server of a session runs.
+pub(crate) fn template() -> Result<Template> {
+    let dir = server()?;
     let arguments: Vec<String> = words(&dir.join("cmdline"))?.into_iter().skip(1).collect();
     let environment: Vec<(String, String)> = words(&dir.join("environ"))?
         .iter()
@@ -96,8 +113,7 @@ pub(crate) fn template() -> Result<Template> {
         .collect();
     let of =
         |name: &str| environment.iter().find(|known| known.0 == name).map(|known| known.1.clone());
-    let socket = arguments.iter().skip_while(|word| *word != "-rfbunixpath").nth(1);
-    let folder = socket.and_then(|path| Path::new(path).parent()).context("it has no socket")?;
+    let folder = socket(&arguments)?.parent().context("its folder")?;
     Ok(Template {
         program: fs::read_link(dir.join("exe"))?,
         user: of("USER").context("USER")?,

@@ -16,10 +16,12 @@ mod disk;
 mod echo;
 mod first;
 mod floor;
+mod frames;
 mod load;
 mod logins;
 mod node;
 mod place;
+mod ready;
 mod rival;
 mod store;
 mod x2go;
@@ -62,6 +64,10 @@ enum Arguments {
     Agents(agents::Options),
     /// Run a program, and time when it prints and when it is done
     First(first::Options),
+    /// Start a daemon, time until it is ready, and end it
+    Ready(ready::Options),
+    /// View the one desktop on this host, and tell what that takes: its user
+    Frames(frames::Options),
     /// Choose agents in memory, and time each choice
     Place(place::Options),
     /// Write to another store for a while
@@ -97,6 +103,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Arguments::Node(options) => node::run(options, &runtime()?),
         Arguments::Agents(options) => runtime()?.block_on(agents::run(options)),
         Arguments::First(options) => print(&first::run(&options)?),
+        Arguments::Ready(options) => print(&ready::run(&options)?),
+        Arguments::Frames(options) => print(&frames::run(&options)?),
         Arguments::Place(options) => print(&place::run(&options)?),
         Arguments::Rival(options) => print(&runtime()?.block_on(rival::run(options))?),
         Arguments::X2go(options) => print(&runtime()?.block_on(x2go::run(options))?),

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use super::process::Resident;
 use super::report::{Report, Want};
-use super::{AGENT, BROKER, Hosts, median};
+use super::{AGENT, BROKER, Hosts, median, process};
 use crate::clock::wait_for;
 
 const ABOUT: &str = "\
@@ -25,18 +26,18 @@ pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
     for _ in 0..hosts.runs {
         hosts.cluster.restart_daemon(AGENT, "vsmagent")?;
         wait_linked(hosts)?;
-        idle.push(resident(hosts, AGENT, &daemon(hosts, AGENT, "vsmagent")?)?.now);
+        idle.push(of_daemon(hosts, AGENT, "vsmagent")?.now);
         hosts.tool::<serde_json::Value>(BROKER, &["logins", USER])?;
         let pid = hosts.root(AGENT, &["pgrep", "--exact", "vsm-session"])?;
-        monitors.push(resident(hosts, AGENT, &pid)?.now);
+        monitors.push(process::resident(hosts.cluster, AGENT, &pid)?.now);
         hosts.end(&[USER])?;
     }
     report.aim("vsmagent_idle_mib", median(&idle), Want::AtMost, 15.0);
     report.aim("vsm_session_mib", median(&monitors), Want::AtMost, 6.0);
-    let used = resident(hosts, AGENT, &daemon(hosts, AGENT, "vsmagent")?)?;
+    let used = of_daemon(hosts, AGENT, "vsmagent")?;
     report.figure("vsmagent_after_one_session_mib", used.now);
     hosts.progress.step("agent and session are measured");
-    let server = resident(hosts, BROKER, &daemon(hosts, BROKER, "vsmserver")?)?;
+    let server = of_daemon(hosts, BROKER, "vsmserver")?;
     report.figure("vsmserver_empty_mib", server.now);
     let (now, peak) = full(hosts)?;
     report.aim("vsmserver_10000_sessions_mib", now, Want::AtMost, 30.0);
@@ -72,7 +73,7 @@ fn full(hosts: &Hosts<'_>) -> Result<(f64, f64)> {
         // Every agent was tried, and a list of all was asked for.
         wait_linked(hosts)?;
         hosts.root(BROKER, &["vsmctl", "session", "list", "--output", "json"])?;
-        let memory = resident(hosts, BROKER, &daemon(hosts, BROKER, "vsmserver")?)?;
+        let memory = of_daemon(hosts, BROKER, "vsmserver")?;
         now.push(memory.now);
         peak.push(memory.peak);
         hosts.cluster.stop_daemon(BROKER, "vsmserver")?;
@@ -80,23 +81,6 @@ fn full(hosts: &Hosts<'_>) -> Result<(f64, f64)> {
     Ok((median(&now), median(&peak)))
 }
 
-fn daemon(hosts: &Hosts<'_>, host: &str, name: &str) -> Result<String> {
-    let pid = hosts.cluster.daemon(host, name)?.pid;
-    Ok(pid.with_context(|| format!("{name} does not run on {host}"))?.to_string())
-}
-
-/// Resident memory in MiB.
-struct Resident {
-    now: f64,
-    peak: f64,
-}
-
-fn resident(hosts: &Hosts<'_>, host: &str, pid: &str) -> Result<Resident> {
-    let status = hosts.root(host, &["cat", &format!("/proc/{pid}/status")])?;
-    let mib = |name: &str| -> Result<f64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let kib = line.and_then(|rest| rest.split_whitespace().next()).context("VmRSS")?;
-        Ok(kib.parse::<f64>()? / 1024.0)
-    };
-    Ok(Resident { now: mib("VmRSS:")?, peak: mib("VmHWM:")? })
+fn of_daemon(hosts: &Hosts<'_>, host: &str, name: &str) -> Result<Resident> {
+    process::resident(hosts.cluster, host, &process::daemon(hosts.cluster, host, name)?)
 }

@@ -4,6 +4,7 @@
 //! What measures is `vsm-bench`, run inside the hosts of a miniature cluster of its own, or, where no hosts are needed, in
 //! a bare network; here is what to measure, in which order, and what becomes of the figures. An aim that is missed is a result, not a failure.
 
+mod agent;
 mod commit;
 mod failover;
 mod lab;
@@ -12,6 +13,7 @@ mod lookup;
 mod machine;
 mod memory;
 mod place;
+mod process;
 mod report;
 mod resync;
 mod rivals;
@@ -69,6 +71,8 @@ enum Name {
     Login,
     /// Resident memory of the daemons
     Memory,
+    /// A session host with a hundred desktops, and the way of their pictures
+    Agent,
     /// Changes that both brokers have on disk, beside other stores
     Commit,
     /// Bringing the other broker up to date
@@ -106,10 +110,11 @@ fn one(name: Name, runs: u32) -> Result<Report> {
     let machine = Machine::look()?;
     let progress = Progress::new(true);
     let mut report = match name {
-        Name::Start => on_hosts(runs, progress, start::run),
-        Name::Lookup => on_hosts(runs, progress, lookup::run),
-        Name::Login => login::setup().and_then(|()| on_hosts(runs, progress, login::run)),
-        Name::Memory => on_hosts(runs, progress, memory::run),
+        Name::Start => on_hosts(runs, USERS, progress, start::run),
+        Name::Lookup => on_hosts(runs, USERS, progress, lookup::run),
+        Name::Login => login::setup().and_then(|()| on_hosts(runs, USERS, progress, login::run)),
+        Name::Memory => on_hosts(runs, USERS, progress, memory::run),
+        Name::Agent => on_hosts(runs, agent::SESSIONS, progress, agent::run),
         Name::Commit => commit::run(runs, progress),
         Name::Resync => resync::run(runs, progress),
         Name::Place => place::run(runs, progress),
@@ -122,12 +127,13 @@ fn one(name: Name, runs: u32) -> Result<Report> {
 
 fn on_hosts(
     runs: u32,
+    users: u16,
     progress: Progress,
     run: fn(&Hosts<'_>) -> Result<Report>,
 ) -> Result<Report> {
     let mut spec = ClusterSpec::new("bench", compile::helper()?);
     spec.binaries = compile::binaries(Profile::Release)?;
-    (spec.agents, spec.users, spec.fresh) = (1, USERS, true);
+    (spec.agents, spec.users, spec.fresh) = (1, users, true);
     progress.step("a broker, an agent and a client come up, each a host of its own");
     let cluster = Cluster::up(&spec)?;
     files::install("bench", &spec.binaries.join("vsm-bench"))?;

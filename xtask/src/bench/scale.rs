@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::report::{Report, Want};
-use super::{TOOL, median};
+use super::{TOOL, median, process};
 use crate::clock::{self, wait_for};
 use crate::cluster::spec::state_dir;
 use crate::cluster::{Cluster, ClusterSpec, files};
@@ -50,8 +50,6 @@ const REST: Duration = Duration::from_secs(20);
 const SETTLE: Duration = Duration::from_secs(10);
 /// Between two looks at how far the brokers are.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// The clock of `/proc/PID/stat`.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 const MIB: f64 = 1_048_576.0;
 const CPU_AIM: f64 = 10.0;
@@ -244,27 +242,15 @@ fn both(cluster: &Cluster, look: fn(&Cluster, &str) -> Result<f64>) -> Result<[f
     Ok([look(cluster, NODES[0])?, look(cluster, NODES[1])?])
 }
 
-fn proc_file(cluster: &Cluster, node: &str, file: &str) -> Result<String> {
-    let pid = cluster.daemon(node, "vsmserver")?.pid.context("vsmserver does not run")?;
-    cluster.output(node, "root", &["cat", &format!("/proc/{pid}/{file}")])
-}
-
-/// Resident memory in bytes.
+/// Resident memory of a broker in MiB.
 fn resident(cluster: &Cluster, node: &str) -> Result<f64> {
-    let status = proc_file(cluster, node, "status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    let kib: f64 = line.split_whitespace().next().context("VmRSS")?.parse()?;
-    Ok(kib * 1024.0)
+    let pid = process::daemon(cluster, node, "vsmserver")?;
+    Ok(process::resident(cluster, node, &pid)?.now)
 }
 
-/// User and system time so far, in seconds.
+/// What a broker has worked so far, in seconds.
 fn worked(cluster: &Cluster, node: &str) -> Result<f64> {
-    let stat = proc_file(cluster, node, "stat")?;
-    // The name may hold blanks: what counts comes behind it.
-    let (_, fields) = stat.rsplit_once(") ").context("stat")?;
-    let fields: Vec<&str> = fields.split(' ').collect();
-    let ticks = |index: usize| -> Result<f64> { Ok(fields.get(index).context("stat")?.parse()?) };
-    Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+    process::worked(cluster, node, &[&process::daemon(cluster, node, "vsmserver")?])
 }
 
 fn list(cluster: &Cluster, node: &str, format: &str) -> Result<Printed> {
@@ -285,7 +271,7 @@ fn report(figures: &Figures, memory: &[[f64; 2]]) -> Report {
     let of = |all: &[Printed], part: fn(&Printed) -> f64| {
         median(&all.iter().map(part).collect::<Vec<_>>())
     };
-    let mib = |stage: usize, node: usize| memory.get(stage).map_or(0.0, |both| both[node]) / MIB;
+    let mib = |stage: usize, node: usize| memory.get(stage).map_or(0.0, |both| both[node]);
     let each = |from: usize, node: usize, sessions: u32| {
         (mib(2, node) - mib(from, node)) * MIB / f64::from(sessions)
     };

@@ -106,15 +106,22 @@ fn pair(hosts: &Hosts<'_>, template: &str, users: &[&str], pairs: &mut Pairs) ->
 
 /// Has sessions only wait, and learns from one how its X server is run.
 fn prepare(hosts: &Hosts<'_>) -> Result<String> {
+    only_wait(hosts)?;
+    hosts.tool::<Times>(BROKER, &["logins", FIRST])?;
+    let template = hosts.root(AGENT, &[super::TOOL, "template"])?;
+    hosts.end(&[FIRST])?;
+    Ok(template)
+}
+
+/// Has sessions only wait; until the first has come and gone.
+pub(super) fn only_wait(hosts: &Hosts<'_>) -> Result<()> {
     hosts.root(AGENT, &["sh", "-c", WAITING])?;
     hosts.cluster.restart_daemon(AGENT, "vsmagent")?;
     wait_for("the first login", SERVICE_WAIT, || {
         let login = hosts.tool::<Times>(BROKER, &["logins", FIRST]);
         login.map_err(|error| format!("{error:#}"))
     })?;
-    let template = hosts.root(AGENT, &[super::TOOL, "template"])?;
-    hosts.end(&[FIRST])?;
-    Ok(template)
+    hosts.end(&[FIRST])
 }
 
 /// The whole of `vsm connect`, new and again.

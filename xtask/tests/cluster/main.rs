@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "also the tests' own helpers fail by panic")]
 
+mod addresses;
 mod bad_host;
 mod bad_session;
 mod bad_user;
@@ -50,6 +51,7 @@ mod subclusters;
 mod takeover;
 mod tools;
 mod viewer;
+mod wall_clock;
 
 use std::path::Path;
 

@@ -12,10 +12,16 @@ pub(super) struct Displays {
     resting: HashMap<u32, Instant>,
 }
 
-/// Whether somebody has the number by the marks that every X server leaves.
+/// Whether somebody has the number by the marks that every X server leaves: its lock, the one that it begins with, which
+/// nobody else could take away if it was left there, and its socket.
 pub(super) fn is_marked(display: u32) -> bool {
-    Path::new(&format!("/tmp/.X{display}-lock")).exists()
-        || Path::new(&format!("/tmp/.X11-unix/X{display}")).exists()
+    [
+        format!("/tmp/.X{display}-lock"),
+        format!("/tmp/.tX{display}-lock"),
+        format!("/tmp/.X11-unix/X{display}"),
+    ]
+    .iter()
+    .any(|path| Path::new(path).exists())
 }
 
 impl Displays {

@@ -4,6 +4,9 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, lchown, symlink},
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use nix::unistd::{Gid, Uid, User, initgroups};
@@ -18,6 +21,8 @@ const NEW_PASSWORD_REQUIRED: i32 = 12;
 const SKELETON: &str = "/etc/skel";
 /// Deepest folder in the skeleton; one that is deeper is a loop or a mistake.
 const SKELETON_DEPTH_MAX: u32 = 16;
+/// How long the home may take to be found: an automounter has enough of it, a file server that is gone would take for ever.
+const HOME_MAX: Duration = Duration::from_secs(10);
 
 /// A user as the host's name service knows them.
 #[derive(Debug, Clone)]
@@ -82,7 +87,13 @@ impl Account {
     pub(super) fn check_home(&self, mode: Option<u32>, agent: &str) -> Result<(), Refused> {
         let (name, home) = (&self.name, self.home.display());
         let refuse = |detail: String| Err(Refused::new(Refusal::Home, detail));
-        match fs::metadata(&self.home) {
+        match look_at(self.home.clone(), HOME_MAX) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                let within = HOME_MAX.as_secs();
+                refuse(format!(
+                    "the home of {name}, {home} on {agent}, hangs: no answer within {within} s"
+                ))
+            }
             Ok(found) if !found.is_dir() => {
                 refuse(format!("the home of {name}, {home} on {agent}, is no directory"))
             }
@@ -137,6 +148,14 @@ impl Account {
         }
         Ok(())
     }
+}
+
+/// Looks at a file that may be on a file server that does not answer. A thread that hangs there goes with this process.
+fn look_at(path: PathBuf, max: Duration) -> io::Result<fs::Metadata> {
+    let (tell, told) = mpsc::sync_channel(1);
+    // Fails where nobody waits any more.
+    thread::Builder::new().spawn(move || drop(tell.send(fs::metadata(path))))?;
+    told.recv_timeout(max).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 #[cfg(test)]

@@ -252,7 +252,7 @@ impl Monitor {
                 && let Some(status) = self.x_server_status
             {
                 self.drain_output();
-                let last = self.x_server.output.last_lines();
+                let last = xserver::reason(&self.x_server.output.text());
                 let detail = format!(
                     "the X server ended ({}); its last words: {last}",
                     launch::describe(status)

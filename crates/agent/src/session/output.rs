@@ -20,9 +20,6 @@ const LOG_MAX: u64 = 1 << 20;
 /// Bytes that are kept of the last words of a stream.
 const LAST_WORDS_MAX: usize = 4096;
 
-/// Lines of the X server that explain its end: the reason mostly stands above a last line that says no more than that.
-const LAST_LINES: usize = 3;
-
 /// The log file.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -112,15 +109,6 @@ impl Stream {
         String::from_utf8_lossy(&self.last).into_owned()
     }
 
-    /// Its last lines with something on them, as one.
-    pub(super) fn last_lines(&self) -> String {
-        let text = self.text();
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let lines: Vec<&str> = lines.collect();
-        let last = lines.len().saturating_sub(LAST_LINES);
-        lines.get(last..).unwrap_or_default().join(" | ")
-    }
-
     /// Its last line with something on it.
     pub(super) fn last_line(&self) -> String {
         let text = self.text();
@@ -151,7 +139,6 @@ mod tests {
         drop(writer);
         stream.drain(&mut log);
         assert_eq!(stream.last_line(), "all is lost");
-        assert!(stream.last_lines().ends_with("x | all is lost"));
         stream.drain(&mut log);
         assert!(stream.fd().is_none());
         let size = |path: &Path| fs::metadata(path).unwrap().len();

@@ -59,8 +59,8 @@ pub(super) struct Leftovers {
     pub(super) unlimited: Vec<String>,
     pub(super) dir: PathBuf,
     pub(super) cgroup: Option<Cgroup>,
-    /// The X server that was started.
-    pub(super) x_server: Option<i32>,
+    /// The X server that was started: its pid, and its user's id.
+    pub(super) x_server: Option<(i32, u32)>,
 }
 
 impl Leftovers {
@@ -180,8 +180,8 @@ pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
         }
         Err(reply) => {
             leftovers.kill();
-            if let Some(pid) = leftovers.x_server {
-                xserver::remove_display_files_of(spec.display, pid);
+            if let Some((pid, uid)) = leftovers.x_server {
+                xserver::remove_display_files_of(spec.display, pid, uid);
             }
             Store::at(&spec.settings.state_dir).remove_record(spec.session.id);
             leftovers.remove();
@@ -231,7 +231,7 @@ fn prepare(
         // until then ends before it greets, and nothing of the user's own runs yet.
         cgroup.take(x_server.pid).map_err(internal("put the X server into its cgroup"))?;
     }
-    leftovers.x_server = Some(x_server.pid);
+    leftovers.x_server = Some((x_server.pid, account.uid));
     let record = Record {
         version: VERSION,
         session: Session { state: State::Running { display: *display }, ..session.clone() },
@@ -292,7 +292,7 @@ fn first_view(monitor: &mut Monitor, record: Record, spec: &Spec) -> Result<(), 
                 "the X server on {} was not ready within {} s (/vsmagent/xvnc_start_timeout); its last words: {}",
                 spec.session.agent,
                 settings.x_timeout_ms / 1000,
-                monitor.x_server.output.last_line()
+                xserver::reason(&monitor.x_server.output.text())
             );
             return Err(Refused::new(Refusal::XServer, detail).into());
         }
@@ -306,7 +306,7 @@ fn x_server_failed(monitor: &mut Monitor, status: std::process::ExitStatus, spec
     if xserver::says_display_taken(&words) {
         return Reply::DisplayTaken;
     }
-    let last = monitor.x_server.output.last_line();
+    let last = xserver::reason(&words);
     let agent = &spec.session.agent;
     let home = status.code() == Some(EXIT_HOME.into());
     let (reason, detail) = if home {

@@ -4,7 +4,10 @@ use std::{
     ffi::OsString,
     fs, io,
     io::{Read, Write},
-    os::unix::{fs::OpenOptionsExt, net::UnixStream},
+    os::unix::{
+        fs::{MetadataExt, OpenOptionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
 };
 
@@ -19,6 +22,8 @@ const KNOWN: [&str; 2] = ["Xtigervnc", "Xvnc"];
 pub(super) const SEARCH_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games";
 /// Length of an RFB greeting such as `RFB 003.008\n`.
 const GREETING_LEN: usize = 12;
+/// Lines of the X server that explain its end.
+const REASON_LINES: usize = 3;
 /// Xauthority's family for an entry that fits every host.
 const FAMILY_WILD: u16 = 65535;
 pub(super) const COOKIE_NAME: &[u8] = b"MIT-MAGIC-COOKIE-1";
@@ -136,11 +141,16 @@ pub fn remove_display_files(display: u32) {
 }
 
 /// The same after a start that failed, where the display may be somebody else's: only if it is this process that has
-/// locked it.
-pub(super) fn remove_display_files_of(display: u32, pid: i32) {
+/// locked it, or this user who has begun to, as one does whose `/tmp` is full.
+pub(super) fn remove_display_files_of(display: u32, pid: i32, uid: u32) {
     let lock = fs::read_to_string(format!("/tmp/.X{display}-lock")).unwrap_or_default();
     if lock.trim().parse() == Ok(pid) {
         remove_display_files(display);
+    }
+    let begun = format!("/tmp/.tX{display}-lock");
+    if fs::symlink_metadata(&begun).is_ok_and(|found| found.uid() == uid) {
+        // The X server that would have finished it is dead.
+        let _ = fs::remove_file(begun);
     }
 }
 
@@ -203,9 +213,26 @@ pub(super) fn says_display_taken(words: &str) -> bool {
     .any(|text| words.contains(text))
 }
 
+/// Why the X server ended, of what it has said: what it calls fatal, else its last lines.
+pub(super) fn reason(words: &str) -> String {
+    let lines = words.lines().map(|line| line.trim().trim_start_matches("(EE)").trim());
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    let fatal = lines.iter().rposition(|line| *line == "Fatal server error:");
+    let from = fatal.map_or_else(|| lines.len().saturating_sub(REASON_LINES), |at| at + 1);
+    lines.into_iter().skip(from).take(REASON_LINES).collect::<Vec<_>>().join(" | ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_is_found_in_what_an_x_server_says() {
+        let full = "(EE) \nFatal server error:\n(EE) Could not write pid to lock file in /tmp/.tX10-lock\n(EE) \n";
+        assert_eq!(reason(full), "Could not write pid to lock file in /tmp/.tX10-lock");
+        assert_eq!(reason("a\nb\n\nc\nd\n"), "b | c | d");
+        assert_eq!(reason(""), "");
+    }
 
     #[test]
     fn a_cookie_entry_is_as_xauth_writes_it() {

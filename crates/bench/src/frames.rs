@@ -1,0 +1,192 @@
+//! What it takes to move pictures of a desktop to a viewer: over the X server's own socket, or by way of `vsm-login` as sshd
+//! runs it. The viewer asks for the whole desktop without compression again and again, and looks at nothing.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, Command},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use nix::sys::resource::{UsageWho, getrusage};
+use serde::Serialize;
+use vsm_daemon::clock;
+
+use crate::{bare, millis};
+
+/// The clock of `/proc/PID/stat`.
+const TICK_MS: f64 = 10.0;
+const BUFFER: usize = 1 << 18;
+
+/// How much, and which way.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Bytes of pictures, in MiB
+    #[arg(long, default_value_t = 1024)]
+    mib: u64,
+    /// Go by way of this `vsm-login`
+    #[arg(long)]
+    by: Option<PathBuf>,
+}
+
+/// What it took.
+#[derive(Debug, Serialize)]
+pub(crate) struct Frames {
+    bytes: u64,
+    /// Until the last byte was there.
+    all_ms: f64,
+    /// CPU time of everything on the way: viewer, X server, and `vsm-login` where there is one.
+    cpu_ms: f64,
+    /// CPU time of `vsm-login` alone.
+    login_ms: f64,
+}
+
+/// Views the one desktop that runs on this host: as its user.
+pub(crate) fn run(options: &Options) -> Result<Frames> {
+    let (pid, socket) = bare::running()?;
+    let (stream, child) = match &options.by {
+        None => (UnixStream::connect(&socket).with_context(|| socket.display().to_string())?, None),
+        Some(login) => by_login(login, &socket).map(|(stream, child)| (stream, Some(child)))?,
+    };
+    let mut viewer = Viewer::greet(stream)?;
+    let before = (server_ms(pid)?, own_ms(UsageWho::RUSAGE_SELF)?);
+    let from = clock::now();
+    let mut bytes = 0;
+    while bytes < options.mib << 20 {
+        bytes += viewer.picture()?;
+    }
+    let all_ms = millis(from, clock::now());
+    let own = own_ms(UsageWho::RUSAGE_SELF)? - before.1;
+    let server = server_ms(pid)? - before.0;
+    drop(viewer);
+    if let Some(mut child) = child {
+        child.wait()?;
+    }
+    let login_ms = own_ms(UsageWho::RUSAGE_CHILDREN)?;
+    Ok(Frames { bytes, all_ms, cpu_ms: own + server + login_ms, login_ms })
+}
+
+/// `vsm-login` with a socket for its standard input and output, as sshd gives it one.
+fn by_login(login: &Path, socket: &Path) -> Result<(UnixStream, Child)> {
+    // SESSION/user/rfb.sock
+    let session = socket.ancestors().nth(2).and_then(Path::file_name).context("its folder")?;
+    let (mut ours, theirs) = UnixStream::pair()?;
+    let (input, output) = (OwnedFd::from(theirs.try_clone()?), OwnedFd::from(theirs));
+    let child = Command::new(login).stdin(input).stdout(output).spawn();
+    let child = child.with_context(|| login.display().to_string())?;
+    writeln!(ours, "vsm/1 session {}", session.display())?;
+    let mut answer = [0; 3];
+    ours.read_exact(&mut answer)?;
+    if &answer != b"ok\n" {
+        let mut why = String::new();
+        ours.read_to_string(&mut why)?;
+        bail!("vsm-login refuses: {}{why}", String::from_utf8_lossy(&answer));
+    }
+    Ok((ours, child))
+}
+
+/// User and system time of the X server.
+fn server_ms(pid: i32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the X server")?;
+    // The name may hold blanks: what counts comes behind it.
+    let (_, fields) = stat.rsplit_once(") ").context("stat")?;
+    let mut ticks = fields.split(' ').skip(11).map(str::parse::<f64>);
+    let mut next = || ticks.next().context("stat")?.context("stat");
+    Ok((next()? + next()?) * TICK_MS)
+}
+
+fn own_ms(who: UsageWho) -> Result<f64> {
+    let usage = getrusage(who)?;
+    let ms = |time: nix::sys::time::TimeVal| {
+        std::time::Duration::new(
+            u64::try_from(time.tv_sec()).unwrap_or(0),
+            u32::try_from(time.tv_usec()).unwrap_or(0) * 1000,
+        )
+        .as_secs_f64()
+            * 1000.0
+    };
+    Ok(ms(usage.user_time()) + ms(usage.system_time()))
+}
+
+/// One that speaks RFB 3.8 (RFC 6143), as far as it must.
+struct Viewer {
+    stream: UnixStream,
+    size: [u8; 4],
+    bytes_per_pixel: u64,
+    buffer: Vec<u8>,
+}
+
+impl Viewer {
+    fn greet(stream: UnixStream) -> Result<Self> {
+        let mut viewer = Self { stream, size: [0; 4], bytes_per_pixel: 0, buffer: vec![0; BUFFER] };
+        viewer.get::<12>()?;
+        viewer.stream.write_all(b"RFB 003.008\n")?;
+        let [kinds] = viewer.get()?;
+        viewer.skip(kinds.into())?;
+        viewer.stream.write_all(&[1])?;
+        ensure!(viewer.get()? == [0; 4], "the X server lets nobody in");
+        viewer.stream.write_all(&[1])?;
+        let init: [u8; 24] = viewer.get()?;
+        viewer.size.copy_from_slice(&init[..4]);
+        viewer.bytes_per_pixel = u64::from(init[4] / 8);
+        viewer.skip(long(&init[20..]).into())?;
+        // SetEncodings: raw alone.
+        viewer.stream.write_all(&[2, 0, 0, 1, 0, 0, 0, 0])?;
+        Ok(viewer)
+    }
+
+    /// Asks for the whole desktop and takes it; how many bytes of pixels that was.
+    fn picture(&mut self) -> Result<u64> {
+        let mut request = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        request[6..].copy_from_slice(&self.size);
+        self.stream.write_all(&request)?;
+        loop {
+            match self.get()? {
+                [0] => break,
+                [2] => {}
+                [3] => {
+                    let head: [u8; 7] = self.get()?;
+                    self.skip(long(&head[3..]).into())?;
+                }
+                [other] => bail!("the X server says {other}"),
+            }
+        }
+        let head: [u8; 3] = self.get()?;
+        let mut bytes = 0;
+        for _ in 0..short(&head[1..]) {
+            let rectangle: [u8; 12] = self.get()?;
+            ensure!(long(&rectangle[8..]) == 0, "another encoding than was asked for");
+            let pixels = u64::from(short(&rectangle[4..])) * u64::from(short(&rectangle[6..]));
+            self.skip(pixels * self.bytes_per_pixel)?;
+            bytes += pixels * self.bytes_per_pixel;
+        }
+        Ok(bytes)
+    }
+
+    fn get<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.stream.read_exact(&mut bytes).context("the X server")?;
+        Ok(bytes)
+    }
+
+    fn skip(&mut self, mut bytes: u64) -> Result<()> {
+        while bytes > 0 {
+            let most = self.buffer.len().min(usize::try_from(bytes).unwrap_or(usize::MAX));
+            let count = self.stream.read(&mut self.buffer[..most])?;
+            ensure!(count > 0, "the X server has hung up");
+            bytes -= u64::try_from(count)?;
+        }
+        Ok(())
+    }
+}
+
+fn short(bytes: &[u8]) -> u16 {
+    u16::from_be_bytes([bytes[0], bytes[1]])
+}
+
+fn long(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
