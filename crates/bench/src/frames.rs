@@ -42,6 +42,8 @@ pub(crate) struct Frames {
     cpu_ms: f64,
     /// CPU time of `vsm-login` alone.
     login_ms: f64,
+    /// Bytes that `vsm-login` took into its own memory, or gave out of it.
+    copied: u64,
 }
 
 /// Views the one desktop that runs on this host: as its user.
@@ -61,12 +63,13 @@ pub(crate) fn run(options: &Options) -> Result<Frames> {
     let all_ms = millis(from, clock::now());
     let own = own_ms(UsageWho::RUSAGE_SELF)? - before.1;
     let server = server_ms(pid)? - before.0;
+    let copied = child.as_ref().map_or(Ok(0), |child| copied(child.id()))?;
     drop(viewer);
     if let Some(mut child) = child {
         child.wait()?;
     }
     let login_ms = own_ms(UsageWho::RUSAGE_CHILDREN)?;
-    Ok(Frames { bytes, all_ms, cpu_ms: own + server + login_ms, login_ms })
+    Ok(Frames { bytes, all_ms, cpu_ms: own + server + login_ms, login_ms, copied })
 }
 
 /// `vsm-login` with a socket for its standard input and output, as sshd gives it one.
@@ -96,6 +99,15 @@ fn server_ms(pid: i32) -> Result<f64> {
     let mut ticks = fields.split(' ').skip(11).map(str::parse::<f64>);
     let mut next = || ticks.next().context("stat")?.context("stat");
     Ok((next()? + next()?) * TICK_MS)
+}
+
+/// What a process has read and written so far, by `/proc/PID/io`, which counts what is copied and not what is spliced.
+fn copied(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).context("vsm-login")?;
+    let of =
+        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    let both = of("rchar:").zip(of("wchar:")).map(|(read, written): (u64, u64)| read + written);
+    both.context("/proc/PID/io")
 }
 
 fn own_ms(who: UsageWho) -> Result<f64> {
