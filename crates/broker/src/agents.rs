@@ -68,8 +68,6 @@ pub struct Up {
 pub struct Seen {
     /// The connected viewer.
     pub viewer: Option<Viewer>,
-    /// Who shadows it.
-    pub shadowers: Vec<String>,
     /// The machine from which it was last asked for, where that is not the one that started it.
     pub client: Option<Arc<str>>,
     /// How it stands against its limits, where it has some.
@@ -84,10 +82,7 @@ impl Seen {
 
     /// Whether there is nothing to tell.
     pub(crate) const fn is_nothing(&self) -> bool {
-        self.viewer.is_none()
-            && self.shadowers.is_empty()
-            && self.client.is_none()
-            && self.standing.is_none()
+        self.viewer.is_none() && self.client.is_none() && self.standing.is_none()
     }
 }
 
@@ -101,6 +96,9 @@ impl Up {
         before
     }
 }
+
+/// Who shadows which session; one that nobody does is not in it.
+pub(crate) type ShadowedBy = HashMap<SessionId, Vec<String>>;
 
 /// How busy an agent said it is.
 #[derive(Debug, Clone, Copy)]
@@ -251,6 +249,8 @@ pub struct Link {
     /// Records that its journal of promises is known to have had.
     journal: AtomicU64,
     promised: Mutex<Option<Epoch>>,
+    /// Who shadowed which session when that was last told, which the link may have been down since; none = never yet.
+    shadowed: Mutex<Option<ShadowedBy>>,
     channel: Channel,
     state: watch::Sender<LinkState>,
     /// Of all links; see [`Agents::changes`].
@@ -272,12 +272,29 @@ impl Link {
             limiting: tokio::sync::Mutex::default(),
             journal: AtomicU64::new(0),
             promised: Mutex::default(),
+            shadowed: Mutex::default(),
             channel,
             state: watch::Sender::new(LinkState::Connecting),
             changes: broker.agents.changes.clone(),
             fleet: Arc::clone(&broker.agents.fleet),
             client,
         })
+    }
+
+    /// Notes who shadows a session now; who did before.
+    pub(crate) fn shadow(&self, id: SessionId, now: Vec<String>) -> Vec<String> {
+        let mut shadowed = locked(&self.shadowed);
+        let all = shadowed.get_or_insert_default();
+        let before = all.remove(&id).unwrap_or_default();
+        if !now.is_empty() {
+            all.insert(id, now);
+        }
+        before
+    }
+
+    /// Notes who shadows which session, of all; the same before, none = nothing was told yet.
+    pub(crate) fn shadow_anew(&self, now: ShadowedBy) -> Option<ShadowedBy> {
+        locked(&self.shadowed).replace(now)
     }
 
     /// What is known of the agent now.

@@ -24,7 +24,7 @@ use vsm_proto::{
 use vsm_sync::{ProposeError, View};
 
 use crate::{
-    agents::{Link, LinkState, Load, Seen, Up, Verdict},
+    agents::{Link, LinkState, Load, Seen, ShadowedBy, Up, Verdict},
     broker::Broker,
     ending,
     ha::witness,
@@ -196,7 +196,7 @@ async fn take_inventory(
         broker.rise_above(above).await;
     }
     let mut present = HashSet::new();
-    let mut all = HashMap::new();
+    let (mut all, mut shadowed) = (HashMap::new(), ShadowedBy::new());
     let mut sessions = inventory.sessions.into_iter();
     loop {
         // Together, so that adopting thousands costs few disk flushes.
@@ -207,15 +207,16 @@ async fn take_inventory(
             let turn = ABSORBING.acquire().await;
             together.spawn(async move {
                 let _turn = turn;
-                let seen = seen(&link, &live);
-                absorb(&broker, &link, live, acts).await.map(|id| (id, seen))
+                let (seen, shadowers) = (seen(&link, &live), live.shadowers.clone());
+                absorb(&broker, &link, live, acts).await.map(|id| (id, seen, shadowers))
             });
         }
         if together.is_empty() {
             break;
         }
-        for (id, seen) in together.join_all().await.into_iter().flatten() {
+        for (id, seen, shadowers) in together.join_all().await.into_iter().flatten() {
             present.insert(id);
+            shadowed.extend(Some((id, shadowers)).filter(|(_, by)| !by.is_empty()));
             all.extend(Some((id, seen)).filter(|(_, seen)| !seen.is_nothing()));
         }
     }
@@ -230,9 +231,13 @@ async fn take_inventory(
         load: None,
     };
     link.update(|state| *state = LinkState::Up(Arc::new(up)));
+    let shadowed_before = link.shadow_anew(shadowed.clone());
     if !acts {
         // The active node records it.
         return;
+    }
+    if let Some(before) = shadowed_before {
+        shadow::all_changed(broker, &before, &shadowed);
     }
     for id in before {
         if !present.contains(&id) {
@@ -345,9 +350,10 @@ pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
 async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportResponse, acts: bool) {
     match message.item {
         Some(Item::Changed(live)) => {
-            let now = seen(link, &live);
+            let (now, shadowers) = (seen(link, &live), live.shadowers.clone());
             if let Some(id) = absorb(broker, link, live, acts).await {
-                let (limits, shadowers) = (now.limits(), now.shadowers.clone());
+                let limits = now.limits();
+                let shadowed = link.shadow(id, shadowers.clone());
                 let mut before = Seen::default();
                 modify(link, |up| before = up.note(id, now));
                 if before.limits() != limits {
@@ -355,16 +361,18 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
                     link.mark_limits_due();
                 }
                 if acts {
-                    shadow::changed(broker, id, &before.shadowers, &shadowers);
+                    shadow::changed(broker, id, &shadowed, &shadowers);
                 }
             }
         }
         Some(Item::Ended(ended)) => match Ended::try_from(ended) {
             Ok(ended) => {
                 modify(link, |up| drop(up.seen.remove(&ended.id)));
+                let shadowed = link.shadow(ended.id, Vec::new());
                 let of =
                     broker.table.read(|view| view.table.session(ended.id).map(|s| s.agent.clone()));
                 if acts && of.as_ref() == Some(&link.name) {
+                    shadow::changed(broker, ended.id, &shadowed, &[]);
                     gone(broker, ended.id, Some(ended)).await;
                 }
             }
@@ -387,7 +395,6 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
 fn seen(link: &Link, live: &LiveSession) -> Seen {
     Seen {
         viewer: live.viewer.clone().map(Into::into),
-        shadowers: live.shadowers.clone(),
         client: Some(live.last_client.as_str()).filter(|name| !name.is_empty()).map(Into::into),
         standing: standing(link, live),
     }

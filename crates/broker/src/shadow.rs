@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vsm_core::{Session, SessionId, SshKey, State, UserName};
 
 use crate::{
-    agents::{ShadowWish, Shadowed},
+    agents::{ShadowWish, Shadowed, ShadowedBy},
     broker::Broker,
     error::{Refusal, list},
     trail::Note,
@@ -89,6 +89,14 @@ fn target(broker: &Broker, wish: &Wish) -> Result<Arc<Session>, Refusal> {
         [session] => Ok(Arc::clone(session)),
         [] => Err(Refusal::NothingToShadow(wish.user.clone())),
         several => Err(Refusal::WhichSession(list(several.iter().map(|session| session.id)))),
+    }
+}
+
+/// The same of all sessions of an agent.
+pub(crate) fn all_changed(broker: &Broker, before: &ShadowedBy, now: &ShadowedBy) {
+    let of = |all: &ShadowedBy, id| all.get(id).cloned().unwrap_or_default();
+    for id in before.keys().chain(now.keys().filter(|id| !before.contains_key(id))) {
+        changed(broker, *id, &of(before, id), &of(now, id));
     }
 }
 

@@ -179,6 +179,34 @@ fn the_user_is_asked_gives_control_or_not_and_can_end_it() {
     viewer.wait().unwrap();
 }
 
+/// The trail has an end for each beginning, whatever became of agent, broker or desktop in between.
+#[test]
+fn the_end_of_a_shadowing_is_in_the_trail_though_nobody_could_tell_of_it_then() {
+    let service = service("shadow-trail", "silent");
+    let at = service.connect("alice");
+    service.sh("client", "touch /tmp/stay");
+    let words = ["vsm", "shadow", "--viewer=/usr/local/bin/pointer", "carol@tlha", "alice"];
+    let shadowed = stays(&service, "carol", &words);
+    trail_becomes(&service, &["allowed", "began"]);
+    // The user ends it while the agent is away.
+    service.stop_daemon(&at.agent, "vsmagent").unwrap();
+    service.output(&at.agent, "alice", &["vsm-disconnect", "--shadowers"]).unwrap();
+    shadowed.wait_with_output().unwrap();
+    assert_eq!(trail(&service), ["allowed", "began"]);
+    service.start_daemon(&at.agent, "vsmagent").unwrap();
+    trail_becomes(&service, &["allowed", "began", "ended"]);
+    // A broker that starts anew finds one that has begun before, and tells that once.
+    let shadowed = stays(&service, "carol", &words);
+    let two = ["allowed", "began", "ended", "allowed", "began"];
+    trail_becomes(&service, &two);
+    service.crash(BROKER, "vsmserver");
+    service.agents_are("up", &AGENTS);
+    // The desktop ends under them.
+    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    shadowed.wait_with_output().unwrap();
+    trail_becomes(&service, &[&two[..], &["ended"]].concat());
+}
+
 #[test]
 fn a_desktop_keeps_the_mode_of_its_start() {
     let service = service("shadow-mode", "reject");
