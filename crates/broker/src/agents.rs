@@ -282,7 +282,7 @@ impl Link {
     }
 
     /// Notes who shadows a session now; who did before.
-    pub(crate) fn shadow(&self, id: SessionId, now: Vec<String>) -> Vec<String> {
+    pub(crate) fn note_shadowers(&self, id: SessionId, now: Vec<String>) -> Vec<String> {
         let mut shadowed = locked(&self.shadowed);
         let all = shadowed.get_or_insert_default();
         let before = all.remove(&id).unwrap_or_default();
@@ -293,7 +293,7 @@ impl Link {
     }
 
     /// Notes who shadows which session, of all; the same before, none = nothing was told yet.
-    pub(crate) fn shadow_anew(&self, now: ShadowedBy) -> Option<ShadowedBy> {
+    pub(crate) fn note_all_shadowers(&self, now: ShadowedBy) -> Option<ShadowedBy> {
         locked(&self.shadowed).replace(now)
     }
 

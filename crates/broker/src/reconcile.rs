@@ -231,7 +231,7 @@ async fn take_inventory(
         load: None,
     };
     link.update(|state| *state = LinkState::Up(Arc::new(up)));
-    let shadowed_before = link.shadow_anew(shadowed.clone());
+    let shadowed_before = link.note_all_shadowers(shadowed.clone());
     if !acts {
         // The active node records it.
         return;
@@ -353,7 +353,7 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
             let (now, shadowers) = (seen(link, &live), live.shadowers.clone());
             if let Some(id) = absorb(broker, link, live, acts).await {
                 let limits = now.limits();
-                let shadowed = link.shadow(id, shadowers.clone());
+                let shadowed = link.note_shadowers(id, shadowers.clone());
                 let mut before = Seen::default();
                 modify(link, |up| before = up.note(id, now));
                 if before.limits() != limits {
@@ -368,7 +368,7 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
         Some(Item::Ended(ended)) => match Ended::try_from(ended) {
             Ok(ended) => {
                 modify(link, |up| drop(up.seen.remove(&ended.id)));
-                let shadowed = link.shadow(ended.id, Vec::new());
+                let shadowed = link.note_shadowers(ended.id, Vec::new());
                 let of =
                     broker.table.read(|view| view.table.session(ended.id).map(|s| s.agent.clone()));
                 if acts && of.as_ref() == Some(&link.name) {

@@ -94,9 +94,11 @@ fn target(broker: &Broker, wish: &Wish) -> Result<Arc<Session>, Refusal> {
 
 /// The same of all sessions of an agent.
 pub(crate) fn all_changed(broker: &Broker, before: &ShadowedBy, now: &ShadowedBy) {
-    let of = |all: &ShadowedBy, id| all.get(id).cloned().unwrap_or_default();
+    fn of<'a>(all: &'a ShadowedBy, id: &SessionId) -> &'a [String] {
+        all.get(id).map_or(&[], Vec::as_slice)
+    }
     for id in before.keys().chain(now.keys().filter(|id| !before.contains_key(id))) {
-        changed(broker, *id, &of(before, id), &of(now, id));
+        changed(broker, *id, of(before, id), of(now, id));
     }
 }
 

@@ -6,22 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::session::display_files;
+
 /// Numbers that this agent has given out or lets rest.
 #[derive(Debug, Default)]
 pub(super) struct Displays {
     resting: HashMap<u32, Instant>,
 }
 
-/// Whether somebody has the number by the marks that every X server leaves: its lock, the one that it begins with, which
-/// nobody else could take away if it was left there, and its socket.
+/// Whether somebody has the number by the marks that every X server leaves. One of them, the lock that it begins with, nobody
+/// else could take away if it was left there.
 pub(super) fn is_marked(display: u32) -> bool {
-    [
-        format!("/tmp/.X{display}-lock"),
-        format!("/tmp/.tX{display}-lock"),
-        format!("/tmp/.X11-unix/X{display}"),
-    ]
-    .iter()
-    .any(|path| Path::new(path).exists())
+    display_files(display).iter().any(|path| Path::new(path).exists())
 }
 
 impl Displays {

@@ -25,7 +25,7 @@ mod shadow;
 mod start;
 mod xserver;
 
-pub use xserver::remove_display_files;
+pub use xserver::{display_files, remove_display_files};
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},

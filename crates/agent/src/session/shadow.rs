@@ -139,10 +139,7 @@ impl Monitor {
     /// Ends all shadowing, as the user wants.
     pub(super) fn drop_shadows(&mut self) -> bool {
         let mut any = false;
-        for peer in &mut self.peers {
-            if peer.shadowing.is_none() {
-                continue;
-            }
+        for peer in self.peers.iter_mut().filter(|peer| peer.shadowing.is_some()) {
             // Before the picture stops: who sees its end looks for the reason once.
             let why = "the user of the desktop has ended it".to_owned();
             peer.send(&Event::Dropped { why, cause: DropCause::Disconnected });

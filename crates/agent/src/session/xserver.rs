@@ -132,9 +132,19 @@ pub(super) fn prepare_socket_dir() {
     }
 }
 
+/// What every X server leaves of its display: its lock, its socket, and the lock that it begins with.
+pub fn display_files(display: u32) -> [String; 3] {
+    [
+        format!("/tmp/.X{display}-lock"),
+        format!("/tmp/.X11-unix/X{display}"),
+        format!("/tmp/.tX{display}-lock"),
+    ]
+}
+
 /// Removes what a killed X server leaves of its display; only for a display that was ours.
 pub fn remove_display_files(display: u32) {
-    for path in [format!("/tmp/.X{display}-lock"), format!("/tmp/.X11-unix/X{display}")] {
+    let [lock, socket, _] = display_files(display);
+    for path in [lock, socket] {
         // Not there is the usual case.
         let _ = fs::remove_file(path);
     }
@@ -143,11 +153,11 @@ pub fn remove_display_files(display: u32) {
 /// The same after a start that failed, where the display may be somebody else's: only if it is this process that has
 /// locked it, or this user who has begun to, as one does whose `/tmp` is full.
 pub(super) fn remove_display_files_of(display: u32, pid: i32, uid: u32) {
-    let lock = fs::read_to_string(format!("/tmp/.X{display}-lock")).unwrap_or_default();
+    let [lock, _, begun] = display_files(display);
+    let lock = fs::read_to_string(lock).unwrap_or_default();
     if lock.trim().parse() == Ok(pid) {
         remove_display_files(display);
     }
-    let begun = format!("/tmp/.tX{display}-lock");
     if fs::symlink_metadata(&begun).is_ok_and(|found| found.uid() == uid) {
         // The X server that would have finished it is dead.
         let _ = fs::remove_file(begun);
