@@ -7,11 +7,15 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike,
+};
 use serde::Serialize;
 use vsm_daemon::clock;
 
@@ -110,17 +114,12 @@ fn copied(pid: u32) -> Result<u64> {
     both.context("/proc/PID/io")
 }
 
+/// User and system time of this process, or of its children that have ended.
 fn own_ms(who: UsageWho) -> Result<f64> {
     let usage = getrusage(who)?;
-    let ms = |time: nix::sys::time::TimeVal| {
-        std::time::Duration::new(
-            u64::try_from(time.tv_sec()).unwrap_or(0),
-            u32::try_from(time.tv_usec()).unwrap_or(0) * 1000,
-        )
-        .as_secs_f64()
-            * 1000.0
-    };
-    Ok(ms(usage.user_time()) + ms(usage.system_time()))
+    let spent = usage.user_time() + usage.system_time();
+    let spent = Duration::from_micros(u64::try_from(spent.num_microseconds())?);
+    Ok(spent.as_secs_f64() * 1000.0)
 }
 
 /// One that speaks RFB 3.8 (RFC 6143), as far as it must.

@@ -8,8 +8,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::report::{Report, Want};
-use super::{AGENT, BROKER, Hosts, median, median_ratio, process, start};
-use crate::clock::{self, wait_for};
+use super::start::{self, FIRST};
+use super::{AGENT, BROKER, Hosts, MIB, median, median_of, median_ratio, process};
+use crate::clock;
 
 const ABOUT: &str = "\
 A session host with 100 desktops of as many users, each with its monitor and its X server; the session script only waits.
@@ -28,11 +29,9 @@ const AT_ONCE: usize = 10;
 const REST: Duration = Duration::from_secs(20);
 /// After what was done last, until nothing of it goes on.
 const SETTLE: Duration = Duration::from_secs(10);
-const WAIT: Duration = Duration::from_secs(60);
 const CPU_AIM: f64 = 1.0;
 const ADOPTION_AIM_MS: f64 = 500.0;
 const COPIED_AIM_MIB: f64 = 1.0;
-const MIB: f64 = 1_048_576.0;
 
 #[derive(Debug, Deserialize)]
 struct Ready {
@@ -50,20 +49,18 @@ struct Frames {
 
 pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
     let mut report = Report::new("agent", ABOUT);
-    start::only_wait(hosts)?;
-    let names: Vec<_> = (1..=SESSIONS).map(|number| format!("user{number:03}")).collect();
-    let names: Vec<_> = names.iter().map(String::as_str).collect();
-    for some in names.chunks(AT_ONCE) {
+    start::first_waits(hosts)?;
+    let others: Vec<_> = (2..=SESSIONS).map(|number| format!("user{number:03}")).collect();
+    let others: Vec<_> = others.iter().map(String::as_str).collect();
+    for some in others.chunks(AT_ONCE) {
         hosts.tool::<Value>(BROKER, &[&["logins"], some].concat())?;
     }
     hosts.progress.step(format!("{SESSIONS} desktops run"));
     at_rest(hosts, &mut report)?;
     adoption(hosts, &mut report)?;
-    if let Some((_, others)) = names.split_first() {
-        hosts.end(others)?;
-    }
-    viewer(hosts, names[0], &mut report)?;
-    hosts.end(&names[..1])?;
+    hosts.end(&others)?;
+    viewer(hosts, &mut report)?;
+    hosts.end(&[FIRST])?;
     Ok(report)
 }
 
@@ -102,21 +99,16 @@ fn adoption(hosts: &Hosts<'_>, report: &mut Report) -> Result<()> {
     hosts.progress.step(format!("adopted in {times:.0?} ms"));
     report.aim("adoption_of_100_ms", median(&times), Want::AtMost, ADOPTION_AIM_MS);
     hosts.cluster.start_daemon(AGENT, "vsmagent")?;
-    wait_for("the broker to have all sessions", WAIT, || {
-        let list = hosts.root(BROKER, &["vsmctl", "agent", "list", "--output", "json"]);
-        let list = list.map_err(|error| format!("{error:#}"))?;
-        let agents: Vec<Value> = serde_json::from_str(&list).map_err(|error| error.to_string())?;
-        let all = agents.iter().any(|agent| {
-            agent["state"] == "up" && agent["sessions"].as_u64() == Some(SESSIONS.into())
-        });
-        if all { Ok(()) } else { Err(list) }
-    })
+    hosts.wait_linked()?;
+    let serving: Value = hosts.tool(BROKER, &["serving"])?;
+    ensure!(serving["sessions"].as_u64() == Some(SESSIONS.into()), "the broker serves {serving}");
+    Ok(())
 }
 
-fn viewer(hosts: &Hosts<'_>, user: &str, report: &mut Report) -> Result<()> {
+fn viewer(hosts: &Hosts<'_>, report: &mut Report) -> Result<()> {
     let frames = |way: &[&str]| -> Result<Frames> {
         let words = [&[super::TOOL, "frames"], way].concat();
-        let answer = hosts.cluster.output(AGENT, user, &words)?;
+        let answer = hosts.cluster.output(AGENT, FIRST, &words)?;
         Ok(serde_json::from_str(&answer)?)
     };
     let (mut direct, mut by_login) = (Vec::new(), Vec::new());
@@ -127,18 +119,15 @@ fn viewer(hosts: &Hosts<'_>, user: &str, report: &mut Report) -> Result<()> {
     hosts.progress.step("1 GiB of pictures went to a viewer, both ways, in each run");
     let both = || by_login.iter().zip(&direct);
     let ratio = median_ratio(both().map(|(ours, bare)| (ours.cpu_ms, bare.cpu_ms)));
-    let of = |all: &[Frames], part: fn(&Frames) -> f64| {
-        median(&all.iter().map(part).collect::<Vec<_>>())
-    };
-    let copied = of(&by_login, |it| it.copied) / MIB;
+    let copied = median_of(&by_login, |it| it.copied) / MIB;
     report.aim("viewer_1_gib_copied_mib", copied, Want::AtMost, COPIED_AIM_MIB);
     report.figure("viewer_1_gib_cpu_ratio", ratio);
     let share = median_ratio(both().map(|(ours, bare)| (ours.all_ms, bare.all_ms)));
     report.figure("viewer_1_gib_time_ratio", share);
-    report.figure("viewer_1_gib_direct_cpu_ms", of(&direct, |it| it.cpu_ms));
-    report.figure("viewer_1_gib_direct_ms", of(&direct, |it| it.all_ms));
-    report.figure("viewer_1_gib_cpu_ms", of(&by_login, |it| it.cpu_ms));
-    report.figure("viewer_1_gib_ms", of(&by_login, |it| it.all_ms));
-    report.figure("viewer_1_gib_vsm_login_cpu_ms", of(&by_login, |it| it.login_ms));
+    report.figure("viewer_1_gib_direct_cpu_ms", median_of(&direct, |it| it.cpu_ms));
+    report.figure("viewer_1_gib_direct_ms", median_of(&direct, |it| it.all_ms));
+    report.figure("viewer_1_gib_cpu_ms", median_of(&by_login, |it| it.cpu_ms));
+    report.figure("viewer_1_gib_ms", median_of(&by_login, |it| it.all_ms));
+    report.figure("viewer_1_gib_vsm_login_cpu_ms", median_of(&by_login, |it| it.login_ms));
     Ok(())
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::lab::{Lab, NODES, Node};
 use super::report::{Report, Want};
 use super::rivals::{self, Rival};
-use super::{median, median_ratio};
+use super::{median_of, median_ratio};
 use crate::clock::wait_for;
 use crate::progress::Progress;
 
@@ -131,8 +131,6 @@ fn floor(lab: &Lab) -> Result<Speed> {
 
 fn report(rounds: &Rounds) -> Report {
     let mut report = Report::new("commit", ABOUT);
-    let of =
-        |all: &[Speed], part: fn(&Speed) -> f64| median(&all.iter().map(part).collect::<Vec<_>>());
     let ratio = |ours: &[Speed], theirs: &[Speed], part: fn(&Speed) -> f64| {
         median_ratio(ours.iter().zip(theirs).map(|(ours, theirs)| (part(ours), part(theirs))))
     };
@@ -145,9 +143,9 @@ fn report(rounds: &Rounds) -> Report {
     let floor = ratio(&rounds.one, &rounds.floor, p50);
     report.aim("1_in_flight_p50_to_floor", floor, Want::AtMost, FLOOR_AIM);
     let mut figures = |name: &str, all: &[Speed]| {
-        report.figure(format!("{name}_per_second"), of(all, rate));
-        report.figure(format!("{name}_p50_us"), of(all, p50));
-        report.figure(format!("{name}_p99_us"), of(all, |speed| speed.p99_us));
+        report.figure(format!("{name}_per_second"), median_of(all, rate));
+        report.figure(format!("{name}_p50_us"), median_of(all, p50));
+        report.figure(format!("{name}_p99_us"), median_of(all, |speed| speed.p99_us));
     };
     figures("floor", &rounds.floor);
     figures("in_flight_1", &rounds.one);

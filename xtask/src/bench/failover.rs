@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::report::{Report, Want};
-use super::{TOOL, median};
+use super::{TOOL, median_of};
 use crate::clock::{self, wait_for};
 use crate::cluster::{Cluster, ClusterSpec, Fault, files};
 use crate::compile::{self, Profile};
@@ -180,8 +180,8 @@ fn hand_over(cluster: &Cluster) -> Result<Planned> {
 
 fn report(unplanned: &[Unplanned], planned: &[Planned]) -> Report {
     let mut report = Report::new("failover", ABOUT);
-    let of = |part: fn(&Unplanned) -> f64| median(&unplanned.iter().map(part).collect::<Vec<_>>());
-    let to = |part: fn(&Planned) -> f64| median(&planned.iter().map(part).collect::<Vec<_>>());
+    let of = |part: fn(&Unplanned) -> f64| median_of(unplanned, part);
+    let to = |part: fn(&Planned) -> f64| median_of(planned, part);
     report.aim("promotion_ms", of(|times| times.promotion), Want::AtMost, 50.0);
     report.aim("planned_ms", to(|times| times.ready), Want::AtMost, 200.0);
     let worst = unplanned.iter().map(|times| times.promotion).fold(0.0, f64::max);

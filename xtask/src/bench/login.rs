@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::report::{Report, Want};
-use super::{BROKER, Hosts, Server, median, median_ratio};
+use super::{BROKER, Hosts, Server, median_of, median_ratio};
 use crate::clock::wait_for;
 use crate::setup;
 
@@ -95,7 +95,7 @@ pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
         let both = own.iter().zip(&others).map(|(own, other)| (own.per_second, other.per_second));
         report.aim(aim, median_ratio(both), Want::AtLeast, AIM);
         for (name, speeds) in [("", &own), ("_x2gobroker", &others)] {
-            let of = |part: fn(&Speed) -> f64| median(&speeds.iter().map(part).collect::<Vec<_>>());
+            let of = |part: fn(&Speed) -> f64| median_of(speeds, part);
             report.figure(format!("{figure}{name}_per_second"), of(|speed| speed.per_second));
             report.figure(format!("{figure}{name}_p50_us"), of(|speed| speed.p50_us));
             report.figure(format!("{figure}{name}_p99_us"), of(|speed| speed.p99_us));

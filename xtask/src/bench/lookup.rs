@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::report::{Report, Want};
-use super::{AGENT, BROKER, Hosts, median, median_ratio};
+use super::{AGENT, BROKER, Hosts, median_of, median_ratio};
 use crate::clock::wait_for;
 
 const ABOUT: &str = "\
@@ -77,10 +77,7 @@ pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
             pairs.ours.push(ours(hosts, in_flight)?);
             pairs.echo.push(echo(in_flight)?);
         }
-        let of = |loads: &[Load], part: fn(&Load) -> f64| {
-            median(&loads.iter().map(part).collect::<Vec<_>>())
-        };
-        let rate = |loads: &[Load]| of(loads, |load| load.per_second);
+        let rate = |loads: &[Load]| median_of(loads, |load| load.per_second);
         let (ours, echo) = (rate(&pairs.ours), rate(&pairs.echo));
         hosts.progress.step(format!("{in_flight} in flight: {ours:.0}/s, echo {echo:.0}/s"));
         let both = pairs.ours.iter().zip(&pairs.echo);
@@ -88,8 +85,8 @@ pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
         report.aim(aim, share, Want::AtLeast, SHARE_AIM);
         for (side, loads) in [("", &pairs.ours), ("_echo", &pairs.echo)] {
             report.figure(format!("{figure}{side}_per_second"), rate(loads));
-            report.figure(format!("{figure}{side}_p50_us"), of(loads, |load| load.p50_us));
-            report.figure(format!("{figure}{side}_p99_us"), of(loads, |load| load.p99_us));
+            report.figure(format!("{figure}{side}_p50_us"), median_of(loads, |load| load.p50_us));
+            report.figure(format!("{figure}{side}_p99_us"), median_of(loads, |load| load.p99_us));
         }
     }
     Ok(report)

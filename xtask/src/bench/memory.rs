@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::process::Resident;
 use super::report::{Report, Want};
-use super::{AGENT, BROKER, Hosts, median, process};
+use super::{AGENT, BROKER, Hosts, SERVICE_WAIT, median, process};
 use crate::clock::{self, wait_for};
 
 const ABOUT: &str = "\
@@ -19,7 +18,6 @@ const SESSIONS: u64 = 10_000;
 const AGENTS: &str = "100";
 /// Until what was needed for a moment was given back.
 const SETTLE: Duration = Duration::from_secs(5);
-const SERVICE_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
     let mut report = Report::new("memory", ABOUT);
@@ -27,8 +25,8 @@ pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
     let mut monitors = Vec::new();
     for _ in 0..hosts.runs {
         hosts.cluster.restart_daemon(AGENT, "vsmagent")?;
-        wait_linked(hosts)?;
-        idle.push(of_daemon(hosts, AGENT, "vsmagent")?.now);
+        hosts.wait_linked()?;
+        idle.push(process::of_daemon(hosts.cluster, AGENT, "vsmagent")?.now);
         hosts.tool::<serde_json::Value>(BROKER, &["logins", USER])?;
         let pid = hosts.root(AGENT, &["pgrep", "--exact", "vsm-session"])?;
         monitors.push(process::resident(hosts.cluster, AGENT, &pid)?.now);
@@ -36,24 +34,15 @@ pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
     }
     report.aim("vsmagent_idle_mib", median(&idle), Want::AtMost, 15.0);
     report.aim("vsm_session_mib", median(&monitors), Want::AtMost, 6.0);
-    let used = of_daemon(hosts, AGENT, "vsmagent")?;
+    let used = process::of_daemon(hosts.cluster, AGENT, "vsmagent")?;
     report.figure("vsmagent_after_one_session_mib", used.now);
     hosts.progress.step("agent and session are measured");
-    let server = of_daemon(hosts, BROKER, "vsmserver")?;
+    let server = process::of_daemon(hosts.cluster, BROKER, "vsmserver")?;
     report.figure("vsmserver_empty_mib", server.now);
     let (now, peak) = full(hosts)?;
     report.aim("vsmserver_10000_sessions_mib", now, Want::AtMost, 30.0);
     report.figure("vsmserver_10000_sessions_peak_mib", peak);
     Ok(report)
-}
-
-/// Waits until the broker has heard of the agent's new life, by its own word.
-fn wait_linked(hosts: &Hosts<'_>) -> Result<()> {
-    wait_for("the broker to link the agent", SERVICE_WAIT, || {
-        let list = hosts.root(BROKER, &["vsmctl", "agent", "list", "--output", "json"]);
-        let list = list.map_err(|error| format!("{error:#}"))?;
-        if list.contains("\"up\"") { Ok(()) } else { Err(list) }
-    })
 }
 
 /// The broker on a large table: as it serves, and at its peak.
@@ -73,17 +62,13 @@ fn full(hosts: &Hosts<'_>) -> Result<(f64, f64)> {
             if all { Ok(()) } else { Err(format!("it serves {serving}")) }
         })?;
         // Every agent was tried, and a list of all was asked for.
-        wait_linked(hosts)?;
+        hosts.wait_linked()?;
         hosts.root(BROKER, &["vsmctl", "session", "list", "--output", "json"])?;
         clock::pause(SETTLE);
-        let memory = of_daemon(hosts, BROKER, "vsmserver")?;
+        let memory = process::of_daemon(hosts.cluster, BROKER, "vsmserver")?;
         now.push(memory.now);
         peak.push(memory.peak);
         hosts.cluster.stop_daemon(BROKER, "vsmserver")?;
     }
     Ok((median(&now), median(&peak)))
-}
-
-fn of_daemon(hosts: &Hosts<'_>, host: &str, name: &str) -> Result<Resident> {
-    process::resident(hosts.cluster, host, &process::daemon(hosts.cluster, host, name)?)
 }

@@ -21,6 +21,7 @@ mod scale;
 mod start;
 
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -28,6 +29,7 @@ use serde::de::DeserializeOwned;
 
 use self::machine::Machine;
 use self::report::Report;
+use crate::clock::wait_for;
 use crate::cluster::files;
 use crate::cluster::{Cluster, ClusterSpec};
 use crate::compile::{self, Profile};
@@ -38,6 +40,9 @@ use crate::setup;
 const TOOL: &str = "/run/vsm-bin/vsm-bench";
 const BROKER: &str = "tlha-primary";
 const AGENT: &str = "agent1";
+/// How long the daemons are waited for, also with all that they can have.
+const SERVICE_WAIT: Duration = Duration::from_secs(60);
+const MIB: f64 = 1_048_576.0;
 /// Users for the many that come at once.
 const USERS: u16 = 20;
 
@@ -156,6 +161,15 @@ impl Hosts<'_> {
         serde_json::from_str(&answer).with_context(|| format!("vsm-bench printed {answer:?}"))
     }
 
+    /// Waits until the broker has heard of the agent's new life, by its own word.
+    fn wait_linked(&self) -> Result<()> {
+        wait_for("the broker to link the agent", SERVICE_WAIT, || {
+            let list = self.root(BROKER, &["vsmctl", "agent", "list", "--output", "json"]);
+            let list = list.map_err(|error| format!("{error:#}"))?;
+            if list.contains("\"up\"") { Ok(()) } else { Err(list) }
+        })
+    }
+
     fn root(&self, host: &str, words: &[&str]) -> Result<String> {
         self.cluster.output(host, "root", words)
     }
@@ -199,6 +213,11 @@ fn median(figures: &[f64]) -> f64 {
         odd if odd % 2 == 1 => sorted[half],
         _ => f64::midpoint(sorted[half - 1], sorted[half]),
     }
+}
+
+/// The middle of one part of some measurements.
+fn median_of<T>(all: &[T], part: impl Fn(&T) -> f64) -> f64 {
+    median(&all.iter().map(part).collect::<Vec<_>>())
 }
 
 /// The middle of the ratios of pairs that were measured one right after the other, so that what else the machine does

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::report::{Report, Want};
-use super::{median, median_ratio};
+use super::{median_of, median_ratio};
 use crate::command::run as run_command;
 use crate::compile::{self, Profile};
 use crate::progress::Progress;
@@ -70,7 +70,7 @@ pub(super) fn run(runs: u32, progress: Progress) -> Result<Report> {
 
 fn report(all: &[Placed]) -> Report {
     let mut report = Report::new("place", ABOUT);
-    let of = |part: fn(&Placed) -> f64| median(&all.iter().map(part).collect::<Vec<_>>());
+    let of = |part: fn(&Placed) -> f64| median_of(all, part);
     // No run may deviate more: it is no matter of time.
     let worst = |part: fn(&Placed) -> f64| all.iter().map(part).fold(0.0, f64::max);
     report.aim("by_users_p99_us", of(|p| p.by_users.p99_us), Want::AtMost, P99_AIM_US);

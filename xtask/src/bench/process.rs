@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 
 use crate::cluster::Cluster;
 
-const MIB: f64 = 1024.0;
+const KIB_PER_MIB: f64 = 1024.0;
 /// The clock of `/proc/PID/stat`.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -27,9 +27,14 @@ pub(super) fn resident(cluster: &Cluster, host: &str, pid: &str) -> Result<Resid
     let mib = |name: &str| -> Result<f64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|rest| rest.split_whitespace().next()).context("VmRSS")?;
-        Ok(kib.parse::<f64>()? / MIB)
+        Ok(kib.parse::<f64>()? / KIB_PER_MIB)
     };
     Ok(Resident { now: mib("VmRSS:")?, peak: mib("VmHWM:")? })
+}
+
+/// The same of a daemon.
+pub(super) fn of_daemon(cluster: &Cluster, host: &str, name: &str) -> Result<Resident> {
+    resident(cluster, host, &daemon(cluster, host, name)?)
 }
 
 /// User and system time of some processes so far, in seconds.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::commit::{self, Now, Speed};
 use super::lab::{Lab, NODES, Node};
 use super::report::{Report, Want};
-use super::{median, median_ratio};
+use super::{median, median_of, median_ratio};
 use crate::progress::Progress;
 
 const ABOUT: &str = "\
@@ -87,7 +87,7 @@ fn report(normal: &[Paced], missed: &[Joined], empty: &[Joined]) -> Report {
     report.aim("missed_commit_p50_to_normal", slower(missed), Want::AtMost, 2.0);
     report.figure("missed_1000_ms", time(missed));
     let mut commits = |name: &str, all: &[Paced]| {
-        let of = |part: fn(&Paced) -> f64| median(&all.iter().map(part).collect::<Vec<_>>());
+        let of = |part: fn(&Paced) -> f64| median_of(all, part);
         report.figure(format!("{name}_commit_p50_us"), of(|paced| paced.speed.p50_us));
         report.figure(format!("{name}_commit_p99_us"), of(|paced| paced.speed.p99_us));
         report.figure(format!("{name}_commit_max_us"), of(|paced| paced.max_us));

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::report::{Report, Want};
-use super::{TOOL, median, process};
+use super::{MIB, TOOL, median, median_of, process};
 use crate::clock::{self, wait_for};
 use crate::cluster::spec::state_dir;
 use crate::cluster::{Cluster, ClusterSpec, files};
@@ -51,7 +51,6 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// Between two looks at how far the brokers are.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-const MIB: f64 = 1_048_576.0;
 const CPU_AIM: f64 = 10.0;
 const MEMORY_AIM: f64 = 1024.0;
 const FIRST_AIM_MS: f64 = 50.0;
@@ -244,8 +243,7 @@ fn both(cluster: &Cluster, look: fn(&Cluster, &str) -> Result<f64>) -> Result<[f
 
 /// Resident memory of a broker in MiB.
 fn resident(cluster: &Cluster, node: &str) -> Result<f64> {
-    let pid = process::daemon(cluster, node, "vsmserver")?;
-    Ok(process::resident(cluster, node, &pid)?.now)
+    Ok(process::of_daemon(cluster, node, "vsmserver")?.now)
 }
 
 /// What a broker has worked so far, in seconds.
@@ -268,9 +266,6 @@ fn tool<T: DeserializeOwned>(cluster: &Cluster, node: &str, words: &[&str]) -> R
 fn report(figures: &Figures, memory: &[[f64; 2]]) -> Report {
     let mut report = Report::new("scale", ABOUT);
     let cpu = |node: usize| median(&figures.cpu.iter().map(|both| both[node]).collect::<Vec<_>>());
-    let of = |all: &[Printed], part: fn(&Printed) -> f64| {
-        median(&all.iter().map(part).collect::<Vec<_>>())
-    };
     let mib = |stage: usize, node: usize| memory.get(stage).map_or(0.0, |both| both[node]);
     let each = |from: usize, node: usize, sessions: u32| {
         (mib(2, node) - mib(from, node)) * MIB / f64::from(sessions)
@@ -282,11 +277,11 @@ fn report(figures: &Figures, memory: &[[f64; 2]]) -> Report {
         ("list_table_first_ms", "list_table_all_ms", &figures.table),
         ("list_json_first_ms", "list_json_all_ms", &figures.json),
     ] {
-        report.aim(first, of(printed, |p| p.first_ms), Want::AtMost, FIRST_AIM_MS);
-        report.aim(all, of(printed, |p| p.all_ms), Want::AtMost, ALL_AIM_MS);
+        report.aim(first, median_of(printed, |p| p.first_ms), Want::AtMost, FIRST_AIM_MS);
+        report.aim(all, median_of(printed, |p| p.all_ms), Want::AtMost, ALL_AIM_MS);
     }
-    report.figure("standby_list_json_first_ms", of(&figures.standby, |p| p.first_ms));
-    report.figure("standby_list_json_all_ms", of(&figures.standby, |p| p.all_ms));
+    report.figure("standby_list_json_first_ms", median_of(&figures.standby, |p| p.first_ms));
+    report.figure("standby_list_json_all_ms", median_of(&figures.standby, |p| p.all_ms));
     for (number, node) in ["primary", "secondary"].into_iter().enumerate() {
         report.figure(format!("cpu_{node}_percent"), cpu(number));
         report.figure(format!("memory_{node}_links_mib"), mib(0, number));

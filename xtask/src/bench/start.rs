@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::report::{Report, Want};
-use super::{AGENT, BROKER, Hosts, median, median_ratio};
+use super::{AGENT, BROKER, Hosts, median, median_of, median_ratio};
 use crate::clock::wait_for;
 
 const ABOUT: &str = "\
@@ -18,7 +18,8 @@ is the same for a user who has a desktop.";
 
 /// Pairs of single starts per run.
 const SINGLES: u32 = 4;
-const FIRST: &str = "user001";
+/// The first of the users.
+pub(super) const FIRST: &str = "user001";
 /// A session that does nothing.
 const WAITING: &str = "printf '#!/bin/sh\\nexec sleep infinity\\n' > /etc/vsm/waiting && \
                        chmod 755 /etc/vsm/waiting && vsm-config /vsmagent/session_script=/etc/vsm/waiting";
@@ -106,22 +107,20 @@ fn pair(hosts: &Hosts<'_>, template: &str, users: &[&str], pairs: &mut Pairs) ->
 
 /// Has sessions only wait, and learns from one how its X server is run.
 fn prepare(hosts: &Hosts<'_>) -> Result<String> {
-    only_wait(hosts)?;
-    hosts.tool::<Times>(BROKER, &["logins", FIRST])?;
+    first_waits(hosts)?;
     let template = hosts.root(AGENT, &[super::TOOL, "template"])?;
     hosts.end(&[FIRST])?;
     Ok(template)
 }
 
-/// Has sessions only wait; until the first has come and gone.
-pub(super) fn only_wait(hosts: &Hosts<'_>) -> Result<()> {
+/// Has sessions only wait, from that of [`FIRST`] on, which runs when this returns.
+pub(super) fn first_waits(hosts: &Hosts<'_>) -> Result<()> {
     hosts.root(AGENT, &["sh", "-c", WAITING])?;
     hosts.cluster.restart_daemon(AGENT, "vsmagent")?;
     wait_for("the first login", SERVICE_WAIT, || {
         let login = hosts.tool::<Times>(BROKER, &["logins", FIRST]);
-        login.map_err(|error| format!("{error:#}"))
-    })?;
-    hosts.end(&[FIRST])
+        login.map(drop).map_err(|error| format!("{error:#}"))
+    })
 }
 
 /// The whole of `vsm connect`, new and again.
@@ -142,7 +141,7 @@ fn connect(hosts: &Hosts<'_>, report: &mut Report) -> Result<()> {
         }
     }
     for (name, parts) in [("connect", fresh), ("connect_again", again)] {
-        let of = |part: fn(&Parts) -> f64| median(&parts.iter().map(part).collect::<Vec<_>>());
+        let of = |part: fn(&Parts) -> f64| median_of(&parts, part);
         report.figure(format!("{name}_ssh_ms"), of(|parts| parts.ssh));
         report.figure(format!("{name}_broker_ms"), of(|parts| parts.broker));
         report.figure(format!("{name}_agent_ms"), of(|parts| parts.agent));
