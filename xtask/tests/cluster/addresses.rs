@@ -19,7 +19,7 @@ fn works(service: &Service, addresses: &str) {
     let picture = ["vsm", "connect", "--screenshot", "seen.png", "alice@tlha"];
     service.output("client", "alice", &picture).unwrap();
     service.sh("client", "test -s /home/alice/seen.png");
-    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.end("alice");
     service.clean(&at.agent);
 }
 

@@ -33,7 +33,7 @@ fn a_missing_x_server_sends_the_user_to_the_next_agent() {
     // One that is there and does not work; agent1 is behind in the queue, and still the fewer's.
     service.configure("agent1", "vsmagent", &["/vsmagent/xserver=/bin/false"]);
     service.configure("agent2", "vsmagent", &["/vsmagent/xserver=/bin/false"]);
-    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.end("alice");
     service.refused_cleanly("alice", SOFTWARE, &["the X server on agent", "ended at once"]);
     service.configure("agent1", "vsmagent", &["/vsmagent/xserver="]);
     assert_eq!(service.connect("alice").agent, "agent1");

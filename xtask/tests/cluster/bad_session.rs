@@ -10,7 +10,7 @@ fn with_script(service: &Service, script: &str) {
 }
 
 fn end(service: &Service, user: &str, at: &Connected) {
-    service.output("client", user, &["vsm", "end", &format!("{user}@tlha")]).unwrap();
+    service.end(user);
     service.clean(&at.agent);
 }
 
@@ -76,7 +76,7 @@ fn a_display_that_a_foreign_x_server_has_is_passed_over() {
     for user in ["alice", "bob"] {
         let at = service.connect(user);
         assert_ne!(at.display, 10, "{user}");
-        service.output("client", user, &["vsm", "end", &format!("{user}@tlha")]).unwrap();
+        service.end(user);
         service.until(&at.agent, &format!("! test -e /tmp/.X11-unix/X{}", at.display));
         // The foreign one was not touched.
         service.sh(&at.agent, "test -S /tmp/.X11-unix/X10 && pgrep -f 'Xtigervnc :10 '");
@@ -135,7 +135,7 @@ fn a_home_that_hangs_holds_up_its_user_alone() {
         assert!(carol.created);
         let (line, _) = refusal(&alice.join().unwrap(), 70, &["the home of alice", "hangs"]);
         assert!(line.contains("/home/alice"), "{line}");
-        service.output("client", "carol", &["vsm", "end", "carol@tlha"]).unwrap();
+        service.end("carol");
     });
     // Nothing is left of hers, and with the file server's return she is served.
     service.rows_become("bob alone", |rows| rows.len() == 1 && rows[0].user == "bob");

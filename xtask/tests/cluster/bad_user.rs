@@ -18,7 +18,7 @@ fn on_agents(service: &Service, line: &str) {
 fn served(service: &Service) {
     let desktop = service.connect("bob");
     assert!(desktop.created);
-    service.output("client", "bob", &["vsm", "end", "bob@tlha"]).unwrap();
+    service.end("bob");
     service.clean(&desktop.agent);
 }
 

@@ -115,7 +115,7 @@ fn another_client_replaces_all_of_it(service: &Service, first: &Connected) {
     let words = ["--param", "address=6.6.6.6", "--start-command", "xterm"];
     service.connect_with("alice", &words);
     assert_eq!(client(service, first, "address").as_deref(), Ok("10.0.0.100"));
-    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.end("alice");
     assert_eq!(client(service, first, "name"), Err(NO_SESSION), "it goes with the session");
 }
 

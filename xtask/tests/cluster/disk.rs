@@ -52,7 +52,7 @@ fn a_full_disk_on_the_agents_stops_new_desktops_only() {
     }
     service.agents_are("up", &AGENTS);
     assert_eq!(service.connect("alice").session, alice.session);
-    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.end("alice");
     for agent in AGENTS {
         make_room(&service, agent, DIR);
     }
@@ -77,7 +77,7 @@ fn a_full_disk_on_the_broker_stops_new_desktops_only() {
     assert_eq!((&again.session, again.created), (&alice.session, false));
     make_room(&service, BROKER, DIR);
     assert!(service.connect("bob").created);
-    service.output("client", "bob", &["vsm", "end", "bob@tlha"]).unwrap();
+    service.end("bob");
     full_at_any_step(&service, DIR);
     assert_eq!(service.connect("alice").session, alice.session);
 }
@@ -95,7 +95,7 @@ fn full_at_any_step(service: &Service, dir: &str) {
             mine.next().is_some_and(|row| row.session == bob.session) && mine.next().is_none()
         };
         service.rows_become("bob's one session", mine);
-        service.output("client", "bob", &["vsm", "end", "bob@tlha"]).unwrap();
+        service.end("bob");
         for agent in AGENTS {
             let servers = "pgrep -c Xtigervnc; true";
             let table = service.rows().iter().filter(|row| row.agent == agent).count();

@@ -15,7 +15,7 @@ use crate::{on, spec};
 
 const SOFTWARE: i32 = 70;
 /// A text that is shown goes into a file.
-const NOTIFY: &str =
+pub(crate) const NOTIFY: &str =
     r#"printf '#!/bin/sh\nprintf "%%s\\n" "$1" >> "$HOME/warned"\n' > /etc/vsm/notify"#;
 
 /// A service whose desktops keep what they are warned with, and the viewer of tests on the client.
@@ -29,7 +29,7 @@ fn service(name: &str) -> Service {
 }
 
 /// Sets parameters of a folder of limits, all short, and has the broker take them.
-fn limit(service: &Service, folder: &str, words: &str) {
+pub(crate) fn limit(service: &Service, folder: &str, words: &str) {
     let set: Vec<String> = words
         .split_whitespace()
         .map(|assignment| format!("/vsmserver/limits/{folder}/{assignment}"))
@@ -62,7 +62,13 @@ fn stands(
 }
 
 /// Waits until a user's desktop was warned so often with these words, and returns all that was said.
-fn warned(service: &Service, at: &Connected, user: &str, words: &str, times: usize) -> String {
+pub(crate) fn warned(
+    service: &Service,
+    at: &Connected,
+    user: &str,
+    words: &str,
+    times: usize,
+) -> String {
     wait_for(&format!("{times} times {words:?}"), WAIT, || {
         let said = service.exec(&at.agent, user, &["cat", "warned"]).unwrap();
         let said = String::from_utf8_lossy(&said.stdout).into_owned();
@@ -432,7 +438,7 @@ fn a_second_viewer_shares_the_desktop_or_is_refused_as_the_administrator_says() 
         assert!(output.status.success() && said.contains("was disconnected"), "{said}");
     }
     state_becomes(&service, "alice", "disconnected");
-    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.end("alice");
 
     for agent in AGENTS {
         service.configure(agent, "vsmagent", &["/vsmagent/clipboard_to_client=false"]);

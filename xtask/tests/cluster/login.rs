@@ -173,7 +173,7 @@ END"#;
     for kind in kinds {
         assert!(traces.iter().any(|trace| trace.starts_with(kind)), "no {kind}: {traces:#?}");
     }
-    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.end("alice");
     assert_eq!(service.traces(agent), std::collections::BTreeSet::new(), "vsm end came too early");
     assert_eq!(service.rows(), []);
     let nothing = service.exec("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();

@@ -377,7 +377,7 @@ fn the_log_of_a_session_is_read_from_the_broker_though_it_is_over() {
         "{text}"
     );
     assert_eq!(log(&["--lines=1"]).lines().count(), 1);
-    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.end("alice");
     service.clean(&alice.agent);
     event(&service, BROKER, "session-ended", Some("alice"));
     let text = log(&["--lines=0"]);

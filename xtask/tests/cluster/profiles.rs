@@ -35,7 +35,7 @@ fn log_of(service: &Service, at: &Connected) -> String {
 }
 
 fn end(service: &Service, user: &str, at: &Connected) {
-    service.output("client", user, &["vsm", "end", &format!("{user}@tlha")]).unwrap();
+    service.end(user);
     service.clean(&at.agent);
 }
 
@@ -254,7 +254,7 @@ fn nothing_is_left_of_an_xfce_session_that_was_logged_out_or_ended() {
             let out = format!("su {user} -c '{bus} vsm-env env {bus} {out}'");
             service.until(&at.agent, &format!("{out} || ! pgrep -u {user} -x xfce4-session"));
         } else {
-            service.output("client", user, &["vsm", "end", &format!("{user}@tlha")]).unwrap();
+            service.end(user);
         }
         service.clean(&at.agent);
         service.sh(&at.agent, &format!("! pgrep -u {user} -a"));

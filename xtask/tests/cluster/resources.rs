@@ -104,7 +104,7 @@ fn the_reason_of_an_end_is_told_at_the_next_login() {
         said.starts_with("vsm: your last desktop ended: the X server ended (killed by SIGKILL)"),
         "{said}"
     );
-    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.end("alice");
     let (third, said) = connect(&service, "alice");
     assert_ne!(second.session, third.session);
     assert_eq!(said, "", "it was their own doing");

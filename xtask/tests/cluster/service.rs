@@ -156,6 +156,11 @@ impl Service {
         connected(&self.try_connect(user)).unwrap_or_else(|why| panic!("{user}: {why}"))
     }
 
+    /// `vsm end`, which must work.
+    pub(crate) fn end(&self, user: &str) {
+        self.output("client", user, &["vsm", "end", &format!("{user}@tlha")]).unwrap();
+    }
+
     /// A login that must be refused with this code and these words, in one line with a reference
     /// under which the broker's log has the user's name.
     pub(crate) fn refused(&self, user: &str, code: i32, words: &[&str]) -> String {

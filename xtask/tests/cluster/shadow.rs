@@ -202,7 +202,7 @@ fn the_end_of_a_shadowing_is_in_the_trail_though_nobody_could_tell_of_it_then() 
     service.crash(BROKER, "vsmserver");
     service.agents_are("up", &AGENTS);
     // The desktop ends under them.
-    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.end("alice");
     shadowed.wait_with_output().unwrap();
     trail_becomes(&service, &[&two[..], &["ended"]].concat());
 }
@@ -213,7 +213,7 @@ fn a_desktop_keeps_the_mode_of_its_start() {
     let at = service.connect("alice");
     service.configure(&at.agent, "vsmagent", &["/shadowing/shadowing_mode=silent"]);
     refused(&shadow(&service, "carol", &[]), 77, "/shadowing/shadowing_mode");
-    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.end("alice");
     for agent in AGENTS {
         service.configure(agent, "vsmagent", &["/shadowing/shadowing_mode=silent"]);
     }

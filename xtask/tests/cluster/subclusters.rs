@@ -84,7 +84,7 @@ fn a_cap_stops_new_users_and_the_lower_one_holds() {
     service.refused_cleanly("bob", 69, &["agent1 is full"]);
     service.refused_cleanly("user003", 69, &["agent1 is full"]);
     assert_eq!(service.connect("alice").session, alice.session, "who is there may come back");
-    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.end("alice");
     assert!(service.connect("bob").created);
 }
 

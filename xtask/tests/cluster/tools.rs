@@ -41,7 +41,7 @@ fn commands_run_in_a_desktop_from_outside_of_it_and_end_with_it() {
     service.until(&alice.agent, "pgrep -f '^sleep 86401'");
     let (code, said) = outside(&service, &alice.agent, "vsm-env vsm-while-x11 sh -c 'exit 5'");
     assert_eq!(code, 5, "{said}");
-    service.output("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
+    service.end("alice");
     service.until(&alice.agent, "! pgrep -f '^sleep 86401'");
     service.clean(&alice.agent);
     assert_eq!(

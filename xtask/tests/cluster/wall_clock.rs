@@ -1,6 +1,7 @@
 //! A host whose clock is set: whatever it shows, no desktop ends for it, users get back to theirs, and times that are set in
 //! seconds last as long.
 
+use crate::lifetime::{NOTIFY, limit, warned};
 use crate::service::{AGENTS, BROKER, Service};
 
 /// Every program of a host sees its clock set off by the seconds in a file, from then on and as soon as that is changed. The
@@ -73,14 +74,9 @@ fn a_clock_that_is_set_ends_no_desktop_and_locks_nobody_out() {
     }
     service.agents_are("up", &AGENTS);
     for agent in AGENTS {
-        service.sh(agent, r#"printf '#!/bin/sh\necho "$1" >> ~/warned\n' > /etc/vsm/notify"#);
+        service.sh(agent, NOTIFY);
     }
-    let limits = [
-        "/vsmserver/limits/all/disconnected_max=2h",
-        "/vsmserver/limits/all/lifetime_max=24h",
-        "/vsmserver/limits/all/warn_before=10m",
-    ];
-    service.configure(BROKER, "vsmserver", &limits);
+    limit(&service, "all", "disconnected_max=2h lifetime_max=24h warn_before=10m");
     let alice = service.connect("alice");
     let cases = [
         (&AGENTS[..], 3 * DAY),
@@ -95,11 +91,7 @@ fn a_clock_that_is_set_ends_no_desktop_and_locks_nobody_out() {
             set(&service, host, seconds);
         }
         // A configuration that is read again has every limit looked at.
-        service.configure(
-            BROKER,
-            "vsmserver",
-            &[&format!("/vsmserver/limits/all/extension={}m", number + 1)],
-        );
+        limit(&service, "all", &format!("extension={}m", number + 1));
         assert_eq!(service.connect("alice").session, alice.session, "{case}");
         service.crash(&alice.agent, "vsmagent");
         service.agents_are("up", &AGENTS);
@@ -109,15 +101,13 @@ fn a_clock_that_is_set_ends_no_desktop_and_locks_nobody_out() {
         assert_eq!(service.connect("alice").session, alice.session, "{case}");
         // And who comes new gets a desktop.
         assert!(service.connect("bob").created, "{case}");
-        service.output("client", "bob", &["vsm", "end", "bob@tlha"]).unwrap();
+        service.end("bob");
     }
     service.sh(&alice.agent, "! test -e /home/alice/warned");
     // What is due in seconds comes, whatever the clock shows.
-    let soon =
-        ["/vsmserver/limits/all/disconnected_max=4s", "/vsmserver/limits/all/warn_before=2s"];
-    service.configure(BROKER, "vsmserver", &soon);
+    limit(&service, "all", "disconnected_max=4s warn_before=2s");
     service.rows_become("no session", |rows| rows.is_empty());
-    let warned = service.sh(&alice.agent, "cat /home/alice/warned");
+    let warned = warned(&service, &alice, "alice", "will be ended in 2 s", 1);
     assert_eq!(warned.matches("will be ended in 2 s").count(), 1, "{warned}");
     assert_eq!(warned.matches("will be ended").count(), 1, "{warned}");
     service.clean(&alice.agent);
