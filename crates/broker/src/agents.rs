@@ -246,8 +246,8 @@ pub struct Link {
     limits_due: AtomicBool,
     /// Held while they are told.
     pub(crate) limiting: tokio::sync::Mutex<()>,
-    /// Records that its journal of promises is known to have had.
-    journal: AtomicU64,
+    /// Its journal of promises: which one, and how many records it is known to have had.
+    journal: Mutex<(u64, u64)>,
     promised: Mutex<Option<Epoch>>,
     /// Who shadowed which session when that was last told, which the link may have been down since; none = never yet.
     shadowed: Mutex<Option<ShadowedBy>>,
@@ -270,7 +270,7 @@ impl Link {
             missed: AtomicBool::new(false),
             limits_due: AtomicBool::new(false),
             limiting: tokio::sync::Mutex::default(),
-            journal: AtomicU64::new(0),
+            journal: Mutex::default(),
             promised: Mutex::default(),
             shadowed: Mutex::default(),
             channel,
@@ -308,9 +308,13 @@ impl Link {
         self.channel.clone()
     }
 
-    /// Notes the length of its journal of promises; the greatest that was ever noted.
-    pub(crate) fn journal(&self, told: u64) -> u64 {
-        self.journal.fetch_max(told, Ordering::Relaxed).max(told)
+    /// Notes the length of its journal of promises; the greatest that was ever noted of this journal. A host that lost its
+    /// disk begins another one, whose length says nothing beside that of the former.
+    pub(crate) fn journal(&self, id: u64, told: u64) -> u64 {
+        let mut known = locked(&self.journal);
+        let greatest = if known.0 == id { known.1.max(told) } else { told };
+        *known = (id, greatest);
+        greatest
     }
 
     /// The highest epoch that it has promised, as it last said.

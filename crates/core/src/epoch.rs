@@ -6,26 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::{LineageId, NodeName};
 
-/// One reign of one broker, totally ordered: by counter, then by node name. Durable before it is used.
+/// One reign of one broker, totally ordered: by counter, then by node name, then by its nonce. Durable before it is used.
+///
+/// A node that lost its disk may count to the same number again. The nonce tells the two reigns apart wherever logs and
+/// promises are compared, so that no argument about epochs rests on a disk that may be gone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch {
     /// Counts up by at least one whenever a broker becomes active.
     pub counter: u64,
     /// The broker.
     pub node: NodeName,
+    /// Drawn at random for each claim; 0 in epochs of versions that had none.
+    pub nonce: u32,
 }
 
 impl Epoch {
     /// Below every epoch of a node.
     #[must_use]
     pub fn zero() -> Self {
-        Self { counter: 0, node: NodeName::nobody() }
+        Self { counter: 0, node: NodeName::nobody(), nonce: 0 }
     }
 
-    /// The next epoch of `node` above this one.
+    /// The next epoch of `node` above this one, with a nonce that was drawn for it.
     #[must_use]
-    pub fn next(&self, node: NodeName) -> Self {
-        Self { counter: self.counter.saturating_add(1), node }
+    pub fn next(&self, node: NodeName, nonce: u32) -> Self {
+        Self { counter: self.counter.saturating_add(1), node, nonce }
     }
 }
 
@@ -81,9 +86,10 @@ mod tests {
     fn epochs_are_totally_ordered() {
         let a: NodeName = "a".parse().unwrap();
         let b: NodeName = "b".parse().unwrap();
-        let first = Epoch { counter: 1, node: b.clone() };
-        assert!(first.next(a.clone()) > first);
-        assert!(Epoch { counter: 1, node: a } < first);
-        assert_eq!(first.next(b).to_string(), "2@b");
+        let first = Epoch { counter: 1, node: b.clone(), nonce: 7 };
+        assert!(first.next(a.clone(), 1) > first);
+        assert!(Epoch { counter: 1, node: a, nonce: 9 } < first);
+        assert_ne!(Epoch { counter: 1, node: b.clone(), nonce: 8 }, first, "another life's reign");
+        assert_eq!(first.next(b, 1).to_string(), "2@b");
     }
 }

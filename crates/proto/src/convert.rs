@@ -230,13 +230,14 @@ impl TryFrom<pb::Epoch> for Epoch {
     type Error = Invalid;
 
     fn try_from(epoch: pb::Epoch) -> Result<Self, Invalid> {
-        Ok(Self { counter: epoch.counter, node: text("epoch.node", &epoch.node)? })
+        let node = text("epoch.node", &epoch.node)?;
+        Ok(Self { counter: epoch.counter, node, nonce: epoch.nonce })
     }
 }
 
 impl From<&Epoch> for pb::Epoch {
     fn from(epoch: &Epoch) -> Self {
-        Self { counter: epoch.counter, node: epoch.node.to_string() }
+        Self { counter: epoch.counter, node: epoch.node.to_string(), nonce: epoch.nonce }
     }
 }
 

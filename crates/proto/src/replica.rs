@@ -19,7 +19,7 @@ use crate::{
     sync::v1 as pb,
 };
 
-pub use witness::{witness_state, witness_state_message};
+pub use witness::Keeping;
 
 /// Most epochs in a message: a replica keeps 128.
 const HISTORY_MAX: usize = 1024;

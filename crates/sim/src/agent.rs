@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use vsm_core::{
     AgentName, Epoch, Session, SessionId, State,
     replica::{
-        Witness,
+        Living, Witness, WitnessMsg, WitnessReply,
         mutant::{self, Mutant},
     },
 };
@@ -31,12 +31,18 @@ pub(crate) struct Agent {
     pub(crate) up: bool,
     pub(crate) life: u64,
     pub(crate) witness: Witness,
-    durable: Witness,
+    pub(crate) living: Living,
+    /// Its journal: which, and how many records it has.
+    journal: (u64, u64),
+    /// The greatest length that brokers heard of, and of which journal.
+    known: (u64, u64),
+    durable: (Witness, (u64, u64)),
     /// An older copy of what is durable.
-    backup: Option<Witness>,
-    /// It lost its promise: it neither votes nor acts.
-    pub(crate) quarantined: bool,
-    pub(crate) lost: bool,
+    backup: Option<(Witness, (u64, u64))>,
+    /// It lost its promise and knows it, by the number of the loss: it neither votes nor acts.
+    pub(crate) damaged: Option<u64>,
+    /// It lost what it held at this moment, last.
+    pub(crate) lost: Option<u64>,
     /// It takes long to start a session.
     pub(crate) is_slow: bool,
     pub(crate) sessions: BTreeMap<SessionId, Arc<Session>>,
@@ -48,16 +54,19 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    pub(crate) fn new(name: AgentName) -> Self {
+    pub(crate) fn new(name: AgentName, first: u64) -> Self {
         Self {
             name,
             up: true,
             life: 1,
-            witness: Witness::default(),
-            durable: Witness::default(),
+            witness: Witness::fresh(first),
+            living: Living::default(),
+            journal: (first, 0),
+            known: (first, 0),
+            durable: (Witness::fresh(first), (first, 0)),
             backup: None,
-            quarantined: false,
-            lost: false,
+            damaged: None,
+            lost: None,
             is_slow: false,
             sessions: BTreeMap::new(),
             outcomes: BTreeMap::new(),
@@ -71,18 +80,23 @@ impl Agent {
         self.up = false;
         self.life += 1;
         self.reports = [None; 2];
-        self.witness = self.durable.clone();
+        self.living = Living::default();
+        (self.witness, self.journal) = self.durable.clone();
     }
 
     pub(crate) const fn close_report(&mut self, to: BrokerId) {
         self.reports[to] = None;
     }
 
-    /// The promise is gone, and known to be.
-    pub(crate) fn lose_promise(&mut self) {
-        self.quarantined = !mutant::on(Mutant::NoQuarantine);
-        self.lost = true;
-        (self.witness, self.durable) = (Witness::default(), Witness::default());
+    /// The disk is gone, and with it all that was promised and kept: a new journal is begun.
+    pub(crate) fn lose_disk(&mut self, loss: u64, now: u64) {
+        self.lost = Some(now);
+        (self.witness, self.journal) = (Witness::fresh(loss), (loss, 0));
+        if mutant::on(Mutant::NoQuarantine) {
+            self.witness.mute = None;
+        }
+        self.durable = (self.witness.clone(), self.journal);
+        self.damaged = None;
     }
 
     /// Somebody copies what it keeps.
@@ -90,29 +104,66 @@ impl Agent {
         self.backup = Some(self.durable.clone());
     }
 
-    /// Somebody puts the copy back. It is found out by its position, and nothing of it counts.
-    pub(crate) fn go_back(&mut self) {
+    /// Somebody puts the copy back. It is found out by the length of the journal, and nothing of it counts.
+    pub(crate) fn go_back(&mut self, loss: u64, now: u64) {
         let Some(older) = self.backup.take().filter(|older| *older != self.durable) else {
             return;
         };
-        self.lose_promise();
-        if mutant::on(Mutant::RollbackUnseen) {
-            self.quarantined = false;
-            (self.witness, self.durable) = (older.clone(), older);
+        self.lost = Some(now);
+        self.durable = older.clone();
+        (self.witness, self.journal) = older;
+        if !mutant::on(Mutant::RollbackUnseen) {
+            self.damaged = Some(loss);
         }
     }
 
-    /// An administrator lets it act again, for nobody older than this.
-    pub(crate) fn release(&mut self, epoch: &Epoch) {
-        self.quarantined = false;
-        self.witness = Witness::after_loss(epoch.clone());
-        self.durable = self.witness.clone();
+    /// Whether it votes when it is asked.
+    pub(crate) const fn votes(&self) -> bool {
+        self.damaged.is_none() && self.witness.mute.is_none()
     }
 
-    pub(crate) fn sync(&mut self) {
+    /// Answers a message to the witness; what is told is durable.
+    pub(crate) fn ask(&mut self, message: WitnessMsg, now: u64) -> WitnessReply {
+        if let Some(loss) = self.damaged {
+            if !matches!(message, WitnessMsg::Clear { loss: by, .. } if by == Some(loss)) {
+                return WitnessReply::Mute { loss };
+            }
+            self.damaged = None;
+            (self.witness, self.journal) = (Witness::fresh(loss), (loss, 0));
+        }
+        if let Some(answer) = self.witness.answer(&message, &self.living, now) {
+            return answer;
+        }
+        self.living.heard(&message, now);
+        let reply = self.witness.handle(message);
+        self.wrote();
+        reply
+    }
+
+    fn wrote(&mut self) {
+        self.journal.1 += 1;
         if !mutant::on(Mutant::WitnessVolatile) {
-            self.durable = self.witness.clone();
+            self.durable = (self.witness.clone(), self.journal);
         }
+    }
+
+    /// A broker that is told of a journal which is shorter than it was has the agent set itself apart.
+    pub(crate) fn set_apart_if_short(&mut self, loss: u64) -> bool {
+        let short = self.damaged.is_none() && self.is_short();
+        if short {
+            self.damaged = Some(loss);
+        }
+        short
+    }
+
+    /// A broker hears how long the journal is: whether it is shorter than it was.
+    fn is_short(&mut self) -> bool {
+        let (same, known) = (self.known.0 == self.journal.0, self.known.1);
+        if (same || mutant::on(Mutant::LengthAcrossJournals)) && known > self.journal.1 {
+            return true;
+        }
+        self.known = self.journal;
+        false
     }
 
     /// Whether a broker may act now; the promise is durable.
@@ -120,9 +171,12 @@ impl Agent {
         if mutant::on(Mutant::NoFence) {
             return Ok(());
         }
-        let admitted = self.witness.admit(epoch);
-        self.sync();
-        admitted
+        if self.witness.promised() == Some(epoch) {
+            return Ok(());
+        }
+        self.witness.admit(epoch)?;
+        self.wrote();
+        Ok(())
     }
 }
 
@@ -146,7 +200,7 @@ impl World {
             Call::Verify { .. } => None,
         };
         if let Some(epoch) = &epoch {
-            if agent.quarantined {
+            if agent.damaged.is_some() {
                 return;
             }
             if let Err(promised) = agent.admit(epoch) {
@@ -194,36 +248,44 @@ impl World {
         session: &Arc<Session>,
     ) {
         let agent = &mut self.agents[id];
-        if agent.quarantined {
+        if agent.damaged.is_some() {
             return;
         }
-        if let Err(promised) = agent.admit(epoch) {
+        if let Err(promised) = agent.admit(epoch)
+            && !mutant::on(Mutant::PermitStale)
+        {
             return self.agent_reply(id, from, life, rpc, Reply::Fenced(promised));
         }
         let reply = match agent.outcomes.get(&session.id) {
             Some(Outcome::Started(display)) if agent.sessions.contains_key(&session.id) => {
                 Reply::Running(session.id, *display)
             }
+            Some(Outcome::Cancelled) if mutant::on(Mutant::CancelOvertaken) => {
+                self.start_session(id, epoch, session)
+            }
             Some(_) => Reply::Refused(session.id),
             None if self.rng.percent(8) => {
                 agent.outcomes.insert(session.id, Outcome::Refused);
                 Reply::Refused(session.id)
             }
-            None => {
-                agent.displays += 1;
-                let display = agent.displays;
-                agent.outcomes.insert(session.id, Outcome::Started(display));
-                let state = State::Running { display };
-                let running = Arc::new(Session { state, ..Session::clone(session) });
-                agent.sessions.insert(session.id, Arc::clone(&running));
-                self.note(|| format!("agent{id}: {}", tell::started(running.id)));
-                self.checks.fenced.acted(id, epoch, self.now);
-                self.checks.truth.started(&running, id, self.now);
-                self.report(id, &Item::Started(running));
-                Reply::Running(session.id, display)
-            }
+            None => self.start_session(id, epoch, session),
         };
         self.agent_reply(id, from, life, rpc, reply);
+    }
+
+    fn start_session(&mut self, id: AgentId, epoch: &Epoch, session: &Arc<Session>) -> Reply {
+        let agent = &mut self.agents[id];
+        agent.displays += 1;
+        let display = agent.displays;
+        agent.outcomes.insert(session.id, Outcome::Started(display));
+        let state = State::Running { display };
+        let running = Arc::new(Session { state, ..Session::clone(session) });
+        agent.sessions.insert(session.id, Arc::clone(&running));
+        self.note(|| format!("agent{id}: {}", tell::started(running.id)));
+        self.checks.fenced.acted(id, epoch, self.now);
+        self.checks.truth.started(&running, id, self.now);
+        self.report(id, &Item::Started(running));
+        Reply::Running(session.id, display)
     }
 
     pub(crate) fn end_session(&mut self, id: AgentId, session: SessionId, why: &'static str) {
@@ -277,6 +339,7 @@ impl World {
                 self.net.conns += 1;
                 let conn = self.net.conns;
                 let agent = &mut self.agents[id];
+                agent.set_apart_if_short(conn);
                 agent.reports[to] = Some((conn, life));
                 let item = Item::Inventory {
                     promised: agent.witness.promised().cloned(),

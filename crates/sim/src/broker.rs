@@ -56,6 +56,12 @@ pub(crate) struct Broker {
     writes_known: u64,
     /// An older state of its disk.
     backup: Option<(Disk, u64)>,
+    /// It does not know which node it is: it neither acts nor speaks to the other one.
+    pub(crate) apart: bool,
+    /// It is a server by itself.
+    pub(crate) single: bool,
+    /// Its disk is of a former life of the table.
+    pub(crate) is_old: bool,
     /// When it lost its disk.
     pub(crate) lost_ms: Option<u64>,
 }
@@ -82,6 +88,9 @@ impl Broker {
             writes: 0,
             writes_known: 0,
             backup: None,
+            apart: false,
+            single: false,
+            is_old: false,
             lost_ms: None,
         }
     }
@@ -138,7 +147,8 @@ impl World {
             heartbeat_ms: 100,
             seed: self.rng.next(),
             limits: self.limits,
-            alone: false,
+            alone: self.brokers[id].single
+                || (self.brokers[id].apart && mutant::on(Mutant::AloneWithPair)),
         };
         let (now, unseen) = (self.now, mutant::on(Mutant::RollbackUnseen));
         let broker = &mut self.brokers[id];
@@ -152,6 +162,14 @@ impl World {
         let disk = &self.brokers[id].disk;
         self.checks.durable.restarted(id, disk);
         self.after(10, Ev::Tick { broker: id, life });
+    }
+
+    /// A broker that did not know who it is knows it again; one that is down is started.
+    pub(crate) fn mend(&mut self, id: BrokerId) {
+        if std::mem::take(&mut self.brokers[id].apart) {
+            self.crash_broker(id);
+        }
+        self.start_broker(id);
     }
 
     /// The process dies: of what was not synced a prefix is on the disk. A write that is torn is as if it never was.
@@ -209,7 +227,10 @@ impl World {
             }
             self.plot_turn(id, &after);
         }
-        for action in actions {
+        // As the shell does: what follows from an answer comes after what was sent and written before it.
+        let (answers, rest): (Vec<_>, Vec<_>) =
+            actions.into_iter().partition(|action| matches!(action, Action::Answer { .. }));
+        for action in rest.into_iter().chain(answers) {
             self.act(id, action);
         }
         self.checks.committed(id, &self.brokers, &self.agents, now);
@@ -220,6 +241,7 @@ impl World {
             Action::Store(token, write) => {
                 self.checks.durable.writes(id, &write, self.now);
                 let broker = &mut self.brokers[id];
+                broker.is_old &= write.install.is_none();
                 broker.stores.push_back((token, write));
                 let slow = match self.brokers[id].is_slow {
                     true => 700,

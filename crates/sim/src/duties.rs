@@ -113,7 +113,8 @@ impl World {
     pub(crate) fn tick(&mut self, id: BrokerId) {
         let life = self.brokers[id].life;
         self.after(40, Ev::Tick { broker: id, life });
-        let want = self.brokers[id].address;
+        let alone = mutant::on(Mutant::AloneWithPair);
+        let want = self.brokers[id].address && !self.brokers[id].apart || (self.brokers[id].apart && alone);
         self.feed(id, Event::Want(want));
         if self.now >= self.brokers[id].carried_out_ms + 1000 {
             self.brokers[id].carried_out_ms = self.now;
@@ -175,6 +176,7 @@ impl World {
                     self.absorb(id, agent, session);
                 }
                 let name = self.agents[agent].name.clone();
+                self.feed(id, Event::WitnessUp(name.clone()));
                 let Some(replica) = self.brokers[id].replica.as_ref() else { return };
                 let missing: Vec<SessionId> = replica
                     .table()

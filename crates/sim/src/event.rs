@@ -133,6 +133,16 @@ pub(crate) enum Ev {
     Crash {
         broker: BrokerId,
     },
+    /// The single server becomes the first of a pair.
+    Convert,
+    /// Both brokers' disks are lost.
+    TotalLoss,
+    /// An old copy of one is put back.
+    OldCopy,
+    /// What kept a broker from knowing who it is is mended, and it is started.
+    Mend {
+        broker: BrokerId,
+    },
     Restart {
         broker: BrokerId,
     },

@@ -4,21 +4,23 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use vsm_core::{
-    RequestId, Session, SessionId, StartParams, State,
+    Change, Proposal, RequestId, Session, SessionId, StartParams, State,
     replica::{
-        Event, Replica,
+        Entry, Event, Replica,
         mutant::{self, Mutant},
     },
 };
 
 use crate::{
+    agent::Agent,
+    broker::Then,
     event::{Ev, Item},
     plot::Plot,
-    world::{Fencing, World},
+    world::{EARLY_MS, Fencing, World},
 };
 
 /// Each fault by its number, as the trace names it.
-const FAULTS: [&str; 34] = [
+const FAULTS: [&str; 36] = [
     "the broker does not reach the other",
     "the brokers do not reach each other",
     "the brokers do not reach each other",
@@ -53,6 +55,8 @@ const FAULTS: [&str; 34] = [
     "the agent becomes slow to start, or fast",
     "the broker restarts",
     "the broker restarts",
+    "the witnesses change",
+    "the broker restarts and does not know who it is",
 ];
 
 impl World {
@@ -61,7 +65,8 @@ impl World {
         if !self.faults {
             return;
         }
-        let wait = self.rng.range(100, 1500);
+        let early = self.now < self.early_until;
+        let wait = if early { self.rng.range(3, 150) } else { self.rng.range(100, 1500) };
         self.after(wait, Ev::Fault);
         if self.plot.as_ref().is_some_and(Plot::is_on) {
             // It needs no help.
@@ -113,7 +118,7 @@ impl World {
             22 => {
                 self.lose_disk(broker, false);
             }
-            23 if self.may_lose_promise() => self.agents[agent].lose_promise(),
+            23 if self.may_lose_promise() => self.lose_promise(agent, false),
             24 => self.brokers[broker].is_slow = true,
             25 => self.brokers[broker].is_slow = false,
             26 => self.brokers[broker].back_up(),
@@ -121,9 +126,11 @@ impl World {
                 self.lose_disk(broker, true);
             }
             28 => self.agents[agent].back_up(),
-            29 if self.may_lose_promise() => self.agents[agent].go_back(),
+            29 if self.may_lose_promise() => self.lose_promise(agent, true),
             31 => self.agents[agent].is_slow ^= true,
             30 => self.stray_session(agent),
+            34 => self.change_roster(),
+            35 => self.start_apart(broker),
             _ => self.restart_later(broker),
         }
     }
@@ -210,9 +217,13 @@ impl World {
         let held = other.disk.joined
             && self.brokers[broker].disk.joined
             && (other.disk.log.contains(tip)
-                || (self.witnesses_hold(tip) >= 2 && self.joins(1 - broker)))
+                || (self.most_witnesses_hold(tip) && self.joins(1 - broker)))
             && self.now >= other_quiet(other.lost_ms);
-        let held = held && self.agents.iter().all(|agent| !agent.quarantined);
+        // In the moment in which the witnesses are named and greeted each disk is needed.
+        let log = other.replica.as_ref().map_or(&other.disk.log, Replica::log);
+        let names = |entry: &Entry| matches!(entry.change, Change::Roster(_));
+        let naming = log.after(other.disk.commit).filter(|entry| names(entry)).count() > 0;
+        let held = held && !naming && self.witnesses().all(Agent::votes);
         if held {
             self.crash_broker(broker);
             if rollback {
@@ -226,9 +237,25 @@ impl World {
         held
     }
 
-    pub(crate) fn witnesses_hold(&self, at: &vsm_core::Lsn) -> usize {
-        let windows = self.agents.iter().take(3).filter_map(|agent| agent.witness.window());
-        windows.filter(|window| window.last >= *at).count()
+    /// The agents that are witnesses by what any broker holds.
+    pub(crate) fn witnesses(&self) -> impl Iterator<Item = &Agent> {
+        let rosters: Vec<_> =
+            self.brokers.iter().filter_map(|broker| broker.disk.table.roster().cloned()).collect();
+        self.agents
+            .iter()
+            .filter(move |agent| rosters.iter().any(|roster| roster.contains(&agent.name)))
+    }
+
+    /// Whether most of them keep a position; of each roster that any broker holds.
+    fn most_witnesses_hold(&self, at: &vsm_core::Lsn) -> bool {
+        let mut rosters = self.brokers.iter().filter_map(|broker| broker.disk.table.roster());
+        rosters.all(|roster| {
+            let holds = |agent: &&Agent| {
+                roster.contains(&agent.name)
+                    && agent.witness.window().is_some_and(|window| window.last >= *at)
+            };
+            self.agents.iter().filter(holds).count() > roster.len() / 2
+        })
     }
 
     /// Whether what the witnesses keep joins on to what a broker has. It does not where that broker took what one witness
@@ -236,21 +263,110 @@ impl World {
     fn joins(&self, broker: usize) -> bool {
         let disk = &self.brokers[broker].disk;
         let commit = self.brokers[broker].replica.as_ref().map_or(disk.commit, Replica::commit);
-        let windows = self.agents.iter().take(3).filter_map(|agent| agent.witness.window());
+        let windows = self.witnesses().filter_map(|agent| agent.witness.window());
         windows.max_by(|a, b| a.last.cmp(&b.last)).is_none_or(|window| {
             disk.log.common(&window.history, &window.last).seq >= commit.max(window.base.seq)
         })
     }
 
-    /// One agent at most loses its promise.
+    /// One witness at most does without its promise at a time, and none while a broker's disk is new: the pair promises no
+    /// more than that.
     pub(crate) fn may_lose_promise(&self) -> bool {
-        if self.fencing == Fencing::Alone {
-            // Only witnesses are told when they may vote and act again.
-            return false;
+        let [one, other] = self.brokers.each_ref().map(|broker| broker.disk.joined);
+        self.witnesses().all(Agent::votes)
+            && self.agents.iter().all(|agent| agent.damaged.is_none())
+            && one == other
+    }
+
+    /// An agent's disk is lost, or put back to a copy.
+    pub(crate) fn lose_promise(&mut self, agent: usize, copy: bool) {
+        self.serial += 1;
+        let (loss, now) = (self.serial << 32, self.now);
+        if copy {
+            self.agents[agent].go_back(loss, now);
+        } else {
+            self.agents[agent].lose_disk(loss, now);
         }
-        let before = self.agents.iter().any(|agent| agent.lost);
-        let disks = self.brokers.iter().any(|broker| broker.lost_ms.is_some());
-        !before && !disks
+        // The process starts again on what there is.
+        (0..2).for_each(|broker| self.agents[agent].close_report(broker));
+        self.checks.fenced.forgot(agent);
+    }
+
+    /// An administrator changes who the witnesses are.
+    fn change_roster(&mut self) {
+        if self.fencing == Fencing::Alone {
+            return;
+        }
+        let many = if self.rng.percent(20) { 1 } else { 3 };
+        let mut names: Vec<_> = self.agents.iter().map(|agent| agent.name.clone()).collect();
+        while names.len() > many {
+            let out = self.rng.index(names.len());
+            names.remove(out);
+        }
+        self.note(|| format!("the witnesses are to be {names:?}"));
+        for broker in 0..2 {
+            if self.brokers[broker].is_up() && self.brokers[broker].paused_until <= self.now {
+                let roster = Proposal::SetRoster(names.clone().into());
+                self.propose(broker, roster, Then::Nothing);
+            }
+        }
+    }
+
+    /// Step 7 of the guide: the server is started again as the first of a pair, whose second node is new.
+    pub(crate) fn convert(&mut self) {
+        self.note(|| "the server becomes one of a pair".to_owned());
+        self.crash_broker(0);
+        self.brokers[0].single = false;
+        if self.early_until > 0 {
+            self.early_until = self.now + EARLY_MS;
+        }
+        (0..2).for_each(|broker| self.start_broker(broker));
+    }
+
+    /// Both brokers' disks are lost: a new life of the table begins, which knows of the former what agents run.
+    pub(crate) fn lose_all(&mut self) {
+        let formed = self.brokers.iter().all(|broker| broker.disk.table.roster().is_some());
+        if !self.faults || !formed || !self.witnesses().all(Agent::votes) {
+            return;
+        }
+        self.note(|| "FAULT both disks are lost".to_owned());
+        let whose = self.rng.index(2);
+        self.old_copy = Some((whose, self.brokers[whose].disk.clone()));
+        let now = self.now;
+        for broker in 0..2 {
+            self.crash_broker(broker);
+            self.brokers[broker].lose_disk(now);
+            let wait = self.rng.range(50, 500);
+            self.after(wait, Ev::Restart { broker });
+        }
+        self.checks.lost_all();
+        let wait = self.rng.range(1000, 4000);
+        self.after(wait, Ev::OldCopy);
+    }
+
+    /// Somebody finds an old copy of a lost disk, and puts it in the place of what the node has had since.
+    pub(crate) fn put_old_copy_back(&mut self) {
+        let Some((whose, disk)) = self.old_copy.take() else { return };
+        self.brokers.iter_mut().for_each(|broker| broker.lost_ms = None);
+        let formed = self.brokers.iter().all(|broker| broker.disk.table.roster().is_some());
+        if self.faults && formed && self.lose_disk(whose, false) {
+            self.note(|| format!("FAULT broker{whose} gets its disk of the former life back"));
+            self.brokers[whose].disk = disk;
+            self.brokers[whose].is_old = true;
+        }
+    }
+
+    /// A broker comes up that cannot tell which node it is: it does not act, nor speaks to the other one, until that is
+    /// mended and it is started again.
+    fn start_apart(&mut self, broker: usize) {
+        if self.brokers[broker].single || !self.brokers[broker].is_up() {
+            return;
+        }
+        self.crash_broker(broker);
+        self.brokers[broker].apart = true;
+        self.start_broker(broker);
+        let wait = self.rng.range(200, 3000);
+        self.after(wait, Ev::Mend { broker });
     }
 
     /// An agent runs a session that no table knows, as after a restore; it is to be adopted.
@@ -285,7 +401,7 @@ impl World {
             broker.hangs_until = 0;
         }
         for broker in 0..2 {
-            self.after(100, Ev::Restart { broker });
+            self.after(100, Ev::Mend { broker });
         }
         for agent in &mut self.agents {
             agent.up = true;
@@ -293,15 +409,6 @@ impl World {
         }
         let holder = self.rng.index(2);
         self.set_address([holder == 0, holder == 1]);
-        // An administrator made sure that nobody acts by an older epoch.
-        let highest =
-            self.agents.iter().filter_map(|agent| agent.witness.promised()).max().cloned();
-        let own = self.brokers.iter().map(|broker| broker.disk.promised.clone()).max();
-        if let Some(epoch) = highest.max(own) {
-            for agent in self.agents.iter_mut().filter(|agent| agent.quarantined) {
-                agent.release(&epoch);
-            }
-        }
     }
 }
 

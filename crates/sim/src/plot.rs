@@ -36,9 +36,11 @@ pub(crate) enum Story {
     NearAndGone,
     /// A broker that comes back is interrupted again and again.
     InterruptedResync,
+    /// Only the brokers do not reach each other, and both are wanted.
+    OnlyTheLink,
 }
 
-const STORIES: [Story; 7] = [
+const STORIES: [Story; 8] = [
     Story::PromiseForgotten,
     Story::OldEntry,
     Story::ReplacedMeetsBlank,
@@ -46,6 +48,7 @@ const STORIES: [Story; 7] = [
     Story::WitnessForgets,
     Story::NearAndGone,
     Story::InterruptedResync,
+    Story::OnlyTheLink,
 ];
 
 /// A story under way.
@@ -59,6 +62,8 @@ pub(crate) struct Plot {
     pub(crate) hero: BrokerId,
     begins: u64,
     on: bool,
+    /// The highest reign when it was looked at.
+    pub(crate) reign: u64,
 }
 
 /// What becomes of a stage.
@@ -74,7 +79,7 @@ impl Plot {
     pub(crate) fn draw(rng: &mut Rng) -> Option<Self> {
         let story = STORIES[rng.index(STORIES.len())];
         let begins = rng.range(1600, 5000);
-        let plot = Self { story, stage: 0, since: 0, hero: 0, begins, on: false };
+        let plot = Self { story, stage: 0, since: 0, hero: 0, begins, on: false, reign: 0 };
         rng.percent(50).then_some(plot)
     }
 
@@ -92,7 +97,8 @@ impl Plot {
             Story::PromiseForgotten
             | Story::ReplacedMeetsBlank
             | Story::RowsOfOneWitness
-            | Story::WitnessForgets => drawn,
+            | Story::WitnessForgets
+            | Story::OnlyTheLink => drawn,
         }
     }
 }
@@ -122,6 +128,7 @@ impl World {
                 Story::WitnessForgets => self.witness_forgets(&plot),
                 Story::NearAndGone => self.near_and_gone(&plot),
                 Story::InterruptedResync => self.interrupted_resync(&plot),
+                Story::OnlyTheLink => self.only_the_link(&mut plot),
             }
         };
         if step == Step::Next {
@@ -148,7 +155,7 @@ impl World {
 
     /// Each story begins with a pair in sync.
     fn plot_opening(&mut self, plot: &mut Plot) -> Step {
-        let all = self.agents.iter().all(|agent| agent.up && !agent.quarantined);
+        let all = self.agents.iter().all(|agent| agent.up && agent.votes());
         let Some(active) = self.active().filter(|_| all && self.is_in_sync()) else {
             return Step::Wait;
         };

@@ -22,11 +22,16 @@ use crate::{
 /// Each so many seeds are played again with the names swapped.
 const SWAP_EACH: u64 = 8;
 
+/// How it is told that nothing goes on.
+const STALLED: &str = "no progress";
+
 /// What came of one seed, or of many.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
     /// Events.
     pub steps: u64,
+    /// Seeds in which nothing went on any more, with everything whole.
+    pub stalled: u64,
     /// What broke; empty is good.
     pub violations: Vec<String>,
     /// The first seed in which something broke.
@@ -51,7 +56,8 @@ pub fn run(seed: u64, trace: bool) -> Outcome {
         (0, vec![format!("an assertion failed: {}", text.unwrap_or_default())])
     });
     let first = (!violations.is_empty()).then_some(seed);
-    Outcome { steps, violations, first }
+    let stalled = u64::from(violations.iter().any(|what| what.starts_with(STALLED)));
+    Outcome { steps, stalled, violations, first }
 }
 
 fn play(seed: u64, trace: bool, swapped: bool) -> World {
@@ -145,7 +151,7 @@ fn demand(world: &mut World, when: &str, bound_ms: u64, good: impl Fn(&World) ->
     if !done && world.checks.violations.is_empty() {
         let states: Vec<String> =
             world.brokers.iter().map(|broker| format!("{:?}", broker.replica)).collect();
-        world.checks.violations.push(format!("no progress {when}: {}", states.join("; ")));
+        world.checks.violations.push(format!("{STALLED} {when}: {}", states.join("; ")));
     }
     done
 }
@@ -166,6 +172,7 @@ pub fn run_many(from: u64, seeds: u64, progress: impl Fn(u64) + Sync) -> Outcome
             progress(seed);
             if let Ok(mut all) = all.lock() {
                 all.steps += one.steps;
+                all.stalled += one.stalled;
                 all.violations.extend(one.violations);
                 all.first = all.first.into_iter().chain(one.first).min();
             }

@@ -7,6 +7,36 @@ use crate::{
 };
 
 impl World {
+    /// A reign that is alive and wanted is not disturbed by a node that cannot win.
+    pub(crate) fn only_the_link(&mut self, plot: &mut Plot) -> Step {
+        let highest = |world: &Self| {
+            let counters = world.brokers.iter().map(|broker| broker.disk.promised.counter);
+            counters.max().unwrap_or(0)
+        };
+        match plot.stage {
+            1 => {
+                self.net.calm();
+                self.cut_both(0, 1);
+                self.drop_link();
+                self.set_address([true; 2]);
+                Step::Next
+            }
+            2 if self.now > plot.since + 1500 => {
+                plot.reign = highest(self);
+                Step::Next
+            }
+            3 if self.now > plot.since + 3500 => {
+                let now = highest(self);
+                if now > plot.reign {
+                    let from = plot.reign;
+                    self.checks.duel(from, now, self.now);
+                }
+                Step::Done
+            }
+            _ => Step::Wait,
+        }
+    }
+
     pub(crate) fn promise_forgotten(&mut self, plot: &Plot) -> Step {
         let (hero, other) = (plot.hero, 1 - plot.hero);
         match plot.stage {
@@ -175,7 +205,7 @@ impl World {
                 if !self.may_lose_promise() {
                     return Step::Done;
                 }
-                self.agents[1].lose_promise();
+                self.lose_promise(1, false);
                 self.net.heal();
                 self.cut_both(0, 1);
                 self.cut_witnesses(hero, &[0]);

@@ -76,16 +76,18 @@ pub(crate) fn peer(message: &PeerMsg) -> String {
         PeerMsg::Wish { planned: true } => "wants to take over".to_owned(),
         PeerMsg::Wish { planned: false } => "is wanted".to_owned(),
         PeerMsg::Yield { epoch } => format!("yields {epoch}"),
-        PeerMsg::Append { epoch, prev, entries: list, commit } if list.is_empty() => {
+        PeerMsg::Append { epoch, prev, entries: list, commit, .. } if list.is_empty() => {
             format!("beats in {epoch}: after {prev}, committed {commit}")
         }
-        PeerMsg::Append { epoch, prev, entries: list, commit } => {
+        PeerMsg::Append { epoch, prev, entries: list, commit, .. } => {
             format!("appends in {epoch} after {prev}: {}; committed {commit}", entries(list))
         }
         PeerMsg::Snapshot { epoch, image: all } => {
             format!("sends its table in {epoch}: {}", image(all))
         }
-        PeerMsg::Ack { epoch, last } => format!("has all up to {last} in {epoch}"),
+        PeerMsg::Ack { epoch, last, round } => {
+            format!("has all up to {last} in {epoch}, round {round}")
+        }
         PeerMsg::Behind { epoch, holds: at } => {
             format!("lacks something in {epoch}: {}", holds(at))
         }
@@ -96,14 +98,18 @@ pub(crate) fn peer(message: &PeerMsg) -> String {
 /// What a broker tells a witness.
 pub(crate) fn to_witness(message: &WitnessMsg) -> String {
     match message {
+        WitnessMsg::Probe { epoch } => format!("would {epoch} disturb anybody?"),
         WitnessMsg::Claim { epoch } => format!("claims {epoch}"),
-        WitnessMsg::Accept { epoch, prev: Some(prev), window: rows } => {
+        WitnessMsg::Accept { epoch, prev: Some(prev), window: rows, .. } => {
             format!("keep in {epoch}, after {prev}: {}", window(rows))
         }
-        WitnessMsg::Accept { epoch, prev: None, window: rows } => {
+        WitnessMsg::Accept { epoch, prev: None, window: rows, .. } => {
             format!("keep in {epoch}: {}", window(rows))
         }
-        WitnessMsg::Clear { epoch, at } => format!("forget up to {at} in {epoch}"),
+        WitnessMsg::Clear { epoch, at, loss: None } => format!("forget up to {at} in {epoch}"),
+        WitnessMsg::Clear { epoch, at, loss: Some(loss) } => {
+            format!("forget up to {at} in {epoch}, which makes up for loss {loss}")
+        }
     }
 }
 
@@ -118,6 +124,9 @@ pub(crate) fn from_witness(reply: &WitnessReply) -> String {
         WitnessReply::Gap { epoch } => format!("lacks something in {epoch}"),
         WitnessReply::Cleared { epoch } => format!("has forgotten in {epoch}"),
         WitnessReply::Refused { promised } => format!("refuses: promised {promised}"),
+        WitnessReply::Mute { loss } => format!("is mute: loss {loss}"),
+        WitnessReply::Free { promised } => format!("nobody is disturbed, promised {promised}"),
+        WitnessReply::Held { reign } => format!("{reign} is alive"),
     }
 }
 

@@ -41,6 +41,30 @@ impl Fencing {
     }
 }
 
+/// In half of the seeds things go wrong from the first millisecond, and often until this one.
+pub(crate) const EARLY_MS: u64 = 800;
+
+/// How the pair came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// Two new brokers.
+    Pair,
+    /// One server by itself, to which a second node is added.
+    Server,
+    /// As a pair; later both disks are lost, and an old copy of one comes back.
+    Lost,
+}
+
+impl Past {
+    fn draw(rng: &mut Rng) -> Self {
+        match rng.below(10) {
+            0 | 1 => Self::Server,
+            2 => Self::Lost,
+            _ => Self::Pair,
+        }
+    }
+}
+
 /// Everything.
 pub(crate) struct World {
     pub(crate) now: u64,
@@ -63,6 +87,12 @@ pub(crate) struct World {
     /// Clients begin nothing new.
     pub(crate) quiet: bool,
     trace: bool,
+    /// Until then things go wrong often: while the pair is formed.
+    pub(crate) early_until: u64,
+    /// How the pair came to be, and what became of it.
+    pub(crate) past: Past,
+    /// A disk of the former life of the table, and whose it was.
+    pub(crate) old_copy: Option<(BrokerId, vsm_core::replica::Disk)>,
 }
 
 impl World {
@@ -74,8 +104,11 @@ impl World {
         let in_order = !rng.percent(25);
         let cap = if rng.percent(25) { 2 } else { 1 };
         let limits = if rng.percent(50) { small_limits(&mut rng) } else { Limits::DEFAULT };
-        let plot = Plot::draw(&mut rng);
         let fencing = Fencing::of(seed);
+        let plot = Plot::draw(&mut rng);
+        let early = rng.percent(50);
+        let past = Past::draw(&mut rng);
+        let plain = fencing == Fencing::None && (past == Past::Server || plot.is_none());
         let limits = plot.as_ref().map_or(limits, |plot| plot.limits(limits));
         // Which of the two is which must not matter.
         let names = if rng.percent(50) != swapped { ["a", "b"] } else { ["b", "a"] };
@@ -88,7 +121,9 @@ impl World {
             serial: 0,
             steps: 0,
             brokers: names.map(|name| Broker::new(name.parse().unwrap(), agents)),
-            agents: (0..agents).map(|n| Agent::new(format!("agent{n}").parse().unwrap())).collect(),
+            agents: (0..agents)
+                .map(|n| Agent::new(format!("agent{n}").parse().unwrap(), n as u64 + 1))
+                .collect(),
             clients: (0..users * 2)
                 .map(|n| Client::new(format!("user{}", n / 2).parse().unwrap()))
                 .collect(),
@@ -102,14 +137,29 @@ impl World {
             fencing,
             quiet: false,
             trace,
+            early_until: if early { EARLY_MS } else { 0 },
+            past: if plain { past } else { Past::Pair },
+            old_copy: None,
         };
         world.begin();
         world
     }
 
     fn begin(&mut self) {
-        for broker in 0..2 {
+        self.brokers[0].single = self.past == Past::Server;
+        for broker in 0..if self.brokers[0].single { 1 } else { 2 } {
             self.start_broker(broker);
+        }
+        match self.past {
+            Past::Pair => {}
+            Past::Server => {
+                let at = self.rng.range(300, 1500);
+                self.at(at, Ev::Convert);
+            }
+            Past::Lost => {
+                let at = self.rng.range(2500, 6000);
+                self.at(at, Ev::TotalLoss);
+            }
         }
         self.brokers[0].address = true;
         self.after(1, Ev::Dial);
@@ -120,7 +170,7 @@ impl World {
             let wait = self.rng.range(300, 2000);
             self.after(wait, Ev::ClientNext { client });
         }
-        self.after(1500, Ev::Fault);
+        self.after(if self.early_until > 0 { 2 } else { 1500 }, Ev::Fault);
         self.after(1600, Ev::Plot);
     }
 
@@ -207,6 +257,10 @@ impl World {
             | Ev::Plot
             | Ev::Crash { .. }
             | Ev::Restart { .. }
+            | Ev::Mend { .. }
+            | Ev::Convert
+            | Ev::TotalLoss
+            | Ev::OldCopy
             | Ev::AgentRestart { .. } => None,
         };
         if let Some((broker, life)) = meant
@@ -269,6 +323,10 @@ impl World {
             Ev::Plot => self.plot_step(),
             Ev::Crash { broker } => self.crash_keeping(broker, 0),
             Ev::Restart { broker } => self.start_broker(broker),
+            Ev::Mend { broker } => self.mend(broker),
+            Ev::Convert => self.convert(),
+            Ev::TotalLoss => self.lose_all(),
+            Ev::OldCopy => self.put_old_copy_back(),
             Ev::AgentRestart { agent } => self.agents[agent].up = true,
         }
     }
@@ -280,12 +338,16 @@ impl World {
         life: u64,
         msg: vsm_core::replica::WitnessMsg,
     ) {
+        let (now, loss) = (self.now, self.serial << 32 | 1);
+        self.serial += 1;
         let agent = &mut self.agents[id];
-        if !agent.up || agent.quarantined {
+        if !agent.up {
             return;
         }
-        let reply = agent.witness.handle(msg);
-        agent.sync();
+        let reply = agent.ask(msg, now);
+        if agent.set_apart_if_short(loss) {
+            return;
+        }
         self.note(|| format!("agent{id} -> broker{from}: {}", tell::from_witness(&reply)));
         self.checks.fenced.heard(id, self.agents[id].witness.promised());
         if self.net.is_cut(id + 2, from) {
@@ -304,7 +366,7 @@ impl World {
 
     pub(crate) fn dial_now(&mut self) {
         let open = !self.net.is_cut(0, 1) && !self.net.is_cut(1, 0);
-        let both = self.brokers.iter().all(Broker::is_up);
+        let both = self.brokers.iter().all(|broker| broker.is_up() && !broker.apart);
         match self.net.link {
             Some(_)
                 if (!open || self.net.broken != [false; 2])

@@ -30,7 +30,7 @@ use vsm_daemon::clock;
 
 use crate::store::{Loaded, Store, StoreError};
 
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 /// Of the file's pages this much is kept in memory.
 const CACHE_KIB: i64 = 512;
 
@@ -39,6 +39,16 @@ const FROM_1: &str = "
     CREATE TABLE drain (agent TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE event (slot INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT;
     PRAGMA user_version = 2;";
+
+/// From format 2, in which reigns had no nonce.
+const FROM_2: &str = "
+    CREATE TABLE epoch_3 (counter INTEGER NOT NULL, node TEXT NOT NULL, nonce INTEGER NOT NULL, first_seq INTEGER NOT NULL,
+        PRIMARY KEY (counter, node, nonce)) STRICT;
+    INSERT INTO epoch_3 SELECT counter, node, 0, first_seq FROM epoch;
+    DROP TABLE epoch;
+    ALTER TABLE epoch_3 RENAME TO epoch;
+    ALTER TABLE changelog ADD COLUMN nonce INTEGER NOT NULL DEFAULT 0;
+    PRAGMA user_version = 3;";
 
 const SCHEMA: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -163,10 +173,14 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         0 => {
             let lineage = Uuid::new_v4();
             let insert = format!("INSERT INTO meta VALUES ('lineage', '{lineage}');");
-            let all = format!("BEGIN; {SCHEMA} {FROM_1} {insert} COMMIT;");
+            let all = format!("BEGIN; {SCHEMA} {FROM_1} {FROM_2} {insert} COMMIT;");
             connection.execute_batch(&all).map_err(wrap)?;
         }
-        1 => connection.execute_batch(&format!("BEGIN; {FROM_1} COMMIT;")).map_err(wrap)?,
+        1 => {
+            let all = format!("BEGIN; {FROM_1} {FROM_2} COMMIT;");
+            connection.execute_batch(&all).map_err(wrap)?;
+        }
+        2 => connection.execute_batch(&format!("BEGIN; {FROM_2} COMMIT;")).map_err(wrap)?,
         FORMAT => {}
         found => return Err(StoreError::Newer { path: path.to_owned(), found, known: FORMAT }),
     }

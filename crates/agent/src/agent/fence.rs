@@ -16,14 +16,16 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tonic::Status;
 use vsm_core::{
     Epoch, Fence, LineageId,
-    replica::{WitnessMsg, WitnessReply},
+    replica::{Living, Witness, WitnessMsg, WitnessReply},
 };
+use vsm_daemon::clock;
 use vsm_proto::{
     convert,
     sync::v1::{WitnessRequest, WitnessResponse, witness_record::Kind},
@@ -39,14 +41,17 @@ const DAMAGED: &str = "promise.damaged";
 pub(super) struct Promise {
     pub(super) epoch: Option<Epoch>,
     pub(super) lineage: Option<LineageId>,
-    /// Records that there ever were.
+    /// Records that there ever were in this journal.
     pub(super) position: u64,
+    /// Which journal.
+    pub(super) journal: u64,
 }
 
 #[derive(Debug)]
 enum State {
     Known(Box<Kept>),
-    Damaged(PathBuf),
+    /// The file that was set aside, and the loss by a number drawn for it.
+    Damaged(PathBuf, u64),
 }
 
 /// Why a call is not served.
@@ -69,25 +74,30 @@ pub(super) struct Permit<'a> {
 pub(super) struct FenceKeeper {
     damaged: PathBuf,
     path: PathBuf,
+    host: String,
+    began: Instant,
+    /// Which reign was heard from lately.
+    living: Mutex<Living>,
     journal: Arc<Mutex<Journal>>,
     state: RwLock<State>,
 }
 
 impl FenceKeeper {
-    /// Reads the promise.
-    pub(super) fn load(state_dir: &Path) -> io::Result<Self> {
+    /// Reads the promise of the host of this name.
+    pub(super) fn load(state_dir: &Path, host: &str) -> io::Result<Self> {
         let (path, damaged) = (state_dir.join(FILE), state_dir.join(DAMAGED));
-        let (journal, kept) = Journal::load(&path)?;
+        let (journal, kept) = Journal::load(&path, host)?;
+        let set_aside = || State::Damaged(damaged.clone(), rand::random());
         let state = match kept {
-            _ if damaged.exists() => State::Damaged(damaged.clone()),
-            Ok(kept) => State::Known(Box::new(kept)),
+            _ if damaged.exists() => set_aside(),
+            Ok(kept) => State::Known(Box::new(own(kept, host))),
             Err(error) => {
                 fs::rename(&path, &damaged)?;
                 tracing::error!(error, moved_to = %damaged.display(), "the promise cannot be read");
-                State::Damaged(damaged.clone())
+                set_aside()
             }
         };
-        if let State::Damaged(file) = &state {
+        if let State::Damaged(file, _) = &state {
             tracing::error!(
                 file = %file.display(),
                 "starts and ends are refused until both brokers of a pair are in sync; without a pair: make sure that no \
@@ -95,7 +105,9 @@ impl FenceKeeper {
             );
         }
         let journal = Arc::new(Mutex::new(journal));
-        Ok(Self { damaged, path, journal, state: RwLock::new(state) })
+        let (host, began) = (host.to_owned(), clock::now());
+        let living = Mutex::default();
+        Ok(Self { damaged, path, host, began, living, journal, state: RwLock::new(state) })
     }
 
     /// The promise now.
@@ -105,8 +117,11 @@ impl FenceKeeper {
                 epoch: kept.witness.promised.clone(),
                 lineage: kept.lineage,
                 position: kept.position,
+                journal: kept.journal,
             },
-            State::Damaged(_) => Promise { epoch: None, lineage: None, position: 0 },
+            State::Damaged(_, loss) => {
+                Promise { epoch: None, lineage: None, position: 0, journal: *loss }
+            }
         }
     }
 
@@ -150,9 +165,13 @@ impl FenceKeeper {
         let lineage = convert::text("lineage", &request.lineage)?;
         let message = WitnessMsg::try_from(request.clone())?;
         let mut state = self.state.write().await;
-        if matches!(*state, State::Damaged(_)) && matches!(message, WitnessMsg::Clear { .. }) {
-            self.mend(&mut state, lineage).await?;
+        if let State::Damaged(_, loss) = *state {
+            if !matches!(message, WitnessMsg::Clear { loss: by, .. } if by == Some(loss)) {
+                return Ok(response(&WitnessReply::Mute { loss }, 0, loss));
+            }
+            self.mend(&mut state, lineage, loss).await?;
         }
+        let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let kept = match self.of_lineage(&mut state, lineage, &is_empty).await {
             Ok(kept) => kept,
             Err(Denied::Status(status)) => return Err(status),
@@ -160,26 +179,34 @@ impl FenceKeeper {
                 return Ok((&WitnessReply::Refused { promised }).into());
             }
         };
-        let reply = if let Err(promised) = kept.witness.check(&message) {
-            WitnessReply::Refused { promised }
+        let living = || self.living.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = kept.witness.answer(&message, &living(), now_ms);
+        let reply = if let Some(answer) = answer {
+            answer
         } else {
+            living().heard(&message, now_ms);
             if let Err(Denied::Status(status)) = self.write(kept, journal::taken(request)).await {
                 return Err(status);
             }
             kept.position += 1;
             kept.witness.handle(message)
         };
-        let mut response = WitnessResponse::from(&reply);
-        response.journal = kept.position;
-        Ok(response)
+        Ok(response(&reply, kept.position, kept.journal))
     }
 
-    /// A broker knows of a later position in the journal: if it is so, this host's disk went back in time, and what it
-    /// promised since is forgotten.
-    pub(super) async fn quarantine(&self, lineage: LineageId, position: u64) -> io::Result<bool> {
+    /// A broker knows of a later position in this journal: if it is so, this host's disk went back in time, and what it
+    /// promised since is forgotten. Positions in another journal say nothing of this one.
+    pub(super) async fn quarantine(
+        &self,
+        lineage: LineageId,
+        journal: u64,
+        position: u64,
+    ) -> io::Result<bool> {
         let mut state = self.state.write().await;
         let State::Known(kept) = &*state else { return Ok(false) };
-        if kept.lineage.is_some_and(|own| own != lineage) || kept.position >= position {
+        if kept.lineage.is_some_and(|own| own != lineage) || kept.journal != journal
+            || kept.position >= position
+        {
             return Ok(false);
         }
         tracing::error!(
@@ -192,13 +219,20 @@ impl FenceKeeper {
         } else {
             fs::write(&self.damaged, "")?;
         }
-        *state = State::Damaged(self.damaged.clone());
+        *state = State::Damaged(self.damaged.clone(), rand::random());
         Ok(true)
     }
 
     /// Both brokers are in one reign and say so: what was promised to a higher one cannot have been forgotten here.
-    async fn mend(&self, state: &mut State, lineage: LineageId) -> Result<(), Status> {
-        let kept = Kept { lineage: Some(lineage), ..Kept::fresh() };
+    async fn mend(
+        &self,
+        state: &mut State,
+        lineage: LineageId,
+        loss: u64,
+    ) -> Result<(), Status> {
+        let witness = Witness::fresh(loss);
+        let kept =
+            Kept { lineage: Some(lineage), witness, journal: loss, ..journal::fresh(&self.host) };
         self.rewrite(&kept).await?;
         let old = self.damaged.with_extension("damaged.old");
         fs::rename(&self.damaged, &old).map_err(|error| unwritable(&error))?;
@@ -214,7 +248,7 @@ impl FenceKeeper {
         lineage: LineageId,
         is_empty: &(impl Fn() -> bool + Send),
     ) -> Result<&'a mut Kept, Denied> {
-        if let State::Damaged(_) = state {
+        if let State::Damaged(..) = state {
             return Err(Denied::Status(damaged(state)));
         }
         let State::Known(kept) = state else { return Err(Denied::Status(damaged(state))) };
@@ -224,7 +258,7 @@ impl FenceKeeper {
             {
                 return Err(Denied::Status(other_lineage(known, lineage)));
             }
-            let new = Kept { lineage: Some(lineage), position: kept.position, ..Kept::fresh() };
+            let new = Kept { lineage: Some(lineage), ..journal::fresh(&self.host) };
             self.rewrite(&new).await.map_err(Denied::Status)?;
             **kept = new;
         }
@@ -259,13 +293,41 @@ impl FenceKeeper {
     }
 }
 
+/// A promise that another host made is a copy: that host votes by it, and this one would vote a second time. It keeps to the
+/// promise and begins a journal of its own, as one that lost what it held.
+fn own(mut kept: Kept, host: &str) -> Kept {
+    let copied = !kept.host.is_empty() && kept.host != host;
+    if copied {
+        tracing::error!(
+            of = kept.host,
+            host,
+            "this promise was copied from another host; it counts for nothing until both brokers are in sync"
+        );
+    }
+    if copied || kept.journal == 0 {
+        kept.journal = rand::random();
+        let loss = kept.journal;
+        kept.witness.mute = if copied { Some(loss) } else { kept.witness.mute.map(|_| loss) };
+        kept.position = 0;
+        if copied {
+            kept.witness.kept = None;
+        }
+    }
+    host.clone_into(&mut kept.host);
+    kept
+}
+
+fn response(reply: &WitnessReply, position: u64, journal: u64) -> WitnessResponse {
+    WitnessResponse { journal: position, journal_id: journal, ..reply.into() }
+}
+
 fn unwritable(error: &io::Error) -> Status {
     Status::resource_exhausted(format!("cannot keep the promise: {error}"))
 }
 
 fn damaged(state: &State) -> Status {
     let file = match state {
-        State::Damaged(file) => file.display().to_string(),
+        State::Damaged(file, _) => file.display().to_string(),
         State::Known(_) => String::new(),
     };
     Status::failed_precondition(format!(
@@ -287,7 +349,7 @@ mod tests {
 
     fn fence(counter: u64, lineage: u128) -> Fence {
         Fence {
-            epoch: Epoch { counter, node: "a".parse().unwrap() },
+            epoch: Epoch { nonce: 0, counter, node: "a".parse().unwrap() },
             incarnation: Incarnation(1),
             lineage: LineageId::new(uuid::Uuid::from_u128(lineage)),
         }
@@ -296,10 +358,10 @@ mod tests {
     #[tokio::test]
     async fn a_lower_epoch_is_refused_also_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
         assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
-        let again = FenceKeeper::load(dir.path()).unwrap();
+        let again = FenceKeeper::load(dir.path(), "agent1").unwrap();
         let denied = again.admit(&fence(4, 1), || true).await;
         assert!(matches!(denied, Err(Denied::Fenced(epoch)) if epoch.counter == 5));
         assert!(again.admit(&fence(6, 1), || false).await.is_ok());
@@ -309,7 +371,7 @@ mod tests {
     #[tokio::test]
     async fn another_lineage_is_served_only_when_nothing_is_left() {
         let dir = tempfile::tempdir().unwrap();
-        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
         assert!(matches!(keeper.admit(&fence(9, 2), || false).await, Err(Denied::Status(_))));
         assert!(keeper.admit(&fence(1, 2), || true).await.is_ok());
@@ -319,34 +381,34 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_promise_serves_nobody_until_someone_looked() {
         let dir = tempfile::tempdir().unwrap();
-        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
         let mut bytes = fs::read(dir.path().join(FILE)).unwrap();
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
         fs::write(dir.path().join(FILE), bytes).unwrap();
         for _ in 0..2 {
-            let keeper = FenceKeeper::load(dir.path()).unwrap();
+            let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
             assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Status(_))));
         }
         fs::remove_file(dir.path().join(DAMAGED)).unwrap();
-        assert!(FenceKeeper::load(dir.path()).unwrap().admit(&fence(9, 1), || true).await.is_ok());
+        assert!(FenceKeeper::load(dir.path(), "agent1").unwrap().admit(&fence(9, 1), || true).await.is_ok());
     }
 
     fn ask(counter: u64, kind: vsm_proto::sync::v1::witness_request::Kind) -> WitnessRequest {
-        let epoch = Epoch { counter, node: "a".parse().unwrap() };
+        let epoch = Epoch { nonce: 0, counter, node: "a".parse().unwrap() };
         let lineage = LineageId::new(uuid::Uuid::from_u128(1)).to_string();
         WitnessRequest { lineage, epoch: Some((&epoch).into()), kind: Some(kind) }
     }
 
     fn position(counter: u64, seq: u64) -> vsm_proto::sync::v1::Lsn {
-        let epoch = Epoch { counter, node: "a".parse().unwrap() };
+        let epoch = Epoch { nonce: 0, counter, node: "a".parse().unwrap() };
         (&vsm_core::Lsn { epoch, seq }).into()
     }
 
-    fn clear(counter: u64) -> WitnessRequest {
+    fn clear(counter: u64, loss: Option<u64>) -> WitnessRequest {
         use vsm_proto::sync::v1::{WitnessClear, witness_request::Kind};
-        ask(counter, Kind::Clear(WitnessClear { at: Some(position(counter, 1)) }))
+        ask(counter, Kind::Clear(WitnessClear { at: Some(position(counter, 1)), loss }))
     }
 
     fn claim(counter: u64) -> WitnessRequest {
@@ -362,7 +424,7 @@ mod tests {
             ..Window::default()
         };
         let prev = prev.map(|seq| position(counter, seq));
-        ask(counter, Kind::Accept(WitnessAccept { prev, window: Some(window) }))
+        ask(counter, Kind::Accept(WitnessAccept { prev, window: Some(window), hold_ms: 0 }))
     }
 
     fn reply(response: WitnessResponse) -> WitnessReply {
@@ -373,14 +435,14 @@ mod tests {
     #[tokio::test]
     async fn a_witness_votes_when_the_pair_has_greeted_it_and_remembers() {
         let dir = tempfile::tempdir().unwrap();
-        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         let refused = keeper.ask(claim(3), || true).await.unwrap();
         assert!(matches!(reply(refused), WitnessReply::Refused { .. }));
         keeper.ask(clear(3), || true).await.unwrap();
         for message in [claim(4), accept(4, None, 5), accept(4, Some(5), 6)] {
             keeper.ask(message, || true).await.unwrap();
         }
-        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         let stale = keeper.ask(claim(3), || true).await.unwrap();
         assert!(
             matches!(reply(stale), WitnessReply::Refused { promised } if promised.counter == 4)
@@ -402,16 +464,16 @@ mod tests {
     #[tokio::test]
     async fn a_half_record_at_the_end_is_forgotten_and_the_rest_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         keeper.ask(clear(3), || true).await.unwrap();
         keeper.ask(claim(4), || true).await.unwrap();
         let path = dir.path().join(FILE);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
-        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         assert_eq!(keeper.promise().await.epoch.unwrap().counter, 3);
         keeper.ask(claim(5), || true).await.unwrap();
-        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         assert_eq!(keeper.promise().await.epoch.unwrap().counter, 5);
     }
 
@@ -419,17 +481,17 @@ mod tests {
     #[tokio::test]
     async fn a_disk_that_went_back_in_time_is_set_apart_until_the_pair_is_in_sync() {
         let dir = tempfile::tempdir().unwrap();
-        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         keeper.ask(clear(3), || true).await.unwrap();
         let old = fs::read(dir.path().join(FILE)).unwrap();
         let told = keeper.ask(claim(7), || true).await.unwrap().journal;
         fs::write(dir.path().join(FILE), old).unwrap();
-        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         let lineage = LineageId::new(uuid::Uuid::from_u128(1));
         let position = keeper.promise().await.position;
         assert!(!keeper.quarantine(lineage, position).await.unwrap(), "nothing is missing");
         assert!(keeper.quarantine(lineage, told).await.unwrap());
-        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         assert!(keeper.ask(claim(8), || true).await.is_err());
         assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Status(_))));
         keeper.ask(clear(9), || true).await.unwrap();

@@ -45,6 +45,7 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
         promised,
         lineage,
         journal: promise.position,
+        journal_id: promise.journal,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         allowed_brokers: told.allowed_brokers.clone(),
         master_hostname: told.master_hostname.clone(),

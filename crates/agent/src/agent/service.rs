@@ -460,9 +460,9 @@ impl witness_server::Witness for Service {
         request: Request<QuarantineRequest>,
     ) -> Result<Response<QuarantineResponse>, Status> {
         self.check_caller(request.extensions())?;
-        let QuarantineRequest { lineage, journal } = request.into_inner();
+        let QuarantineRequest { lineage, journal, journal_id } = request.into_inner();
         let lineage = convert::text("lineage", &lineage)?;
-        let done = self.agent.fence.quarantine(lineage, journal).await.map_err(|error| {
+        let done = self.agent.fence.quarantine(lineage, journal_id, journal).await.map_err(|error| {
             Status::resource_exhausted(format!("cannot set the promise aside: {error}"))
         })?;
         Ok(Response::new(QuarantineResponse { done }))

@@ -17,7 +17,7 @@ pub(crate) fn new_id() -> String {
 }
 
 pub(crate) fn fence(counter: u64) -> Option<Fence> {
-    let epoch = Some(Epoch { counter, node: "b1".to_owned() });
+    let epoch = Some(Epoch { nonce: 0, counter, node: "b1".to_owned() });
     Some(Fence { epoch, incarnation: 1, lineage: LINEAGE.to_owned() })
 }
 

@@ -18,7 +18,7 @@ use crate::{
 const OTHER_LINEAGE: &str = "01890a5d-ac96-774b-bcce-000000000002";
 
 fn epoch(counter: u64) -> Option<Epoch> {
-    Some(Epoch { counter, node: "b1".to_owned() })
+    Some(Epoch { nonce: 0, counter, node: "b1".to_owned() })
 }
 
 fn request(counter: u64, kind: Kind) -> WitnessRequest {

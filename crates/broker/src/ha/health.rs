@@ -235,7 +235,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
 
     fn epoch() -> Epoch {
-        Epoch { counter: 3, node: "peer".parse().unwrap() }
+        Epoch { nonce: 0, counter: 3, node: "peer".parse().unwrap() }
     }
 
     fn state(change: impl FnOnce(&mut Status)) -> State {

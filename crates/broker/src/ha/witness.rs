@@ -73,19 +73,19 @@ async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<Witne
         Ok(Err(status)) => return Err(status.message().to_owned()),
         Err(_) => return Err(format!("no answer within {} s", DEADLINE.as_secs())),
     };
-    if set_apart(link, &lineage, response.journal).await {
+    if set_apart(link, &lineage, response.journal_id, response.journal).await {
         return Err("its disk went back in time; it is set apart".to_owned());
     }
     response.try_into().map_err(|error: vsm_proto::convert::Invalid| error.to_string())
 }
 
 /// Has an agent whose journal is shorter than it was set itself apart; whether it did.
-pub(crate) async fn set_apart(link: &Link, lineage: &str, journal: u64) -> bool {
-    let known = link.journal(journal);
+pub(crate) async fn set_apart(link: &Link, lineage: &str, id: u64, journal: u64) -> bool {
+    let known = link.journal(id, journal);
     if journal >= known {
         return false;
     }
-    let request = QuarantineRequest { lineage: lineage.to_owned(), journal: known };
+    let request = QuarantineRequest { lineage: lineage.to_owned(), journal: known, journal_id: id };
     let call = async { WitnessClient::new(link.channel()).quarantine(request).await };
     // An answer that was overtaken by a later one looks the same: the agent itself knows.
     match tokio::time::timeout(DEADLINE, call).await {

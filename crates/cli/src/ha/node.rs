@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn positions_name_the_reign_and_the_number() {
-        let epoch = Some(Epoch { counter: 7, node: "a".into() });
+        let epoch = Some(Epoch { nonce: 0, counter: 7, node: "a".into() });
         assert_eq!(position(&Lsn { epoch, seq: 12 }), "7@a/12");
         assert_eq!(position(&Lsn { epoch: None, seq: 0 }), "0");
     }

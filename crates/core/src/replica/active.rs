@@ -8,6 +8,7 @@ use super::{
     message::{Holds, PeerMsg, Supply},
     mutant::{self, Mutant},
     node::{Held, Replica, Role},
+    greet::Voices,
     solo::Solo,
 };
 use crate::{Change, Epoch, Lsn, Proposal, Table};
@@ -23,6 +24,7 @@ pub(super) struct Active {
     pub(super) own: u64,
     pub(super) peer: Peer,
     pub(super) solo: Solo,
+    pub(super) voices: Voices,
     /// A peer that has no table may be taken in: no reign that it forgot can have followed this one.
     vouched: bool,
     /// When a second vote was last heard.
@@ -58,6 +60,7 @@ impl Active {
             own: 0,
             peer: Peer { beat_ms: node.now, ..Peer::default() },
             solo,
+            voices: Voices::default(),
             vouched,
             voted_ms: node.now,
             voted_limit_ms: node.config.ack_timeout_ms * 4,
@@ -79,8 +82,16 @@ impl Replica {
     pub(super) fn active(&mut self) -> Option<&mut Active> {
         match &mut self.role {
             Role::Active(active) => Some(active),
-            Role::Standby { .. } | Role::Claiming(_) => None,
+            Role::Standby { .. } | Role::Probing(_) | Role::Claiming(_) => None,
         }
+    }
+
+    /// Whether all that was committed before is committed again, and the pair is formed.
+    pub(super) fn is_ready(&self) -> bool {
+        let formed = self.config.alone
+            || self.table.roster().is_some()
+            || mutant::on(Mutant::ServedUnformed);
+        matches!(&self.role, Role::Active(active) if self.commit >= active.began && formed)
     }
 
     /// Whether a second vote was heard lately.
@@ -89,7 +100,7 @@ impl Replica {
             Role::Active(active) => {
                 self.config.alone || self.off.counts || active.has_votes(self.now)
             }
-            Role::Standby { .. } | Role::Claiming(_) => false,
+            Role::Standby { .. } | Role::Probing(_) | Role::Claiming(_) => false,
         }
     }
 
@@ -113,7 +124,7 @@ impl Replica {
     }
 
     /// Appends changes of this reign and sends them on.
-    fn extend(&mut self, changes: Vec<Change>) {
+    pub(super) fn extend(&mut self, changes: Vec<Change>) {
         let mut seq = self.log.last().seq;
         let Some(active) = self.active() else { return };
         let epoch = active.epoch.clone();
@@ -135,8 +146,8 @@ impl Replica {
     pub(super) fn propose(&mut self, proposals: Vec<(u64, Proposal)>) {
         let refusal = match &self.role {
             Role::Standby { leader, .. } => Some(Failure::NotActive(leader.clone())),
-            Role::Claiming(_) => Some(Failure::NotActive(None)),
-            Role::Active(active) if self.commit < active.began || active.leaving_ms.is_some() => {
+            Role::Claiming(_) | Role::Probing(_) => Some(Failure::NotActive(None)),
+            Role::Active(active) if !self.is_ready() || active.leaving_ms.is_some() => {
                 Some(Failure::NotActive(Some(active.epoch.clone())))
             }
             Role::Active(_) if !self.votes_now() => Some(Failure::NoVotes),
@@ -194,6 +205,8 @@ impl Replica {
             return;
         }
         self.commit_to(seq);
+        // What was learnt is committed by an entry of this reign.
+        self.unsure = false;
         while let Some(active) = self.active()
             && let Some((at, id)) = active.pending.front().copied()
             && at <= seq
@@ -210,16 +223,17 @@ impl Replica {
     fn told_commit(&self) -> u64 {
         match &self.role {
             Role::Active(active) if self.commit >= active.began => self.commit,
-            Role::Active(_) | Role::Standby { .. } | Role::Claiming(_) => 0,
+            Role::Active(_) | Role::Standby { .. } | Role::Probing(_) | Role::Claiming(_) => 0,
         }
     }
 
     /// What the peer holds. One that lost its table has forgotten its promises, perhaps one to a reign that replaced
     /// ours: before it is taken in most of the witnesses must promise to a claim that began after that loss.
     pub(super) fn meet(&mut self, holds: &Holds) {
-        self.peer_blank = !holds.joined;
+        self.look_at_peer(holds);
+        let blank = self.peer_blank;
         if let Role::Active(active) = &mut self.role
-            && !holds.joined
+            && blank
             && !active.vouched
             && !mutant::on(Mutant::BlankTakenIn)
         {
@@ -237,8 +251,8 @@ impl Replica {
         }
         active.peer.waiting_ms.get_or_insert(now);
         active.peer.beat_ms = now;
-        let epoch = active.epoch.clone();
-        self.send(PeerMsg::Append { epoch, prev, entries: Vec::new(), commit });
+        let (epoch, round) = (active.epoch.clone(), active.voices.round);
+        self.send(PeerMsg::Append { epoch, prev, entries: Vec::new(), commit, round });
     }
 
     /// Sends a matched peer what it has not been sent.
@@ -249,7 +263,7 @@ impl Replica {
             return;
         }
         let sent = active.peer.sent;
-        let epoch = active.epoch.clone();
+        let (epoch, round) = (active.epoch.clone(), active.voices.round);
         let Some(prev) = self.log.lsn(sent).cloned() else { return };
         let most = self.config.limits.append_max;
         let entries: Vec<Entry> = self.log.after(sent).take(most).cloned().collect();
@@ -258,10 +272,10 @@ impl Replica {
             active.peer.waiting_ms.get_or_insert(now);
             active.peer.beat_ms = now;
         }
-        self.send(PeerMsg::Append { epoch, prev, entries, commit });
+        self.send(PeerMsg::Append { epoch, prev, entries, commit, round });
     }
 
-    pub(super) fn on_ack(&mut self, epoch: &Epoch, last: u64) {
+    pub(super) fn on_ack(&mut self, epoch: &Epoch, last: u64, round: u64) {
         let (now, own_last) = (self.now, self.log.last().seq);
         let Some(active) = self.active() else { return };
         if active.epoch != *epoch {
@@ -269,6 +283,9 @@ impl Replica {
         }
         active.voted_ms = now;
         active.vouched = false;
+        active.voices.answered(round);
+        (self.peer_blank, self.peer_foreign) = (false, false);
+        let Some(active) = self.active() else { return };
         if !active.peer.matched {
             active.peer.matched = true;
             active.peer.sent = last.min(own_last);
@@ -278,6 +295,7 @@ impl Replica {
         self.try_commit();
         self.send_entries();
         self.consider_synced();
+        self.form_pair();
         self.move_base();
     }
 
@@ -291,14 +309,15 @@ impl Replica {
         if self.active().is_none() {
             return;
         }
-        let supply = self.supply(holds);
+        let supply = self.supply_to_follower(holds);
         let (commit, epoch) = (self.told_commit(), epoch.clone());
+        let round = self.active().map_or(0, |active| active.voices.round);
         let message = match supply {
             Supply::Entries { prev, mut entries } => {
                 entries.truncate(self.config.limits.append_max);
                 let sent = entries.last().map_or(prev.seq, |entry| entry.lsn.seq);
                 self.expect_from_peer(sent, now);
-                PeerMsg::Append { epoch, prev, entries, commit }
+                PeerMsg::Append { epoch, prev, entries, commit, round }
             }
             Supply::Image(image) => {
                 self.expect_from_peer(self.log.last().seq, now);
@@ -336,7 +355,7 @@ impl Replica {
     pub(super) fn active_time(&mut self) {
         let (now, link, counts) = (self.now, self.link, self.off.counts);
         if self.config.alone {
-            return;
+            return self.greet();
         }
         let (beat, timeout) = (self.config.heartbeat_ms, self.config.ack_timeout_ms);
         let Some(active) = self.active() else { return };
@@ -371,16 +390,18 @@ impl Replica {
             }
         }
         self.witness_time();
+        self.greet();
     }
 
-    fn beat(&mut self) {
+    pub(super) fn beat(&mut self) {
         let commit = self.told_commit();
         let now = self.now;
         let Some(active) = self.active() else { return };
-        let (epoch, sent) = (active.epoch.clone(), active.peer.sent);
+        let (epoch, sent, round) =
+            (active.epoch.clone(), active.peer.sent, active.voices.round);
         active.peer.waiting_ms.get_or_insert(now);
         if let Some(prev) = self.log.lsn(sent).cloned() {
-            self.send(PeerMsg::Append { epoch, prev, entries: Vec::new(), commit });
+            self.send(PeerMsg::Append { epoch, prev, entries: Vec::new(), commit, round });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Becoming active: asking for votes, giving them, and learning what the voters hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     active::Active,
@@ -53,7 +53,7 @@ impl Replica {
             self.hold_off_ms = self.now + self.config.heartbeat_ms;
             self.send(PeerMsg::Wish { planned: false });
         } else {
-            self.begin_claim();
+            self.seek_reign();
         }
     }
 
@@ -61,6 +61,7 @@ impl Replica {
     pub(super) fn take_over(&mut self) {
         self.want = true;
         self.relieved = false;
+        self.forced = true;
         self.hold_off_ms = 0;
         if matches!(self.role, Role::Standby { leader: Some(_), .. }) && self.link {
             self.hold_off_ms = self.now + self.config.ack_timeout_ms;
@@ -80,7 +81,10 @@ impl Replica {
     pub(super) fn begin_claim(&mut self) {
         let at_once = self.peer_blank && self.holds().paired;
         let at_once = at_once || matches!(self.role, Role::Standby { leader: Some(_), .. });
-        let epoch = self.seen.clone().max(self.promised.clone()).next(self.config.node.clone());
+        let nonce = u32::try_from(self.draw() >> 32).unwrap_or(0);
+        let nonce = if mutant::on(Mutant::NonceOmitted) { 0 } else { nonce };
+        let above = self.seen.clone().max(self.promised.clone());
+        let epoch = above.next(self.config.node.clone(), nonce);
         self.see(&epoch);
         self.promised = epoch.clone();
         if !mutant::on(Mutant::EpochReused) {
@@ -140,9 +144,7 @@ impl Replica {
         claim.asked_witnesses = true;
         claim.until_ms = self.now + self.config.ack_timeout_ms;
         let epoch = claim.epoch.clone();
-        let agents: BTreeSet<AgentName> =
-            self.rosters().iter().flat_map(|roster| roster.iter().cloned()).collect();
-        for agent in agents {
+        for agent in self.all_witnesses() {
             self.ask_witness(agent, WitnessMsg::Claim { epoch: epoch.clone() });
         }
     }
@@ -167,7 +169,7 @@ impl Replica {
         match &mut self.role {
             Role::Standby { heard_ms, .. } => *heard_ms = now,
             Role::Claiming(claim) if !claim.asked_witnesses => claim.until_ms = now + timeout,
-            Role::Claiming(_) => {}
+            Role::Claiming(_) | Role::Probing(_) => {}
             Role::Active(active) => {
                 active.peer.waiting_ms = active.peer.waiting_ms.map(|_| now);
             }
@@ -177,12 +179,12 @@ impl Replica {
     /// The peer asks for our vote.
     pub(super) fn on_claim(&mut self, epoch: Epoch, holds: &Holds) {
         self.see(&epoch);
-        self.peer_blank = !holds.joined;
+        self.look_at_peer(holds);
         if !outranks(&epoch, &self.promised) {
             let promised = self.promised.clone();
             return self.send(PeerMsg::Stale { promised });
         }
-        if self.joined && self.holds().paired && !holds.joined {
+        if self.joined && self.holds().paired && self.peer_blank {
             // It has forgotten what it voted for: it cannot be active before it has our table. We can.
             if matches!(self.role, Role::Standby { .. }) && self.now >= self.hold_off_ms {
                 self.begin_claim();
@@ -212,9 +214,13 @@ impl Replica {
         {
             return;
         }
+        self.look_at_peer(&holds);
+        let foreign = self.peer_foreign;
         let Role::Claiming(claim) = &mut self.role else { return };
         if claim.epoch == *epoch {
-            self.peer_blank = !holds.joined;
+            // What is of another life of the table says nothing of this one, and whoever holds it forgot its votes in this.
+            let holds = if foreign { Holds { joined: false, ..holds } } else { holds };
+            let supply = if foreign { Supply::Nothing } else { supply };
             claim.peer = Some((holds, supply));
             self.count_votes();
         }
@@ -224,6 +230,13 @@ impl Replica {
     pub(super) fn on_witness(&mut self, agent: &AgentName, reply: WitnessReply) {
         match reply {
             WitnessReply::Refused { promised } => self.on_higher(&promised),
+            WitnessReply::Mute { loss } => self.on_mute(agent, loss),
+            WitnessReply::Free { promised } => {
+                self.on_voting(agent);
+                self.on_free(agent, &promised);
+            }
+            // Nothing but time helps.
+            WitnessReply::Held { .. } => {}
             WitnessReply::Promised { epoch, window } => {
                 let is_witness = self.rosters().iter().any(|roster| roster.contains(agent));
                 let Role::Claiming(claim) = &mut self.role else { return };
@@ -232,9 +245,12 @@ impl Replica {
                     self.count_votes();
                 }
             }
-            WitnessReply::Accepted { epoch, last } => self.on_accepted(agent, &epoch, &last),
+            WitnessReply::Accepted { epoch, last } => {
+                self.on_voting(agent);
+                self.on_accepted(agent, &epoch, &last);
+            }
             WitnessReply::Gap { epoch } => self.on_gap(agent, &epoch),
-            WitnessReply::Cleared { .. } => {}
+            WitnessReply::Cleared { .. } => self.on_voting(agent),
         }
     }
 
@@ -265,6 +281,11 @@ impl Replica {
         let standby = Role::Standby { leader: None, heard_ms: self.now };
         let Role::Claiming(claim) = std::mem::replace(&mut self.role, standby) else { return };
         let Claim { epoch, peer, witnesses, .. } = *claim;
+        let foreign = |window: &Window| self.log.is_foreign(&window.history, &window.last);
+        if witnesses.values().flatten().any(foreign) && !mutant::on(Mutant::ForeignLogTaken) {
+            // Our own table is of another life: it was put back from a copy.
+            return self.back_off();
+        }
         // One that is linked and silent is soon found to be away; the witnesses are there now.
         let near = self.link && peer.is_some();
         // A pair that is being formed has nothing that anybody could have forgotten.
@@ -313,8 +334,20 @@ impl Replica {
                 self.truncate(prev.seq);
                 self.append(entries);
             }
-            Supply::Image(image) => self.install(image),
+            Supply::Image(image) => {
+                self.install(image);
+                self.unsure = true;
+            }
         }
+    }
+
+    /// Whether the peer can have forgotten what it voted for: it has no table, or one of another life.
+    pub(super) fn look_at_peer(&mut self, holds: &Holds) {
+        self.peer_foreign = self.joined
+            && holds.joined
+            && self.log.is_foreign(&holds.history, &holds.last)
+            && !mutant::on(Mutant::ForeignLogTaken);
+        self.peer_blank = !holds.joined || self.peer_foreign;
     }
 
     /// Takes what the witnesses kept, if it joins on to what we have: all that is in our table must be in what the
@@ -329,6 +362,8 @@ impl Replica {
             let (at, history) = (window.last.clone(), window.history.clone());
             let rows = window.rows.values().cloned().collect();
             self.put_rows(super::Install { at, history, rows, whole: false });
+            // One voter had them.
+            self.unsure = true;
             let keys = window.rows.keys().cloned().collect();
             self.set_mark(Some(Mark { base: window.base.clone(), keys }));
             return true;
@@ -339,10 +374,28 @@ impl Replica {
     /// The changes with which a reign begins.
     pub(super) fn first_changes(&self) -> Vec<Change> {
         let mut changes = vec![Change::Began];
-        if self.rosters().is_empty() && !self.config.alone {
-            changes.push(Change::Roster(self.config.witnesses.clone().into()));
+        if mutant::on(Mutant::RosterFirst) && self.rosters().is_empty() && !self.config.alone {
+            changes.push(self.first_roster());
         }
         changes
+    }
+
+    fn first_roster(&self) -> Change {
+        Change::Roster(self.config.witnesses.clone().into())
+    }
+
+    /// The pair is formed once both brokers have the table: only then are the witnesses named. Named before, they could not
+    /// vote yet, and a node that is interrupted in between could do nothing without a vote that nobody can give.
+    pub(super) fn form_pair(&mut self) {
+        let forming = self.rosters().is_empty() && !self.config.alone;
+        let commit = self.commit;
+        if forming && self.active().is_some_and(|active| active.is_synced() && commit >= active.began) {
+            let roster = self.first_roster();
+            if let Some(active) = self.active() {
+                active.working.apply(&roster);
+            }
+            self.extend(vec![roster]);
+        }
     }
 }
 

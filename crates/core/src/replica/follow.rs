@@ -11,7 +11,14 @@ use crate::{Epoch, Lsn};
 
 impl Replica {
     /// Entries of an active peer, or its sign of life.
-    pub(super) fn on_append(&mut self, epoch: Epoch, prev: &Lsn, entries: Vec<Entry>, commit: u64) {
+    pub(super) fn on_append(
+        &mut self,
+        epoch: Epoch,
+        prev: &Lsn,
+        entries: Vec<Entry>,
+        commit: u64,
+        round: u64,
+    ) {
         if !self.follow(&epoch) {
             return;
         }
@@ -43,11 +50,12 @@ impl Replica {
         if commit > 0 && self.commit <= agreed {
             // The sender holds durably what we have committed: a window of ours may begin there.
             self.set_mark(None);
+            self.unsure = false;
         }
         if commit > 0 && commit <= agreed {
             self.is_whole();
         }
-        self.acknowledge(epoch, agreed);
+        self.acknowledge(epoch, agreed, round);
     }
 
     /// The whole table of an active peer.
@@ -60,14 +68,16 @@ impl Replica {
         // A late one would take back what was acknowledged since.
         if !(self.joined && own.epoch == last.epoch && own.seq >= last.seq) {
             self.install(image);
+            // The sender may have learnt some of it from one voter; when it is ready it says so.
+            self.unsure = true;
         }
         // Whoever is active has all that was committed, and sends all that it has.
         self.is_whole();
-        self.acknowledge(epoch, last.seq);
+        self.acknowledge(epoch, last.seq, 0);
     }
 
-    fn acknowledge(&mut self, epoch: Epoch, last: u64) {
-        let ack = PeerMsg::Ack { epoch, last };
+    fn acknowledge(&mut self, epoch: Epoch, last: u64, round: u64) {
+        let ack = PeerMsg::Ack { epoch, last, round };
         if mutant::on(Mutant::AckBeforeWrite) {
             self.send(ack);
         } else {
@@ -89,7 +99,9 @@ impl Replica {
                 *heard_ms = self.now;
                 self.attempts = 0;
             }
-            Role::Claiming(_) | Role::Active(_) => self.step_down(Some(epoch.clone())),
+            Role::Probing(_) | Role::Claiming(_) | Role::Active(_) => {
+                self.step_down(Some(epoch.clone()));
+            }
         }
         if *epoch != self.promised {
             self.promised = epoch.clone();

@@ -152,6 +152,14 @@ impl Log {
         Lsn::zero()
     }
 
+    /// Whether a log with this history and last position is of another life of the table: both have entries and no reign
+    /// in common, though each reign begins with what the one before it left. One of the two was restored from a copy of
+    /// before both were lost, or is more reigns behind than are remembered, which comes to the same.
+    #[must_use]
+    pub fn is_foreign(&self, history: &History, last: &Lsn) -> bool {
+        self.last().seq > 0 && last.seq > 0 && self.common(history, last).seq == 0
+    }
+
     fn bound_history(&mut self) {
         let surplus = self.history.len().saturating_sub(HISTORY_MAX);
         self.history.drain(..surplus);
@@ -163,7 +171,7 @@ mod tests {
     use super::*;
 
     fn epoch(counter: u64) -> Epoch {
-        Epoch { counter, node: "a".parse().unwrap() }
+        Epoch { nonce: 0, counter, node: "a".parse().unwrap() }
     }
 
     fn log(epochs: &[u64]) -> Log {

@@ -46,6 +46,8 @@ pub enum PeerMsg {
         entries: Vec<Entry>,
         /// All up to this number is committed.
         commit: u64,
+        /// Comes back with the answer: what is acknowledged by it was not said before this was asked.
+        round: u64,
     },
     /// Replace your table by this.
     Snapshot {
@@ -60,6 +62,8 @@ pub enum PeerMsg {
         epoch: Epoch,
         /// Last number.
         last: u64,
+        /// That of the message which is answered; 0 = of one that has none.
+        round: u64,
     },
     /// Your entries do not follow what I hold.
     Behind {
@@ -134,6 +138,11 @@ pub enum Supply {
 /// Broker to witness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WitnessMsg {
+    /// Would anybody be disturbed if I asked for votes? Promises nothing, and changes nothing.
+    Probe {
+        /// An epoch that the sender might claim; a reign of the sender's own where it is active.
+        epoch: Epoch,
+    },
     /// May I reign?
     Claim {
         /// The epoch that is claimed.
@@ -147,6 +156,8 @@ pub enum WitnessMsg {
         prev: Option<Lsn>,
         /// The new state of what changed.
         window: Window,
+        /// For so many milliseconds from now on this reign is alive and wanted where it is: who probes is held off.
+        hold_ms: u64,
     },
     /// The peer has everything: the window is no longer needed.
     Clear {
@@ -154,6 +165,8 @@ pub enum WitnessMsg {
         epoch: Epoch,
         /// Up to here.
         at: Lsn,
+        /// The loss that this makes up for: both brokers were in this reign after it. None = the witness lost nothing.
+        loss: Option<u64>,
     },
 }
 
@@ -161,7 +174,10 @@ impl WitnessMsg {
     /// The broker's epoch.
     #[must_use]
     pub const fn epoch(&self) -> &Epoch {
-        let (Self::Claim { epoch } | Self::Accept { epoch, .. } | Self::Clear { epoch, .. }) = self;
+        let (Self::Probe { epoch }
+        | Self::Claim { epoch }
+        | Self::Accept { epoch, .. }
+        | Self::Clear { epoch, .. }) = self;
         epoch
     }
 }
@@ -197,6 +213,22 @@ pub enum WitnessReply {
     Refused {
         /// The highest epoch that is promised.
         promised: Epoch,
+    },
+    /// It is new, or lost what it held, and gives no vote before it was told by [`WitnessMsg::Clear`] that nothing of it
+    /// is needed.
+    Mute {
+        /// This loss, by a number of its own.
+        loss: u64,
+    },
+    /// Nobody would be disturbed.
+    Free {
+        /// The highest epoch that is promised; below all if none is.
+        promised: Epoch,
+    },
+    /// Another node's reign is alive.
+    Held {
+        /// That reign.
+        reign: Epoch,
     },
 }
 

@@ -22,7 +22,8 @@
 //! | `event` | what it is told, wants done, and is |
 //! | `node` | events in, actions out |
 //! | `off` | a peer that was switched off for certain |
-//! | `claim`, `active`, `solo`, `follow` | becoming active, being it, being it with the witnesses, following |
+//! | `probe`, `claim`, `active`, `solo`, `follow` | looking whether to claim, becoming active, being it, being it with the witnesses, following |
+//! | `greet` | witnesses that lost what they held |
 //! | `store`, `limits` | what is held, in memory and on disk; how much of it |
 //! | `status` | what it tells of itself |
 //! | [`mutant`] | deliberate bugs, for the tests of the tests |
@@ -32,12 +33,14 @@ mod claim;
 pub mod disk;
 mod event;
 mod follow;
+mod greet;
 mod limits;
 pub mod log;
 pub mod message;
 pub mod mutant;
 mod node;
 mod off;
+mod probe;
 mod solo;
 mod status;
 mod store;
@@ -52,4 +55,4 @@ pub use log::{Entry, History, Log};
 pub use message::{Hello, Holds, Image, PeerMsg, Supply, Window, WitnessMsg, WitnessReply};
 pub use node::{Replica, Touched};
 pub use status::{PeerStatus, Second, Status, WitnessStatus};
-pub use witness::Witness;
+pub use witness::{Living, Witness};

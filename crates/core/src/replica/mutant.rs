@@ -105,6 +105,34 @@ mutants! {
     NotVerified,
     /// Silence of an agent is taken for the end of its sessions.
     SilenceIsDeath,
+    /// A witness that lost what it held is told to vote though the pair is not in sync.
+    GreetedUnsynced,
+    /// The same on the strength of what the peer acknowledged before the loss was known.
+    GreetedByOldAck,
+    /// What makes up for one loss of a witness makes up for the next one too.
+    LossUnnumbered,
+    /// The witnesses alone commit a change of the witnesses.
+    RosterByWitnesses,
+    /// The witnesses are named in the first write of a pair, before the other broker has it.
+    RosterFirst,
+    /// A node whose HA is off reigns alone over a pair's table.
+    AloneWithPair,
+    /// The length of an agent's journal is compared with that of another journal.
+    LengthAcrossJournals,
+    /// Rows that are not committed are published.
+    RowsPublished,
+    /// A reign of a node that lost its disk has the name of one before.
+    NonceOmitted,
+    /// A log of another life of the table is taken for one of this life.
+    ForeignLogTaken,
+    /// A pair serves users before it is formed.
+    ServedUnformed,
+    /// A witness holds nobody off.
+    NobodyHeldOff,
+    /// A cancelled start is let through that was admitted before.
+    CancelOvertaken,
+    /// An agent acts by a right that it was given before a higher promise.
+    PermitStale,
 }
 
 #[cfg(feature = "mutants")]

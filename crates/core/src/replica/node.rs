@@ -18,11 +18,13 @@ use super::{
     message::{Hello, Holds, PeerMsg, WitnessMsg},
     mutant::{self, Mutant},
     off::Off,
+    probe::Probe,
 };
 use crate::{AgentName, Change, Epoch, Key, Lsn, Table};
 
 pub(super) enum Role {
     Standby { leader: Option<Epoch>, heard_ms: u64 },
+    Probing(Box<Probe>),
     Claiming(Box<Claim>),
     Active(Box<Active>),
 }
@@ -52,6 +54,12 @@ pub struct Replica {
     /// No claim before this moment.
     pub(super) hold_off_ms: u64,
     pub(super) attempts: u32,
+    /// An administrator asked for it: the next claim is made also where it disturbs a reign.
+    pub(super) forced: bool,
+    /// The table may have rows that are not committed: what one voter held is not shown before a reign has committed it.
+    pub(super) unsure: bool,
+    /// The peer's table is of another life.
+    pub(super) peer_foreign: bool,
     random: u64,
     out: Vec<Action>,
     write: Write,
@@ -99,6 +107,11 @@ impl Replica {
     #[must_use]
     pub fn new(config: Config, disk: Disk, now_ms: u64) -> Self {
         let (random, heartbeat_ms, alone) = (config.seed | 1, config.heartbeat_ms, config.alone);
+        // Long enough to hear of a peer that is active; one without a table hears what agents promised to an earlier life
+        // of it, and rises above that.
+        let pause_ms = if disk.joined { heartbeat_ms * 2 } else { config.ack_timeout_ms.max(heartbeat_ms * 2) };
+        // Where a window may be open, some rows may be those of one witness.
+        let unsure = disk.mark.is_some();
         Self {
             config,
             now: now_ms,
@@ -115,9 +128,11 @@ impl Replica {
             commit: disk.commit,
             mark: disk.mark.filter(|_| !mutant::on(Mutant::MarkForgotten)),
             peer_blank: false,
-            // Long enough to hear of a peer that is active.
-            hold_off_ms: if alone { now_ms } else { now_ms + heartbeat_ms * 2 },
+            hold_off_ms: if alone { now_ms } else { now_ms + pause_ms },
             attempts: 0,
+            forced: false,
+            unsure: !alone && unsure,
+            peer_foreign: false,
             random,
             out: Vec::new(),
             write: Write::default(),
@@ -156,7 +171,7 @@ impl Replica {
             Event::Peer(message) => self.on_peer(message),
             Event::PeerBusy => self.on_busy(),
             Event::Witness(agent, reply) => self.on_witness(&agent, reply),
-            Event::WitnessUp(agent) => self.greet_witness(agent),
+            Event::WitnessUp(agent) => self.witness_up(&agent),
             Event::Propose(proposals) => self.propose(proposals),
             Event::Stored(token) => self.on_stored(token),
             Event::Fenced(epoch) => self.on_higher(&epoch),
@@ -177,17 +192,24 @@ impl Replica {
     pub fn standing(&self) -> Standing {
         match &self.role {
             Role::Standby { leader, .. } => Standing::Standby { leader: leader.clone() },
+            Role::Probing(_) => Standing::Standby { leader: None },
             Role::Claiming(claim) => Standing::Claiming(claim.epoch.clone()),
             Role::Active(active) => Standing::Active {
                 epoch: active.epoch.clone(),
-                ready: self.commit >= active.began,
+                ready: self.is_ready(),
                 votes: self.votes_now(),
                 synced: active.is_synced(),
             },
         }
     }
 
-    /// What changed in the committed table since this was last called.
+    /// Whether all of the table is committed: else readers go on seeing what they saw before.
+    #[must_use]
+    pub fn is_sure(&self) -> bool {
+        !self.unsure || mutant::on(Mutant::RowsPublished)
+    }
+
+    /// What changed in the table since this was last called; to be shown only while [`Replica::is_sure`].
     pub fn take_touched(&mut self) -> Touched {
         mem::take(&mut self.touched)
     }
@@ -233,6 +255,11 @@ impl Replica {
             self.send(PeerMsg::Hello(hello));
         }
         self.peer_link();
+        if up && matches!(self.role, Role::Probing(_)) {
+            // It is there and is asked itself.
+            self.step_down(None);
+            self.hold_off_ms = self.now + self.config.heartbeat_ms;
+        }
         if up {
             self.feed_peer();
         }
@@ -241,7 +268,7 @@ impl Replica {
     pub(super) fn hello(&self) -> Hello {
         let active = match &self.role {
             Role::Active(active) => Some(active.epoch.clone()),
-            Role::Standby { .. } | Role::Claiming(_) => None,
+            Role::Standby { .. } | Role::Probing(_) | Role::Claiming(_) => None,
         };
         Hello { holds: self.holds(), promised: self.promised.clone(), active }
     }
@@ -276,11 +303,11 @@ impl Replica {
             PeerMsg::Promise { epoch, holds, supply } => self.on_promise(&epoch, holds, supply),
             PeerMsg::Wish { planned } => self.on_wish(planned),
             PeerMsg::Yield { epoch } => self.on_yield(&epoch),
-            PeerMsg::Append { epoch, prev, entries, commit } => {
-                self.on_append(epoch, &prev, entries, commit);
+            PeerMsg::Append { epoch, prev, entries, commit, round } => {
+                self.on_append(epoch, &prev, entries, commit, round);
             }
             PeerMsg::Snapshot { epoch, image } => self.on_snapshot(epoch, image),
-            PeerMsg::Ack { epoch, last } => self.on_ack(&epoch, last),
+            PeerMsg::Ack { epoch, last, round } => self.on_ack(&epoch, last, round),
             PeerMsg::Behind { epoch, holds } => self.on_behind(&epoch, &holds),
             PeerMsg::Stale { promised } => self.on_higher(&promised),
         }
@@ -301,7 +328,7 @@ impl Replica {
         let own = match &self.role {
             Role::Active(active) => active.epoch.clone(),
             Role::Claiming(claim) => claim.epoch.clone(),
-            Role::Standby { .. } => return,
+            Role::Standby { .. } | Role::Probing(_) => return,
         };
         if *epoch > own {
             self.step_down(None);
@@ -335,15 +362,21 @@ impl Replica {
     pub(super) fn back_off(&mut self) {
         self.attempts = (self.attempts + 1).min(6);
         let step = self.config.ack_timeout_ms << self.attempts.saturating_sub(1);
+        self.hold_off_ms = self.now + step / 2 + self.draw() % (step / 2).max(1);
+    }
+
+    /// A number at random.
+    pub(super) const fn draw(&mut self) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        self.hold_off_ms = self.now + step / 2 + self.random % (step / 2).max(1);
+        self.random
     }
 
     fn on_time(&mut self) {
         match &self.role {
             Role::Standby { .. } => self.consider_claim(),
+            Role::Probing(_) => self.probe_time(),
             Role::Claiming(_) => self.claim_time(),
             Role::Active(_) => self.active_time(),
         }

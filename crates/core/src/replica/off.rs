@@ -65,6 +65,8 @@ impl Replica {
             // Whatever the connection looks like: nobody is at its other end.
             self.on_link(false);
         }
+        // Nor is any reign of it that a witness may still take for alive.
+        self.forced = true;
         // An active peer is no more.
         if let Role::Standby { leader, .. } = &mut self.role {
             *leader = None;
@@ -87,7 +89,10 @@ impl Replica {
         }
         self.off.counts = true;
         match self.role {
-            Role::Standby { .. } => self.hold_off_ms = self.now,
+            Role::Standby { .. } | Role::Probing(_) => {
+                self.step_down(None);
+                self.hold_off_ms = self.now;
+            }
             Role::Claiming(_) => self.become_active(false),
             Role::Active(_) => self.try_commit(),
         }

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::{AgentName, Change, Epoch, Key, Lsn};
 
+/// For so many time-outs after a sign of life a reign counts as alive at a witness: two may be lost.
+const HOLD_TIMEOUTS: u64 = 3;
+
 /// What the witnesses are to keep.
 pub(super) struct Solo {
     pub(super) second: Second,
@@ -67,10 +70,13 @@ impl Replica {
             super::node::Role::Active(active) => {
                 active.solo.witnesses.get(agent).map_or(0, |kept| kept.acked)
             }
-            super::node::Role::Standby { .. } | super::node::Role::Claiming(_) => 0,
+            super::node::Role::Standby { .. }
+            | super::node::Role::Probing(_)
+            | super::node::Role::Claiming(_) => 0,
         };
         let kept = marks.into_iter().find(|mark| self.most(|agent| acked(agent) >= *mark));
-        kept.unwrap_or(0).min(roster.unwrap_or(u64::MAX))
+        let most = if mutant::on(Mutant::RosterByWitnesses) { None } else { roster };
+        kept.unwrap_or(0).min(most.unwrap_or(u64::MAX))
     }
 
     /// The connection to the peer is new, or gone: what it said on the old one may be lost.
@@ -143,8 +149,7 @@ impl Replica {
     /// The peer has everything: the witnesses may forget.
     pub(super) fn clear_witnesses(&mut self, at: &Lsn) {
         let early = mutant::on(Mutant::ClearedEarly);
-        let agents: BTreeSet<AgentName> =
-            self.rosters().iter().flat_map(|roster| roster.iter().cloned()).collect();
+        let agents = self.all_witnesses();
         let Some(active) = self.active() else { return };
         if !active.solo.is_over() && !early {
             return;
@@ -154,32 +159,15 @@ impl Replica {
         let epoch = active.epoch.clone();
         self.move_base_to_acked();
         for agent in agents {
-            let message = WitnessMsg::Clear { epoch: epoch.clone(), at: at.clone() };
+            let message = WitnessMsg::Clear { epoch: epoch.clone(), at: at.clone(), loss: None };
             self.ask_witness(agent, message);
-        }
-    }
-
-    /// Both brokers are in one reign: a witness that is new may vote from here on.
-    pub(super) fn greet_witness(&mut self, agent: AgentName) {
-        if self.config.alone || !self.rosters().iter().any(|roster| roster.contains(&agent)) {
-            return;
-        }
-        let Some(active) = self.active() else { return };
-        let seq = active.own.min(active.peer.acked);
-        if !active.is_synced() || seq < active.began {
-            return;
-        }
-        let epoch = active.epoch.clone();
-        if let Some(at) = self.log.lsn(seq).cloned() {
-            self.ask_witness(agent, WitnessMsg::Clear { epoch, at });
         }
     }
 
     /// Sends each witness what it has not been sent.
     pub(super) fn send_windows(&mut self) {
         let alone = self.config.alone;
-        let agents: BTreeSet<AgentName> =
-            self.rosters().iter().flat_map(|roster| roster.iter().cloned()).collect();
+        let agents = self.all_witnesses();
         let Some(active) = self.active() else { return };
         if alone || active.solo.second != Second::Witnesses {
             return;
@@ -219,7 +207,9 @@ impl Replica {
             .filter_map(|key| Some((key.clone(), active.working.row(&key)?)))
             .collect();
         let window = Window { base, last, rows, history };
-        self.ask_witness(agent.clone(), WitnessMsg::Accept { epoch, prev, window });
+        // Only a reign that is wanted where it is keeps others from trying; its next sign of life comes in one time-out.
+        let hold_ms = if self.want { self.config.ack_timeout_ms * HOLD_TIMEOUTS } else { 0 };
+        self.ask_witness(agent.clone(), WitnessMsg::Accept { epoch, prev, window, hold_ms });
     }
 
     pub(super) fn on_accepted(&mut self, agent: &AgentName, epoch: &Epoch, last: &Lsn) {

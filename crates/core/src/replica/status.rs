@@ -52,6 +52,10 @@ pub struct Status {
     pub peer: Option<PeerStatus>,
     /// The witnesses, once the pair was formed.
     pub roster: Option<Arc<[AgentName]>>,
+    /// Witnesses that give no vote, as they are new or lost what they held; the active node's view.
+    pub mute: Vec<AgentName>,
+    /// The peer's table is of another life of this one: it was put back from a copy.
+    pub peer_foreign: bool,
     /// The active node's view of the witnesses; empty while they are not needed.
     pub witnesses: Vec<WitnessStatus>,
 }
@@ -98,7 +102,13 @@ impl Replica {
                 let witnesses = active.solo.witnesses.iter().filter(|_| second).map(of).collect();
                 (Some(peer), witnesses)
             }
-            Role::Active(_) | Role::Standby { .. } | Role::Claiming(_) => (None, Vec::new()),
+            Role::Active(_) | Role::Standby { .. } | Role::Probing(_) | Role::Claiming(_) => {
+                (None, Vec::new())
+            }
+        };
+        let mute = match &self.role {
+            Role::Active(active) => active.voices.mute().cloned().collect(),
+            Role::Standby { .. } | Role::Probing(_) | Role::Claiming(_) => Vec::new(),
         };
         Status {
             standing: self.standing(),
@@ -116,6 +126,8 @@ impl Replica {
             silent: self.is_silent(),
             peer,
             roster: self.table.roster().cloned(),
+            mute,
+            peer_foreign: self.peer_foreign,
             witnesses,
         }
     }
@@ -123,7 +135,7 @@ impl Replica {
     fn behind(&self) -> u64 {
         match self.role {
             Role::Standby { .. } => self.heard_last.saturating_sub(self.log.last().seq),
-            Role::Claiming(_) | Role::Active(_) => 0,
+            Role::Probing(_) | Role::Claiming(_) | Role::Active(_) => 0,
         }
     }
 }

@@ -43,12 +43,17 @@ impl Replica {
         }
     }
 
-    /// What a claimant or follower with these holdings lacks.
+    /// What a claimant with these holdings lacks.
     pub(super) fn supply(&self, holds: &Holds) -> Supply {
         let last = self.log.last();
         if holds.joined && !goes_further(last, &holds.last) {
             return Supply::Nothing;
         }
+        self.supply_to_follower(holds)
+    }
+
+    /// What a follower with these holdings lacks of this reign. What it has beyond counts for nothing: the reign does.
+    pub(super) fn supply_to_follower(&self, holds: &Holds) -> Supply {
         let common = self.log.common(&holds.history, &holds.last);
         if holds.joined && common.seq >= holds.reach && self.log.contains(&common) {
             let entries = self.log.after(common.seq).cloned().collect();

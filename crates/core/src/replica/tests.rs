@@ -18,7 +18,7 @@ fn replica(name: &str, disk: Disk) -> Replica {
 }
 
 fn epoch(counter: u64, name: &str) -> Epoch {
-    Epoch { counter, node: name.parse().unwrap() }
+    Epoch { nonce: 0, counter, node: name.parse().unwrap() }
 }
 
 /// Two brokers, each with its disk; messages and writes are carried by hand.

@@ -15,25 +15,51 @@ pub struct Witness {
     pub promised: Option<Epoch>,
     /// What is kept, and the reign that gave it.
     pub kept: Option<(Epoch, Window)>,
-    /// It is new, or lost what it held: it gives no vote to a claim before it has heard of a reign above this.
-    pub mute: Option<Epoch>,
+    /// It is new, or lost what it held, and this is the loss, by a number drawn for it: it gives no vote before a broker
+    /// has made up for this very loss.
+    pub mute: Option<u64>,
+}
+
+/// The reign that a witness last heard from, and until when it is to be taken for alive. Not durable: a witness that
+/// restarts holds nobody off until it hears again.
+#[derive(Debug, Clone, Default)]
+pub struct Living {
+    reign: Option<(Epoch, u64)>,
+}
+
+/// Longest time for which a message keeps others from claiming, so that no broker can do so for ever.
+const HOLD_MS_MAX: u64 = 10_000;
+
+impl Living {
+    /// A broker's message was taken.
+    pub fn heard(&mut self, message: &WitnessMsg, now_ms: u64) {
+        match message {
+            WitnessMsg::Accept { epoch, hold_ms, .. } => {
+                self.reign = Some((epoch.clone(), now_ms + hold_ms.min(&HOLD_MS_MAX)));
+            }
+            WitnessMsg::Claim { .. } => self.reign = None,
+            WitnessMsg::Probe { .. } | WitnessMsg::Clear { .. } => {}
+        }
+    }
+
+    /// The reign of another node that would be disturbed by a claim of this one.
+    #[must_use]
+    pub fn other(&self, claimant: &Epoch, now_ms: u64) -> Option<&Epoch> {
+        let (reign, until_ms) = self.reign.as_ref()?;
+        (reign.node != claimant.node && now_ms < *until_ms && !mutant::on(Mutant::NobodyHeldOff))
+            .then_some(reign)
+    }
 }
 
 impl Witness {
-    /// One that lost what it held, and that an administrator lets act again for nobody below `floor`, the highest epoch
-    /// of both brokers and all agents. What it kept may have been half of a commit, so it gives its vote to a claim
-    /// again only when a later reign has sent it what that reign learnt, or has said that nothing is to be kept.
+    /// A new one, or one that lost what it held. What it promised and kept is unknown, so it gives no vote before a broker
+    /// that is in sync with the other one has told it to keep nothing ([`WitnessMsg::Clear`] with this `loss`). Both brokers
+    /// were then in one reign after the loss, so nothing higher was forgotten here, and nothing that was kept is needed.
+    ///
+    /// `loss` is drawn at random for each loss: what makes up for an earlier one is of no use.
     #[must_use]
-    pub const fn after_loss(floor: Epoch) -> Self {
-        Self { promised: None, kept: None, mute: Some(floor) }
-    }
-
-    /// A new one, which may be one that lost all it held and does not know. It gives no vote before a broker that is in
-    /// sync with the other one has told it to keep nothing ([`WitnessMsg::Clear`]): both brokers are then in one reign,
-    /// so no higher one was forgotten here.
-    #[must_use]
-    pub fn fresh() -> Self {
-        Self::after_loss(Epoch::zero())
+    pub const fn fresh(loss: u64) -> Self {
+        Self { promised: None, kept: None, mute: Some(loss) }
     }
 
     /// The highest epoch that is promised.
@@ -64,44 +90,56 @@ impl Witness {
     /// The higher epoch that is promised.
     pub fn may_act(&self, epoch: &Epoch) -> Result<(), Epoch> {
         let above = |other: &&Epoch| *other != epoch && !outranks(epoch, other);
-        self.mute.iter().chain(&self.promised).find(above).cloned().map_or(Ok(()), Err)
+        self.promised.as_ref().filter(above).cloned().map_or(Ok(()), Err)
     }
 
-    /// Why it will not take a message; then the message changes nothing.
-    ///
-    /// # Errors
-    /// The epoch that stands against it; the lowest of all where nothing does but that this witness is new.
-    pub fn check(&self, message: &WitnessMsg) -> Result<(), Epoch> {
-        let epoch = message.epoch();
-        if let Some(floor) = &self.mute {
-            let takes = match message {
-                WitnessMsg::Claim { .. } => false,
-                WitnessMsg::Accept { .. } => *floor != Epoch::zero(),
-                WitnessMsg::Clear { .. } => true,
+    /// The answer to a message that changes nothing: a question, or one that it will not take. None = it takes it.
+    #[must_use]
+    pub fn answer(
+        &self,
+        message: &WitnessMsg,
+        living: &Living,
+        now_ms: u64,
+    ) -> Option<WitnessReply> {
+        if let Some(loss) = self.mute {
+            let made_up = match message {
+                WitnessMsg::Clear { loss: by, .. } => {
+                    *by == Some(loss) || mutant::on(Mutant::LossUnnumbered)
+                }
+                WitnessMsg::Probe { .. } | WitnessMsg::Claim { .. } | WitnessMsg::Accept { .. } => {
+                    false
+                }
             };
-            if !takes || epoch <= floor {
-                return Err(floor.clone());
+            if !made_up {
+                return Some(WitnessReply::Mute { loss });
             }
         }
-        self.may_act(epoch)
+        if let WitnessMsg::Probe { epoch } = message {
+            let promised = self.promised.clone().unwrap_or_else(Epoch::zero);
+            return Some(living.other(epoch, now_ms).map_or(
+                WitnessReply::Free { promised },
+                |reign| WitnessReply::Held { reign: reign.clone() },
+            ));
+        }
+        self.may_act(message.epoch()).err().map(|promised| WitnessReply::Refused { promised })
     }
 
-    /// Takes a message. The caller makes the new state durable before it sends the reply.
+    /// Takes a message, of which [`Witness::answer`] said that it is to be taken. The caller makes the new state durable
+    /// before it sends the reply.
     pub fn handle(&mut self, message: WitnessMsg) -> WitnessReply {
-        if let Err(promised) = self.check(&message) {
-            return WitnessReply::Refused { promised };
+        if let Some(answer) = self.answer(&message, &Living::default(), 0) {
+            return answer;
         }
-        if !matches!(message, WitnessMsg::Accept { prev: Some(_), .. }) {
-            self.mute = None;
-        }
+        self.mute = None;
         self.promised = Some(message.epoch().clone());
         match message {
+            WitnessMsg::Probe { epoch } => WitnessReply::Free { promised: epoch },
             WitnessMsg::Claim { epoch } => {
                 let window = self.kept.as_ref().map(|(_, window)| window.clone());
                 WitnessReply::Promised { epoch, window }
             }
-            WitnessMsg::Accept { epoch, prev, window } => self.accept(epoch, prev.as_ref(), window),
-            WitnessMsg::Clear { epoch, at } => {
+            WitnessMsg::Accept { epoch, prev, window, .. } => self.accept(epoch, prev.as_ref(), window),
+            WitnessMsg::Clear { epoch, at, .. } => {
                 // Late: a newer window has begun.
                 let late = |window: &Window| window.last > at && !mutant::on(Mutant::StaleClear);
                 if self.kept.as_ref().is_some_and(|(_, window)| !late(window)) {

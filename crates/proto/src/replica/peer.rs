@@ -107,7 +107,8 @@ impl TryFrom<pb::PeerMessage> for PeerMsg {
                 let (epoch, prev) = (epoch("epoch", append.epoch)?, position("prev", append.prev)?);
                 let entries = entries(&prev, append.entries)?;
                 not_above("entries", &epoch, end(&prev, &entries))?;
-                Self::Append { epoch, prev, entries, commit: seq("commit", append.commit)? }
+                let (commit, round) = (seq("commit", append.commit)?, append.round);
+                Self::Append { epoch, prev, entries, commit, round }
             }
             Kind::Snapshot(snapshot) => {
                 let epoch = epoch("epoch", snapshot.epoch)?;
@@ -116,7 +117,8 @@ impl TryFrom<pb::PeerMessage> for PeerMsg {
                 Self::Snapshot { epoch, image }
             }
             Kind::Ack(ack) => {
-                Self::Ack { epoch: epoch("epoch", ack.epoch)?, last: seq("last", ack.last)? }
+                let last = seq("last", ack.last)?;
+                Self::Ack { epoch: epoch("epoch", ack.epoch)?, last, round: ack.round }
             }
             Kind::Behind(behind) => {
                 Self::Behind { epoch: epoch("epoch", behind.epoch)?, holds: holds(behind.holds)? }
@@ -146,16 +148,19 @@ impl From<&PeerMsg> for pb::PeerMessage {
             }),
             PeerMsg::Wish { planned } => Kind::Wish(pb::Wish { planned: *planned }),
             PeerMsg::Yield { epoch } => Kind::Yield(pb::Yield { epoch: some(epoch) }),
-            PeerMsg::Append { epoch, prev, entries, commit } => Kind::Append(pb::Append {
+            PeerMsg::Append { epoch, prev, entries, commit, round } => Kind::Append(pb::Append {
                 epoch: some(epoch),
                 prev: Some(prev.into()),
                 entries: entry_messages(entries),
                 commit: *commit,
+                round: *round,
             }),
             PeerMsg::Snapshot { epoch, image } => {
                 Kind::Snapshot(pb::Snapshot { epoch: some(epoch), image: Some(image.into()) })
             }
-            PeerMsg::Ack { epoch, last } => Kind::Ack(pb::Ack { epoch: some(epoch), last: *last }),
+            PeerMsg::Ack { epoch, last, round } => {
+                Kind::Ack(pb::Ack { epoch: some(epoch), last: *last, round: *round })
+            }
             PeerMsg::Behind { epoch, holds } => {
                 Kind::Behind(pb::Behind { epoch: some(epoch), holds: Some(holds.into()) })
             }

@@ -46,6 +46,7 @@ impl TryFrom<pb::WitnessRequest> for WitnessMsg {
         use pb::witness_request::Kind;
         let epoch = epoch("epoch", request.epoch)?;
         Ok(match required("kind", request.kind)? {
+            Kind::Probe(_) => Self::Probe { epoch },
             Kind::Claim(_) => Self::Claim { epoch },
             Kind::Accept(accept) => {
                 let window = Window::try_from(required("accept.window", accept.window)?)?;
@@ -54,9 +55,13 @@ impl TryFrom<pb::WitnessRequest> for WitnessMsg {
                     epoch,
                     prev: accept.prev.map(TryInto::try_into).transpose()?,
                     window,
+                    hold_ms: accept.hold_ms,
                 }
             }
-            Kind::Clear(clear) => Self::Clear { epoch, at: position("clear.at", clear.at)? },
+            Kind::Clear(clear) => {
+                let at = position("clear.at", clear.at)?;
+                Self::Clear { epoch, at, loss: clear.loss }
+            }
         })
     }
 }
@@ -66,13 +71,14 @@ impl From<&WitnessMsg> for pb::WitnessRequest {
     fn from(message: &WitnessMsg) -> Self {
         use pb::witness_request::Kind;
         let (epoch, kind) = match message {
+            WitnessMsg::Probe { epoch } => (epoch, Kind::Probe(pb::WitnessProbe {})),
             WitnessMsg::Claim { epoch } => (epoch, Kind::Claim(pb::WitnessClaim {})),
-            WitnessMsg::Accept { epoch, prev, window } => {
-                let prev = prev.as_ref().map(Into::into);
-                (epoch, Kind::Accept(pb::WitnessAccept { prev, window: Some(window.into()) }))
+            WitnessMsg::Accept { epoch, prev, window, hold_ms } => {
+                let (prev, window) = (prev.as_ref().map(Into::into), Some(window.into()));
+                (epoch, Kind::Accept(pb::WitnessAccept { prev, window, hold_ms: *hold_ms }))
             }
-            WitnessMsg::Clear { epoch, at } => {
-                (epoch, Kind::Clear(pb::WitnessClear { at: Some(at.into()) }))
+            WitnessMsg::Clear { epoch, at, loss } => {
+                (epoch, Kind::Clear(pb::WitnessClear { at: Some(at.into()), loss: *loss }))
             }
         };
         Self { lineage: String::new(), epoch: Some(epoch.into()), kind: Some(kind) }
@@ -102,6 +108,9 @@ impl TryFrom<pb::WitnessResponse> for WitnessReply {
             Kind::Refused(refused) => {
                 Self::Refused { promised: epoch("refused.promised", refused.promised)? }
             }
+            Kind::Mute(mute) => Self::Mute { loss: mute.loss },
+            Kind::Free(free) => Self::Free { promised: epoch_or_zero(free.promised)? },
+            Kind::Held(held) => Self::Held { reign: epoch("held.reign", held.reign)? },
         })
     }
 }
@@ -122,48 +131,68 @@ impl From<&WitnessReply> for pb::WitnessResponse {
             WitnessReply::Refused { promised } => {
                 (None, Kind::Refused(pb::WitnessRefused { promised: Some(promised.into()) }))
             }
+            WitnessReply::Mute { loss } => (None, Kind::Mute(pb::WitnessMute { loss: *loss })),
+            WitnessReply::Free { promised } => {
+                (None, Kind::Free(pb::WitnessFree { promised: epoch_message(promised) }))
+            }
+            WitnessReply::Held { reign } => {
+                (None, Kind::Held(pb::WitnessHeld { reign: Some(reign.into()) }))
+            }
         };
-        Self { epoch: epoch.map(Into::into), kind: Some(kind), journal: 0 }
+        Self { epoch: epoch.map(Into::into), kind: Some(kind), journal: 0, journal_id: 0 }
     }
 }
 
-/// A witness with the rest of what an agent keeps: the lineage, and how many records there ever were.
-///
-/// # Errors
-/// If a part is not what it should be.
-pub fn witness_state(
-    state: pb::WitnessState,
-) -> Result<(Option<LineageId>, Witness, u64), Invalid> {
-    let lineage = match state.lineage.as_str() {
-        "" => None,
-        id => Some(text("lineage", id)?),
-    };
-    let kept = match (state.kept_by, state.window) {
-        (Some(by), Some(window)) => Some((by.try_into()?, window.try_into()?)),
-        _ => None,
-    };
-    let witness = Witness {
-        promised: state.promised.map(TryInto::try_into).transpose()?,
-        kept,
-        mute: if state.mute { Some(epoch_or_zero(state.floor)?) } else { None },
-    };
-    Ok((lineage, witness, state.position))
+/// What an agent keeps of its promises, as a whole.
+#[derive(Debug, Clone)]
+pub struct Keeping {
+    /// The table whose brokers it promised to; none yet = `None`.
+    pub lineage: Option<LineageId>,
+    /// The promise, and what is kept for the pair.
+    pub witness: Witness,
+    /// Records that there ever were in this journal.
+    pub position: u64,
+    /// This journal, by a number drawn when it was begun; 0 = begun by a version that drew none.
+    pub journal: u64,
+    /// The name of the host that keeps it; empty = written by a version that did not tell.
+    pub host: String,
 }
 
-/// The message of what an agent keeps.
-#[must_use]
-pub fn witness_state_message(
-    lineage: Option<LineageId>,
-    witness: &Witness,
-    position: u64,
-) -> pb::WitnessState {
-    pb::WitnessState {
-        lineage: lineage.map(|id| id.to_string()).unwrap_or_default(),
-        promised: witness.promised.as_ref().map(Into::into),
-        kept_by: witness.kept.as_ref().map(|(by, _)| by.into()),
-        window: witness.kept.as_ref().map(|(_, window)| window.into()),
-        mute: witness.mute.is_some(),
-        floor: witness.mute.as_ref().and_then(epoch_message),
-        position,
+impl TryFrom<pb::WitnessState> for Keeping {
+    type Error = Invalid;
+
+    fn try_from(state: pb::WitnessState) -> Result<Self, Invalid> {
+        let lineage = match state.lineage.as_str() {
+            "" => None,
+            id => Some(text("lineage", id)?),
+        };
+        let kept = match (state.kept_by, state.window) {
+            (Some(by), Some(window)) => Some((by.try_into()?, window.try_into()?)),
+            _ => None,
+        };
+        let witness = Witness {
+            promised: state.promised.map(TryInto::try_into).transpose()?,
+            kept,
+            mute: state.mute.then_some(state.loss),
+        };
+        let (position, journal) = (state.position, state.journal_id);
+        Ok(Self { lineage, witness, position, journal, host: state.host })
+    }
+}
+
+impl From<&Keeping> for pb::WitnessState {
+    fn from(keeping: &Keeping) -> Self {
+        let witness = &keeping.witness;
+        Self {
+            lineage: keeping.lineage.map(|id| id.to_string()).unwrap_or_default(),
+            promised: witness.promised.as_ref().map(Into::into),
+            kept_by: witness.kept.as_ref().map(|(by, _)| by.into()),
+            window: witness.kept.as_ref().map(|(_, window)| window.into()),
+            mute: witness.mute.is_some(),
+            position: keeping.position,
+            loss: witness.mute.unwrap_or(0),
+            journal_id: keeping.journal,
+            host: keeping.host.clone(),
+        }
     }
 }

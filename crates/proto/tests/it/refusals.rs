@@ -7,7 +7,7 @@ use vsm_core::{
 use vsm_proto::{convert::Invalid, sync::v1 as pb};
 
 fn epoch(counter: u64) -> Epoch {
-    Epoch { counter, node: "a".parse().unwrap() }
+    Epoch { nonce: 0, counter, node: "a".parse().unwrap() }
 }
 
 fn lsn(counter: u64, seq: u64) -> Lsn {

@@ -23,13 +23,13 @@ const REIGN_MAX: u64 = 1000;
 
 fn epoch() -> impl Strategy<Value = Epoch> + Clone {
     (1..REIGN_MAX, "[a-c]{1,3}")
-        .prop_map(|(counter, node)| Epoch { counter, node: node.parse().unwrap() })
+        .prop_map(|(counter, node)| Epoch { nonce: 0, counter, node: node.parse().unwrap() })
 }
 
 /// Above all of [`epoch`].
 fn later() -> impl Strategy<Value = Epoch> {
     (REIGN_MAX..2000, "[a-c]")
-        .prop_map(|(counter, node)| Epoch { counter, node: node.parse().unwrap() })
+        .prop_map(|(counter, node)| Epoch { nonce: 0, counter, node: node.parse().unwrap() })
 }
 
 fn position() -> impl Strategy<Value = Lsn> + Clone {
@@ -158,7 +158,7 @@ fn history() -> impl Strategy<Value = History> {
         let (mut counter, mut first) = (0, 0);
         let reign = |(up, on): (u64, u64)| {
             (counter, first) = (counter + up, first + on);
-            (Epoch { counter, node: "b".parse().unwrap() }, first)
+            (Epoch { nonce: 0, counter, node: "b".parse().unwrap() }, first)
         };
         steps.into_iter().map(reign).collect()
     })

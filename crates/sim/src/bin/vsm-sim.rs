@@ -92,7 +92,7 @@ fn seeds(cli: &Cli) -> Result<(Value, bool), String> {
     }
     let seeds = if cli.seed.is_some() { 1 } else { many };
     let violations = outcome.violations.len();
-    let mut result = json!({"seeds": seeds, "steps": outcome.steps, "violations": violations});
+    let mut result = json!({"seeds": seeds, "steps": outcome.steps, "violations": violations, "stalled": outcome.stalled});
     if let Some(seed) = outcome.first {
         result["first"] = json!(seed);
     }

@@ -42,6 +42,13 @@ impl Checks {
         }
     }
 
+    /// Both brokers' disks are lost: what was committed is gone, and what was decided about earlier sessions with it.
+    pub(crate) fn lost_all(&mut self) {
+        self.durable.lost_all();
+        self.truth.lives.values_mut().for_each(|life| life.wished = true);
+        self.requests.clear();
+    }
+
     /// A broker took an event.
     pub(crate) fn stepped(&mut self, id: usize, brokers: &[Broker; 2], now: u64) {
         let found = self.writers.check(id, brokers).or_else(|| self.fenced.take());
@@ -57,6 +64,7 @@ impl Checks {
         now: u64,
     ) {
         let found = self.durable.committed(id, brokers, agents);
+        let found = found.or_else(|| self.durable.published(id, brokers));
         self.found(found, now);
     }
 
@@ -82,6 +90,12 @@ impl Checks {
         let many = p7_cap::check(&self.truth, user, cap);
         let other = p8_same_request::check(&self.truth, &mut self.requests, user, request, session);
         self.found(ghost.or(many).or(other), now);
+    }
+
+    /// Reigns followed each other without a cause.
+    pub(crate) fn duel(&mut self, from: u64, to: u64, now: u64) {
+        let found = format!("a duel: reign {from} became {to} while nothing changed");
+        self.found(Some(found), now);
     }
 
     fn found(&mut self, found: Option<String>, now: u64) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use vsm_core::{
     Change, Epoch, Lsn, Table,
-    replica::{Disk, Replica, Write},
+    replica::{Disk, Replica, Standing, Write},
 };
 
 use crate::{
@@ -25,6 +25,8 @@ pub(crate) struct Durable {
     chain: Vec<Lsn>,
     table: Table,
     compared: [Option<Epoch>; 2],
+    /// The last reign of each process.
+    reigned: [Option<Epoch>; 2],
     two_writers: Option<String>,
 }
 
@@ -37,6 +39,7 @@ impl Default for Durable {
             chain: vec![Lsn::zero()],
             table: Table::default(),
             compared: [None, None],
+            reigned: [None, None],
             two_writers: None,
         }
     }
@@ -52,9 +55,26 @@ impl Durable {
         &self.table
     }
 
+    /// Nothing is committed any more; what was written was written all the same, in reigns that never come back.
+    pub(super) fn lost_all(&mut self) {
+        let written = std::mem::take(&mut self.written);
+        *self = Self { written, ..Self::default() };
+    }
+
+    /// What readers of a broker see is committed.
+    pub(super) fn published(&self, id: usize, brokers: &[Broker; 2]) -> Option<String> {
+        let replica = brokers[id].replica.as_ref()?;
+        let at = replica.log().lsn(replica.commit())?;
+        let index = usize::try_from(at.seq).ok()?;
+        let hidden = !replica.is_sure() || brokers[id].is_old;
+        (!hidden && self.chain.get(index) != Some(at))
+            .then(|| format!("P1: broker{id} shows its table at {at}, which is not committed"))
+    }
+
     pub(crate) fn restarted(&mut self, id: usize, disk: &Disk) {
         self.tails[id] = disk.log.last().clone();
         self.compared[id] = None;
+        self.reigned[id] = None;
     }
 
     /// A broker writes.
@@ -116,9 +136,14 @@ impl Durable {
         if let Some(found) = self.two_writers.take() {
             return Some(found);
         }
-        let epoch = brokers[id].serves()?;
         let replica = brokers[id].replica.as_ref()?;
         let at = replica.log().lsn(replica.commit())?.clone();
+        // Whoever reigns commits by an entry of its own reign, before it is ready to serve too.
+        if let Standing::Active { epoch, .. } = replica.standing() {
+            self.reigned[id] = Some(epoch);
+        }
+        // It may have stood down in the step in which it committed.
+        let epoch = self.reigned[id].clone().filter(|epoch| *epoch == at.epoch)?;
         if at.seq <= self.tip.seq {
             let index = usize::try_from(at.seq).ok()?;
             if self.chain.get(index) != Some(&at) {
@@ -171,17 +196,20 @@ fn twice(
     if !has(&brokers[id].disk) {
         return Some(format!("P1: broker{id} committed {at} before it was on its own disk"));
     }
-    if brokers[id].replica.as_ref().is_some_and(Replica::counts_peer_off) {
+    if brokers[id].single || brokers[id].replica.as_ref().is_some_and(Replica::counts_peer_off) {
         // The other one is off, and cannot act before it is brought up to date.
         return None;
     }
     let peer = &brokers[1 - id];
     let peer_has = has(&peer.disk) || peer.lost_ms.is_some() || peer.disk.promised > *epoch;
-    let kept = agents.iter().take(3).filter(|agent| {
-        agent.lost
+    let roster = brokers[id].replica.as_ref().and_then(|replica| replica.table().roster().cloned());
+    let roster = roster.unwrap_or_default();
+    let is_witness = |agent: &&Agent| roster.contains(&agent.name);
+    let kept = agents.iter().filter(is_witness).filter(|agent| {
+        agent.lost.is_some()
             || agent.witness.window().is_some_and(|window| window.last >= *at)
             || agent.witness.promised().is_some_and(|promised| promised > epoch)
     });
-    (!peer_has && kept.count() < 2)
+    (!peer_has && kept.count() <= roster.len() / 2)
         .then(|| format!("P1: broker{id} committed {at}, which no second voter has"))
 }

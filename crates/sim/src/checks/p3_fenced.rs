@@ -21,6 +21,11 @@ impl Fenced {
         }
     }
 
+    /// An agent lost what it promised, and cannot keep to it.
+    pub(crate) fn forgot(&mut self, agent: usize) {
+        self.promised[agent] = None;
+    }
+
     /// An agent changes something for a broker.
     pub(crate) fn acted(&mut self, agent: usize, epoch: &Epoch, _now: u64) {
         if let Some(promised) = &self.promised[agent]

@@ -119,7 +119,7 @@ impl Pieces {
     pub(super) fn new(sessions: &[(u8, u8)], claims: u8) -> Self {
         let nodes: [NodeName; 2] = ["a", "b"].map(|name| name.parse().unwrap());
         let epoch =
-            |id: u8| Epoch { counter: u64::from(id / 2), node: nodes[usize::from(id % 2)].clone() };
+            |id: u8| Epoch { nonce: 0, counter: u64::from(id / 2), node: nodes[usize::from(id % 2)].clone() };
         let mut epochs = vec![Epoch::zero(), Epoch::zero()];
         epochs.extend((2..=claims * 2 + 1).map(epoch));
         let rank = |epoch: &Epoch| epochs.iter().filter(|other| *other < epoch).count();
@@ -157,7 +157,7 @@ impl Pieces {
     /// The next epoch of a broker; none beyond the bound.
     pub(super) fn next_epoch(&self, above: EpochId, broker: usize) -> Option<EpochId> {
         let node = self.epochs[2 + broker].node.clone();
-        let next = self.epochs[usize::from(above)].next(node);
+        let next = self.epochs[usize::from(above)].next(node, 0);
         self.epochs.iter().position(|epoch| *epoch == next).and_then(|id| id.try_into().ok())
     }
 
@@ -316,7 +316,7 @@ impl Pieces {
             Ask::Accept(epoch, log) => {
                 let epoch = self.epochs[usize::from(epoch)].clone();
                 let window = self.window(log);
-                self.said(&real.handle(WitnessMsg::Accept { epoch, prev: None, window }))
+                self.said(&real.handle(WitnessMsg::Accept { epoch, prev: None, window, hold_ms: 0 }))
             }
         };
         let after = (self.intern(real), say);
@@ -330,7 +330,11 @@ impl Pieces {
                 Say::Promised(window.as_ref().map_or(0, |window| self.log_of(window)))
             }
             WitnessReply::Accepted { .. } | WitnessReply::Cleared { .. } => Say::Done,
-            WitnessReply::Gap { .. } | WitnessReply::Refused { .. } => Say::Refused,
+            WitnessReply::Gap { .. }
+            | WitnessReply::Refused { .. }
+            | WitnessReply::Mute { .. }
+            | WitnessReply::Free { .. }
+            | WitnessReply::Held { .. } => Say::Refused,
         }
     }
 

@@ -85,7 +85,8 @@ impl Meta<'_> {
         if counter == 0 {
             return Ok(Epoch::zero());
         }
-        Ok(Epoch { counter, node: self.parsed(&format!("{key}_node"))? })
+        let nonce = u32::try_from(self.number(&format!("{key}_nonce"))?).unwrap_or(0);
+        Ok(Epoch { counter, node: self.parsed(&format!("{key}_node"))?, nonce })
     }
 
     fn position(&self, key: &str) -> Result<Lsn, StoreError> {
@@ -115,25 +116,26 @@ impl Reader<'_> {
     }
 
     fn history(&self) -> Result<History, StoreError> {
-        let query = "SELECT counter, node, first_seq FROM epoch ORDER BY first_seq";
-        let rows: Vec<(i64, String, i64)> =
-            self.rows(query, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let query = "SELECT counter, node, nonce, first_seq FROM epoch ORDER BY first_seq";
+        let rows: Vec<(i64, String, u32, i64)> =
+            self.rows(query, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         rows.into_iter()
-            .map(|(counter, node, first)| {
+            .map(|(counter, node, nonce, first)| {
                 let node = self.parse("epoch", &node)?;
-                Ok((Epoch { counter: unsigned(counter), node }, unsigned(first)))
+                Ok((Epoch { counter: unsigned(counter), node, nonce }, unsigned(first)))
             })
             .collect()
     }
 
     fn entries(&self) -> Result<Vec<Entry>, StoreError> {
-        let query = "SELECT counter, node, seq, change FROM changelog ORDER BY seq";
-        let rows: Vec<(i64, String, i64, Vec<u8>)> =
-            self.rows(query, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+        let query = "SELECT counter, node, nonce, seq, change FROM changelog ORDER BY seq";
+        let rows: Vec<(i64, String, u32, i64, Vec<u8>)> = self.rows(query, |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        })?;
         rows.into_iter()
-            .map(|(counter, node, seq, change)| {
-                let epoch =
-                    Epoch { counter: unsigned(counter), node: self.parse("changelog", &node)? };
+            .map(|(counter, node, nonce, seq, change)| {
+                let node = self.parse("changelog", &node)?;
+                let epoch = Epoch { counter: unsigned(counter), node, nonce };
                 let change = log::Change::decode(change.as_slice())
                     .map_err(|error| self.damaged(format!("changelog: {error}")))?;
                 let change = Change::try_from(change)

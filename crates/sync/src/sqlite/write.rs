@@ -3,7 +3,7 @@
 use prost::Message;
 use rusqlite::{Result, Transaction, params};
 use vsm_core::{
-    AgentName, Key, Lsn, Row, Session, SessionId, UnixMillis,
+    AgentName, Epoch, Key, Lsn, Row, Session, SessionId, UnixMillis,
     replica::{Entry, History, Mark, Write},
 };
 use vsm_proto::{session::v1 as pb, sync::v1 as log};
@@ -42,8 +42,7 @@ fn one(on: &Transaction<'_>, write: &Write) -> Result<()> {
         meta(on, "commit", commit)?;
     }
     if let Some(promised) = &write.promised {
-        meta(on, "promised_counter", promised.counter)?;
-        meta(on, "promised_node", &promised.node)?;
+        meta_epoch(on, "promised", promised)?;
     }
     if let Some(mark) = &write.mark {
         set_mark(on, mark.as_ref())?;
@@ -65,17 +64,18 @@ fn append(on: &Transaction<'_>, entries: &[Entry]) -> Result<()> {
         let Lsn { epoch: own, seq } = &entry.lsn;
         if epoch != Some(own) {
             // One that is known keeps its first number.
-            on.prepare_cached("INSERT OR IGNORE INTO epoch VALUES (?1, ?2, ?3)")?
-                .execute(params![signed(own.counter), own.node.as_str(), signed(*seq)])?;
+            on.prepare_cached("INSERT OR IGNORE INTO epoch VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![signed(own.counter), own.node.as_str(), own.nonce, signed(*seq)])?;
             on.prepare_cached(FORGET_EPOCHS)?.execute([])?;
             epoch = Some(own);
         }
         let change = log::Change::from(&entry.change).encode_to_vec();
-        on.prepare_cached("INSERT INTO changelog VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        on.prepare_cached("INSERT INTO changelog VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
             signed(*seq),
             signed(own.counter),
             own.node.as_str(),
-            change
+            change,
+            own.nonce
         ])?;
     }
     debug_assert!(first.lsn.seq > 0, "numbers begin at 1");
@@ -84,9 +84,10 @@ fn append(on: &Transaction<'_>, entries: &[Entry]) -> Result<()> {
 
 fn epochs(on: &Transaction<'_>, history: &History) -> Result<()> {
     for (epoch, first) in history {
-        on.prepare_cached("INSERT OR REPLACE INTO epoch VALUES (?1, ?2, ?3)")?.execute(params![
+        on.prepare_cached("INSERT OR REPLACE INTO epoch VALUES (?1, ?2, ?3, ?4)")?.execute(params![
             signed(epoch.counter),
             epoch.node.as_str(),
+            epoch.nonce,
             signed(*first)
         ])?;
     }
@@ -94,22 +95,22 @@ fn epochs(on: &Transaction<'_>, history: &History) -> Result<()> {
 }
 
 fn base(on: &Transaction<'_>, at: &Lsn) -> Result<()> {
-    meta(on, "base_counter", at.epoch.counter)?;
-    meta(on, "base_node", &at.epoch.node)?;
+    meta_epoch(on, "base", &at.epoch)?;
     meta(on, "base_seq", at.seq)
 }
 
 fn trim(on: &Transaction<'_>, seq: u64) -> Result<()> {
-    let last: Option<(i64, String, i64)> = on
-        .prepare_cached(
-            "SELECT counter, node, seq FROM changelog WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1",
-        )?
-        .query_map([signed(seq)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+    const LAST: &str = "SELECT counter, node, nonce, seq FROM changelog WHERE seq <= ?1
+        ORDER BY seq DESC LIMIT 1";
+    let last: Option<(i64, String, u32, i64)> = on
+        .prepare_cached(LAST)?
+        .query_map([signed(seq)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
         .next()
         .transpose()?;
-    let Some((counter, node, seq)) = last else { return Ok(()) };
+    let Some((counter, node, nonce, seq)) = last else { return Ok(()) };
     meta(on, "base_counter", counter)?;
     meta(on, "base_node", node)?;
+    meta(on, "base_nonce", nonce)?;
     meta(on, "base_seq", seq)?;
     on.prepare_cached("DELETE FROM changelog WHERE seq <= ?1")?.execute([seq])?;
     Ok(())
@@ -121,8 +122,7 @@ fn set_mark(on: &Transaction<'_>, mark: Option<&Mark>) -> Result<()> {
         on.prepare_cached("DELETE FROM meta WHERE key LIKE 'mark_%'")?.execute([])?;
         return Ok(());
     };
-    meta(on, "mark_counter", mark.base.epoch.counter)?;
-    meta(on, "mark_node", &mark.base.epoch.node)?;
+    meta_epoch(on, "mark", &mark.base.epoch)?;
     meta(on, "mark_seq", mark.base.seq)?;
     for key in &mark.keys {
         on.prepare_cached("INSERT INTO mark VALUES (?1)")?.execute([key_text(key)])?;
@@ -147,6 +147,13 @@ fn meta(on: &Transaction<'_>, key: &str, value: impl std::fmt::Display) -> Resul
         ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value";
     on.prepare_cached(SET)?.execute(params![key, value.to_string()])?;
     Ok(())
+}
+
+/// An epoch, in three values.
+fn meta_epoch(on: &Transaction<'_>, key: &str, epoch: &Epoch) -> Result<()> {
+    meta(on, &format!("{key}_counter"), epoch.counter)?;
+    meta(on, &format!("{key}_node"), &epoch.node)?;
+    meta(on, &format!("{key}_nonce"), epoch.nonce)
 }
 
 fn set_row(on: &Transaction<'_>, row: &Row) -> Result<()> {

@@ -132,7 +132,7 @@ impl Alone {
     }
 
     fn above(&self, by: u64) -> Epoch {
-        Epoch { counter: self.at.promised.counter + by, node: "a".parse().unwrap() }
+        Epoch { nonce: 0, counter: self.at.promised.counter + by, node: "a".parse().unwrap() }
     }
 
     /// The real one comes back and goes on.
@@ -313,7 +313,7 @@ async fn a_repetition_a_gap_and_another_reign_are_answered_by_the_rules() {
         assert_eq!(ack, PeerMsg::Ack { epoch: own.clone(), last: alone.at.last.seq });
     }
     // A reign that was replaced.
-    let old = Epoch { counter: own.counter - 1, node: own.node.clone() };
+    let old = Epoch { nonce: 0, counter: own.counter - 1, node: own.node.clone() };
     let (prev, entries) = (Lsn::zero(), Vec::new());
     it.say(&PeerMsg::Append { epoch: old, prev, entries, commit: 0 }).await;
     let stale = it.answer(|message| matches!(message, PeerMsg::Stale { .. })).await;

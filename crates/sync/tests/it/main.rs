@@ -29,7 +29,7 @@ fn node() -> NodeName {
 }
 
 fn epoch(counter: u64) -> Epoch {
-    Epoch { counter, node: node() }
+    Epoch { nonce: 0, counter, node: node() }
 }
 
 fn id(n: u128) -> SessionId {

@@ -139,7 +139,7 @@ async fn a_full_disk_leaves_nothing_half_done() {
 async fn the_epoch_rises_above_a_promise_and_stays_above() {
     let dir = tempfile::tempdir().unwrap();
     let table = start(dir.path());
-    let seen = Epoch { counter: 41, node: "other".parse().unwrap() };
+    let seen = Epoch { nonce: 0, counter: 41, node: "other".parse().unwrap() };
     assert_eq!(table.raise_above(seen.clone()).await.unwrap(), epoch(42));
     assert_eq!(table.raise_above(seen).await.unwrap(), epoch(42), "it is above already");
     assert_eq!(table.fence().epoch, epoch(42));

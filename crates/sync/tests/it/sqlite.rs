@@ -75,7 +75,14 @@ fn an_older_format_is_taken_over() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     let raw = rusqlite::Connection::open(dir.path().join("vsm.db")).unwrap();
-    raw.execute_batch("DROP TABLE drain; DROP TABLE event; PRAGMA user_version = 1;").unwrap();
+    raw.execute_batch(
+        "DROP TABLE drain; DROP TABLE event; ALTER TABLE changelog DROP COLUMN nonce;
+        CREATE TABLE old AS SELECT counter, node, first_seq FROM epoch; DROP TABLE epoch;
+        CREATE TABLE epoch (counter INTEGER NOT NULL, node TEXT NOT NULL, first_seq INTEGER NOT NULL,
+            PRIMARY KEY (counter, node)) STRICT;
+        INSERT INTO epoch SELECT * FROM old; DROP TABLE old; PRAGMA user_version = 1;",
+    )
+    .unwrap();
     drop(raw);
     let mut opened = open(dir.path());
     assert!(opened.damaged.is_none());
@@ -93,10 +100,10 @@ fn a_newer_format_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     let raw = rusqlite::Connection::open(dir.path().join("vsm.db")).unwrap();
-    raw.pragma_update(None, "user_version", 3).unwrap();
+    raw.pragma_update(None, "user_version", 4).unwrap();
     drop(raw);
     let error = SqliteStore::open(dir.path()).unwrap_err();
-    assert!(error.to_string().ends_with("has format 3, and this version knows up to 2"), "{error}");
+    assert!(error.to_string().ends_with("has format 4, and this version knows up to 3"), "{error}");
 }
 
 #[test]
@@ -142,7 +149,7 @@ fn only_a_table_that_nobody_would_miss_is_set_aside() {
     let agent = "a".parse().unwrap();
     let stone = with(Change::Tombstone { id: id(1), agent, at: NOW });
     let paired = with(Change::Roster(Vec::new().into()));
-    let foreign = Epoch { counter: 2, node: "other".parse().unwrap() };
+    let foreign = Epoch { nonce: 0, counter: 2, node: "other".parse().unwrap() };
     for (what, promised, changes, uncommitted, forgotten) in [
         ("a single server's without sessions", epoch(2), &alone[..], 0, true),
         ("one with a session", epoch(1), &reserved, 0, false),

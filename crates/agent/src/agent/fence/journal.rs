@@ -8,9 +8,9 @@ use std::{
 };
 
 use prost::Message;
-use vsm_core::{Epoch, LineageId, replica::Witness};
+use vsm_core::{Epoch, replica::Witness};
 use vsm_proto::{
-    replica::{witness_state, witness_state_message},
+    replica::Keeping,
     sync::v1::{WitnessRecord, WitnessRequest, witness_record::Kind},
 };
 
@@ -21,45 +21,34 @@ const SIZE_MIN: u64 = 1 << 20;
 const HEAD: usize = 8;
 
 /// What an agent promised and keeps.
-#[derive(Debug, Clone)]
-pub(super) struct Kept {
-    pub(super) lineage: Option<LineageId>,
-    pub(super) witness: Witness,
-    /// Records that there ever were.
-    pub(super) position: u64,
+pub(super) type Kept = Keeping;
+
+/// What a host has that never promised anything, or lost all that it did: a journal of its own, and no vote before the pair
+/// has made up for the loss, which has the journal's number.
+pub(super) fn fresh(host: &str) -> Kept {
+    let journal = rand::random();
+    let witness = Witness::fresh(journal);
+    Kept { lineage: None, witness, position: 0, journal, host: host.to_owned() }
 }
 
-impl Kept {
-    /// What a host has that never promised anything, or lost all that it did.
-    pub(super) fn fresh() -> Self {
-        Self { lineage: None, witness: Witness::fresh(), position: 0 }
-    }
-
-    fn apply(&mut self, kind: Kind) -> Result<(), String> {
-        let invalid = |error: vsm_proto::convert::Invalid| error.to_string();
-        match kind {
-            Kind::State(state) => {
-                let (lineage, witness, position) = witness_state(state).map_err(invalid)?;
-                *self = Self { lineage, witness, position };
-                return Ok(());
-            }
-            Kind::Request(request) => {
-                // The reply was given when the record was written.
-                let _ = self.witness.handle(request.try_into().map_err(invalid)?);
-            }
-            Kind::Admitted(epoch) => {
-                let epoch: Epoch = epoch.try_into().map_err(invalid)?;
-                let _ = self.witness.admit(&epoch);
-            }
+fn apply(kept: &mut Kept, kind: Kind) -> Result<(), String> {
+    let invalid = |error: vsm_proto::convert::Invalid| error.to_string();
+    match kind {
+        Kind::State(state) => {
+            *kept = state.try_into().map_err(invalid)?;
+            return Ok(());
         }
-        self.position += 1;
-        Ok(())
+        Kind::Request(request) => {
+            // The reply was given when the record was written.
+            let _ = kept.witness.handle(request.try_into().map_err(invalid)?);
+        }
+        Kind::Admitted(epoch) => {
+            let epoch: Epoch = epoch.try_into().map_err(invalid)?;
+            let _ = kept.witness.admit(&epoch);
+        }
     }
-
-    fn record(&self) -> WitnessRecord {
-        let state = witness_state_message(self.lineage, &self.witness, self.position);
-        WitnessRecord { kind: Some(Kind::State(state)) }
-    }
+    kept.position += 1;
+    Ok(())
 }
 
 /// The open file.
@@ -78,17 +67,17 @@ impl Journal {
     ///
     /// # Errors
     /// Says what is wrong with a file that is damaged.
-    pub(super) fn load(path: &Path) -> io::Result<(Self, Result<Kept, String>)> {
+    pub(super) fn load(path: &Path, host: &str) -> io::Result<(Self, Result<Kept, String>)> {
         let journal =
             |size| Self { path: path.to_owned(), file: None, size, bound: 0, torn: false };
         let data = match std::fs::read(path) {
             Ok(data) => data,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok((journal(0), Ok(Kept::fresh())));
+                return Ok((journal(0), Ok(fresh(host))));
             }
             Err(error) => return Err(error),
         };
-        Ok((journal(data.len() as u64), replay(&data)))
+        Ok((journal(data.len() as u64), replay(&data, host)))
     }
 
     /// Whether the file is to be written anew before a record is added: it is new, half written, or large.
@@ -110,7 +99,7 @@ impl Journal {
 
     /// Replaces the file by one with this state alone.
     pub(super) fn rewrite(&mut self, kept: &Kept) -> io::Result<()> {
-        let bytes = encode(&kept.record());
+        let bytes = encode(&WitnessRecord { kind: Some(Kind::State(kept.into())) });
         record::replace(&self.path, &bytes)?;
         self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
         (self.size, self.torn) = (bytes.len() as u64, false);
@@ -129,8 +118,8 @@ fn encode(record: &WitnessRecord) -> Vec<u8> {
     bytes
 }
 
-fn replay(mut data: &[u8]) -> Result<Kept, String> {
-    let mut kept = Kept::fresh();
+fn replay(mut data: &[u8], host: &str) -> Result<Kept, String> {
+    let mut kept = fresh(host);
     let mut first = true;
     while !data.is_empty() {
         let Some((payload, sum, rest)) = split(data) else {
@@ -152,7 +141,7 @@ fn replay(mut data: &[u8]) -> Result<Kept, String> {
         if first != matches!(kind, Kind::State(_)) {
             return Err("its records are not in order".to_owned());
         }
-        kept.apply(kind)?;
+        apply(&mut kept, kind)?;
         (first, data) = (false, rest);
     }
     Ok(kept)

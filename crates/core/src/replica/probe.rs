@@ -1,0 +1,61 @@
+//! Looking before claiming: whether another reign is alive that a claim would only disturb.
+//!
+//! A claim is durable before it is sent, and from then on the claimant follows nobody below it. So a node that cannot win,
+//! and claims all the same, ends the other one's reign as soon as the two meet; and a witness that it wins over ends it at once.
+//! Where only the connection between the brokers is cut, and both are wanted, the two would replace each other without end. So
+//! a node that does not reach its peer first asks the witnesses, which changes nothing anywhere. A witness that has lately
+//! taken something from a reign that is wanted where it is says so, and the asker waits.
+
+use std::collections::BTreeSet;
+
+use super::node::{Replica, Role};
+use crate::{AgentName, Epoch};
+
+/// Asking.
+pub(super) struct Probe {
+    until_ms: u64,
+    free: BTreeSet<AgentName>,
+}
+
+impl Replica {
+    /// Claims, at once or once most of the witnesses say that it disturbs nobody.
+    pub(super) fn seek_reign(&mut self) {
+        let forced = std::mem::take(&mut self.forced);
+        let looks = self.joined
+            && !self.link
+            && !forced
+            && !self.config.alone
+            && !self.off.counts
+            && self.has_witnesses();
+        if !looks {
+            return self.begin_claim();
+        }
+        let until_ms = self.now + self.config.ack_timeout_ms;
+        self.role = Role::Probing(Box::new(Probe { until_ms, free: BTreeSet::new() }));
+        let above = self.seen.clone().max(self.promised.clone());
+        // Only its node counts: whose reign would not be disturbed.
+        let epoch = above.next(self.config.node.clone(), 0);
+        for agent in self.all_witnesses() {
+            self.ask_witness(agent, super::message::WitnessMsg::Probe { epoch: epoch.clone() });
+        }
+    }
+
+    /// A witness says that a claim would disturb nobody, and what it promised: to be risen above.
+    pub(super) fn on_free(&mut self, agent: &AgentName, promised: &Epoch) {
+        self.see(promised);
+        let Role::Probing(probe) = &mut self.role else { return };
+        probe.free.insert(agent.clone());
+        let free = probe.free.clone();
+        if self.most(|agent| free.contains(agent)) {
+            self.begin_claim();
+        }
+    }
+
+    /// No answer in time, or not enough of them.
+    pub(super) fn probe_time(&mut self) {
+        if matches!(&self.role, Role::Probing(probe) if self.now >= probe.until_ms) {
+            self.step_down(None);
+            self.back_off();
+        }
+    }
+}
