@@ -151,14 +151,13 @@ impl Broker {
         *self.card.write().unwrap_or_else(PoisonError::into_inner) = card;
     }
 
-    /// Whether this node may change anything: it is the active one, or has no other. One whose HA could not be turned
-    /// on acts only if its table was never a pair's: else the other node may be active.
+    /// Whether this node may change anything: it is the active one, or has no other. One that stands apart never does.
     #[must_use]
     pub fn acts(&self) -> bool {
         match &self.ha {
             Ha::On(_) => self.table.is_serving(),
-            Ha::Off { unsafe_because: None } => true,
-            Ha::Off { unsafe_because: Some(_) } => self.table.state().replica.roster.is_none(),
+            Ha::Off { .. } => true,
+            Ha::Apart(_) => false,
         }
     }
 
@@ -281,11 +280,8 @@ impl Broker {
             tracing::error!(%own, %promised, "an agent names an epoch beyond all reason; not following it");
             return;
         }
-        if matches!(&self.ha, Ha::Off { unsafe_because: Some(_) }) {
-            if promised > own {
-                // Decision 14: the other node of the pair may be active.
-                tracing::error!(%own, %promised, "an agent has promised to a higher epoch, and HA could not be turned on here; not claiming");
-            }
+        if matches!(&self.ha, Ha::Apart(_)) {
+            // Decision 14: the other node of the pair may be active.
             return;
         }
         if promised > own {

@@ -53,7 +53,7 @@ impl ConfigApi {
     fn pair(&self) -> Result<&Arc<Pair>, Status> {
         match &self.broker.ha {
             Ha::On(pair) => Ok(pair),
-            Ha::Off { .. } => Err(Status::failed_precondition(
+            Ha::Off { .. } | Ha::Apart(_) => Err(Status::failed_precondition(
                 "this broker is not one of a pair (/vsmserver/HA/enabled): there is nothing to compare with",
             )),
         }

@@ -24,6 +24,8 @@ pub(crate) mod place;
 pub(crate) mod role;
 pub(crate) mod roster;
 mod verify;
+
+pub use open::leave;
 pub(crate) mod witness;
 
 use std::{
@@ -47,8 +49,20 @@ pub enum Ha {
         /// HA is configured and could not be turned on, and why: decision 14 of the design has it start alone then.
         unsafe_because: Option<String>,
     },
+    /// Its table is a pair's, and it cannot be one of the pair: HA is switched off, or could not be turned on. It places and
+    /// ends nothing, whatever it hears, as the other node may be active.
+    Apart(Apart),
     /// It is.
     On(Arc<Pair>),
+}
+
+/// A node that stands apart.
+#[derive(Debug)]
+pub struct Apart {
+    /// Why, and what helps.
+    pub why: String,
+    /// The one entry of `/vsmserver/HA/nodes` that is another host, if there is one: users are sent on to it.
+    pub other: Option<Channel>,
 }
 
 /// The pair as this node has it.

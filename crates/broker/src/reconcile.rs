@@ -192,7 +192,7 @@ async fn take_inventory(
     if let Some(promised) = promised.filter(|_| acts && kin) {
         // A broker that lost its disk may count up to an epoch of its own former life: one that it has promises of
         // already is not its own any more.
-        let above = if former { promised.next(broker.node.clone()) } else { promised };
+        let above = if former { promised.next(broker.node.clone(), 0) } else { promised };
         broker.rise_above(above).await;
     }
     let mut present = HashSet::new();
@@ -252,7 +252,8 @@ async fn take_inventory(
 /// more. Whether it was.
 async fn set_apart(broker: &Broker, link: &Link, inventory: &pb::Inventory) -> bool {
     let lineage = broker.table.fence().lineage.to_string();
-    inventory.lineage == lineage && witness::set_apart(link, &lineage, inventory.journal_id, inventory.journal).await
+    inventory.lineage == lineage
+        && witness::set_apart(link, &lineage, inventory.journal_id, inventory.journal).await
 }
 
 /// Whether this table, which is new, took up the lineage that the agent knows.

@@ -233,7 +233,7 @@ impl Listeners {
         }
         match &broker.ha {
             Ha::On(pair) => start_pair(broker, pair, health_file, reporters),
-            Ha::Off { .. } => {
+            Ha::Off { .. } | Ha::Apart(_) => {
                 broker.tasks.spawn(health::alone(Arc::clone(broker), health_file));
             }
         }
@@ -306,6 +306,7 @@ pub(crate) fn ha_word(broker: &Broker) -> &'static str {
         Ha::On(_) => "serving, HA on",
         Ha::Off { unsafe_because: None } => "serving, HA off",
         Ha::Off { unsafe_because: Some(_) } => "serving, HA could not be turned on",
+        Ha::Apart(_) => "not serving: it has a pair's table and cannot be one of the pair",
     }
 }
 

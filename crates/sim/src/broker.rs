@@ -132,7 +132,7 @@ impl Broker {
 
 impl World {
     pub(crate) fn start_broker(&mut self, id: BrokerId) {
-        if self.brokers[id].is_up() {
+        if self.brokers[id].is_up() || self.brokers[1 - id].single {
             return;
         }
         let config = Config {

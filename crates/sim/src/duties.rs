@@ -114,7 +114,8 @@ impl World {
         let life = self.brokers[id].life;
         self.after(40, Ev::Tick { broker: id, life });
         let alone = mutant::on(Mutant::AloneWithPair);
-        let want = self.brokers[id].address && !self.brokers[id].apart || (self.brokers[id].apart && alone);
+        let want = self.brokers[id].address && !self.brokers[id].apart
+            || (self.brokers[id].apart && alone);
         self.feed(id, Event::Want(want));
         if self.now >= self.brokers[id].carried_out_ms + 1000 {
             self.brokers[id].carried_out_ms = self.now;

@@ -223,7 +223,10 @@ impl World {
         let log = other.replica.as_ref().map_or(&other.disk.log, Replica::log);
         let names = |entry: &Entry| matches!(entry.change, Change::Roster(_));
         let naming = log.after(other.disk.commit).filter(|entry| names(entry)).count() > 0;
-        let held = held && !naming && self.witnesses().all(Agent::votes);
+        // Nor while the witnesses know only a former life of the table.
+        let life = log.life();
+        let votes = |agent: &Agent| agent.votes() && agent.witness.life.as_ref() == life;
+        let held = held && !naming && self.witnesses().all(votes);
         if held {
             self.crash_broker(broker);
             if rollback {
@@ -340,6 +343,10 @@ impl World {
             self.after(wait, Ev::Restart { broker });
         }
         self.checks.lost_all();
+        if self.rng.percent(40) {
+            // They begin anew without hearing what was promised to them before.
+            (0..2).for_each(|broker| self.cut_agents(broker));
+        }
         let wait = self.rng.range(1000, 4000);
         self.after(wait, Ev::OldCopy);
     }

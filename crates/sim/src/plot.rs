@@ -38,9 +38,13 @@ pub(crate) enum Story {
     InterruptedResync,
     /// Only the brokers do not reach each other, and both are wanted.
     OnlyTheLink,
+    /// A witness forgets what it kept, and the peer that lacks it has begun to catch up.
+    ForgottenInResync,
+    /// The witnesses change while the peer goes away.
+    RosterInTrouble,
 }
 
-const STORIES: [Story; 8] = [
+const STORIES: [Story; 10] = [
     Story::PromiseForgotten,
     Story::OldEntry,
     Story::ReplacedMeetsBlank,
@@ -49,6 +53,8 @@ const STORIES: [Story; 8] = [
     Story::NearAndGone,
     Story::InterruptedResync,
     Story::OnlyTheLink,
+    Story::ForgottenInResync,
+    Story::RosterInTrouble,
 ];
 
 /// A story under way.
@@ -98,7 +104,9 @@ impl Plot {
             | Story::ReplacedMeetsBlank
             | Story::RowsOfOneWitness
             | Story::WitnessForgets
+            | Story::RosterInTrouble
             | Story::OnlyTheLink => drawn,
+            Story::ForgottenInResync => Limits { append_max: 1, near: 0, ..Limits::DEFAULT },
         }
     }
 }
@@ -129,6 +137,8 @@ impl World {
                 Story::NearAndGone => self.near_and_gone(&plot),
                 Story::InterruptedResync => self.interrupted_resync(&plot),
                 Story::OnlyTheLink => self.only_the_link(&mut plot),
+                Story::ForgottenInResync => self.forgotten_in_resync(&plot),
+                Story::RosterInTrouble => self.roster_in_trouble(&plot),
             }
         };
         if step == Step::Next {

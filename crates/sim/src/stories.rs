@@ -1,12 +1,78 @@
 //! The stories that `plot` tells, stage by stage. The hero is the broker that was active when its story began. What it
 //! says here happens to a pair without bugs too; only the outcome is another.
 
+use vsm_core::Proposal;
+
 use crate::{
+    broker::Then,
     plot::{Plot, Step},
     world::World,
 };
 
 impl World {
+    /// What most witnesses kept is needed until the peer has all of it, also of one that forgot its part.
+    pub(crate) fn forgotten_in_resync(&mut self, plot: &Plot) -> Step {
+        let (hero, other) = (plot.hero, 1 - plot.hero);
+        match plot.stage {
+            1 => {
+                self.net.calm();
+                self.cut_both(0, 1);
+                self.drop_link();
+                self.cut_witnesses(hero, &[2]);
+                (0..20).for_each(|_| self.any_change(hero));
+                Step::Next
+            }
+            2 if self.is_settled(hero) => {
+                if !self.may_lose_promise() {
+                    return Step::Done;
+                }
+                self.lose_promise(0, false);
+                self.net.heal();
+                self.cut_witnesses(hero, &[2]);
+                self.cut_witnesses(other, &[1]);
+                self.dial_now();
+                Step::Next
+            }
+            // The other one has begun to catch up.
+            3 if self.now > plot.since + 20 + self.rng.below(150) => {
+                self.crash_broker(hero);
+                self.address_to(other);
+                Step::Next
+            }
+            4 if self.now > plot.since + 2500 => {
+                self.start_broker(hero);
+                Step::Done
+            }
+            _ => Step::Wait,
+        }
+    }
+
+    /// A change of the witnesses is known to both brokers before the new ones count.
+    pub(crate) fn roster_in_trouble(&mut self, plot: &Plot) -> Step {
+        let (hero, other) = (plot.hero, 1 - plot.hero);
+        if self.agents.len() < 4 {
+            return Step::Done;
+        }
+        match plot.stage {
+            1 => {
+                self.net.calm();
+                let roster = [self.agents[3].name.clone()];
+                self.propose(hero, Proposal::SetRoster(roster.into()), Then::Nothing);
+                self.cut_both(0, 1);
+                self.drop_link();
+                Step::Next
+            }
+            2 if self.now > plot.since + 400 => {
+                self.cut_witnesses(hero, &[0, 1, 2]);
+                self.any_change(hero);
+                self.address_to(other);
+                Step::Next
+            }
+            3 if self.now > plot.since + 3000 => Step::Done,
+            _ => Step::Wait,
+        }
+    }
+
     /// A reign that is alive and wanted is not disturbed by a node that cannot win.
     pub(crate) fn only_the_link(&mut self, plot: &mut Plot) -> Step {
         let highest = |world: &Self| {

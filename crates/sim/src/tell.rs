@@ -99,15 +99,15 @@ pub(crate) fn peer(message: &PeerMsg) -> String {
 pub(crate) fn to_witness(message: &WitnessMsg) -> String {
     match message {
         WitnessMsg::Probe { epoch } => format!("would {epoch} disturb anybody?"),
-        WitnessMsg::Claim { epoch } => format!("claims {epoch}"),
+        WitnessMsg::Claim { epoch, .. } => format!("claims {epoch}"),
         WitnessMsg::Accept { epoch, prev: Some(prev), window: rows, .. } => {
             format!("keep in {epoch}, after {prev}: {}", window(rows))
         }
         WitnessMsg::Accept { epoch, prev: None, window: rows, .. } => {
             format!("keep in {epoch}: {}", window(rows))
         }
-        WitnessMsg::Clear { epoch, at, loss: None } => format!("forget up to {at} in {epoch}"),
-        WitnessMsg::Clear { epoch, at, loss: Some(loss) } => {
+        WitnessMsg::Clear { epoch, at, loss: None, .. } => format!("forget up to {at} in {epoch}"),
+        WitnessMsg::Clear { epoch, at, loss: Some(loss), .. } => {
             format!("forget up to {at} in {epoch}, which makes up for loss {loss}")
         }
     }
@@ -126,6 +126,7 @@ pub(crate) fn from_witness(reply: &WitnessReply) -> String {
         WitnessReply::Refused { promised } => format!("refuses: promised {promised}"),
         WitnessReply::Mute { loss } => format!("is mute: loss {loss}"),
         WitnessReply::Free { promised } => format!("nobody is disturbed, promised {promised}"),
+        WitnessReply::Foreign { life } => format!("knows another life, {life}"),
         WitnessReply::Held { reign } => format!("{reign} is alive"),
     }
 }

@@ -26,7 +26,7 @@ use tokio::{
     time::Instant,
 };
 use vsm_core::{
-    AgentName, Change, Epoch, LineageId, Proposal,
+    AgentName, Change, Epoch, LineageId, Proposal, Table,
     replica::{
         Action, Config, Event, PeerMsg, Replica, Standing, Token, Touched, WitnessMsg, Write,
     },
@@ -130,14 +130,14 @@ impl<S: Store + 'static> Owner<S> {
         outbox: Outbox,
     ) -> Result<Opened<S>, StoreError> {
         let Loaded { lineage, disk } = store.load()?;
-        let view = View {
-            table: disk.table.clone(),
-            epoch: Epoch::zero(),
-            last_seq: disk.commit,
-            lineage,
-        };
-        let view = Arc::new(RwLock::new(view));
         let replica = Replica::new(config.clone(), disk, 0);
+        // What may be of one voter alone is shown once a reign has committed it.
+        let (table, last_seq) = match replica.is_sure() {
+            true => (replica.table().clone(), replica.commit()),
+            false => (Table::default(), 0),
+        };
+        let view = View { table, epoch: Epoch::zero(), last_seq, lineage };
+        let view = Arc::new(RwLock::new(view));
         let first = State { replica: replica.status(), fault: None };
         let (state, watched) = watch::channel(Arc::new(first));
         let mut owner = Self {
@@ -156,7 +156,7 @@ impl<S: Store + 'static> Owner<S> {
             since: Instant::now(),
             token: Token::default(),
             to_write: Touched::default(),
-            to_show: Touched::default(),
+            to_show: Touched { whole: true, ..Touched::default() },
             fault: None,
             view: Arc::clone(&view),
             state,
@@ -373,18 +373,20 @@ impl<S: Store + 'static> Owner<S> {
     /// Shows what was committed, then answers: a caller finds what it was told of.
     fn publish(&mut self) {
         let status = self.replica.status();
-        let touched = mem::take(&mut self.to_show);
         {
             let table = self.replica.table();
             let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-            if touched.whole {
-                view.table = table.clone();
-            } else {
-                for row in touched.keys.iter().filter_map(|key| table.row(key)) {
-                    view.table.set_row(&row);
+            if self.replica.is_sure() {
+                let touched = mem::take(&mut self.to_show);
+                if touched.whole {
+                    view.table = table.clone();
+                } else {
+                    for row in touched.keys.iter().filter_map(|key| table.row(key)) {
+                        view.table.set_row(&row);
+                    }
                 }
+                view.last_seq = status.commit;
             }
-            view.last_seq = status.commit;
             if let Standing::Active { epoch, .. } = &status.standing {
                 view.epoch.clone_from(epoch);
             }

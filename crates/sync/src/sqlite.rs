@@ -125,6 +125,18 @@ impl SqliteStore {
         self.connection = connect(&self.path)?;
         Ok(Some(aside))
     }
+
+    /// Forgets that the table is a pair's: the witnesses, and that the peer was switched off. What is in the log and not known
+    /// to be committed stays, as this node is to be the only one.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn leave_pair(&mut self) -> Result<(), StoreError> {
+        let path = &self.path;
+        let transaction = self.connection.transaction().map_err(|error| wrap(path, error))?;
+        write::leave_pair(&transaction).map_err(|error| wrap(path, error))?;
+        transaction.commit().map_err(|error| wrap(path, error))
+    }
 }
 
 impl Store for SqliteStore {

@@ -204,7 +204,8 @@ impl FenceKeeper {
     ) -> io::Result<bool> {
         let mut state = self.state.write().await;
         let State::Known(kept) = &*state else { return Ok(false) };
-        if kept.lineage.is_some_and(|own| own != lineage) || kept.journal != journal
+        if kept.lineage.is_some_and(|own| own != lineage)
+            || kept.journal != journal
             || kept.position >= position
         {
             return Ok(false);
@@ -224,12 +225,7 @@ impl FenceKeeper {
     }
 
     /// Both brokers are in one reign and say so: what was promised to a higher one cannot have been forgotten here.
-    async fn mend(
-        &self,
-        state: &mut State,
-        lineage: LineageId,
-        loss: u64,
-    ) -> Result<(), Status> {
+    async fn mend(&self, state: &mut State, lineage: LineageId, loss: u64) -> Result<(), Status> {
         let witness = Witness::fresh(loss);
         let kept =
             Kept { lineage: Some(lineage), witness, journal: loss, ..journal::fresh(&self.host) };
@@ -392,7 +388,13 @@ mod tests {
             assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Status(_))));
         }
         fs::remove_file(dir.path().join(DAMAGED)).unwrap();
-        assert!(FenceKeeper::load(dir.path(), "agent1").unwrap().admit(&fence(9, 1), || true).await.is_ok());
+        assert!(
+            FenceKeeper::load(dir.path(), "agent1")
+                .unwrap()
+                .admit(&fence(9, 1), || true)
+                .await
+                .is_ok()
+        );
     }
 
     fn ask(counter: u64, kind: vsm_proto::sync::v1::witness_request::Kind) -> WitnessRequest {
@@ -408,12 +410,12 @@ mod tests {
 
     fn clear(counter: u64, loss: Option<u64>) -> WitnessRequest {
         use vsm_proto::sync::v1::{WitnessClear, witness_request::Kind};
-        ask(counter, Kind::Clear(WitnessClear { at: Some(position(counter, 1)), loss }))
+        ask(counter, Kind::Clear(WitnessClear { at: Some(position(counter, 1)), loss, life: None }))
     }
 
     fn claim(counter: u64) -> WitnessRequest {
         use vsm_proto::sync::v1::{WitnessClaim, witness_request::Kind};
-        ask(counter, Kind::Claim(WitnessClaim {}))
+        ask(counter, Kind::Claim(WitnessClaim { life: None }))
     }
 
     fn accept(counter: u64, prev: Option<u64>, seq: u64) -> WitnessRequest {
@@ -427,6 +429,14 @@ mod tests {
         ask(counter, Kind::Accept(WitnessAccept { prev, window: Some(window), hold_ms: 0 }))
     }
 
+    /// What the active node does when both brokers are in sync.
+    async fn greet(keeper: &FenceKeeper, counter: u64) {
+        let mute = reply(keeper.ask(clear(counter, None), || true).await.unwrap());
+        let WitnessReply::Mute { loss } = mute else { panic!("{mute:?}") };
+        let cleared = reply(keeper.ask(clear(counter, Some(loss)), || true).await.unwrap());
+        assert!(matches!(cleared, WitnessReply::Cleared { .. }), "{cleared:?}");
+    }
+
     fn reply(response: WitnessResponse) -> WitnessReply {
         response.try_into().unwrap()
     }
@@ -437,8 +447,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         let refused = keeper.ask(claim(3), || true).await.unwrap();
-        assert!(matches!(reply(refused), WitnessReply::Refused { .. }));
-        keeper.ask(clear(3), || true).await.unwrap();
+        assert!(matches!(reply(refused), WitnessReply::Mute { .. }));
+        greet(&keeper, 3).await;
         for message in [claim(4), accept(4, None, 5), accept(4, Some(5), 6)] {
             keeper.ask(message, || true).await.unwrap();
         }
@@ -465,7 +475,7 @@ mod tests {
     async fn a_half_record_at_the_end_is_forgotten_and_the_rest_stays() {
         let dir = tempfile::tempdir().unwrap();
         let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
-        keeper.ask(clear(3), || true).await.unwrap();
+        greet(&keeper, 3).await;
         keeper.ask(claim(4), || true).await.unwrap();
         let path = dir.path().join(FILE);
         let bytes = fs::read(&path).unwrap();
@@ -482,21 +492,64 @@ mod tests {
     async fn a_disk_that_went_back_in_time_is_set_apart_until_the_pair_is_in_sync() {
         let dir = tempfile::tempdir().unwrap();
         let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
-        keeper.ask(clear(3), || true).await.unwrap();
+        greet(&keeper, 3).await;
         let old = fs::read(dir.path().join(FILE)).unwrap();
-        let told = keeper.ask(claim(7), || true).await.unwrap().journal;
+        let told = keeper.ask(claim(7), || true).await.unwrap();
         fs::write(dir.path().join(FILE), old).unwrap();
         let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         let lineage = LineageId::new(uuid::Uuid::from_u128(1));
         let position = keeper.promise().await.position;
-        assert!(!keeper.quarantine(lineage, position).await.unwrap(), "nothing is missing");
-        assert!(keeper.quarantine(lineage, told).await.unwrap());
+        let (id, told) = (told.journal_id, told.journal);
+        assert!(!keeper.quarantine(lineage, id, position).await.unwrap(), "nothing is missing");
+        assert!(!keeper.quarantine(lineage, id ^ 1, told).await.unwrap(), "another journal's");
+        assert!(keeper.quarantine(lineage, id, told).await.unwrap());
         let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
-        assert!(keeper.ask(claim(8), || true).await.is_err());
+        let mute = reply(keeper.ask(claim(8), || true).await.unwrap());
+        assert!(matches!(mute, WitnessReply::Mute { .. }), "{mute:?}");
         assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Status(_))));
-        keeper.ask(clear(9), || true).await.unwrap();
+        greet(&keeper, 9).await;
         assert!(matches!(keeper.admit(&fence(8, 1), || true).await, Err(Denied::Fenced(_))));
         let voted = keeper.ask(claim(10), || true).await.unwrap();
         assert!(matches!(reply(voted), WitnessReply::Promised { window: None, .. }));
+    }
+
+    /// A4: what was known of a lost journal says nothing of the one that was begun after it.
+    #[tokio::test]
+    async fn a_host_that_lost_its_disk_acts_at_once_and_votes_when_it_was_greeted() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+        greet(&keeper, 3).await;
+        let before = keeper.ask(claim(7), || true).await.unwrap();
+        fs::remove_file(dir.path().join(FILE)).unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+        let lineage = LineageId::new(uuid::Uuid::from_u128(1));
+        assert!(keeper.admit(&fence(8, 1), || true).await.is_ok());
+        let known = (before.journal_id, before.journal);
+        assert!(!keeper.quarantine(lineage, known.0, known.1).await.unwrap());
+        assert_ne!(keeper.promise().await.journal, known.0);
+        greet(&keeper, 9).await;
+        let voted = reply(keeper.ask(claim(10), || true).await.unwrap());
+        assert!(matches!(voted, WitnessReply::Promised { .. }), "{voted:?}");
+    }
+
+    /// A7: two hosts with one disk would be one witness that votes twice.
+    #[tokio::test]
+    async fn a_copied_host_keeps_the_promise_and_gives_no_vote_by_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+        greet(&keeper, 3).await;
+        keeper.ask(claim(7), || true).await.unwrap();
+        let journal = keeper.promise().await.journal;
+        drop(keeper);
+        let copy = FenceKeeper::load(dir.path(), "agent2").unwrap();
+        assert_ne!(copy.promise().await.journal, journal);
+        let mute = reply(copy.ask(claim(8), || true).await.unwrap());
+        assert!(matches!(mute, WitnessReply::Mute { .. }), "{mute:?}");
+        let denied = copy.admit(&fence(6, 1), || true).await;
+        assert!(matches!(denied, Err(Denied::Fenced(epoch)) if epoch.counter == 7));
+        greet(&copy, 8).await;
+        let again = FenceKeeper::load(dir.path(), "agent2").unwrap();
+        let voted = reply(again.ask(claim(9), || true).await.unwrap());
+        assert!(matches!(voted, WitnessReply::Promised { .. }), "{voted:?}");
     }
 }

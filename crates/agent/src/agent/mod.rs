@@ -82,11 +82,6 @@ fn session_program() -> anyhow::Result<PathBuf> {
     Ok(if beside.is_file() || !installed.is_file() { beside } else { installed })
 }
 
-/// This host's name, by which a promise that was copied from another one is known.
-fn host_name() -> String {
-    hostname::get().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
 /// Runs the agent until `stop`. Desktops stay.
 ///
 /// # Errors
@@ -100,7 +95,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
         .await
         .with_context(|| format!("cannot listen on port {port} (/vsmagent/listen_port)"))?;
     let agent = Arc::new(Agent {
-        fence: fence::FenceKeeper::load(store.dir(), &host_name())?,
+        fence: fence::FenceKeeper::load(store.dir(), &settings::host_name())?,
         registry: Registry::default(),
         keys: Arc::default(),
         shadow_rights: shadow::Rights::default(),

@@ -462,9 +462,10 @@ impl witness_server::Witness for Service {
         self.check_caller(request.extensions())?;
         let QuarantineRequest { lineage, journal, journal_id } = request.into_inner();
         let lineage = convert::text("lineage", &lineage)?;
-        let done = self.agent.fence.quarantine(lineage, journal_id, journal).await.map_err(|error| {
-            Status::resource_exhausted(format!("cannot set the promise aside: {error}"))
-        })?;
+        let done =
+            self.agent.fence.quarantine(lineage, journal_id, journal).await.map_err(|error| {
+                Status::resource_exhausted(format!("cannot set the promise aside: {error}"))
+            })?;
         Ok(Response::new(QuarantineResponse { done }))
     }
 }

@@ -59,7 +59,7 @@ const fn shadowing(configured: vsm_config::ShadowingMode) -> ShadowMode {
 }
 
 /// The host's own name, as `uname -n` prints it.
-fn own_name() -> String {
+pub(super) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
@@ -87,7 +87,7 @@ impl Settings {
     #[must_use]
     pub fn from_config(config: &Config) -> Self {
         use keys::vsmagent as k;
-        let own = own_name();
+        let own = host_name();
         let configured_name = config.get(&k::AGENT_HOSTNAME);
         let public_name =
             if configured_name.is_empty() { own_address(&own) } else { configured_name };

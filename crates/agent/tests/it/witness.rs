@@ -26,12 +26,12 @@ fn request(counter: u64, kind: Kind) -> WitnessRequest {
 }
 
 fn claim(counter: u64) -> WitnessRequest {
-    request(counter, Kind::Claim(WitnessClaim {}))
+    request(counter, Kind::Claim(WitnessClaim { life: None }))
 }
 
-/// Has the witness keep nothing: both brokers are in sync.
-fn clear(counter: u64) -> WitnessRequest {
-    request(counter, Kind::Clear(WitnessClear { at: position(counter, 1) }))
+/// Has the witness keep nothing: both brokers are in sync, and were so after this loss of it.
+fn clear(counter: u64, loss: Option<u64>) -> WitnessRequest {
+    request(counter, Kind::Clear(WitnessClear { at: position(counter, 1), loss, life: None }))
 }
 
 fn position(counter: u64, seq: u64) -> Option<Lsn> {
@@ -47,7 +47,7 @@ fn accept(counter: u64, bytes: usize) -> WitnessRequest {
         rows: vec![Row { kind: Some(row::Kind::Agent(agent)) }],
         history: Vec::new(),
     };
-    request(counter, Kind::Accept(WitnessAccept { prev: None, window: Some(window) }))
+    request(counter, Kind::Accept(WitnessAccept { prev: None, window: Some(window), hold_ms: 0 }))
 }
 
 async fn ask(
@@ -62,7 +62,9 @@ async fn a_witness_refuses_strangers_and_nonsense_and_keeps_its_promise() {
     let lab = Lab::new();
     started(&mut lab.broker().await, &new_id(), "alice").await;
     let mut witness = lab.witness("vsm://broker/b1").await;
-    let greeted = ask(&mut witness, clear(3)).await.unwrap();
+    let new = ask(&mut witness, clear(3, None)).await.unwrap();
+    let Some(Answer::Mute(mute)) = new.kind else { panic!("a new one gives no vote: {new:?}") };
+    let greeted = ask(&mut witness, clear(3, Some(mute.loss))).await.unwrap();
     assert!(matches!(greeted.kind, Some(Answer::Cleared(_))), "{greeted:?}");
     for stranger in ["vsm://broker/b9", "vsm://agent/b1", "vsm://admin/b1"] {
         let refused = ask(&mut lab.witness(stranger).await, claim(9)).await.unwrap_err();
@@ -70,7 +72,8 @@ async fn a_witness_refuses_strangers_and_nonsense_and_keeps_its_promise() {
     }
     let lineage = |lineage: &str| WitnessRequest { lineage: lineage.to_owned(), ..claim(9) };
     let seq = u64::MAX;
-    let beyond = request(9, Kind::Clear(WitnessClear { at: position(9, seq) }));
+    let beyond =
+        request(9, Kind::Clear(WitnessClear { at: position(9, seq), loss: None, life: None }));
     let nonsense = [
         (lineage("x"), Code::InvalidArgument, "lineage"),
         (lineage(OTHER_LINEAGE), Code::FailedPrecondition, "has sessions of the brokers with"),

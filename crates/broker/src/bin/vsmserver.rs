@@ -44,6 +44,10 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
         Tls::load(&config).map_err(|error| (78, error.to_string()))?;
         return Ok(());
     }
+    if arguments.leave_pair {
+        return vsm_broker::ha::leave(&config)
+            .map_err(|error| (error.exit_code(), error.to_string()));
+    }
     log::init(&LogSettings::vsmserver(&config));
     // One may wait for the disk (vsm_sync's owner) while another serves.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));

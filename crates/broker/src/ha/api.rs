@@ -45,6 +45,7 @@ impl HaApi {
     fn pair(&self) -> Result<&Arc<Pair>, Status> {
         match &self.broker.ha {
             Ha::On(pair) => Ok(pair),
+            Ha::Apart(apart) => Err(Status::failed_precondition(apart.why.clone())),
             Ha::Off { unsafe_because: Some(why) } => {
                 Err(Status::failed_precondition(format!("HA could not be turned on: {why}")))
             }
@@ -274,6 +275,13 @@ pub(crate) fn own_view(broker: &Broker) -> pb::NodeView {
             view.r#unsafe = unsafe_because.clone().unwrap_or_default();
             view.host_keys = card::host_keys();
         }
+        Ha::Apart(apart) => {
+            "apart".clone_into(&mut view.role);
+            "none".clone_into(&mut view.second_vote);
+            "-".clone_into(&mut view.role_source);
+            view.r#unsafe.clone_from(&apart.why);
+            view.host_keys = card::host_keys();
+        }
         Ha::On(pair) => set_pair(&mut view, broker, pair),
     }
     view
@@ -283,6 +291,7 @@ pub(crate) fn own_view(broker: &Broker) -> pb::NodeView {
 pub(crate) fn role(broker: &Broker) -> &'static str {
     match (&broker.ha, &broker.table.state().replica.standing) {
         (Ha::Off { .. }, _) => "standalone",
+        (Ha::Apart(_), _) => "apart",
         (Ha::On(_), Standing::Active { .. }) => "active",
         (Ha::On(_), Standing::Standby { .. }) => "standby",
         (Ha::On(_), Standing::Claiming(_)) => "claiming",

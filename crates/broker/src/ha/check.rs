@@ -63,6 +63,7 @@ async fn look(broker: &Arc<Broker>, own: &NodeView) -> Steps {
             steps.ok(7, format!("{}: HA is on, role source {source}", own.name));
             steps.ok(8, format!("{} knows that it is {} of the pair", own.name, pair.own));
         }
+        Ha::Apart(apart) => off(&mut steps, own, Some(&apart.why)),
         Ha::Off { unsafe_because } => off(&mut steps, own, unsafe_because.as_deref()),
     }
     steps

@@ -70,6 +70,9 @@ pub fn judge(state: &State, past: Past) -> Health {
     if let Some(fault) = &state.fault {
         return Health::no(format!("the session table cannot be written: {fault}"));
     }
+    if replica.foreign.is_some() {
+        return Health::no("its table was put back from a copy of before both were lost");
+    }
     let failed = replica.attempts >= FAILED_MAX && past.since_failure < FORGIVE;
     match &replica.standing {
         Standing::Active { votes: false, .. } => {
@@ -143,6 +146,12 @@ pub(crate) fn answer(broker: &Broker) -> pb::HealthResponse {
                 fencing_counts: fenced::matters(&state),
             }
         }
+        Ha::Apart(apart) => pb::HealthResponse {
+            healthy: false,
+            reason: apart.why.clone(),
+            role,
+            ..pb::HealthResponse::default()
+        },
         Ha::Off { unsafe_because: Some(why) } => pb::HealthResponse {
             healthy: false,
             reason: format!("HA is configured and could not be turned on: {why}"),
@@ -254,6 +263,9 @@ mod tests {
             peer_off: false,
             silent: false,
             peer: None,
+            mute: Vec::new(),
+            peer_foreign: false,
+            foreign: None,
             roster: Some([].into()),
             witnesses: Vec::new(),
         };

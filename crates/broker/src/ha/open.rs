@@ -14,7 +14,7 @@ use vsm_core::{
 };
 use vsm_daemon::{grpc, tls::Tls};
 use vsm_sync::{
-    Outbox, SessionTable, SqliteStore,
+    Opened as SqliteOpened, Outbox, SessionTable, SqliteStore, Store,
     peer::{Card, MESSAGE_MAX, PeerConfig, PeerStream},
 };
 
@@ -48,18 +48,22 @@ pub(crate) fn open(
     tls: &Tls,
     stop: &CancellationToken,
 ) -> Result<Opened, ServeError> {
-    let opened = SqliteStore::open(&config.get(&keys::vsmserver::STATE_DIR))?;
-    if let Some((aside, why)) = opened.damaged {
+    let SqliteOpened { mut store, damaged } =
+        SqliteStore::open(&config.get(&keys::vsmserver::STATE_DIR))?;
+    if let Some((aside, why)) = damaged {
         tracing::error!(file = %aside.display(), why, "the session table was damaged and was moved aside; rebuilding it from the other broker and the agents");
     }
     let card = Arc::new(RwLock::new(card::card(config)));
     let incarnation = Incarnation(rand::random());
     let nodes = if config.get(&keys::ha::ENABLED) { Some(nodes(config)) } else { None };
     match nodes {
-        Some(Ok(nodes)) => pair(config, settings, tls, stop, nodes, opened.store, card),
+        Some(Ok(nodes)) => pair(config, settings, tls, stop, nodes, store, card),
         other => {
             let node = own_name()?;
             let unsafe_because = other.and_then(Result::err);
+            if store.load()?.disk.is_paired() {
+                return apart(config, tls, store, card, node, unsafe_because);
+            }
             if let Some(why) = &unsafe_because {
                 tracing::error!(
                     why,
@@ -67,10 +71,64 @@ pub(crate) fn open(
                 );
             }
             let config = replica::Config::alone(node.clone(), rand::random());
-            let table = SessionTable::start(opened.store, config, incarnation, Outbox::none())?;
+            let table = SessionTable::start(store, config, incarnation, Outbox::none())?;
             Ok(Opened { node, table, ha: Ha::Off { unsafe_because }, card, asked: None })
         }
     }
+}
+
+/// Makes a pair's table a single server's: who decides so knows that the other node serves no more.
+///
+/// # Errors
+/// If the table is in use, or cannot be written.
+pub fn leave(config: &Config) -> Result<(), ServeError> {
+    let mut opened = SqliteStore::open(&config.get(&keys::vsmserver::STATE_DIR))?;
+    Ok(opened.store.leave_pair()?)
+}
+
+/// Opens a pair's table to look at it: as a standby that nobody will ever want to be active.
+fn apart(
+    config: &Config,
+    tls: &Tls,
+    store: SqliteStore,
+    card: Arc<RwLock<Card>>,
+    node: NodeName,
+    unsafe_because: Option<String>,
+) -> Result<Opened, ServeError> {
+    let why = match unsafe_because {
+        Some(why) => format!("HA is configured and could not be turned on: {why}"),
+        None => "HA is switched off (/vsmserver/HA/enabled), and the table here is a pair's: switch it on again; or, if the \
+                 other node is to serve no more, stop vsmserver and run `vsmserver --leave-pair`"
+            .to_owned(),
+    };
+    tracing::error!(
+        why,
+        "this node has a pair's table and cannot be one of the pair: it serves nobody, and sends users on if it can"
+    );
+    let replica =
+        replica::Config { alone: false, ..replica::Config::alone(node.clone(), rand::random()) };
+    let table = SessionTable::start(store, replica, Incarnation(rand::random()), Outbox::none())?;
+    let port = config.get(&keys::vsmserver::LISTEN_PORT);
+    let other = match &other_nodes(config)[..] {
+        [other] => Some(grpc::channel(other, port, tls)?),
+        _ => None,
+    };
+    let ha = Ha::Apart(super::Apart { why, other });
+    Ok(Opened { node, table, ha, card, asked: None })
+}
+
+/// The entries of `/vsmserver/HA/nodes` that are other hosts for certain.
+fn other_nodes(config: &Config) -> Vec<String> {
+    let local = identity::local_addresses().unwrap_or_default();
+    let is_other = |entry: &String| {
+        identity::resolve(entry).is_ok_and(|addresses| {
+            !addresses.is_empty()
+                && addresses
+                    .iter()
+                    .all(|address| !address.is_loopback() && !local.contains(address))
+        })
+    };
+    config.get(&keys::ha::NODES).into_iter().filter(is_other).collect()
 }
 
 fn nodes(config: &Config) -> Result<Nodes, String> {

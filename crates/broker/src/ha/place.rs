@@ -16,7 +16,7 @@ use vsm_daemon::{
 };
 use vsm_sync::peer::Stream;
 
-use super::{Ha, Pair};
+use super::{Apart, Ha, Pair};
 use crate::{broker::Broker, error::Refusal, users::Identity};
 
 /// How long a call waits for somebody to become active.
@@ -38,7 +38,14 @@ pub(crate) enum Place {
 /// Where a call is to be served now; waits, for a bounded time, while nobody is active.
 pub(crate) async fn find<T>(broker: &Arc<Broker>, request: &Request<T>) -> Result<Place, Refusal> {
     let forwarded = request.metadata().contains_key(FORWARDED_KEY);
-    let Ha::On(pair) = &broker.ha else { return Ok(Place::Here) };
+    let pair = match &broker.ha {
+        Ha::Off { .. } => return Ok(Place::Here),
+        Ha::Apart(Apart { other: Some(other), .. }) if !forwarded => {
+            return Ok(Place::There(other.clone()));
+        }
+        Ha::Apart(apart) => return Err(Refusal::Standby(apart.why.clone())),
+        Ha::On(pair) => pair,
+    };
     let until = clock::now() + WAIT;
     loop {
         if broker.table.is_serving() {
@@ -200,7 +207,9 @@ pub(crate) fn check_peer<T>(broker: &Broker, request: &Request<T>) -> Result<(),
             caller.name
         ))),
         // The caller takes this one for the other of a pair, and is told by the code what is missing.
-        Ha::Off { .. } => Err(Status::failed_precondition(format!("HA is off on {}", broker.node))),
+        Ha::Off { .. } | Ha::Apart(_) => {
+            Err(Status::failed_precondition(format!("HA is off on {}", broker.node)))
+        }
     }
 }
 

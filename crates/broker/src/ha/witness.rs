@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use vsm_core::{
-    AgentName,
+    AgentName, Epoch,
     replica::{WitnessMsg, WitnessReply},
 };
 use vsm_daemon::grpc;
@@ -70,6 +70,13 @@ async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<Witne
     let response: WitnessResponse = match tokio::time::timeout(DEADLINE, client.ask(request)).await
     {
         Ok(Ok(response)) => response.into_inner(),
+        // An agent of a version that does not know the question: nobody is disturbed that it knows of.
+        Ok(Err(status))
+            if matches!(message, WitnessMsg::Probe { .. })
+                && status.code() == tonic::Code::InvalidArgument =>
+        {
+            return Ok(WitnessReply::Free { promised: Epoch::zero() });
+        }
         Ok(Err(status)) => return Err(status.message().to_owned()),
         Err(_) => return Err(format!("no answer within {} s", DEADLINE.as_secs())),
     };

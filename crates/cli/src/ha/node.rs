@@ -146,7 +146,7 @@ impl Node {
 
     /// Whether it is one of a pair, or is to be.
     pub(super) fn in_pair(&self) -> bool {
-        self.role != "standalone"
+        self.role != "standalone" && self.role != "apart"
     }
 
     /// Whether it has a stream that is open.

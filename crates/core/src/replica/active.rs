@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use super::{
     event::Failure,
+    greet::Voices,
     log::Entry,
     message::{Holds, PeerMsg, Supply},
     mutant::{self, Mutant},
     node::{Held, Replica, Role},
-    greet::Voices,
     solo::Solo,
 };
 use crate::{Change, Epoch, Lsn, Proposal, Table};
@@ -88,9 +88,7 @@ impl Replica {
 
     /// Whether all that was committed before is committed again, and the pair is formed.
     pub(super) fn is_ready(&self) -> bool {
-        let formed = self.config.alone
-            || self.table.roster().is_some()
-            || mutant::on(Mutant::ServedUnformed);
+        let formed = self.config.alone || self.table.roster().is_some();
         matches!(&self.role, Role::Active(active) if self.commit >= active.began && formed)
     }
 
@@ -344,8 +342,10 @@ impl Replica {
             self.relieved = self.want;
             self.want = false;
         }
+        // One that is not up to date would only have to be brought there before it can reign.
+        let blank = self.peer_blank;
         if let Some(active) = self.active()
-            && (planned || !wanted || !votes)
+            && ((planned && !blank) || (!wanted && active.is_synced()) || !votes)
         {
             active.leaving_ms.get_or_insert(until);
         }
@@ -397,8 +397,7 @@ impl Replica {
         let commit = self.told_commit();
         let now = self.now;
         let Some(active) = self.active() else { return };
-        let (epoch, sent, round) =
-            (active.epoch.clone(), active.peer.sent, active.voices.round);
+        let (epoch, sent, round) = (active.epoch.clone(), active.peer.sent, active.voices.round);
         active.peer.waiting_ms.get_or_insert(now);
         if let Some(prev) = self.log.lsn(sent).cloned() {
             self.send(PeerMsg::Append { epoch, prev, entries: Vec::new(), commit, round });

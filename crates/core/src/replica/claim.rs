@@ -144,8 +144,10 @@ impl Replica {
         claim.asked_witnesses = true;
         claim.until_ms = self.now + self.config.ack_timeout_ms;
         let epoch = claim.epoch.clone();
+        let life = self.log.life().cloned();
         for agent in self.all_witnesses() {
-            self.ask_witness(agent, WitnessMsg::Claim { epoch: epoch.clone() });
+            let (epoch, life) = (epoch.clone(), life.clone());
+            self.ask_witness(agent, WitnessMsg::Claim { epoch, life });
         }
     }
 
@@ -185,8 +187,10 @@ impl Replica {
             return self.send(PeerMsg::Stale { promised });
         }
         if self.joined && self.holds().paired && self.peer_blank {
-            // It has forgotten what it voted for: it cannot be active before it has our table. We can.
-            if matches!(self.role, Role::Standby { .. }) && self.now >= self.hold_off_ms {
+            // It has forgotten what it voted for: it cannot be active before it has our table. We can; but not where one of the
+            // two tables is of another life, as that may be ours.
+            let standby = matches!(self.role, Role::Standby { .. });
+            if standby && !self.peer_foreign && self.now >= self.hold_off_ms {
                 self.begin_claim();
             }
             return;
@@ -231,10 +235,9 @@ impl Replica {
         match reply {
             WitnessReply::Refused { promised } => self.on_higher(&promised),
             WitnessReply::Mute { loss } => self.on_mute(agent, loss),
-            WitnessReply::Free { promised } => {
-                self.on_voting(agent);
-                self.on_free(agent, &promised);
-            }
+            WitnessReply::Free { promised } => self.on_free(agent, &promised),
+            // Our table was put back from a copy, or the witness is still to be told of a new life. Only the peer helps.
+            WitnessReply::Foreign { life } => self.foreign = Some(life),
             // Nothing but time helps.
             WitnessReply::Held { .. } => {}
             WitnessReply::Promised { epoch, window } => {
@@ -281,11 +284,6 @@ impl Replica {
         let standby = Role::Standby { leader: None, heard_ms: self.now };
         let Role::Claiming(claim) = std::mem::replace(&mut self.role, standby) else { return };
         let Claim { epoch, peer, witnesses, .. } = *claim;
-        let foreign = |window: &Window| self.log.is_foreign(&window.history, &window.last);
-        if witnesses.values().flatten().any(foreign) && !mutant::on(Mutant::ForeignLogTaken) {
-            // Our own table is of another life: it was put back from a copy.
-            return self.back_off();
-        }
         // One that is linked and silent is soon found to be away; the witnesses are there now.
         let near = self.link && peer.is_some();
         // A pair that is being formed has nothing that anybody could have forgotten.
@@ -343,10 +341,7 @@ impl Replica {
 
     /// Whether the peer can have forgotten what it voted for: it has no table, or one of another life.
     pub(super) fn look_at_peer(&mut self, holds: &Holds) {
-        self.peer_foreign = self.joined
-            && holds.joined
-            && self.log.is_foreign(&holds.history, &holds.last)
-            && !mutant::on(Mutant::ForeignLogTaken);
+        self.peer_foreign = self.joined && holds.joined && self.log.is_foreign(&holds.history);
         self.peer_blank = !holds.joined || self.peer_foreign;
     }
 
@@ -389,7 +384,9 @@ impl Replica {
     pub(super) fn form_pair(&mut self) {
         let forming = self.rosters().is_empty() && !self.config.alone;
         let commit = self.commit;
-        if forming && self.active().is_some_and(|active| active.is_synced() && commit >= active.began) {
+        if forming
+            && self.active().is_some_and(|active| active.is_synced() && commit >= active.began)
+        {
             let roster = self.first_roster();
             if let Some(active) = self.active() {
                 active.working.apply(&roster);

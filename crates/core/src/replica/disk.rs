@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::log::{Entry, History, Log};
-use crate::{Epoch, Key, Lsn, Row, Table};
+use crate::{Change, Epoch, Key, Lsn, Row, Table};
 
 /// What is durable.
 #[derive(Debug, Clone)]
@@ -105,6 +105,14 @@ impl Disk {
             && table.tombstones().next().is_none()
             && table.drains().next().is_none();
         self.joined && own && table.roster().is_none() && empty
+    }
+
+    /// Whether it is a pair's, or was: then a vote may be somewhere that this node knows nothing of, and it is never reigned
+    /// over by one vote.
+    #[must_use]
+    pub fn is_paired(&self) -> bool {
+        let named = |entry: &Entry| matches!(entry.change, Change::Roster(_));
+        self.table.roster().is_some() || self.log.after(self.log.base().seq).any(named)
     }
 
     /// Applies a write.

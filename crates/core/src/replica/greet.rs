@@ -53,7 +53,10 @@ impl Voices {
 
     /// Those that are known to be mute.
     pub(super) fn mute(&self) -> impl Iterator<Item = &AgentName> {
-        self.of.iter().filter(|(_, voice)| matches!(voice, Voice::Mute { .. })).map(|(name, _)| name)
+        self.of
+            .iter()
+            .filter(|(_, voice)| matches!(voice, Voice::Mute { .. }))
+            .map(|(name, _)| name)
     }
 }
 
@@ -104,7 +107,7 @@ impl Replica {
         let witnesses = self.all_witnesses();
         let Role::Active(active) = &mut self.role else { return };
         let seq = if alone { active.own } else { active.own.min(active.peer.acked) };
-        let at = self.log.lsn(seq).cloned();
+        let (at, life) = (self.log.lsn(seq).cloned(), self.log.life().cloned());
         let synced = (active.is_synced() || alone) && seq >= active.began;
         let synced = synced || mutant::on(Mutant::GreetedUnsynced);
         let (epoch, answered) = (active.epoch.clone(), active.voices.answered);
@@ -118,7 +121,19 @@ impl Replica {
                     if asked_ms.is_none_or(|asked| now >= asked + timeout * UNKNOWN_TIMEOUTS) =>
                 {
                     *asked_ms = Some(now);
-                    messages.push((agent.clone(), WitnessMsg::Probe { epoch: epoch.clone() }));
+                    messages.push((
+                        agent.clone(),
+                        match at.clone().filter(|_| synced) {
+                            // It learns which life of the table this is, or says that it is mute.
+                            Some(at) => WitnessMsg::Clear {
+                                epoch: epoch.clone(),
+                                at,
+                                loss: None,
+                                life: life.clone(),
+                            },
+                            None => WitnessMsg::Probe { epoch: epoch.clone() },
+                        },
+                    ));
                 }
                 Voice::Mute { loss, round, told_ms }
                     if synced
@@ -127,8 +142,8 @@ impl Replica {
                 {
                     let Some(at) = at.clone() else { continue };
                     *told_ms = Some(now);
-                    let clear = WitnessMsg::Clear { epoch: epoch.clone(), at, loss: Some(*loss) };
-                    messages.push((agent.clone(), clear));
+                    let (epoch, life, loss) = (epoch.clone(), life.clone(), Some(*loss));
+                    messages.push((agent.clone(), WitnessMsg::Clear { epoch, at, loss, life }));
                 }
                 Voice::Unknown { .. } | Voice::Mute { .. } | Voice::Votes => {}
             }

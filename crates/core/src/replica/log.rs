@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::mutant::{self, Mutant};
 use crate::{Change, Epoch, Lsn};
 
 /// Epochs that are remembered. Older ones make a resync a snapshot, nothing worse.
@@ -139,7 +140,10 @@ impl Log {
         let end = |history: &History, last: u64, index: usize| {
             history.get(index + 1).map_or(last, |(_, first)| first - 1)
         };
-        for (index, (epoch, first)) in self.history.iter().enumerate().rev() {
+        // What came right after the first is forgotten in a full history: how far that reign went is not known.
+        let forgot = |history: &History| usize::from(history.len() >= HISTORY_MAX);
+        let from = forgot(&self.history).max(forgot(history));
+        for (index, (epoch, first)) in self.history.iter().enumerate().skip(from).rev() {
             let Some(theirs) =
                 history.iter().position(|(other, from)| other == epoch && from == first)
             else {
@@ -152,18 +156,32 @@ impl Log {
         Lsn::zero()
     }
 
-    /// Whether a log with this history and last position is of another life of the table: both have entries and no reign
-    /// in common, though each reign begins with what the one before it left. One of the two was restored from a copy of
-    /// before both were lost, or is more reigns behind than are remembered, which comes to the same.
+    /// The reign that wrote the first entry of all: the *life* of the table. None where that is not known.
     #[must_use]
-    pub fn is_foreign(&self, history: &History, last: &Lsn) -> bool {
-        self.last().seq > 0 && last.seq > 0 && self.common(history, last).seq == 0
+    pub fn life(&self) -> Option<&Epoch> {
+        life(&self.history)
     }
 
+    /// Whether a log with this history is of another life of the table: it began when both brokers had lost theirs, and
+    /// this one was put back from a copy, or the other way round. Nothing in it says anything of this life.
+    #[must_use]
+    pub fn is_foreign(&self, history: &History) -> bool {
+        self.life().zip(life(history)).is_some_and(|(own, other)| own != other)
+            && !mutant::on(Mutant::ForeignLogTaken)
+    }
+
+    /// The first is kept, as it tells the life.
     fn bound_history(&mut self) {
         let surplus = self.history.len().saturating_sub(HISTORY_MAX);
-        self.history.drain(..surplus);
+        if surplus > 0 {
+            self.history.drain(1..=surplus);
+        }
     }
+}
+
+/// The life that a history tells.
+pub(super) fn life(history: &History) -> Option<&Epoch> {
+    history.first().filter(|(_, first)| *first == 1).map(|(epoch, _)| epoch)
 }
 
 #[cfg(test)]

@@ -147,6 +147,8 @@ pub enum WitnessMsg {
     Claim {
         /// The epoch that is claimed.
         epoch: Epoch,
+        /// The life of the claimant's table, where it is known.
+        life: Option<Epoch>,
     },
     /// Keep this, as the peer cannot.
     Accept {
@@ -167,6 +169,8 @@ pub enum WitnessMsg {
         at: Lsn,
         /// The loss that this makes up for: both brokers were in this reign after it. None = the witness lost nothing.
         loss: Option<u64>,
+        /// The life of the pair's table, where it is known.
+        life: Option<Epoch>,
     },
 }
 
@@ -175,7 +179,7 @@ impl WitnessMsg {
     #[must_use]
     pub const fn epoch(&self) -> &Epoch {
         let (Self::Probe { epoch }
-        | Self::Claim { epoch }
+        | Self::Claim { epoch, .. }
         | Self::Accept { epoch, .. }
         | Self::Clear { epoch, .. }) = self;
         epoch
@@ -224,6 +228,11 @@ pub enum WitnessReply {
     Free {
         /// The highest epoch that is promised; below all if none is.
         promised: Epoch,
+    },
+    /// The claimant's table is of another life than the pair's.
+    Foreign {
+        /// The life of the pair's table.
+        life: Epoch,
     },
     /// Another node's reign is alive.
     Held {

@@ -125,8 +125,6 @@ mutants! {
     NonceOmitted,
     /// A log of another life of the table is taken for one of this life.
     ForeignLogTaken,
-    /// A pair serves users before it is formed.
-    ServedUnformed,
     /// A witness holds nobody off.
     NobodyHeldOff,
     /// A cancelled start is let through that was admitted before.

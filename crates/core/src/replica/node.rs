@@ -60,6 +60,8 @@ pub struct Replica {
     pub(super) unsure: bool,
     /// The peer's table is of another life.
     pub(super) peer_foreign: bool,
+    /// The witnesses know of another life of the table than ours, and this is it.
+    pub(super) foreign: Option<Epoch>,
     random: u64,
     out: Vec<Action>,
     write: Write,
@@ -109,7 +111,11 @@ impl Replica {
         let (random, heartbeat_ms, alone) = (config.seed | 1, config.heartbeat_ms, config.alone);
         // Long enough to hear of a peer that is active; one without a table hears what agents promised to an earlier life
         // of it, and rises above that.
-        let pause_ms = if disk.joined { heartbeat_ms * 2 } else { config.ack_timeout_ms.max(heartbeat_ms * 2) };
+        let pause_ms = if disk.joined {
+            heartbeat_ms * 2
+        } else {
+            config.ack_timeout_ms.max(heartbeat_ms * 2)
+        };
         // Where a window may be open, some rows may be those of one witness.
         let unsure = disk.mark.is_some();
         Self {
@@ -133,6 +139,7 @@ impl Replica {
             forced: false,
             unsure: !alone && unsure,
             peer_foreign: false,
+            foreign: None,
             random,
             out: Vec::new(),
             write: Write::default(),

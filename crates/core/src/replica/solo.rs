@@ -158,8 +158,10 @@ impl Replica {
         active.solo.sent = 0;
         let epoch = active.epoch.clone();
         self.move_base_to_acked();
+        let life = self.log.life().cloned();
         for agent in agents {
-            let message = WitnessMsg::Clear { epoch: epoch.clone(), at: at.clone(), loss: None };
+            let (epoch, at, life) = (epoch.clone(), at.clone(), life.clone());
+            let message = WitnessMsg::Clear { epoch, at, loss: None, life };
             self.ask_witness(agent, message);
         }
     }

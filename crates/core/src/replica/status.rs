@@ -56,6 +56,8 @@ pub struct Status {
     pub mute: Vec<AgentName>,
     /// The peer's table is of another life of this one: it was put back from a copy.
     pub peer_foreign: bool,
+    /// This node's table is of another life than the pair's, which is this one: it was put back from a copy.
+    pub foreign: Option<Epoch>,
     /// The active node's view of the witnesses; empty while they are not needed.
     pub witnesses: Vec<WitnessStatus>,
 }
@@ -128,6 +130,7 @@ impl Replica {
             roster: self.table.roster().cloned(),
             mute,
             peer_foreign: self.peer_foreign,
+            foreign: self.foreign.clone(),
             witnesses,
         }
     }

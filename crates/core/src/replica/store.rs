@@ -86,6 +86,7 @@ impl Replica {
         let install = super::Install { at: image.at, history: image.history, rows, whole: true };
         self.table = Table::default();
         self.touched.whole = true;
+        self.foreign = None;
         self.put_rows(install);
         // What changed before `at` is not known here, so a window can begin no earlier.
         self.set_mark(None);

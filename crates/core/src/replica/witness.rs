@@ -18,6 +18,8 @@ pub struct Witness {
     /// It is new, or lost what it held, and this is the loss, by a number drawn for it: it gives no vote before a broker
     /// has made up for this very loss.
     pub mute: Option<u64>,
+    /// The life of the pair's table, as a reign told it: who comes with another has it from a copy.
+    pub life: Option<Epoch>,
 }
 
 /// The reign that a witness last heard from, and until when it is to be taken for alive. Not durable: a witness that
@@ -59,7 +61,7 @@ impl Witness {
     /// `loss` is drawn at random for each loss: what makes up for an earlier one is of no use.
     #[must_use]
     pub const fn fresh(loss: u64) -> Self {
-        Self { promised: None, kept: None, mute: Some(loss) }
+        Self { promised: None, kept: None, mute: Some(loss), life: None }
     }
 
     /// The highest epoch that is promised.
@@ -116,10 +118,17 @@ impl Witness {
         }
         if let WitnessMsg::Probe { epoch } = message {
             let promised = self.promised.clone().unwrap_or_else(Epoch::zero);
-            return Some(living.other(epoch, now_ms).map_or(
-                WitnessReply::Free { promised },
-                |reign| WitnessReply::Held { reign: reign.clone() },
-            ));
+            return Some(
+                living.other(epoch, now_ms).map_or(WitnessReply::Free { promised }, |reign| {
+                    WitnessReply::Held { reign: reign.clone() }
+                }),
+            );
+        }
+        if let WitnessMsg::Claim { life: Some(life), .. } = message
+            && let Some(own) = self.life.as_ref().filter(|own| *own != life)
+            && !mutant::on(Mutant::ForeignLogTaken)
+        {
+            return Some(WitnessReply::Foreign { life: own.clone() });
         }
         self.may_act(message.epoch()).err().map(|promised| WitnessReply::Refused { promised })
     }
@@ -134,12 +143,16 @@ impl Witness {
         self.promised = Some(message.epoch().clone());
         match message {
             WitnessMsg::Probe { epoch } => WitnessReply::Free { promised: epoch },
-            WitnessMsg::Claim { epoch } => {
+            WitnessMsg::Claim { epoch, .. } => {
                 let window = self.kept.as_ref().map(|(_, window)| window.clone());
                 WitnessReply::Promised { epoch, window }
             }
-            WitnessMsg::Accept { epoch, prev, window, .. } => self.accept(epoch, prev.as_ref(), window),
-            WitnessMsg::Clear { epoch, at, .. } => {
+            WitnessMsg::Accept { epoch, prev, window, .. } => {
+                self.life = super::log::life(&window.history).cloned().or(self.life.take());
+                self.accept(epoch, prev.as_ref(), window)
+            }
+            WitnessMsg::Clear { epoch, at, life, .. } => {
+                self.life = life.or(self.life.take());
                 // Late: a newer window has begun.
                 let late = |window: &Window| window.last > at && !mutant::on(Mutant::StaleClear);
                 if self.kept.as_ref().is_some_and(|(_, window)| !late(window)) {

@@ -1,15 +1,20 @@
 //! Broker to witness and back, and what an agent keeps of it.
 
 use vsm_core::{
-    Key, LineageId, Row,
+    Epoch, Key, LineageId, Row,
     replica::{Window, Witness, WitnessMsg, WitnessReply},
 };
 
 use super::{epoch, epoch_message, epoch_or_zero, history, history_messages, not_above, position};
 use crate::{
     convert::{Invalid, required, text},
+    session::v1 as session,
     sync::v1 as pb,
 };
+
+fn optional(epoch: Option<session::Epoch>) -> Result<Option<Epoch>, Invalid> {
+    epoch.map(TryInto::try_into).transpose()
+}
 
 impl TryFrom<pb::Window> for Window {
     type Error = Invalid;
@@ -47,7 +52,7 @@ impl TryFrom<pb::WitnessRequest> for WitnessMsg {
         let epoch = epoch("epoch", request.epoch)?;
         Ok(match required("kind", request.kind)? {
             Kind::Probe(_) => Self::Probe { epoch },
-            Kind::Claim(_) => Self::Claim { epoch },
+            Kind::Claim(claim) => Self::Claim { epoch, life: optional(claim.life)? },
             Kind::Accept(accept) => {
                 let window = Window::try_from(required("accept.window", accept.window)?)?;
                 not_above("accept.window", &epoch, &window.last)?;
@@ -60,7 +65,7 @@ impl TryFrom<pb::WitnessRequest> for WitnessMsg {
             }
             Kind::Clear(clear) => {
                 let at = position("clear.at", clear.at)?;
-                Self::Clear { epoch, at, loss: clear.loss }
+                Self::Clear { epoch, at, loss: clear.loss, life: optional(clear.life)? }
             }
         })
     }
@@ -72,13 +77,16 @@ impl From<&WitnessMsg> for pb::WitnessRequest {
         use pb::witness_request::Kind;
         let (epoch, kind) = match message {
             WitnessMsg::Probe { epoch } => (epoch, Kind::Probe(pb::WitnessProbe {})),
-            WitnessMsg::Claim { epoch } => (epoch, Kind::Claim(pb::WitnessClaim {})),
+            WitnessMsg::Claim { epoch, life } => {
+                (epoch, Kind::Claim(pb::WitnessClaim { life: life.as_ref().map(Into::into) }))
+            }
             WitnessMsg::Accept { epoch, prev, window, hold_ms } => {
                 let (prev, window) = (prev.as_ref().map(Into::into), Some(window.into()));
                 (epoch, Kind::Accept(pb::WitnessAccept { prev, window, hold_ms: *hold_ms }))
             }
-            WitnessMsg::Clear { epoch, at, loss } => {
-                (epoch, Kind::Clear(pb::WitnessClear { at: Some(at.into()), loss: *loss }))
+            WitnessMsg::Clear { epoch, at, loss, life } => {
+                let (at, life) = (Some(at.into()), life.as_ref().map(Into::into));
+                (epoch, Kind::Clear(pb::WitnessClear { at, loss: *loss, life }))
             }
         };
         Self { lineage: String::new(), epoch: Some(epoch.into()), kind: Some(kind) }
@@ -110,6 +118,7 @@ impl TryFrom<pb::WitnessResponse> for WitnessReply {
             }
             Kind::Mute(mute) => Self::Mute { loss: mute.loss },
             Kind::Free(free) => Self::Free { promised: epoch_or_zero(free.promised)? },
+            Kind::Foreign(it) => Self::Foreign { life: epoch("foreign.life", it.life)? },
             Kind::Held(held) => Self::Held { reign: epoch("held.reign", held.reign)? },
         })
     }
@@ -135,6 +144,9 @@ impl From<&WitnessReply> for pb::WitnessResponse {
             WitnessReply::Free { promised } => {
                 (None, Kind::Free(pb::WitnessFree { promised: epoch_message(promised) }))
             }
+            WitnessReply::Foreign { life } => {
+                (None, Kind::Foreign(pb::WitnessForeign { life: Some(life.into()) }))
+            }
             WitnessReply::Held { reign } => {
                 (None, Kind::Held(pb::WitnessHeld { reign: Some(reign.into()) }))
             }
@@ -144,7 +156,7 @@ impl From<&WitnessReply> for pb::WitnessResponse {
 }
 
 /// What an agent keeps of its promises, as a whole.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keeping {
     /// The table whose brokers it promised to; none yet = `None`.
     pub lineage: Option<LineageId>,
@@ -174,6 +186,7 @@ impl TryFrom<pb::WitnessState> for Keeping {
             promised: state.promised.map(TryInto::try_into).transpose()?,
             kept,
             mute: state.mute.then_some(state.loss),
+            life: optional(state.life)?,
         };
         let (position, journal) = (state.position, state.journal_id);
         Ok(Self { lineage, witness, position, journal, host: state.host })
@@ -193,6 +206,7 @@ impl From<&Keeping> for pb::WitnessState {
             loss: witness.mute.unwrap_or(0),
             journal_id: keeping.journal,
             host: keeping.host.clone(),
+            life: witness.life.as_ref().map(Into::into),
         }
     }
 }

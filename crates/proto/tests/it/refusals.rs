@@ -23,8 +23,14 @@ fn list(positions: &[(u64, u64)]) -> Vec<Entry> {
 /// Entries that a node of reign 5 says to follow 3 of reign 2.
 fn append(positions: &[(u64, u64)]) -> Result<PeerMsg, Invalid> {
     let entries = list(positions);
-    pb::PeerMessage::from(&PeerMsg::Append { epoch: epoch(5), prev: lsn(2, 3), entries, commit: 3 })
-        .try_into()
+    pb::PeerMessage::from(&PeerMsg::Append {
+        epoch: epoch(5),
+        prev: lsn(2, 3),
+        entries,
+        commit: 3,
+        round: 0,
+    })
+    .try_into()
 }
 
 fn why(result: Result<PeerMsg, Invalid>) -> String {
@@ -69,9 +75,21 @@ fn no_number_is_so_high_that_nothing_could_follow() {
     assert!(parse(&snapshot(1 << 40)).is_ok());
     for message in [
         snapshot(u64::MAX),
-        PeerMsg::Ack { epoch: epoch(5), last: u64::MAX },
-        PeerMsg::Append { epoch: epoch(5), prev: lsn(2, 3), entries: Vec::new(), commit: u64::MAX },
-        PeerMsg::Append { epoch: epoch(5), prev: lsn(2, u64::MAX), entries: Vec::new(), commit: 3 },
+        PeerMsg::Ack { epoch: epoch(5), last: u64::MAX, round: 0 },
+        PeerMsg::Append {
+            epoch: epoch(5),
+            prev: lsn(2, 3),
+            entries: Vec::new(),
+            commit: u64::MAX,
+            round: 0,
+        },
+        PeerMsg::Append {
+            epoch: epoch(5),
+            prev: lsn(2, u64::MAX),
+            entries: Vec::new(),
+            commit: 3,
+            round: 0,
+        },
     ] {
         assert!(why(parse(&message)).contains("is above every number"), "{message:?}");
     }
@@ -105,7 +123,8 @@ fn no_window_is_of_a_later_reign_than_its_message() {
         rows: std::collections::BTreeMap::new(),
         history: Vec::new(),
     };
-    let accept = WitnessMsg::Accept { epoch: epoch(5), prev: None, window: window.clone() };
+    let accept =
+        WitnessMsg::Accept { epoch: epoch(5), prev: None, window: window.clone(), hold_ms: 0 };
     let asked = WitnessMsg::try_from(pb::WitnessRequest::from(&accept));
     assert!(asked.unwrap_err().to_string().contains("accept.window: 6@a/9 is of a reign above"));
     let promised = WitnessReply::Promised { epoch: epoch(5), window: Some(window) };

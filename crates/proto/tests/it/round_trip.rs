@@ -13,23 +13,26 @@ use vsm_core::{
         WitnessReply,
     },
 };
-use vsm_proto::{
-    replica::{witness_state, witness_state_message},
-    sync::v1 as pb,
-};
+use vsm_proto::{replica::Keeping, sync::v1 as pb};
 
 /// Above every reign that a position below is of.
 const REIGN_MAX: u64 = 1000;
 
 fn epoch() -> impl Strategy<Value = Epoch> + Clone {
-    (1..REIGN_MAX, "[a-c]{1,3}")
-        .prop_map(|(counter, node)| Epoch { nonce: 0, counter, node: node.parse().unwrap() })
+    (1..REIGN_MAX, "[a-c]{1,3}", any::<u32>()).prop_map(|(counter, node, nonce)| Epoch {
+        nonce,
+        counter,
+        node: node.parse().unwrap(),
+    })
 }
 
 /// Above all of [`epoch`].
 fn later() -> impl Strategy<Value = Epoch> {
-    (REIGN_MAX..2000, "[a-c]")
-        .prop_map(|(counter, node)| Epoch { nonce: 0, counter, node: node.parse().unwrap() })
+    (REIGN_MAX..2000, "[a-c]").prop_map(|(counter, node)| Epoch {
+        nonce: 0,
+        counter,
+        node: node.parse().unwrap(),
+    })
 }
 
 fn position() -> impl Strategy<Value = Lsn> + Clone {
@@ -135,7 +138,7 @@ fn after(prev: Lsn, changes: Vec<(bool, Change)>) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (anew, change) in changes {
         if anew || last.seq == 0 {
-            last.epoch = last.epoch.next("a".parse().unwrap());
+            last.epoch = last.epoch.next("a".parse().unwrap(), 0);
         }
         last.seq += 1;
         entries.push(Entry { lsn: last.clone(), change });
@@ -204,11 +207,21 @@ fn message() -> impl Strategy<Value = PeerMsg> {
         }),
         any::<bool>().prop_map(|planned| PeerMsg::Wish { planned }),
         epoch().prop_map(|epoch| PeerMsg::Yield { epoch }),
-        (later(), entries(), number.clone()).prop_map(|(epoch, (prev, entries), commit)| {
-            PeerMsg::Append { epoch, prev, entries, commit }
-        }),
+        (later(), entries(), number.clone(), any::<u64>()).prop_map(
+            |(epoch, (prev, entries), commit, round)| PeerMsg::Append {
+                epoch,
+                prev,
+                entries,
+                commit,
+                round,
+            }
+        ),
         (later(), image()).prop_map(|(epoch, image)| PeerMsg::Snapshot { epoch, image }),
-        (epoch(), number).prop_map(|(epoch, last)| PeerMsg::Ack { epoch, last }),
+        (epoch(), number, any::<u64>()).prop_map(|(epoch, last, round)| PeerMsg::Ack {
+            epoch,
+            last,
+            round
+        }),
         (epoch(), holds()).prop_map(|(epoch, holds)| PeerMsg::Behind { epoch, holds }),
         epoch().prop_map(|promised| PeerMsg::Stale { promised }),
     ]
@@ -223,10 +236,13 @@ fn window() -> impl Strategy<Value = Window> {
 
 fn asked() -> impl Strategy<Value = WitnessMsg> {
     prop_oneof![
-        epoch().prop_map(|epoch| WitnessMsg::Claim { epoch }),
-        (later(), option::of(position()), window())
-            .prop_map(|(epoch, prev, window)| WitnessMsg::Accept { epoch, prev, window }),
-        (epoch(), position()).prop_map(|(epoch, at)| WitnessMsg::Clear { epoch, at }),
+        epoch().prop_map(|epoch| WitnessMsg::Probe { epoch }),
+        (epoch(), option::of(epoch())).prop_map(|(epoch, life)| WitnessMsg::Claim { epoch, life }),
+        (later(), option::of(position()), window(), any::<u64>()).prop_map(
+            |(epoch, prev, window, hold_ms)| WitnessMsg::Accept { epoch, prev, window, hold_ms }
+        ),
+        (epoch(), position(), option::of(any::<u64>()), option::of(epoch()))
+            .prop_map(|(epoch, at, loss, life)| WitnessMsg::Clear { epoch, at, loss, life }),
     ]
 }
 
@@ -238,13 +254,18 @@ fn answered() -> impl Strategy<Value = WitnessReply> {
         epoch().prop_map(|epoch| WitnessReply::Gap { epoch }),
         epoch().prop_map(|epoch| WitnessReply::Cleared { epoch }),
         epoch().prop_map(|promised| WitnessReply::Refused { promised }),
+        any::<u64>().prop_map(|loss| WitnessReply::Mute { loss }),
+        prop_oneof![Just(Epoch::zero()), epoch()]
+            .prop_map(|promised| WitnessReply::Free { promised }),
+        epoch().prop_map(|reign| WitnessReply::Held { reign }),
+        epoch().prop_map(|life| WitnessReply::Foreign { life }),
     ]
 }
 
 fn witness() -> impl Strategy<Value = Witness> {
-    let mute = option::of(prop_oneof![Just(Epoch::zero()), epoch()]);
-    (option::of(epoch()), option::of((epoch(), window())), mute)
-        .prop_map(|(promised, kept, mute)| Witness { promised, kept, mute })
+    let kept = option::of((epoch(), window()));
+    (option::of(epoch()), kept, option::of(any::<u64>()), option::of(epoch()))
+        .prop_map(|(promised, kept, mute, life)| Witness { promised, kept, mute, life })
 }
 
 /// Through bytes and back.
@@ -269,8 +290,10 @@ proptest! {
         prop_assert_eq!(WitnessMsg::try_from(told), Ok(message));
         let told = carried(&pb::WitnessResponse::from(&reply));
         prop_assert_eq!(WitnessReply::try_from(told), Ok(reply));
-        let told = carried(&witness_state_message(None, &state, position));
-        prop_assert_eq!(witness_state(told), Ok((None, state, position)));
+        let (journal, host) = (position ^ 1, "agent1".to_owned());
+        let keeping = Keeping { lineage: None, witness: state, position, journal, host };
+        let told = Keeping::try_from(carried(&pb::WitnessState::from(&keeping)));
+        prop_assert_eq!(told, Ok(keeping));
     }
 
     #[test]

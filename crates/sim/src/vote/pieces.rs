@@ -118,8 +118,11 @@ impl Pieces {
     #[expect(clippy::unwrap_used, reason = "the names are made here and valid")]
     pub(super) fn new(sessions: &[(u8, u8)], claims: u8) -> Self {
         let nodes: [NodeName; 2] = ["a", "b"].map(|name| name.parse().unwrap());
-        let epoch =
-            |id: u8| Epoch { nonce: 0, counter: u64::from(id / 2), node: nodes[usize::from(id % 2)].clone() };
+        let epoch = |id: u8| Epoch {
+            nonce: 0,
+            counter: u64::from(id / 2),
+            node: nodes[usize::from(id % 2)].clone(),
+        };
         let mut epochs = vec![Epoch::zero(), Epoch::zero()];
         epochs.extend((2..=claims * 2 + 1).map(epoch));
         let rank = |epoch: &Epoch| epochs.iter().filter(|other| *other < epoch).count();
@@ -311,12 +314,17 @@ impl Pieces {
             },
             Ask::Claim(epoch) => {
                 let epoch = self.epochs[usize::from(epoch)].clone();
-                self.said(&real.handle(WitnessMsg::Claim { epoch }))
+                self.said(&real.handle(WitnessMsg::Claim { epoch, life: None }))
             }
             Ask::Accept(epoch, log) => {
                 let epoch = self.epochs[usize::from(epoch)].clone();
                 let window = self.window(log);
-                self.said(&real.handle(WitnessMsg::Accept { epoch, prev: None, window, hold_ms: 0 }))
+                self.said(&real.handle(WitnessMsg::Accept {
+                    epoch,
+                    prev: None,
+                    window,
+                    hold_ms: 0,
+                }))
             }
         };
         let after = (self.intern(real), say);
@@ -333,6 +341,7 @@ impl Pieces {
             WitnessReply::Gap { .. }
             | WitnessReply::Refused { .. }
             | WitnessReply::Mute { .. }
+            | WitnessReply::Foreign { .. }
             | WitnessReply::Free { .. }
             | WitnessReply::Held { .. } => Say::Refused,
         }

@@ -120,8 +120,8 @@ impl<S: Store + 'static> Owner<S> {
                     self.replica = Replica::new(self.config.clone(), disk, now);
                 }
                 self.token = Token::default();
-                let touched = self.replica.take_touched();
-                (self.to_write, self.to_show) = (touched.clone(), touched);
+                self.to_write = self.replica.take_touched();
+                self.to_show.whole = true;
                 self.step(Event::Want(self.want && self.config.alone));
             }
             Err(error) => tracing::error!(%error, "cannot read the session table"),

@@ -3,15 +3,15 @@
 use prost::Message;
 use rusqlite::{Result, Transaction, params};
 use vsm_core::{
-    AgentName, Epoch, Key, Lsn, Row, Session, SessionId, UnixMillis,
+    AgentName, Change, Epoch, Key, Lsn, Row, Session, SessionId, UnixMillis,
     replica::{Entry, History, Mark, Write},
 };
 use vsm_proto::{session::v1 as pb, sync::v1 as log};
 
 use super::signed;
 
-/// More are remembered than a replica looks at.
-const FORGET_EPOCHS: &str = "DELETE FROM epoch WHERE first_seq <
+/// More are remembered than a replica looks at; the first tells the life of the table.
+const FORGET_EPOCHS: &str = "DELETE FROM epoch WHERE first_seq > 1 AND first_seq <
     (SELECT first_seq FROM epoch ORDER BY first_seq DESC LIMIT 1 OFFSET 256)";
 
 pub(super) fn all(on: &Transaction<'_>, writes: &[Write], rows: &[Row]) -> Result<()> {
@@ -64,19 +64,16 @@ fn append(on: &Transaction<'_>, entries: &[Entry]) -> Result<()> {
         let Lsn { epoch: own, seq } = &entry.lsn;
         if epoch != Some(own) {
             // One that is known keeps its first number.
-            on.prepare_cached("INSERT OR IGNORE INTO epoch VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![signed(own.counter), own.node.as_str(), own.nonce, signed(*seq)])?;
+            on.prepare_cached("INSERT OR IGNORE INTO epoch VALUES (?1, ?2, ?3, ?4)")?.execute(
+                params![signed(own.counter), own.node.as_str(), own.nonce, signed(*seq)],
+            )?;
             on.prepare_cached(FORGET_EPOCHS)?.execute([])?;
             epoch = Some(own);
         }
         let change = log::Change::from(&entry.change).encode_to_vec();
-        on.prepare_cached("INSERT INTO changelog VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
-            signed(*seq),
-            signed(own.counter),
-            own.node.as_str(),
-            change,
-            own.nonce
-        ])?;
+        on.prepare_cached("INSERT INTO changelog VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(
+            params![signed(*seq), signed(own.counter), own.node.as_str(), change, own.nonce],
+        )?;
     }
     debug_assert!(first.lsn.seq > 0, "numbers begin at 1");
     Ok(())
@@ -84,12 +81,9 @@ fn append(on: &Transaction<'_>, entries: &[Entry]) -> Result<()> {
 
 fn epochs(on: &Transaction<'_>, history: &History) -> Result<()> {
     for (epoch, first) in history {
-        on.prepare_cached("INSERT OR REPLACE INTO epoch VALUES (?1, ?2, ?3, ?4)")?.execute(params![
-            signed(epoch.counter),
-            epoch.node.as_str(),
-            epoch.nonce,
-            signed(*first)
-        ])?;
+        on.prepare_cached("INSERT OR REPLACE INTO epoch VALUES (?1, ?2, ?3, ?4)")?.execute(
+            params![signed(epoch.counter), epoch.node.as_str(), epoch.nonce, signed(*first)],
+        )?;
     }
     Ok(())
 }
@@ -139,6 +133,24 @@ fn key_text(key: &Key) -> String {
         Key::Drain(agent) => format!("drain {agent}"),
         Key::Event(slot) => format!("event {slot}"),
     }
+}
+
+/// No number of the log may be missing: who was named there is replaced by a change that changes nothing.
+pub(super) fn leave_pair(on: &Transaction<'_>) -> Result<()> {
+    let mut read = on.prepare("SELECT seq, change FROM changelog")?;
+    let entries = read
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(i64, Vec<u8>)>>>()?;
+    let nothing = log::Change::from(&Change::Began).encode_to_vec();
+    for (seq, change) in entries {
+        let change = log::Change::decode(change.as_slice()).ok().map(Change::try_from);
+        if matches!(change, Some(Ok(Change::Roster(_)))) {
+            on.execute("UPDATE changelog SET change = ?1 WHERE seq = ?2", params![nothing, seq])?;
+        }
+    }
+    on.execute_batch("DELETE FROM roster; DELETE FROM meta WHERE key = 'roster';")?;
+    set_mark(on, None)?;
+    meta(on, "peer_off", 0)
 }
 
 /// Sets a value; one that is the same costs no page.

@@ -128,7 +128,13 @@ impl Alone {
     /// Entries that are said to follow what is there; each number counts from its last.
     fn append(&self, epoch: &Epoch, seqs: &[u64]) -> PeerMsg {
         let entries = self.next(epoch, seqs);
-        PeerMsg::Append { epoch: epoch.clone(), prev: self.at.last.clone(), entries, commit: 0 }
+        PeerMsg::Append {
+            epoch: epoch.clone(),
+            prev: self.at.last.clone(),
+            entries,
+            commit: 0,
+            round: 0,
+        }
     }
 
     fn above(&self, by: u64) -> Epoch {
@@ -268,7 +274,7 @@ async fn what_makes_no_sense_ends_the_stream() {
     alone.garbles_message(&alone.append(&own, &[2, 1]), "does not follow").await;
     let entries = alone.next(&alone.above(1), &[1]);
     let prev = alone.at.last.clone();
-    let above = PeerMsg::Append { epoch: own, prev, entries, commit: 0 };
+    let above = PeerMsg::Append { epoch: own, prev, entries, commit: 0, round: 0 };
     alone.garbles_message(&above, "is of a reign above").await;
     let jump = alone.above(EPOCH_JUMP_MAX + 1);
     alone.garbles_message(&alone.append(&jump, &[1]), "beyond all reason").await;
@@ -302,7 +308,8 @@ async fn a_repetition_a_gap_and_another_reign_are_answered_by_the_rules() {
     let own = alone.at.promised.clone();
     let behind = |message: &PeerMsg| matches!(message, PeerMsg::Behind { .. });
     let far = Lsn { epoch: own.clone(), seq: alone.at.last.seq + 5 };
-    let gap = PeerMsg::Append { epoch: own.clone(), prev: far, entries: Vec::new(), commit: 0 };
+    let gap =
+        PeerMsg::Append { epoch: own.clone(), prev: far, entries: Vec::new(), commit: 0, round: 0 };
     it.say(&gap).await;
     let PeerMsg::Behind { holds, .. } = it.answer(behind).await else { unreachable!() };
     assert_eq!(holds.last, alone.at.last, "it names what it has");
@@ -310,12 +317,12 @@ async fn a_repetition_a_gap_and_another_reign_are_answered_by_the_rules() {
     for _ in 0..2 {
         it.say(&alone.append(&own, &[])).await;
         let ack = it.answer(|message| matches!(message, PeerMsg::Ack { .. })).await;
-        assert_eq!(ack, PeerMsg::Ack { epoch: own.clone(), last: alone.at.last.seq });
+        assert_eq!(ack, PeerMsg::Ack { epoch: own.clone(), last: alone.at.last.seq, round: 0 });
     }
     // A reign that was replaced.
     let old = Epoch { nonce: 0, counter: own.counter - 1, node: own.node.clone() };
     let (prev, entries) = (Lsn::zero(), Vec::new());
-    it.say(&PeerMsg::Append { epoch: old, prev, entries, commit: 0 }).await;
+    it.say(&PeerMsg::Append { epoch: old, prev, entries, commit: 0, round: 0 }).await;
     let stale = it.answer(|message| matches!(message, PeerMsg::Stale { .. })).await;
     assert_eq!(stale, PeerMsg::Stale { promised: own });
     // A jump within reason is a later reign.

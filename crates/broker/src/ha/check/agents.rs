@@ -95,7 +95,7 @@ pub(super) async fn look(steps: &mut Steps, broker: &Arc<Broker>) {
     }
     let wanted = match &broker.ha {
         Ha::On(pair) => Some(Wanted::of(pair).await),
-        Ha::Off { .. } => None,
+        Ha::Off { .. } | Ha::Apart(_) => None,
     };
     let masters = match &wanted {
         Some(wanted) => masters(&links, wanted).await,
