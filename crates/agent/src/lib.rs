@@ -9,6 +9,7 @@ pub mod agent;
 pub mod args;
 pub mod cgroup;
 pub mod control;
+pub mod displays;
 pub mod inside;
 pub mod lines;
 pub mod params;

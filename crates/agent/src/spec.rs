@@ -8,6 +8,9 @@ use vsm_core::{Geometry, Limits, Resources, Session};
 
 use crate::record::Record;
 
+/// The line before the spec, which brings the hold on the display's name.
+pub const DISPLAY_LINE: &[u8] = b"display\n";
+
 /// How the host runs sessions; the same for all that start now.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionSettings {

@@ -293,7 +293,8 @@ impl Monitor {
     fn start_script(&mut self) {
         let Some(kept) = &self.kept else { return };
         let Desktop { account, environment, paths, .. } = &self.desktop;
-        let place = Place { account, cgroup: kept.leftovers.cgroup.as_ref(), environment };
+        let cgroup = kept.leftovers.cgroup.as_ref();
+        let place = Place { account, cgroup, environment, tmp: None };
         let settings = &kept.spec.settings;
         let script = &settings.script;
         let spawned = if settings.cookie_in_home {
@@ -370,7 +371,9 @@ impl Monitor {
         if left {
             self.log.note("some processes cannot be ended; they are left to the kernel");
         }
-        xserver::remove_display_files(kept.spec.display);
+        if let Some((place, _)) = &kept.leftovers.names {
+            place.withdraw(kept.spec.display);
+        }
         if let Err(error) = self.desktop.pam.close() {
             self.log.note(&error.to_string());
         }

@@ -85,7 +85,7 @@ impl Monitor {
         }
         let (account, environment) = (&self.desktop.account, &self.desktop.environment);
         let cgroup = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref());
-        let spawned = Place { account, cgroup, environment }.spawn(program, words.iter().copied());
+        let spawned = Place { account, cgroup, environment, tmp: None }.spawn(program, words.iter().copied());
         let spawned =
             spawned.map_err(|error| format!("{} cannot be run: {error}", program.display()))?;
         self.notices.push(Notice { program: spawned, waits });

@@ -22,7 +22,7 @@ use nix::{
     },
     unistd::setsid,
 };
-use vsm_core::{Resources, Session, State};
+use vsm_core::{Resources, Session, SessionId, State};
 use vsm_daemon::clock;
 
 use super::{
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     cgroup::Cgroup,
-    control,
+    control, displays,
     process::{self, Process},
     record::{Record, Store, VERSION},
     spec::{Refusal, Refused, Reply, Spec},
@@ -59,8 +59,9 @@ pub(super) struct Leftovers {
     pub(super) unlimited: Vec<String>,
     pub(super) dir: PathBuf,
     pub(super) cgroup: Option<Cgroup>,
-    /// The X server that was started: its pid, and its user's id.
-    pub(super) x_server: Option<(i32, u32)>,
+    pub(super) id: SessionId,
+    /// Where the display's names are, and the X server's own `/tmp`.
+    pub(super) names: Option<(displays::Place, displays::Stage)>,
 }
 
 impl Leftovers {
@@ -69,6 +70,9 @@ impl Leftovers {
         unmount_below(&self.dir);
         // The user may fill their own folder until the last moment; a rest is removed when the agent adopts.
         let _ = fs::remove_dir_all(&self.dir);
+        if let Some((place, _)) = &self.names {
+            place.remove_stage(self.id);
+        }
         if let Some(cgroup) = &self.cgroup {
             cgroup.remove();
         }
@@ -160,12 +164,19 @@ pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
     let signals = become_monitor()?;
     let dir = control::session_dir(&spec.settings.run_dir, spec.session.id);
     let listener = open_socket(&dir)?;
-    let mut leftovers = Leftovers { dir, cgroup: None, x_server: None, unlimited: Vec::new() };
+    let mut leftovers = Leftovers {
+        dir,
+        id: spec.session.id,
+        cgroup: None,
+        names: None,
+        unlimited: Vec::new(),
+    };
     let mut log = Log::open(Store::at(&spec.settings.state_dir).log(spec.session.id));
     let result =
         prepare(&spec, &mut leftovers, &mut log).and_then(|(desktop, x_server, record)| {
             let mut monitor = Monitor::new(desktop, x_server, listener, signals, log);
-            match first_view(&mut monitor, record, &spec) {
+            let viewed = first_view(&mut monitor, record, &spec);
+            match viewed.and_then(|()| publish(&monitor, &leftovers, &spec)) {
                 Ok(()) => Ok(monitor),
                 Err(reply) => {
                     monitor.log.note(&format!("the start failed: {reply:?}"));
@@ -180,9 +191,6 @@ pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
         }
         Err(reply) => {
             leftovers.kill();
-            if let Some((pid, uid)) = leftovers.x_server {
-                xserver::remove_display_files_of(spec.display, pid, uid);
-            }
             Store::at(&spec.settings.state_dir).remove_record(spec.session.id);
             leftovers.remove();
             Err(reply)
@@ -217,12 +225,13 @@ fn prepare(
     limit(spec, leftovers, log)?;
     let mut environment = desktop::environment(spec, &account, &paths, pam.environment());
     let cgroup = leftovers.cgroup.as_ref();
-    let place = Place { account: &account, cgroup, environment: &environment };
+    let place = Place { account: &account, cgroup, environment: &environment, tmp: None };
     let chosen = profile::choose(spec, &place, &paths.dir, log);
     // What a test has left running is in nobody's way any more.
     leftovers.kill();
     environment.extend(chosen?);
-    let place = Place { account: &account, cgroup: None, environment: &environment };
+    let tmp = Some(open_names(spec, &account, leftovers, log)?);
+    let place = Place { account: &account, cgroup: None, environment: &environment, tmp };
     let x_server = place.spawn(&x_program, xserver::arguments(spec, &paths)).map_err(|error| {
         Refused::new(Refusal::XServer, format!("cannot start {}: {error}", x_program.display()))
     })?;
@@ -231,7 +240,6 @@ fn prepare(
         // until then ends before it greets, and nothing of the user's own runs yet.
         cgroup.take(x_server.pid).map_err(internal("put the X server into its cgroup"))?;
     }
-    leftovers.x_server = Some((x_server.pid, account.uid));
     let record = Record {
         version: VERSION,
         session: Session { state: State::Running { display: *display }, ..session.clone() },
@@ -243,6 +251,37 @@ fn prepare(
         limits: limits.clone(),
     };
     Ok((Desktop { account, pam, paths, environment, cookie }, x_server, record))
+}
+
+/// Makes sure that nobody else can have the display's names, and makes the X server's `/tmp`, which it gives.
+fn open_names<'a>(
+    spec: &Spec,
+    account: &Account,
+    leftovers: &'a mut Leftovers,
+    log: &mut Log,
+) -> Result<&'a std::path::Path, Refused> {
+    let (id, agent) = (spec.session.id, &spec.session.agent);
+    let failed = |error: io::Error| {
+        let detail = format!("no display can be had on {agent}: {error}");
+        Refused::new(Refusal::Internal, detail)
+    };
+    let place = displays::Place::open().map_err(failed)?;
+    for moved in &place.moved {
+        log.note(moved);
+    }
+    let stage = place.stage(id, account.uid, account.gid).map_err(failed)?;
+    Ok(&leftovers.names.insert((place, stage)).1.dir)
+}
+
+/// Puts the display where clients look for it.
+fn publish(monitor: &Monitor, leftovers: &Leftovers, spec: &Spec) -> Result<(), Reply> {
+    let Some((place, stage)) = &leftovers.names else { return Ok(()) };
+    let uid = monitor.desktop.account.uid;
+    place.publish(stage, spec.display, uid, monitor.x_server.pid).map_err(|error| {
+        let agent = &spec.session.agent;
+        let detail = format!("the display cannot be offered on {agent}: {error}");
+        Refused::new(Refusal::Internal, detail).into()
+    })
 }
 
 /// Holds the session to what it may take of the host. One that cannot be held to it is started all the same, unless the

@@ -5,7 +5,7 @@ use std::{
     fs, io,
     io::{Read, Write},
     os::unix::{
-        fs::{MetadataExt, OpenOptionsExt},
+        fs::OpenOptionsExt,
         net::UnixStream,
     },
     path::{Path, PathBuf},
@@ -119,49 +119,6 @@ pub(super) fn write_cookie(path: &Path, display: u32) -> io::Result<Vec<u8>> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(&entry)?;
     Ok(entry)
-}
-
-/// Makes the folder of X sockets as the system would at boot: a user cannot, and X would warn or fail.
-pub(super) fn prepare_socket_dir() {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    let dir = "/tmp/.X11-unix";
-    // There already: the system made it, and its mode is the system's business.
-    if fs::DirBuilder::new().mode(0o1777).create(dir).is_ok() {
-        // The umask took bits away; if this fails the X server tells.
-        let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o1777));
-    }
-}
-
-/// What every X server leaves of its display: its lock, its socket, and the lock that it begins with.
-pub fn display_files(display: u32) -> [String; 3] {
-    [
-        format!("/tmp/.X{display}-lock"),
-        format!("/tmp/.X11-unix/X{display}"),
-        format!("/tmp/.tX{display}-lock"),
-    ]
-}
-
-/// Removes what a killed X server leaves of its display; only for a display that was ours.
-pub fn remove_display_files(display: u32) {
-    let [lock, socket, _] = display_files(display);
-    for path in [lock, socket] {
-        // Not there is the usual case.
-        let _ = fs::remove_file(path);
-    }
-}
-
-/// The same after a start that failed, where the display may be somebody else's: only if it is this process that has
-/// locked it, or this user who has begun to, as one does whose `/tmp` is full.
-pub(super) fn remove_display_files_of(display: u32, pid: i32, uid: u32) {
-    let [lock, _, begun] = display_files(display);
-    let lock = fs::read_to_string(lock).unwrap_or_default();
-    if lock.trim().parse() == Ok(pid) {
-        remove_display_files(display);
-    }
-    if fs::symlink_metadata(&begun).is_ok_and(|found| found.uid() == uid) {
-        // The X server that would have finished it is dead.
-        let _ = fs::remove_file(begun);
-    }
 }
 
 /// Opens a connection to the X server for a viewer. The folder is the user's, who could have put another socket

@@ -1,0 +1,123 @@
+//! What another user of the host, or the desktop's own, tries against root and against others.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Stdio},
+};
+
+use vsm_proto::session::v1::Session;
+
+use crate::{
+    calls::{new_id, started, terminate},
+    lab::Lab,
+};
+
+const ALICE: u32 = 51001;
+const BOB: u32 = 51002;
+
+/// Takes the abstract names of displays 10 to 700, as far as it can, answers on them and on the paths, and tells what it
+/// was shown.
+const THIEF: &str = r#"
+use Socket; $| = 1;
+my %got; my $names = 0;
+for my $n (10 .. 700) {
+    socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die $!;
+    if (bind($s, pack("Sa*", AF_UNIX, "\0/tmp/.X11-unix/X$n"))) { listen($s, 5); $got{$n} = $s; $names++ }
+    if ($n < 40) {
+        socket(my $p, AF_UNIX, SOCK_STREAM, 0) or die $!;
+        if (bind($p, pack_sockaddr_un("/tmp/.X11-unix/X$n"))) { listen($p, 5); $got{"p$n"} = $p; }
+    }
+}
+print "$names $$\n";
+my $bits = "";
+vec($bits, fileno($_), 1) = 1 for values %got;
+while (1) {
+    my $ready = $bits;
+    select($ready, undef, undef, undef) > 0 or next;
+    for my $n (keys %got) {
+        next unless vec($ready, fileno($got{$n}), 1);
+        accept(my $c, $got{$n}); sysread($c, my $hello, 200); print "heard $n\n"; close $c;
+    }
+}
+"#;
+
+/// With how many names it has, and its pid inside.
+fn thief(lab: &Lab) -> (Child, BufReader<std::process::ChildStdout>, u32, String) {
+    let script = format!("exec perl -e '{THIEF}'");
+    let mut child = lab.as_user(BOB, &script).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    let (names, pid) = line.trim().split_once(' ').unwrap();
+    let (names, pid) = (names.parse().unwrap(), pid.to_owned());
+    (child, said, names, pid)
+}
+
+/// alice's programs find her display.
+fn assert_usable(lab: &Lab, id: &str, session: &Session) {
+    let cookie = lab.path("run/sessions").join(id).join("user/Xauthority");
+    let look = format!("DISPLAY=:{} XAUTHORITY={} xdpyinfo", session.display, cookie.display());
+    let seen = lab.as_user(ALICE, &look).output().unwrap();
+    assert!(seen.status.success(), "{seen:?}");
+    assert!(String::from_utf8_lossy(&seen.stdout).contains("vendor string"), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_the_names_of_a_display() {
+    let lab = Lab::new();
+    let mut broker = lab.broker().await;
+    let before = new_id();
+    let first = started(&mut broker, &before, "alice").await;
+    // Names and sockets of all the next numbers, and locks of every kind.
+    let (mut bob, mut said, names, pid) = thief(&lab);
+    assert!((1..=200).contains(&names), "{names} names; root holds the lowest");
+    let locks = "cd /tmp; for n in $(seq 10 2000); do ln -s /nowhere .X$n-lock; : > .tX$n-lock; done; \
+                 mkdir -p .X11-unix/X40/full .X11-unix/.vsm/x; true";
+    assert!(lab.as_user(BOB, locks).stderr(Stdio::null()).status().unwrap().success());
+    for _ in 0..2 {
+        let id = new_id();
+        let session = started(&mut broker, &id, "alice").await;
+        assert_usable(&lab, &id, &session);
+        // Her X server dies, and her programs live a little longer: they are sent to nobody else.
+        let dead = format!("kill -9 {}; xdpyinfo -display :{}", lab.record(&id)["x_server"]["pid"], session.display);
+        assert!(!lab.inside("sh").args(["-c", &dead]).stderr(Stdio::null()).status().unwrap().success());
+        lab.assert_gone(&id, session.display);
+    }
+    assert_usable(&lab, &before, &first);
+    terminate(&mut broker, &before).await;
+    lab.assert_gone(&before, first.display);
+    assert!(lab.inside("kill").arg(pid).status().unwrap().success());
+    bob.wait().unwrap();
+    let mut heard = String::new();
+    std::io::Read::read_to_string(&mut said, &mut heard).unwrap();
+    assert_eq!(heard, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_that_somebody_made_before_are_moved_aside() {
+    let mut lab = Lab::new();
+    lab.stop_agent("TERM");
+    let make = "rm -rf /tmp/.X11-unix /tmp/.ICE-unix; setpriv --reuid=51002 --regid=51002 --clear-groups sh -c \
+                'mkdir -m 1777 /tmp/.X11-unix && mkdir -m 777 /tmp/.X11-unix/.vsm && ln -s /etc /tmp/.ICE-unix'";
+    assert!(lab.inside("sh").args(["-c", make]).status().unwrap().success());
+    lab.start_agent();
+    let mut broker = lab.broker().await;
+    // Again while the agent runs.
+    for round in 0..2 {
+        let id = new_id();
+        let session = started(&mut broker, &id, "alice").await;
+        assert_usable(&lab, &id, &session);
+        let look = ["-c", "%u %a %F", "/tmp/.X11-unix", "/tmp/.ICE-unix"];
+        let owners = lab.inside("stat").args(look).output().unwrap();
+        let owners = String::from_utf8(owners.stdout).unwrap();
+        assert_eq!(owners, "0 1777 directory\n0 1777 directory\n");
+        terminate(&mut broker, &id).await;
+        lab.assert_gone(&id, session.display);
+        if round == 0 {
+            assert!(lab.inside("sh").args(["-c", make]).status().unwrap().success());
+        }
+    }
+    assert!(lab.log().contains("/tmp/.X11-unix (owned by uid 51002"), "{}", lab.log());
+    assert!(fs::read_dir(lab.path("run/sessions")).unwrap().next().is_none());
+}
