@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::MetadataExt,
     process::{Child, Stdio},
 };
 
@@ -92,6 +93,30 @@ async fn nobody_takes_the_names_of_a_display() {
     let mut heard = String::new();
     std::io::Read::read_to_string(&mut said, &mut heard).unwrap();
     assert_eq!(heard, "");
+}
+
+/// Where PAM takes variables from the user, and the dynamic linker leaves a trace of each program that heeds them.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_variable_of_a_user_reaches_a_process_of_root() {
+    let lab = Lab::new();
+    let trace = lab.path("trace");
+    let set = format!(
+        "mkdir -m 1777 {0}; echo 'session required pam_env.so user_readenv=1' >> /etc/pam.d/vsm; \
+         printf 'LD_DEBUG DEFAULT=libs\\nLD_DEBUG_OUTPUT DEFAULT={0}/of\\n' > {1}/.pam_environment",
+        trace.display(),
+        lab.path("home/alice").display()
+    );
+    assert!(lab.inside("sh").args(["-c", &set]).status().unwrap().success());
+    let mut broker = lab.broker().await;
+    let id = new_id();
+    let session = started(&mut broker, &id, "alice").await;
+    assert_usable(&lab, &id, &session);
+    terminate(&mut broker, &id).await;
+    lab.assert_gone(&id, session.display);
+    let owner = |entry: fs::DirEntry| MetadataExt::uid(&entry.metadata().unwrap());
+    let owners: Vec<u32> = fs::read_dir(trace).unwrap().flatten().map(owner).collect();
+    assert!(owners.contains(&ALICE), "PAM took them: {owners:?}");
+    assert!(owners.iter().all(|owner| *owner == ALICE), "{owners:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
