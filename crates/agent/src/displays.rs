@@ -316,7 +316,7 @@ impl Place {
     /// Removes an X server's `/tmp`; the X server has ended.
     pub fn remove_stage(&self, id: SessionId) {
         // Links in it are removed and not followed; the folder above is root's. Not there is as good.
-        let _ = fs::remove_dir_all(Path::new(SOCKETS).join(OWN).join(id.to_string()));
+        let _ = crate::folders::remove(&Path::new(SOCKETS).join(OWN).join(id.to_string()));
     }
 }
 

@@ -10,6 +10,7 @@ pub mod args;
 pub mod cgroup;
 pub mod control;
 pub mod displays;
+pub mod folders;
 pub mod inside;
 pub mod lines;
 pub mod params;

@@ -1,7 +1,8 @@
 //! Display numbers: the lowest whose name can be held and that is not resting; before others, one that nobody has left
 //! marks of.
 //!
-//! The names of the lowest numbers are held from the agent's start, so that no user can take them all. What lies at the
+//! Hundreds of names are held from the agent's start, so that no user can take them all; the lowest are not, which X
+//! servers of others take by habit. A name that a session once had stays held. What lies at the
 //! paths of a number is replaced by its next session, so that no lock keeps a number from its use; only an X server that
 //! is there is passed over, and of each user a few.
 
@@ -18,8 +19,8 @@ use crate::displays::{self, Mark, Name};
 /// Names that are held from the start, beyond which they are taken as sessions come: more desktops than a host usually
 /// has, and few enough for its descriptors.
 const HELD_FROM_START: usize = 512;
-/// Numbers that users' own X servers take by habit (`xvfb-run`): not held before a session needs one.
-const LEFT_TO_USERS: RangeInclusive<u32> = 99..=109;
+/// The first number that is held so. X servers that are no sessions' begin at 0, `xvfb-run` at 99.
+const HELD_FIRST: u32 = 110;
 /// X servers of one user that are passed over. Nobody needs as many, and all together cannot keep others out.
 const FOREIGN_PER_USER_MAX: usize = 8;
 
@@ -59,10 +60,12 @@ fn first(
 }
 
 impl Displays {
-    /// Holds the names of the lowest numbers in the range; how many it could not, as somebody has them.
+    /// Holds names of numbers in the range, ahead of users; how many it could not, as somebody has them.
     pub(super) fn hold(&mut self, range: RangeInclusive<u32>) -> usize {
-        let wanted = range.filter(|display| !LEFT_TO_USERS.contains(display)).take(HELD_FROM_START);
-        wanted.filter(|display| !self.take(*display)).count()
+        let (min, max) = range.into_inner();
+        // Of a range that has only low numbers the upper half.
+        let first = if max < HELD_FIRST { min.midpoint(max) } else { min.max(HELD_FIRST) };
+        (first..=max).take(HELD_FROM_START).filter(|display| !self.take(*display)).count()
     }
 
     /// Makes sure that the name is held.

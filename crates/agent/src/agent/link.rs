@@ -21,7 +21,7 @@ use super::{
 use crate::{
     cgroup::Cgroup,
     control::{self, Event, Request},
-    displays,
+    displays, folders,
     lines::{self, Lines},
     process::{self, Process},
     record::{Done, Outcome, Record},
@@ -230,11 +230,12 @@ pub(super) async fn sweep(agent: &Agent, id: SessionId, record: Option<Record>) 
         if let Some(cgroup) = cgroup {
             cgroup.remove();
         }
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+        folders::unmount_below(&dir);
+        match folders::remove(&dir) {
+            Err(error) => {
                 tracing::warn!(dir = %dir.display(), %error, "the folder of a session that is gone cannot be removed");
             }
-            Ok(()) | Err(_) => {}
+            Ok(()) => {}
         }
     });
     if let Err(error) = swept.await {

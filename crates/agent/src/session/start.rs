@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     cgroup::Cgroup,
-    control, displays,
+    control, displays, folders,
     process::{self, Process},
     record::{Record, Store, VERSION},
     spec::{Refusal, Refused, Reply, Spec},
@@ -67,9 +67,10 @@ pub(super) struct Leftovers {
 impl Leftovers {
     /// Removes the folder and the cgroup; whoever calls has ended the processes.
     pub(super) fn remove(&self) {
-        unmount_below(&self.dir);
+        // Programs such as gvfs mount into the session's folder.
+        folders::unmount_below(&self.dir);
         // The user may fill their own folder until the last moment; a rest is removed when the agent adopts.
-        let _ = fs::remove_dir_all(&self.dir);
+        let _ = folders::remove(&self.dir);
         if let Some((place, _)) = &self.names {
             place.remove_stage(self.id);
         }
@@ -98,16 +99,6 @@ impl Leftovers {
             }
             super::ending::pause(Duration::from_millis(2));
         }
-    }
-}
-
-/// Programs such as gvfs mount into the session's folder.
-fn unmount_below(dir: &std::path::Path) {
-    let info = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = info.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-    for point in points.filter(|point| point.starts_with(dir) && point != dir) {
-        // One that stays is found again when the folder is removed.
-        let _ = nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH);
     }
 }
 

@@ -119,6 +119,39 @@ async fn no_variable_of_a_user_reaches_a_process_of_root() {
     assert!(owners.iter().all(|owner| *owner == ALICE), "{owners:?}");
 }
 
+/// Mounts of the session's programs go with it; what a link with the name of one leads to does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_session_takes_its_own_mounts_and_no_others() {
+    let lab = Lab::new();
+    let mut broker = lab.broker().await;
+    for end in ["terminate", "kill"] {
+        let id = new_id();
+        let session = started(&mut broker, &id, "alice").await;
+        let user = lab.path("run/sessions").join(&id).join("user");
+        let make = format!(
+            "mkdir -p {0}/foreign && {{ mountpoint -q {0}/foreign || mount -t tmpfs foreign {0}/foreign; }} && \
+             touch {0}/foreign/kept && cd {1} && mkdir 'x y' && mount -t tmpfs own 'x y' && touch 'x y/gone' && \
+             mkdir 'x y/within' && mount -t tmpfs own 'x y/within' && ln -s {0}/foreign 'x\\040y'",
+            lab.path("").display(),
+            user.display()
+        );
+        let made = lab.inside("sh").args(["-c", &make]).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        if end == "terminate" {
+            terminate(&mut broker, &id).await;
+        } else {
+            crate::lab::kill(lab.pid_of(&id, "monitor"), "KILL");
+        }
+        lab.assert_gone(&id, session.display);
+        let left = lab.inside("cat").arg("/proc/mounts").output().unwrap();
+        let left = String::from_utf8(left.stdout).unwrap();
+        assert!(left.contains("/foreign"), "{end}: {left}");
+        assert!(!left.contains(&id), "{end}: {left}");
+        let kept = lab.inside("test").arg("-e").arg(lab.path("foreign/kept")).status().unwrap();
+        assert!(kept.success(), "{end}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn folders_that_somebody_made_before_are_moved_aside() {
     let mut lab = Lab::new();
