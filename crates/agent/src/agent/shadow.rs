@@ -7,7 +7,6 @@ use std::{
     io::{self, Write},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::net::UnixStream as StdStream,
     },
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -208,8 +207,9 @@ async fn join(agent: &Arc<Agent>, uid: u32, line: &[u8]) -> Result<[OwnedFd; 2],
 
 /// Asks the session's monitor for a connection to the desktop.
 fn attach(socket: PathBuf, request: &Request) -> io::Result<[OwnedFd; 2]> {
-    let mut control = StdStream::connect(socket)?;
+    let mut control = socket::connect_now(&socket)?;
     control.set_read_timeout(Some(link::ANSWER_MAX))?;
+    control.set_write_timeout(Some(link::ANSWER_MAX))?;
     control.write_all(&lines::line(request).map_err(io::Error::other)?)?;
     let ending = || io::Error::other("the desktop is just ending");
     let (line, connections) = socket::receive_with(&control).map_err(|error| {
@@ -217,6 +217,7 @@ fn attach(socket: PathBuf, request: &Request) -> io::Result<[OwnedFd; 2]> {
     })?;
     if let Some(connection) = connections.into_iter().next() {
         control.set_read_timeout(None)?;
+        control.set_write_timeout(None)?;
         return Ok([control.into(), connection]);
     }
     Err(match serde_json::from_slice(&line) {

@@ -134,7 +134,8 @@ impl Monitor {
 
     pub(super) fn keep(&mut self, spec: Spec, leftovers: Leftovers) {
         let cookie = self.desktop.cookie.clone();
-        self.life = Some(Keeping::new(spec.limits.clone(), spec.display, cookie));
+        let uid = self.desktop.account.uid;
+        self.life = Some(Keeping::new(spec.limits.clone(), spec.display, uid, cookie));
         self.kept = Some(Kept { spec, leftovers });
         let status = self.status();
         self.tell(&status);

@@ -12,6 +12,7 @@ use std::{
 };
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use vsm_daemon::socket;
 
 use super::account::Account;
 use crate::spec::{Refusal, Refused, Spec};
@@ -96,9 +97,8 @@ pub(super) fn arguments(spec: &Spec, paths: &Paths) -> Vec<OsString> {
     all.extend(["-BlacklistThreshold", "1000000"].map(OsString::from));
     all.extend(["-auth".into(), paths.cookie.clone().into()]);
     all.extend(settings.bans.iter().map(OsString::from));
-    if settings.second_viewer == crate::spec::SecondViewer::Share {
-        all.push("-AlwaysShared".into());
-    }
+    // Who is cut off for whom is the monitor's to say, and no viewer's: one who shadows with control could ask for it.
+    all.push("-AlwaysShared".into());
     all
 }
 
@@ -122,15 +122,19 @@ pub(super) fn write_cookie(path: &Path, display: u32) -> io::Result<Vec<u8>> {
 }
 
 /// Opens a connection to the X server for a viewer. The folder is the user's, who could have put another socket
-/// there: only one that the user's own process listens on is good.
+/// there: only one that the user's own process listens on is good, and none is waited for.
 pub(super) fn connect(paths: &Paths, account: &Account) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(&paths.rfb)?;
-    let listener = getsockopt(&stream, PeerCredentials)?;
-    if listener.uid() == account.uid {
+    let stream = socket::connect_now(&paths.rfb)?;
+    if is_served_by(&stream, account.uid)? {
         Ok(stream)
     } else {
         Err(io::Error::new(io::ErrorKind::PermissionDenied, "the RFB socket is not the user's own"))
     }
+}
+
+/// Whether a user's own process listens at the other end.
+pub(super) fn is_served_by(stream: &UnixStream, uid: u32) -> io::Result<bool> {
+    Ok(getsockopt(stream, PeerCredentials)?.uid() == uid)
 }
 
 /// Waits for the greeting without blocking: to be asked again and again until it answers.

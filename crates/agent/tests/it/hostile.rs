@@ -5,13 +5,14 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::fs::MetadataExt,
     process::{Child, Stdio},
+    time::{Duration, Instant},
 };
 
 use vsm_proto::session::v1::Session;
 
 use crate::{
     calls::{new_id, started, terminate},
-    lab::Lab,
+    lab::{Lab, wait_for},
 };
 
 const ALICE: u32 = 51001;
@@ -150,6 +151,41 @@ async fn the_end_of_a_session_takes_its_own_mounts_and_no_others() {
         let kept = lab.inside("test").arg("-e").arg(lab.path("foreign/kept")).status().unwrap();
         assert!(kept.success(), "{end}");
     }
+}
+
+/// Puts a socket in the place of the X server's, whose queue is full for ever.
+const FULL: &str = r#"
+use Socket; use IO::Handle;
+unlink $ARGV[0]; socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un($ARGV[0])) or die $!; listen($s, 1);
+my @all;
+while (1) {
+    socket(my $c, AF_UNIX, SOCK_STREAM, 0); $c->blocking(0);
+    connect($c, pack_sockaddr_un($ARGV[0])) or last; push @all, $c;
+}
+open(my $f, ">", "$ARGV[0].full"); close $f; sleep 1000;
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_takes_nothing_holds_root_up_for_no_time() {
+    let mut lab = Lab::new();
+    let mut broker = lab.broker().await;
+    let id = new_id();
+    let session = started(&mut broker, &id, "alice").await;
+    let rfb = lab.path("run/sessions").join(&id).join("user/rfb.sock");
+    let script = format!("exec perl -e '{FULL}' {}", rfb.display());
+    let mut full = lab.as_user(ALICE, &script).spawn().unwrap();
+    wait_for("a full queue", || rfb.with_extension("sock.full").exists().then_some(()));
+    let begun = Instant::now();
+    let refused = lab.attach(&id, "10.0.0.9").err().unwrap();
+    assert!(refused.contains("it takes no connections"), "{refused}");
+    lab.stop_agent("TERM");
+    lab.start_agent();
+    let mut broker = lab.broker().await;
+    terminate(&mut broker, &id).await;
+    lab.assert_gone(&id, session.display);
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    crate::lab::kill(i32::try_from(full.id()).unwrap(), "KILL");
+    full.wait().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
