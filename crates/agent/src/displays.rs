@@ -145,12 +145,7 @@ fn named(path: &Path, error: impl Into<io::Error>) -> io::Error {
 
 /// Opens a folder in `parent` that is root's, and makes it where it is missing. One that somebody else has put there
 /// is moved aside, which root can always do in a folder that is safe.
-fn claim(
-    parent: &OwnedFd,
-    path: &Path,
-    mode: u32,
-    moved: &mut Vec<String>,
-) -> io::Result<OwnedFd> {
+fn claim(parent: &OwnedFd, path: &Path, mode: u32, moved: &mut Vec<String>) -> io::Result<OwnedFd> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let fail = |error: Errno| named(path, error);
     for _ in 0..TRIES_MAX {
@@ -272,8 +267,7 @@ impl Place {
     /// Moves a file of ours to where it is looked for, in place of what stands there, which is discarded.
     fn put(&self, name: &str, to: &OwnedFd) -> io::Result<()> {
         for _ in 0..TRIES_MAX {
-            let free =
-                rustix::fs::renameat_with(&self.own, name, to, name, RenameFlags::NOREPLACE);
+            let free = rustix::fs::renameat_with(&self.own, name, to, name, RenameFlags::NOREPLACE);
             match free {
                 Err(Errno::EXIST) => {}
                 // A file system that knows no flags.

@@ -115,6 +115,15 @@ pub struct Spec {
     /// What it may take of the host.
     #[serde(default)]
     pub resources: Resources,
+    /// Soft limit of open files, which the agent has raised for itself; none = no limit. PAM may set another.
+    #[serde(default = "descriptors")]
+    pub descriptors: Option<u64>,
+}
+
+/// What systemd gives a service, for a vsmagent that does not say.
+#[expect(clippy::unnecessary_wraps, reason = "it is the value of a field")]
+fn descriptors() -> Option<u64> {
+    Some(1024)
 }
 
 /// Why a session did not start, as the broker is told.

@@ -5,8 +5,8 @@
 use crate::{
     hconf::Entry,
     kind::Kind,
-    risky,
     param::{self, canonical},
+    risky,
     set::Assignment,
 };
 
@@ -98,7 +98,8 @@ pub(crate) fn judge(entry: &Entry) -> Verdict {
             ));
         }
         if variable == "PATH" {
-            reasons.push("every desktop's programs come from there: look at each folder".to_owned());
+            reasons
+                .push("every desktop's programs come from there: look at each folder".to_owned());
         }
     }
     if value.is_empty() && !entry.value.is_empty() {
@@ -250,9 +251,7 @@ mod tests {
         let (got, reason) = changed(path, "-br -ac -listen tcp");
         assert_eq!(got, assignment(path, "-br"));
         assert!(reason.contains("refused") && reason.contains("-ac, -listen tcp"), "{reason}");
-        assert!(
-            matches!(judged(path, "-ac"), Verdict::Ignored(reason) if reason.contains("-ac"))
-        );
+        assert!(matches!(judged(path, "-ac"), Verdict::Ignored(reason) if reason.contains("-ac")));
         let path = "/vsmagent/default_environment/PATH";
         let (got, reason) = changed(path, "/usr/bin:.:/tmp/bin:/bin");
         assert_eq!(got, assignment(path, "/usr/bin:/bin"));

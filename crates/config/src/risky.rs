@@ -45,7 +45,8 @@ pub fn x_arguments(all: &[String]) -> (Vec<String>, Vec<String>) {
     let (mut good, mut refused) = (Vec::new(), Vec::new());
     let mut words = all.iter();
     while let Some(word) = words.next() {
-        let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(n, v)| (n, Some(v)));
+        let (name, value) =
+            word.split_once('=').map_or((word.as_str(), None), |(n, v)| (n, Some(v)));
         // A parameter of Xvnc may also stand without the dash, with its value behind it.
         let is_name = word.starts_with('-') || value.is_some();
         let plain = name.trim_start_matches('-').to_ascii_lowercase();
@@ -73,7 +74,8 @@ pub(crate) fn is_variable(name: &str) -> bool {
 /// Whether a folder for `PATH` may be taken over: a full path that is not where everybody can put programs.
 pub(crate) fn is_program_folder(folder: &str) -> bool {
     let shared = ["/tmp", "/var/tmp", "/dev/shm"];
-    folder.starts_with('/') && !shared.iter().any(|dir| std::path::Path::new(folder).starts_with(dir))
+    folder.starts_with('/')
+        && !shared.iter().any(|dir| std::path::Path::new(folder).starts_with(dir))
 }
 
 #[cfg(test)]
@@ -90,6 +92,10 @@ mod tests {
         let all = ["-ac", "-listen tcp", "-SecurityTypes None", "rfbport=5901", "--query=h"];
         assert_eq!(refused, all);
         assert!(is_variable("LD_PRELOAD") && is_variable("ENV") && !is_variable("ENVIRONMENT"));
-        assert!(is_program_folder("/usr/bin") && !is_program_folder(".") && !is_program_folder("/tmp/b"));
+        assert!(
+            is_program_folder("/usr/bin")
+                && !is_program_folder(".")
+                && !is_program_folder("/tmp/b")
+        );
     }
 }

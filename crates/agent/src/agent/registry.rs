@@ -15,10 +15,7 @@ use tokio::sync::{broadcast, watch};
 use vsm_core::{EndReason, Ended, Limits, Session, SessionId, Standing, StartParams, Viewer};
 use vsm_daemon::clock;
 
-use super::{
-    Settings,
-    display::Displays,
-};
+use super::{Settings, display::Displays};
 use crate::{
     process::{Held, Process},
     record::{Done, Outcome, Record},

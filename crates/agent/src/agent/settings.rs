@@ -145,7 +145,8 @@ fn bans(config: &Config) -> Vec<String> {
 
 /// The administrator's arguments for X servers, but for those that would let others in.
 fn xserver_args(config: &Config) -> Vec<String> {
-    let (good, refused) = vsm_config::risky::x_arguments(&config.get(&keys::vsmagent::XSERVER_ARGS));
+    let (good, refused) =
+        vsm_config::risky::x_arguments(&config.get(&keys::vsmagent::XSERVER_ARGS));
     if !refused.is_empty() {
         let refused = refused.join(", ");
         tracing::warn!(

@@ -5,9 +5,7 @@
 
 use std::{
     io::{self, Write},
-    os::{
-        fd::{AsFd, OwnedFd},
-    },
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},

@@ -92,6 +92,7 @@ async fn run(
             settings: settings.session.clone(),
             limits: slot.limits.clone(),
             resources,
+            descriptors: vsm_daemon::process::given_descriptors(),
         };
         match converse(agent, slot, child, &spec, longest(settings)).await? {
             Reply::Ready { record, notes } => {

@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     match arguments.split_first() {
         Some((stage, [])) if stage == session::launch::STAGE => session::launch::run(),
         Some((stage, rest)) if stage == session::cookie::STAGE => session::cookie::run(rest),
+        Some((stage, rest)) if stage == session::cookie::END_STAGE => session::cookie::end(rest),
         Some((option, _)) if option == "--version" => {
             say(&format!("vsm-session {}", vsm_daemon::VERSION))
         }

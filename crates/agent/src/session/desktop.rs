@@ -87,6 +87,8 @@ pub(super) struct Place<'a> {
     pub(super) environment: &'a BTreeMap<String, String>,
     /// A `/tmp` of its own, which X servers have.
     pub(super) tmp: Option<&'a Path>,
+    /// The mask of modes.
+    pub(super) umask: u32,
 }
 
 impl Place<'_> {
@@ -118,6 +120,7 @@ impl Place<'_> {
             program: program.to_owned(),
             arguments: arguments.into_iter().map(|word| word.as_ref().to_owned()).collect(),
             environment: self.environment.clone(),
+            umask: self.umask,
         }
     }
 }

@@ -16,7 +16,10 @@ use std::{
 };
 
 use nix::{
-    sys::signal::SigSet,
+    sys::{
+        signal::SigSet,
+        stat::{Mode, umask},
+    },
     unistd::{Gid, Uid, setgid, setsid, setuid},
 };
 
@@ -47,6 +50,7 @@ pub(super) struct Order {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<OsString>,
     pub(super) environment: BTreeMap<String, String>,
+    pub(super) umask: u32,
 }
 
 impl Order {
@@ -108,6 +112,7 @@ fn turn_into() -> Result<std::convert::Infallible, (u8, String)> {
     SigSet::empty().thread_set_mask().map_err(|error| rights("unblock signals", &error))?;
     std::env::set_current_dir(&order.dir)
         .map_err(|error| (EXIT_HOME, format!("cannot enter {}: {error}", order.dir.display())))?;
+    umask(Mode::from_bits_truncate(order.umask));
     let mut command = Command::new(&order.program);
     command.args(order.arguments).env_clear().envs(order.environment).stdin(Stdio::null());
     let error: io::Error = command.exec();

@@ -18,12 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vsm_config::Profile;
 use vsm_daemon::clock;
 
-use super::{
-    desktop::Place,
-    ending,
-    launch,
-    output::Log,
-};
+use super::{desktop::Place, ending, launch, output::Log};
 use crate::{
     process::{Held, Process},
     spec::{Refusal, Refused, Spec, one_line},

@@ -23,7 +23,7 @@ use nix::{
     unistd::setsid,
 };
 use vsm_core::{Resources, Session, SessionId, State};
-use vsm_daemon::clock;
+use vsm_daemon::{clock, process as process_settings};
 
 use super::{
     account::Account,
@@ -132,6 +132,8 @@ fn open_socket(dir: &std::path::Path) -> Result<UnixListener, Refused> {
             .recursive(true)
             .mode(0o711)
             .create(parent)
+            // One that was made under another mask.
+            .and_then(|()| fs::set_permissions(parent, fs::Permissions::from_mode(0o711)))
             .map_err(named("make the folder of"))?;
     }
     fs::DirBuilder::new().mode(0o711).create(dir).map_err(named("make"))?;
@@ -152,16 +154,14 @@ fn open_socket(dir: &std::path::Path) -> Result<UnixListener, Refused> {
 
 /// Starts the session.
 pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
+    process_settings::set_descriptors(spec.descriptors);
+    // The mask that the agent was started with is nothing to a desktop, but PAM's is.
+    process_settings::plain_modes();
     let signals = become_monitor()?;
     let dir = control::session_dir(&spec.settings.run_dir, spec.session.id);
     let listener = open_socket(&dir)?;
-    let mut leftovers = Leftovers {
-        dir,
-        id: spec.session.id,
-        cgroup: None,
-        names: None,
-        unlimited: Vec::new(),
-    };
+    let mut leftovers =
+        Leftovers { dir, id: spec.session.id, cgroup: None, names: None, unlimited: Vec::new() };
     let mut log = Log::open(Store::at(&spec.settings.state_dir).log(spec.session.id));
     let result =
         prepare(&spec, &mut leftovers, &mut log).and_then(|(desktop, x_server, record)| {
@@ -205,6 +205,7 @@ fn prepare(
     }
     let x_program = xserver::find(settings.xserver.as_deref(), agent)?;
     let pam = account.open(&settings.pam_service, *display)?;
+    let umask = process_settings::plain_modes();
     account.check_home(settings.make_home_mode, agent)?;
     let paths = Paths::new(leftovers.dir.clone());
     let mut entry = desktop::prepare(spec, &paths, &account)?;
@@ -216,13 +217,13 @@ fn prepare(
     limit(spec, leftovers, log)?;
     let mut environment = desktop::environment(spec, &account, &paths, pam.environment());
     let cgroup = leftovers.cgroup.as_ref();
-    let place = Place { account: &account, cgroup, environment: &environment, tmp: None };
+    let place = Place { account: &account, cgroup, environment: &environment, tmp: None, umask };
     let chosen = profile::choose(spec, &place, &paths.dir, log);
     // What a test has left running is in nobody's way any more.
     leftovers.kill();
     environment.extend(chosen?);
     let tmp = Some(open_names(spec, &account, leftovers, log)?);
-    let place = Place { account: &account, cgroup: None, environment: &environment, tmp };
+    let place = Place { account: &account, cgroup: None, environment: &environment, tmp, umask };
     let x_server = place.spawn(&x_program, xserver::arguments(spec, &paths)).map_err(|error| {
         Refused::new(Refusal::XServer, format!("cannot start {}: {error}", x_program.display()))
     })?;
@@ -241,7 +242,7 @@ fn prepare(
         cgroup: leftovers.cgroup.as_ref().map(|cgroup| cgroup.dir().to_owned()),
         limits: limits.clone(),
     };
-    Ok((Desktop { account, pam, paths, environment, cookie }, x_server, record))
+    Ok((Desktop { account, pam, paths, environment, umask, cookie }, x_server, record))
 }
 
 /// Makes sure that nobody else can have the display's names, and makes the X server's `/tmp`, which it gives.

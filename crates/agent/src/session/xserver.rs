@@ -4,10 +4,7 @@ use std::{
     ffi::OsString,
     fs, io,
     io::{Read, Write},
-    os::unix::{
-        fs::OpenOptionsExt,
-        net::UnixStream,
-    },
+    os::unix::{fs::OpenOptionsExt, net::UnixStream},
     path::{Path, PathBuf},
 };
 

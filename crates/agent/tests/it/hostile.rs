@@ -82,8 +82,14 @@ async fn nobody_takes_the_names_of_a_display() {
         let session = started(&mut broker, &id, "alice").await;
         assert_usable(&lab, &id, &session);
         // Her X server dies, and her programs live a little longer: they are sent to nobody else.
-        let dead = format!("kill -9 {}; xdpyinfo -display :{}", lab.record(&id)["x_server"]["pid"], session.display);
-        assert!(!lab.inside("sh").args(["-c", &dead]).stderr(Stdio::null()).status().unwrap().success());
+        let dead = format!(
+            "kill -9 {}; xdpyinfo -display :{}",
+            lab.record(&id)["x_server"]["pid"],
+            session.display
+        );
+        assert!(
+            !lab.inside("sh").args(["-c", &dead]).stderr(Stdio::null()).status().unwrap().success()
+        );
         lab.assert_gone(&id, session.display);
     }
     assert_usable(&lab, &before, &first);

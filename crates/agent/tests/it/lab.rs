@@ -171,13 +171,22 @@ impl Lab {
     }
 
     pub(crate) fn start_agent(&mut self) {
+        self.start_agent_by("exec \"$@\"");
+    }
+
+    /// By a script that runs it as its arguments.
+    pub(crate) fn start_agent_by(&mut self, script: &str) {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("vsmagent.log"))
             .unwrap();
-        let mut command = self.inside(self.path("bin/vsmagent"));
-        command.arg("--config").arg(self.path("conf.d"));
+        let mut command = self.inside("sh");
+        command
+            .args(["-c", script, "sh"])
+            .arg(self.path("bin/vsmagent"))
+            .arg("--config")
+            .arg(self.path("conf.d"));
         command.env("VSM_SESSION_PROGRAM", self.path("bin/vsm-session")).env("VSM_LOG", "debug");
         self.agent = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
         wait_for("vsmagent's port", || dial(self.init_pid, self.port).ok());

@@ -44,6 +44,7 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
         Tls::load(&config).map_err(|error| (78, error.to_string()))?;
         return Ok(());
     }
+    vsm_daemon::process::prepare();
     log::init(&LogSettings::vsmserver(&config));
     // One may wait for the disk (vsm_sync's owner) while another serves.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
