@@ -231,11 +231,8 @@ pub(super) async fn sweep(agent: &Agent, id: SessionId, record: Option<Record>) 
             cgroup.remove();
         }
         folders::unmount_below(&dir);
-        match folders::remove(&dir) {
-            Err(error) => {
-                tracing::warn!(dir = %dir.display(), %error, "the folder of a session that is gone cannot be removed");
-            }
-            Ok(()) => {}
+        if let Err(error) = folders::remove(&dir) {
+            tracing::warn!(dir = %dir.display(), %error, "the folder of a session that is gone cannot be removed");
         }
     });
     if let Err(error) = swept.await {

@@ -1,6 +1,6 @@
 //! The second stage of `vsm-session`: becomes the user and turns into the program to run.
 //!
-//! `vsm-session launch`, as root, with no environment and its [`Order`] on standard input: what a user or PAM says about
+//! `vsm-session launch PROGRAM`, as root, with no environment and its [`Order`] on standard input: what a user or PAM says about
 //! the environment is text until the rights of root are gone. The supplementary groups are inherited from the monitor,
 //! where PAM had its say about them. A failure is one line on standard error and one of the exit codes below, which no X
 //! server or script uses.
@@ -60,7 +60,8 @@ impl Order {
         order.write_all(&serde_json::to_vec(self)?)?;
         order.rewind()?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg0("vsm-session").arg(STAGE).env_clear().stdin(order);
+        // Said again for those who look at processes.
+        command.arg0("vsm-session").arg(STAGE).arg(&self.program).env_clear().stdin(order);
         Ok(command)
     }
 }
