@@ -9,14 +9,14 @@
 use std::{
     fs,
     io::{self, Write},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
 };
 
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, RenameFlags},
     io::Errno,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with},
+    net::{SocketAddrUnix, bind},
 };
 use vsm_core::SessionId;
 
@@ -39,16 +39,12 @@ impl Name {
     /// # Errors
     /// `AddrInUse` if somebody has it.
     pub fn hold(display: u32) -> io::Result<Self> {
-        let socket = socket_with(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-            None,
-        )?;
+        // One end of a pair is connected, so that it can never listen; clients are refused there.
+        let (socket, _) = UnixStream::pair()?;
         let address =
             SocketAddrUnix::new_abstract_name(format!("{SOCKETS}/X{display}").as_bytes())?;
         bind(&socket, &address)?;
-        Ok(Self(socket))
+        Ok(Self(socket.into()))
     }
 
     /// A second hold: the name is free when all are dropped.
