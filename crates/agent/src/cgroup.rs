@@ -26,7 +26,7 @@ fn mount_point(mountinfo: &str) -> Option<PathBuf> {
     let mut points = mountinfo.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let point = before.split(' ').nth(4)?;
-        after.starts_with("cgroup2 ").then(|| PathBuf::from(point.replace("\\040", " ")))
+        after.starts_with("cgroup2 ").then(|| crate::folders::decoded(point))
     });
     points.next_back()
 }

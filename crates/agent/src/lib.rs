@@ -9,6 +9,8 @@ pub mod agent;
 pub mod args;
 pub mod cgroup;
 pub mod control;
+pub mod displays;
+pub mod folders;
 pub mod inside;
 pub mod lines;
 pub mod params;

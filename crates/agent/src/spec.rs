@@ -8,6 +8,9 @@ use vsm_core::{Geometry, Limits, Resources, Session};
 
 use crate::record::Record;
 
+/// The line before the spec, which brings the hold on the display's name.
+pub const DISPLAY_LINE: &[u8] = b"display\n";
+
 /// How the host runs sessions; the same for all that start now.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionSettings {
@@ -112,6 +115,15 @@ pub struct Spec {
     /// What it may take of the host.
     #[serde(default)]
     pub resources: Resources,
+    /// Soft limit of open files, which the agent has raised for itself; none = no limit. PAM may set another.
+    #[serde(default = "descriptors")]
+    pub descriptors: Option<u64>,
+}
+
+/// What systemd gives a service, for a vsmagent that does not say.
+#[expect(clippy::unnecessary_wraps, reason = "it is the value of a field")]
+fn descriptors() -> Option<u64> {
+    Some(1024)
 }
 
 /// Why a session did not start, as the broker is told.

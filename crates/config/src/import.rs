@@ -6,11 +6,15 @@ use crate::{
     hconf::Entry,
     kind::Kind,
     param::{self, canonical},
+    risky,
     set::Assignment,
 };
 
 /// Where the other product keeps its own files, which do not exist here.
 const FOREIGN_FILES: &str = "/opt/thinlinc/";
+
+/// Variables for every session.
+const ENVIRONMENT: &str = "/vsmagent/default_environment/";
 
 /// Folders and parameters that have no counterpart, by prefix, with the reason.
 const LEFT_OUT: &[(&str, &str)] = &[
@@ -87,6 +91,17 @@ pub(crate) fn judge(entry: &Entry) -> Verdict {
     };
     let (value, reason) = translate(&path, param.kind, &entry.value);
     reasons.extend(reason);
+    if let Some(variable) = path.strip_prefix(ENVIRONMENT) {
+        if risky::is_variable(variable) {
+            return Verdict::Ignored(format!(
+                "{variable} makes every program of every desktop run code; set it by hand if it must be"
+            ));
+        }
+        if variable == "PATH" {
+            reasons
+                .push("every desktop's programs come from there: look at each folder".to_owned());
+        }
+    }
     if value.is_empty() && !entry.value.is_empty() {
         return Verdict::Ignored(reasons.join("; "));
     }
@@ -110,11 +125,16 @@ fn translate(path: &str, kind: Kind, value: &str) -> (String, Option<String>) {
             .join(separator)
     };
     let (new, reason) = if path == "/vsmagent/xserver_args" {
+        return x_arguments(value);
+    } else if path == "/vsmagent/default_environment/PATH" {
+        let keep = |word: &str| {
+            !format!("{word}/").starts_with(FOREIGN_FILES) && risky::is_program_folder(word)
+        };
         (
-            words(" ", &|word| word != "-localhost"),
-            "sessions have no TCP ports, so -localhost is dropped",
+            words(":", &keep),
+            "folders of the other product, and such as others can write to, are dropped",
         )
-    } else if path.starts_with("/vsmagent/default_environment/") {
+    } else if path.starts_with(ENVIRONMENT) {
         (
             words(":", &|word| !format!("{word}/").starts_with(FOREIGN_FILES)),
             "folders of the other product are dropped",
@@ -131,6 +151,23 @@ fn translate(path: &str, kind: Kind, value: &str) -> (String, Option<String>) {
     };
     let differs = new != value;
     if differs { (new, Some(reason.to_owned())) } else { (value.to_owned(), None) }
+}
+
+/// The X server's arguments as we take them, and why they differ.
+fn x_arguments(value: &str) -> (String, Option<String>) {
+    let words: Vec<String> = value.split_ascii_whitespace().map(str::to_owned).collect();
+    let is_local = |word: &String| word == "-localhost";
+    let mut reasons = Vec::new();
+    if words.iter().any(is_local) {
+        reasons.push("sessions have no TCP ports, so -localhost is dropped".to_owned());
+    }
+    let words: Vec<String> = words.into_iter().filter(|word| !is_local(word)).collect();
+    let (good, refused) = risky::x_arguments(&words);
+    if !refused.is_empty() {
+        let refused = refused.join(", ");
+        reasons.push(format!("refused, as it would open desktops to others: {refused}"));
+    }
+    (good.join(" "), Some(reasons.join("; ")).filter(|reasons| !reasons.is_empty()))
 }
 
 #[cfg(test)]
@@ -201,6 +238,29 @@ mod tests {
                 }
                 other @ (Verdict::Taken(_) | Verdict::Ignored(_)) => panic!("{path}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn what_would_open_desktops_is_never_simply_taken() {
+        let changed = |path: &str, value: &str| match judged(path, value) {
+            Verdict::Changed(got, reason) => (got, reason),
+            other @ (Verdict::Taken(_) | Verdict::Ignored(_)) => panic!("{path}: {other:?}"),
+        };
+        let path = "/vsmagent/xserver_args";
+        let (got, reason) = changed(path, "-br -ac -listen tcp");
+        assert_eq!(got, assignment(path, "-br"));
+        assert!(reason.contains("refused") && reason.contains("-ac, -listen tcp"), "{reason}");
+        assert!(matches!(judged(path, "-ac"), Verdict::Ignored(reason) if reason.contains("-ac")));
+        let path = "/vsmagent/default_environment/PATH";
+        let (got, reason) = changed(path, "/usr/bin:.:/tmp/bin:/bin");
+        assert_eq!(got, assignment(path, "/usr/bin:/bin"));
+        assert!(reason.contains("look at each folder"), "{reason}");
+        changed(path, "/usr/bin");
+        for name in ["LD_PRELOAD", "LD_LIBRARY_PATH", "BASH_ENV", "PYTHONPATH"] {
+            let path = format!("/vsmagent/default_environment/{name}");
+            let verdict = judged(&path, "/usr/lib/x.so");
+            assert!(matches!(&verdict, Verdict::Ignored(why) if why.contains(name)), "{verdict:?}");
         }
     }
 

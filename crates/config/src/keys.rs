@@ -257,11 +257,11 @@ schema! {
         MAKE_HOMEDIR_MODE: u32, "/vsmagent/make_homedir_mode", Mode, "0700", Reload,
             "Mode of a home directory made so.";
         XSERVER_ARGS: Vec<String>, "/vsmagent/xserver_args", WORDS, "-br", Reload,
-            "Further arguments for Xvnc. Affects sessions started later. Its own limits, such as -MaxIdleTime, end a desktop without a warning: use /vsmserver/limits.";
+            "Further arguments for Xvnc. Affects sessions started later. Those that let others in, such as -ac, are left out with a warning. Its own limits, such as -MaxIdleTime, end a desktop without a warning: use /vsmserver/limits.";
         XSERVER: PathBuf, "/vsmagent/xserver", OptionalPath, "", Reload,
             "The Xvnc program; empty means the first of Xtigervnc and Xvnc that is found in PATH.";
         XAUTHORITY_LOCATION: XauthorityLocation, "/vsmagent/xauthority_location", Choice(XauthorityLocation::WORDS), "sessiondir", Reload,
-            "Where a session's X authority file lives; XAUTHORITY is set to match.";
+            "Where a session's X authority file lives; XAUTHORITY is set to match. In the home, an entry is for its host alone and goes with its session.";
         XVNC_START_TIMEOUT: Duration, "/vsmagent/xvnc_start_timeout", seconds(1, 600), "20s", Reload,
             "How long Xvnc may take to answer before the start counts as failed.";
         SESSION_SCRIPT: PathBuf, "/vsmagent/session_script", Path, "/etc/vsm/xsession", Reload,

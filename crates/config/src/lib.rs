@@ -23,6 +23,7 @@ mod load;
 mod pair;
 mod param;
 mod profiles;
+pub mod risky;
 mod scan;
 mod set;
 pub mod tool;

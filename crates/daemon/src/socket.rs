@@ -15,6 +15,10 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::{UnixListener, UnixStream},
@@ -58,6 +62,26 @@ pub enum SocketError {
     },
 }
 
+/// Connects without waiting: where the queue of a listener is full a plain connect would wait as long as its owner likes.
+/// The connection itself blocks.
+///
+/// # Errors
+/// `TimedOut` if nobody takes connections there; what the system says else.
+pub fn connect_now(path: &Path) -> io::Result<StdStream> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) => {}
+        Err(Errno::AGAIN) => {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it takes no connections"));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let stream = StdStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 /// Listens on `path`; must be called within a tokio runtime.
 ///
 /// # Errors
@@ -69,7 +93,8 @@ pub fn listen(path: &Path, access: Access) -> Result<UnixListener, SocketError> 
     }
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {
-            if StdStream::connect(path).is_ok() {
+            // A queue that is full is somebody's who lives.
+            if connect_now(path).map_or_else(|e| e.kind() == io::ErrorKind::TimedOut, |_| true) {
                 return Err(SocketError::InUse(path.to_owned()));
             }
             fs::remove_file(path).map_err(io)?;

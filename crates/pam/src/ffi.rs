@@ -2,9 +2,11 @@
 #![expect(unsafe_code, reason = "PAM is a C library; every call of it is in this file")]
 
 use std::{
+    cell::RefCell,
     ffi::{CStr, CString, c_char, c_int, c_void},
     panic::{AssertUnwindSafe, catch_unwind},
     ptr::{self, NonNull},
+    rc::Rc,
 };
 
 use crate::Item;
@@ -67,20 +69,21 @@ unsafe extern "C" {
 /// What modules say to the user.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
-    messages: Vec<String>,
+    messages: RefCell<Vec<String>>,
 }
 
 impl Conversation {
-    pub(crate) fn take(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.messages)
+    pub(crate) fn take(&self) -> Vec<String> {
+        self.messages.take()
     }
 
     /// Takes a message, or refuses a question.
-    fn hear(&mut self, style: c_int, text: &CStr) -> bool {
+    fn hear(&self, style: c_int, text: &CStr) -> bool {
         let text = crate::lossy(text);
         let heard = style == ERROR_MSG || style == TEXT_INFO;
-        if self.messages.len() < MESSAGES_KEPT_MAX && !text.is_empty() {
-            self.messages.push(if heard {
+        let mut messages = self.messages.borrow_mut();
+        if messages.len() < MESSAGES_KEPT_MAX && !text.is_empty() {
+            messages.push(if heard {
                 text
             } else {
                 format!("asks {text:?}, which nobody can answer")
@@ -107,9 +110,9 @@ extern "C" fn converse(
     }
     // A panic may not cross into C.
     let heard = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: `data` is the box that `start` was given; it lives as long as the handle, and PAM calls back only
-        // inside a call of ours, during which nothing else refers to it.
-        let conversation = unsafe { &mut *data.cast::<Conversation>() };
+        // SAFETY: `data` is a count of its own on the conversation that `start` was given, which `end` gives back; all
+        // references to it are shared, and PAM calls back in the thread that calls it.
+        let conversation = unsafe { &*data.cast::<Conversation>().cast_const() };
         (0..count).all(|index| {
             // SAFETY: PAM gives `count` pointers to messages that live during the call (Linux-PAM's layout).
             let message = unsafe { &**messages.add(index) };
@@ -134,26 +137,34 @@ extern "C" fn converse(
     SUCCESS
 }
 
-/// Begins a transaction. The caller keeps `conversation` where it is until [`end`].
+/// Begins a transaction, which holds the conversation until [`end`].
 pub(crate) fn start(
     service: &CStr,
     user: &CStr,
-    conversation: &mut Box<Conversation>,
+    conversation: &Rc<Conversation>,
 ) -> Result<NonNull<Handle>, c_int> {
-    let conv = Conv { call: converse, data: ptr::from_mut::<Conversation>(conversation).cast() };
+    // It stays where it is, whatever becomes of the caller's own hold.
+    let data = Rc::into_raw(Rc::clone(conversation));
+    let conv = Conv { call: converse, data: data.cast_mut().cast() };
     let mut handle = ptr::null_mut();
     // SAFETY: all pointers are valid during the call; PAM copies the texts and the conv structure.
     let code =
         unsafe { pam_start(service.as_ptr(), user.as_ptr(), &raw const conv, &raw mut handle) };
-    if code != SUCCESS {
-        return Err(code);
-    }
-    NonNull::new(handle).ok_or(SYSTEM_ERR)
+    let handle = if code == SUCCESS { NonNull::new(handle).ok_or(SYSTEM_ERR) } else { Err(code) };
+    handle.inspect_err(|_| {
+        // SAFETY: it came from `into_raw` above, and no transaction was begun that could use it.
+        drop(unsafe { Rc::from_raw(data) });
+    })
 }
 
-pub(crate) fn end(handle: NonNull<Handle>, status: c_int) {
-    // SAFETY: the handle came from `start`, and its owner is being dropped.
-    unsafe { pam_end(handle.as_ptr(), status) };
+/// Ends a transaction; `conversation` is the one that it was begun with.
+pub(crate) fn end(handle: NonNull<Handle>, status: c_int, conversation: &Rc<Conversation>) {
+    // SAFETY: the handle came from `start`, and its owner is being dropped. With it goes the last use of the count that
+    // `start` took.
+    unsafe {
+        pam_end(handle.as_ptr(), status);
+        Rc::decrement_strong_count(Rc::as_ptr(conversation));
+    }
 }
 
 pub(crate) fn set_item(handle: NonNull<Handle>, item: Item, value: &CStr) -> c_int {
@@ -215,4 +226,35 @@ pub(crate) fn error_text(handle: NonNull<Handle>, code: c_int) -> String {
     }
     // SAFETY: not NULL, so a C string, constant or owned by the handle; copied here.
     crate::lossy(unsafe { CStr::from_ptr(text) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs no PAM, so that Miri can look at it: `cargo +nightly miri test -p vsm-pam moved`.
+    #[test]
+    fn a_module_is_heard_when_the_conversation_was_moved() {
+        struct Owner {
+            conversation: Rc<Conversation>,
+        }
+        let conversation = Rc::new(Conversation::default());
+        let data = Rc::into_raw(Rc::clone(&conversation));
+        let owner = Box::new(Owner { conversation });
+        assert!(owner.conversation.take().is_empty());
+        let message = Message { style: TEXT_INFO, text: c"disk almost full".as_ptr() };
+        let mut all = [&raw const message];
+        let mut answers = ptr::null_mut();
+        let code = converse(1, all.as_mut_ptr(), &raw mut answers, data.cast_mut().cast());
+        assert_eq!(
+            (code, owner.conversation.take()),
+            (SUCCESS, vec!["disk almost full".to_owned()])
+        );
+        // SAFETY: the array came from `calloc`; the count from `into_raw`.
+        unsafe {
+            libc::free(answers.cast());
+            drop(Rc::from_raw(data));
+        }
+        assert_eq!(Rc::strong_count(&owner.conversation), 1);
+    }
 }

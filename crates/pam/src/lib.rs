@@ -11,6 +11,7 @@ use std::{
     ffi::{CStr, CString, NulError},
     fmt,
     ptr::NonNull,
+    rc::Rc,
 };
 
 /// A PAM call that failed, with what the modules said meanwhile.
@@ -42,8 +43,8 @@ impl PamError {
 /// if they are there.
 pub struct Pam {
     handle: NonNull<ffi::Handle>,
-    /// Reached from C by the pointer in the conversation: boxed, so that it stays where it is.
-    conversation: Box<ffi::Conversation>,
+    /// Held by the transaction also, which has its own count.
+    conversation: Rc<ffi::Conversation>,
     last: i32,
     credentials: bool,
     session: bool,
@@ -76,8 +77,8 @@ impl Pam {
     /// If PAM cannot be set up, or a text holds a NUL character.
     pub fn start(service: &str, user: &str) -> Result<Self, PamError> {
         let (service, user) = (c_text(service)?, c_text(user)?);
-        let mut conversation = Box::new(ffi::Conversation::default());
-        let handle = ffi::start(&service, &user, &mut conversation).map_err(|code| PamError {
+        let conversation = Rc::new(ffi::Conversation::default());
+        let handle = ffi::start(&service, &user, &conversation).map_err(|code| PamError {
             step: "start",
             code,
             text: format!("error {code}"),
@@ -174,7 +175,7 @@ impl Drop for Pam {
     fn drop(&mut self) {
         // Nobody is left to be told; `close` is for those who want to know.
         let _ = self.finish();
-        ffi::end(self.handle, self.last);
+        ffi::end(self.handle, self.last, &self.conversation);
     }
 }
 

@@ -21,10 +21,10 @@ use super::{
 use crate::{
     cgroup::Cgroup,
     control::{self, Event, Request},
+    displays, folders,
     lines::{self, Lines},
     process::{self, Process},
     record::{Done, Outcome, Record},
-    session::remove_display_files,
 };
 
 /// How long a `vsm-session` may take to answer; it does in less than a millisecond, unless the host is swamped or its
@@ -226,17 +226,13 @@ pub(super) async fn sweep(agent: &Agent, id: SessionId, record: Option<Record>) 
             // Gone is as good.
             let _ = held.signal(Signal::KILL);
         }
-        if let Some(display) = record.and_then(|record| record.session.state.display()) {
-            remove_display_files(display);
-        }
+        displays::clear(id, record.and_then(|record| record.session.state.display()));
         if let Some(cgroup) = cgroup {
             cgroup.remove();
         }
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(dir = %dir.display(), %error, "the folder of a session that is gone cannot be removed");
-            }
-            Ok(()) | Err(_) => {}
+        folders::unmount_below(&dir);
+        if let Err(error) = folders::remove(&dir) {
+            tracing::warn!(dir = %dir.display(), %error, "the folder of a session that is gone cannot be removed");
         }
     });
     if let Err(error) = swept.await {

@@ -42,7 +42,7 @@ use vsm_proto::{agent::v1::agent_server::AgentServer, sync::v1::witness_server::
 
 pub use settings::Settings;
 
-use crate::record::Store;
+use crate::{displays, record::Store};
 use registry::Registry;
 
 /// Everything that the parts of the agent share.
@@ -106,6 +106,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
         store,
     });
     adopt::adopt(&agent).await.context("cannot read the records of sessions")?;
+    hold_displays(&agent);
     tokio::spawn(reload(Arc::clone(&agent), config_dir.to_owned(), stop.clone()));
     tokio::spawn(announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone()));
     let socket = agent.settings().session.run_dir.join(one_time::AGENT_SOCKET);
@@ -134,6 +135,25 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     notify::stopping();
     tracing::info!(sessions = agent.registry.live_count(), "stopped; desktops go on");
     Ok(())
+}
+
+/// Takes the names of displays before a user can, and says where that is too late.
+fn hold_displays(agent: &Agent) {
+    match displays::Place::open() {
+        Ok(place) => {
+            for moved in place.moved {
+                tracing::warn!(moved, "a folder for displays was somebody else's");
+            }
+        }
+        Err(error) => tracing::error!(%error, "no desktop can be started here"),
+    }
+    let taken = agent.registry.hold_displays(&agent.settings());
+    if taken > 0 {
+        tracing::warn!(
+            taken,
+            "names of displays are taken by others, and passed over (ss -xa src '*X11-unix*' shows them)"
+        );
+    }
 }
 
 /// Takes a new configuration at SIGHUP; a bad one is told, and the old one stays.

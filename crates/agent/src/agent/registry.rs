@@ -5,6 +5,8 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    io,
+    os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,10 +15,7 @@ use tokio::sync::{broadcast, watch};
 use vsm_core::{EndReason, Ended, Limits, Session, SessionId, Standing, StartParams, Viewer};
 use vsm_daemon::clock;
 
-use super::{
-    Settings,
-    display::{self, Displays},
-};
+use super::{Settings, display::Displays};
 use crate::{
     process::{Held, Process},
     record::{Done, Outcome, Record},
@@ -307,6 +306,18 @@ impl Registry {
         Some(display)
     }
 
+    /// Holds the names of displays, once it is known which are in use; how many others have taken.
+    pub(super) fn hold_displays(&self, settings: &Settings) -> usize {
+        let mut inner = self.inner();
+        let own = inner.live.len();
+        inner.displays.hold(settings.display_min..=settings.display_max).saturating_sub(own)
+    }
+
+    /// The hold on the name of a start's display, for its monitor.
+    pub(super) fn display_name(&self, slot: &Slot) -> io::Result<OwnedFd> {
+        self.inner().displays.name(slot.display())
+    }
+
     /// Adopts a session whose record was found.
     pub(super) fn adopt(&self, record: Record) -> Arc<Slot> {
         let display = record.session.state.display().unwrap_or(0);
@@ -431,12 +442,7 @@ impl Inner {
         let used: std::collections::HashSet<u32> =
             self.live.values().map(|slot| slot.display()).collect();
         let range = settings.display_min..=settings.display_max;
-        self.displays.pick(
-            range,
-            |display| used.contains(&display),
-            display::is_marked,
-            clock::now(),
-        )
+        self.displays.pick(range, |display| used.contains(&display), clock::now())
     }
 
     fn remember(&mut self, done: Done, settings: &Settings) -> Vec<SessionId> {

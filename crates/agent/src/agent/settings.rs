@@ -143,6 +143,20 @@ fn bans(config: &Config) -> Vec<String> {
     all.into_iter().filter(|(allowed, _)| !allowed).map(|(_, ban)| ban.to_owned()).collect()
 }
 
+/// The administrator's arguments for X servers, but for those that would let others in.
+fn xserver_args(config: &Config) -> Vec<String> {
+    let (good, refused) =
+        vsm_config::risky::x_arguments(&config.get(&keys::vsmagent::XSERVER_ARGS));
+    if !refused.is_empty() {
+        let refused = refused.join(", ");
+        tracing::warn!(
+            refused,
+            "/vsmagent/xserver_args: left out, as it would open desktops to others or close them to their users"
+        );
+    }
+    good
+}
+
 fn profiles(config: &Config) -> Profiles {
     use keys::profiles as k;
     let introduction = config.get(&k::INTRODUCTION);
@@ -167,7 +181,7 @@ fn session_settings(config: &Config) -> SessionSettings {
         pam_service: config.get(&k::PAM_SERVICE),
         make_home_mode: config.get(&k::MAKE_HOMEDIR).then(|| config.get(&k::MAKE_HOMEDIR_MODE)),
         xserver: Some(config.get(&k::XSERVER)).filter(|path| !path.as_os_str().is_empty()),
-        xserver_args: config.get(&k::XSERVER_ARGS),
+        xserver_args: xserver_args(config),
         cookie_in_home: config.get(&k::XAUTHORITY_LOCATION) == XauthorityLocation::Homedir,
         x_timeout_ms: u64::try_from(config.get(&k::XVNC_START_TIMEOUT).as_millis())
             .unwrap_or(u64::MAX),

@@ -5,11 +5,8 @@
 
 use std::{
     io::{self, Write},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream as StdStream,
-    },
-    path::PathBuf,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -194,7 +191,8 @@ async fn join(agent: &Arc<Agent>, uid: u32, line: &[u8]) -> Result<[OwnedFd; 2],
     let (by, control) = (right.by.to_string(), right.control);
     let request = Request::Shadow { by, address: one_line(&address), control };
     tracing::info!(%session, by = %right.by, control, "a desktop is shadowed");
-    let joined = tokio::task::spawn_blocking(move || attach(control::socket(&dir), &request)).await;
+    let joined =
+        tokio::task::spawn_blocking(move || attach(&control::socket(&dir), &request)).await;
     let joined = joined.map_err(io::Error::other).and_then(|joined| joined);
     let is_gone = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
     joined.map_err(|error| {
@@ -207,9 +205,10 @@ async fn join(agent: &Arc<Agent>, uid: u32, line: &[u8]) -> Result<[OwnedFd; 2],
 }
 
 /// Asks the session's monitor for a connection to the desktop.
-fn attach(socket: PathBuf, request: &Request) -> io::Result<[OwnedFd; 2]> {
-    let mut control = StdStream::connect(socket)?;
+fn attach(socket: &Path, request: &Request) -> io::Result<[OwnedFd; 2]> {
+    let mut control = socket::connect_now(socket)?;
     control.set_read_timeout(Some(link::ANSWER_MAX))?;
+    control.set_write_timeout(Some(link::ANSWER_MAX))?;
     control.write_all(&lines::line(request).map_err(io::Error::other)?)?;
     let ending = || io::Error::other("the desktop is just ending");
     let (line, connections) = socket::receive_with(&control).map_err(|error| {
@@ -217,6 +216,7 @@ fn attach(socket: PathBuf, request: &Request) -> io::Result<[OwnedFd; 2]> {
     })?;
     if let Some(connection) = connections.into_iter().next() {
         control.set_read_timeout(None)?;
+        control.set_write_timeout(None)?;
         return Ok([control.into(), connection]);
     }
     Err(match serde_json::from_slice(&line) {

@@ -2,22 +2,29 @@
 //!
 //! A start runs in a task of its own, so that it does not die with the call that asked for it.
 
-use std::{io, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
     process::{Child, Command},
     time::timeout,
 };
 use vsm_core::Resources;
-use vsm_daemon::clock;
+use vsm_daemon::{clock, socket};
 
 use super::{Agent, Settings, fence::Permit, link, registry::Slot};
 use crate::{
     lines::{self, LINE_MAX},
     process::Process,
     record::{Done, Outcome, Record},
-    spec::{Refusal, Refused, Reply, Spec},
+    spec::{self, Refusal, Refused, Reply, Spec},
 };
 
 /// Display numbers that are tried where others take them at the same moment.
@@ -26,6 +33,12 @@ const DISPLAY_TRIES_MAX: u32 = 5;
 const ACCOUNT_MAX: Duration = Duration::from_secs(30);
 /// How long a start that failed may take to clean up.
 const CLEAN_MAX: Duration = Duration::from_secs(10);
+
+/// A `vsm-session` that waits for its spec, and where it reads it.
+struct Spawned {
+    child: Child,
+    input: UnixStream,
+}
 
 /// Longest time that a start can take with these settings, whatever hangs.
 pub(super) fn longest(settings: &Settings) -> Duration {
@@ -65,7 +78,7 @@ async fn run(
     slot: &Slot,
     settings: &Settings,
     resources: Resources,
-    first: io::Result<Child>,
+    first: io::Result<Spawned>,
 ) -> Result<Record, Refused> {
     let mut spawned = first;
     for _ in 0..DISPLAY_TRIES_MAX {
@@ -79,6 +92,7 @@ async fn run(
             settings: settings.session.clone(),
             limits: slot.limits.clone(),
             resources,
+            descriptors: vsm_daemon::process::given_descriptors(),
         };
         match converse(agent, slot, child, &spec, longest(settings)).await? {
             Reply::Ready { record, notes } => {
@@ -103,15 +117,20 @@ async fn run(
     Err(Refused::new(Refusal::Full, "no display number is free (/vsmagent/display_max)"))
 }
 
-fn spawn(agent: &Agent, slot: &Slot) -> io::Result<Child> {
+fn spawn(agent: &Agent, slot: &Slot) -> io::Result<Spawned> {
     if slot.is_cancelled() {
         return Err(io::Error::other("the start was cancelled"));
     }
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    // Before the process is there, so that nothing is between the two holds.
+    let name = agent.registry.display_name(slot)?;
+    socket::send_with(&ours, spec::DISPLAY_LINE, &[name.as_fd()])?;
+    ours.set_nonblocking(true)?;
     let log = agent.store.log(slot.id);
     // What the process itself says, if ever; on a full disk it says it to nobody.
     let log = std::fs::OpenOptions::new().append(true).create(true).open(log);
     let child = Command::new(&agent.session_program)
-        .stdin(Stdio::piped())
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::piped())
         .stderr(log.map_or_else(|_| Stdio::null(), Stdio::from))
         .current_dir("/")
@@ -122,24 +141,22 @@ fn spawn(agent: &Agent, slot: &Slot) -> io::Result<Child> {
     if !slot.spawned(process) {
         slot.cancel();
     }
-    Ok(child)
+    Ok(Spawned { child, input: UnixStream::from_std(ours)? })
 }
 
 /// Gives the spec, waits for the answer. Whatever goes wrong, nothing is left of the attempt.
 async fn converse(
     agent: &Agent,
     slot: &Slot,
-    mut child: Child,
+    Spawned { mut child, mut input }: Spawned,
     spec: &Spec,
     longest: Duration,
 ) -> Result<Reply, Refused> {
-    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let stdout = child.stdout.take();
     let talk = async {
-        let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        };
-        stdin.write_all(&lines::line(spec).map_err(io::Error::other)?).await?;
-        drop(stdin);
+        let stdout = stdout.ok_or(io::ErrorKind::BrokenPipe)?;
+        input.write_all(&lines::line(spec).map_err(io::Error::other)?).await?;
+        drop(input);
         let mut line = Vec::new();
         let bound = u64::try_from(LINE_MAX).unwrap_or(u64::MAX);
         BufReader::new(stdout).take(bound).read_until(b'\n', &mut line).await?;

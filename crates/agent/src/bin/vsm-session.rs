@@ -7,8 +7,9 @@ use vsm_agent::session;
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments.split_first() {
-        Some((stage, rest)) if stage == "launch" => session::launch::run(rest),
+        Some((stage, [_])) if stage == session::launch::STAGE => session::launch::run(),
         Some((stage, rest)) if stage == session::cookie::STAGE => session::cookie::run(rest),
+        Some((stage, rest)) if stage == session::cookie::END_STAGE => session::cookie::end(rest),
         Some((option, _)) if option == "--version" => {
             say(&format!("vsm-session {}", vsm_daemon::VERSION))
         }

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
     if options.check {
         return ExitCode::SUCCESS;
     }
+    vsm_daemon::process::prepare();
     log::init(&LogSettings::vsmagent(&config));
     match serve(&options, &config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,8 @@
 //! The X cookie in the user's home, where the administrator wants it there (`/vsmagent/xauthority_location`).
 //!
 //! `vsm-session add-cookie FROM TO PROGRAM`, as the user: puts the session's entry into the user's own Xauthority
-//! file, in place of older entries for the same display, and turns into the program. It runs with the user's rights,
+//! file, in place of older entries for the same display of this host, and turns into the program. `vsm-session drop-cookie
+//! FROM TO` takes it out again. The entry names the host, as one home may be on many. It runs with the user's rights,
 //! so that whatever stands at TO is the user's own business. If it fails the session keeps its own file.
 
 use std::{
@@ -17,6 +18,8 @@ use super::launch::EXIT_PROGRAM;
 
 /// The word that selects this stage.
 pub const STAGE: &str = "add-cookie";
+/// The word that selects the end of it.
+pub const END_STAGE: &str = "drop-cookie";
 /// This program, by a name that needs no search.
 pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
 /// Largest Xauthority file that is taken over; they have a few hundred bytes.
@@ -37,6 +40,35 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
     let error = command.exec();
     eprintln!("vsm-session: cannot run {}: {error}", program.display());
     ExitCode::from(EXIT_PROGRAM)
+}
+
+/// Takes the cookie out again.
+#[must_use]
+#[expect(clippy::print_stderr, reason = "standard error is the session's log here")]
+pub fn end(arguments: &[OsString]) -> ExitCode {
+    let [from, to] = arguments else { return ExitCode::from(64) };
+    match drop_from(Path::new(from), Path::new(to)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let to = to.to_string_lossy();
+            eprintln!("vsm-session: the X cookie cannot be taken out of {to}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Xauthority's family for an entry of one host, by its name.
+const FAMILY_LOCAL: u16 = 256;
+
+/// An entry for any host as one for this host alone.
+fn for_this_host(entry: &[u8]) -> Vec<u8> {
+    let host = rustix::system::uname().nodename().to_bytes().to_vec();
+    let mut all = FAMILY_LOCAL.to_be_bytes().to_vec();
+    all.extend(u16::try_from(host.len()).unwrap_or(0).to_be_bytes());
+    all.extend(host);
+    // Behind the family and an address of no length.
+    all.extend(entry.get(4..).unwrap_or_default());
+    all
 }
 
 /// The length of the first entry, and of its part that says for which display it is; none = damaged.
@@ -69,15 +101,37 @@ fn merged(mut old: &[u8], new: &[u8]) -> Vec<u8> {
 }
 
 fn merge(from: &Path, to: &Path) -> io::Result<()> {
-    let new = fs::read(from)?;
-    let old = match fs::metadata(to) {
-        Ok(found) if found.len() <= FILE_MAX => fs::read(to)?,
-        Ok(_) => return Err(io::ErrorKind::FileTooLarge.into()),
-        Err(_) => Vec::new(),
-    };
-    let temporary = to.with_extension(format!("vsm-{}", std::process::id()));
+    let new = for_this_host(&fs::read(from)?);
+    replace(to, &merged(&read(to)?, &new))
+}
+
+/// Takes this very entry out; one that has another cookie is another session's.
+fn drop_from(from: &Path, to: &Path) -> io::Result<()> {
+    let gone = for_this_host(&fs::read(from)?);
+    let old = read(to)?;
+    let (mut rest, mut kept) = (old.as_slice(), Vec::new());
+    while let Some((length, _)) = lengths(rest) {
+        let (entry, after) = rest.split_at(length);
+        if entry != gone {
+            kept.extend(entry);
+        }
+        rest = after;
+    }
+    if kept.len() == old.len() { Ok(()) } else { replace(to, &kept) }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    match fs::metadata(path) {
+        Ok(found) if found.len() <= FILE_MAX => fs::read(path),
+        Ok(_) => Err(io::ErrorKind::FileTooLarge.into()),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
+fn replace(path: &Path, entries: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension(format!("vsm-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written = file.write_all(&merged(&old, &new)).and_then(|()| fs::rename(&temporary, to));
+    let written = file.write_all(entries).and_then(|()| fs::rename(&temporary, path));
     written.inspect_err(|_| {
         // It is of no use to anybody.
         let _ = fs::remove_file(&temporary);
@@ -94,10 +148,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("session"), dir.path().join(".Xauthority"));
         let other = xserver::write_cookie(&dir.path().join("other"), 11).unwrap();
-        let old = xserver::write_cookie(&dir.path().join("old"), 10).unwrap();
+        let old = for_this_host(&xserver::write_cookie(&dir.path().join("old"), 10).unwrap());
         fs::write(&to, [old, other.clone(), b"rubbish".to_vec()].concat()).unwrap();
         let new = xserver::write_cookie(&from, 10).unwrap();
         merge(&from, &to).unwrap();
-        assert_eq!(fs::read(&to).unwrap(), [new, other].concat());
+        assert_eq!(fs::read(&to).unwrap(), [for_this_host(&new), other.clone()].concat());
+        drop_from(&dir.path().join("old"), &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap().len(), for_this_host(&new).len() + other.len());
+        drop_from(&from, &to).unwrap();
+        assert_eq!(fs::read(&to).unwrap(), other);
     }
 }

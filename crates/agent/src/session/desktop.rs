@@ -5,12 +5,11 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, chown},
     path::Path,
-    process::Stdio,
 };
 
 use super::{
     account::Account,
-    launch::Launch,
+    launch::Order,
     locale,
     output::Stream,
     xserver::{self, Paths, SEARCH_PATH},
@@ -40,7 +39,6 @@ pub(super) fn prepare(spec: &Spec, paths: &Paths, account: &Account) -> Result<V
         chown(&paths.user, Some(account.uid), Some(account.gid))?;
         Ok(entry)
     };
-    xserver::prepare_socket_dir();
     make().map_err(|error: io::Error| {
         Refused::new(Refusal::Storage, format!("cannot make {}: {error}", paths.dir.display()))
     })
@@ -87,6 +85,10 @@ pub(super) struct Place<'a> {
     pub(super) account: &'a Account,
     pub(super) cgroup: Option<&'a Cgroup>,
     pub(super) environment: &'a BTreeMap<String, String>,
+    /// A `/tmp` of its own, which X servers have.
+    pub(super) tmp: Option<&'a Path>,
+    /// The mask of modes.
+    pub(super) umask: u32,
 }
 
 impl Place<'_> {
@@ -96,13 +98,29 @@ impl Place<'_> {
         program: &Path,
         arguments: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>,
     ) -> io::Result<Program> {
-        let Account { uid, gid, home, .. } = self.account;
         let (output, writer) = Stream::new()?;
-        let launch = Launch { cgroup: self.cgroup, uid: *uid, gid: *gid, dir: home, program };
-        let mut command = launch.command();
-        command.args(arguments).envs(self.environment);
-        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-        let child = command.spawn()?;
+        let order = self.order(program, arguments);
+        let child = order.command()?.stdout(writer.try_clone()?).stderr(writer).spawn()?;
         Ok(Program { pid: i32::try_from(child.id()).unwrap_or(0), output })
+    }
+
+    /// What it takes to run a program so.
+    pub(super) fn order(
+        &self,
+        program: &Path,
+        arguments: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>,
+    ) -> Order {
+        let Account { uid, gid, home, .. } = self.account;
+        Order {
+            cgroup: self.cgroup.map(|cgroup| cgroup.dir().to_owned()),
+            uid: *uid,
+            gid: *gid,
+            dir: home.clone(),
+            tmp: self.tmp.map(Path::to_owned),
+            program: program.to_owned(),
+            arguments: arguments.into_iter().map(|word| word.as_ref().to_owned()).collect(),
+            environment: self.environment.clone(),
+            umask: self.umask,
+        }
     }
 }

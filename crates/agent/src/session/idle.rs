@@ -12,10 +12,11 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
+    path::Path,
     time::{Duration, Instant},
 };
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use vsm_daemon::socket;
 use x11rb_protocol::{
     connect::Connect,
     protocol::{
@@ -25,7 +26,7 @@ use x11rb_protocol::{
     x11_utils::TryParse,
 };
 
-use super::xserver::COOKIE_NAME;
+use super::xserver::{self, COOKIE_NAME};
 
 /// How long the X server may take; it takes less than a millisecond.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
@@ -58,6 +59,8 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Meter {
     display: u32,
+    /// Whose X server it is.
+    uid: u32,
     cookie: Vec<u8>,
     state: State,
     read: Vec<u8>,
@@ -67,9 +70,9 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// For a display, with its cookie.
-    pub(super) const fn new(display: u32, cookie: Vec<u8>) -> Self {
-        Self { display, cookie, state: State::Off, read: Vec::new(), heard: 0, asked: None }
+    /// For a display of a user's, with its cookie.
+    pub(super) const fn new(display: u32, uid: u32, cookie: Vec<u8>) -> Self {
+        Self { display, uid, cookie, state: State::Off, read: Vec::new(), heard: 0, asked: None }
     }
 
     /// What to wait on.
@@ -127,12 +130,12 @@ impl Meter {
     }
 
     fn dial(&mut self) -> io::Result<()> {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        let address = SocketAddrUnix::new(format!("/tmp/.X11-unix/X{}", self.display))?;
-        // One whose queue is full would block: it counts as one that does not answer.
-        connect(&socket, &address)?;
-        let mut stream = UnixStream::from(socket);
+        let path = format!("/tmp/.X11-unix/X{}", self.display);
+        let mut stream = socket::connect_now(Path::new(&path))?;
+        if !xserver::is_served_by(&stream, self.uid)? {
+            return Err(io::Error::other("the display's socket is not the user's own"));
+        }
+        stream.set_nonblocking(true)?;
         let (greeting, hello) =
             Connect::with_authorization(COOKIE_NAME.to_vec(), self.cookie.clone());
         send(&mut stream, &hello)?;
@@ -291,20 +294,25 @@ mod tests {
         }
     }
 
+    fn own() -> u32 {
+        nix::unistd::getuid().as_raw()
+    }
+
     #[test]
     fn nobody_on_the_display_is_no_answer() {
-        let mut meter = Meter::new(65_000, vec![0; 16]);
+        let mut meter = Meter::new(65_000, 0, vec![0; 16]);
         assert_eq!(ask(&mut meter), None);
         assert!(meter.fd().is_none() && meter.deadline().is_none());
     }
 
     #[test]
     fn one_that_hangs_or_speaks_something_else_is_given_up() {
-        xserver::prepare_socket_dir();
+        // There already, where an X server has run.
+        let _ = std::fs::create_dir("/tmp/.X11-unix");
         let display = 60_000 + std::process::id() % 4_000;
         let path = format!("/tmp/.X11-unix/X{display}");
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let mut meter = Meter::new(display, vec![0; 16]);
+        let mut meter = Meter::new(display, own(), vec![0; 16]);
         meter.ask(clock::now());
         assert_eq!(meter.answer(clock::now()), None);
         assert_eq!(meter.answer(clock::now() + ANSWER_MAX), Some(None), "its time is over");
@@ -331,7 +339,7 @@ mod tests {
         command.arg("-rfbunixpath").arg(dir.path().join("rfb"));
         let _server = Server(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         let until = clock::now() + Duration::from_secs(20);
-        let mut meter = Meter::new(display, key);
+        let mut meter = Meter::new(display, own(), key);
         let first = loop {
             match ask(&mut meter) {
                 Some(idle) => break idle,
@@ -358,7 +366,7 @@ mod tests {
             assert!(clock::now() < until, "the key does not count");
         };
         assert!(after < later);
-        let wrong = Meter::new(display, vec![1; 16]);
+        let wrong = Meter::new(display, own(), vec![1; 16]);
         assert_eq!(ask(&mut { wrong }), None, "a wrong cookie");
     }
 }

@@ -31,10 +31,10 @@ pub(super) struct Keeping {
 }
 
 impl Keeping {
-    pub(super) fn new(limits: Limits, display: u32, cookie: Vec<u8>) -> Self {
+    pub(super) fn new(limits: Limits, display: u32, uid: u32, cookie: Vec<u8>) -> Self {
         Self {
             keeper: Keeper::new(limits),
-            meter: Meter::new(display, cookie),
+            meter: Meter::new(display, uid, cookie),
             started: clock::now(),
             told: None,
             asked: Vec::new(),

@@ -25,24 +25,27 @@ mod shadow;
 mod start;
 mod xserver;
 
-pub use xserver::{display_files, remove_display_files};
-
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
+    os::fd::OwnedFd,
     process::ExitCode,
 };
 
+use vsm_daemon::socket;
+
 use crate::{
+    displays::Name,
     lines::{self, LINE_MAX},
-    spec::{Refusal, Refused, Reply, Spec},
+    spec::{self, Refusal, Refused, Reply, Spec},
 };
 
 /// Runs one session: the spec comes as one line on standard input, the reply goes as one line to standard output.
 /// Returns when nothing is left of the session.
 #[must_use]
 pub fn run() -> ExitCode {
-    let spec = match read_spec() {
-        Ok(spec) => spec,
+    // Held until nothing is left that could look for it.
+    let (spec, _display) = match read_spec() {
+        Ok(read) => read,
         Err(error) => {
             let refused = Refused::new(
                 Refusal::Internal,
@@ -64,11 +67,23 @@ pub fn run() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn read_spec() -> io::Result<Spec> {
+fn read_spec() -> io::Result<(Spec, OwnedFd)> {
+    // A message that brings a descriptor ends there, whatever follows it.
+    let display = match socket::receive_with(io::stdin()) {
+        Ok((line, mut descriptors)) => descriptors.pop().filter(|_| line == spec::DISPLAY_LINE),
+        // A vsmagent from before an upgrade sends the spec alone, by a pipe.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENOTSOCK) => None,
+        Err(error) => return Err(error),
+    };
     let mut line = Vec::new();
     let bound = u64::try_from(LINE_MAX).unwrap_or(u64::MAX);
     BufReader::new(io::stdin()).take(bound).read_until(b'\n', &mut line)?;
-    Ok(serde_json::from_slice(&line)?)
+    let spec: Spec = serde_json::from_slice(&line)?;
+    let display = match display {
+        Some(display) => display,
+        None => Name::hold(spec.display).and_then(|name| name.again())?,
+    };
+    Ok((spec, display))
 }
 
 fn answer(reply: &Reply) {

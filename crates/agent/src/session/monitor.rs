@@ -40,12 +40,15 @@ use super::{
 use crate::{
     cgroup::{Cgroup, Shortage},
     control::{DropCause, Event, Phase},
+    process,
     record::{Done, Outcome, Record, Store},
     spec::{Spec, one_line},
 };
 
 /// A script that fails within this time has not been a session.
 const SCRIPT_TRIAL: Duration = Duration::from_secs(10);
+/// How long the home may take to be rid of the cookie.
+const COOKIE_MAX: Duration = Duration::from_secs(2);
 /// How long the last words to subscribers may take.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
@@ -56,6 +59,8 @@ pub(super) struct Desktop {
     pub(super) pam: Pam,
     pub(super) paths: Paths,
     pub(super) environment: BTreeMap<String, String>,
+    /// The mask of modes that PAM has set.
+    pub(super) umask: u32,
     /// The X cookie itself.
     pub(super) cookie: Vec<u8>,
 }
@@ -134,7 +139,8 @@ impl Monitor {
 
     pub(super) fn keep(&mut self, spec: Spec, leftovers: Leftovers) {
         let cookie = self.desktop.cookie.clone();
-        self.life = Some(Keeping::new(spec.limits.clone(), spec.display, cookie));
+        let uid = self.desktop.account.uid;
+        self.life = Some(Keeping::new(spec.limits.clone(), spec.display, uid, cookie));
         self.kept = Some(Kept { spec, leftovers });
         let status = self.status();
         self.tell(&status);
@@ -292,8 +298,9 @@ impl Monitor {
 
     fn start_script(&mut self) {
         let Some(kept) = &self.kept else { return };
-        let Desktop { account, environment, paths, .. } = &self.desktop;
-        let place = Place { account, cgroup: kept.leftovers.cgroup.as_ref(), environment };
+        let Desktop { account, environment, paths, umask, .. } = &self.desktop;
+        let cgroup = kept.leftovers.cgroup.as_ref();
+        let place = Place { account, cgroup, environment, tmp: None, umask: *umask };
         let settings = &kept.spec.settings;
         let script = &settings.script;
         let spawned = if settings.cookie_in_home {
@@ -319,6 +326,25 @@ impl Monitor {
                 self.asked = Some((EndReason::ScriptFailed, detail));
             }
         }
+    }
+
+    /// Takes the cookie out of the user's home, as the user; what hangs there is not waited for.
+    fn drop_cookie(&mut self, kept: &Kept) {
+        if !kept.spec.settings.cookie_in_home {
+            return;
+        }
+        let Desktop { account, environment, paths, umask, .. } = &self.desktop;
+        let place = Place { account, cgroup: None, environment, tmp: None, umask: *umask };
+        let home = account.home.join(".Xauthority");
+        let words = [cookie::END_STAGE.as_ref(), paths.cookie.as_os_str(), home.as_os_str()];
+        let Ok(mut program) = place.spawn(Path::new(cookie::OWN_PROGRAM), words) else { return };
+        let deadline = clock::now() + COOKIE_MAX;
+        while ending::has_children() && clock::now() < deadline {
+            ending::pause(Duration::from_millis(1));
+            ending::reap();
+        }
+        process::signal_all(&[program.pid], rustix::process::Signal::KILL);
+        program.output.drain(&mut self.log);
     }
 
     /// Why it really ends: what runs out of memory ends in many ways.
@@ -370,7 +396,12 @@ impl Monitor {
         if left {
             self.log.note("some processes cannot be ended; they are left to the kernel");
         }
-        xserver::remove_display_files(kept.spec.display);
+        if !left {
+            self.drop_cookie(&kept);
+        }
+        if let Some((place, _)) = &kept.leftovers.names {
+            place.withdraw(kept.spec.display);
+        }
         if let Err(error) = self.desktop.pam.close() {
             self.log.note(&error.to_string());
         }

@@ -83,9 +83,10 @@ impl Monitor {
         if self.notices.len() >= NOTICES_MAX {
             return Err("too many texts are being shown on this desktop".to_owned());
         }
-        let (account, environment) = (&self.desktop.account, &self.desktop.environment);
+        let super::monitor::Desktop { account, environment, umask, .. } = &self.desktop;
         let cgroup = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref());
-        let spawned = Place { account, cgroup, environment }.spawn(program, words.iter().copied());
+        let place = Place { account, cgroup, environment, tmp: None, umask: *umask };
+        let spawned = place.spawn(program, words.iter().copied());
         let spawned =
             spawned.map_err(|error| format!("{} cannot be run: {error}", program.display()))?;
         self.notices.push(Notice { program: spawned, waits });

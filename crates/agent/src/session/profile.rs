@@ -18,12 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vsm_config::Profile;
 use vsm_daemon::clock;
 
-use super::{
-    desktop::Place,
-    ending,
-    launch::{self, Launch},
-    output::Log,
-};
+use super::{desktop::Place, ending, launch, output::Log};
 use crate::{
     process::{Held, Process},
     spec::{Refusal, Refused, Spec, one_line},
@@ -305,17 +300,12 @@ fn begin(place: &Place<'_>, one: &Candidate) -> Option<io::Result<Test>> {
     if one.testcmd.trim().is_empty() {
         return None;
     }
-    let (account, cgroup) = (place.account, place.cgroup);
-    let program = Path::new("/bin/sh");
-    let launch = Launch { cgroup, uid: account.uid, gid: account.gid, dir: &account.home, program };
-    let mut command = launch.command();
-    command.arg("-c").arg(&one.testcmd).envs(place.environment).envs(&one.variables);
-    for name in NOT_YET {
-        command.env_remove(name);
-    }
+    let mut order = place.order(Path::new("/bin/sh"), ["-c", &one.testcmd]);
+    order.environment.extend(one.variables.clone());
+    order.environment.retain(|name, _| !NOT_YET.contains(&name.as_str()));
     // What it prints would be of no bounded length.
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let started = command.spawn().map(|child| {
+    let run = || order.command()?.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let started = run().map(|child| {
         let pid = i32::try_from(child.id()).unwrap_or(0);
         let held = Process::of(pid).and_then(Process::hold);
         // One that was over before it could be held is found by its status.

@@ -22,8 +22,8 @@ use nix::{
     },
     unistd::setsid,
 };
-use vsm_core::{Resources, Session, State};
-use vsm_daemon::clock;
+use vsm_core::{Resources, Session, SessionId, State};
+use vsm_daemon::{clock, process as process_settings};
 
 use super::{
     account::Account,
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     cgroup::Cgroup,
-    control,
+    control, displays, folders,
     process::{self, Process},
     record::{Record, Store, VERSION},
     spec::{Refusal, Refused, Reply, Spec},
@@ -59,16 +59,21 @@ pub(super) struct Leftovers {
     pub(super) unlimited: Vec<String>,
     pub(super) dir: PathBuf,
     pub(super) cgroup: Option<Cgroup>,
-    /// The X server that was started: its pid, and its user's id.
-    pub(super) x_server: Option<(i32, u32)>,
+    pub(super) id: SessionId,
+    /// Where the display's names are, and the X server's own `/tmp`.
+    pub(super) names: Option<(displays::Place, displays::Stage)>,
 }
 
 impl Leftovers {
     /// Removes the folder and the cgroup; whoever calls has ended the processes.
     pub(super) fn remove(&self) {
-        unmount_below(&self.dir);
+        // Programs such as gvfs mount into the session's folder.
+        folders::unmount_below(&self.dir);
         // The user may fill their own folder until the last moment; a rest is removed when the agent adopts.
-        let _ = fs::remove_dir_all(&self.dir);
+        let _ = folders::remove(&self.dir);
+        if let Some((place, _)) = &self.names {
+            place.remove_stage(self.id);
+        }
         if let Some(cgroup) = &self.cgroup {
             cgroup.remove();
         }
@@ -94,16 +99,6 @@ impl Leftovers {
             }
             super::ending::pause(Duration::from_millis(2));
         }
-    }
-}
-
-/// Programs such as gvfs mount into the session's folder.
-fn unmount_below(dir: &std::path::Path) {
-    let info = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = info.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-    for point in points.filter(|point| point.starts_with(dir) && point != dir) {
-        // One that stays is found again when the folder is removed.
-        let _ = nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH);
     }
 }
 
@@ -137,6 +132,8 @@ fn open_socket(dir: &std::path::Path) -> Result<UnixListener, Refused> {
             .recursive(true)
             .mode(0o711)
             .create(parent)
+            // One that was made under another mask.
+            .and_then(|()| fs::set_permissions(parent, fs::Permissions::from_mode(0o711)))
             .map_err(named("make the folder of"))?;
     }
     fs::DirBuilder::new().mode(0o711).create(dir).map_err(named("make"))?;
@@ -157,15 +154,20 @@ fn open_socket(dir: &std::path::Path) -> Result<UnixListener, Refused> {
 
 /// Starts the session.
 pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
+    process_settings::set_descriptors(spec.descriptors);
+    // The mask that the agent was started with is nothing to a desktop, but PAM's is.
+    process_settings::plain_modes();
     let signals = become_monitor()?;
     let dir = control::session_dir(&spec.settings.run_dir, spec.session.id);
     let listener = open_socket(&dir)?;
-    let mut leftovers = Leftovers { dir, cgroup: None, x_server: None, unlimited: Vec::new() };
+    let mut leftovers =
+        Leftovers { dir, id: spec.session.id, cgroup: None, names: None, unlimited: Vec::new() };
     let mut log = Log::open(Store::at(&spec.settings.state_dir).log(spec.session.id));
     let result =
         prepare(&spec, &mut leftovers, &mut log).and_then(|(desktop, x_server, record)| {
             let mut monitor = Monitor::new(desktop, x_server, listener, signals, log);
-            match first_view(&mut monitor, record, &spec) {
+            let viewed = first_view(&mut monitor, record, &spec);
+            match viewed.and_then(|()| publish(&monitor, &leftovers, &spec)) {
                 Ok(()) => Ok(monitor),
                 Err(reply) => {
                     monitor.log.note(&format!("the start failed: {reply:?}"));
@@ -180,9 +182,6 @@ pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
         }
         Err(reply) => {
             leftovers.kill();
-            if let Some((pid, uid)) = leftovers.x_server {
-                xserver::remove_display_files_of(spec.display, pid, uid);
-            }
             Store::at(&spec.settings.state_dir).remove_record(spec.session.id);
             leftovers.remove();
             Err(reply)
@@ -206,6 +205,7 @@ fn prepare(
     }
     let x_program = xserver::find(settings.xserver.as_deref(), agent)?;
     let pam = account.open(&settings.pam_service, *display)?;
+    let umask = process_settings::plain_modes();
     account.check_home(settings.make_home_mode, agent)?;
     let paths = Paths::new(leftovers.dir.clone());
     let mut entry = desktop::prepare(spec, &paths, &account)?;
@@ -217,12 +217,13 @@ fn prepare(
     limit(spec, leftovers, log)?;
     let mut environment = desktop::environment(spec, &account, &paths, pam.environment());
     let cgroup = leftovers.cgroup.as_ref();
-    let place = Place { account: &account, cgroup, environment: &environment };
+    let place = Place { account: &account, cgroup, environment: &environment, tmp: None, umask };
     let chosen = profile::choose(spec, &place, &paths.dir, log);
     // What a test has left running is in nobody's way any more.
     leftovers.kill();
     environment.extend(chosen?);
-    let place = Place { account: &account, cgroup: None, environment: &environment };
+    let tmp = Some(open_names(spec, &account, leftovers, log)?);
+    let place = Place { account: &account, cgroup: None, environment: &environment, tmp, umask };
     let x_server = place.spawn(&x_program, xserver::arguments(spec, &paths)).map_err(|error| {
         Refused::new(Refusal::XServer, format!("cannot start {}: {error}", x_program.display()))
     })?;
@@ -231,7 +232,6 @@ fn prepare(
         // until then ends before it greets, and nothing of the user's own runs yet.
         cgroup.take(x_server.pid).map_err(internal("put the X server into its cgroup"))?;
     }
-    leftovers.x_server = Some((x_server.pid, account.uid));
     let record = Record {
         version: VERSION,
         session: Session { state: State::Running { display: *display }, ..session.clone() },
@@ -242,7 +242,38 @@ fn prepare(
         cgroup: leftovers.cgroup.as_ref().map(|cgroup| cgroup.dir().to_owned()),
         limits: limits.clone(),
     };
-    Ok((Desktop { account, pam, paths, environment, cookie }, x_server, record))
+    Ok((Desktop { account, pam, paths, environment, umask, cookie }, x_server, record))
+}
+
+/// Makes sure that nobody else can have the display's names, and makes the X server's `/tmp`, which it gives.
+fn open_names<'a>(
+    spec: &Spec,
+    account: &Account,
+    leftovers: &'a mut Leftovers,
+    log: &mut Log,
+) -> Result<&'a std::path::Path, Refused> {
+    let (id, agent) = (spec.session.id, &spec.session.agent);
+    let failed = |error: io::Error| {
+        let detail = format!("no display can be had on {agent}: {error}");
+        Refused::new(Refusal::Internal, detail)
+    };
+    let place = displays::Place::open().map_err(failed)?;
+    for moved in &place.moved {
+        log.note(moved);
+    }
+    let stage = place.stage(id, account.uid, account.gid).map_err(failed)?;
+    Ok(&leftovers.names.insert((place, stage)).1.dir)
+}
+
+/// Puts the display where clients look for it.
+fn publish(monitor: &Monitor, leftovers: &Leftovers, spec: &Spec) -> Result<(), Reply> {
+    let Some((place, stage)) = &leftovers.names else { return Ok(()) };
+    let uid = monitor.desktop.account.uid;
+    place.publish(stage, spec.display, uid, monitor.x_server.pid).map_err(|error| {
+        let agent = &spec.session.agent;
+        let detail = format!("the display cannot be offered on {agent}: {error}");
+        Refused::new(Refusal::Internal, detail).into()
+    })
 }
 
 /// Holds the session to what it may take of the host. One that cannot be held to it is started all the same, unless the

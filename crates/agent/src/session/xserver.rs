@@ -4,14 +4,12 @@ use std::{
     ffi::OsString,
     fs, io,
     io::{Read, Write},
-    os::unix::{
-        fs::{MetadataExt, OpenOptionsExt},
-        net::UnixStream,
-    },
+    os::unix::{fs::OpenOptionsExt, net::UnixStream},
     path::{Path, PathBuf},
 };
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use vsm_daemon::socket;
 
 use super::account::Account;
 use crate::spec::{Refusal, Refused, Spec};
@@ -96,9 +94,8 @@ pub(super) fn arguments(spec: &Spec, paths: &Paths) -> Vec<OsString> {
     all.extend(["-BlacklistThreshold", "1000000"].map(OsString::from));
     all.extend(["-auth".into(), paths.cookie.clone().into()]);
     all.extend(settings.bans.iter().map(OsString::from));
-    if settings.second_viewer == crate::spec::SecondViewer::Share {
-        all.push("-AlwaysShared".into());
-    }
+    // Who is cut off for whom is the monitor's to say, and no viewer's: one who shadows with control could ask for it.
+    all.push("-AlwaysShared".into());
     all
 }
 
@@ -121,59 +118,20 @@ pub(super) fn write_cookie(path: &Path, display: u32) -> io::Result<Vec<u8>> {
     Ok(entry)
 }
 
-/// Makes the folder of X sockets as the system would at boot: a user cannot, and X would warn or fail.
-pub(super) fn prepare_socket_dir() {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    let dir = "/tmp/.X11-unix";
-    // There already: the system made it, and its mode is the system's business.
-    if fs::DirBuilder::new().mode(0o1777).create(dir).is_ok() {
-        // The umask took bits away; if this fails the X server tells.
-        let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o1777));
-    }
-}
-
-/// What every X server leaves of its display: its lock, its socket, and the lock that it begins with.
-pub fn display_files(display: u32) -> [String; 3] {
-    [
-        format!("/tmp/.X{display}-lock"),
-        format!("/tmp/.X11-unix/X{display}"),
-        format!("/tmp/.tX{display}-lock"),
-    ]
-}
-
-/// Removes what a killed X server leaves of its display; only for a display that was ours.
-pub fn remove_display_files(display: u32) {
-    let [lock, socket, _] = display_files(display);
-    for path in [lock, socket] {
-        // Not there is the usual case.
-        let _ = fs::remove_file(path);
-    }
-}
-
-/// The same after a start that failed, where the display may be somebody else's: only if it is this process that has
-/// locked it, or this user who has begun to, as one does whose `/tmp` is full.
-pub(super) fn remove_display_files_of(display: u32, pid: i32, uid: u32) {
-    let [lock, _, begun] = display_files(display);
-    let lock = fs::read_to_string(lock).unwrap_or_default();
-    if lock.trim().parse() == Ok(pid) {
-        remove_display_files(display);
-    }
-    if fs::symlink_metadata(&begun).is_ok_and(|found| found.uid() == uid) {
-        // The X server that would have finished it is dead.
-        let _ = fs::remove_file(begun);
-    }
-}
-
 /// Opens a connection to the X server for a viewer. The folder is the user's, who could have put another socket
-/// there: only one that the user's own process listens on is good.
+/// there: only one that the user's own process listens on is good, and none is waited for.
 pub(super) fn connect(paths: &Paths, account: &Account) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(&paths.rfb)?;
-    let listener = getsockopt(&stream, PeerCredentials)?;
-    if listener.uid() == account.uid {
+    let stream = socket::connect_now(&paths.rfb)?;
+    if is_served_by(&stream, account.uid)? {
         Ok(stream)
     } else {
         Err(io::Error::new(io::ErrorKind::PermissionDenied, "the RFB socket is not the user's own"))
     }
+}
+
+/// Whether a user's own process listens at the other end.
+pub(super) fn is_served_by(stream: &UnixStream, uid: u32) -> io::Result<bool> {
+    Ok(getsockopt(stream, PeerCredentials)?.uid() == uid)
 }
 
 /// Waits for the greeting without blocking: to be asked again and again until it answers.

@@ -5,13 +5,14 @@ use std::{
     fs,
     io::{BufRead, BufReader, IoSliceMut, Read, Write},
     mem::MaybeUninit,
-    net::TcpListener,
+    net::TcpStream,
     os::unix::{fs::chown, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
+use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -65,12 +66,24 @@ pub(crate) struct Lab {
     port: u16,
 }
 
+/// Connects to a port in the network of a process.
+fn dial(pid: i32, port: u16) -> std::io::Result<TcpStream> {
+    // A thread of its own, as it does not come back from there.
+    let dial = move || {
+        let network = fs::File::open(format!("/proc/{pid}/ns/net"))?;
+        nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET)?;
+        TcpStream::connect(("127.0.0.1", port))
+    };
+    std::thread::spawn(dial).join().unwrap()
+}
+
 fn children(pid: u32) -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 const SETUP: &str = r#"set -e
+ip link set lo up
 mount -t tmpfs tmpfs "$BASE/overlay"
 mkdir "$BASE/overlay/upper" "$BASE/overlay/work"
 mount -t overlay overlay -o "lowerdir=/etc,upperdir=$BASE/overlay/upper,workdir=$BASE/overlay/work" /etc
@@ -107,11 +120,12 @@ impl Lab {
     fn build(settings: &[&str], first: &str) -> Self {
         let base = tempfile::Builder::new().prefix("vsm-it-").tempdir_in("/var/tmp").unwrap();
         let authority = Authority::new();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = 904;
         write_files(base.path(), &authority, port, settings);
         let init = Command::new("unshare")
             .args([
                 "--mount",
+                "--net",
                 "--pid",
                 "--fork",
                 "--mount-proc",
@@ -142,23 +156,40 @@ impl Lab {
     pub(crate) fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command
-            .args(["--mount", "--pid", "--target", &self.init_pid.to_string(), "--"])
+            .args(["--mount", "--net", "--pid", "--target", &self.init_pid.to_string(), "--"])
             .arg(program);
         command.stdin(Stdio::null());
         command
     }
 
+    /// A script inside, as a user.
+    pub(crate) fn as_user(&self, uid: u32, script: &str) -> Command {
+        let mut command = self.inside("setpriv");
+        command.args([&format!("--reuid={uid}"), &format!("--regid={uid}"), "--clear-groups"]);
+        command.args(["--", "sh", "-c", script]);
+        command
+    }
+
     pub(crate) fn start_agent(&mut self) {
+        self.start_agent_by("exec \"$@\"");
+    }
+
+    /// By a script that runs it as its arguments.
+    pub(crate) fn start_agent_by(&mut self, script: &str) {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("vsmagent.log"))
             .unwrap();
-        let mut command = self.inside(self.path("bin/vsmagent"));
-        command.arg("--config").arg(self.path("conf.d"));
+        let mut command = self.inside("sh");
+        command
+            .args(["-c", script, "sh"])
+            .arg(self.path("bin/vsmagent"))
+            .arg("--config")
+            .arg(self.path("conf.d"));
         command.env("VSM_SESSION_PROGRAM", self.path("bin/vsm-session")).env("VSM_LOG", "debug");
         self.agent = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
-        wait_for("vsmagent's port", || std::net::TcpStream::connect(("127.0.0.1", self.port)).ok());
+        wait_for("vsmagent's port", || dial(self.init_pid, self.port).ok());
     }
 
     /// The pid of `vsmagent` as seen from outside.
@@ -195,7 +226,13 @@ impl Lab {
             .identity(Identity::from_pem(cert, key))
             .domain_name("localhost");
         let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{}", self.port)).unwrap();
-        endpoint.tls_config(tls).unwrap().connect().await.unwrap()
+        let (inside, port) = (self.init_pid, self.port);
+        let connector = tower::service_fn(move |_| async move {
+            let stream = dial(inside, port)?;
+            stream.set_nonblocking(true)?;
+            std::io::Result::Ok(TokioIo::new(tokio::net::TcpStream::from_std(stream)?))
+        });
+        endpoint.tls_config(tls).unwrap().connect_with_connector(connector).await.unwrap()
     }
 
     /// The record of a session.

@@ -238,6 +238,14 @@ async fn the_cookie_lies_in_the_home_where_that_is_wanted() {
         environment.lines().any(|line| line == format!("XAUTHORITY={}", file.display())),
         "{environment}"
     );
-    let found = std::fs::metadata(file).unwrap();
+    let found = std::fs::metadata(&file).unwrap();
+    let entry = std::fs::read(&file).unwrap();
+    assert_eq!(entry[..2], [1, 0], "for this host alone");
+    let session = verify(&mut lab.broker().await, &id).await.unwrap().session.unwrap();
+    let look = format!("XAUTHORITY={} xdpyinfo -display :{}", file.display(), session.display);
+    assert!(lab.as_user(51001, &look).output().unwrap().status.success());
+    terminate(&mut lab.broker().await, &id).await;
+    lab.assert_gone(&id, session.display);
+    assert_eq!(std::fs::read(&file).unwrap(), Vec::<u8>::new(), "it went with its session");
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&found), 51001);
 }

@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod calls;
+mod hostile;
 mod lab;
 mod life;
 mod restart;

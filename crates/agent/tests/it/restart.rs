@@ -43,6 +43,40 @@ async fn desktops_outlive_the_agent() {
     lab.assert_gone(&whole, session.display);
 }
 
+/// What its starter's mask and limits are is nothing to desktops, and not what the agent itself needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mask_and_limits_of_the_agents_starter_do_no_harm() {
+    let mut lab = Lab::new();
+    lab.stop_agent("TERM");
+    fs::remove_dir_all(lab.path("run")).unwrap();
+    // It would set limits of its own.
+    let limits = "sed -i /pam_limits/d /etc/pam.d/vsm";
+    assert!(lab.inside("sh").args(["-c", limits]).status().unwrap().success());
+    lab.start_agent_by("umask 077; ulimit -Sn 256; exec \"$@\"");
+    let id = new_id();
+    let session = started(&mut lab.broker().await, &id, "alice").await;
+    let mut viewer = lab.attach(&id, "10.0.0.9").unwrap();
+    assert_eq!(viewer.greeting(), "RFB 003.008\n");
+    let look = |pid: i32, file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
+    let files = |pid: i32| {
+        let limits = look(pid, "limits");
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        line.split_whitespace().nth(3).unwrap().to_owned()
+    };
+    assert_ne!(files(lab.agent_pid()), "256");
+    let x_server = lab.pid_of(&id, "x_server");
+    assert_eq!(files(x_server), "256");
+    assert!(look(x_server, "status").contains("Umask:\t0022"));
+    let script = lab.path("run/sessions").join(&id).join("user/env");
+    wait_for("the script", || script.exists().then_some(()));
+    let socket = lab.path("run/sessions").join(&id).join("control.sock");
+    assert!(
+        lab.as_user(51001, &format!("test -S {}", socket.display())).status().unwrap().success()
+    );
+    assert_eq!(terminate(&mut lab.broker().await, &id).await.reason(), EndReason::Terminated);
+    lab.assert_gone(&id, session.display);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_monitor_takes_its_desktop_along() {
     let mut lab = Lab::new();

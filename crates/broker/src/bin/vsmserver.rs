@@ -48,6 +48,7 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
         return vsm_broker::ha::leave(&config)
             .map_err(|error| (error.exit_code(), error.to_string()));
     }
+    vsm_daemon::process::prepare();
     log::init(&LogSettings::vsmserver(&config));
     // One may wait for the disk (vsm_sync's owner) while another serves.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));

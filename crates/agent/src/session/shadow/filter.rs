@@ -56,7 +56,8 @@ impl Filter {
                     }
                 }
                 At::Handshake(left) => {
-                    out.push(*first);
+                    // ClientInit: one who may only look leaves the others connected, whatever they say.
+                    out.push(if left == 1 { 1 } else { *first });
                     said = rest;
                     self.at = if left == 1 { At::Head } else { At::Handshake(left - 1) };
                 }
@@ -158,6 +159,14 @@ mod tests {
         let wanted = [HELLO, &good, &UPDATE, &good].concat();
         for piece in [1, 2, 3, 7, 64, 4096] {
             assert_eq!(passed(&said, piece), Ok(wanted.clone()), "{piece}");
+        }
+    }
+
+    #[test]
+    fn who_looks_throws_nobody_out() {
+        let alone = b"RFB 003.008\n\x01\x00";
+        for piece in [1, 14] {
+            assert_eq!(passed(alone, piece), Ok(HELLO.to_vec()), "{piece}");
         }
     }
 

@@ -1,0 +1,59 @@
+//! What a daemon sets of its own process, whoever has started it.
+
+use std::sync::OnceLock;
+
+use rustix::{
+    fs::Mode,
+    process::{Resource, Rlimit, getrlimit, setrlimit, umask},
+};
+
+/// The soft limit of open files as this process was started with it.
+static GIVEN: OnceLock<Option<u64>> = OnceLock::new();
+
+/// Modes are what the code says, and open files up to the hard limit: systemd's soft one of 1024 is for programs that use
+/// `select`. To be called first.
+pub fn prepare() {
+    plain_modes();
+    let limit = getrlimit(Resource::Nofile);
+    let _ = GIVEN.set(limit.current);
+    // Without it there is less room, and nothing else.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+/// Takes group's and others' right to write from files that are made, and nothing else; what the mask was before.
+pub fn plain_modes() -> u32 {
+    umask(Mode::from_raw_mode(0o022)).as_raw_mode()
+}
+
+/// The soft limit of open files that children are to have; none = no limit.
+#[must_use]
+pub fn given_descriptors() -> Option<u64> {
+    GIVEN.get().copied().unwrap_or_else(|| getrlimit(Resource::Nofile).current)
+}
+
+/// Sets the soft limit of open files, at most to the hard one.
+pub fn set_descriptors(soft: Option<u64>) {
+    let limit = getrlimit(Resource::Nofile);
+    let current = match (soft, limit.maximum) {
+        (Some(soft), Some(hard)) => Some(soft.min(hard)),
+        (soft, hard) => soft.or(hard),
+    };
+    // It is not above the hard one, so the kernel has no reason.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_raised_for_this_process_and_known_for_children() {
+        set_descriptors(Some(500));
+        prepare();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!((limit.current, given_descriptors()), (limit.maximum, Some(500)));
+        assert_eq!(plain_modes(), 0o022);
+        set_descriptors(given_descriptors());
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(500));
+    }
+}
