@@ -8,6 +8,7 @@ pub mod host_keys;
 pub mod log;
 pub mod notify;
 pub mod one_time;
+pub mod program;
 pub mod socket;
 pub mod stop;
 pub mod tls;
