@@ -252,7 +252,7 @@ async fn take_inventory(
 /// more. Whether it was.
 async fn set_apart(broker: &Broker, link: &Link, inventory: &pb::Inventory) -> bool {
     let lineage = broker.table.fence().lineage.to_string();
-    inventory.lineage == lineage && witness::set_apart(link, &lineage, inventory.journal).await
+    inventory.lineage == lineage && witness::set_apart(broker, link, inventory.journal).await
 }
 
 /// Whether this table, which is new, took up the lineage that the agent knows.

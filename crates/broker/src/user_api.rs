@@ -264,7 +264,7 @@ impl BrokerApi for UserApi {
         let reached = self.0.agents.reach(&session.agent).await;
         let (link, _) = reached.map_err(|(why, _)| away(why))?;
         let was_connected = link
-            .disconnect(session.id, "you disconnected it from elsewhere")
+            .disconnect(self.0.table.fence(), session.id, "you disconnected it from elsewhere")
             .await
             .map_err(|error| away(error.why))?;
         if was_connected {
@@ -291,7 +291,8 @@ impl BrokerApi for UserApi {
         let away = |why: String| unreachable(&session, why);
         let reached = self.0.agents.reach(&session.agent).await;
         let (link, _) = reached.map_err(|(why, _)| away(why))?;
-        let extended = link.extend(session.id).await.map_err(|error| away(error.why))?;
+        let extended =
+            link.extend(self.0.table.fence(), session.id).await.map_err(|error| away(error.why))?;
         let Extension { limit, left_ms, more } = extended.map_err(Refusal::NotExtended)?;
         let detail = format!("{}: {} left", limit.key(), Words(left_ms));
         let note = Note::new(who.user.as_str(), "session-extended").session(&session);

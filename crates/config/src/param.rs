@@ -5,11 +5,8 @@ use std::marker::PhantomData;
 use crate::{keys::PARAMS, kind::Kind, value::Value};
 
 /// What root runs on a broker. On session hosts the programs of parameters run as users.
-const ROOTS_PROGRAMS: [&str; 3] = [
-    "/vsmserver/mail_program",
-    "/vsmserver/hooks/startup_dir",
-    "/vsmserver/hooks/reconnect_dir",
-];
+const ROOTS_PROGRAMS: [&str; 3] =
+    ["/vsmserver/mail_program", "/vsmserver/hooks/startup_dir", "/vsmserver/hooks/reconnect_dir"];
 
 /// When a changed value takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -86,7 +86,7 @@ pub(super) async fn allow(
     agent: &Arc<Agent>,
     request: AllowShadowRequest,
 ) -> Result<AllowShadowResponse, Status> {
-    let AllowShadowRequest { id, by, control, public_key, valid_ms } = request;
+    let AllowShadowRequest { id, by, control, public_key, valid_ms, fence: _ } = request;
     let session: SessionId = convert::text("id", &id)?;
     let by: UserName = convert::text("by", &by)?;
     let valid = keys::valid(valid_ms)?;

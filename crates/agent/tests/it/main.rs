@@ -15,4 +15,5 @@ mod calls;
 mod lab;
 mod life;
 mod restart;
+mod right;
 mod witness;

@@ -15,7 +15,8 @@ impl Link {
     /// How a session stands at this moment; none = it is gone, or an older agent does not tell.
     pub(crate) async fn standing(&self, id: SessionId) -> Result<Option<Standing>, CallError> {
         use pb::verify_response::Result as Answer;
-        let request = pb::VerifyRequest { id: id.to_string(), client: None, standing: true };
+        let request =
+            pb::VerifyRequest { id: id.to_string(), client: None, standing: true, fence: None };
         let response = bounded(SHORT_CALL, self.client.clone().verify(request)).await?;
         let Some(Answer::Alive(live)) = response.result else { return Ok(None) };
         let standing = live.standing.map(Standing::try_from).transpose();
@@ -57,10 +58,11 @@ impl Link {
     /// Puts off what a limit would do to a session next; else why not.
     pub(crate) async fn extend(
         &self,
+        fence: Fence,
         id: SessionId,
     ) -> Result<Result<Extension, String>, CallError> {
         use pb::extend_response::Result as Answer;
-        let request = pb::ExtendRequest { id: id.to_string() };
+        let request = pb::ExtendRequest { id: id.to_string(), fence: Some((&fence).into()) };
         let response = bounded(SHORT_CALL, self.client.clone().extend(request)).await?;
         match response.result {
             Some(Answer::Extended(pb::Extended { limit, left_ms, more })) => {

@@ -92,9 +92,13 @@ mod tests {
         let (programs, others): (Vec<_>, Vec<_>) =
             paths.partition(|param| param.names_roots_program());
         assert_eq!(programs.len(), 3);
-        let others: Vec<&str> = others.into_iter().map(|param: &&vsm_config::Param| param.path).collect();
-        let pictures =
-            ["/sessionstart/background_image", "/profiles/<key>/icon", "/profiles/<key>/screenshot"];
+        let others: Vec<&str> =
+            others.into_iter().map(|param: &&vsm_config::Param| param.path).collect();
+        let pictures = [
+            "/sessionstart/background_image",
+            "/profiles/<key>/icon",
+            "/profiles/<key>/screenshot",
+        ];
         assert_eq!(others, pictures);
     }
 }

@@ -63,7 +63,7 @@ async fn ask(broker: Arc<Broker>, agent: AgentName, mut messages: mpsc::Receiver
 
 async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<WitnessReply, String> {
     let lineage = broker.table.read(|view| view.lineage).to_string();
-    let request = WitnessRequest { lineage: lineage.clone(), ..message.into() };
+    let request = WitnessRequest { lineage, ..message.into() };
     let mut client = WitnessClient::new(link.channel())
         .max_decoding_message_size(grpc::WINDOW_MAX)
         .max_encoding_message_size(grpc::WINDOW_MAX);
@@ -73,19 +73,21 @@ async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<Witne
         Ok(Err(status)) => return Err(status.message().to_owned()),
         Err(_) => return Err(format!("no answer within {} s", DEADLINE.as_secs())),
     };
-    if set_apart(link, &lineage, response.journal).await {
+    if set_apart(broker, link, response.journal).await {
         return Err("its disk went back in time; it is set apart".to_owned());
     }
     response.try_into().map_err(|error: vsm_proto::convert::Invalid| error.to_string())
 }
 
 /// Has an agent whose journal is shorter than it was set itself apart; whether it did.
-pub(crate) async fn set_apart(link: &Link, lineage: &str, journal: u64) -> bool {
+pub(crate) async fn set_apart(broker: &Broker, link: &Link, journal: u64) -> bool {
     let known = link.journal(journal);
     if journal >= known {
         return false;
     }
-    let request = QuarantineRequest { lineage: lineage.to_owned(), journal: known };
+    let fence = broker.table.fence();
+    let (lineage, fence) = (fence.lineage.to_string(), Some((&fence).into()));
+    let request = QuarantineRequest { lineage, journal: known, fence };
     let call = async { WitnessClient::new(link.channel()).quarantine(request).await };
     // An answer that was overtaken by a later one looks the same: the agent itself knows.
     match tokio::time::timeout(DEADLINE, call).await {

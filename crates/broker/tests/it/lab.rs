@@ -189,12 +189,7 @@ fn table(name: &str) -> SessionTable {
 }
 
 /// What `vsmserver` offers to the other broker, and to users.
-fn serve(
-    broker: &Arc<Broker>,
-    reloader: Arc<Reloader>,
-    listener: TcpListener,
-    socket: &Path,
-) {
+fn serve(broker: &Arc<Broker>, reloader: Arc<Reloader>, listener: TcpListener, socket: &Path) {
     let users = BrokerServer::new(UserApi(Arc::clone(broker)));
     let admin = AdminServer::new(AdminApi { broker: Arc::clone(broker) });
     let (mut tcp, mut local) = (RoutesBuilder::default(), RoutesBuilder::default());
