@@ -14,6 +14,7 @@ use vsm_sync::{SessionTable, peer::Card};
 
 use crate::{
     agents::{Agents, CallError, Fenced, Link},
+    conduct,
     ha::Ha,
     hooks::Hooks,
     locks::{KeyedLocks, locked},
@@ -249,13 +250,23 @@ impl Broker {
     ///
     /// # Errors
     /// If the call fails, or the agent refuses the new epoch too.
-    pub(crate) async fn fenced<T, F>(&self, call: impl Fn(Fence) -> F) -> Result<T, CallError>
+    pub(crate) async fn fenced<T, F>(
+        &self,
+        link: &Link,
+        call: impl Fn(Fence) -> F,
+    ) -> Result<T, CallError>
     where
         F: Future<Output = Result<Fenced<T>, CallError>>,
     {
+        if let Some(aside) = link.aside() {
+            return Err(CallError::new(aside.words()));
+        }
         match call(self.table.fence()).await? {
             Fenced::Done(answer) => Ok(answer),
             Fenced::Refused(promised) => {
+                if !conduct::believes(self, link, &promised) {
+                    return Err(CallError::fenced(&promised));
+                }
                 self.rise_above(promised.clone()).await;
                 if !self.acts() {
                     return Err(CallError::fenced(&promised));

@@ -19,7 +19,9 @@ use vsm_daemon::program;
 use crate::{broker::Broker, locks::locked};
 
 /// What is worth a mail; all else is in the trail.
-const WORTH_IT: [&str; 8] = [
+const WORTH_IT: [&str; 10] = [
+    "agent-put-aside",
+    "agent-heard-again",
     "agent-lost",
     "agent-returned",
     "peer-lost",

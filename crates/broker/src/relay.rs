@@ -17,8 +17,8 @@ use crate::{broker::Broker, find};
 pub(crate) const SOCKET: &str = "vsmserver-relay.sock";
 /// How long an agent's sshd may take to be reached.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// A storm of logins: each waits for an agent's sshd.
-const BOUNDS: Bounds = Bounds { callers: 256, line: 4096 };
+/// Each waits for an agent's sshd.
+const BOUNDS: Bounds = Bounds { each: 32, line: 4096 };
 
 /// What is asked for.
 #[derive(Debug, Deserialize)]

@@ -18,7 +18,10 @@ use tonic::{
 };
 use tonic_health::server::HealthReporter;
 
-use crate::tls::Tls;
+use crate::{
+    share::{Held, Shares, Who},
+    tls::Tls,
+};
 
 /// Largest message in either direction. The inventory of an agent with 20,000 sessions fits.
 pub const MESSAGE_MAX: usize = 16 << 20;
@@ -33,17 +36,27 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Metadata key of a refusal's stable reason, for programs.
 pub const REASON_KEY: &str = "vsm-reason";
-/// Calls under way on one connection; more wait at the caller.
+/// Calls under way on one connection of another host; more wait at the caller.
 const STREAMS_MAX: u32 = 1024;
+/// The same of a user of this host: a client makes one or two. What each costs in memory is what this and the next bound.
+const STREAMS_LOCAL_MAX: u32 = 32;
+/// Connections of one user of this host to one socket.
+const OF_USER_MAX: usize = 64;
+/// The same of all users.
+const OF_USERS_MAX: usize = 16_384;
+/// Connections from one address: a broker has one or two, and agents that come from one address call seldom.
+const OF_ADDRESS_MAX: usize = 256;
+/// The same of all addresses.
+const OF_ADDRESSES_MAX: usize = 16_384;
 /// How long a server that is told to stop waits for calls under way.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-fn server() -> Server {
+fn server(streams: u32) -> Server {
     Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(streams)
 }
 
 /// Adds the gRPC health service and reflection of `descriptors` to a server's services.
@@ -87,14 +100,18 @@ pub async fn serve_tls(
     routes: Routes,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let incoming = TcpListenerStream::new(listener).map(|stream| {
-        if let Ok(stream) = &stream {
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let shares = Shares::new(format!("port {port}"), OF_ADDRESS_MAX, OF_ADDRESSES_MAX);
+    let incoming = TcpListenerStream::new(listener).filter_map(move |stream| match stream {
+        Ok(stream) => {
             // Only latency is at stake.
             let _ = stream.set_nodelay(true);
+            let share = shares.take(Who::of_tcp(&stream))?;
+            Some(Ok(Held::new(stream, share)))
         }
-        stream
+        Err(error) => Some(Err(error)),
     });
-    let router = server().tls_config(tls.server())?.add_routes(routes);
+    let router = server(STREAMS_MAX).tls_config(tls.server())?.add_routes(routes);
     bounded(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()), stop)
         .await
 }
@@ -108,8 +125,18 @@ pub async fn serve_unix(
     routes: Routes,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let router = server().add_routes(routes);
-    let incoming = UnixListenerStream::new(listener);
+    let router = server(STREAMS_LOCAL_MAX).add_routes(routes);
+    let path = listener.local_addr().ok();
+    let path = path.as_ref().and_then(|address| address.as_pathname());
+    let name = path.map_or_else(|| "a socket".to_owned(), |path| path.display().to_string());
+    let shares = Shares::new(name, OF_USER_MAX, OF_USERS_MAX);
+    let incoming = UnixListenerStream::new(listener).filter_map(move |stream| match stream {
+        Ok(stream) => {
+            let share = shares.take(Who::of_unix(&stream))?;
+            Some(Ok(Held::new(stream, share)))
+        }
+        Err(error) => Some(Err(error)),
+    });
     bounded(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()), stop)
         .await
 }

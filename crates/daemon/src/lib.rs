@@ -9,6 +9,7 @@ pub mod log;
 pub mod notify;
 pub mod one_time;
 pub mod program;
+pub mod share;
 pub mod socket;
 pub mod stop;
 pub mod tls;

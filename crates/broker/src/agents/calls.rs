@@ -3,7 +3,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
-use vsm_core::{Ended, Epoch, Fence, Resources, Session, SessionId, SshKey, StartParams, UserName};
+use vsm_core::{
+    Ended, Epoch, Fence, Resources, Session, SessionId, SshKey, StartParams, UserName, printable,
+};
 use vsm_proto::agent::v1 as pb;
 
 use super::Link;
@@ -76,8 +78,8 @@ pub struct CallError {
 }
 
 impl CallError {
-    pub(super) fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), timed_out: false, unsent: false }
+    pub(crate) fn new(why: impl Into<String>) -> Self {
+        Self { why: printable(&why.into()), timed_out: false, unsent: false }
     }
 
     pub(crate) fn fenced(promised: &Epoch) -> Self {
@@ -104,7 +106,7 @@ fn reason(status: &Status) -> String {
     let said = [innermost.as_deref().unwrap_or_default(), status.message()];
     // Some have a code and no words.
     let said = said.into_iter().find(|text| !text.is_empty());
-    said.unwrap_or_else(|| status.code().description()).to_owned()
+    printable(said.unwrap_or_else(|| status.code().description()))
 }
 
 impl Link {
@@ -133,7 +135,7 @@ impl Link {
         match response.result {
             Some(Answer::Started(started)) => Ok(Fenced::Done(Started::Running(started.display))),
             Some(Answer::Refused(refused)) => {
-                Ok(Fenced::Done(Started::Refused(refused.reason(), refused.detail)))
+                Ok(Fenced::Done(Started::Refused(refused.reason(), printable(&refused.detail))))
             }
             Some(Answer::Fenced(fenced)) => promised(fenced),
             None => Err(CallError::new("it gave an empty answer")),
@@ -199,7 +201,7 @@ impl Link {
         let request =
             pb::NotifyRequest { ids, text: text.to_owned(), fence: Some((&fence).into()) };
         let response = bounded(TERMINATE_CALL, self.client.clone().notify(request)).await?;
-        Ok(response.not_shown.into_iter().map(|not| (not.id, not.detail)).collect())
+        Ok(response.not_shown.into_iter().map(|not| (not.id, printable(&not.detail))).collect())
     }
 
     /// Has the agent take a client's key for one login of a session's owner; the keys of its sshd that are of a known kind.
@@ -238,10 +240,10 @@ impl Link {
         };
         let answer = bounded(SHADOW_CALL, self.client.clone().allow_shadow(request)).await?;
         if !answer.granted {
-            return Ok(Err(answer.why));
+            return Ok(Err(printable(&answer.why)));
         }
         let host_keys = answer.key_accepted.then(|| known_keys(&answer.host_keys));
-        Ok(Ok(Shadowed { control: answer.control, right: answer.right, host_keys }))
+        Ok(Ok(Shadowed { control: answer.control, right: printable(&answer.right), host_keys }))
     }
 
     /// The end of a session's log; none = there is no log.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tonic::Code;
-use vsm_core::{Extension, Fence, Limit, Limits, SessionId, Standing};
+use vsm_core::{Extension, Fence, Limit, Limits, SessionId, Standing, printable};
 use vsm_proto::agent::v1 as pb;
 
 use super::{
@@ -48,7 +48,7 @@ impl Link {
         match bounded(TERMINATE_CALL, call).await?.map(|response| response.result) {
             None => Ok(Fenced::Done(None)),
             Some(Some(Answer::Set(set))) => Ok(Fenced::Done(Some(
-                set.not_set.into_iter().map(|not| (not.id, not.detail)).collect(),
+                set.not_set.into_iter().map(|not| (not.id, printable(&not.detail))).collect(),
             ))),
             Some(Some(Answer::Fenced(fenced))) => promised(fenced),
             Some(None) => Err(CallError::new("it gave an empty answer")),
@@ -70,7 +70,7 @@ impl Link {
                     .ok_or_else(|| CallError::new(format!("it names a limit {limit:?}")))?;
                 Ok(Ok(Extension { limit, left_ms, more }))
             }
-            Some(Answer::Refused(why)) => Ok(Err(why)),
+            Some(Answer::Refused(why)) => Ok(Err(printable(&why))),
             None => Err(CallError::new("it gave an empty answer")),
         }
     }

@@ -12,7 +12,7 @@ use vsm_proto::sync::v1::{
     QuarantineRequest, WitnessRequest, WitnessResponse, witness_client::WitnessClient,
 };
 
-use crate::{agents::Link, broker::Broker};
+use crate::{agents::Link, broker::Broker, conduct};
 
 /// Messages that wait for one witness; beyond it they are lost, and the replica asks again.
 const BOUND: usize = 32;
@@ -62,6 +62,9 @@ async fn ask(broker: Arc<Broker>, agent: AgentName, mut messages: mpsc::Receiver
 }
 
 async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<WitnessReply, String> {
+    if let Some(aside) = link.aside() {
+        return Err(aside.words());
+    }
     let lineage = broker.table.read(|view| view.lineage).to_string();
     let request = WitnessRequest { lineage, ..message.into() };
     let mut client = WitnessClient::new(link.channel())
@@ -76,7 +79,14 @@ async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<Witne
     if set_apart(broker, link, response.journal).await {
         return Err("its disk went back in time; it is set apart".to_owned());
     }
-    response.try_into().map_err(|error: vsm_proto::convert::Invalid| error.to_string())
+    let reply: WitnessReply =
+        response.try_into().map_err(|error: vsm_proto::convert::Invalid| error.to_string())?;
+    if let WitnessReply::Refused { promised } = &reply
+        && !conduct::believes(broker, link, promised)
+    {
+        return Err(format!("it names epoch {promised}, which is not believed"));
+    }
+    Ok(reply)
 }
 
 /// Has an agent whose journal is shorter than it was set itself apart; whether it did.
