@@ -19,6 +19,7 @@ use crate::{
     hooks::Hooks,
     locks::{KeyedLocks, locked},
     mail::Mail,
+    relay::Ways,
     settings::Settings,
     trail::{Note, Trail},
     users::{Identity, LookupError, Users},
@@ -64,6 +65,8 @@ pub struct Broker {
     pub(crate) hooks: Hooks,
     /// Keys of clients that come here again, on their way to a session host.
     pub(crate) keys: Arc<Keys>,
+    /// Those who are led to the hosts of desktops that they may shadow.
+    pub(crate) ways: Ways,
 }
 
 /// What a broker is made of.
@@ -110,6 +113,7 @@ impl Broker {
             unvoted: Mutex::default(),
             refused_configuration: Mutex::default(),
             keys: Arc::default(),
+            ways: Ways::default(),
             trail: Trail::default(),
             mail: Mail::default(),
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),

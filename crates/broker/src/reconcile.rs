@@ -121,32 +121,10 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
     let mut settled = Arc::clone(&settings.borrow_and_update());
     // Only sessions that the table had before the inventory was made can be missing from it.
     let before = running_on(broker, &link.name);
-    let opened = tokio::time::timeout(OPEN_DEADLINE, async {
-        let mut stream = link.report(broker.node.as_str()).await?;
-        let first = stream
-            .next()
-            .await
-            .ok_or_else(|| Status::unavailable("the report ended at once"))??;
-        Ok::<_, Status>((stream, first))
-    });
-    let (mut stream, first) = match opened.await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(status)) => return crate::agents::CallError::from(status).why.into(),
-        Err(_) => return format!("no inventory within {} s", OPEN_DEADLINE.as_secs()).into(),
+    let (mut stream, inventory) = match open(broker, link).await {
+        Ok(opened) => opened,
+        Err(end) => return end,
     };
-    let Some(Item::Inventory(inventory)) = first.item else {
-        return End::Away("its report does not begin with an inventory".into());
-    };
-    if set_apart(broker, link, &inventory).await {
-        return End::Away(
-            "its disk went back in time; it is set apart until both brokers are in sync".into(),
-        );
-    }
-    if inventory.sessions.len() > conduct::SESSIONS_MAX {
-        let why = format!("it says that it has {} sessions", inventory.sessions.len());
-        conduct::put_aside(broker, link, why.clone());
-        return End::Away(why);
-    }
     take_inventory(broker, link, inventory, before, acts).await;
     broker.greet(link).await;
     let mut again = tokio::time::interval(CARRY_OUT_EVERY);
@@ -189,6 +167,40 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
             }
         }
     }
+}
+
+/// Opens the report: what follows, and the inventory, if it is one that can be.
+async fn open(
+    broker: &Broker,
+    link: &Link,
+) -> Result<(tonic::Streaming<pb::ReportResponse>, pb::Inventory), End> {
+    let opened = tokio::time::timeout(OPEN_DEADLINE, async {
+        let mut stream = link.report(broker.node.as_str()).await?;
+        let first = stream
+            .next()
+            .await
+            .ok_or_else(|| Status::unavailable("the report ended at once"))??;
+        Ok::<_, Status>((stream, first))
+    });
+    let (stream, first) = match opened.await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(status)) => return Err(crate::agents::CallError::from(status).why.into()),
+        Err(_) => return Err(format!("no inventory within {} s", OPEN_DEADLINE.as_secs()).into()),
+    };
+    let Some(Item::Inventory(inventory)) = first.item else {
+        return Err(End::Away("its report does not begin with an inventory".into()));
+    };
+    if set_apart(broker, link, &inventory).await {
+        return Err(End::Away(
+            "its disk went back in time; it is set apart until both brokers are in sync".into(),
+        ));
+    }
+    if inventory.sessions.len() > conduct::SESSIONS_MAX {
+        let why = format!("it says that it has {} sessions", inventory.sessions.len());
+        conduct::put_aside(broker, link, why.clone());
+        return Err(End::Away(why));
+    }
+    Ok((stream, inventory))
 }
 
 fn running_on(broker: &Broker, agent: &AgentName) -> Vec<SessionId> {

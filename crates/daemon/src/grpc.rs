@@ -13,14 +13,15 @@ use tokio_stream::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    service::{Routes, RoutesBuilder},
-    transport::{Channel, Endpoint, Error, Server},
+    Request, Status,
+    service::{Routes, RoutesBuilder, interceptor::InterceptedService},
+    transport::{Channel, Endpoint, Error, Server, server::UdsConnectInfo},
 };
 use tonic_health::server::HealthReporter;
 
 use crate::{
     share::{Held, Shares, Who},
-    tls::Tls,
+    tls::{self, Tls},
 };
 
 /// Largest message in either direction. The inventory of an agent with 20,000 sessions fits.
@@ -73,8 +74,20 @@ pub async fn standard_services(
         .register_encoded_file_descriptor_set(descriptors)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    routes.add_service(health).add_service(reflection);
+    routes
+        .add_service(InterceptedService::new(health, known))
+        .add_service(InterceptedService::new(reflection, known));
     Ok(reporter)
+}
+
+/// Lets in callers on a socket of this host, and those whose certificate says what they are: one of the cluster's authority
+/// without a role is nobody's here.
+fn known(request: Request<()>) -> Result<Request<()>, Status> {
+    let local = request.extensions().get::<UdsConnectInfo>().is_some();
+    if !local {
+        tls::peer(request.extensions())?;
+    }
+    Ok(request)
 }
 
 /// Listens on a port of every address: IPv6 and IPv4 alike, IPv4 alone on a host without IPv6.

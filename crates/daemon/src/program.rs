@@ -48,12 +48,15 @@ pub enum Untrusted {
 /// # Errors
 /// Why not.
 pub fn check(path: &Path) -> Result<(), Untrusted> {
-    let (file, _) = walk(path)?;
-    match FileType::from_raw_mode(file.st_mode) {
-        FileType::RegularFile if !only_roots(&file) => Err(Untrusted::Itself),
-        FileType::RegularFile if file.st_mode & 0o100 == 0 => Err(Untrusted::NotExecutable),
-        FileType::RegularFile => Ok(()),
-        _ => Err(Untrusted::Kind("file")),
+    let file = walk(path)?;
+    if !FileType::from_raw_mode(file.st_mode).is_file() {
+        Err(Untrusted::Kind("file"))
+    } else if !only_roots(&file) {
+        Err(Untrusted::Itself)
+    } else if file.st_mode & 0o100 == 0 {
+        Err(Untrusted::NotExecutable)
+    } else {
+        Ok(())
     }
 }
 
@@ -62,11 +65,13 @@ pub fn check(path: &Path) -> Result<(), Untrusted> {
 /// # Errors
 /// Why not.
 pub fn check_directory(path: &Path) -> Result<(), Untrusted> {
-    let (directory, _) = walk(path)?;
-    match FileType::from_raw_mode(directory.st_mode) {
-        FileType::Directory if only_roots(&directory) => Ok(()),
-        FileType::Directory => Err(Untrusted::Itself),
-        _ => Err(Untrusted::Kind("directory")),
+    let directory = walk(path)?;
+    if !FileType::from_raw_mode(directory.st_mode).is_dir() {
+        Err(Untrusted::Kind("directory"))
+    } else if only_roots(&directory) {
+        Ok(())
+    } else {
+        Err(Untrusted::Itself)
     }
 }
 
@@ -78,13 +83,13 @@ struct Step {
 
 /// Follows a path by descriptors, its links too, and looks at each directory and link on the way; what stands at its end
 /// is the caller's to look at.
-fn walk(path: &Path) -> Result<(Stat, PathBuf), Untrusted> {
+fn walk(path: &Path) -> Result<Stat, Untrusted> {
     if !path.is_absolute() {
         return Err(Untrusted::Relative(path.to_owned()));
     }
     let root = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let root = Step { fd: root.map_err(at(Path::new("/")))?, path: PathBuf::from("/") };
-    let mut found = (stat(&root)?, root.path.clone());
+    let mut found = stat(&root)?;
     let mut way = vec![root];
     let mut todo = names(path);
     let mut links = 0;
@@ -102,28 +107,29 @@ fn walk(path: &Path) -> Result<(Stat, PathBuf), Untrusted> {
         let fd = openat(&last.fd, &name, flags, Mode::empty()).map_err(at(&here))?;
         let step = Step { fd, path: here };
         let seen = stat(&step)?;
-        match FileType::from_raw_mode(seen.st_mode) {
-            FileType::Symlink => {
-                links += 1;
-                if links > LINKS_MAX {
-                    return Err(Untrusted::Links(path.to_owned()));
-                }
-                if !roots(&seen) {
-                    return Err(Untrusted::Way(step.path));
-                }
-                let target = readlinkat(&step.fd, "", Vec::new()).map_err(at(&step.path))?;
-                let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-                if target.is_absolute() {
-                    way.truncate(1);
-                }
-                todo.extend(names(&target));
-                continue;
+        let kind = FileType::from_raw_mode(seen.st_mode);
+        if kind.is_symlink() {
+            links += 1;
+            if links > LINKS_MAX {
+                return Err(Untrusted::Links(path.to_owned()));
             }
-            FileType::Directory => way.push(Step { fd: step.fd, path: step.path.clone() }),
-            _ if todo.is_empty() => {}
-            _ => return Err(at(&step.path)(rustix::io::Errno::NOTDIR)),
+            if !roots(&seen) {
+                return Err(Untrusted::Way(step.path));
+            }
+            let target = readlinkat(&step.fd, "", Vec::new()).map_err(at(&step.path))?;
+            let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+            if target.is_absolute() {
+                way.truncate(1);
+            }
+            todo.extend(names(&target));
+            continue;
         }
-        found = (seen, step.path);
+        if kind.is_dir() {
+            way.push(step);
+        } else if !todo.is_empty() {
+            return Err(at(&step.path)(rustix::io::Errno::NOTDIR));
+        }
+        found = seen;
     }
     Ok(found)
 }

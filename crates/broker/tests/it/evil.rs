@@ -120,9 +120,8 @@ async fn put_aside(node: &Node, words: &str) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    if tokio::time::timeout(LONG, wait).await.is_err() {
-        panic!("{words}: {seen}");
-    }
+    let told = tokio::time::timeout(LONG, wait).await;
+    assert!(told.is_ok(), "{words}: {seen}");
 }
 
 /// It promises more at every report: the broker follows some, and then it is this host that is not believed.

@@ -121,8 +121,17 @@ async fn a_unix_socket_tells_its_health_and_its_services() {
 
 /// Writes the files of a host under `dir` and gives its identity.
 fn identity(dir: &Path, authority: &CertifiedIssuer<'static, KeyPair>, host: &str) -> Tls {
+    identity_as(dir, authority, "agent", host)
+}
+
+fn identity_as(
+    dir: &Path,
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    role: &str,
+    host: &str,
+) -> Tls {
     let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-    params.subject_alt_names.push(SanType::URI(format!("vsm://agent/{host}").try_into().unwrap()));
+    params.subject_alt_names.push(SanType::URI(format!("vsm://{role}/{host}").try_into().unwrap()));
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
     let dir = dir.join(host);
@@ -161,6 +170,11 @@ async fn only_hosts_of_the_same_authority_and_the_right_name_talk_to_each_other(
 
     let friend = identity(&dir.path().join("ours"), &ours, "friend");
     assert!(is_healthy(grpc::channel("localhost", port, &friend).unwrap()).await.unwrap());
+
+    // One of the same authority that is nobody here is not told what there is.
+    let nobody = identity_as(&dir.path().join("ours"), &ours, "king", "nobody");
+    let refused = is_healthy(grpc::channel("localhost", port, &nobody).unwrap()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
 
     // The server's certificate is not for this name, though it is the same server.
     let refused = is_healthy(grpc::channel("127.0.0.1", port, &friend).unwrap()).await.unwrap_err();
