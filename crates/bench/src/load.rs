@@ -98,8 +98,13 @@ impl Sizes {
         Self {
             login_ask: logins::wish().encoded_len(),
             login_answer: answer.encoded_len(),
-            verify_ask: VerifyRequest { id, client: logins::wish().params, standing: false }
-                .encoded_len(),
+            verify_ask: VerifyRequest {
+                id,
+                client: logins::wish().params,
+                standing: false,
+                fence: None,
+            }
+            .encoded_len(),
             verify_answer: verify.encoded_len(),
         }
     }

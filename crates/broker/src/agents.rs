@@ -20,7 +20,12 @@ use vsm_core::{AgentName, Epoch, Limits, Measured, SessionId, Standing, UnixMill
 use vsm_daemon::{clock, grpc};
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
 
-use crate::{broker::Broker, fleet::Fleet, locks::locked};
+use crate::{
+    broker::Broker,
+    conduct::{Conduct, SESSIONS_MAX},
+    fleet::Fleet,
+    locks::locked,
+};
 
 pub use calls::CallError;
 pub(crate) use calls::{Fenced, ShadowWish, Shadowed, Started, Verdict};
@@ -90,7 +95,7 @@ impl Up {
     /// Notes what is told of a session now; what was before.
     pub(crate) fn note(&mut self, id: SessionId, now: Seen) -> Seen {
         let before = self.seen.remove(&id).unwrap_or_default();
-        if !now.is_nothing() {
+        if !now.is_nothing() && self.seen.len() < SESSIONS_MAX {
             self.seen.insert(id, now);
         }
         before
@@ -251,6 +256,10 @@ pub struct Link {
     promised: Mutex<Option<Epoch>>,
     /// Who shadowed which session when that was last told, which the link may have been down since; none = never yet.
     shadowed: Mutex<Option<ShadowedBy>>,
+    /// How it has behaved.
+    pub(crate) conduct: Mutex<Conduct>,
+    /// Wakes the link's task when it is put aside.
+    pub(crate) misbehaved: Notify,
     channel: Channel,
     state: watch::Sender<LinkState>,
     /// Of all links; see [`Agents::changes`].
@@ -273,6 +282,8 @@ impl Link {
             journal: Mutex::default(),
             promised: Mutex::default(),
             shadowed: Mutex::default(),
+            conduct: Mutex::default(),
+            misbehaved: Notify::new(),
             channel,
             state: watch::Sender::new(LinkState::Connecting),
             changes: broker.agents.changes.clone(),
@@ -286,7 +297,7 @@ impl Link {
         let mut shadowed = locked(&self.shadowed);
         let all = shadowed.get_or_insert_default();
         let before = all.remove(&id).unwrap_or_default();
-        if !now.is_empty() {
+        if !now.is_empty() && all.len() < SESSIONS_MAX {
             all.insert(id, now);
         }
         before

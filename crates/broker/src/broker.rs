@@ -14,10 +14,12 @@ use vsm_sync::{SessionTable, peer::Card};
 
 use crate::{
     agents::{Agents, CallError, Fenced, Link},
+    conduct,
     ha::Ha,
     hooks::Hooks,
     locks::{KeyedLocks, locked},
     mail::Mail,
+    relay::Ways,
     settings::Settings,
     trail::{Note, Trail},
     users::{Identity, LookupError, Users},
@@ -63,6 +65,8 @@ pub struct Broker {
     pub(crate) hooks: Hooks,
     /// Keys of clients that come here again, on their way to a session host.
     pub(crate) keys: Arc<Keys>,
+    /// Those who are led to the hosts of desktops that they may shadow.
+    pub(crate) ways: Ways,
 }
 
 /// What a broker is made of.
@@ -109,6 +113,7 @@ impl Broker {
             unvoted: Mutex::default(),
             refused_configuration: Mutex::default(),
             keys: Arc::default(),
+            ways: Ways::default(),
             trail: Trail::default(),
             mail: Mail::default(),
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
@@ -248,13 +253,23 @@ impl Broker {
     ///
     /// # Errors
     /// If the call fails, or the agent refuses the new epoch too.
-    pub(crate) async fn fenced<T, F>(&self, call: impl Fn(Fence) -> F) -> Result<T, CallError>
+    pub(crate) async fn fenced<T, F>(
+        &self,
+        link: &Link,
+        call: impl Fn(Fence) -> F,
+    ) -> Result<T, CallError>
     where
         F: Future<Output = Result<Fenced<T>, CallError>>,
     {
+        if let Some(aside) = link.aside() {
+            return Err(CallError::new(aside.words()));
+        }
         match call(self.table.fence()).await? {
             Fenced::Done(answer) => Ok(answer),
             Fenced::Refused(promised) => {
+                if !conduct::believes(self, link, &promised) {
+                    return Err(CallError::fenced(&promised));
+                }
                 self.rise_above(promised.clone()).await;
                 if !self.acts() {
                     return Err(CallError::fenced(&promised));

@@ -46,6 +46,7 @@ impl ConfigApi {
         place::check_admin(&self.broker, request)
     }
 
+    /// Lets the other node in, and who may open the admin socket.
     fn check_peer<T>(&self, request: &Request<T>) -> Result<(), Status> {
         if place::is_local(request) { Ok(()) } else { place::check_peer(&self.broker, request) }
     }
@@ -113,6 +114,11 @@ fn differences(own: &Parameters, peer: &Parameters) -> Vec<pb::Difference> {
         .collect()
 }
 
+/// Whether root runs what this parameter names.
+fn is_roots_program(path: &str) -> bool {
+    vsm_config::keys::PARAMS.iter().any(|param| param.path == path && param.names_roots_program())
+}
+
 /// Stands for what both nodes have.
 fn token(own: &Parameters, peer: &Parameters) -> String {
     format!("{:016x}", card::hash(&format!("{own:?} {peer:?}")))
@@ -164,10 +170,17 @@ impl Configuration for ConfigApi {
                 "a configuration has changed since it was shown; compare again",
             ));
         }
+        let differing = differences(&own, &peer);
+        let programs = differing.iter().map(|one| &one.path).find(|path| is_roots_program(path));
+        if let (Some(path), false) = (programs, place::is_root(&request)) {
+            return Err(Status::permission_denied(format!(
+                "{path} names what root runs: only root on this node may push it"
+            )));
+        }
         // What the other node is given is to be in force here too.
         self.reloader.reload(&actor).await?;
         let (mut set, mut drop) = (BTreeMap::new(), Vec::new());
-        for pb::Difference { path, own, .. } in differences(&own, &peer) {
+        for pb::Difference { path, own, .. } in differing {
             match own {
                 Some(value) => std::mem::drop(set.insert(path, value)),
                 None => drop.push(path),
@@ -192,7 +205,13 @@ impl Configuration for ConfigApi {
         &self,
         request: Request<pb::AdoptRequest>,
     ) -> Result<Response<pb::AdoptResponse>, Status> {
-        self.check_peer(&request)?;
+        // What it sets root runs: it is the other node's files that say it, which are root's.
+        if place::is_local(&request) {
+            return Err(Status::permission_denied(
+                "the other broker of the pair calls this: set parameters with vsm-config, as root",
+            ));
+        }
+        place::check_peer(&self.broker, &request)?;
         let actor = place::admin(&self.broker, &request).await;
         let pb::AdoptRequest { set, drop, expected } = request.into_inner();
         if let Some(own) = set.keys().chain(&drop).find(|path| card::is_own(path)) {

@@ -96,7 +96,7 @@ pub(crate) async fn silent(broker: &Broker, session: &Session) -> Option<String>
 pub(crate) async fn carry_out(broker: &Broker, session: &Session) -> Result<(), String> {
     let reached = broker.agents.reach(&session.agent).await;
     let (link, _) = reached.map_err(|(why, _)| away(session, &why))?;
-    match broker.fenced(|fence| link.terminate(fence, session.id)).await {
+    match broker.fenced(&link, |fence| link.terminate(fence, session.id)).await {
         Ok(ended) => {
             reconcile::gone(broker, session.id, ended).await;
             Ok(())

@@ -175,7 +175,7 @@ async fn verify(
 ) -> Result<Option<Handed>, (String, UnixMillis)> {
     let away = |(why, since): (_, Option<_>)| (why, since.unwrap_or(broker.started));
     let (link, up) = broker.agents.reach(&session.agent).await.map_err(away)?;
-    match link.verify(session.id, Some(client)).await {
+    match link.verify(session.id, Some((client, broker.table.fence()))).await {
         Ok(Verdict::Alive) => {
             limiting::came(broker, &link, &up, session, who);
             let host = up.public_name.clone();

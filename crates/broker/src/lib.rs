@@ -32,6 +32,7 @@ mod alarm;
 pub mod args;
 pub mod broker;
 mod capacity;
+mod conduct;
 pub mod config_api;
 pub mod ending;
 pub mod error;

@@ -135,7 +135,7 @@ async fn identity(
 
 async fn tell(broker: &Broker, link: &Link, sessions: &[(SessionId, Limits)]) {
     let agent = &link.name;
-    match broker.fenced(|fence| link.set_limits(fence, sessions)).await {
+    match broker.fenced(link, |fence| link.set_limits(fence, sessions)).await {
         Ok(Some(not_set)) => {
             let set = sessions.len().saturating_sub(not_set.len());
             tracing::info!(%agent, sessions = set, "limits told");

@@ -14,11 +14,14 @@ use tokio::{
     sync::mpsc::{self, Receiver, Sender},
 };
 use vsm_core::Event;
+use vsm_daemon::program;
 
 use crate::{broker::Broker, locks::locked};
 
 /// What is worth a mail; all else is in the trail.
-const WORTH_IT: [&str; 8] = [
+const WORTH_IT: [&str; 10] = [
+    "agent-put-aside",
+    "agent-heard-again",
     "agent-lost",
     "agent-returned",
     "peer-lost",
@@ -105,8 +108,9 @@ fn message(broker: &Broker, to: &[String], events: &[Event]) -> String {
 }
 
 /// Gives a message to the mail program.
-async fn post(program: &Path, text: String) -> io::Result<()> {
-    let mut command = Command::new(program);
+async fn post(path: &Path, text: String) -> io::Result<()> {
+    program::check(path).map_err(io::Error::other)?;
+    let mut command = Command::new(path);
     command.args(["-t", "-oi"]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let sent = async {

@@ -17,7 +17,7 @@ pub(crate) async fn announce(broker: &Broker, handed: &Handed, want: &Want) -> O
     let (key, valid) = (want.key.as_ref()?, broker.settings().one_login?);
     let session = &handed.session;
     let link = broker.agents.link(&session.agent)?;
-    match link.accept_key(session, key, valid).await {
+    match link.accept_key(broker.table.fence(), session, key, valid).await {
         Ok(host_keys) => Some(host_keys),
         Err(error) => {
             tracing::warn!(session = %session.id, agent = %session.agent, %error, "the agent takes no one-time key; the user has to log in there");

@@ -14,7 +14,8 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_stream::StreamExt;
 use tonic::Status;
 use vsm_core::{
-    AgentName, AgentUse, Ended, Epoch, Proposal, Rejected, Session, SessionId, Standing, State,
+    AgentName, AgentUse, Ended, Epoch, Proposal, Rejected, Session, SessionId, Standing,
+    StartParams, State, UserName, printable,
 };
 use vsm_daemon::{backoff::Backoff, clock};
 use vsm_proto::{
@@ -26,7 +27,7 @@ use vsm_sync::{ProposeError, View};
 use crate::{
     agents::{Link, LinkState, Load, Seen, ShadowedBy, Up, Verdict},
     broker::Broker,
-    ending,
+    conduct, ending,
     ha::witness,
     limiting, shadow,
     trail::{Note, SELF},
@@ -41,6 +42,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// What an agent could not do at once is asked of it again.
 const CARRY_OUT_EVERY: Duration = Duration::from_secs(30);
+/// Who shadows one session at a time, as far as it is noted.
+const SHADOWERS_MAX: usize = 64;
 /// Opening a report, first message included.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -48,6 +51,18 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) async fn follow(broker: Arc<Broker>, link: Arc<Link>) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, rand::random());
     while !link.stop.is_cancelled() {
+        if let Some(aside) = link.aside() {
+            set_down(&link, &aside.words());
+            tokio::select! {
+                biased;
+                () = link.stop.cancelled() => return,
+                () = tokio::time::sleep(aside.left()) => continue,
+            }
+        }
+        if link.is_back() {
+            tracing::info!(agent = %link.name, "this host is heard again");
+            broker.note(Note::new(SELF, "agent-heard-again").agent(&link.name));
+        }
         let ended = tokio::select! {
             biased;
             () = link.stop.cancelled() => return,
@@ -106,27 +121,10 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
     let mut settled = Arc::clone(&settings.borrow_and_update());
     // Only sessions that the table had before the inventory was made can be missing from it.
     let before = running_on(broker, &link.name);
-    let opened = tokio::time::timeout(OPEN_DEADLINE, async {
-        let mut stream = link.report(broker.node.as_str()).await?;
-        let first = stream
-            .next()
-            .await
-            .ok_or_else(|| Status::unavailable("the report ended at once"))??;
-        Ok::<_, Status>((stream, first))
-    });
-    let (mut stream, first) = match opened.await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(status)) => return crate::agents::CallError::from(status).why.into(),
-        Err(_) => return format!("no inventory within {} s", OPEN_DEADLINE.as_secs()).into(),
+    let (mut stream, inventory) = match open(broker, link).await {
+        Ok(opened) => opened,
+        Err(end) => return end,
     };
-    let Some(Item::Inventory(inventory)) = first.item else {
-        return End::Away("its report does not begin with an inventory".into());
-    };
-    if set_apart(broker, link, &inventory).await {
-        return End::Away(
-            "its disk went back in time; it is set apart until both brokers are in sync".into(),
-        );
-    }
     take_inventory(broker, link, inventory, before, acts).await;
     broker.greet(link).await;
     let mut again = tokio::time::interval(CARRY_OUT_EVERY);
@@ -134,6 +132,11 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
     loop {
         tokio::select! {
             biased;
+            () = link.misbehaved.notified() => {
+                if let Some(aside) = link.aside() {
+                    return End::Away(aside.words());
+                }
+            }
             message = stream.next() => match message {
                 Some(Ok(message)) => take(broker, link, message, acts).await,
                 Some(Err(status)) => return crate::agents::CallError::from(status).why.into(),
@@ -166,6 +169,40 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
     }
 }
 
+/// Opens the report: what follows, and the inventory, if it is one that can be.
+async fn open(
+    broker: &Broker,
+    link: &Link,
+) -> Result<(tonic::Streaming<pb::ReportResponse>, pb::Inventory), End> {
+    let opened = tokio::time::timeout(OPEN_DEADLINE, async {
+        let mut stream = link.report(broker.node.as_str()).await?;
+        let first = stream
+            .next()
+            .await
+            .ok_or_else(|| Status::unavailable("the report ended at once"))??;
+        Ok::<_, Status>((stream, first))
+    });
+    let (stream, first) = match opened.await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(status)) => return Err(crate::agents::CallError::from(status).why.into()),
+        Err(_) => return Err(format!("no inventory within {} s", OPEN_DEADLINE.as_secs()).into()),
+    };
+    let Some(Item::Inventory(inventory)) = first.item else {
+        return Err(End::Away("its report does not begin with an inventory".into()));
+    };
+    if set_apart(broker, link, &inventory).await {
+        return Err(End::Away(
+            "its disk went back in time; it is set apart until both brokers are in sync".into(),
+        ));
+    }
+    if inventory.sessions.len() > conduct::SESSIONS_MAX {
+        let why = format!("it says that it has {} sessions", inventory.sessions.len());
+        conduct::put_aside(broker, link, why.clone());
+        return Err(End::Away(why));
+    }
+    Ok((stream, inventory))
+}
+
 fn running_on(broker: &Broker, agent: &AgentName) -> Vec<SessionId> {
     broker.table.read(|view| {
         let known = |s: &&Arc<Session>| s.state != State::Starting;
@@ -192,8 +229,10 @@ async fn take_inventory(
     if let Some(promised) = promised.filter(|_| acts && kin) {
         // A broker that lost its disk may count up to an epoch of its own former life: one that it has promises of
         // already is not its own any more.
-        let above = if former { promised.next(broker.node.clone(), 0) } else { promised };
-        broker.rise_above(above).await;
+        if conduct::believes(broker, link, &promised) {
+            let above = if former { promised.next(broker.node.clone(), 0) } else { promised };
+            broker.rise_above(above).await;
+        }
     }
     let mut present = HashSet::new();
     let (mut all, mut shadowed) = (HashMap::new(), ShadowedBy::new());
@@ -207,7 +246,7 @@ async fn take_inventory(
             let turn = ABSORBING.acquire().await;
             together.spawn(async move {
                 let _turn = turn;
-                let (seen, shadowers) = (seen(&link, &live), live.shadowers.clone());
+                let (seen, shadowers) = (seen(&link, &live), shadowers(&live));
                 absorb(&broker, &link, live, acts).await.map(|id| (id, seen, shadowers))
             });
         }
@@ -222,12 +261,12 @@ async fn take_inventory(
     }
     tracing::info!(agent = %link.name, sessions = present.len(), version = inventory.version, "agent is here");
     let up = Up {
-        public_name: inventory.public_name,
-        version: inventory.version,
+        public_name: public_name(link, &inventory.public_name),
+        version: printable(&inventory.version),
         since: clock::unix_millis(),
         seen: all,
-        allowed_brokers: inventory.allowed_brokers,
-        master_hostname: inventory.master_hostname,
+        allowed_brokers: inventory.allowed_brokers.iter().map(|name| printable(name)).collect(),
+        master_hostname: printable(&inventory.master_hostname),
         load: None,
     };
     link.update(|state| *state = LinkState::Up(Arc::new(up)));
@@ -253,7 +292,7 @@ async fn take_inventory(
 async fn set_apart(broker: &Broker, link: &Link, inventory: &pb::Inventory) -> bool {
     let lineage = broker.table.fence().lineage.to_string();
     inventory.lineage == lineage
-        && witness::set_apart(link, &lineage, inventory.journal_id, inventory.journal).await
+        && witness::set_apart(broker, link, inventory.journal_id, inventory.journal).await
 }
 
 /// Whether this table, which is new, took up the lineage that the agent knows.
@@ -334,7 +373,7 @@ async fn give_up(broker: &Broker, session: &Session) {
 
 /// Has the agent hold to a tombstone, which is then forgotten here.
 pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
-    match broker.fenced(|fence| link.cancel_start(fence, id)).await {
+    match broker.fenced(link, |fence| link.cancel_start(fence, id)).await {
         Ok(()) => {
             log_unless_known(
                 broker,
@@ -351,7 +390,7 @@ pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
 async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportResponse, acts: bool) {
     match message.item {
         Some(Item::Changed(live)) => {
-            let (now, shadowers) = (seen(link, &live), live.shadowers.clone());
+            let (now, shadowers) = (seen(link, &live), shadowers(&live));
             if let Some(id) = absorb(broker, link, live, acts).await {
                 let limits = now.limits();
                 let shadowed = link.note_shadowers(id, shadowers.clone());
@@ -392,11 +431,28 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
     }
 }
 
+/// Where users are sent to reach an agent: what it says, if a host can have that name or address.
+fn public_name(link: &Link, told: &str) -> String {
+    match told.parse::<AgentName>() {
+        Ok(name) => name.to_string(),
+        Err(error) => {
+            tracing::error!(agent = %link.name, %error, "this agent's public name cannot be that of a host; users are sent to the name that the configuration has");
+            link.name.to_string()
+        }
+    }
+}
+
+/// Who shadows a session; what cannot be a user's name is nobody.
+fn shadowers(live: &LiveSession) -> Vec<String> {
+    let names = live.shadowers.iter().filter_map(|name| name.parse::<UserName>().ok());
+    names.take(SHADOWERS_MAX).map(|name| printable(name.as_str())).collect()
+}
+
 /// What an agent tells of a session besides its record.
 fn seen(link: &Link, live: &LiveSession) -> Seen {
     Seen {
         viewer: live.viewer.clone().map(Into::into),
-        client: Some(live.last_client.as_str()).filter(|name| !name.is_empty()).map(Into::into),
+        client: Some(printable(&live.last_client)).filter(|name| !name.is_empty()).map(Into::into),
         standing: standing(link, live),
     }
 }
@@ -441,9 +497,15 @@ async fn absorb(
     if !acts {
         return Some(id);
     }
-    let (known, buried) = broker
-        .table
-        .read(|view| (view.table.session(id).map(|s| s.state), view.table.tombstone(id).is_some()));
+    let (known, of, buried) = broker.table.read(|view| {
+        let known = view.table.session(id);
+        let of = known.map(|session| session.agent.clone());
+        (known.map(|session| session.state), of, view.table.tombstone(id).is_some())
+    });
+    if let Some(of) = of.filter(|of| *of != link.name) {
+        tracing::error!(agent = %link.name, session = %id, %of, "this agent tells of a session of another host; it is not believed");
+        return None;
+    }
     match known {
         // Its login is at it, and commits this itself before the user is answered.
         Some(State::Starting) if broker.is_starting(id) => {}
@@ -459,7 +521,9 @@ async fn absorb(
             bury(broker, link, id).await;
             return None;
         }
+        None if !conduct::may_adopt(broker, link, id) => return None,
         None => {
+            session.params = shown(session.params);
             tracing::info!(session = %id, user = %session.user, agent = %link.name, "adopting a session");
             session.agent = link.name.clone();
             session.state = State::Running { display };
@@ -472,6 +536,17 @@ async fn absorb(
         }
     }
     Some(id)
+}
+
+/// The words of a session that come from its host, as they can be shown.
+fn shown(params: StartParams) -> StartParams {
+    let all = |text: &str| printable(text).into();
+    StartParams {
+        start_command: all(&params.start_command),
+        language: all(&params.language),
+        client_name: all(&params.client_name),
+        ..params
+    }
 }
 
 /// Drops a session that its agent says is gone, and remembers why.

@@ -147,7 +147,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     tokio::spawn(watch_files::follow(Arc::clone(&broker), Arc::clone(&reloader)));
     notify::ready(ha_word(&broker));
     tracing::info!(node = %broker.node, epoch = %broker.table.fence().epoch, "vsmserver is {}", ha_word(&broker));
-    let served = listeners.serve(&broker, &reloader, health_file).await;
+    let served = Box::pin(listeners.serve(&broker, &reloader, health_file)).await;
     notify::stopping();
     stop.token.cancel();
     broker.tasks.close();

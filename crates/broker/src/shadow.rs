@@ -56,7 +56,7 @@ pub(crate) async fn ask(
     let valid = settings.one_login.unwrap_or(RIGHT_MIN);
     let key = wish.key.as_ref().filter(|_| settings.one_login.is_some());
     let ask = ShadowWish { by: &who.user, control: wish.control, key, valid };
-    let answer = link.allow_shadow(session.id, ask).await;
+    let answer = link.allow_shadow(broker.table.fence(), session.id, ask).await;
     let note = |action| Note::new(who.user.as_str(), action).session(&session);
     match answer {
         Ok(Ok(shadowed)) => {

@@ -92,7 +92,7 @@ async fn start(
     bounds: &Bounds,
 ) -> Result<Started, CallError> {
     let deadline = broker.settings().start_timeout;
-    broker.fenced(|fence| link.start(fence, session, bounds, deadline)).await
+    broker.fenced(link, |fence| link.start(fence, session, bounds, deadline)).await
 }
 
 /// Commits `running` before the user hears of it.

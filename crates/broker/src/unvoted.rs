@@ -47,7 +47,8 @@ pub(crate) async fn create(
             created: now,
         };
         let deadline = settings.start_timeout;
-        let started = broker.fenced(|fence| link.start(fence, &session, &bounds, deadline)).await;
+        let started =
+            broker.fenced(&link, |fence| link.start(fence, &session, &bounds, deadline)).await;
         match started {
             Ok(Started::Running(display)) => {
                 let session = Arc::new(Session { state: State::Running { display }, ..session });

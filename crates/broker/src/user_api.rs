@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 use vsm_core::{
-    Choice, Extension, Session, SessionId, SshKey, StartParams, State, UserName, Words,
+    Choice, Extension, Session, SessionId, SshKey, StartParams, State, UserName, Words, printable,
 };
 use vsm_proto::{
     broker::v1::{self as pb, broker_client::BrokerClient, broker_server::Broker as BrokerApi},
@@ -89,6 +89,83 @@ impl UserApi {
                 Err(refusal.into())
             }
         }
+    }
+
+    /// Tells in the log and in the trail what a user was refused.
+    fn refused(&self, who: &Identity, action: &'static str, id: &str, status: &Status) {
+        let (user, why) = (&who.user, status.message());
+        let session = printable(id);
+        tracing::info!(%user, action, session, why, "refused");
+        let named = if session.is_empty() { String::new() } else { format!("{session}: ") };
+        self.0.note(Note::new(user.as_str(), action).user(user).detail(format!("{named}{why}")));
+    }
+
+    /// Does what `disconnect_session` is asked for, here.
+    async fn disconnect(
+        &self,
+        who: &Identity,
+        id: &str,
+    ) -> Result<pb::DisconnectSessionResponse, Status> {
+        let session = self.chosen(who, id)?;
+        let away = |why: String| unreachable(&session, why);
+        let reached = self.0.agents.reach(&session.agent).await;
+        let (link, _) = reached.map_err(|(why, _)| away(why))?;
+        let was_connected = link
+            .disconnect(self.0.table.fence(), session.id, "you disconnected it from elsewhere")
+            .await
+            .map_err(|error| away(error.why))?;
+        if was_connected {
+            let by = who.user.as_str();
+            self.0.note(Note::new(by, "session-disconnected").session(&session));
+        }
+        Ok(pb::DisconnectSessionResponse { id: session.id.to_string(), was_connected })
+    }
+
+    /// Does what `extend_session` is asked for, here.
+    async fn extend(&self, who: &Identity, id: &str) -> Result<pb::ExtendSessionResponse, Status> {
+        let session = self.chosen(who, id)?;
+        let away = |why: String| unreachable(&session, why);
+        let reached = self.0.agents.reach(&session.agent).await;
+        let (link, _) = reached.map_err(|(why, _)| away(why))?;
+        let extended =
+            link.extend(self.0.table.fence(), session.id).await.map_err(|error| away(error.why))?;
+        let Extension { limit, left_ms, more } = extended.map_err(Refusal::NotExtended)?;
+        let detail = format!("{}: {} left", limit.key(), Words(left_ms));
+        let note = Note::new(who.user.as_str(), "session-extended").session(&session);
+        self.0.note(note.detail(detail));
+        let (id, limit) = (session.id.to_string(), limit.key().to_owned());
+        Ok(pb::ExtendSessionResponse { id, limit, left_ms, more })
+    }
+
+    /// Does what `end_session` is asked for, here.
+    async fn end(&self, who: &Identity, id: &str) -> Result<pb::EndSessionResponse, Status> {
+        let session = self.chosen(who, id)?;
+        tracing::info!(user = %who.user, session = %session.id, "the user ends a session");
+        let note = Note::new(who.user.as_str(), "session-end-asked").session(&session);
+        let done = match ending::end(&self.0, &session, IfSilent::Leave, note).await? {
+            Outcome::Ended => true,
+            Outcome::Later(_) | Outcome::Abandoned(_) => false,
+            Outcome::Silent(why) => return Err(unreachable(&session, why).into()),
+        };
+        Ok(pb::EndSessionResponse { id: session.id.to_string(), done })
+    }
+
+    /// Does what `abandon_session` is asked for, here.
+    async fn abandon(
+        &self,
+        who: &Identity,
+        id: &str,
+    ) -> Result<pb::AbandonSessionResponse, Status> {
+        let session = self.silent(who, id).await?;
+        tracing::info!(user = %who.user, session = %session.id, agent = %session.agent, "the user gives up a session");
+        let note = Note::new(who.user.as_str(), "session-abandoned").session(&session);
+        match ending::end(&self.0, &session, IfSilent::Abandon, note).await? {
+            // It came back in this very moment, or was given up before: what was wanted.
+            Outcome::Ended | Outcome::Later(_) | Outcome::Abandoned(_) => {}
+            Outcome::Silent(why) => return Err(unreachable(&session, why).into()),
+        }
+        let (id, agent) = (session.id.to_string(), session.agent.to_string());
+        Ok(pb::AbandonSessionResponse { id, agent })
     }
 
     /// The session that the caller gives up: the one named, or the only one whose agent is silent.
@@ -259,22 +336,10 @@ impl BrokerApi for UserApi {
             let request = place::forwarded(request.into_inner(), Some((uid, &who)));
             return BrokerClient::new(channel).disconnect_session(request).await;
         }
-        let session = self.chosen(&who, &request.into_inner().id)?;
-        let away = |why: String| unreachable(&session, why);
-        let reached = self.0.agents.reach(&session.agent).await;
-        let (link, _) = reached.map_err(|(why, _)| away(why))?;
-        let was_connected = link
-            .disconnect(session.id, "you disconnected it from elsewhere")
-            .await
-            .map_err(|error| away(error.why))?;
-        if was_connected {
-            let by = who.user.as_str();
-            self.0.note(Note::new(by, "session-disconnected").session(&session));
-        }
-        Ok(Response::new(pb::DisconnectSessionResponse {
-            id: session.id.to_string(),
-            was_connected,
-        }))
+        let id = request.into_inner().id;
+        let done = self.disconnect(&who, &id).await;
+        done.map(Response::new)
+            .inspect_err(|status| self.refused(&who, "disconnect-refused", &id, status))
     }
 
     async fn extend_session(
@@ -287,17 +352,10 @@ impl BrokerApi for UserApi {
             let request = place::forwarded(request.into_inner(), Some((uid, &who)));
             return BrokerClient::new(channel).extend_session(request).await;
         }
-        let session = self.chosen(&who, &request.into_inner().id)?;
-        let away = |why: String| unreachable(&session, why);
-        let reached = self.0.agents.reach(&session.agent).await;
-        let (link, _) = reached.map_err(|(why, _)| away(why))?;
-        let extended = link.extend(session.id).await.map_err(|error| away(error.why))?;
-        let Extension { limit, left_ms, more } = extended.map_err(Refusal::NotExtended)?;
-        let detail = format!("{}: {} left", limit.key(), Words(left_ms));
-        let note = Note::new(who.user.as_str(), "session-extended").session(&session);
-        self.0.note(note.detail(detail));
-        let (id, limit) = (session.id.to_string(), limit.key().to_owned());
-        Ok(Response::new(pb::ExtendSessionResponse { id, limit, left_ms, more }))
+        let id = request.into_inner().id;
+        let done = self.extend(&who, &id).await;
+        done.map(Response::new)
+            .inspect_err(|status| self.refused(&who, "extend-refused", &id, status))
     }
 
     async fn end_session(
@@ -310,16 +368,12 @@ impl BrokerApi for UserApi {
             let request = place::forwarded(request.into_inner(), Some((uid, &who)));
             return BrokerClient::new(channel).end_session(request).await;
         }
-        place?;
-        let session = self.chosen(&who, &request.into_inner().id)?;
-        tracing::info!(user = %who.user, session = %session.id, "the user ends a session");
-        let note = Note::new(who.user.as_str(), "session-end-asked").session(&session);
-        let done = match ending::end(&self.0, &session, IfSilent::Leave, note).await? {
-            Outcome::Ended => true,
-            Outcome::Later(_) | Outcome::Abandoned(_) => false,
-            Outcome::Silent(why) => return Err(unreachable(&session, why).into()),
+        let id = request.into_inner().id;
+        let done = match place {
+            Ok(_) => self.end(&who, &id).await,
+            Err(refusal) => Err(refusal.into()),
         };
-        Ok(Response::new(pb::EndSessionResponse { id: session.id.to_string(), done }))
+        done.map(Response::new).inspect_err(|status| self.refused(&who, "end-refused", &id, status))
     }
 
     async fn abandon_session(
@@ -332,17 +386,13 @@ impl BrokerApi for UserApi {
             let request = place::forwarded(request.into_inner(), Some((uid, &who)));
             return BrokerClient::new(channel).abandon_session(request).await;
         }
-        place?;
-        let session = self.silent(&who, &request.into_inner().id).await?;
-        tracing::info!(user = %who.user, session = %session.id, agent = %session.agent, "the user gives up a session");
-        let note = Note::new(who.user.as_str(), "session-abandoned").session(&session);
-        match ending::end(&self.0, &session, IfSilent::Abandon, note).await? {
-            // It came back in this very moment, or was given up before: what was wanted.
-            Outcome::Ended | Outcome::Later(_) | Outcome::Abandoned(_) => {}
-            Outcome::Silent(why) => return Err(unreachable(&session, why).into()),
-        }
-        let (id, agent) = (session.id.to_string(), session.agent.to_string());
-        Ok(Response::new(pb::AbandonSessionResponse { id, agent }))
+        let id = request.into_inner().id;
+        let done = match place {
+            Ok(_) => self.abandon(&who, &id).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        done.map(Response::new)
+            .inspect_err(|status| self.refused(&who, "abandon-refused", &id, status))
     }
 
     async fn shadow(
@@ -367,6 +417,9 @@ impl BrokerApi for UserApi {
         let (session, relay) = (answer.get_ref().session.as_ref(), answer.get_ref().relay);
         if let Some(session) = session.filter(|_| local && relay) {
             one_login::on_the_way(&self.0, uid, &who, &key, session);
+            if let Ok(id) = session.id.parse() {
+                self.0.ways.open(uid, id);
+            }
         }
         Ok(answer)
     }

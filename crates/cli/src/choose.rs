@@ -113,7 +113,7 @@ pub async fn ask(answer: LoginResponse) -> Result<Wish, Failure> {
     reason = "the question goes to the terminal, data to standard output"
 )]
 fn say(text: &str) {
-    eprint!("{text}");
+    eprint!("{}", vsm_core::printable_lines(text));
 }
 
 fn parse(answer: &str, rows: &[SessionRow], may_create: bool) -> Option<Wish> {

@@ -82,7 +82,8 @@ impl Failure {
     #[must_use]
     pub fn report(&self, program: &str) -> ExitCode {
         if !self.text.is_empty() {
-            eprintln!("{program}: {}", self.text);
+            // Some of the words are a host's.
+            eprintln!("{program}: {}", vsm_core::printable_lines(&self.text));
         }
         ExitCode::from(self.code)
     }

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use serde::Serialize;
+use vsm_core::{is_unprintable, printable_lines};
 
 use crate::exit::{CANNOT_WRITE, Failure};
 
@@ -175,6 +176,11 @@ pub fn write(text: &str) -> Result<(), Failure> {
 /// # Errors
 /// If standard output cannot be written.
 pub fn write_on(text: &str) -> Result<bool, Failure> {
+    write_screen(&printable_lines(text))
+}
+
+/// Prints a text that moves the cursor, with nothing in it that others wrote but [`table`]s.
+pub(crate) fn write_screen(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
@@ -190,14 +196,14 @@ pub fn write_on(text: &str) -> Result<bool, Failure> {
 #[expect(clippy::print_stderr, reason = "progress goes to standard error")]
 pub fn progress(text: &str) {
     if io::stderr().is_terminal() {
-        eprintln!("{text}");
+        eprintln!("{}", printable_lines(text));
     }
 }
 
 /// A line that the user should read though all went well; on standard error, as data is not mixed with it.
 #[expect(clippy::print_stderr, reason = "a remark goes to standard error")]
 pub fn remark(text: &str) {
-    eprintln!("vsm: {text}");
+    eprintln!("vsm: {}", printable_lines(text));
 }
 
 /// Prints a line that says what was done.
@@ -238,7 +244,9 @@ fn widths(lines: &[Vec<String>]) -> Vec<usize> {
 
 /// A line of cells that are at least so wide.
 fn padded(line: &[String], widths: &[usize]) -> String {
-    let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+    // What hosts and users say of themselves is in some of them.
+    let shown = |cell: &str| cell.replace(is_unprintable, "\u{fffd}");
+    let cells = line.iter().zip(widths).map(|(cell, width)| format!("{:width$}", shown(cell)));
     let mut text = cells.collect::<Vec<_>>().join("  ");
     text.truncate(text.trim_end().len());
     text.push('\n');
@@ -302,6 +310,13 @@ mod tests {
         let whole: Vec<String> = rows.iter().map(|row| indented(&json(row).unwrap())).collect();
         assert_eq!(format!("[\n{}\n]", whole.join(",\n")), json(&rows).unwrap());
         assert_eq!(yaml(&&rows[..2]).unwrap() + &yaml(&&rows[2..]).unwrap(), yaml(&rows).unwrap());
+    }
+
+    /// A host's own name, a client's, a message of an agent: no terminal obeys it.
+    #[test]
+    fn cells_show_what_others_wrote_and_do_not_obey_it() {
+        let rows = [Row("al\x1b[2J", "a\u{9b}1\nb")];
+        assert_eq!(table(&rows), "USER     AGENT\nal\u{fffd}[2J  a\u{fffd}1\u{fffd}b\n");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod adopt;
 mod check;
 mod config;
 pub mod defaults;
+mod depth;
 pub mod doc;
 mod edit;
 mod hconf;

@@ -4,6 +4,10 @@ use std::marker::PhantomData;
 
 use crate::{keys::PARAMS, kind::Kind, value::Value};
 
+/// What root runs on a broker. On session hosts the programs of parameters run as users.
+const ROOTS_PROGRAMS: [&str; 3] =
+    ["/vsmserver/mail_program", "/vsmserver/hooks/startup_dir", "/vsmserver/hooks/reconnect_dir"];
+
 /// When a changed value takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Apply {
@@ -50,6 +54,12 @@ impl Param {
     #[must_use]
     pub fn is_pattern(&self) -> bool {
         self.path.contains('<')
+    }
+
+    /// Whether a process of root's runs a program that the value names, on a broker. Nobody but root says which.
+    #[must_use]
+    pub fn names_roots_program(&self) -> bool {
+        ROOTS_PROGRAMS.contains(&self.path)
     }
 
     fn matches(&self, parts: &[&str]) -> bool {

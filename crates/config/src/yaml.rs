@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    depth,
     load::Problem,
     param::{self, Param, canonical},
     scan,
@@ -42,6 +43,12 @@ pub(crate) struct Parsed {
 
 /// Reads the text of `file`, which is only named in problems.
 pub(crate) fn parse(file: &Path, text: &str) -> Parsed {
+    if let Some(line) = depth::too_deep(text) {
+        let (file, path) = (file.to_owned(), String::new());
+        let text = "nests too deep to be a configuration".to_owned();
+        let problems = vec![Problem { file, line, path, text }];
+        return Parsed { problems, ..Parsed::default() };
+    }
     let nodes = scan::scan(text);
     let mut lines: HashMap<&str, usize> = HashMap::new();
     for node in &nodes {
@@ -168,6 +175,9 @@ impl Reader<'_> {
 
 /// The text of a scalar that stands alone in `text`.
 pub(crate) fn scalar_text(text: &str) -> Option<String> {
+    if depth::too_deep(text).is_some() {
+        return None;
+    }
     serde_yaml::from_str::<Tree>(text).ok()?.text().map(str::to_owned)
 }
 
@@ -221,6 +231,8 @@ mod tests {
             problems("vsm:\n  vsm_agent_port: {a: 1}\n")[0]
                 .contains("takes a value, not a structure")
         );
+        let deep = format!("vsm: {}", "[".repeat(500_000));
+        assert_eq!(problems(&deep), ["f.yaml:1: nests too deep to be a configuration"]);
         assert!(problems("vsm: [\n")[0].contains("not readable as YAML"));
         assert!(problems("- a\n")[0].contains("is a folder"));
         assert!(problems("vsm:\n  vsm_agent_port: !x 1\n")[0].contains("without tags"));

@@ -12,6 +12,7 @@ mod id;
 mod lifetime;
 mod load;
 mod place;
+mod printable;
 pub mod replica;
 mod session;
 mod ssh_key;
@@ -29,6 +30,7 @@ pub use lifetime::{
 };
 pub use load::{Busy, Measured, Need};
 pub use place::{Eligible, Out, Placement, Rank, Rule, Strategy, consider, place};
+pub use printable::{is_unprintable, printable, printable_lines};
 pub use session::{
     CLIENT_BYTES_MAX, CLIENT_KEY_MAX, CLIENT_PARAMS_MAX, CLIENT_VALUE_MAX, EndReason, Ended,
     Geometry, InvalidClientParam, InvalidGeometry, PROFILE_KEY_MAX, Resources, Session,

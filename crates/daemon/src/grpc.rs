@@ -13,12 +13,16 @@ use tokio_stream::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    service::{Routes, RoutesBuilder},
-    transport::{Channel, Endpoint, Error, Server},
+    Request, Status,
+    service::{Routes, RoutesBuilder, interceptor::InterceptedService},
+    transport::{Channel, Endpoint, Error, Server, server::UdsConnectInfo},
 };
 use tonic_health::server::HealthReporter;
 
-use crate::tls::Tls;
+use crate::{
+    share::{Held, Shares, Who},
+    tls::{self, Tls},
+};
 
 /// Largest message in either direction. The inventory of an agent with 20,000 sessions fits.
 pub const MESSAGE_MAX: usize = 16 << 20;
@@ -33,17 +37,27 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Metadata key of a refusal's stable reason, for programs.
 pub const REASON_KEY: &str = "vsm-reason";
-/// Calls under way on one connection; more wait at the caller.
+/// Calls under way on one connection of another host; more wait at the caller.
 const STREAMS_MAX: u32 = 1024;
+/// The same of a user of this host: a client makes one or two. What each costs in memory is what this and the next bound.
+const STREAMS_LOCAL_MAX: u32 = 32;
+/// Connections of one user of this host to one socket.
+const OF_USER_MAX: usize = 64;
+/// The same of all users.
+const OF_USERS_MAX: usize = 16_384;
+/// Connections from one address: a broker has one or two, and agents that come from one address call seldom.
+const OF_ADDRESS_MAX: usize = 256;
+/// The same of all addresses.
+const OF_ADDRESSES_MAX: usize = 16_384;
 /// How long a server that is told to stop waits for calls under way.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-fn server() -> Server {
+fn server(streams: u32) -> Server {
     Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(streams)
 }
 
 /// Adds the gRPC health service and reflection of `descriptors` to a server's services.
@@ -60,8 +74,20 @@ pub async fn standard_services(
         .register_encoded_file_descriptor_set(descriptors)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    routes.add_service(health).add_service(reflection);
+    routes
+        .add_service(InterceptedService::new(health, known))
+        .add_service(InterceptedService::new(reflection, known));
     Ok(reporter)
+}
+
+/// Lets in callers on a socket of this host, and those whose certificate says what they are: one of the cluster's authority
+/// without a role is nobody's here.
+fn known(request: Request<()>) -> Result<Request<()>, Status> {
+    let local = request.extensions().get::<UdsConnectInfo>().is_some();
+    if !local {
+        tls::peer(request.extensions())?;
+    }
+    Ok(request)
 }
 
 /// Listens on a port of every address: IPv6 and IPv4 alike, IPv4 alone on a host without IPv6.
@@ -87,14 +113,18 @@ pub async fn serve_tls(
     routes: Routes,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let incoming = TcpListenerStream::new(listener).map(|stream| {
-        if let Ok(stream) = &stream {
+    let port = listener.local_addr().map_or(0, |address| address.port());
+    let shares = Shares::new(format!("port {port}"), OF_ADDRESS_MAX, OF_ADDRESSES_MAX);
+    let incoming = TcpListenerStream::new(listener).filter_map(move |stream| match stream {
+        Ok(stream) => {
             // Only latency is at stake.
             let _ = stream.set_nodelay(true);
+            let share = shares.take(Who::of_tcp(&stream))?;
+            Some(Ok(Held::new(stream, share)))
         }
-        stream
+        Err(error) => Some(Err(error)),
     });
-    let router = server().tls_config(tls.server())?.add_routes(routes);
+    let router = server(STREAMS_MAX).tls_config(tls.server())?.add_routes(routes);
     bounded(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()), stop)
         .await
 }
@@ -108,8 +138,18 @@ pub async fn serve_unix(
     routes: Routes,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let router = server().add_routes(routes);
-    let incoming = UnixListenerStream::new(listener);
+    let router = server(STREAMS_LOCAL_MAX).add_routes(routes);
+    let path = listener.local_addr().ok();
+    let path = path.as_ref().and_then(|address| address.as_pathname());
+    let name = path.map_or_else(|| "a socket".to_owned(), |path| path.display().to_string());
+    let shares = Shares::new(name, OF_USER_MAX, OF_USERS_MAX);
+    let incoming = UnixListenerStream::new(listener).filter_map(move |stream| match stream {
+        Ok(stream) => {
+            let share = shares.take(Who::of_unix(&stream))?;
+            Some(Ok(Held::new(stream, share)))
+        }
+        Err(error) => Some(Err(error)),
+    });
     bounded(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()), stop)
         .await
 }

@@ -9,6 +9,8 @@ pub mod log;
 pub mod notify;
 pub mod one_time;
 pub mod process;
+pub mod program;
+pub mod share;
 pub mod socket;
 pub mod stop;
 pub mod tls;

@@ -10,7 +10,6 @@ use std::{
         net::UnixStream as StdStream,
     },
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -22,13 +21,16 @@ use rustix::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use crate::share::{Shares, Who};
+
 /// How long a caller may take to say what they want.
 const ASK_MAX: Duration = Duration::from_secs(5);
+/// Callers of one socket, of all users.
+const CALLERS_MAX: usize = 8192;
 /// How long a listener that cannot accept rests.
 const RETRY: Duration = Duration::from_millis(100);
 pub use descriptors::{receive_with, send_with};
@@ -116,11 +118,12 @@ pub fn listen(path: &Path, access: Access) -> Result<UnixListener, SocketError> 
     Ok(listener)
 }
 
-/// How many callers of a socket are answered at a time, others waiting in its queue, and how long a line they may send.
+/// How many callers of a socket there may be of one user at a time, and how long a line they may send. Nobody waits in the
+/// socket's queue, which is everybody's.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Callers.
-    pub callers: usize,
+    /// Callers of one user.
+    pub each: usize,
     /// Bytes, the end of the line included.
     pub line: u64,
 }
@@ -160,7 +163,7 @@ where
     A: Future<Output = io::Result<()>> + Send,
 {
     let listener = listen(path, Access { mode: 0o666, group: None })?;
-    let turns = Arc::new(Semaphore::new(bounds.callers));
+    let shares = Shares::new(path.display().to_string(), bounds.each, CALLERS_MAX);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -169,8 +172,7 @@ where
         };
         match accepted {
             Ok((stream, _)) => {
-                // Never closed; were it, all at once would only be less gentle.
-                let turn = Arc::clone(&turns).acquire_owned().await;
+                let Some(share) = shares.take(Who::of_unix(&stream)) else { continue };
                 let answer = answer.clone();
                 tokio::spawn(async move {
                     // One who does not speak gets no answer.
@@ -178,7 +180,7 @@ where
                     if let Ok(Ok(asked)) = asked.await {
                         let _ = answer(asked).await;
                     }
-                    drop(turn);
+                    drop(share);
                 });
             }
             Err(error) => {

@@ -78,6 +78,24 @@ impl Peer {
         self.roles.contains(&role)
     }
 
+    /// Whether a node's name, or address, is its own: the name in its certificate, with or without the domain, or the
+    /// address that it comes from.
+    #[must_use]
+    pub fn speaks_for(&self, node: &str, address: Option<IpAddr>) -> bool {
+        let short = |name: &str, whole: &str| {
+            let rest = whole.get(name.len()..).is_some_and(|rest| rest.starts_with('.'));
+            rest && whole.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+        };
+        match node.parse::<IpAddr>() {
+            Ok(ip) => Some(ip) == address || self.name == node,
+            Err(_) => {
+                node.eq_ignore_ascii_case(&self.name)
+                    || short(node, &self.name)
+                    || short(&self.name, node)
+            }
+        }
+    }
+
     /// Whether one of these entries means it: the name in its certificate, or the address that it comes from.
     #[must_use]
     pub fn is_among(&self, entries: &[String], address: Option<IpAddr>) -> bool {
@@ -252,6 +270,18 @@ mod tests {
             params.subject_alt_names.push(SanType::URI((*uri).try_into().unwrap()));
         }
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_node_is_spoken_for_by_its_own_certificate() {
+        let peer = Peer { name: "one.lab".into(), roles: vec![Role::Broker] };
+        let from = Some("10.0.0.1".parse().unwrap());
+        for own in ["one.lab", "ONE", "one.lab.example.org", "10.0.0.1"] {
+            assert!(peer.speaks_for(own, from), "{own}");
+        }
+        for other in ["two", "one.la", "on", "xone.lab", "one.lax", "", "10.0.0.2"] {
+            assert!(!peer.speaks_for(other, from), "{other}");
+        }
     }
 
     #[test]

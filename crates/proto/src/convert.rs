@@ -7,7 +7,7 @@ use std::str::FromStr;
 use tonic::Status;
 use vsm_core::{
     Change, EndReason, Ended, Epoch, Event, Fence, Geometry, Incarnation, PROFILE_KEY_MAX,
-    Resources, Session, StartParams, State, UnixMillis, Viewer, check_client_params,
+    Resources, Session, StartParams, State, UnixMillis, Viewer, check_client_params, printable,
 };
 
 use crate::{session::v1 as pb, sync::v1 as log};
@@ -163,7 +163,7 @@ impl From<&Session> for pb::Session {
 
 impl From<pb::Viewer> for Viewer {
     fn from(viewer: pb::Viewer) -> Self {
-        Self { address: viewer.address, since: UnixMillis(viewer.since_unix_ms) }
+        Self { address: printable(&viewer.address), since: UnixMillis(viewer.since_unix_ms) }
     }
 }
 
@@ -190,7 +190,7 @@ impl TryFrom<pb::Ended> for Ended {
             Ok(pb::EndReason::Lost | pb::EndReason::Unspecified) | Err(_) => EndReason::Lost,
         };
         let id = text("id", &ended.id)?;
-        Ok(Self { id, reason, detail: ended.detail, at: UnixMillis(ended.at_unix_ms) })
+        Ok(Self { id, reason, detail: printable(&ended.detail), at: UnixMillis(ended.at_unix_ms) })
     }
 }
 

@@ -64,6 +64,29 @@ fn users_reach_their_desktops_through_the_broker_and_log_in_once() {
 }
 
 #[test]
+fn one_who_may_shadow_is_led_to_that_desktop() {
+    let service = Service::up("led-look");
+    for agent in AGENTS {
+        service.configure(agent, "vsmagent", &["/shadowing/shadowing_mode=silent"]);
+    }
+    let settings = ["/shadowing/allowed_shadowers=carol", "/vsmserver/bastion=true"];
+    service.configure(BROKER, "vsmserver", &settings);
+    let alice = service.connect("alice");
+    cut_off(&service);
+    let words = ["vsm", "shadow", "--screenshot", "/tmp/look.png", "carol@tlha", "alice"];
+    let looked = service.exec("client", "carol", &words).unwrap();
+    assert!(looked.status.success(), "{looked:?}");
+    // Bob, who may not, is not.
+    let line = format!("printf 'vsm/1 relay {}\\n' | ssh -s tlha vsm | head -n 1", alice.session);
+    let answer = service.output("client", "bob", &["sh", "-c", &line]).unwrap();
+    assert!(answer.starts_with("error no-session"), "{answer}");
+    // What bob tries is in the trail.
+    let end = ["vsm", "end", "--session", &alice.session, "bob@tlha"];
+    assert!(!service.exec("client", "bob", &end).unwrap().status.success());
+    service.until(BROKER, "vsmctl events --user bob | grep end-refused");
+}
+
+#[test]
 fn nobody_is_led_anywhere_but_to_their_own_desktop() {
     let service = strict("led");
     let bob = service.connect("bob");

@@ -118,6 +118,7 @@ fn one_node_gives_the_other_its_configuration_and_each_can_tell_the_difference()
     assert!(said.contains("/vsmserver/max_sessions_per_user: 1 -> 3"), "{said}");
     assert_eq!(vsmctl(active, &["diff"]), (0, same, String::new()));
     assert_eq!(vsmctl(standby, &["diff"]).0, 0);
+    push_of_what_root_runs_is_roots(&pair, active);
     let file = pair.sh(standby, "cat /etc/vsm/conf.d/vsmserver.yaml");
     assert!(file.starts_with("# a note of the administrator\n"), "{file}");
     assert!(!file.contains("debug"), "{file}");
@@ -130,6 +131,23 @@ fn one_node_gives_the_other_its_configuration_and_each_can_tell_the_difference()
         if status.contains("differs") { Err(status) } else { Ok(()) }
     })
     .unwrap();
+}
+
+/// The group of administrators pushes what root has written, but for what root runs: that is pushed by root.
+fn push_of_what_root_runs_is_roots(pair: &Pair, active: &str) {
+    pair.sh(active, "groupadd -f vsmadmin; usermod -aG vsmadmin carol");
+    pair.restart_daemon(active, "vsmserver").unwrap();
+    let (active, standby) = pair.in_step();
+    pair.sh(active, "groupadd -f vsmadmin; usermod -aG vsmadmin carol; chgrp vsmadmin /run/vsm/vsmserver-admin.sock; chmod 660 /run/vsm/vsmserver-admin.sock");
+    let push = || pair.exec(active, "carol", &["vsmctl", "config", "push", "-y"]).unwrap();
+    pair.sh(active, "vsm-config /vsmserver/mail_program=/usr/bin/mta");
+    let refused = push();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("/vsmserver/mail_program names what root runs"), "{refused:?}");
+    assert!(!pair.sh(standby, "vsm-config /vsmserver/mail_program").contains("mta"));
+    pair.sh(active, "vsmctl config push -y && vsm-config /vsmserver/start_attempts=4");
+    let pushed = push();
+    assert!(pushed.status.success(), "{pushed:?}");
 }
 
 /// A log file can be moved away, and one part of the broker can be more talkative than the others.

@@ -36,6 +36,12 @@ use journal::{Journal, Kept};
 const FILE: &str = "promise";
 const DAMAGED: &str = "promise.damaged";
 
+/// By how much one promise may be above the one before. A pair counts one for each reign, so this is more than a host
+/// misses while it is away; and brokers, who follow smaller steps of what an agent names, can still rise above it.
+const JUMP_MAX: u64 = 1_000_000;
+/// The highest first promise: a pair of any age is below that, which is a reign each second for 136 years.
+const FIRST_MAX: u64 = 1 << 32;
+
 /// What is promised, and to which table's brokers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Promise {
@@ -138,6 +144,7 @@ impl FenceKeeper {
             let State::Known(kept) = &*held else { return Err(Denied::Status(damaged(&held))) };
             if kept.lineage == Some(fence.lineage) {
                 kept.witness.may_act(&fence.epoch).map_err(Denied::Fenced)?;
+                within_reason(kept, &fence.epoch).map_err(Denied::Status)?;
                 if kept.witness.promised.as_ref() == Some(&fence.epoch) {
                     return Ok(Permit { _held: held });
                 }
@@ -146,6 +153,7 @@ impl FenceKeeper {
             let mut state = self.state.write().await;
             let kept = self.of_lineage(&mut state, fence.lineage, &is_empty).await?;
             if kept.witness.may_act(&fence.epoch).is_ok() {
+                within_reason(kept, &fence.epoch).map_err(Denied::Status)?;
                 // Written while the lock is held: nobody acts by a promise that is not durable.
                 self.write(kept, Kind::Admitted((&fence.epoch).into())).await?;
                 kept.position += 1;
@@ -154,6 +162,17 @@ impl FenceKeeper {
                 tracing::info!(epoch = %fence.epoch, lineage = %fence.lineage, "promised");
             }
         }
+    }
+
+    /// Whether a broker could act now, without promising anything.
+    pub(super) async fn check(&self, fence: &Fence) -> Result<(), Denied> {
+        let held = self.state.read().await;
+        let State::Known(kept) = &*held else { return Err(Denied::Status(damaged(&held))) };
+        if let Some(known) = kept.lineage.filter(|known| *known != fence.lineage) {
+            return Err(Denied::Status(other_lineage(known, fence.lineage)));
+        }
+        kept.witness.may_act(&fence.epoch).map_err(Denied::Fenced)?;
+        within_reason(kept, &fence.epoch).map_err(Denied::Status)
     }
 
     /// Takes a broker's message to this host as a witness; the answer is durable.
@@ -184,6 +203,7 @@ impl FenceKeeper {
         let reply = if let Some(answer) = answer {
             answer
         } else {
+            within_reason(kept, message.epoch())?;
             living().heard(&message, now_ms);
             if let Err(Denied::Status(status)) = self.write(kept, journal::taken(request)).await {
                 return Err(status);
@@ -317,6 +337,22 @@ fn response(reply: &WitnessReply, position: u64, journal: u64) -> WitnessRespons
     WitnessResponse { journal: position, journal_id: journal, ..reply.into() }
 }
 
+/// Refuses an epoch so far above the promise that no pair can have come to it: whoever names it would have this host
+/// serve nobody else.
+fn within_reason(kept: &Kept, epoch: &Epoch) -> Result<(), Status> {
+    let most = match &kept.witness.promised {
+        Some(promised) => promised.counter.saturating_add(JUMP_MAX),
+        None => FIRST_MAX,
+    };
+    if epoch.counter <= most {
+        return Ok(());
+    }
+    tracing::error!(%epoch, most, "refused: a broker names an epoch beyond all reason");
+    Err(Status::failed_precondition(format!(
+        "epoch {epoch} is beyond all reason: this agent takes none above {most} now"
+    )))
+}
+
 fn unwritable(error: &io::Error) -> Status {
     Status::resource_exhausted(format!("cannot keep the promise: {error}"))
 }
@@ -362,6 +398,24 @@ mod tests {
         assert!(matches!(denied, Err(Denied::Fenced(epoch)) if epoch.counter == 5));
         assert!(again.admit(&fence(6, 1), || false).await.is_ok());
         assert_eq!(again.promise().await.epoch.unwrap().counter, 6);
+    }
+
+    /// One call cannot have this host wait for an epoch that no pair ever comes to, whichever call it is.
+    #[tokio::test]
+    async fn an_epoch_beyond_all_reason_is_not_promised_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let refused = |denied: Result<Permit<'_>, Denied>| matches!(denied, Err(Denied::Status(_)));
+        assert!(refused(keeper.admit(&fence(u64::MAX, 1), || true).await));
+        assert!(keeper.ask(clear(u64::MAX), || true).await.is_err());
+        assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
+        for counter in [u64::MAX, 5 + JUMP_MAX + 1] {
+            assert!(refused(keeper.admit(&fence(counter, 1), || false).await), "{counter}");
+            assert!(keeper.check(&fence(counter, 1)).await.is_err());
+            assert!(keeper.ask(clear(counter), || false).await.is_err());
+        }
+        assert_eq!(keeper.promise().await.epoch.unwrap().counter, 5);
+        assert!(keeper.admit(&fence(5 + JUMP_MAX, 1), || false).await.is_ok());
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ pub(super) async fn accept(
     agent: &Arc<Agent>,
     request: AcceptKeyRequest,
 ) -> Result<AcceptKeyResponse, Status> {
-    let AcceptKeyRequest { id, user, public_key, valid_ms } = request;
+    let AcceptKeyRequest { id, user, public_key, valid_ms, fence: _ } = request;
     let session: SessionId = convert::text("id", &id)?;
     let user: UserName = convert::text("user", &user)?;
     let key = convert::text("public_key", &public_key)?;

@@ -25,7 +25,7 @@ pub(super) async fn show(
     agent: &Arc<Agent>,
     request: NotifyRequest,
 ) -> Result<NotifyResponse, Status> {
-    let NotifyRequest { ids, text } = request;
+    let NotifyRequest { ids, text, fence: _ } = request;
     if ids.is_empty() || ids.len() > SESSIONS_MAX {
         return Err(Status::invalid_argument(format!("ids: name 1 to {SESSIONS_MAX} sessions")));
     }

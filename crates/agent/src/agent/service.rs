@@ -9,7 +9,7 @@ use tonic::{
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
 use vsm_core::{
-    EndReason, Ended, Fence, Limits, Resources, Session, SessionId, StartParams, State,
+    EndReason, Ended, Epoch, Fence, Limits, Resources, Session, SessionId, StartParams, State,
 };
 use vsm_daemon::{
     clock,
@@ -88,17 +88,43 @@ fn over(done: Done) -> start_response::Result {
     }
 }
 
-fn fenced(epoch: &vsm_core::Epoch) -> Fenced {
+fn fenced(epoch: &Epoch) -> Fenced {
     Fenced { promised: Some(epoch.into()) }
 }
 
-fn parse_fence(fence: Option<vsm_proto::session::v1::Fence>) -> Result<Fence, Status> {
-    Ok(convert::required("fence", fence)?.try_into()?)
+/// Where a call comes from.
+fn address(extensions: &Extensions) -> Option<IpAddr> {
+    let info = extensions.get::<TlsConnectInfo<TcpConnectInfo>>()?;
+    Some(info.get_ref().remote_addr()?.ip().to_canonical())
+}
+
+/// An epoch is one broker's, and no other broker acts by it.
+fn check_own(extensions: &Extensions, epoch: &Epoch) -> Result<(), Status> {
+    let peer = tls::peer(extensions)?;
+    if peer.speaks_for(epoch.node.as_str(), address(extensions)) {
+        return Ok(());
+    }
+    tracing::error!(broker = peer.name, %epoch, "refused: a broker acts by an epoch of another one");
+    Err(Status::permission_denied(format!(
+        "epoch {epoch} is not one of the broker whose certificate says {}",
+        peer.name
+    )))
 }
 
 /// That a session is none of this agent's.
 pub(super) fn no_session(id: SessionId) -> Status {
     Status::not_found(format!("there is no session {id} here"))
+}
+
+impl From<Denied> for Status {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Fenced(promised) => {
+                Self::aborted(format!("this agent has promised to another broker ({promised})"))
+            }
+            Denied::Status(status) => status,
+        }
+    }
 }
 
 impl Service {
@@ -109,10 +135,7 @@ impl Service {
     /// Lets only brokers of this cluster in that the configuration names.
     fn check_caller(&self, extensions: &Extensions) -> Result<String, Status> {
         let peer = tls::peer_with_role(extensions, Role::Broker)?;
-        let address: Option<IpAddr> = extensions
-            .get::<TlsConnectInfo<TcpConnectInfo>>()
-            .and_then(|info| info.get_ref().remote_addr())
-            .map(|address| address.ip().to_canonical());
+        let address = address(extensions);
         let allowed = &self.agent.settings().allowed_brokers;
         if peer.is_among(allowed, address) {
             return Ok(peer.name);
@@ -128,6 +151,28 @@ impl Service {
 
     async fn admit(&self, fence: &Fence) -> Result<Permit<'_>, Denied> {
         self.agent.fence.admit(fence, || self.agent.registry.live_count() == 0).await
+    }
+
+    /// The right that a call bears, which has to be its caller's own.
+    fn right(
+        &self,
+        extensions: &Extensions,
+        fence: Option<vsm_proto::session::v1::Fence>,
+    ) -> Result<Fence, Status> {
+        self.check_caller(extensions)?;
+        let fence: Fence = convert::required("fence", fence)?.try_into()?;
+        check_own(extensions, &fence.epoch)?;
+        Ok(fence)
+    }
+
+    /// Lets a call act whose answer has no words for a promise to somebody else.
+    async fn acts(
+        &self,
+        extensions: &Extensions,
+        fence: Option<vsm_proto::session::v1::Fence>,
+    ) -> Result<Permit<'_>, Status> {
+        let fence = self.right(extensions, fence)?;
+        self.admit(&fence).await.map_err(Status::from)
     }
 
     async fn start_session(
@@ -254,9 +299,8 @@ impl agent_server::Agent for Service {
         &self,
         request: Request<StartRequest>,
     ) -> Result<Response<StartResponse>, Status> {
-        self.check_caller(request.extensions())?;
-        let StartRequest { fence, session, limits, resources } = request.into_inner();
-        let fence = parse_fence(fence)?;
+        let fence = self.right(request.extensions(), request.get_ref().fence.clone())?;
+        let StartRequest { fence: _, session, limits, resources } = request.into_inner();
         let mut session: Session = convert::required("session", session)?.try_into()?;
         session.state = State::Starting;
         let limits = limits.unwrap_or_default().try_into()?;
@@ -270,8 +314,17 @@ impl agent_server::Agent for Service {
         request: Request<VerifyRequest>,
     ) -> Result<Response<VerifyResponse>, Status> {
         self.check_caller(request.extensions())?;
-        let VerifyRequest { id, client, standing } = request.into_inner();
+        let right = self.right(request.extensions(), request.get_ref().fence.clone());
+        let VerifyRequest { id, mut client, standing, fence: _ } = request.into_inner();
         let id = convert::text("id", &id)?;
+        // Whoever asks may know whether it lives. A broker that was replaced changes nothing by asking.
+        let acts = match right {
+            Ok(fence) => self.agent.fence.check(&fence).await.is_ok(),
+            Err(_) => false,
+        };
+        if !acts {
+            client = None;
+        }
         let standing = match self.agent.registry.slot(id).filter(|_| standing) {
             Some(slot) => limits::standing(&self.agent, &slot).await,
             None => None,
@@ -291,8 +344,8 @@ impl agent_server::Agent for Service {
     ) -> Result<Response<TerminateResponse>, Status> {
         use terminate_response::Result as Answer;
         let broker = self.check_caller(request.extensions())?;
-        let TerminateRequest { fence, id } = request.into_inner();
-        let (fence, id) = (parse_fence(fence)?, convert::text("id", &id)?);
+        let fence = self.right(request.extensions(), request.get_ref().fence.clone())?;
+        let id = convert::text("id", &request.get_ref().id)?;
         let permit = match self.admit(&fence).await {
             Ok(permit) => permit,
             Err(Denied::Fenced(epoch)) => {
@@ -321,8 +374,9 @@ impl agent_server::Agent for Service {
         &self,
         request: Request<DisconnectViewerRequest>,
     ) -> Result<Response<DisconnectViewerResponse>, Status> {
-        self.check_caller(request.extensions())?;
-        let DisconnectViewerRequest { id, reason } = request.into_inner();
+        // Not held, here and below, where a session is asked that may hang: what is told to it is one line.
+        drop(self.acts(request.extensions(), request.get_ref().fence.clone()).await?);
+        let DisconnectViewerRequest { id, reason, fence: _ } = request.into_inner();
         let id: SessionId = convert::text("id", &id)?;
         let slot = self.agent.registry.slot(id).ok_or_else(|| no_session(id))?;
         let dir = control::session_dir(&self.agent.settings().session.run_dir, slot.id);
@@ -340,9 +394,8 @@ impl agent_server::Agent for Service {
         request: Request<SetLimitsRequest>,
     ) -> Result<Response<SetLimitsResponse>, Status> {
         use set_limits_response::Result as Answer;
-        self.check_caller(request.extensions())?;
-        let SetLimitsRequest { fence, sessions } = request.into_inner();
-        let (fence, sessions) = (parse_fence(fence)?, limits::parse(sessions)?);
+        let fence = self.right(request.extensions(), request.get_ref().fence.clone())?;
+        let sessions = limits::parse(request.into_inner().sessions)?;
         match self.admit(&fence).await {
             // Not held until all is done, which may take seconds where a session hangs. If a broker with other words is
             // promised meanwhile, it sees in its report what came of these, and says its own again.
@@ -361,7 +414,7 @@ impl agent_server::Agent for Service {
         &self,
         request: Request<ExtendRequest>,
     ) -> Result<Response<ExtendResponse>, Status> {
-        self.check_caller(request.extensions())?;
+        drop(self.acts(request.extensions(), request.get_ref().fence.clone()).await?);
         let id: SessionId = convert::text("id", &request.into_inner().id)?;
         let unknown = || Status::not_found(format!("there is no session {id} here"));
         let slot = self.agent.registry.slot(id).ok_or_else(unknown)?;
@@ -372,7 +425,7 @@ impl agent_server::Agent for Service {
         &self,
         request: Request<NotifyRequest>,
     ) -> Result<Response<NotifyResponse>, Status> {
-        self.check_caller(request.extensions())?;
+        drop(self.acts(request.extensions(), request.get_ref().fence.clone()).await?);
         Ok(Response::new(notice::show(&self.agent, request.into_inner()).await?))
     }
 
@@ -380,8 +433,8 @@ impl agent_server::Agent for Service {
         &self,
         request: Request<SessionLogRequest>,
     ) -> Result<Response<SessionLogResponse>, Status> {
-        self.check_caller(request.extensions())?;
-        let SessionLogRequest { id, bytes } = request.into_inner();
+        drop(self.acts(request.extensions(), request.get_ref().fence.clone()).await?);
+        let SessionLogRequest { id, bytes, fence: _ } = request.into_inner();
         let (id, store) = (convert::text("id", &id)?, self.agent.store.clone());
         let read = tokio::task::spawn_blocking(move || session_log::tail(&store, id, bytes)).await;
         let text = read.map_err(std::io::Error::other).and_then(|text| text);
@@ -393,16 +446,22 @@ impl agent_server::Agent for Service {
         &self,
         request: Request<AcceptKeyRequest>,
     ) -> Result<Response<AcceptKeyResponse>, Status> {
-        self.check_caller(request.extensions())?;
-        Ok(Response::new(keys::accept(&self.agent, request.into_inner()).await?))
+        let permit = self.acts(request.extensions(), request.get_ref().fence.clone()).await?;
+        let accepted = keys::accept(&self.agent, request.into_inner()).await?;
+        drop(permit);
+        Ok(Response::new(accepted))
     }
 
     async fn allow_shadow(
         &self,
         request: Request<AllowShadowRequest>,
     ) -> Result<Response<AllowShadowResponse>, Status> {
-        self.check_caller(request.extensions())?;
-        Ok(Response::new(shadow::allow(&self.agent, request.into_inner()).await?))
+        let fence = self.right(request.extensions(), request.get_ref().fence.clone())?;
+        drop(self.admit(&fence).await?);
+        let answer = shadow::allow(&self.agent, request.into_inner()).await?;
+        // The user may have taken their time. A right that nobody is told of lets nobody in.
+        self.agent.fence.check(&fence).await?;
+        Ok(Response::new(answer))
     }
 
     async fn cancel_start(
@@ -410,9 +469,8 @@ impl agent_server::Agent for Service {
         request: Request<CancelStartRequest>,
     ) -> Result<Response<CancelStartResponse>, Status> {
         use cancel_start_response::Result as Answer;
-        self.check_caller(request.extensions())?;
-        let CancelStartRequest { fence, id } = request.into_inner();
-        let (fence, id): (Fence, SessionId) = (parse_fence(fence)?, convert::text("id", &id)?);
+        let fence = self.right(request.extensions(), request.get_ref().fence.clone())?;
+        let id: SessionId = convert::text("id", &request.get_ref().id)?;
         let permit = match self.admit(&fence).await {
             Ok(permit) => permit,
             Err(Denied::Fenced(epoch)) => {
@@ -451,6 +509,9 @@ impl witness_server::Witness for Service {
         request: Request<WitnessRequest>,
     ) -> Result<Response<WitnessResponse>, Status> {
         self.check_caller(request.extensions())?;
+        if let Some(epoch) = request.get_ref().epoch.clone() {
+            check_own(request.extensions(), &epoch.try_into()?)?;
+        }
         let is_empty = || self.agent.registry.live_count() == 0;
         Ok(Response::new(self.agent.fence.ask(request.into_inner(), is_empty).await?))
     }
@@ -459,8 +520,10 @@ impl witness_server::Witness for Service {
         &self,
         request: Request<QuarantineRequest>,
     ) -> Result<Response<QuarantineResponse>, Status> {
-        self.check_caller(request.extensions())?;
-        let QuarantineRequest { lineage, journal, journal_id } = request.into_inner();
+        let fence = self.right(request.extensions(), request.get_ref().fence.clone())?;
+        // Nothing is promised: the journal is to be found as it is.
+        self.agent.fence.check(&fence).await?;
+        let QuarantineRequest { lineage, journal, journal_id, fence: _ } = request.into_inner();
         let lineage = convert::text("lineage", &lineage)?;
         let done =
             self.agent.fence.quarantine(lineage, journal_id, journal).await.map_err(|error| {

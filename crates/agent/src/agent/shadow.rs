@@ -40,8 +40,8 @@ const SOCKET: &str = "vsmagent-shadow.sock";
 const ANSWER_MAX: Duration = Duration::from_secs(45);
 /// Rights at a time.
 const RIGHTS_MAX: usize = 1024;
-/// As many as may begin to shadow desktops of this host at a time.
-const BOUNDS: Bounds = Bounds { callers: 64, line: 4096 };
+/// As many desktops of this host one user may begin to shadow at a time.
+const BOUNDS: Bounds = Bounds { each: 8, line: 4096 };
 
 /// Somebody who may shadow a desktop, once.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ pub(super) async fn allow(
     agent: &Arc<Agent>,
     request: AllowShadowRequest,
 ) -> Result<AllowShadowResponse, Status> {
-    let AllowShadowRequest { id, by, control, public_key, valid_ms } = request;
+    let AllowShadowRequest { id, by, control, public_key, valid_ms, fence: _ } = request;
     let session: SessionId = convert::text("id", &id)?;
     let by: UserName = convert::text("by", &by)?;
     let valid = keys::valid(valid_ms)?;

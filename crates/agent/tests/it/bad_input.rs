@@ -104,7 +104,7 @@ async fn a_full_disk_refuses_new_sessions_and_keeps_old_ones() {
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_and_nonsense_are_refused() {
     let lab = Lab::new();
-    let ask = || VerifyRequest { id: new_id(), client: None, standing: false };
+    let ask = || VerifyRequest { id: new_id(), client: None, standing: false, fence: None };
     let status = lab.client("vsm://broker/b9").await.verify(ask()).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(
@@ -120,7 +120,12 @@ async fn strangers_and_nonsense_are_refused() {
     assert!(broker.start(bad).await.unwrap_err().message().contains("fence"));
     assert_eq!(
         broker
-            .verify(VerifyRequest { id: "x".to_owned(), client: None, standing: false })
+            .verify(VerifyRequest {
+                id: "x".to_owned(),
+                client: None,
+                standing: false,
+                fence: None
+            })
             .await
             .unwrap_err()
             .code(),

@@ -58,7 +58,7 @@ pub(crate) async fn refused(client: &mut Client, id: &str, user: &str) -> StartR
 
 pub(crate) async fn verify(client: &mut Client, id: &str) -> Result<LiveSession, Ended> {
     let answer = client
-        .verify(VerifyRequest { id: id.to_owned(), client: None, standing: false })
+        .verify(VerifyRequest { id: id.to_owned(), client: None, standing: false, fence: None })
         .await
         .unwrap()
         .into_inner();

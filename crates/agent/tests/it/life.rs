@@ -37,8 +37,10 @@ async fn a_desktop_is_started_viewed_and_ended() {
     assert!(first.told().contains("another viewer from 10.0.0.10"));
 
     let reason = "by an administrator".to_owned();
-    let answer =
-        broker.disconnect_viewer(DisconnectViewerRequest { id: id.clone(), reason }).await.unwrap();
+    let answer = broker
+        .disconnect_viewer(DisconnectViewerRequest { id: id.clone(), reason, fence: fence(1) })
+        .await
+        .unwrap();
     assert!(answer.into_inner().was_connected && second.is_cut());
     assert!(second.told().contains("by an administrator"));
 

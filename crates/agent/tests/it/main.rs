@@ -16,4 +16,5 @@ mod hostile;
 mod lab;
 mod life;
 mod restart;
+mod right;
 mod witness;

@@ -18,7 +18,10 @@ pub(super) async fn fetch(
         Status::unavailable(format!("{agent}, which has the log, cannot be reached ({why})"))
     };
     let (link, _) = broker.agents.reach(&agent).await.map_err(|(why, _)| away(&why))?;
-    let text = link.session_log(id, request.bytes).await.map_err(|error| away(&error.why))?;
+    let text = link
+        .session_log(broker.table.fence(), id, request.bytes)
+        .await
+        .map_err(|error| away(&error.why))?;
     let none = || Status::not_found(format!("{agent} has no log of session {id} any more"));
     Ok(pb::SessionLogResponse {
         id: id.to_string(),

@@ -65,7 +65,9 @@ async fn on_agent(
             Err((why, _)) => Err(format!("{agent} cannot be reached ({why})")),
             Ok(_) => {
                 let ids = sessions.iter().map(|session| session.id);
-                link.notify(ids, text).await.map_err(|error| format!("{agent}: {}", error.why))
+                link.notify(broker.table.fence(), ids, text)
+                    .await
+                    .map_err(|error| format!("{agent}: {}", error.why))
             }
         },
     };

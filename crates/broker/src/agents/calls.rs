@@ -3,7 +3,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
-use vsm_core::{Ended, Epoch, Fence, Resources, Session, SessionId, SshKey, StartParams, UserName};
+use vsm_core::{
+    Ended, Epoch, Fence, Resources, Session, SessionId, SshKey, StartParams, UserName, printable,
+};
 use vsm_proto::agent::v1 as pb;
 
 use super::Link;
@@ -76,8 +78,8 @@ pub struct CallError {
 }
 
 impl CallError {
-    pub(super) fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), timed_out: false, unsent: false }
+    pub(crate) fn new(why: impl Into<String>) -> Self {
+        Self { why: printable(&why.into()), timed_out: false, unsent: false }
     }
 
     pub(crate) fn fenced(promised: &Epoch) -> Self {
@@ -104,7 +106,7 @@ fn reason(status: &Status) -> String {
     let said = [innermost.as_deref().unwrap_or_default(), status.message()];
     // Some have a code and no words.
     let said = said.into_iter().find(|text| !text.is_empty());
-    said.unwrap_or_else(|| status.code().description()).to_owned()
+    printable(said.unwrap_or_else(|| status.code().description()))
 }
 
 impl Link {
@@ -133,7 +135,7 @@ impl Link {
         match response.result {
             Some(Answer::Started(started)) => Ok(Fenced::Done(Started::Running(started.display))),
             Some(Answer::Refused(refused)) => {
-                Ok(Fenced::Done(Started::Refused(refused.reason(), refused.detail)))
+                Ok(Fenced::Done(Started::Refused(refused.reason(), printable(&refused.detail))))
             }
             Some(Answer::Fenced(fenced)) => promised(fenced),
             None => Err(CallError::new("it gave an empty answer")),
@@ -144,11 +146,12 @@ impl Link {
     pub(crate) async fn verify(
         &self,
         id: SessionId,
-        client: Option<&StartParams>,
+        client: Option<(&StartParams, Fence)>,
     ) -> Result<Verdict, CallError> {
         use pb::verify_response::Result as Answer;
-        let client = client.map(Into::into);
-        let request = pb::VerifyRequest { id: id.to_string(), client, standing: false };
+        let (client, fence) = client.unzip();
+        let (client, fence) = (client.map(Into::into), fence.map(|fence| (&fence).into()));
+        let request = pb::VerifyRequest { id: id.to_string(), client, standing: false, fence };
         let response = bounded(SHORT_CALL, self.client.clone().verify(request)).await?;
         match response.result {
             Some(Answer::Alive(_)) => Ok(Verdict::Alive),
@@ -190,18 +193,21 @@ impl Link {
     /// Has a text shown on the desktops of sessions; why not, by session id, where it is not shown.
     pub(crate) async fn notify(
         &self,
+        fence: Fence,
         ids: impl Iterator<Item = SessionId>,
         text: &str,
     ) -> Result<HashMap<String, String>, CallError> {
         let ids = ids.map(|id| id.to_string()).collect();
-        let request = pb::NotifyRequest { ids, text: text.to_owned() };
+        let request =
+            pb::NotifyRequest { ids, text: text.to_owned(), fence: Some((&fence).into()) };
         let response = bounded(TERMINATE_CALL, self.client.clone().notify(request)).await?;
-        Ok(response.not_shown.into_iter().map(|not| (not.id, not.detail)).collect())
+        Ok(response.not_shown.into_iter().map(|not| (not.id, printable(&not.detail))).collect())
     }
 
     /// Has the agent take a client's key for one login of a session's owner; the keys of its sshd that are of a known kind.
     pub(crate) async fn accept_key(
         &self,
+        fence: Fence,
         session: &Session,
         key: &SshKey,
         valid: Duration,
@@ -211,6 +217,7 @@ impl Link {
             user: session.user.to_string(),
             public_key: key.to_string(),
             valid_ms: millis(valid),
+            fence: Some((&fence).into()),
         };
         let response = bounded(SHORT_CALL, self.client.clone().accept_key(request)).await?;
         Ok(known_keys(&response.host_keys))
@@ -219,6 +226,7 @@ impl Link {
     /// Asks whether somebody may shadow a session; why not.
     pub(crate) async fn allow_shadow(
         &self,
+        fence: Fence,
         id: SessionId,
         wish: ShadowWish<'_>,
     ) -> Result<Result<Shadowed, String>, CallError> {
@@ -228,27 +236,36 @@ impl Link {
             control: wish.control,
             public_key: wish.key.map(ToString::to_string).unwrap_or_default(),
             valid_ms: millis(wish.valid),
+            fence: Some((&fence).into()),
         };
         let answer = bounded(SHADOW_CALL, self.client.clone().allow_shadow(request)).await?;
         if !answer.granted {
-            return Ok(Err(answer.why));
+            return Ok(Err(printable(&answer.why)));
         }
         let host_keys = answer.key_accepted.then(|| known_keys(&answer.host_keys));
-        Ok(Ok(Shadowed { control: answer.control, right: answer.right, host_keys }))
+        Ok(Ok(Shadowed { control: answer.control, right: printable(&answer.right), host_keys }))
     }
 
     /// The end of a session's log; none = there is no log.
     pub(crate) async fn session_log(
         &self,
+        fence: Fence,
         id: SessionId,
         bytes: u64,
     ) -> Result<Option<Vec<u8>>, CallError> {
-        let request = pb::SessionLogRequest { id: id.to_string(), bytes };
+        let request =
+            pb::SessionLogRequest { id: id.to_string(), bytes, fence: Some((&fence).into()) };
         Ok(bounded(SHORT_CALL, self.client.clone().session_log(request)).await?.text)
     }
 
-    pub(crate) async fn disconnect(&self, id: SessionId, reason: &str) -> Result<bool, CallError> {
-        let request = pb::DisconnectViewerRequest { id: id.to_string(), reason: reason.to_owned() };
+    pub(crate) async fn disconnect(
+        &self,
+        fence: Fence,
+        id: SessionId,
+        reason: &str,
+    ) -> Result<bool, CallError> {
+        let (id, reason, fence) = (id.to_string(), reason.to_owned(), Some((&fence).into()));
+        let request = pb::DisconnectViewerRequest { id, reason, fence };
         Ok(bounded(SHORT_CALL, self.client.clone().disconnect_viewer(request)).await?.was_connected)
     }
 }

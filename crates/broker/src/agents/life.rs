@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tonic::Code;
-use vsm_core::{Extension, Fence, Limit, Limits, SessionId, Standing};
+use vsm_core::{Extension, Fence, Limit, Limits, SessionId, Standing, printable};
 use vsm_proto::agent::v1 as pb;
 
 use super::{
@@ -15,7 +15,8 @@ impl Link {
     /// How a session stands at this moment; none = it is gone, or an older agent does not tell.
     pub(crate) async fn standing(&self, id: SessionId) -> Result<Option<Standing>, CallError> {
         use pb::verify_response::Result as Answer;
-        let request = pb::VerifyRequest { id: id.to_string(), client: None, standing: true };
+        let request =
+            pb::VerifyRequest { id: id.to_string(), client: None, standing: true, fence: None };
         let response = bounded(SHORT_CALL, self.client.clone().verify(request)).await?;
         let Some(Answer::Alive(live)) = response.result else { return Ok(None) };
         let standing = live.standing.map(Standing::try_from).transpose();
@@ -47,7 +48,7 @@ impl Link {
         match bounded(TERMINATE_CALL, call).await?.map(|response| response.result) {
             None => Ok(Fenced::Done(None)),
             Some(Some(Answer::Set(set))) => Ok(Fenced::Done(Some(
-                set.not_set.into_iter().map(|not| (not.id, not.detail)).collect(),
+                set.not_set.into_iter().map(|not| (not.id, printable(&not.detail))).collect(),
             ))),
             Some(Some(Answer::Fenced(fenced))) => promised(fenced),
             Some(None) => Err(CallError::new("it gave an empty answer")),
@@ -57,10 +58,11 @@ impl Link {
     /// Puts off what a limit would do to a session next; else why not.
     pub(crate) async fn extend(
         &self,
+        fence: Fence,
         id: SessionId,
     ) -> Result<Result<Extension, String>, CallError> {
         use pb::extend_response::Result as Answer;
-        let request = pb::ExtendRequest { id: id.to_string() };
+        let request = pb::ExtendRequest { id: id.to_string(), fence: Some((&fence).into()) };
         let response = bounded(SHORT_CALL, self.client.clone().extend(request)).await?;
         match response.result {
             Some(Answer::Extended(pb::Extended { limit, left_ms, more })) => {
@@ -68,7 +70,7 @@ impl Link {
                     .ok_or_else(|| CallError::new(format!("it names a limit {limit:?}")))?;
                 Ok(Ok(Extension { limit, left_ms, more }))
             }
-            Some(Answer::Refused(why)) => Ok(Err(why)),
+            Some(Answer::Refused(why)) => Ok(Err(printable(&why))),
             None => Err(CallError::new("it gave an empty answer")),
         }
     }

@@ -76,3 +76,29 @@ pub(crate) fn host_keys() -> Vec<String> {
     };
     vsm_daemon::host_keys::read().iter().filter_map(short).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use vsm_config::{Kind, keys::PARAMS};
+
+    use super::*;
+
+    /// A path that both nodes share, and that one gives the other, names what root runs, or is known to be harmless.
+    #[test]
+    fn each_shared_path_is_known_to_be_a_program_of_roots_or_none() {
+        let paths = PARAMS.iter().filter(|param| {
+            matches!(param.kind, Kind::Path | Kind::OptionalPath) && !is_own(param.path)
+        });
+        let (programs, others): (Vec<_>, Vec<_>) =
+            paths.partition(|param| param.names_roots_program());
+        assert_eq!(programs.len(), 3);
+        let others: Vec<&str> =
+            others.into_iter().map(|param: &&vsm_config::Param| param.path).collect();
+        let pictures = [
+            "/sessionstart/background_image",
+            "/profiles/<key>/icon",
+            "/profiles/<key>/screenshot",
+        ];
+        assert_eq!(others, pictures);
+    }
+}

@@ -12,7 +12,7 @@ use vsm_proto::sync::v1::{
     QuarantineRequest, WitnessRequest, WitnessResponse, witness_client::WitnessClient,
 };
 
-use crate::{agents::Link, broker::Broker};
+use crate::{agents::Link, broker::Broker, conduct};
 
 /// Messages that wait for one witness; beyond it they are lost, and the replica asks again.
 const BOUND: usize = 32;
@@ -62,8 +62,11 @@ async fn ask(broker: Arc<Broker>, agent: AgentName, mut messages: mpsc::Receiver
 }
 
 async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<WitnessReply, String> {
+    if let Some(aside) = link.aside() {
+        return Err(aside.words());
+    }
     let lineage = broker.table.read(|view| view.lineage).to_string();
-    let request = WitnessRequest { lineage: lineage.clone(), ..message.into() };
+    let request = WitnessRequest { lineage, ..message.into() };
     let mut client = WitnessClient::new(link.channel())
         .max_decoding_message_size(grpc::WINDOW_MAX)
         .max_encoding_message_size(grpc::WINDOW_MAX);
@@ -80,19 +83,28 @@ async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<Witne
         Ok(Err(status)) => return Err(status.message().to_owned()),
         Err(_) => return Err(format!("no answer within {} s", DEADLINE.as_secs())),
     };
-    if set_apart(link, &lineage, response.journal_id, response.journal).await {
+    if set_apart(broker, link, response.journal_id, response.journal).await {
         return Err("its disk went back in time; it is set apart".to_owned());
     }
-    response.try_into().map_err(|error: vsm_proto::convert::Invalid| error.to_string())
+    let reply: WitnessReply =
+        response.try_into().map_err(|error: vsm_proto::convert::Invalid| error.to_string())?;
+    if let WitnessReply::Refused { promised } | WitnessReply::Free { promised } = &reply
+        && !conduct::believes(broker, link, promised)
+    {
+        return Err(format!("it names epoch {promised}, which is not believed"));
+    }
+    Ok(reply)
 }
 
 /// Has an agent whose journal is shorter than it was set itself apart; whether it did.
-pub(crate) async fn set_apart(link: &Link, lineage: &str, id: u64, journal: u64) -> bool {
+pub(crate) async fn set_apart(broker: &Broker, link: &Link, id: u64, journal: u64) -> bool {
     let known = link.journal(id, journal);
     if journal >= known {
         return false;
     }
-    let request = QuarantineRequest { lineage: lineage.to_owned(), journal: known, journal_id: id };
+    let fence = broker.table.fence();
+    let (lineage, fence) = (fence.lineage.to_string(), Some((&fence).into()));
+    let request = QuarantineRequest { lineage, journal: known, journal_id: id, fence };
     let call = async { WitnessClient::new(link.channel()).quarantine(request).await };
     // An answer that was overtaken by a later one looks the same: the agent itself knows.
     match tokio::time::timeout(DEADLINE, call).await {

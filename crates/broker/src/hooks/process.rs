@@ -18,6 +18,7 @@ use tokio::{
     process::{Child, Command},
 };
 use vsm_core::Session;
+use vsm_daemon::program;
 
 /// What is read at a time; as much as a pipe holds.
 const CHUNK: usize = 64 << 10;
@@ -93,9 +94,11 @@ pub(super) async fn run(
 }
 
 /// In a process group of its own, so that all that it starts can be ended with it.
-fn spawn(program: &Path, environment: &BTreeMap<String, String>) -> io::Result<(Child, Receiver)> {
+fn spawn(path: &Path, environment: &BTreeMap<String, String>) -> io::Result<(Child, Receiver)> {
+    // It may have waited for its turn since it was found.
+    program::check(path).map_err(io::Error::other)?;
     let (reader, writer): (PipeReader, _) = io::pipe()?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(path);
     command.env_clear().envs(environment).current_dir("/").process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let child = command.spawn()?;

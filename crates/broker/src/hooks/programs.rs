@@ -1,11 +1,11 @@
 //! Which files of a directory are hooks: what runs as root must be root's alone to change.
 
 use std::{
-    fs::{self, Metadata},
-    io,
-    os::unix::fs::MetadataExt,
+    fs, io,
     path::{Path, PathBuf},
 };
+
+use vsm_daemon::program;
 
 /// Hooks of one directory; more are a mistake, and each makes every login wait.
 const PROGRAMS_MAX: usize = 64;
@@ -62,43 +62,18 @@ fn names(dir: &Path) -> Result<Vec<String>, String> {
     if names.is_empty() {
         return Ok(names);
     }
-    let metadata = fs::metadata(dir).map_err(|error| error.to_string())?;
-    if only_roots(&metadata) { Ok(names) } else { Err(others("the directory")) }
+    program::check_directory(dir).map_err(|why| why.to_string())?;
+    Ok(names)
 }
 
-/// Whether a file may be run; why not. A link is followed, and counts as what it leads to.
+/// Whether a file may be run; why not. See [`program`]; it is looked at again when it is run.
 fn check(path: &Path, name: &str) -> Result<(), String> {
     // As run-parts has it: so copies that editors and packages leave are not run.
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
     if !name.bytes().all(allowed) {
         return Err("its name has other characters than letters, digits, _ and -".to_owned());
     }
-    let real = path.canonicalize().map_err(|error| error.to_string())?;
-    let metadata = fs::metadata(&real).map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
-        return Err("it is not a file".to_owned());
-    }
-    if metadata.mode() & 0o100 == 0 {
-        return Err("it is not executable".to_owned());
-    }
-    if !only_roots(&metadata) {
-        return Err(others("it"));
-    }
-    let parent = real.parent().map(fs::metadata).transpose().map_err(|error| error.to_string())?;
-    if parent.is_some_and(|parent| !only_roots(&parent)) {
-        return Err(others("the directory that it is in"));
-    }
-    Ok(())
-}
-
-fn others(what: &str) -> String {
-    format!("{what} is not root's, or others may write to it")
-}
-
-/// Whether root alone, or who this broker runs as, may change it.
-fn only_roots(metadata: &Metadata) -> bool {
-    let own = nix::unistd::geteuid().as_raw();
-    (metadata.uid() == 0 || metadata.uid() == own) && metadata.mode() & 0o022 == 0
+    program::check(path).map_err(|why| why.to_string())
 }
 
 #[cfg(test)]

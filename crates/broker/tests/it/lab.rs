@@ -18,7 +18,9 @@ use uuid::Uuid;
 use vsm_broker::{
     admin_api::AdminApi,
     broker::{Broker, Parts},
+    config_api::ConfigApi,
     ha::{Ha, Pair, health::Health},
+    reload::Reloader,
     settings::Settings,
     user_api::UserApi,
 };
@@ -28,7 +30,10 @@ use vsm_core::{
     UnixMillis, replica,
 };
 use vsm_daemon::{grpc, tls::Tls};
-use vsm_proto::{admin::v1::admin_server::AdminServer, broker::v1::broker_server::BrokerServer};
+use vsm_proto::{
+    admin::v1::{admin_server::AdminServer, configuration_server::ConfigurationServer},
+    broker::v1::broker_server::BrokerServer,
+};
 use vsm_sync::{
     MemoryStore, Outbox, PeerLink, SessionTable,
     peer::{Card, MESSAGE_MAX, PeerConfig, PeerStream},
@@ -135,7 +140,9 @@ impl Node {
         });
         let port = listener.local_addr().unwrap().port();
         let socket = authority.path(&format!("{name}.sock"));
-        serve(&broker, listener, &socket);
+        let conf = authority.path(&format!("broker-{name}/conf.d"));
+        let reloader = Reloader::new(Arc::clone(&broker), config, conf);
+        serve(&broker, reloader, listener, &socket);
         Self { broker, port, socket }
     }
 
@@ -182,12 +189,13 @@ fn table(name: &str) -> SessionTable {
 }
 
 /// What `vsmserver` offers to the other broker, and to users.
-fn serve(broker: &Arc<Broker>, listener: TcpListener, socket: &Path) {
+fn serve(broker: &Arc<Broker>, reloader: Arc<Reloader>, listener: TcpListener, socket: &Path) {
     let users = BrokerServer::new(UserApi(Arc::clone(broker)));
     let admin = AdminServer::new(AdminApi { broker: Arc::clone(broker) });
     let (mut tcp, mut local) = (RoutesBuilder::default(), RoutesBuilder::default());
-    tcp.add_service(users.clone()).add_service(admin);
-    local.add_service(users);
+    let config = ConfigurationServer::new(ConfigApi { broker: Arc::clone(broker), reloader });
+    tcp.add_service(users.clone()).add_service(admin).add_service(config.clone());
+    local.add_service(users).add_service(config);
     let (tls, stop) = (broker.tls.clone(), broker.stop.clone());
     tokio::spawn(async move {
         grpc::serve_tls(listener, &tls, tcp.routes(), stop).await.unwrap();

@@ -99,7 +99,7 @@ impl Shown {
         gone.iter().for_each(|id| drop(self.rows.remove(id)));
         self.rows.extend(rows.into_iter().map(|row| (row.session.clone(), row)));
         if self.in_place && caught_up {
-            text = self.screen();
+            return output::write_screen(&self.screen());
         }
         output::write_on(&text)
     }

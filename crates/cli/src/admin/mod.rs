@@ -133,7 +133,7 @@ pub(crate) fn confirm(what: &str, question: &str) -> Result<(), Failure> {
     if !input.is_terminal() {
         return Err(Failure::new(USAGE, "there is no terminal to ask on; add --assume-yes"));
     }
-    eprint!("{what}{question} [y/N] ");
+    eprint!("{}{question} [y/N] ", vsm_core::printable_lines(what));
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     let _ = input.lock().read_line(&mut answer);

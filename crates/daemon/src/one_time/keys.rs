@@ -27,8 +27,8 @@ const KEYS_MAX: usize = 4096;
 const OF_SESSION_MAX: usize = 8;
 /// Longest that a key is good.
 pub const VALID_MAX: Duration = Duration::from_secs(600);
-/// sshd asks, and so many at a time are answered from memory.
-const BOUNDS: Bounds = Bounds { callers: 64, line: LINE_MAX };
+/// sshd's helper asks for everybody, as a user of the system's, who may have more. All are answered from memory.
+const BOUNDS: Bounds = Bounds { each: 16, line: LINE_MAX };
 
 /// Whom a key lets in, and where to.
 #[derive(Debug, Clone)]

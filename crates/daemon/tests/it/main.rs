@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, path::Path};
+use std::{fs, io::Read, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use tokio::net::TcpListener;
@@ -18,10 +18,13 @@ use tonic_reflection::pb::v1::{
 };
 use vsm_config::Config;
 use vsm_daemon::{
-    grpc,
+    clock, grpc,
+    one_time::{self, Answer, Ask},
     socket::{self, Access},
     tls::Tls,
 };
+
+const SESSION: &str = "01890a5d-ac96-774b-bcce-000000000001";
 
 /// The health service alone, with reflection of itself.
 async fn routes() -> tonic::service::Routes {
@@ -55,6 +58,53 @@ async fn services(channel: Channel) -> Vec<String> {
     }
 }
 
+/// A user who takes all connections that they can get, and says nothing on them, until the value is dropped.
+struct Silent(std::process::Child);
+
+impl Silent {
+    fn on(socket: &Path) -> Self {
+        let open = "@s = map { IO::Socket::UNIX->new(Peer => $ARGV[0]) } 1..300; $| = 1; print 'x'; <STDIN>";
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=2001", "--clear-groups", "perl", "-MIO::Socket::UNIX", "-e", open]);
+        let (input, output) = (std::process::Stdio::piped(), std::process::Stdio::piped());
+        let mut child = command.arg(socket).stdin(input).stdout(output).spawn().unwrap();
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+/// Nobody waits behind somebody else: neither where a line is asked for, nor where calls are made.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_opens_all_connections_stops_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (keys, calls) = (dir.path().join("keys"), dir.path().join("calls"));
+    let stop = CancellationToken::new();
+    tokio::spawn(one_time::serve(Arc::default(), keys.clone(), stop.clone()));
+    let listener = socket::listen(&calls, Access { mode: 0o666, group: None }).unwrap();
+    tokio::spawn(grpc::serve_unix(listener, routes().await, stop.clone()));
+    while !keys.exists() {
+        tokio::task::yield_now().await;
+    }
+    let silent = [Silent::on(&keys), Silent::on(&calls)];
+    let (ask, began) =
+        (Ask::Redeem { right: uuid::Uuid::nil(), session: SESSION.parse().unwrap() }, clock::now());
+    let asked = tokio::task::spawn_blocking(move || one_time::ask(&keys, &ask)).await.unwrap();
+    assert!(matches!(asked.unwrap(), Answer::Refused { .. }));
+    assert!(is_healthy(socket::channel(calls)).await.unwrap());
+    let took = clock::now().saturating_duration_since(began);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    drop(silent);
+    stop.cancel();
+}
+
 #[tokio::test]
 async fn a_unix_socket_tells_its_health_and_its_services() {
     let dir = tempfile::tempdir().unwrap();
@@ -71,8 +121,17 @@ async fn a_unix_socket_tells_its_health_and_its_services() {
 
 /// Writes the files of a host under `dir` and gives its identity.
 fn identity(dir: &Path, authority: &CertifiedIssuer<'static, KeyPair>, host: &str) -> Tls {
+    identity_as(dir, authority, "agent", host)
+}
+
+fn identity_as(
+    dir: &Path,
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    role: &str,
+    host: &str,
+) -> Tls {
     let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-    params.subject_alt_names.push(SanType::URI(format!("vsm://agent/{host}").try_into().unwrap()));
+    params.subject_alt_names.push(SanType::URI(format!("vsm://{role}/{host}").try_into().unwrap()));
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
     let dir = dir.join(host);
@@ -111,6 +170,11 @@ async fn only_hosts_of_the_same_authority_and_the_right_name_talk_to_each_other(
 
     let friend = identity(&dir.path().join("ours"), &ours, "friend");
     assert!(is_healthy(grpc::channel("localhost", port, &friend).unwrap()).await.unwrap());
+
+    // One of the same authority that is nobody here is not told what there is.
+    let nobody = identity_as(&dir.path().join("ours"), &ours, "king", "nobody");
+    let refused = is_healthy(grpc::channel("localhost", port, &nobody).unwrap()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
 
     // The server's certificate is not for this name, though it is the same server.
     let refused = is_healthy(grpc::channel("127.0.0.1", port, &friend).unwrap()).await.unwrap_err();

@@ -61,8 +61,24 @@ fn every_program_and_unit_is_as_it_should_be() {
             "systemd-analyze security --no-pager --threshold={EXPOSURE_MAX} vsmserver.service"
         ),
     );
+    the_unit_can_take_what_the_other_node_gives(&cluster);
     assert!(
         sh(&cluster, HOST, "stat --format='%U %G %a' /run/vsm && getent group vsmadmin")
             .starts_with("root root 755\nvsmadmin:")
     );
+}
+
+/// In the broker's sandbox a file of the configuration can be edited, as `vsmctl config push` on the other node has it done,
+/// and nothing else of `/etc`.
+fn the_unit_can_take_what_the_other_node_gives(cluster: &xtask::cluster::Cluster) {
+    let of_unit = |key: &str| format!("-p \"$(systemctl show -p {key} vsmserver)\" ");
+    let sandbox: String =
+        ["ProtectSystem", "ReadWritePaths", "CapabilityBoundingSet", "NoNewPrivileges", "UMask"]
+            .map(of_unit)
+            .concat();
+    let inside = format!("run() {{ systemd-run --quiet --wait --pipe {sandbox} \"$@\"; }}; ");
+    sh(cluster, HOST, &format!("{inside} run vsm-config /vsmserver/start_attempts=4"));
+    assert_eq!(sh(cluster, HOST, "vsm-config /vsmserver/start_attempts"), "4");
+    sh(cluster, HOST, &format!("{inside} ! run touch /etc/vsm/other"));
+    sh(cluster, HOST, "vsm-config /vsmserver/start_attempts=3");
 }

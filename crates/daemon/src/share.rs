@@ -1,0 +1,277 @@
+//! A share for each of what many use: connections by the user who makes them or by the address that they come from. So one
+//! who opens all that there are has only their own, and the log says who it is.
+//!
+//! Whoever has their share is refused at once and not queued: a queue, the kernel's too, would be everybody's. One who
+//! connects and says nothing gives their place back after a while.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    net::{IpAddr, Ipv6Addr},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+    time::{Sleep, sleep},
+};
+use tonic::transport::server::Connected;
+
+use crate::clock;
+
+/// How long one who has connected may take to say the first thing.
+const FIRST_WORD_MAX: Duration = Duration::from_secs(10);
+/// A system's own users, root and sshd's helper among them, act for many.
+const SYSTEM_UID_MAX: u32 = 999;
+/// So many times the share of a person they have.
+const SYSTEM_FACTOR: usize = 16;
+/// The log names one who is refused so often at most.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Those who are remembered for that; beyond it they are named again.
+const TOLD_MAX: usize = 4096;
+
+/// Whose share it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// A user of this host.
+    Uid(u32),
+    /// Another host; of IPv6 its network, as one host has all of that.
+    Address(IpAddr),
+}
+
+impl Who {
+    /// Who is at the other end of a unix socket.
+    #[must_use]
+    pub fn of_unix(stream: &UnixStream) -> Self {
+        // Where the kernel does not tell it is nobody, whose share is one as well.
+        Self::Uid(stream.peer_cred().map_or(u32::MAX, |peer| peer.uid()))
+    }
+
+    /// Who is at the other end of a connection.
+    #[must_use]
+    pub fn of_tcp(stream: &TcpStream) -> Self {
+        let address = stream.peer_addr().map(|address| address.ip().to_canonical());
+        Self::Address(match address {
+            Ok(IpAddr::V6(ip)) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+            Ok(ip) => ip,
+            Err(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        })
+    }
+
+    const fn share(self, each: usize) -> usize {
+        match self {
+            Self::Uid(0..=SYSTEM_UID_MAX) => each * SYSTEM_FACTOR,
+            Self::Uid(_) | Self::Address(_) => each,
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uid(uid) => write!(f, "uid {uid}"),
+            Self::Address(ip) => ip.fmt(f),
+        }
+    }
+}
+
+/// What there is of one thing, in shares.
+#[derive(Debug)]
+pub struct Shares {
+    what: String,
+    each: usize,
+    all: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: HashMap<Who, usize>,
+    sum: usize,
+    told: HashMap<Who, (Instant, u64)>,
+}
+
+/// One that is held, until it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    of: Arc<Shares>,
+    who: Who,
+}
+
+impl Shares {
+    /// `each` for everybody and `all` together; `what` names it in the log.
+    #[must_use]
+    pub fn new(what: impl Into<String>, each: usize, all: usize) -> Arc<Self> {
+        Arc::new(Self { what: what.into(), each, all, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more for somebody; none = they have their share, or there is no more. The log has it, once a minute for each.
+    #[must_use]
+    pub fn take(self: &Arc<Self>, who: Who) -> Option<Share> {
+        let mut state = self.state();
+        let held = state.held.get(&who).copied().unwrap_or(0);
+        if held < who.share(self.each) && state.sum < self.all {
+            state.held.insert(who, held + 1);
+            state.sum += 1;
+            return Some(Share { of: Arc::clone(self), who });
+        }
+        self.tell(&mut state, who, held);
+        None
+    }
+
+    fn tell(&self, state: &mut State, who: Who, held: usize) {
+        if state.told.len() >= TOLD_MAX {
+            state.told.clear();
+        }
+        let now = clock::now();
+        let told = state.told.get(&who).copied();
+        let refused = told.map_or(0, |(_, refused)| refused) + 1;
+        if told.is_some_and(|(at, _)| now.saturating_duration_since(at) < TELL_EVERY) {
+            state.told.entry(who).and_modify(|told| told.1 = refused);
+            return;
+        }
+        state.told.insert(who, (now, 0));
+        let (what, sum) = (&self.what, state.sum);
+        tracing::warn!(what, %who, held, sum, refused, "refused: there are too many connections");
+    }
+
+    /// How many are held now.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.state().sum
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut state = self.of.state();
+        state.sum = state.sum.saturating_sub(1);
+        if let Some(held) = state.held.get_mut(&self.who) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                state.held.remove(&self.who);
+            }
+        }
+    }
+}
+
+/// A connection that is in somebody's share, and ends if they never say anything.
+#[derive(Debug)]
+pub struct Held<T> {
+    io: T,
+    /// Until the first word.
+    silent: Option<Pin<Box<Sleep>>>,
+    _share: Share,
+}
+
+impl<T> Held<T> {
+    /// Puts a connection into a share.
+    #[must_use]
+    pub fn new(io: T, share: Share) -> Self {
+        Self::within(io, share, FIRST_WORD_MAX)
+    }
+
+    fn within(io: T, share: Share, first_word: Duration) -> Self {
+        Self { io, silent: Some(Box::pin(sleep(first_word))), _share: share }
+    }
+}
+
+impl<T: Connected> Connected for Held<T> {
+    type ConnectInfo = T::ConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.io.connect_info()
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Held<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(context, buffer) {
+            self.silent = None;
+            return Poll::Ready(read);
+        }
+        if let Some(silent) = &mut self.silent {
+            ready!(silent.as_mut().poll(context));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Held<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[test]
+    fn one_who_takes_all_has_only_their_own() {
+        let shares = Shares::new("x", 3, 100);
+        let bob: Vec<_> = std::iter::from_fn(|| shares.take(Who::Uid(2001))).take(50).collect();
+        assert_eq!(bob.len(), 3);
+        let alice = shares.take(Who::Uid(2002)).expect("alice has her own");
+        let helper: Vec<_> = std::iter::from_fn(|| shares.take(Who::Uid(998))).take(99).collect();
+        assert_eq!(helper.len(), 3 * SYSTEM_FACTOR);
+        drop(bob);
+        assert!(shares.take(Who::Uid(2001)).is_some());
+        drop((alice, helper));
+        assert_eq!(shares.held(), 0);
+        assert!(shares.state().held.is_empty());
+        let many: Vec<_> = (0..200).filter_map(|uid| shares.take(Who::Uid(5000 + uid))).collect();
+        assert_eq!(many.len(), 100);
+    }
+
+    #[tokio::test]
+    async fn one_who_says_nothing_gives_their_place_back() {
+        let shares = Shares::new("x", 1, 1);
+        let (here, _there) = tokio::io::duplex(64);
+        let mut held =
+            Held::within(here, shares.take(Who::Uid(1)).unwrap(), Duration::from_millis(20));
+        let read = held.read_u8().await.unwrap_err();
+        assert_eq!(read.kind(), io::ErrorKind::TimedOut);
+        drop(held);
+        assert!(shares.take(Who::Uid(1)).is_some());
+    }
+}
