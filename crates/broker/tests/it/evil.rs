@@ -84,7 +84,7 @@ fn inventory(node: &Node, counter: u64, sessions: Vec<LiveSession>) -> pb::Inven
     pb::Inventory {
         public_name: "a\x1b]0;title\x07".to_owned(),
         version: "1\x1b[2J".to_owned(),
-        promised: Some(Epoch { counter, node: "a".to_owned() }),
+        promised: Some(Epoch { nonce: 0, counter, node: "a".to_owned() }),
         lineage: node.table().fence().lineage.to_string(),
         sessions,
         ..pb::Inventory::default()
@@ -132,7 +132,7 @@ async fn a_host_that_names_ever_higher_epochs_is_put_aside() {
     let lineage = table.fence().lineage.to_string();
     let says = move || {
         let counter = table.fence().epoch.counter + 1;
-        let promised = Some(Epoch { counter, node: "a".to_owned() });
+        let promised = Some(Epoch { nonce: 0, counter, node: "a".to_owned() });
         let lineage = lineage.clone();
         vec![Item::Inventory(pb::Inventory { promised, lineage, ..pb::Inventory::default() })]
     };
