@@ -53,6 +53,15 @@ fn the_vote_of_a_broker_whose_power_was_cut_does_no_harm() {
     assert!(search.states > 10_000, "only {} states", search.states);
 }
 
+/// A witness that lost its memory gives no vote before the pair has made up for it.
+#[test]
+fn a_witness_that_lost_its_memory_does_no_harm() {
+    let search = vsm_sim::search(&Bound::losses(), None, STATES_MAX);
+    assert_eq!(search.violation, None);
+    assert!(!search.cut_short, "{} states were not all", search.states);
+    assert!(search.states > 50_000, "only {} states", search.states);
+}
+
 #[test]
 fn without_any_one_rule_a_user_gets_two_desktops() {
     for rule in Weakness::ALL {

@@ -28,6 +28,7 @@ mod isolation;
 mod lifecycle;
 mod lifetime;
 mod limits;
+mod lives;
 mod login;
 mod ocf_agent;
 mod one_login;

@@ -64,6 +64,9 @@ fn with_link(
             view.since_unix_ms = up.since.0;
             view.public_name.clone_from(&up.public_name);
             view.version.clone_from(&up.version);
+            if broker.table.state().replica.mute.contains(agent) {
+                crate::ha::api::MUTE.clone_into(&mut view.detail);
+            }
             if let Some(Load { told, at, sessions }) = up.load {
                 view.load = Some(told);
                 view.load_unix_ms = at.0;

@@ -263,6 +263,7 @@ pub(crate) fn own_view(broker: &Broker) -> pb::NodeView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         lineage: lineage.to_string(),
         peer_fenced: replica.peer_off,
+        former_life: replica.foreign.is_some(),
         store_fault: state.fault.as_ref().map(ToString::to_string).unwrap_or_default(),
         ..pb::NodeView::default()
     };
@@ -356,6 +357,7 @@ fn witnesses(broker: &Broker, replica: &Replica) -> Vec<pb::WitnessView> {
     let view = |agent: &AgentName| {
         let link = broker.agents.link(agent);
         let (up, trouble) = match link.as_ref().map(|link| link.state()) {
+            Some(LinkState::Up(_)) if replica.mute.contains(agent) => (true, MUTE.to_owned()),
             Some(LinkState::Up(_)) => (true, String::new()),
             Some(LinkState::Down { why, .. }) => (false, why),
             Some(LinkState::Connecting) => (false, "not reached yet".to_owned()),
@@ -371,6 +373,9 @@ fn witnesses(broker: &Broker, replica: &Replica) -> Vec<pb::WitnessView> {
     };
     replica.roster.iter().flat_map(|roster| roster.iter()).map(view).collect()
 }
+
+/// What is said of an agent that gives no vote, and of an agent that acts for nobody, until it is greeted.
+pub(crate) const MUTE: &str = "it is new, or lost what it had promised: it counts again within seconds once both brokers are in sync";
 
 /// Why a node that is there is not to be asked: one that is by itself says so by the code.
 pub(crate) const HA_IS_OFF: &str = "HA is off there, or could not be turned on";

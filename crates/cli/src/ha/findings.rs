@@ -97,6 +97,13 @@ struct Compared {
     skipped: Vec<String>,
 }
 
+impl Compared {
+    /// The other node's table could not be looked at: what was not compared is not equal.
+    fn tables_unknown(&self) -> bool {
+        self.skipped.iter().any(|line| line.starts_with("the table of "))
+    }
+}
+
 /// Asks for a comparison of both tables and the agents, and prints it.
 ///
 /// # Errors
@@ -113,6 +120,9 @@ pub(super) async fn verify(options: &AdminOptions) -> Result<(), Failure> {
     };
     output::report(options.output, &compared, render)?;
     match compared.differences.len() {
+        0 if compared.tables_unknown() => {
+            Err(Failure::new(1, "the tables could not be compared, and may differ"))
+        }
         0 => Ok(()),
         count => Err(Failure::new(1, format!("{count} difference(s)"))),
     }
@@ -132,7 +142,11 @@ fn render(compared: &Compared) -> String {
         text.push_str(&format!("DIFFERENT: {line}\n"));
     }
     if compared.differences.is_empty() {
-        text.push_str("no differences\n");
+        text.push_str(if compared.tables_unknown() {
+            "NOT COMPARED: the tables may differ\n"
+        } else {
+            "no differences\n"
+        });
     }
     text
 }
@@ -154,6 +168,9 @@ mod tests {
             render(&compared),
             "compared: both tables at change 12; 3 session(s), 2 agent(s)\nskipped: agent3: down\nno differences\n"
         );
+        compared.skipped.push("the table of b: it cannot be reached".into());
+        assert!(render(&compared).ends_with("NOT COMPARED: the tables may differ\n"));
+        compared.skipped.pop();
         compared.commit = None;
         compared.differences.push("session x is only on b".into());
         let text = render(&compared);

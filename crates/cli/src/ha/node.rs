@@ -42,6 +42,7 @@ pub(super) struct Node {
     pub(super) version: String,
     pub(super) lineage: String,
     pub(super) store_fault: Option<String>,
+    pub(super) former_life: bool,
     pub(super) peer_fenced: bool,
 }
 
@@ -131,6 +132,7 @@ impl Node {
             version: view.version,
             lineage: view.lineage,
             peer_fenced: view.peer_fenced,
+            former_life: view.former_life,
         }
     }
 

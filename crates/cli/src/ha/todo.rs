@@ -41,6 +41,12 @@ fn alone(node: &Node, lines: &mut Vec<String>) {
     if !node.in_pair() {
         return;
     }
+    if node.former_life {
+        lines.push(format!(
+            "{name} has a table of before both nodes lost theirs, put back from a copy: the other node replaces it when both meet; \
+             if that one is gone for good, move the table away there (vsm.db* in /vsmserver/state_dir) and restart vsmserver"
+        ));
+    }
     if !node.healthy {
         lines.push(format!("{name} is not healthy: {}", node.health_reason));
     }

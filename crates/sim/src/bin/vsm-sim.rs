@@ -100,16 +100,17 @@ fn seeds(cli: &Cli) -> Result<(Value, bool), String> {
 }
 
 fn exhaustive() -> (Value, bool) {
-    let bounds = [vsm_sim::Bound::full(), vsm_sim::Bound::fencing()];
+    let bounds =
+        [vsm_sim::Bound::full(), vsm_sim::Bound::fencing(), vsm_sim::Bound::losses()];
     let found = bounds.map(|bound| vsm_sim::search(&bound, None, STATES_MAX));
     for step in found.iter().filter_map(|found| found.violation.as_ref()).flatten() {
         say(step);
     }
     let violations = found.iter().filter(|found| found.violation.is_some()).count();
     let complete = found.iter().all(|found| !found.cut_short);
-    let [all, fencing] = found.each_ref().map(|found| found.states);
+    let [all, fencing, losses] = found.each_ref().map(|found| found.states);
     let result = json!({
-        "states": all, "fencing_states": fencing,
+        "states": all, "fencing_states": fencing, "losses_states": losses,
         "violations": violations, "complete": complete,
     });
     (result, violations == 0 && complete)

@@ -17,7 +17,9 @@ impl Rules<'_> {
                 broker.voices = PEER;
             }
         }
-        if self.without.is_some_and(|rule| rule != Weakness::NoTombstone) {
+        // Where a witness forgets, promises do not only rise, and what was committed is what is in question.
+        let forgets = self.bound.losses > 0;
+        if forgets || self.without.is_some_and(|rule| rule != Weakness::NoTombstone) {
             return;
         }
         // Where power is cut a broker may win by what it has alone.

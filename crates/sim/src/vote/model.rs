@@ -13,6 +13,8 @@ pub struct Bound {
     pub witnesses: bool,
     /// Whether brokers die, and can cut each other's power.
     pub fencing: bool,
+    /// How often a witness loses all that it held.
+    pub losses: u8,
 }
 
 impl Bound {
@@ -20,19 +22,27 @@ impl Bound {
     #[must_use]
     pub fn full() -> Self {
         let sessions = vec![(0, 0), (0, 1), (1, 1)];
-        Self { claims: 3, sessions, witnesses: true, fencing: false }
+        Self { claims: 3, sessions, witnesses: true, fencing: false, losses: 0 }
     }
 
     /// Without witnesses, and with power switches: what `--exhaustive` searches besides.
     #[must_use]
     pub fn fencing() -> Self {
-        Self { claims: 3, sessions: vec![(0, 0), (0, 1)], witnesses: false, fencing: true }
+        let sessions = vec![(0, 0), (0, 1)];
+        Self { claims: 3, sessions, witnesses: false, fencing: true, losses: 0 }
+    }
+
+    /// With a witness that loses its memory and is greeted: what `--exhaustive` searches besides.
+    #[must_use]
+    pub fn losses() -> Self {
+        Self { claims: 2, losses: 1, ..Self::small() }
     }
 
     /// What the tests search.
     #[must_use]
     pub fn small() -> Self {
-        Self { claims: 2, sessions: vec![(0, 0), (0, 1)], witnesses: true, fencing: false }
+        let sessions = vec![(0, 0), (0, 1)];
+        Self { claims: 2, sessions, witnesses: true, fencing: false, losses: 0 }
     }
 }
 
@@ -55,11 +65,15 @@ pub enum Weakness {
     FencingNotWhole,
     /// The vote of a broker whose power was cut counts though there are witnesses.
     FencingBesideWitnesses,
+    /// A witness that lost its memory votes at once.
+    LostVotes,
+    /// It is greeted on the strength of what the peer acknowledged before the loss.
+    GreetedByOldAck,
 }
 
 impl Weakness {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::OneVoteCommits,
         Self::OneVotePromotes,
         Self::NoEpochCheck,
@@ -68,6 +82,8 @@ impl Weakness {
         Self::FencingLies,
         Self::FencingNotWhole,
         Self::FencingBesideWitnesses,
+        Self::LostVotes,
+        Self::GreetedByOldAck,
     ];
 
     /// The smallest bound within which it does harm.
@@ -79,6 +95,7 @@ impl Weakness {
             | Self::NoEpochCheck
             | Self::PromiseVolatile
             | Self::NoTombstone => Bound::small(),
+            Self::LostVotes | Self::GreetedByOldAck => Bound::losses(),
             Self::FencingLies | Self::FencingNotWhole => Bound::fencing(),
             Self::FencingBesideWitnesses => Bound { witnesses: true, ..Bound::fencing() },
         }
@@ -163,6 +180,9 @@ pub(super) struct World {
     /// Sessions that their user was handed.
     pub(super) handed: u8,
     pub(super) claims: u8,
+    /// Witnesses that lost what they held and were not greeted since, one bit each, and how many losses there were.
+    pub(super) mute: u8,
+    pub(super) losses: u8,
     /// Something that was committed is lost.
     pub(super) broken: bool,
     /// The longest log that was ever committed.
@@ -179,6 +199,8 @@ impl World {
         cancelled: 0,
         handed: 0,
         claims: 0,
+        mute: 0,
+        losses: 0,
         broken: false,
         committed: 0,
         calls: 0,

@@ -67,6 +67,7 @@ impl Rules<'_> {
             }
         }
         self.agents(world, steps);
+        self.losses(world, steps);
         for (_, next) in &mut steps.found {
             self.fold(next);
         }
@@ -190,14 +191,52 @@ impl Rules<'_> {
             broker.learnt = has;
         }
         if is_quorum(broker.voices) || self.lacks(Weakness::OneVotePromotes) {
-            world.broken |= !self.pieces.contains(broker.learnt, world.committed);
+            // One whose votes went on to a later reign may still become active, and commits nothing. Where states are folded such
+            // a one is as good as none; else its commit is looked at.
+            world.broken |=
+                self.bound.losses == 0 && !self.pieces.contains(broker.learnt, world.committed);
             let log = self.pieces.begin(broker.learnt, broker.epoch);
             let whole = self.bound.fencing;
             *broker = Broker { log, role: Role::Active, voices: 0, learnt: 0, whole, ..*broker };
         }
     }
 
+    /// A witness loses all that it held, or is greeted by the active broker: the peer, which is in this reign and has all of it, says
+    /// so after the loss.
+    fn losses(&mut self, world: &World, steps: &mut Steps) {
+        for agent in self.voters().filter(|_| world.losses < self.bound.losses) {
+            let mut next = *world;
+            next.witnesses[agent] = 0;
+            next.losses += 1;
+            next.mute |= 1 << agent;
+            steps.add(next, || format!("agent{agent} loses what it held"));
+        }
+        for id in 0..2 {
+            let Broker { role, epoch, voices, log, .. } = world.brokers[id];
+            let peer = &world.brokers[1 - id];
+            let in_reign = peer.promise == epoch && peer.role == Role::Standby;
+            let in_reign = in_reign || self.lacks(Weakness::GreetedByOldAck);
+            if role != Role::Active || voices & PEER == 0 || !in_reign {
+                continue;
+            }
+            for agent in self.voters().filter(|agent| world.mute & 1 << agent != 0) {
+                let mut next = *world;
+                // What it acted for meanwhile may be higher: then it refuses.
+                if self.pieces.above(self.pieces.promised(world.witnesses[agent]), epoch) {
+                    continue;
+                }
+                next.mute &= !(1 << agent);
+                next.witnesses[agent] = self.pieces.witness(epoch, 0);
+                steps.add(next, || format!("agent{agent} is greeted in {epoch}, at log {log}"));
+            }
+        }
+    }
+
     fn ask(&mut self, world: &mut World, agent: usize, ask: Ask) -> Say {
+        let is_mute = world.mute & 1 << agent != 0 && !self.lacks(Weakness::LostVotes);
+        if is_mute && !matches!(ask, Ask::Admit(_)) {
+            return Say::Refused;
+        }
         let witness = world.witnesses[agent];
         let (after, say) = match ask {
             _ if !self.lacks(Weakness::NoEpochCheck) => self.pieces.ask(witness, ask),
