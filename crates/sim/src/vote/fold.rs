@@ -11,14 +11,14 @@ impl Rules<'_> {
     /// Puts a state into the shape that stands for all that go on like it.
     pub(super) fn fold(&mut self, world: &mut World) {
         world.handed &= world.runs;
+        // Where a witness forgets, promises do not only rise, and who has what is the question.
+        let forgets = self.bound.losses > 0;
         for broker in &mut world.brokers {
-            if broker.role == Role::Active && is_quorum(broker.voices) {
+            if !forgets && broker.role == Role::Active && is_quorum(broker.voices) {
                 // Who else has it no longer matters.
                 broker.voices = PEER;
             }
         }
-        // Where a witness forgets, promises do not only rise, and what was committed is what is in question.
-        let forgets = self.bound.losses > 0;
         if forgets || self.without.is_some_and(|rule| rule != Weakness::NoTombstone) {
             return;
         }

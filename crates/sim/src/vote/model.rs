@@ -35,7 +35,7 @@ impl Bound {
     /// With a witness that loses its memory and is greeted: what `--exhaustive` searches besides.
     #[must_use]
     pub fn losses() -> Self {
-        Self { claims: 2, losses: 1, ..Self::small() }
+        Self { sessions: vec![(0, 0)], losses: 1, ..Self::small() }
     }
 
     /// What the tests search.

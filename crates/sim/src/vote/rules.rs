@@ -75,7 +75,7 @@ impl Rules<'_> {
 
     /// A user was handed two desktops, and both are there; or what was committed is lost, where no rule is left out.
     pub(super) fn broken(&self, world: &World) -> Option<String> {
-        if world.broken && self.without.is_none() {
+        if world.broken && (self.without.is_none() || self.bound.losses > 0) {
             return Some("something that was committed is lost".to_owned());
         }
         let has = world.handed & world.runs;
@@ -214,7 +214,8 @@ impl Rules<'_> {
         for id in 0..2 {
             let Broker { role, epoch, voices, log, .. } = world.brokers[id];
             let peer = &world.brokers[1 - id];
-            let in_reign = peer.promise == epoch && peer.role == Role::Standby;
+            let in_reign =
+                peer.promise == epoch && peer.log == log && peer.role == Role::Standby;
             let in_reign = in_reign || self.lacks(Weakness::GreetedByOldAck);
             if role != Role::Active || voices & PEER == 0 || !in_reign {
                 continue;
