@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     account::Account,
+    given::Given,
     launch::Order,
     locale,
     output::Stream,
@@ -87,8 +88,8 @@ pub(super) struct Place<'a> {
     pub(super) environment: &'a BTreeMap<String, String>,
     /// A `/tmp` of its own, which X servers have.
     pub(super) tmp: Option<&'a Path>,
-    /// The mask of modes.
-    pub(super) umask: u32,
+    /// Its mask of modes and its limits.
+    pub(super) given: &'a Given,
 }
 
 impl Place<'_> {
@@ -120,7 +121,7 @@ impl Place<'_> {
             program: program.to_owned(),
             arguments: arguments.into_iter().map(|word| word.as_ref().to_owned()).collect(),
             environment: self.environment.clone(),
-            umask: self.umask,
+            given: self.given.clone(),
         }
     }
 }

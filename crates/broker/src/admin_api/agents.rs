@@ -64,6 +64,7 @@ fn with_link(
             view.since_unix_ms = up.since.0;
             view.public_name.clone_from(&up.public_name);
             view.version.clone_from(&up.version);
+            view.maintenance = up.maintenance.as_deref().map(str::to_owned);
             if let Some(Load { told, at, sessions }) = up.load {
                 view.load = Some(told);
                 view.load_unix_ms = at.0;
@@ -87,7 +88,7 @@ fn with_link(
 
 fn room(settings: &Settings, view: &pb::AgentView, measured: Option<&Measured>) -> pb::Room {
     let room = Room::of(measured, settings.need, view.sessions, view.users, view.max_users);
-    let takes = view.state() == pb::AgentState::Up && !view.draining;
+    let takes = view.state() == pb::AgentState::Up && !view.draining && view.maintenance.is_none();
     pb::Room {
         by_memory: room.by_memory,
         by_cap: room.by_cap,
