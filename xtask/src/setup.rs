@@ -238,3 +238,21 @@ fn apt(install: &mut Command, packages: &[&str]) -> Result<()> {
     talk.forget();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_installer_says_is_told_if_it_fails_and_named() {
+        let talk = Talk::new().unwrap();
+        quietly(command(&["sh", "-c", "echo fetched"]).env("LANG", "C"), &talk).unwrap();
+        let mut failed = command(&["sh", "-c", "echo no space >&2; exit 3"]);
+        let error = quietly(&mut failed, &talk).unwrap_err().to_string();
+        let path = talk.path.clone();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+        assert!(error.ends_with("fetched\nno space"), "{error}");
+        talk.forget();
+        assert!(!path.exists());
+    }
+}
