@@ -404,15 +404,16 @@ mod tests {
     #[tokio::test]
     async fn an_epoch_beyond_all_reason_is_not_promised_to() {
         let dir = tempfile::tempdir().unwrap();
-        let keeper = FenceKeeper::load(dir.path()).unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
         let refused = |denied: Result<Permit<'_>, Denied>| matches!(denied, Err(Denied::Status(_)));
         assert!(refused(keeper.admit(&fence(u64::MAX, 1), || true).await));
-        assert!(keeper.ask(clear(u64::MAX), || true).await.is_err());
+        greet(&keeper, 4).await;
+        assert!(keeper.ask(clear(u64::MAX, None), || true).await.is_err());
         assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
         for counter in [u64::MAX, 5 + JUMP_MAX + 1] {
             assert!(refused(keeper.admit(&fence(counter, 1), || false).await), "{counter}");
             assert!(keeper.check(&fence(counter, 1)).await.is_err());
-            assert!(keeper.ask(clear(counter), || false).await.is_err());
+            assert!(keeper.ask(clear(counter, None), || false).await.is_err());
         }
         assert_eq!(keeper.promise().await.epoch.unwrap().counter, 5);
         assert!(keeper.admit(&fence(5 + JUMP_MAX, 1), || false).await.is_ok());
