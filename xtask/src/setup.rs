@@ -1,11 +1,13 @@
 //! `cargo xtask setup`: the tools that development, tests and the demo need.
 
-use std::path::Path;
-use std::process::Command;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use crate::command::{command, show};
+use crate::command::{command, show, tail};
 use crate::compile::cargo;
 use crate::host::daemon::LIBFAKETIME;
 use crate::progress::Progress;
@@ -61,11 +63,15 @@ const XFCE: [(&str, &str); 4] = [
 ];
 
 /// What fresh hosts need beside that: Debian's own PID 1, as on a machine that boots.
-const SYSTEMD: [(&str, &str); 3] = [
+const SYSTEMD: [(&str, &str); 4] = [
     ("/lib/systemd/systemd", "systemd"),
     ("/usr/bin/dbus-daemon", "dbus"),
     ("/usr/share/pam-configs/systemd", "libpam-systemd"),
+    ("/usr/lib/systemd/user/dbus.socket", "dbus-user-session"),
 ];
+
+/// Installers that failed, and whose words are kept.
+const TALKS_MAX: u32 = 1000;
 
 /// Keeps packages from starting their services while they are installed.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -83,7 +89,9 @@ pub fn setup(check: bool) -> Result<()> {
             bail!("missing: {hint}");
         }
         Progress::new(true).step(hint);
-        show(cargo().args(["install", "--locked", "cargo-nextest"]))?;
+        let talk = Talk::new()?;
+        quietly(cargo().args(["install", "--locked", "cargo-nextest"]), &talk)?;
+        talk.forget();
     }
     Ok(())
 }
@@ -177,14 +185,74 @@ fn install(packages: &[&str]) -> Result<()> {
     result
 }
 
-/// apt's talk goes to stderr: stdout is for data.
+/// Where installers talk to: nobody wants to read it unless one fails.
+struct Talk {
+    path: PathBuf,
+    file: File,
+}
+
+impl Talk {
+    /// A new file, which nobody else has made.
+    fn new() -> Result<Self> {
+        let dir = std::env::temp_dir();
+        for number in 1..=TALKS_MAX {
+            let path = dir.join(format!("vsm-setup-{number}.log"));
+            match File::create_new(&path) {
+                Ok(file) => return Ok(Self { path, file }),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| path.display().to_string()),
+            }
+        }
+        bail!("remove the old files {}", dir.join("vsm-setup-*.log").display())
+    }
+
+    /// Removes it: all went well.
+    fn forget(self) {
+        // It lies in the folder for what is of no use any more.
+        let _ = std::fs::remove_file(self.path);
+    }
+}
+
+/// Runs an installer, with all that it says going to a file; the error names it and has the end of it.
+fn quietly(installer: &mut Command, talk: &Talk) -> Result<()> {
+    installer.stdin(Stdio::null()).stdout(talk.file.try_clone()?).stderr(talk.file.try_clone()?);
+    show(installer).map_err(|error| {
+        let said = std::fs::read(&talk.path).unwrap_or_default();
+        let path = talk.path.display();
+        error.context(format!(
+            "an installer failed; all that it said is in {path}:\n{}",
+            tail(&said)
+        ))
+    })
+}
+
 fn apt(install: &mut Command, packages: &[&str]) -> Result<()> {
     install.args(["--no-install-recommends", "-qq", "-y"]);
-    install.args(packages).env("DEBIAN_FRONTEND", "noninteractive").stdout(std::io::stderr());
-    if show(install).is_ok() {
-        return Ok(());
+    install.args(packages).env("DEBIAN_FRONTEND", "noninteractive");
+    let talk = Talk::new()?;
+    if quietly(install, &talk).is_err() {
+        // The lists may be missing or old.
+        quietly(&mut command(&["apt-get", "update", "-qq"]), &talk)?;
+        quietly(install, &talk)?;
     }
-    // The lists may be missing or old.
-    show(command(&["apt-get", "update", "-qq"]).stdout(std::io::stderr()))?;
-    show(install.stdout(std::io::stderr()))
+    talk.forget();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_installer_says_is_told_if_it_fails_and_named() {
+        let talk = Talk::new().unwrap();
+        quietly(command(&["sh", "-c", "echo fetched"]).env("LANG", "C"), &talk).unwrap();
+        let mut failed = command(&["sh", "-c", "echo no space >&2; exit 3"]);
+        let error = quietly(&mut failed, &talk).unwrap_err().to_string();
+        let path = talk.path.clone();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+        assert!(error.ends_with("fetched\nno space"), "{error}");
+        talk.forget();
+        assert!(!path.exists());
+    }
 }

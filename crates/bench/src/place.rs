@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use uuid::Uuid;
 use vsm_broker::{
-    fleet::Fleet,
+    fleet::{Fleet, Openness},
     settings::Settings,
     users::{Identity, Source},
 };
@@ -82,7 +82,7 @@ impl Place {
         let fleet = Fleet::default();
         fleet.configure(&settings);
         for agent in settings.agents().keys() {
-            fleet.set(agent, true, Some(IDLE));
+            fleet.set(agent, Openness::All, Some(IDLE));
         }
         Ok(Self { settings, fleet, table: Table::default(), made: 0 })
     }

@@ -23,7 +23,7 @@ use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
 use crate::{
     broker::Broker,
     conduct::{Conduct, SESSIONS_MAX},
-    fleet::Fleet,
+    fleet::{Fleet, Openness},
     locks::locked,
 };
 
@@ -66,6 +66,8 @@ pub struct Up {
     pub master_hostname: String,
     /// Its load, once heard.
     pub load: Option<Load>,
+    /// What its host says to those who want to log in, as it is in maintenance; none = it is not.
+    pub maintenance: Option<Arc<str>>,
 }
 
 /// What an agent tells of a session besides its record.
@@ -133,6 +135,24 @@ impl Load {
 }
 
 impl LinkState {
+    /// Whether there is an agent that could take new sessions, and whose.
+    fn openness(&self) -> Openness {
+        match self {
+            Self::Up(up) if up.maintenance.is_some() => Openness::Root,
+            Self::Up(_) => Openness::All,
+            Self::Connecting | Self::Down { .. } => Openness::Down,
+        }
+    }
+
+    /// What the agent's host says as it is in maintenance; none = it is not, or that is not known.
+    #[must_use]
+    pub fn maintenance(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Up(up) => up.maintenance.as_ref(),
+            Self::Connecting | Self::Down { .. } => None,
+        }
+    }
+
     /// What the agent last measured.
     #[must_use]
     pub fn measured(&self) -> Option<Measured> {
@@ -364,7 +384,7 @@ impl Link {
         self.state.send_modify(|state| {
             change(state);
             // Under the lock of the state, so that the last change is also the last that placement hears of.
-            self.fleet.set(&self.name, matches!(state, LinkState::Up(_)), state.measured());
+            self.fleet.set(&self.name, state.openness(), state.measured());
         });
         self.changes.send_replace(());
     }

@@ -101,6 +101,14 @@ pub enum Refusal {
         /// When a new one is possible.
         later: String,
     },
+    /// The user's session is on an agent whose host lets in nobody but root.
+    #[error("your desktop is on {agent}, which is in maintenance{text}")]
+    Maintenance {
+        /// Agent.
+        agent: AgentName,
+        /// What the host says, behind a colon; may be empty.
+        text: String,
+    },
     /// Only a session whose agent is silent can be given up.
     #[error("your desktop {0} is on {1}, which answers: connect to it, or end it")]
     Reachable(SessionId, AgentName),
@@ -174,6 +182,7 @@ impl Refusal {
             Self::NoAgent(_) => ("NO_AGENT", Code::Unavailable),
             Self::AtLimit { .. } => ("AT_LIMIT", Code::ResourceExhausted),
             Self::Unreachable { .. } => ("UNREACHABLE", Code::Unavailable),
+            Self::Maintenance { .. } => ("MAINTENANCE", Code::Unavailable),
             Self::Reachable(..) => ("REACHABLE", Code::FailedPrecondition),
             Self::StartFailed(_) => ("START_FAILED", Code::FailedPrecondition),
             Self::NoProfile(_) => ("NO_PROFILE", Code::NotFound),

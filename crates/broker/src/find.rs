@@ -13,6 +13,7 @@ use crate::{
     agents::{LinkState, Verdict},
     broker::Broker,
     error::Refusal,
+    fleet::is_root,
     limiting,
     login::{Handed, Want, Wish},
     reconcile,
@@ -71,6 +72,10 @@ pub(crate) async fn find(
             sessions.retain(|session| is_up(broker, session));
         } else {
             sessions.truncate(1);
+        }
+        // Nor is one whose host lets nobody in, who is not root.
+        if sessions.iter().any(|session| is_open(broker, session)) {
+            sessions.retain(|session| is_open(broker, session));
         }
         let next = match choose(broker, want, &sessions) {
             Chosen::Ask => return Ok(Found::Several(sessions)),
@@ -145,6 +150,12 @@ fn state(broker: &Broker, session: &Session) -> Option<LinkState> {
 
 fn is_up(broker: &Broker, session: &Session) -> bool {
     matches!(state(broker, session), Some(LinkState::Up(_)))
+}
+
+/// Whether its host, as far as that is known, lets its user in.
+fn is_open(broker: &Broker, session: &Session) -> bool {
+    is_root(&session.user)
+        || state(broker, session).is_none_or(|state| state.maintenance().is_none())
 }
 
 fn is_connected(broker: &Broker, session: &Session) -> bool {

@@ -6,12 +6,24 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use vsm_core::{AgentName, Eligible, Level, Measured};
+use vsm_core::{AgentName, Eligible, Level, Measured, UserName};
 
 use crate::{
     locks::locked,
     settings::{AgentSettings, Settings},
 };
+
+/// Whose new sessions an agent could take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Openness {
+    /// Nobody's: its report is not open.
+    #[default]
+    Down,
+    /// Root's: its host is in maintenance.
+    Root,
+    /// Everybody's.
+    All,
+}
 
 /// An agent of the configuration.
 #[derive(Debug, Clone)]
@@ -20,8 +32,8 @@ pub struct Member {
     pub agent: AgentName,
     /// What the configuration says of it.
     pub settings: AgentSettings,
-    /// Whether its report is open.
-    pub up: bool,
+    /// Whose new sessions it could take.
+    pub open: Openness,
     /// What it last measured; none = it has not told.
     pub measured: Option<Measured>,
 }
@@ -29,8 +41,21 @@ pub struct Member {
 impl Member {
     /// Whether it may take new sessions, as far as the links and the configuration know.
     #[must_use]
-    pub const fn takes_sessions(&self) -> bool {
-        self.up && !self.settings.draining
+    pub fn takes_sessions(&self) -> bool {
+        self.takes_sessions_of(false)
+    }
+
+    /// Whether its report is open.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.open != Openness::Down
+    }
+
+    /// The same for a user who is root, or is not.
+    #[must_use]
+    fn takes_sessions_of(&self, root: bool) -> bool {
+        let open = if root { self.is_up() } else { self.open == Openness::All };
+        open && !self.settings.draining
     }
 
     /// The same as placement takes it.
@@ -56,7 +81,7 @@ pub struct Fleet {
 struct Known {
     /// By name.
     members: Vec<Member>,
-    /// Those that take new sessions, by subcluster: made when asked for, thrown away when anything changes.
+    /// Those that take new sessions of everybody, by subcluster: made when asked for, thrown away when anything changes.
     eligible: HashMap<String, Arc<[Eligible]>>,
 }
 
@@ -72,19 +97,19 @@ impl Fleet {
             .map(|(agent, settings)| Member {
                 agent: agent.clone(),
                 settings: settings.clone(),
-                up: of(agent).is_some_and(|member| member.up),
+                open: of(agent).map(|member| member.open).unwrap_or_default(),
                 measured: of(agent).and_then(|member| member.measured),
             })
             .collect();
     }
 
     /// Notes how an agent is now. One that is in no subcluster is of no interest.
-    pub fn set(&self, agent: &AgentName, up: bool, measured: Option<Measured>) {
+    pub fn set(&self, agent: &AgentName, open: Openness, measured: Option<Measured>) {
         let mut known = self.known();
         let Some(index) = find(&known.members, agent) else { return };
         let member = &mut known.members[index];
-        if (member.up, member.measured) != (up, measured) {
-            (member.up, member.measured) = (up, measured);
+        if (member.open, member.measured) != (open, measured) {
+            (member.open, member.measured) = (open, measured);
             known.eligible.clear();
         }
     }
@@ -115,6 +140,18 @@ impl Fleet {
         list
     }
 
+    /// The same for this user: root may use hosts that are in maintenance.
+    #[must_use]
+    pub fn eligible_for(&self, subcluster: &str, user: &UserName) -> Arc<[Eligible]> {
+        if !is_root(user) {
+            return self.eligible(subcluster);
+        }
+        let known = self.known();
+        let fits =
+            |member: &&Member| member.takes_sessions_of(true) && member.settings.is_in(subcluster);
+        known.members.iter().filter(fits).map(Member::eligible).collect()
+    }
+
     /// How near a subcluster is to having no room, as it was last found.
     #[must_use]
     pub fn level(&self, subcluster: &str) -> Level {
@@ -130,6 +167,11 @@ impl Fleet {
     fn known(&self) -> MutexGuard<'_, Known> {
         locked(&self.known)
     }
+}
+
+/// Whether a host in maintenance lets this user in.
+pub(crate) fn is_root(user: &UserName) -> bool {
+    user.as_str() == "root"
 }
 
 fn find(members: &[Member], agent: &AgentName) -> Option<usize> {
@@ -160,7 +202,7 @@ mod tests {
         fleet.configure(&settings(all));
         assert_eq!(names(&fleet, "x"), [""; 0]);
         for agent in ["a", "b", "c", "d", "e", "stranger"] {
-            fleet.set(&agent.parse().unwrap(), true, None);
+            fleet.set(&agent.parse().unwrap(), Openness::All, None);
         }
         assert_eq!(names(&fleet, "x"), ["a", "b", "c", "d"]);
         assert_eq!(names(&fleet, "y"), ["b", "e"]);
@@ -168,7 +210,11 @@ mod tests {
         fleet.configure(&settings(&draining));
         assert_eq!(names(&fleet, "x"), ["a", "c", "d"]);
         assert_eq!(fleet.eligible("x")[0].weight, 7);
-        fleet.set(&"a".parse().unwrap(), false, None);
+        fleet.set(&"a".parse().unwrap(), Openness::Down, None);
         assert_eq!(names(&fleet, "x"), ["c", "d"]);
+        fleet.set(&"c".parse().unwrap(), Openness::Root, None);
+        assert_eq!(names(&fleet, "x"), ["d"]);
+        let count = |user: &str| fleet.eligible_for("x", &user.parse().unwrap()).len();
+        assert_eq!((count("root"), count("alice")), (2, 1));
     }
 }

@@ -14,12 +14,14 @@ use vsm_daemon::clock;
 use vsm_sync::ProposeError;
 
 use crate::{
+    agents::LinkState,
     broker::Broker,
     error::Refusal,
     find::{Found, Silent, find},
+    fleet::is_root,
     hooks::{self, Moment},
     one_login,
-    placing::{self, long_unreachable, reservation},
+    placing::{self, Said, long_unreachable, reservation},
     start::{Attempt, attempt},
     unvoted,
     users::{Identity, LookupError, Source},
@@ -153,12 +155,24 @@ async fn has(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Option
 /// Runs the hooks for a desktop that is to be handed out; then the agent lets the client in, for a time that is short.
 async fn after(broker: &Arc<Broker>, mut answer: Answer, want: &Want) -> Result<Answer, Refusal> {
     if let Answer::Desktop(handed) = &mut answer {
+        open(broker, &handed.session)?;
         let made = handed.session.request == want.request;
         let moment = if made { Moment::Start } else { Moment::Reconnect };
         hooks::run(broker, moment, handed, &want.params).await?;
         handed.host_keys = one_login::announce(broker, handed, want).await;
     }
     Ok(answer)
+}
+
+/// That the sshd of a session's host lets its user in.
+fn open(broker: &Broker, session: &Session) -> Result<(), Refusal> {
+    let state = broker.agents.link(&session.agent).map(|link| link.state());
+    match state.as_ref().and_then(LinkState::maintenance) {
+        Some(text) if !is_root(&session.user) => {
+            Err(Refusal::Maintenance { agent: session.agent.clone(), text: Said(text).to_string() })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn choose(broker: &Broker, who: &Identity, mut sessions: Vec<Arc<Session>>) -> Answer {
@@ -243,7 +257,8 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
     let mut tried: Vec<AgentName> = Vec::new();
     let mut failures: Vec<Refusal> = Vec::new();
     while failures.len() < usize::try_from(settings.start_attempts).unwrap_or(usize::MAX) {
-        let eligible = placing::but(broker.agents.fleet.eligible(&subcluster.name), &tried);
+        let eligible =
+            placing::but(broker.agents.fleet.eligible_for(&subcluster.name, &who.user), &tried);
         let draft = Draft {
             id: SessionId::new(Uuid::now_v7()),
             user: who.user.clone(),

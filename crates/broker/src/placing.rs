@@ -1,7 +1,7 @@
 //! What a new session is proposed with, and what is the matter with the agents that do not get it: for logins, and for
 //! `vsmctl explain`, which asks the same without having it done.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use vsm_core::{AgentName, Draft, Eligible, Proposal, Rule, SessionId, UserName};
 use vsm_daemon::clock;
@@ -53,7 +53,18 @@ pub(crate) fn why_not(broker: &Broker, member: &Member) -> Option<String> {
         Some(LinkState::Up(_)) if member.settings.draining => {
             Some("draining (/vsmserver/agents/draining)".to_owned())
         }
-        Some(LinkState::Up(_)) => None,
+        Some(LinkState::Up(up)) => {
+            up.maintenance.as_ref().map(|text| format!("in maintenance{}", Said(text)))
+        }
+    }
+}
+
+/// What a host in maintenance says, behind a colon; nothing where it says nothing.
+pub(crate) struct Said<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
     }
 }
 

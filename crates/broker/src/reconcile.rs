@@ -44,6 +44,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const CARRY_OUT_EVERY: Duration = Duration::from_secs(30);
 /// Who shadows one session at a time, as far as it is noted.
 const SHADOWERS_MAX: usize = 64;
+/// What is shown of what a host in maintenance says, in characters.
+const MAINTENANCE_MAX: usize = 500;
 /// Opening a report, first message included.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -268,6 +270,7 @@ async fn take_inventory(
         allowed_brokers: inventory.allowed_brokers.iter().map(|name| printable(name)).collect(),
         master_hostname: printable(&inventory.master_hostname),
         load: None,
+        maintenance: maintenance(inventory.maintenance),
     };
     link.update(|state| *state = LinkState::Up(Arc::new(up)));
     let shadowed_before = link.note_all_shadowers(shadowed.clone());
@@ -423,12 +426,22 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
             let load = Load { told, at: clock::unix_millis(), sessions: broker.table.read(of) };
             modify(link, |up| up.load = Some(load));
         }
+        Some(Item::Maintenance(told)) => {
+            let now = maintenance(told.text);
+            modify(link, |up| up.maintenance = now);
+        }
         Some(Item::Inventory(_)) => {
             tracing::warn!(agent = %link.name, "a second inventory in one report");
         }
         // An item of a newer agent: it changes no session, or it would be one of the above.
         None => {}
     }
+}
+
+/// What a host in maintenance says, as it can be shown: it is written by somebody on another host.
+fn maintenance(told: Option<String>) -> Option<Arc<str>> {
+    let bounded = |text: String| printable(&text).chars().take(MAINTENANCE_MAX).collect::<String>();
+    told.map(bounded).map(Into::into)
 }
 
 /// Where users are sent to reach an agent: what it says, if a host can have that name or address.

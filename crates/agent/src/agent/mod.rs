@@ -12,6 +12,7 @@ mod keys;
 mod limits;
 mod link;
 mod load;
+mod maintenance;
 mod notice;
 mod registry;
 mod report;
@@ -55,6 +56,7 @@ pub(crate) struct Agent {
     keys: Arc<Keys>,
     shadow_rights: shadow::Rights,
     load: watch::Receiver<vsm_proto::agent::v1::Load>,
+    maintenance: watch::Receiver<maintenance::Maintenance>,
     boot_id: String,
     /// The program that is run for each session.
     session_program: PathBuf,
@@ -100,6 +102,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
         keys: Arc::default(),
         shadow_rights: shadow::Rights::default(),
         load: load::watch(stop.token.clone()),
+        maintenance: maintenance::watch(stop.token.clone()),
         boot_id: crate::process::boot_id(),
         session_program: session_program()?,
         settings: watch::Sender::new(Arc::new(settings)),

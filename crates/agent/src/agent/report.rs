@@ -7,7 +7,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use vsm_proto::{
-    agent::v1::{Inventory, ReportResponse, report_response::Item},
+    agent::v1::{Inventory, Maintenance, ReportResponse, report_response::Item},
     session::v1::LiveSession,
 };
 
@@ -38,6 +38,8 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
     let (sessions, mut changes) = agent.registry.report();
     let mut settings = agent.settings.subscribe();
     let told = Arc::clone(&settings.borrow_and_update());
+    let mut maintenance = agent.maintenance.clone();
+    let in_maintenance = maintenance.borrow_and_update().as_deref().map(str::to_owned);
     let inventory = Inventory {
         boot_id: agent.boot_id.clone(),
         public_name: told.public_name.clone(),
@@ -49,6 +51,7 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
         version: env!("CARGO_PKG_VERSION").to_owned(),
         allowed_brokers: told.allowed_brokers.clone(),
         master_hostname: told.master_hostname.clone(),
+        maintenance: in_maintenance,
     };
     let (sender, receiver) = mpsc::channel(ITEMS_BOUND);
     let mut load = agent.load.clone();
@@ -86,6 +89,10 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
                     }
                     Err(RecvError::Closed) => return,
                 },
+                Ok(()) = maintenance.changed() => {
+                    let text = maintenance.borrow_and_update().as_deref().map(str::to_owned);
+                    next = Some(Item::Maintenance(Maintenance { text }));
+                }
                 Ok(()) = load.changed() => next = Some(Item::Load(*load.borrow_and_update())),
             }
         }

@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::{DirBuilderExt, chown},
-    path::Path,
+    os::unix::fs::{DirBuilderExt, MetadataExt, chown},
+    path::{Path, PathBuf},
 };
 
 use super::{
     account::Account,
+    given::Given,
     launch::Order,
     locale,
     output::Stream,
@@ -44,6 +45,18 @@ pub(super) fn prepare(spec: &Spec, paths: &Paths, account: &Account) -> Result<V
     })
 }
 
+/// The bus of all of a user's logins, which pam_systemd names: not a desktop's.
+const USER_BUS: &str = "DBUS_SESSION_BUS_ADDRESS";
+
+/// Where the user's programs keep sockets and such: `/run/user/UID` where logind has made it, as in every other login of theirs;
+/// else the session's own.
+fn runtime_dir(pam: &BTreeMap<String, String>, uid: u32, own: &Path) -> PathBuf {
+    let is_theirs = |path: &&String| {
+        fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == uid)
+    };
+    pam.get("XDG_RUNTIME_DIR").filter(is_theirs).map_or_else(|| own.to_owned(), PathBuf::from)
+}
+
 /// The session's environment. The administrator's variables win over PAM's, the client's language, where this host has
 /// it, over both, and what makes the session work over all.
 pub(super) fn environment(
@@ -54,6 +67,10 @@ pub(super) fn environment(
 ) -> BTreeMap<String, String> {
     let params = &spec.session.params;
     let mut all = BTreeMap::from([("PATH".to_owned(), SEARCH_PATH.to_owned())]);
+    let mut pam = BTreeMap::from_iter(pam);
+    // The desktop has a bus of its own, whose programs are on its display, in its cgroup, and end with it.
+    pam.remove(USER_BUS);
+    let runtime = runtime_dir(&pam, account.uid, &paths.user);
     all.extend(pam);
     all.extend(spec.settings.environment.clone());
     if locale::is_here(&params.language) {
@@ -70,7 +87,8 @@ pub(super) fn environment(
         ("SHELL", text(&account.shell)),
         ("DISPLAY", format!(":{}", spec.display)),
         ("XAUTHORITY", text(&paths.cookie)),
-        ("XDG_RUNTIME_DIR", text(&paths.user)),
+        ("XDG_RUNTIME_DIR", text(&runtime)),
+        ("VSM_SESSION_DIR", text(&paths.user)),
         ("XDG_SESSION_TYPE", "x11".to_owned()),
         (SESSION_VARIABLE, spec.session.id.to_string()),
         ("VSM_RUN_DIR", text(&spec.settings.run_dir)),
@@ -87,8 +105,8 @@ pub(super) struct Place<'a> {
     pub(super) environment: &'a BTreeMap<String, String>,
     /// A `/tmp` of its own, which X servers have.
     pub(super) tmp: Option<&'a Path>,
-    /// The mask of modes.
-    pub(super) umask: u32,
+    /// Its mask of modes and its limits.
+    pub(super) given: &'a Given,
 }
 
 impl Place<'_> {
@@ -120,7 +138,7 @@ impl Place<'_> {
             program: program.to_owned(),
             arguments: arguments.into_iter().map(|word| word.as_ref().to_owned()).collect(),
             environment: self.environment.clone(),
-            umask: self.umask,
+            given: self.given.clone(),
         }
     }
 }

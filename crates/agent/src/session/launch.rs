@@ -26,6 +26,7 @@ use nix::{
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
+use super::given::Given;
 use crate::{cgroup::Cgroup, displays};
 
 /// The word that selects this stage.
@@ -50,7 +51,7 @@ pub(super) struct Order {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<OsString>,
     pub(super) environment: BTreeMap<String, String>,
-    pub(super) umask: u32,
+    pub(super) given: Given,
 }
 
 impl Order {
@@ -106,6 +107,7 @@ fn turn_into() -> Result<std::convert::Infallible, (u8, String)> {
     if let Some(tmp) = &order.tmp {
         displays::enter(tmp).map_err(|error| rights("mount a /tmp of its own", &error))?;
     }
+    order.given.limit().map_err(|error| rights("set its limits", &error))?;
     setsid().map_err(|error| rights("begin a process session", &error))?;
     setgid(Gid::from_raw(order.gid)).map_err(|error| rights("take on the group", &error))?;
     setuid(Uid::from_raw(order.uid)).map_err(|error| rights("take on the user", &error))?;
@@ -113,7 +115,7 @@ fn turn_into() -> Result<std::convert::Infallible, (u8, String)> {
     SigSet::empty().thread_set_mask().map_err(|error| rights("unblock signals", &error))?;
     std::env::set_current_dir(&order.dir)
         .map_err(|error| (EXIT_HOME, format!("cannot enter {}: {error}", order.dir.display())))?;
-    umask(Mode::from_bits_truncate(order.umask));
+    umask(Mode::from_bits_truncate(order.given.umask));
     let mut command = Command::new(&order.program);
     command.args(order.arguments).env_clear().envs(order.environment).stdin(Stdio::null());
     let error: io::Error = command.exec();

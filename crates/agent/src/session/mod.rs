@@ -10,6 +10,7 @@ mod account;
 pub mod cookie;
 mod desktop;
 mod ending;
+mod given;
 mod idle;
 pub mod launch;
 mod lifetime;

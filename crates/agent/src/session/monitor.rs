@@ -29,6 +29,7 @@ use super::{
     cookie,
     desktop::{Place, Program},
     ending::{self, Ending},
+    given::Given,
     launch,
     limits::Keeping,
     notices::Notice,
@@ -59,8 +60,8 @@ pub(super) struct Desktop {
     pub(super) pam: Pam,
     pub(super) paths: Paths,
     pub(super) environment: BTreeMap<String, String>,
-    /// The mask of modes that PAM has set.
-    pub(super) umask: u32,
+    /// What PAM has set for its programs.
+    pub(super) given: Given,
     /// The X cookie itself.
     pub(super) cookie: Vec<u8>,
 }
@@ -298,9 +299,9 @@ impl Monitor {
 
     fn start_script(&mut self) {
         let Some(kept) = &self.kept else { return };
-        let Desktop { account, environment, paths, umask, .. } = &self.desktop;
+        let Desktop { account, environment, paths, given, .. } = &self.desktop;
         let cgroup = kept.leftovers.cgroup.as_ref();
-        let place = Place { account, cgroup, environment, tmp: None, umask: *umask };
+        let place = Place { account, cgroup, environment, tmp: None, given };
         let settings = &kept.spec.settings;
         let script = &settings.script;
         let spawned = if settings.cookie_in_home {
@@ -333,8 +334,8 @@ impl Monitor {
         if !kept.spec.settings.cookie_in_home {
             return;
         }
-        let Desktop { account, environment, paths, umask, .. } = &self.desktop;
-        let place = Place { account, cgroup: None, environment, tmp: None, umask: *umask };
+        let Desktop { account, environment, paths, given, .. } = &self.desktop;
+        let place = Place { account, cgroup: None, environment, tmp: None, given };
         let home = account.home.join(".Xauthority");
         let words = [cookie::END_STAGE.as_ref(), paths.cookie.as_os_str(), home.as_os_str()];
         let Ok(mut program) = place.spawn(Path::new(cookie::OWN_PROGRAM), words) else { return };

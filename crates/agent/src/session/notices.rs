@@ -83,9 +83,9 @@ impl Monitor {
         if self.notices.len() >= NOTICES_MAX {
             return Err("too many texts are being shown on this desktop".to_owned());
         }
-        let super::monitor::Desktop { account, environment, umask, .. } = &self.desktop;
+        let super::monitor::Desktop { account, environment, given, .. } = &self.desktop;
         let cgroup = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref());
-        let place = Place { account, cgroup, environment, tmp: None, umask: *umask };
+        let place = Place { account, cgroup, environment, tmp: None, given };
         let spawned = place.spawn(program, words.iter().copied());
         let spawned =
             spawned.map_err(|error| format!("{} cannot be run: {error}", program.display()))?;

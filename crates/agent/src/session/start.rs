@@ -28,6 +28,7 @@ use vsm_daemon::{clock, process as process_settings};
 use super::{
     account::Account,
     desktop::{self, Place, Program},
+    given::Own,
     launch::{self, EXIT_HOME, EXIT_PROGRAM},
     monitor::{Desktop, Monitor},
     output::Log,
@@ -204,8 +205,9 @@ fn prepare(
         return Err(Refused::new(Refusal::Internal, detail).into());
     }
     let x_program = xserver::find(settings.xserver.as_deref(), agent)?;
+    let own = Own::look();
     let pam = account.open(&settings.pam_service, *display)?;
-    let umask = process_settings::plain_modes();
+    let given = own.keep();
     account.check_home(settings.make_home_mode, agent)?;
     let paths = Paths::new(leftovers.dir.clone());
     let mut entry = desktop::prepare(spec, &paths, &account)?;
@@ -217,13 +219,15 @@ fn prepare(
     limit(spec, leftovers, log)?;
     let mut environment = desktop::environment(spec, &account, &paths, pam.environment());
     let cgroup = leftovers.cgroup.as_ref();
-    let place = Place { account: &account, cgroup, environment: &environment, tmp: None, umask };
+    let place =
+        Place { account: &account, cgroup, environment: &environment, tmp: None, given: &given };
     let chosen = profile::choose(spec, &place, &paths.dir, log);
     // What a test has left running is in nobody's way any more.
     leftovers.kill();
     environment.extend(chosen?);
     let tmp = Some(open_names(spec, &account, leftovers, log)?);
-    let place = Place { account: &account, cgroup: None, environment: &environment, tmp, umask };
+    let place =
+        Place { account: &account, cgroup: None, environment: &environment, tmp, given: &given };
     let x_server = place.spawn(&x_program, xserver::arguments(spec, &paths)).map_err(|error| {
         Refused::new(Refusal::XServer, format!("cannot start {}: {error}", x_program.display()))
     })?;
@@ -242,7 +246,7 @@ fn prepare(
         cgroup: leftovers.cgroup.as_ref().map(|cgroup| cgroup.dir().to_owned()),
         limits: limits.clone(),
     };
-    Ok((Desktop { account, pam, paths, environment, umask, cookie }, x_server, record))
+    Ok((Desktop { account, pam, paths, environment, given, cookie }, x_server, record))
 }
 
 /// Makes sure that nobody else can have the display's names, and makes the X server's `/tmp`, which it gives.

@@ -53,7 +53,7 @@ pub(super) fn find(configured: Option<&Path>, agent: &str) -> Result<PathBuf, Re
 pub(super) struct Paths {
     /// `RUN_DIR/sessions/ID`, owned by root.
     pub(super) dir: PathBuf,
-    /// The session's `XDG_RUNTIME_DIR`, owned by the user, mode 0700.
+    /// The user's own folder of the session, mode 0700; their `XDG_RUNTIME_DIR` where logind has made none.
     pub(super) user: PathBuf,
     /// The X server's RFB socket.
     pub(super) rfb: PathBuf,

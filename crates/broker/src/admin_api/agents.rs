@@ -67,6 +67,7 @@ fn with_link(
             if broker.table.state().replica.mute.contains(agent) {
                 crate::ha::api::MUTE.clone_into(&mut view.detail);
             }
+            view.maintenance = up.maintenance.as_deref().map(str::to_owned);
             if let Some(Load { told, at, sessions }) = up.load {
                 view.load = Some(told);
                 view.load_unix_ms = at.0;
@@ -90,7 +91,7 @@ fn with_link(
 
 fn room(settings: &Settings, view: &pb::AgentView, measured: Option<&Measured>) -> pb::Room {
     let room = Room::of(measured, settings.need, view.sessions, view.users, view.max_users);
-    let takes = view.state() == pb::AgentState::Up && !view.draining;
+    let takes = view.state() == pb::AgentState::Up && !view.draining && view.maintenance.is_none();
     pb::Room {
         by_memory: room.by_memory,
         by_cap: room.by_cap,

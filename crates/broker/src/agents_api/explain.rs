@@ -87,7 +87,7 @@ fn new_session(
         Because::Subcluster(_) | Because::Default => ("default", ""),
     };
     (told.subcluster_rule, told.subcluster_group) = (rule.to_owned(), group.to_owned());
-    let eligible = broker.agents.fleet.eligible(&subcluster.name);
+    let eligible = broker.agents.fleet.eligible_for(&subcluster.name, &who.user);
     let rule = settings.rule(clock::unix_millis(), 0);
     agents(broker, who, &eligible, rule, told);
     others(broker, &subcluster.name, &eligible, told);

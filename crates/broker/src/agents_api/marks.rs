@@ -66,11 +66,11 @@ pub(super) async fn drain(
 fn left_empty(broker: &Broker, agent: &AgentName, subclusters: &[String]) -> Option<String> {
     let now = clock::unix_millis();
     let members = broker.agents.fleet.members();
-    let is_up = members.iter().any(|member| member.agent == *agent && member.up);
+    let is_up = members.iter().any(|member| member.agent == *agent && member.is_up());
     let counts = |member: &&Member| {
         let drained = member.settings.draining
             || broker.table.read(|view| view.table.is_drained(&member.agent, now));
-        member.agent != *agent && !drained && (member.up || !is_up)
+        member.agent != *agent && !drained && (member.is_up() || !is_up)
     };
     let others: Vec<&Member> = members.iter().filter(counts).collect();
     let empty = |subcluster: &&String| !others.iter().any(|other| other.settings.is_in(subcluster));

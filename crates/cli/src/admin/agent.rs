@@ -64,6 +64,7 @@ struct AgentRow {
     draining: bool,
     drained_by_configuration: bool,
     drain: Option<DrainRecord>,
+    maintenance: Option<String>,
     penalised_until: Option<String>,
     subclusters: Vec<String>,
     #[serde(skip)]
@@ -88,6 +89,7 @@ impl AgentRow {
             draining: agent.draining,
             drained_by_configuration: agent.drained_by_configuration,
             drain: agent.drain.map(Into::into),
+            maintenance: agent.maintenance,
             subclusters: agent.subclusters,
         }
     }
@@ -102,6 +104,11 @@ impl Columns for AgentRow {
         match &self.drain {
             Some(drain) => notes.push(format!("draining {}", drain.words())),
             None if self.draining => notes.push("draining".to_owned()),
+            None => {}
+        }
+        match self.maintenance.as_deref() {
+            Some("") => notes.push("in maintenance".to_owned()),
+            Some(text) => notes.push(format!("in maintenance: {text}")),
             None => {}
         }
         if self.subclusters.is_empty() {

@@ -110,6 +110,9 @@ fn bound(agent: &pb::AgentView, room: pb::Room) -> Option<&'static str> {
     if agent.draining {
         return Some("draining");
     }
+    if agent.maintenance.is_some() {
+        return Some("maintenance");
+    }
     let room = Room { by_memory: room.by_memory, by_cap: room.by_cap };
     room.bound().map(|bound| match bound {
         Bound::Memory => "memory",
@@ -302,5 +305,7 @@ mod tests {
         assert_eq!(bound(&view, pb::Room::default()), Some("down"));
         view.set_state(pb::AgentState::Up);
         assert_eq!(bound(&view, pb::Room::default()), Some("draining"));
+        let view = pb::AgentView { draining: false, maintenance: Some(String::new()), ..view };
+        assert_eq!(bound(&view, pb::Room::default()), Some("maintenance"));
     }
 }

@@ -148,11 +148,11 @@ impl Witness {
                 WitnessReply::Promised { epoch, window }
             }
             WitnessMsg::Accept { epoch, prev, window, .. } => {
-                self.life = super::log::life(&window.history).cloned().or(self.life.take());
+                self.life = super::log::life(&window.history).cloned().or_else(|| self.life.take());
                 self.accept(epoch, prev.as_ref(), window)
             }
             WitnessMsg::Clear { epoch, at, life, .. } => {
-                self.life = life.or(self.life.take());
+                self.life = life.or_else(|| self.life.take());
                 // Late: a newer window has begun.
                 let late = |window: &Window| window.last > at && !mutant::on(Mutant::StaleClear);
                 if self.kept.as_ref().is_some_and(|(_, window)| !late(window)) {

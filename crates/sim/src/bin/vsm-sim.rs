@@ -100,8 +100,7 @@ fn seeds(cli: &Cli) -> Result<(Value, bool), String> {
 }
 
 fn exhaustive() -> (Value, bool) {
-    let bounds =
-        [vsm_sim::Bound::full(), vsm_sim::Bound::fencing(), vsm_sim::Bound::losses()];
+    let bounds = [vsm_sim::Bound::full(), vsm_sim::Bound::fencing(), vsm_sim::Bound::losses()];
     let found = bounds.map(|bound| vsm_sim::search(&bound, None, STATES_MAX));
     for step in found.iter().filter_map(|found| found.violation.as_ref()).flatten() {
         say(step);

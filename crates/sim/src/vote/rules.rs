@@ -214,8 +214,7 @@ impl Rules<'_> {
         for id in 0..2 {
             let Broker { role, epoch, voices, log, .. } = world.brokers[id];
             let peer = &world.brokers[1 - id];
-            let in_reign =
-                peer.promise == epoch && peer.log == log && peer.role == Role::Standby;
+            let in_reign = peer.promise == epoch && peer.log == log && peer.role == Role::Standby;
             let in_reign = in_reign || self.lacks(Weakness::GreetedByOldAck);
             if role != Role::Active || voices & PEER == 0 || !in_reign {
                 continue;

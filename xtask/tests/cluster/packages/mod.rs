@@ -134,7 +134,7 @@ fn install_all(cluster: Cluster) -> Cluster {
 }
 
 /// The same, working together by `vsm-setup`.
-fn working(name: &str) -> Cluster {
+pub(crate) fn working(name: &str) -> Cluster {
     set_up(installed(name))
 }
 
@@ -165,7 +165,7 @@ fn answer(cluster: &Cluster, host: &str, answers: &str) -> String {
 }
 
 /// Has alice connect from the client; her session's id.
-fn connect(cluster: &Cluster) -> String {
+pub(crate) fn connect(cluster: &Cluster) -> String {
     connect_as(cluster, "alice")
 }
 
