@@ -61,11 +61,15 @@ impl Door {
         target: &Target,
     ) -> Result<Pipe, Failure> {
         let key = self.key.as_ref().map(|key| [key.login(), key.hosts()].concat());
-        let way = match &self.via {
-            Some(broker) => vec!["-o".into(), self.proxy(options, broker, session)?],
-            None => Vec::new(),
+        let Some(broker) = &self.via else {
+            return ssh::open_once(options, to, target, key, &[]).await;
         };
-        ssh::open_once(options, to, target, key, &way).await
+        // A proxy command of the user's may hand over a socket, which ours does not.
+        let no_socket = ["-o".into(), "ProxyUseFdpass=no".into()];
+        let proxy = ["-o".into(), self.proxy(options, broker, session)?];
+        // The jump host is on the way to the broker; ssh refuses to be given two ways.
+        let options = SshOptions { jump: None, ..options.clone() };
+        ssh::open_once(&options, to, target, key, &[proxy, no_socket].concat()).await
     }
 
     /// Has ssh run `vsm relay` and speak to the session host through it.

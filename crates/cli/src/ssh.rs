@@ -1,6 +1,7 @@
 //! The pipe through ssh: `ssh -s HOST vsm` runs `vsm-login` there, which joins it to the broker or to a session after
 //! one line each way. ssh does the authentication; it asks on the terminal itself.
 
+pub mod fixed;
 mod words;
 
 use std::{
@@ -240,7 +241,7 @@ async fn open_by(
     said: Said,
 ) -> Result<Pipe, Failure> {
     let mut command = Command::new(&options.ssh);
-    command.args(first).args(options.arguments());
+    command.args(first).args(fixed::pipe(options.arguments()));
     match said {
         Said::Shown => {}
         Said::Heard => {
