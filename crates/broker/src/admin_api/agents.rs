@@ -64,6 +64,11 @@ fn with_link(
             view.since_unix_ms = up.since.0;
             view.public_name.clone_from(&up.public_name);
             view.version.clone_from(&up.version);
+            if let Some(twin) = broker.agents.twin(agent, &up) {
+                view.detail = format!(
+                    "error: it is the same host as {twin}, or a copy of it; leave one of both names in the agents lists"
+                );
+            }
             if let Some(Load { told, at, sessions }) = up.load {
                 view.load = Some(told);
                 view.load_unix_ms = at.0;
