@@ -47,7 +47,7 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 const TO_BROKER: [&str; 3] = ["ConnectTimeout=3", "ServerAliveInterval=1", "ServerAliveCountMax=1"];
 /// For the session host and the way there: a network that is gone without a word is noticed within a minute, and what stands
 /// between has no reason to forget a desktop at which nothing moves.
-const TO_HOST: [&str; 3] = ["ServerAliveInterval=15", "ServerAliveCountMax=3", "TCPKeepAlive=yes"];
+const TO_HOST: [&str; 3] = ["ServerAliveInterval=10", "ServerAliveCountMax=3", "TCPKeepAlive=yes"];
 /// So that ssh tells when the login is done, and says why it fails whatever the user's files say of it.
 const SPEAK: &str = "LogLevel=VERBOSE";
 

@@ -95,6 +95,7 @@ fn a_viewer_whose_network_is_gone_is_missed_on_both_ends_and_comes_back() {
     let row = state_becomes(&service, "connected");
     let name = format!("alice@{} :{}", row.agent, row.display);
     windows(&service, &name, 1);
+    service.sh(&row.agent, "sshd -T | grep -qx 'clientaliveinterval 10'");
     for fault in Fault::partition("client", &row.agent, Traffic::All) {
         service.fault(&fault).unwrap();
     }
