@@ -121,10 +121,10 @@ struct Timings {
 /// in the broker's log.
 pub async fn run(arguments: ConnectArgs) -> Result<(), Failure> {
     // Before anything is started that could then not be shown.
-    let has_viewer = !arguments.no_viewer && arguments.screenshot.is_none();
-    let viewer = match has_viewer {
-        true => viewer::ready(arguments.viewer.as_deref())?,
-        false => viewer::socket_dir().map(|_| Vec::new())?,
+    let viewer = if arguments.no_viewer || arguments.screenshot.is_some() {
+        viewer::socket_dir().map(|_| Vec::new())?
+    } else {
+        viewer::ready(arguments.viewer.as_deref())?
     };
     go(&arguments, &viewer).await
 }
