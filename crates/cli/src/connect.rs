@@ -229,12 +229,15 @@ async fn once(
         drop((broker, door));
         match &arguments.screenshot {
             Some(file) => picture(pipe, file).await?,
-            None => match viewer::run(viewer, &session.id, pipe).await? {
-                Farewell::Lost => return Ok(Some(session.id)),
-                farewell => part(arguments, farewell, &session.id)
+            None => {
+                let farewell = viewer::run(viewer, &session.id, pipe).await?;
+                if farewell == Farewell::Lost {
+                    return Ok(Some(session.id));
+                }
+                part(arguments, farewell, &session.id)
                     .await
-                    .map_err(|failure| failure.with_reference(request))?,
-            },
+                    .map_err(|failure| failure.with_reference(request))?;
+            }
         }
         timings.viewer = elapsed(&mut lap);
     }
