@@ -1,10 +1,6 @@
 //! A real viewer on a real display, as at a user's own machine.
 
 use std::process::{Child, Output, Stdio};
-use std::time::Duration;
-
-use xtask::clock::wait_for;
-use xtask::cluster::{Fault, Traffic};
 
 use crate::service::{Row, Service};
 
@@ -85,33 +81,4 @@ fn the_desktop_ends_under_the_viewer(service: &Service) {
     assert!(output.status.success(), "{output:?}");
     service.rows_become("no session", <[Row]>::is_empty);
     service.clean(&row.agent);
-}
-
-#[test]
-fn a_viewer_whose_network_is_gone_is_missed_on_both_ends_and_comes_back() {
-    let service = Service::up("viewer-net");
-    let mut screen = screen(&service);
-    let mut viewed = view(&service);
-    let row = state_becomes(&service, "connected");
-    let name = format!("alice@{} :{}", row.agent, row.display);
-    windows(&service, &name, 1);
-    service.sh(&row.agent, "sshd -T | grep -qx 'clientaliveinterval 10'");
-    for fault in Fault::partition("client", &row.agent, Traffic::All) {
-        service.fault(&fault).unwrap();
-    }
-    let gone = |rows: &[Row]| rows.iter().any(|row| row.state == "disconnected");
-    wait_for("the session to be disconnected", Duration::from_secs(70), || {
-        let rows = service.rows();
-        if gone(&rows) { Ok(()) } else { Err(format!("{rows:?}")) }
-    })
-    .unwrap();
-    service.heal(&[]).unwrap();
-    let back = state_becomes(&service, "connected");
-    assert_eq!(back.session, row.session);
-    windows(&service, &name, 1);
-    assert!(viewed.try_wait().unwrap().is_none(), "vsm has ended");
-    service.sh("client", "pkill -9 -f '^[^ ]*vncviewer'");
-    viewed.wait().unwrap();
-    screen.kill().unwrap();
-    screen.wait().unwrap();
 }
