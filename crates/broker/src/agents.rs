@@ -64,6 +64,8 @@ pub struct Up {
     pub allowed_brokers: Vec<String>,
     /// Where it announces itself; empty where it does not tell.
     pub master_hostname: String,
+    /// Which journal of promises it has, of which each host has one; 0 = none yet.
+    pub journal_id: u64,
     /// Its load, once heard.
     pub load: Option<Load>,
     /// What its host says to those who want to log in, as it is in maintenance; none = it is not.
@@ -205,6 +207,20 @@ impl Agents {
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Link>> {
         self.links.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Another agent that is the same host by another name, or a copy of its disk: it would be drained as the one and used as
+    /// the other.
+    #[must_use]
+    pub fn twin(&self, agent: &AgentName, up: &Up) -> Option<AgentName> {
+        let is_twin = |other: &Up| match (up.journal_id, other.journal_id) {
+            (0, 0) => !up.public_name.is_empty() && up.public_name == other.public_name,
+            (one, two) => one == two,
+        };
+        self.all().into_iter().filter(|link| link.name != *agent).find_map(|link| {
+            matches!(link.state(), LinkState::Up(other) if is_twin(&other))
+                .then(|| link.name.clone())
+        })
     }
 
     /// Makes links to the agents of the configuration and to those that still have sessions; ends the others.

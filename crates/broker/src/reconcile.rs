@@ -269,6 +269,7 @@ async fn take_inventory(
         seen: all,
         allowed_brokers: inventory.allowed_brokers.iter().map(|name| printable(name)).collect(),
         master_hostname: printable(&inventory.master_hostname),
+        journal_id: inventory.journal_id,
         load: None,
         maintenance: maintenance(inventory.maintenance),
     };

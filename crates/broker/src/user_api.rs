@@ -224,7 +224,8 @@ fn shadowed(shadow::Granted { session, host, shadowed }: shadow::Granted) -> pb:
     let Shadowed { control, right, host_keys } = shadowed;
     let (session, key_accepted) = (Some(session.as_ref().into()), host_keys.is_some());
     let host_keys = host_keys.iter().flatten().map(ToString::to_string).collect();
-    pb::ShadowResponse { session, host, control, right, key_accepted, host_keys, relay: false }
+    let (relay, caller) = (false, String::new());
+    pb::ShadowResponse { session, host, control, right, key_accepted, host_keys, relay, caller }
 }
 
 /// A login as it was asked for.
@@ -412,7 +413,8 @@ impl BrokerApi for UserApi {
             place?;
             let granted = shadow::ask(&self.0, &who, shadow_wish(message)?).await?;
             let relay = self.0.settings().bastion.is_some();
-            Response::new(pb::ShadowResponse { relay, ..shadowed(granted) })
+            let caller = who.user.to_string();
+            Response::new(pb::ShadowResponse { relay, caller, ..shadowed(granted) })
         };
         let (session, relay) = (answer.get_ref().session.as_ref(), answer.get_ref().relay);
         if let Some(session) = session.filter(|_| local && relay) {

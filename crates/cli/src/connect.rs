@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
@@ -26,13 +26,14 @@ use crate::{
     forward, output,
     retry::{self, RetryOptions},
     rfb,
-    ssh::{Destination, Farewell, Pipe, SshOptions},
+    ssh::{Destination, Farewell, Pipe, SshOptions, TRY_HOST_MAX},
     viewer,
 };
 
-/// What is missing where there is no viewer.
-pub(crate) const NO_VIEWER: &str =
-    "no viewer is installed: install tigervnc-viewer, name one with --viewer";
+/// A connection that held for this long was a good one.
+const STEADY: Duration = Duration::from_secs(60);
+/// Connections in a row that did not hold, and then no more.
+const LOSSES_MAX: u32 = 3;
 
 /// What `vsm connect` takes.
 #[derive(Debug, Args)]
@@ -91,6 +92,7 @@ fn profile(text: &str) -> Result<String, String> {
 #[derive(Debug, Serialize)]
 struct Report {
     session: String,
+    user: String,
     agent: String,
     host: String,
     display: u32,
@@ -119,57 +121,102 @@ struct Timings {
 /// in the broker's log.
 pub async fn run(arguments: ConnectArgs) -> Result<(), Failure> {
     // Before anything is started that could then not be shown.
-    let viewer = viewer::command(arguments.viewer.as_deref());
-    if viewer.is_none() && !arguments.no_viewer && arguments.screenshot.is_none() {
-        return Err(Failure::new(NOT_FOUND, format!("{NO_VIEWER}, or use --no-viewer")));
-    }
-    go(&arguments, &viewer.unwrap_or_default()).await
+    let viewer = if arguments.no_viewer || arguments.screenshot.is_some() {
+        viewer::socket_dir().map(|_| Vec::new())?
+    } else {
+        viewer::ready(arguments.viewer.as_deref())?
+    };
+    go(&arguments, &viewer).await
 }
 
+/// Connects, and again whenever the connection to the desktop is lost, as at a failover: a network that is gone comes back
+/// without the user's doing.
 async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure> {
-    let request = Uuid::new_v4();
-    let client = told(arguments)?;
-    // While ssh connects.
-    let mut key = Key::make();
-    let mut timings = Timings::default();
-    output::progress(&format!("Asking {} for your desktop ...", arguments.to.host));
     let mut wish = arguments.choice.wish();
-    let (mut attempts, mut lap, mut held) = (0, clock::now(), None);
-    let (mut broker, answer) = loop {
+    let mut losses = 0;
+    loop {
+        let began = clock::now();
+        let Some(session) = once(arguments, viewer, &mut wish, losses > 0).await? else {
+            return Ok(());
+        };
+        losses = if began.elapsed() < STEADY { losses + 1 } else { 1 };
+        if losses > LOSSES_MAX || arguments.retry.retry_for == 0 {
+            let why = "the connection to your desktop broke; connect again to come back to it";
+            return Err(Failure::new(UNAVAILABLE, why));
+        }
+        output::remark("the connection to your desktop broke; connecting again ...");
+        wish = Wish::This(session);
+    }
+}
+
+/// Logs in at the broker, as often as it takes.
+async fn ask_broker(
+    arguments: &ConnectArgs,
+    wish: &mut Wish,
+    key: &mut Key,
+    request: Uuid,
+    lap: &mut Instant,
+) -> Result<(BrokerClient<Channel>, LoginResponse, u32, Timings), Failure> {
+    let client = told(arguments)?;
+    let mut timings = Timings::default();
+    let (mut attempts, mut held) = (0, None);
+    loop {
         let (broker, answer) = retry::riding(&arguments.retry, async || {
             attempts += 1;
-            timings.retry += timings.ssh + timings.broker + elapsed(&mut lap);
+            timings.retry += timings.ssh + timings.broker + elapsed(lap);
             (timings.ssh, timings.broker) = (0.0, 0.0);
             let mut broker = match held.take() {
                 Some(broker) => broker,
                 None => broker::dial(&arguments.ssh, &arguments.to).await?,
             };
-            timings.ssh = elapsed(&mut lap);
+            timings.ssh = elapsed(lap);
             let public = key.public().await;
-            let answer = log_in(&mut broker, &mut wish, &client, request, public).await;
-            timings.broker = elapsed(&mut lap);
+            let answer = log_in(&mut broker, wish, &client, request, public).await;
+            timings.broker = elapsed(lap);
             Ok((broker, answer.map_err(|failure| failure.with_reference(request))?))
         })
         .await?;
         if answer.session.is_some() {
-            break (broker, answer);
+            return Ok((broker, answer, attempts, timings));
         }
-        wish = choose::ask(answer).await?;
+        *wish = choose::ask(answer).await?;
         // The time that a person takes is nobody's.
-        elapsed(&mut lap);
+        elapsed(lap);
         held = Some(broker);
-    };
+    }
+}
+
+/// One connection, `again` after one that was lost; the session if this one is.
+async fn once(
+    arguments: &ConnectArgs,
+    viewer: &[OsString],
+    wish: &mut Wish,
+    again: bool,
+) -> Result<Option<String>, Failure> {
+    let request = Uuid::new_v4();
+    // While ssh connects.
+    let mut key = Key::make();
+    output::progress(&format!("Asking {} for your desktop ...", arguments.to.host));
+    let mut lap = clock::now();
+    let asked = ask_broker(arguments, wish, &mut key, request, &mut lap).await?;
+    let (mut broker, answer, attempts, mut timings) = asked;
     let session =
         answer.session.ok_or_else(|| Failure::new(SOFTWARE, "the broker gave an empty answer"))?;
-    let how = if answer.created { "A new desktop" } else { "Your desktop" };
+    let how = if answer.created { "A new desktop" } else { "The desktop" };
     output::progress(&format!(
-        "{how}, :{} on {} (session {})",
-        session.display, answer.host, session.id
+        "{how} of {}, :{} on {} (session {})",
+        session.user, session.display, answer.host, session.id
     ));
     remarks(arguments, answer.created, answer.last_ended.as_ref(), &session);
-    let to = arguments.to.at(&answer.host);
-    let via = answer.relay.then(|| arguments.to.clone());
-    let door = Door { key: key.accepted(answer.key_accepted, &answer.host_keys), via };
+    // As the broker knows the user, from there on.
+    let known = arguments.to.known_as(&session.user);
+    let to = known.at(&answer.host);
+    let whole = Duration::from_secs(arguments.retry.retry_for);
+    // The network that was lost may be the one to the session host.
+    let patience = if again { whole } else { whole.min(TRY_HOST_MAX) };
+    let via = answer.relay.then_some(known);
+    let key = key.accepted(answer.key_accepted, &answer.host_keys);
+    let door = Door { key, via, patience };
     let mut socket = None;
     if arguments.no_viewer {
         socket = Some(forward::start(&arguments.ssh, &to, &session.id, door)?);
@@ -184,6 +231,9 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
             Some(file) => picture(pipe, file).await?,
             None => {
                 let farewell = viewer::run(viewer, &session.id, pipe).await?;
+                if farewell == Farewell::Lost {
+                    return Ok(Some(session.id));
+                }
                 part(arguments, farewell, &session.id)
                     .await
                     .map_err(|failure| failure.with_reference(request))?;
@@ -192,7 +242,7 @@ async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure>
         timings.viewer = elapsed(&mut lap);
     }
     let gone_to = Answer { session, host: answer.host, created: answer.created };
-    report(arguments, gone_to, socket, attempts, timings)
+    report(arguments, gone_to, socket, attempts, timings).map(|()| None)
 }
 
 /// What is told of this machine, and of what a new desktop is to be like.
@@ -263,11 +313,7 @@ async fn attach(
 /// Says why the viewer was closed, where the user may not know.
 async fn part(arguments: &ConnectArgs, farewell: Farewell, session: &str) -> Result<(), Failure> {
     match farewell {
-        Farewell::Plain => Ok(()),
-        Farewell::Lost => Err(Failure::new(
-            UNAVAILABLE,
-            "the connection to your desktop broke; connect again to come back to it",
-        )),
+        Farewell::Plain | Farewell::Lost => Ok(()),
         Farewell::Disconnected => {
             output::say("Your viewer was disconnected; your desktop lives on.")
         }
@@ -314,6 +360,7 @@ fn report(
         let (agent, display) = (session.agent, session.display);
         let report = Report {
             session: session.id,
+            user: session.user,
             agent,
             host,
             display,

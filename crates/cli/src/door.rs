@@ -1,7 +1,7 @@
 //! How to get in at a session host: by a key that it takes once, or as the user does otherwise; directly, or through the
 //! broker's host where the site has it so.
 
-use std::{ffi::OsString, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{ffi::OsString, os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
 
 use clap::Args;
 use tokio::{
@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     exit::{Failure, SOFTWARE},
     one_time::OneTimeKey,
-    ssh::{self, Destination, Pipe, SshOptions, Target},
+    ssh::{self, Destination, Pipe, SshOptions, TRY_HOST_MAX, Target, Way},
 };
 
 /// How to get in at a session host.
@@ -22,6 +22,8 @@ pub struct Door {
     pub key: Option<OneTimeKey>,
     /// The broker through which the host is reached; none = directly.
     pub via: Option<Destination>,
+    /// How long to try again while the host turns connections away.
+    pub patience: Duration,
 }
 
 impl Door {
@@ -61,11 +63,18 @@ impl Door {
         target: &Target,
     ) -> Result<Pipe, Failure> {
         let key = self.key.as_ref().map(|key| [key.login(), key.hosts()].concat());
-        let way = match &self.via {
-            Some(broker) => vec!["-o".into(), self.proxy(options, broker, session)?],
-            None => Vec::new(),
+        let Some(broker) = &self.via else {
+            let way = Way { key, first: &[], patience: self.patience };
+            return ssh::open_once(options, to, target, way).await;
         };
-        ssh::open_once(options, to, target, key, &way).await
+        // A proxy command of the user's may hand over a socket, which ours does not.
+        let no_socket = ["-o".into(), "ProxyUseFdpass=no".into()];
+        let proxy = ["-o".into(), self.proxy(options, broker, session)?];
+        // The jump host is on the way to the broker; ssh refuses to be given two ways.
+        let options = SshOptions { jump: None, ..options.clone() };
+        let first = [proxy, no_socket].concat();
+        let way = Way { key, first: &first, patience: self.patience };
+        ssh::open_once(&options, to, target, way).await
     }
 
     /// Has ssh run `vsm relay` and speak to the session host through it.
@@ -168,7 +177,8 @@ pub async fn relay(arguments: RelayArgs) -> Result<(), Failure> {
     let RelayArgs { to, session, one_time, ssh } = arguments;
     let key = one_time.map(OneTimeKey::take).and_then(Result::ok);
     let login = key.as_ref().map(OneTimeKey::login);
-    let pipe = ssh::open_once(&ssh, &to, &Target::Relay(session), login, &[]).await;
+    let way = Way { key: login, first: &[], patience: TRY_HOST_MAX };
+    let pipe = ssh::open_once(&ssh, &to, &Target::Relay(session), way).await;
     // It is the caller's, who needs it for the session host.
     let _folder = key.map(OneTimeKey::leave);
     let (mut from, mut to) = split(pipe?);

@@ -149,7 +149,15 @@ pub(crate) fn cause(status: &Status) -> String {
         text = error.to_string();
         source = error.source();
     }
-    text
+    plain(text)
+}
+
+/// What the transport calls an end without an error helps nobody.
+pub(crate) fn plain(text: String) -> String {
+    let is_end = ["not a result of an error", "operation was canceled", "stream closed"]
+        .iter()
+        .any(|words| text.contains(words));
+    if is_end { "it was closed at the other end".to_owned() } else { text }
 }
 
 /// What a program's main does: parse, run, report.
@@ -200,5 +208,8 @@ mod tests {
         }
         assert_eq!(Failure::from(Status::unknown("h2 went away")).retry, Retry::Patiently);
         assert_eq!(Failure::from(Status::invalid_argument("field id")).retry, Retry::Never);
+        let closed = Status::unknown("connection error received: not a result of an error");
+        let text = Failure::from(closed).text;
+        assert_eq!(text, "the connection to the broker broke: it was closed at the other end");
     }
 }

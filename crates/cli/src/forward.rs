@@ -17,13 +17,18 @@ use std::{
 };
 
 use clap::Args;
-use tokio::{io::copy_bidirectional, net::UnixListener, task::JoinSet, time::timeout};
+use tokio::{
+    io::copy_bidirectional,
+    net::UnixListener,
+    task::{JoinSet, LocalSet},
+    time::timeout,
+};
 
 use crate::{
     door::Door,
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE},
     one_time::OneTimeKey,
-    ssh::{Destination, SshOptions},
+    ssh::{Destination, SshOptions, TRY_HOST_MAX},
     viewer::{self, RemoveOnDrop},
 };
 
@@ -107,6 +112,10 @@ pub fn start(
 /// # Errors
 /// If standard input is not the socket.
 pub async fn run(arguments: ForwardArgs) -> Result<(), Failure> {
+    LocalSet::new().run_until(serve_all(arguments)).await
+}
+
+async fn serve_all(arguments: ForwardArgs) -> Result<(), Failure> {
     // Its own process session: the terminal that it was started from may close.
     let _ = nix::unistd::setsid();
     let not_ours = |error: std::io::Error| {
@@ -120,7 +129,8 @@ pub async fn run(arguments: ForwardArgs) -> Result<(), Failure> {
     let _cleanup = RemoveOnDrop(arguments.socket.clone());
     // For the first one. Whoever comes when it is too late for the key has to get in by other means.
     let mut key = arguments.one_time.and_then(|dir| OneTimeKey::take(dir).ok());
-    let mut door = || Door { key: key.take(), via: arguments.via.clone() };
+    let patience = TRY_HOST_MAX;
+    let mut door = || Door { key: key.take(), via: arguments.via.clone(), patience };
     let mut viewers = JoinSet::new();
     loop {
         tokio::select! {
@@ -131,7 +141,7 @@ pub async fn run(arguments: ForwardArgs) -> Result<(), Failure> {
                 }
             }
             accepted = timeout(IDLE_MAX, listener.accept()), if viewers.len() < VIEWERS_MAX => match accepted {
-                Ok(Ok((stream, _))) => drop(viewers.spawn(serve(arguments.ssh.clone(), arguments.to.clone(), arguments.session.clone(), door(), stream))),
+                Ok(Ok((stream, _))) => drop(viewers.spawn_local(serve(arguments.ssh.clone(), arguments.to.clone(), arguments.session.clone(), door(), stream))),
                 Ok(Err(_)) => return Ok(()),
                 Err(_) if viewers.is_empty() => return Ok(()),
                 Err(_) => {}

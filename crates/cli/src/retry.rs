@@ -33,11 +33,24 @@ pub async fn riding<T>(
     options: &RetryOptions,
     attempt: impl AsyncFnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    within(Duration::from_secs(options.retry_for), attempt).await
+    within(Duration::from_secs(options.retry_for), "The broker", attempt).await
+}
+
+/// The same for the way to a session host, whose sshd turns connections away when many come at once.
+///
+/// # Errors
+/// The last attempt's.
+pub async fn at_host<T>(
+    patience: Duration,
+    host: &str,
+    attempt: impl AsyncFnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    within(patience, host, attempt).await
 }
 
 async fn within<T>(
     patience: Duration,
+    whom: &str,
     mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, uuid::Uuid::new_v4().as_u64_pair().0);
@@ -63,7 +76,7 @@ async fn within<T>(
             return Err(failure);
         }
         if !std::mem::replace(&mut told, true) {
-            output::progress(&format!("The broker does not answer ({failure}); trying again ..."));
+            output::progress(&format!("{whom} does not answer ({failure}); trying again ..."));
         }
         tokio::time::sleep(wait).await;
     }
@@ -77,7 +90,7 @@ mod tests {
     /// Fails so many times, then succeeds; how many attempts there were.
     async fn attempts(patience_ms: u64, failures: u32, retry: Retry) -> (u32, Result<(), Failure>) {
         let mut attempts = 0;
-        let done = within(Duration::from_millis(patience_ms), async || {
+        let done = within(Duration::from_millis(patience_ms), "It", async || {
             attempts += 1;
             if attempts > failures {
                 return Ok(());
@@ -111,7 +124,7 @@ mod tests {
     #[tokio::test]
     async fn the_last_failure_is_the_one_that_is_told() {
         let mut attempts = 0;
-        let done: Result<(), _> = within(Duration::from_secs(10), async || {
+        let done: Result<(), _> = within(Duration::from_secs(10), "It", async || {
             attempts += 1;
             Err(match attempts {
                 1 => Failure::new(UNAVAILABLE, "away").retry(Retry::Patiently),

@@ -32,6 +32,17 @@ pub fn size() -> Option<(u32, u32)> {
     )
 }
 
+/// Whether there may be such a display: one of this machine has a socket that answers, of another one nothing is known.
+#[must_use]
+pub(crate) fn may_be(display_name: &str) -> bool {
+    use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+    let Some(number) = display(display_name) else { return true };
+    let path = format!("/tmp/.X11-unix/X{number}");
+    let hidden = SocketAddr::from_abstract_name(&path)
+        .is_ok_and(|address| UnixStream::connect_addr(&address).is_ok());
+    hidden || UnixStream::connect(&path).is_ok()
+}
+
 /// The number in `:5` or `unix:5.0`; none = a display of another machine.
 fn display(text: &str) -> Option<String> {
     let (host, rest) = text.rsplit_once(':')?;
@@ -163,5 +174,11 @@ mod tests {
         assert_eq!(first_screen(&body[..screen + 22]), None);
         assert_eq!(hello(b"").len(), 12);
         assert_eq!(hello(&[7; 16]).len(), 12 + 20 + 16);
+    }
+
+    #[test]
+    fn a_display_of_this_machine_that_nobody_serves_is_none() {
+        assert!(!may_be(":4242"));
+        assert!(may_be("elsewhere:10"));
     }
 }

@@ -6,12 +6,11 @@ use clap::Args;
 use vsm_proto::broker::v1::ShadowRequest;
 
 use crate::{
-    broker,
-    connect::{self, NO_VIEWER},
+    broker, connect,
     door::{Door, Key},
-    exit::{Failure, NOT_FOUND, SOFTWARE},
+    exit::{Failure, SOFTWARE},
     output,
-    ssh::{Destination, Farewell, SshOptions},
+    ssh::{Destination, Farewell, SshOptions, TRY_HOST_MAX},
     viewer,
 };
 
@@ -49,10 +48,10 @@ pub struct ShadowArgs {
 /// With one line for the user.
 pub async fn run(arguments: ShadowArgs) -> Result<(), Failure> {
     let ShadowArgs { to, user, session, control, viewer, screenshot, ssh } = arguments;
-    let viewer = viewer::command(viewer.as_deref());
-    if viewer.is_none() && screenshot.is_none() {
-        return Err(Failure::new(NOT_FOUND, NO_VIEWER));
-    }
+    let viewer = match screenshot {
+        None => viewer::ready(viewer.as_deref())?,
+        Some(_) => Vec::new(),
+    };
     let mut key = Key::make();
     let mut broker = broker::dial(&ssh, &to).await?;
     output::progress(&format!("Asking for the desktop of {user} ..."));
@@ -64,9 +63,12 @@ pub async fn run(arguments: ShadowArgs) -> Result<(), Failure> {
     if control && !answer.control {
         output::say("You may look, and nothing else.")?;
     }
+    // As the broker knows the one who looks; one that is older does not say.
+    let to = to.known_as(&answer.caller);
     let door = Door {
         key: key.accepted(answer.key_accepted, &answer.host_keys),
         via: answer.relay.then(|| to.clone()),
+        patience: TRY_HOST_MAX,
     };
     let pipe = door.shadow(&ssh, &to.at(&answer.host), &session.id, answer.right).await?;
     drop((broker, door));
@@ -74,7 +76,7 @@ pub async fn run(arguments: ShadowArgs) -> Result<(), Failure> {
         connect::picture(pipe, &file).await?;
         return output::write(&format!("{}\n", file.display()));
     }
-    match viewer::run(&viewer.unwrap_or_default(), &session.id, pipe).await? {
+    match viewer::run(&viewer, &session.id, pipe).await? {
         Farewell::Plain => Ok(()),
         Farewell::Disconnected | Farewell::Idle => output::say(&format!("{user} has ended it.")),
         Farewell::Replaced | Farewell::Ended | Farewell::Lost => {

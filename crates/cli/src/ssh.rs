@@ -1,6 +1,8 @@
 //! The pipe through ssh: `ssh -s HOST vsm` runs `vsm-login` there, which joins it to the broker or to a session after
 //! one line each way. ssh does the authentication; it asks on the terminal itself.
 
+pub mod fixed;
+mod reason;
 mod words;
 
 use std::{
@@ -18,18 +20,23 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use self::words::Words;
+use self::{
+    reason::{LastWords, SPENT},
+    words::Words,
+};
 use crate::{
-    exit::{Failure, NOT_ALLOWED, NOT_FOUND, Retry, SOFTWARE, SSH, UNAVAILABLE, USAGE},
-    output,
+    exit::{Failure, NOT_FOUND, Retry, SOFTWARE, SSH},
+    output, retry,
 };
 
-/// A one-time key that is good no more; never an exit code, as another way is taken then.
-const SPENT: u8 = 1;
 /// Name of the sshd subsystem.
 const SUBSYSTEM: &str = "vsm";
 /// Logging in includes a person who types a password or a code.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+/// From the login to the answer: nobody has anything to type then.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a session host is asked again that turns connections away, at most.
+pub const TRY_HOST_MAX: Duration = Duration::from_secs(20);
 /// Longest answer to the preface.
 const ANSWER_MAX: u64 = 4096;
 /// How long ssh may take to end once the pipe is closed.
@@ -38,6 +45,11 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// For the broker only: a host that died is noticed in a few seconds, and a connection to an address that moved in about
 /// two. What the user gives with `-o` goes before them.
 const TO_BROKER: [&str; 3] = ["ConnectTimeout=3", "ServerAliveInterval=1", "ServerAliveCountMax=1"];
+/// For the session host and the way there: a network that is gone without a word is noticed within a minute, and what stands
+/// between has no reason to forget a desktop at which nothing moves.
+const TO_HOST: [&str; 3] = ["ServerAliveInterval=10", "ServerAliveCountMax=3", "TCPKeepAlive=yes"];
+/// So that ssh tells when the login is done, and says why it fails whatever the user's files say of it.
+const SPEAK: &str = "LogLevel=VERBOSE";
 
 /// Options that are passed on to ssh, for the broker and the session host alike.
 #[derive(Debug, Clone, Default, Args)]
@@ -117,6 +129,14 @@ impl fmt::Display for Destination {
 }
 
 impl Destination {
+    /// The same host, with the login name by which it knows the user; empty = not known. What was typed, or stands in the
+    /// user's ssh_config for that host alone, may be another one.
+    #[must_use]
+    pub fn known_as(&self, user: &str) -> Self {
+        let known = (!user.is_empty() && !user.starts_with('-')).then(|| user.to_owned());
+        Self { user: known.or_else(|| self.user.clone()), host: self.host.clone() }
+    }
+
     /// The same user at another host.
     #[must_use]
     pub fn at(&self, host: &str) -> Self {
@@ -194,12 +214,22 @@ pub async fn open(
     to: &Destination,
     target: &Target,
 ) -> Result<Pipe, Failure> {
-    let said = if matches!(target, Target::Broker) { Said::Heard } else { Said::Shown };
-    open_by(options, to, target, &[], said).await
+    open_by(options, to, target, &[], true).await
 }
 
-/// Goes there by a one-time key where there is one. Where that is not taken, by whatever other means the user has. What is
-/// in `way` goes before the user's own options.
+/// How to get in at a host.
+#[derive(Debug)]
+pub struct Way<'a> {
+    /// Options of ssh for the login by a one-time key; none = there is no key.
+    pub key: Option<Vec<OsString>>,
+    /// Options that go before the user's own.
+    pub first: &'a [OsString],
+    /// How long to try again while the host turns connections away.
+    pub patience: Duration,
+}
+
+/// Goes there by a one-time key where there is one. Where that is not taken, by whatever other means the user has. A host
+/// that was not reached, or that hung up before the login, has not refused the key: it is asked again.
 ///
 /// # Errors
 /// As [`open`].
@@ -207,61 +237,38 @@ pub async fn open_once(
     options: &SshOptions,
     to: &Destination,
     target: &Target,
-    key: Option<Vec<OsString>>,
-    way: &[OsString],
+    Way { key, first, patience }: Way<'_>,
 ) -> Result<Pipe, Failure> {
     if let Some(key) = key {
-        match open_by(options, to, target, &[&key, way].concat(), Said::Unheard).await {
-            Err(failure) if failure.code == SSH || failure.code == SPENT => {
+        let with_key = [&key, first].concat();
+        let attempt = async || open_by(options, to, target, &with_key, false).await;
+        match retry::at_host(patience, &to.host, attempt).await {
+            Err(failure)
+                if failure.code == SPENT
+                    || failure.code == SSH && failure.retry == Retry::Never =>
+            {
                 output::progress(&format!("{} wants a login of its own ...", to.host));
             }
             done => return done,
         }
     }
-    open_by(options, to, target, way, Said::Shown).await
+    let attempt = async || open_by(options, to, target, first, true).await;
+    retry::at_host(patience, &to.host, attempt).await
 }
 
-/// What becomes of what ssh says on standard error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
-    /// The user sees it.
-    Shown,
-    /// It passes through, and is listened to.
-    Heard,
-    /// It is of an attempt that may well fail.
-    Unheard,
-}
-
+/// `shown`: the user sees what ssh says.
 async fn open_by(
     options: &SshOptions,
     to: &Destination,
     target: &Target,
     first: &[OsString],
-    said: Said,
+    shown: bool,
 ) -> Result<Pipe, Failure> {
-    let mut command = Command::new(&options.ssh);
-    command.args(first).args(options.arguments());
-    match said {
-        Said::Shown => {}
-        Said::Heard => {
-            command.args(TO_BROKER.iter().flat_map(|option| ["-o", option])).stderr(Stdio::piped());
-        }
-        Said::Unheard => {
-            command.stderr(Stdio::null());
-        }
-    }
-    if let Some(user) = &to.user {
-        command.arg("-l").arg(user);
-    }
-    command.args(["-s", "--", &to.host, SUBSYSTEM]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-    let run =
-        |error| Failure::new(NOT_FOUND, format!("cannot run {}: {error}", options.ssh.display()));
-    let mut child = command.spawn().map_err(run)?;
+    let mut child = spawn(options, to, target, first)?;
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(Failure::new(SOFTWARE, "ssh has no pipes"));
     };
-    let words = child.stderr.take().map(Words::listen);
+    let words = child.stderr.take().map(|stderr| Words::listen(stderr, shown));
     let preface = match target {
         Target::Broker => "vsm/1 broker\n".to_owned(),
         Target::Session(id) => format!("vsm/1 session {id}\n"),
@@ -273,60 +280,61 @@ async fn open_by(
     let _ = stdin.write_all(preface.as_bytes()).await;
     let mut answer = Vec::new();
     let read = async { (&mut stdout).take(ANSWER_MAX).read_until(b'\n', &mut answer).await };
-    if tokio::time::timeout(ANSWER_TIMEOUT, read).await.is_err() {
-        let seconds = ANSWER_TIMEOUT.as_secs();
-        return Err(Failure::new(SSH, format!("{} did not answer within {seconds} s", to.host)));
+    tokio::select! {
+        biased;
+        // An error is an answer that is empty.
+        _ = read => {}
+        () = silence(words.as_ref()) => {
+            return Err(reason::of_silence(&to.host, JOIN_TIMEOUT.as_secs()));
+        }
+        () = tokio::time::sleep(ANSWER_TIMEOUT) => {
+            let seconds = ANSWER_TIMEOUT.as_secs();
+            return Err(Failure::new(SSH, format!("{} did not answer within {seconds} s", to.host)));
+        }
     }
     let answer = String::from_utf8_lossy(&answer);
     match answer.trim_end() {
         "ok" => Ok(Pipe { stdin, stdout, child }),
-        "" => Err(no_answer(&mut child, to, words).await),
-        other => Err(refusal(other, to)),
-    }
-}
-
-async fn no_answer(child: &mut Child, to: &Destination, words: Option<Words>) -> Failure {
-    match child.wait().await.ok().and_then(|status| status.code()) {
-        Some(255) | None => {
-            let (retry, why) = match words {
+        "" => {
+            let code = child.wait().await.ok().and_then(|status| status.code());
+            let words = match words {
                 Some(words) => words.last().await,
-                None => (Retry::Never, None),
+                None => LastWords::default(),
             };
-            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-            Failure::new(SSH, format!("ssh to {} failed{why}", to.host)).retry(retry)
+            Err(reason::of_exit(code, &to.host, words))
         }
-        Some(_) => Failure::new(
-            UNAVAILABLE,
-            format!(
-                "{} does not offer this service (no sshd subsystem \"{SUBSYSTEM}\", or vsm-login is missing)",
-                to.host
-            ),
-        ),
+        other => Err(reason::of_answer(other, &to.host)),
     }
 }
 
-/// Reads `error CODE TEXT`.
-fn refusal(answer: &str, to: &Destination) -> Failure {
-    let Some(rest) = answer.strip_prefix("error ") else {
-        // A login shell or a banner that writes into the pipe.
-        let said: String = answer.chars().take(60).collect();
-        return Failure::new(
-            SOFTWARE,
-            format!("{} said {said:?} instead of joining the pipe", to.host),
-        );
-    };
-    let (word, text) = rest.split_once(' ').unwrap_or((rest, ""));
-    let code = match word {
-        "no-broker" | "no-host" => UNAVAILABLE,
-        "no-session" => NOT_FOUND,
-        "refused" => NOT_ALLOWED,
-        "spent" => SPENT,
-        "bad-request" => USAGE,
-        _ => SOFTWARE,
-    };
-    // The daemon is gone and the host is not yet: soon the address moves, or the daemon is back.
-    let retry = if word == "no-broker" { Retry::Patiently } else { Retry::Never };
-    Failure::new(code, format!("{}: {text}", to.host)).retry(retry)
+/// Over when the login is done and the answer is late.
+async fn silence(words: Option<&Words>) {
+    match words {
+        Some(words) => words.logged_in().await,
+        None => std::future::pending().await,
+    }
+    tokio::time::sleep(JOIN_TIMEOUT).await;
+}
+
+fn spawn(
+    options: &SshOptions,
+    to: &Destination,
+    target: &Target,
+    first: &[OsString],
+) -> Result<Child, Failure> {
+    let own = if matches!(target, Target::Broker) { &TO_BROKER } else { &TO_HOST };
+    let own = own.iter().chain([&SPEAK]).flat_map(|option| ["-o".into(), (*option).into()]);
+    let given = options.arguments().into_iter().chain(own).collect();
+    let mut command = Command::new(&options.ssh);
+    command.args(first).args(fixed::pipe(given));
+    if let Some(user) = &to.user {
+        command.arg("-l").arg(user);
+    }
+    command.args(["-s", "--", &to.host, SUBSYSTEM]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.spawn().map_err(|error| {
+        Failure::new(NOT_FOUND, format!("cannot run {}: {error}", options.ssh.display()))
+    })
 }
 
 impl AsyncRead for Pipe {
@@ -368,19 +376,5 @@ mod tests {
         for bad in ["", "a@", "@h", "-oProxyCommand=x", "-l@h", "u@-h"] {
             assert!(bad.parse::<Destination>().is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn refusals_have_codes() {
-        let to = "h".parse().unwrap();
-        let failure = refusal("error no-broker the broker does not run", &to);
-        assert_eq!(
-            (failure.code, failure.text.as_str()),
-            (UNAVAILABLE, "h: the broker does not run")
-        );
-        assert_eq!(failure.retry, Retry::Patiently);
-        let refused = refusal("error refused not yours", &to);
-        assert_eq!((refused.code, refused.retry), (NOT_ALLOWED, Retry::Never));
-        assert_eq!(refusal("Welcome!", &to).code, SOFTWARE);
     }
 }

@@ -18,47 +18,99 @@ use tokio::{
 
 use crate::{
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, USAGE},
+    screen,
     ssh::{Farewell, Pipe},
 };
 
 /// How long a viewer may take to see that its desktop is gone.
 const VIEWER_END_MAX: Duration = Duration::from_secs(5);
+/// What is missing where there is no viewer.
+const NO_VIEWER: &str = "no viewer is installed: install tigervnc-viewer, name one with --viewer, or use --no-viewer or --screenshot";
 /// Viewers that take the path of a unix socket, best first.
 const KNOWN: [&str; 2] = ["vncviewer", "xtigervncviewer"];
 
-/// The directory of this user's sockets: theirs alone.
+/// The directory of this user's sockets: theirs alone. After `su` the runtime directory of the environment is another user's;
+/// then it is the one that there is without any.
 ///
 /// # Errors
-/// If it cannot be made, or belongs to somebody else.
+/// If neither can be made, or the last one belongs to somebody else.
 pub fn socket_dir() -> Result<PathBuf, Failure> {
     let own = Uid::current().as_raw();
-    let dir = match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(dir) if Path::new(&dir).is_dir() => PathBuf::from(dir).join("vsm"),
-        _ => std::env::temp_dir().join(format!("vsm-{own}")),
-    };
-    let cannot =
-        |why: String| Failure::new(CANNOT_WRITE, format!("cannot use {}: {why}", dir.display()));
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&dir)
-        .map_err(|error| cannot(error.to_string()))?;
-    let found = fs::symlink_metadata(&dir).map_err(|error| cannot(error.to_string()))?;
-    if !found.is_dir() || found.uid() != own || found.mode() & 0o077 != 0 {
-        return Err(cannot("it is not a directory of yours alone (mode 0700)".into()));
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let runtime = runtime.filter(|dir| dir.is_absolute() && dir.is_dir());
+    if let Some(dir) = runtime.map(|dir| dir.join("vsm"))
+        && private(&dir, own).is_ok()
+    {
+        return Ok(dir);
     }
-    Ok(dir)
+    let dir = std::env::temp_dir().join(format!("vsm-{own}"));
+    match private(&dir, own) {
+        Ok(()) => Ok(dir),
+        Err(why) => Err(Failure::new(CANNOT_WRITE, format!("cannot use {}: {why}", dir.display()))),
+    }
+}
+
+/// Makes the directory, or says why it is not one of this user's alone.
+fn private(dir: &Path, own: u32) -> Result<(), String> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| error.to_string())?;
+    let found = fs::symlink_metadata(dir).map_err(|error| error.to_string())?;
+    if !found.is_dir() || found.uid() != own || found.mode() & 0o077 != 0 {
+        return Err("it is not a directory of yours alone (mode 0700)".into());
+    }
+    Ok(())
 }
 
 /// The command line of the viewer: the one given, else the first that is installed; none = there is none.
-#[must_use]
-pub fn command(given: Option<&str>) -> Option<Vec<OsString>> {
+fn command(given: Option<&str>) -> Option<Vec<OsString>> {
     if let Some(given) = given {
         return Some(given.split_whitespace().map(Into::into).collect());
     }
-    let path = std::env::var_os("PATH")?;
-    let installed = |name: &&str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
-    KNOWN.into_iter().find(installed).map(|name| vec![name.into()])
+    KNOWN.into_iter().find(|name| found(name)).map(|name| vec![name.into()])
+}
+
+/// Whether there is such a program.
+fn found(name: &str) -> bool {
+    if name.contains('/') {
+        return Path::new(name).is_file();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
+}
+
+/// The viewer to run, and whether it can show anything: all that can be known before a desktop is asked for.
+///
+/// # Errors
+/// If there is no such program, no display, or no place for its socket.
+pub fn ready(given: Option<&str>) -> Result<Vec<OsString>, Failure> {
+    let no = |why: &str| Err(Failure::new(NOT_FOUND, why));
+    let Some(command) = command(given) else { return no(NO_VIEWER) };
+    let Some(program) = command.first() else {
+        return Err(Failure::new(USAGE, "the viewer's command line is empty"));
+    };
+    if !found(&program.to_string_lossy()) {
+        return no(&format!(
+            "cannot run the viewer {}: there is no such program",
+            program.display()
+        ));
+    }
+    // What is given may need none.
+    if given.is_none() {
+        let display = std::env::var("DISPLAY").unwrap_or_default();
+        if display.is_empty() {
+            return no(
+                "there is no display to show it on (DISPLAY is not set): run this at your screen, or use --no-viewer or \
+                 --screenshot",
+            );
+        }
+        if !screen::may_be(&display) {
+            return no(&format!(
+                "there is no display {display} to show it on (DISPLAY): run this at your screen, or use --no-viewer or \
+                 --screenshot"
+            ));
+        }
+    }
+    socket_dir().map(|_| command)
 }
 
 /// Runs the viewer on the pipe until either ends, and tells how.
@@ -126,5 +178,31 @@ impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         // It may be gone already.
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_is_the_users_alone_or_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = Uid::current().as_raw();
+        let fresh = dir.path().join("a/b");
+        assert_eq!(private(&fresh, own), Ok(()));
+        assert!(private(&fresh, own + 1).is_err());
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(private(&fresh, own).is_err());
+    }
+
+    #[test]
+    fn a_viewer_that_is_not_there_is_found_out_first() {
+        let failure = ready(Some("/nonexistent/viewer -x")).unwrap_err();
+        assert_eq!(failure.code, NOT_FOUND);
+        assert!(failure.text.contains("/nonexistent/viewer"), "{failure}");
+        assert_eq!(ready(Some(" ")).unwrap_err().code, USAGE);
     }
 }

@@ -293,6 +293,24 @@ fn an_hconf_tree_is_imported_once() {
 }
 
 #[test]
+fn an_import_that_is_refused_tells_what_it_ignored_before() {
+    let site = Site::new(&[]);
+    let old = site.dir.path().join("old.hconf");
+    let text = "[/vsmserver/subclusters/a]\nagents=x\n[/vsmserver/subclusters/b]\nagents=y\nno_such_key=staff\n";
+    fs::write(&old, text).unwrap();
+    let before = site.snapshot();
+    let said = site.fails(2, &["--import", old.to_str().unwrap()]);
+    assert_eq!(site.snapshot(), before);
+    for words in [
+        "ignored  /vsmserver/subclusters/b/no_such_key = staff: ",
+        "both have neither",
+        "nothing was taken",
+    ] {
+        assert!(said.contains(words), "{words} not in\n{said}");
+    }
+}
+
+#[test]
 fn purge_drops_what_other_files_set_too() {
     let local = "# local\nvsmagent:\n  display_min: 5 # why\n  display_max: 50\nvsm:\n  vsm_agent_port: 1\n";
     let site = Site::new(&[

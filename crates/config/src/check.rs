@@ -20,6 +20,7 @@ pub(crate) fn cross(merged: &mut Merged) {
     let mut problems = Vec::new();
     displays(&config, &mut problems);
     subclusters(&config, &mut problems);
+    spellings(&config, &mut problems);
     profiles::problems(&config, &mut problems);
     merged.problems.extend(problems);
     merged.notes.extend(pair_problem(&config));
@@ -91,6 +92,36 @@ fn subclusters(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
+/// What two spellings of one host have in common: case and a dot at the end do not tell names apart, and an address has many
+/// forms.
+fn one_spelling(host: &str) -> String {
+    match host.parse::<std::net::IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => host.trim_end_matches('.').to_lowercase(),
+    }
+}
+
+/// A host that is spelled in two ways would be two agents: drained as the one it is used as the other, and counted twice.
+fn spellings(config: &Config, problems: &mut Vec<Problem>) {
+    let mut seen: BTreeMap<String, (String, String)> = BTreeMap::new();
+    let lists = config.subclusters().into_iter().map(|subcluster| {
+        let path = format!("/vsmserver/subclusters/{}/agents", subcluster.name);
+        (path, subcluster.agents)
+    });
+    for (path, hosts) in lists {
+        for host in hosts {
+            let (first, there) =
+                seen.entry(one_spelling(&host)).or_insert_with(|| (host.clone(), path.clone()));
+            if *first != host {
+                let text = format!(
+                    "{host} is the same host as {first} (in {there}): spell it in one way everywhere"
+                );
+                problems.push(problem_at(config, &path, text));
+            }
+        }
+    }
+}
+
 fn ports(config: &Config) -> Vec<String> {
     let pairs = [
         (&keys::vsmserver::LISTEN_PORT, &keys::vsm::VSM_SERVER_PORT),
@@ -128,6 +159,30 @@ fn weights(config: &Config) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use crate::load::merged;
+
+    #[test]
+    fn two_spellings_of_a_host_are_an_error_that_names_both() {
+        for (one, other) in [
+            ("agent1", "AGENT1"),
+            ("agent1", "agent1."),
+            ("a.example.org", "A.Example.org."),
+            ("::1", "0:0:0:0:0:0:0:1"),
+            ("10.0.0.11", "::ffff:10.0.0.11"),
+        ] {
+            let text = format!(
+                "subclusters:\n  a:\n    agents: ['{one}']\n  b:\n    groups: x\n    agents: [z, '{other}']\n"
+            );
+            let problems = merged(&text).problems;
+            assert_eq!(problems.len(), 1, "{one} {other}: {problems:?}");
+            let shown = problems[0].to_string();
+            let wanted =
+                format!("{other} is the same host as {one} (in /vsmserver/subclusters/a/agents)");
+            assert!(shown.contains(&wanted), "{shown}");
+        }
+        let twice =
+            "subclusters:\n  a:\n    agents: [x]\n  b:\n    groups: g\n    agents: [x, y]\n";
+        assert_eq!(merged(twice).problems, []);
+    }
 
     #[test]
     fn contradictions_name_both_folders() {

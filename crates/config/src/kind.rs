@@ -183,7 +183,11 @@ impl Kind {
 
 fn normalise_list(item: Item, value: &Value) -> Result<Value, String> {
     let items = match value {
-        Value::Text(text) => split_words(text)?,
+        Value::Text(text) => {
+            let words = split_words(text)?;
+            torn_name(&words)?;
+            words
+        }
         Value::List(items) => items.clone(),
     };
     if items.len() > LIST_ITEMS_MAX {
@@ -199,6 +203,38 @@ fn normalise_list(item: Item, value: &Value) -> Result<Value, String> {
         }
     }
     Ok(Value::List(items))
+}
+
+/// Groups of directories whose names have a blank, as they look when the quotes are missing: the last word, and what may stand
+/// before it.
+const TORN_NAMES: [(&str, &[&str]); 8] = [
+    ("users", &["domain", "desktop", "power", "protected"]),
+    ("admins", &["domain", "enterprise", "schema"]),
+    ("guests", &["domain"]),
+    ("computers", &["domain"]),
+    ("controllers", &["domain"]),
+    ("operators", &["account", "server", "print", "backup"]),
+    ("publishers", &["cert"]),
+    ("owners", &["creator"]),
+];
+
+/// Refuses words that are one name without its quotes: two groups that nobody is in would let nobody in, in silence.
+fn torn_name(words: &[String]) -> Result<(), String> {
+    for pair in words.windows(2) {
+        let [first, second] = pair else { continue };
+        // Before it may stand a domain or a `+`, behind it a domain.
+        let bare = first.rsplit(['\\', '+']).next().unwrap_or_default().to_lowercase();
+        let last = second.split('@').next().unwrap_or_default().to_lowercase();
+        let is_name =
+            TORN_NAMES.iter().any(|(end, starts)| last == *end && starts.contains(&&*bare));
+        if is_name {
+            return Err(format!(
+                "{first} {second} would be two names; one name with a blank is put in quotes: \"{first} {second}\" (two \
+                 names are written as a list: [{first}, {second}])"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Digits only: `str::parse` would also take a plus sign.
@@ -284,6 +320,17 @@ mod tests {
             assert!(error.contains("allowed") || error.contains("NUL"), "{error}");
         }
         assert!(Kind::Bool.normalise(&Value::List(vec![])).is_err());
+        for torn in
+            ["domain users", r"staff LAB\Domain Admins", "+domain users@lab", "a Backup Operators"]
+        {
+            let error =
+                Kind::List(Item::Word).normalise(&Value::Text(torn.to_owned())).unwrap_err();
+            assert!(error.contains("in quotes"), "{torn}: {error}");
+        }
+        assert_eq!(ok(Kind::List(Item::Word), "backup users").as_deref(), Some("backup users"));
+        assert!(ok(Kind::List(Item::Word), "\"domain users\"").is_some());
+        let two = Value::List(["domain", "users"].map(str::to_owned).to_vec());
+        assert!(Kind::List(Item::Word).normalise(&two).is_ok());
         assert_eq!(ok(Kind::Mode, "0700").as_deref(), Some("448"));
         assert_eq!(ok(Kind::Host, "fe80::1%eth0").as_deref(), Some("fe80::1%eth0"));
     }

@@ -38,6 +38,17 @@ impl ToolError {
         }
     }
 
+    /// The same with lines that stand before the refusal; its own is the last.
+    fn with_lines(self, lines: &[String]) -> Self {
+        let with =
+            |text: String| [lines, &[text, "nothing was taken".to_owned()]].concat().join("\n");
+        match self {
+            Self::NoSuch(text) => Self::NoSuch(with(text)),
+            Self::Bad(text) => Self::Bad(with(text)),
+            Self::Write(text) => Self::Write(with(text)),
+        }
+    }
+
     pub(crate) fn no_such(path: &str) -> Self {
         if param::is_folder(path) {
             return Self::NoSuch(format!(
@@ -212,7 +223,11 @@ pub fn import(dir: &Path, file: &Path) -> Result<String, ToolError> {
             assignments.push(assignment.clone());
         }
     }
-    let changed = if assignments.is_empty() { Vec::new() } else { set::apply(dir, &assignments)? };
+    let changed = match set::apply(dir, &assignments) {
+        Ok(changed) => changed,
+        // What was ignored is often what the refusal comes from.
+        Err(refusal) => return Err(refusal.with_lines(&ignored(&entries, &verdicts))),
+    };
     let mut out = String::new();
     for (entry, verdict) in entries.iter().zip(&verdicts) {
         let place = format!("{}:{}", entry.file.display(), entry.line);
@@ -241,6 +256,17 @@ pub fn import(dir: &Path, file: &Path) -> Result<String, ToolError> {
         (count("taken "), count("changed "), count("same "), count("ignored "));
     let _ = writeln!(out, "{taken} taken, {other} changed, {same} already so, {ignored} ignored");
     Ok(out)
+}
+
+/// What an import does not take, a line each.
+fn ignored(entries: &[hconf::Entry], verdicts: &[Verdict]) -> Vec<String> {
+    let line = |(entry, verdict): (&hconf::Entry, &Verdict)| {
+        let Verdict::Ignored(reason) = verdict else { return None };
+        let (path, value) = (&entry.path, one_line(&entry.value));
+        let place = format!("{}:{}", entry.file.display(), entry.line);
+        Some(format!("ignored  {path} = {value}: {reason} ({place})"))
+    };
+    entries.iter().zip(verdicts).filter_map(line).collect()
 }
 
 /// Drops from `file` what other files set too.

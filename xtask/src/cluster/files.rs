@@ -32,7 +32,7 @@ const NOTIFY: &str = include_str!("../../../deploy/notify");
 const ASK: &str = include_str!("../../../deploy/ask");
 const CHOOSE_PROFILE: &str = include_str!("../../../deploy/choose-profile");
 
-/// Forwarding is off to show that nothing needs it; a storm of logins must not be turned away.
+/// Forwarding is off to show that nothing needs it. What a storm of logins meets is the distribution's `MaxStartups`.
 const SSHD_CONFIG: &str = "\
 Include /etc/ssh/sshd_config.d/*.conf
 HostKey /etc/ssh/ssh_host_ed25519_key
@@ -42,7 +42,6 @@ KbdInteractiveAuthentication no
 DisableForwarding yes
 PrintMotd no
 UseDNS no
-MaxStartups 1000
 AcceptEnv LANG LC_*
 ";
 

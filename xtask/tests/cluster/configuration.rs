@@ -190,3 +190,29 @@ fn a_configuration_that_is_refused_is_mailed_to_the_administrators() {
     assert!(mail.starts_with("To: ann@example.org, bob\nSubject: VSM on tlha-primary: "), "{mail}");
     assert!(mail.contains("configuration-refused: /etc/vsm/conf.d/zz.yaml:1:"), "{mail}");
 }
+
+#[test]
+fn a_host_by_two_names_is_told_and_by_two_spellings_refused() {
+    let service = Service::up("two-names");
+    let lab = |agents: &str| {
+        let words = [
+            "vsm-config",
+            "/vsmserver/subclusters/lab/users=bob",
+            &format!("/vsmserver/subclusters/lab/agents={agents}"),
+        ];
+        service.exec(BROKER, "root", &words).unwrap()
+    };
+    let refused = lab("AGENT1.");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(said.contains("AGENT1. is the same host as agent1"), "{said}");
+    assert!(lab("10.0.0.11").status.success());
+    service.sh(BROKER, "vsmctl reload");
+    let twins = "vsmctl agent list | grep '^10.0.0.11 .*the same host as agent1' && \
+                 vsmctl agent list | grep '^agent1 .*the same host as 10.0.0.11'";
+    service.until(BROKER, twins);
+    let checked = service.exec(BROKER, "root", &["vsmctl", "ha", "check"]).unwrap();
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(!checked.status.success() && said.contains("agents agent1 and 10.0.0.11"), "{said}");
+    assert!(!service.sh(BROKER, "vsmctl agent list").contains("same host as agent2"));
+}

@@ -48,6 +48,7 @@ mod several;
 mod shadow;
 mod sides;
 mod split;
+mod ssh_config;
 mod steps;
 mod storm;
 mod subclusters;

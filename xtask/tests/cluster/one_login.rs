@@ -4,7 +4,9 @@
 use std::process::Output;
 
 use crate::service::{BROKER, SIGHUP, Service};
+use crate::spec;
 use xtask::clock::wait_for;
+use xtask::cluster::ClusterSpec;
 
 /// What `vsm connect` takes for a picture, by way of a session host.
 const PICTURE: &str = "/home/alice/picture.png";
@@ -25,7 +27,11 @@ exec ssh "$@"
 
 /// A service whose session hosts take one-time keys and nothing else.
 pub(crate) fn strict(name: &str) -> Service {
-    let service = Service::up(name);
+    strict_with(&spec(name))
+}
+
+pub(crate) fn strict_with(spec: &ClusterSpec) -> Service {
+    let service = Service::with(spec);
     for (path, text) in [("/home/alice/askpass", ASKPASS), ("/home/alice/thief", THIEF)] {
         service.sh("client", &format!("cat > {path} <<'END'\n{text}END\nchmod 755 {path}"));
     }
@@ -129,6 +135,52 @@ sed -i 's,^@include common-auth,auth required pam_exec.so expose_authtok quiet /
     let left =
         service.sh("client", "ls -d /tmp/vsm-*/key-* /run/user/*/vsm/key-* 2>/dev/null; true");
     assert_eq!(left, "", "a key was left behind");
+}
+
+#[test]
+fn the_name_that_the_broker_knows_is_the_one_at_the_session_host() {
+    let service = strict("one-name");
+    for agent in ["agent1", "agent2"] {
+        sshd(&service, agent, "");
+        service.configure(agent, "vsmagent", &["/shadowing/shadowing_mode=silent"]);
+    }
+    service.configure(BROKER, "vsmserver", &["/shadowing/allowed_shadowers=bob"]);
+    // Carol goes to the broker as somebody else, which her files say of that host alone.
+    let becomes = |user: &str| {
+        let line = format!(
+            "cp /home/{user}/.ssh/id_ed25519 /home/carol/.ssh/other; chown carol /home/carol/.ssh/other; \
+             cd /home/carol/.ssh; [ -e plain ] || cp config plain; \
+             (printf 'Host tlha*\\n User {user}\\n IdentityFile ~/.ssh/other\\nHost *\\n'; cat plain) > config"
+        );
+        service.sh("client", &line);
+    };
+    let run = |words: &[&str]| {
+        let output = service.exec("client", "carol", words).unwrap();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let picture = ["vsm", "connect", "--retry-for=0", "--json", "--screenshot", "/dev/null"];
+    becomes("alice");
+    for one_login in ["true", "false"] {
+        if one_login == "false" {
+            service.configure(BROKER, "vsmserver", &["/vsmserver/one_login=false"]);
+            // Alice's key is the way in at the session hosts as well.
+            service.sh("client", "echo 'IdentityFile ~/.ssh/other' >> /home/carol/.ssh/config");
+        }
+        let said = run(&[&picture[..], &["tlha"]].concat());
+        assert!(said.contains(r#""user":"alice""#), "{said}");
+    }
+    service.configure(BROKER, "vsmserver", &["/vsmserver/one_login=true"]);
+    becomes("bob");
+    run(&["vsm", "shadow", "--screenshot", "/dev/null", "tlha", "alice"]);
+    // Another name of the same user, as directories have them.
+    becomes("alice");
+    for file in ["passwd", "shadow"] {
+        let line = format!(r"sed -n 's/^alice:/LAB\\alice:/p' /etc/{file} >> /etc/{file}");
+        service.sh(BROKER, &line);
+    }
+    let said = run(&[&picture[..], &[r"LAB\alice@tlha"]].concat());
+    assert!(said.contains(r#""user":"alice""#), "{said}");
 }
 
 #[test]

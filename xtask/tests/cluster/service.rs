@@ -37,6 +37,8 @@ true"#;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Connected {
     pub(crate) session: String,
+    #[serde(rename = "user")]
+    _user: String,
     pub(crate) agent: String,
     pub(crate) host: String,
     pub(crate) display: u32,

@@ -6,7 +6,7 @@ use std::thread;
 use xtask::cluster::ClusterSpec;
 
 use crate::service::{AGENTS, Connected, Service, connected};
-use crate::spec;
+use crate::{one_login, spec};
 
 const USERS: u16 = 50;
 /// Small screens: it is the number of desktops that is shown here.
@@ -25,13 +25,49 @@ fn service(name: &str) -> Service {
 fn all_at_once(service: &Service) -> Vec<(String, Connected)> {
     thread::scope(|scope| {
         let login = |user: String| {
-            let connected = connected(&service.try_connect(&user));
+            // sshd turns some away, as everywhere; they come again by themselves.
+            let to = format!("{user}@tlha");
+            let words = ["vsm", "connect", "--no-viewer", "--json", &to];
+            let connected = connected(&service.exec("client", &user, &words).unwrap());
             (user.clone(), connected.unwrap_or_else(|why| panic!("{user}: {why}")))
         };
         let all: Vec<_> =
             (1..=USERS).map(|n| scope.spawn(move || login(format!("user{n:03}")))).collect();
         all.into_iter().map(|login| login.join().unwrap()).collect()
     })
+}
+
+/// Stands at the desk of everybody; that it is asked anything is an error.
+const ASKPASS: &str = "printf '#!/bin/sh\\necho \"$1\" >> /tmp/asked\\n' > /usr/local/bin/askpass; \
+                       chmod 755 /usr/local/bin/askpass; touch /tmp/asked; chmod 666 /tmp/asked";
+/// As many as come back in the same second after a break in the network.
+const BACK: u16 = 40;
+
+#[test]
+fn many_who_come_back_at_once_are_let_in_and_asked_nothing() {
+    let service = one_login::strict_with(&ClusterSpec { users: BACK, ..spec("storm-back") });
+    for agent in AGENTS {
+        service.configure(agent, "vsmagent", &[GEOMETRY]);
+    }
+    service.sh("client", ASKPASS);
+    let users: Vec<String> = (1..=BACK).map(|n| format!("user{n:03}")).collect();
+    let go = |words: &[&str]| {
+        let one = |user: &String| {
+            let to = format!("{user}@tlha");
+            let asked = ["env", "SSH_ASKPASS=/usr/local/bin/askpass", "SSH_ASKPASS_REQUIRE=force"];
+            let output = service.exec("client", user, &[&asked, words, &[&to]].concat()).unwrap();
+            (!output.status.success()).then(|| format!("{user}: {output:?}"))
+        };
+        thread::scope(|scope| {
+            let all: Vec<_> = users.iter().map(|user| scope.spawn(move || one(user))).collect();
+            all.into_iter().filter_map(|one| one.join().unwrap()).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(go(&["vsm", "connect", "--no-viewer"]), Vec::<String>::new());
+    let failed = go(&["vsm", "connect", "--screenshot", "/dev/null"]);
+    assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
+    assert_eq!(service.sh("client", "cat /tmp/asked"), "");
+    end_all(&service);
 }
 
 /// How many desktops each agent has: by the answers, by the table, and by the X servers that run.

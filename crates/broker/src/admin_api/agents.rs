@@ -68,6 +68,11 @@ fn with_link(
                 crate::ha::api::MUTE.clone_into(&mut view.detail);
             }
             view.maintenance = up.maintenance.as_deref().map(str::to_owned);
+            if let Some(twin) = broker.agents.twin(agent, &up) {
+                view.detail = format!(
+                    "error: it is the same host as {twin}, or a copy of it; leave one of both names in the agents lists"
+                );
+            }
             if let Some(Load { told, at, sessions }) = up.load {
                 view.load = Some(told);
                 view.load_unix_ms = at.0;

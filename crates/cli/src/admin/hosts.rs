@@ -1,6 +1,11 @@
 //! `vsmctl agent ssh` and `vsmctl agent rsync`: the same command on many session hosts, by the administrator's own ssh.
 
-use std::{collections::BTreeSet, process::Stdio, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    ffi::{OsStr, OsString},
+    process::Stdio,
+    sync::Arc,
+};
 
 use clap::Args;
 use tokio::{
@@ -15,6 +20,7 @@ use super::{AdminOptions, agents};
 use crate::{
     exit::{Failure, NOT_FOUND, UNAVAILABLE, USAGE},
     output,
+    ssh::fixed,
 };
 
 /// On which hosts, and how many at a time.
@@ -87,8 +93,8 @@ pub struct RsyncArgs {
 pub async fn agent_ssh(options: &AdminOptions, arguments: &SshArgs) -> Result<(), Failure> {
     let hosts = arguments.hosts.chosen(options).await?;
     let words = |host: &str| {
-        let own = ["-o", "BatchMode=yes", "--", host].map(str::to_owned);
-        own.into_iter().chain(arguments.command.iter().cloned()).collect()
+        let rest = ["--", host].into_iter().chain(arguments.command.iter().map(String::as_str));
+        fixed::command().into_iter().chain(rest.map(Into::into)).collect()
     };
     on_all("ssh", &hosts, arguments.hosts.parallel, words).await
 }
@@ -109,8 +115,10 @@ pub async fn agent_rsync(options: &AdminOptions, arguments: &RsyncArgs) -> Resul
             Some(path) => format!("{host}:{path}"),
             None => word.clone(),
         };
-        let own = ["-e", "ssh -o BatchMode=yes"].map(str::to_owned);
-        own.into_iter().chain(arguments.arguments.iter().map(place)).collect()
+        // None of them has a blank in it.
+        let ssh = [vec!["ssh".into()], fixed::command()].concat().join(OsStr::new(" "));
+        let own = ["-e".into(), ssh].into_iter();
+        own.chain(arguments.arguments.iter().map(|word| place(word).into())).collect()
     };
     on_all("rsync", &hosts, arguments.hosts.parallel, words).await
 }
@@ -120,7 +128,7 @@ async fn on_all(
     program: &'static str,
     hosts: &[String],
     parallel: u16,
-    words: impl Fn(&str) -> Vec<String>,
+    words: impl Fn(&str) -> Vec<OsString>,
 ) -> Result<(), Failure> {
     let together = Arc::new(Semaphore::new(usize::from(parallel)));
     let mut under_way = JoinSet::new();
@@ -142,7 +150,7 @@ async fn on_all(
     Err(Failure::new(UNAVAILABLE, format!("failed on {count} of {of} agent(s)\n{which}")))
 }
 
-async fn on_one(program: &str, host: &str, words: Vec<String>) -> Result<(), String> {
+async fn on_one(program: &str, host: &str, words: Vec<OsString>) -> Result<(), String> {
     let mut command = Command::new(program);
     command.args(words).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

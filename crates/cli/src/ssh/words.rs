@@ -1,5 +1,5 @@
-//! What ssh says on standard error while it connects to a broker. It passes through to the user, but for the lines that
-//! say that there is no connection: those tell whether trying again may help, and are told once, at the end.
+//! What ssh says on standard error. It passes through to the user, but for the lines that say that there is no connection:
+//! those tell whether trying again may help, and are told once, at the end. Nothing passes of an attempt that may well fail.
 
 use std::{
     io::Write,
@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::{io::AsyncReadExt, process::ChildStderr, task::JoinHandle};
+use tokio::{io::AsyncReadExt, process::ChildStderr, sync::Notify, task::JoinHandle};
 
+use super::reason::{self, LastWords, Reason};
 use crate::exit::Retry;
 
 /// Longest line; a longer one is passed on in pieces.
@@ -25,6 +26,11 @@ enum Line {
     HungUp,
     /// A refusal, which stays.
     Refused,
+    /// The login is done; with it come figures that nobody has asked for.
+    In,
+    Figures,
+    /// Words of the program that leads the way.
+    OnTheWay,
     /// Anything else.
     Other,
 }
@@ -62,9 +68,23 @@ const REFUSED: [&str; 9] = [
     "ccount has expired",
 ];
 
+/// `LogLevel=VERBOSE`, which tells of the login, tells this as well.
+const FIGURES: [&str; 2] = ["Transferred: sent ", "Bytes per second: sent "];
+
+/// Of `vsm relay`.
+const ON_THE_WAY: &str = "vsm: ";
+
 fn kind(line: &str) -> Line {
     let any = |words: &[&str]| words.iter().any(|word| line.contains(word));
-    if any(&REFUSED) {
+    if line.starts_with("debug") {
+        Line::Other
+    } else if line.starts_with("Authenticated to ") {
+        Line::In
+    } else if FIGURES.iter().any(|word| line.starts_with(word)) {
+        Line::Figures
+    } else if line.starts_with(ON_THE_WAY) {
+        Line::OnTheWay
+    } else if any(&REFUSED) {
         Line::Refused
     } else if any(&AWAY) {
         Line::Away
@@ -80,13 +100,28 @@ struct Heard {
     refused: bool,
     away: bool,
     last: Option<String>,
+    reason: Option<&'static Reason>,
+    on_the_way: Option<String>,
+    /// Told once the login is done.
+    is_in: Arc<Notify>,
 }
 
 impl Heard {
     /// Takes in a line; whether the user is to see it now.
     fn take(&mut self, line: &str) -> bool {
         let kind = kind(line);
+        // The first one is the cause of the others.
+        self.reason = self.reason.or_else(|| reason::in_words(line));
         match kind {
+            Line::In => {
+                self.is_in.notify_one();
+                return false;
+            }
+            Line::Figures => return false,
+            Line::OnTheWay => {
+                self.on_the_way = line.trim().strip_prefix(ON_THE_WAY).map(str::to_owned);
+                return false;
+            }
             Line::Refused => self.refused = true,
             Line::Away | Line::HungUp => {
                 self.away |= kind == Line::Away;
@@ -111,27 +146,39 @@ impl Heard {
 #[derive(Debug)]
 pub(super) struct Words {
     heard: Arc<Mutex<Heard>>,
+    is_in: Arc<Notify>,
     listener: JoinHandle<()>,
 }
 
 impl Words {
-    /// Listens as long as ssh speaks.
-    pub(super) fn listen(stderr: ChildStderr) -> Self {
-        let heard = Arc::default();
-        let listener = tokio::spawn(listen(stderr, Arc::clone(&heard)));
-        Self { heard, listener }
+    /// Listens as long as ssh speaks; the user sees what is not kept if they are to.
+    pub(super) fn listen(stderr: ChildStderr, shown: bool) -> Self {
+        let is_in = Arc::new(Notify::new());
+        let heard = Arc::new(Mutex::new(Heard { is_in: Arc::clone(&is_in), ..Heard::default() }));
+        let listener = tokio::spawn(listen(stderr, Arc::clone(&heard), shown));
+        Self { heard, is_in, listener }
     }
 
-    /// Once ssh has ended: whether trying again may help, and ssh's reason if it was not shown.
-    pub(super) async fn last(mut self) -> (Retry, Option<String>) {
+    /// Waits until the login is done; for ever where ssh is not to tell.
+    pub(super) async fn logged_in(&self) {
+        self.is_in.notified().await;
+    }
+
+    /// Once ssh has ended: what it had to say.
+    pub(super) async fn last(mut self) -> LastWords {
         // What is not said by then is not waited for.
         let _ = tokio::time::timeout(LAST_WORDS, &mut self.listener).await;
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        (heard.retry(), heard.last.clone())
+        LastWords {
+            retry: heard.retry(),
+            why: heard.last.clone(),
+            reason: heard.reason,
+            on_the_way: heard.on_the_way.clone(),
+        }
     }
 }
 
-async fn listen(mut stderr: ChildStderr, heard: Arc<Mutex<Heard>>) {
+async fn listen(mut stderr: ChildStderr, heard: Arc<Mutex<Heard>>, shown: bool) {
     let mut waiting = Vec::new();
     let mut chunk = [0; 1024];
     loop {
@@ -139,10 +186,10 @@ async fn listen(mut stderr: ChildStderr, heard: Arc<Mutex<Heard>>) {
         waiting.extend_from_slice(&chunk[..read]);
         while let Some(end) = waiting.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = waiting.drain(..=end).collect();
-            pass(&line, &heard);
+            pass(&line, &heard, shown);
         }
         if !waiting.is_empty() && (read == 0 || waiting.len() > LINE_MAX) {
-            pass(&std::mem::take(&mut waiting), &heard);
+            pass(&std::mem::take(&mut waiting), &heard, shown);
         }
         if read == 0 {
             return;
@@ -150,10 +197,10 @@ async fn listen(mut stderr: ChildStderr, heard: Arc<Mutex<Heard>>) {
     }
 }
 
-fn pass(line: &[u8], heard: &Mutex<Heard>) {
+fn pass(line: &[u8], heard: &Mutex<Heard>, shown: bool) {
     let show =
         heard.lock().unwrap_or_else(PoisonError::into_inner).take(&String::from_utf8_lossy(line));
-    if show {
+    if show && shown {
         // A user who cannot see it cannot be told.
         let _ = std::io::stderr().write_all(line);
     }
@@ -206,5 +253,18 @@ mod tests {
         assert_eq!(after(&["Connection closed by 10.0.0.4 port 22"]).0, Retry::Briefly);
         assert_eq!(after(&["Confirm user presence for key"]).0, Retry::Never);
         assert_eq!(after(&[]).0, Retry::Never);
+    }
+
+    #[test]
+    fn what_only_we_asked_for_is_not_shown() {
+        let lines = [
+            "Authenticated to tlha ([10.0.0.4]:22) using \"publickey\".",
+            "Transferred: sent 3096, received 3076 bytes, in 0.1 seconds",
+            "Bytes per second: sent 24105.1, received 23949.4",
+            "vsm: tlha: agent1 does not answer",
+        ];
+        assert_eq!(after(&lines), (Retry::Never, Vec::new()));
+        let debug = "debug1: read_passphrase: Broken pipe";
+        assert_eq!(after(&[debug]), (Retry::Never, vec![debug.to_owned()]));
     }
 }

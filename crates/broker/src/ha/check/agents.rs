@@ -106,6 +106,14 @@ pub(super) async fn look(steps: &mut Steps, broker: &Arc<Broker>) {
         match link.state() {
             LinkState::Up(up) => {
                 steps.ok(6, format!("{node} reaches agent {agent}"));
+                if let Some(twin) = broker.agents.twin(agent, &up) {
+                    steps.bad(
+                        6,
+                        format!("agents {agent} and {twin} are one host, or one is a copy of the other's disk"),
+                        "on both nodes: leave one of both names in /vsmserver/subclusters/NAME/agents; systemctl reload vsmserver \
+                         (of a copy: stop vsmagent there, remove /var/lib/vsm-agent, start it)",
+                    );
+                }
                 if let Some(wanted) = &wanted {
                     knows(steps, agent, &up, wanted, &masters);
                 }
