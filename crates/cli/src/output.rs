@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn cells_show_what_others_wrote_and_do_not_obey_it() {
         let rows = [Row("al\x1b[2J", "a\u{9b}1\nb")];
-        assert_eq!(table(&rows), "USER     AGENT\nal\u{fffd}[2J  a\u{fffd}1\u{fffd}b\n");
+        assert_eq!(table(&rows), "USER    AGENT\nal\u{fffd}[2J  a\u{fffd}1\u{fffd}b\n");
     }
 
     #[test]
