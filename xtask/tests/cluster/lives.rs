@@ -105,6 +105,12 @@ fn ha_that_is_switched_off_on_one_node_makes_no_second_server() {
     pair.login("bob");
 }
 
+/// Lets time pass: when something happens, or that nothing does for so long, is what these tests are about.
+#[expect(clippy::disallowed_methods, reason = "the moment itself is what is varied")]
+fn pass(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
 /// A2: whenever the node that forms a pair is killed, the pair forms all the same.
 #[test]
 fn a_pair_forms_whenever_the_claimant_is_killed() {
@@ -118,7 +124,7 @@ fn a_pair_forms_whenever_the_claimant_is_killed() {
         for node in NODES {
             pair.start_daemon(node, "vsmserver").unwrap();
         }
-        std::thread::sleep(Duration::from_millis(moment * 100));
+        pass(moment * 100);
         // One that is not up yet cannot be killed; then there is nothing to see at this moment.
         let _ = pair.kill_daemon(claimant, "vsmserver", 9);
         let served = pair::login(&pair, "alice", 20);
@@ -190,7 +196,7 @@ fn no_duel_where_only_the_link_between_the_brokers_is_cut() {
     let before = NODES.map(|node| counter(&pair, node)).into_iter().max().unwrap();
     for user in ["alice", "bob", "carol", "dave"] {
         pair.login(user);
-        std::thread::sleep(Duration::from_secs(2));
+        pass(2000);
     }
     let after = NODES.map(|node| counter(&pair, node)).into_iter().max().unwrap();
     assert_eq!(after, before, "nobody disturbs a reign that is alive");
