@@ -160,7 +160,6 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
                     return End::Anew;
                 }
                 if acts {
-                    broker.greet(link).await;
                     if link.take_limits_due() {
                         limiting::begin(broker, link);
                     }
