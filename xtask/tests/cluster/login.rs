@@ -92,7 +92,7 @@ fn json_of_the_administrator(service: &Service) {
         }
         value.as_object().unwrap().keys().cloned().collect()
     };
-    let agent = "agent detail drain drained_by_configuration draining max_users penalised_until public_name \
+    let agent = "agent detail drain drained_by_configuration draining maintenance max_users penalised_until public_name \
                  sessions since state subclusters users version weight";
     assert_eq!(fields(&["agent", "list"]).join(" "), agent);
     assert_eq!(fields(&["agent", "show", "agent1"]).join(" "), agent);
