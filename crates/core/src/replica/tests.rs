@@ -267,10 +267,9 @@ fn a_loss_is_made_up_for_by_an_acknowledgement_that_was_asked_for_after_it_was_t
     assert_eq!(clears(&said), 0, "that one was on its way before: {said:?}");
     let round = said.iter().find_map(|action| match action {
         Action::ToPeer(PeerMsg::Append { round, .. }) => Some(*round),
-        Action::Store(..)
-        | Action::ToPeer(_)
-        | Action::ToWitness(..)
-        | Action::Answer { .. } => None,
+        Action::Store(..) | Action::ToPeer(_) | Action::ToWitness(..) | Action::Answer { .. } => {
+            None
+        }
     });
     let said = pair.nodes[0].handle(pair.now + 2, ack(round.expect("the peer is asked at once")));
     assert_eq!(clears(&said), 1, "{said:?}");
