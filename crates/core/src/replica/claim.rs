@@ -187,10 +187,9 @@ impl Replica {
             return self.send(PeerMsg::Stale { promised });
         }
         if self.joined && self.holds().paired && self.peer_blank {
-            // It has forgotten what it voted for: it cannot be active before it has our table. We can; but not where one of the
-            // two tables is of another life, as that may be ours.
-            let standby = matches!(self.role, Role::Standby { .. });
-            if standby && !self.peer_foreign && self.now >= self.hold_off_ms {
+            // It has forgotten what it voted for: it cannot be active before it has our table. We can; or the witnesses know
+            // better, where one of the two tables is of another life.
+            if matches!(self.role, Role::Standby { .. }) && self.now >= self.hold_off_ms {
                 self.begin_claim();
             }
             return;
