@@ -236,7 +236,11 @@ impl Replica {
             WitnessReply::Mute { loss } => self.on_mute(agent, loss),
             WitnessReply::Free { promised } => self.on_free(agent, &promised),
             // Our table was put back from a copy, or the witness is still to be told of a new life. Only the peer helps.
-            WitnessReply::Foreign { life } => self.foreign = Some(life),
+            WitnessReply::Foreign { life } if matches!(self.role, Role::Claiming(_)) => {
+                self.foreign = Some(life);
+            }
+            // Late: that claim is over.
+            WitnessReply::Foreign { .. } => {}
             // Nothing but time helps.
             WitnessReply::Held { .. } => {}
             WitnessReply::Promised { epoch, window } => {
@@ -319,6 +323,8 @@ impl Replica {
             }
         };
         self.attempts = 0;
+        // Enough voters know this life.
+        self.foreign = None;
         self.is_whole();
         self.role = Role::Active(Box::new(Active::new(epoch, self, solo, vouched)));
         self.begin_reign();

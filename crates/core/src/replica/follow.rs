@@ -32,6 +32,8 @@ impl Replica {
             let holds = self.holds();
             return self.after_write(Held::Send(PeerMsg::Behind { epoch, holds }));
         }
+        // The reign is of the same life.
+        self.foreign = None;
         // Only as far as we know that we agree: beyond it there may be entries of a reign that was replaced.
         let agreed = entries.last().map_or(prev.seq, |entry| entry.lsn.seq);
         let new: Vec<Entry> =

@@ -130,7 +130,7 @@ impl Replica {
             roster: self.table.roster().cloned(),
             mute,
             peer_foreign: self.peer_foreign,
-            foreign: self.foreign.clone(),
+            foreign: self.foreign.clone().filter(|_| !self.link || self.peer_foreign),
             witnesses,
         }
     }

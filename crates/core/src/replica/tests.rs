@@ -325,6 +325,45 @@ fn a_copy_of_a_former_life_is_no_vote_and_nothing_is_learnt_from_it() {
     assert!(matches!(witness.handle(claim), WitnessReply::Foreign { .. }));
 }
 
+/// Both disks were lost, and the one that formed the pair anew dies before the witnesses are told of the new life.
+#[test]
+fn a_new_life_that_the_witnesses_do_not_know_yet_is_no_copy_once_both_nodes_have_it() {
+    let mut pair = Pair::formed();
+    for id in [0, 1] {
+        pair.feed(id, Event::Link(false));
+    }
+    pair.feed(1, Event::TakeOver);
+    assert!(matches!(pair.nodes[1].standing(), Standing::Claiming(_)), "{:?}", pair.nodes[1]);
+    let foreign = || {
+        let former = WitnessReply::Foreign { life: epoch(1, "former") };
+        Event::Witness("w1".parse().unwrap(), former)
+    };
+    pair.feed(1, foreign());
+    assert!(pair.nodes[1].status().foreign.is_some(), "it may be a copy");
+    pair.feed(1, Event::Want(false));
+    pair.feed(1, Event::Link(true));
+    assert_eq!(
+        pair.nodes[1].status().foreign,
+        None,
+        "nothing says that the other node is of another life"
+    );
+    pair.feed(0, Event::Link(true));
+    pair.feed(0, Event::Want(true));
+    for _ in 0..20 {
+        pair.now += 100;
+        pair.feed(1, Event::Tick);
+        pair.feed(0, Event::Tick);
+    }
+    assert!(matches!(pair.nodes[0].standing(), Standing::Active { ready: true, .. }));
+    pair.feed(1, foreign());
+    pair.feed(1, Event::Link(false));
+    assert_eq!(
+        pair.nodes[1].status().foreign,
+        None,
+        "a late answer, and it followed a reign since"
+    );
+}
+
 #[test]
 fn after_a_planned_hand_over_the_old_node_asks_for_nothing_while_the_new_one_reigns() {
     let mut pair = Pair::formed();
