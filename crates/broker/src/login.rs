@@ -188,6 +188,8 @@ fn choose(broker: &Broker, who: &Identity, mut sessions: Vec<Arc<Session>>) -> A
 async fn make(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Answer, Refusal> {
     let lock = broker.logins.of(who.user.clone());
     let _turn = lock.lock().await;
+    // What runs on the agents may not be in the table yet.
+    broker.agents.settle().await;
     let silent = match find(broker, who, want).await? {
         Found::Alive(handed) => return Ok(Answer::Desktop(handed)),
         Found::Several(sessions) => return Ok(choose(broker, who, sessions)),
@@ -253,7 +255,6 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
     }
     let (subcluster, _) = settings.subclusters.of(who)?;
     let bounds = settings.bounds_of(who)?;
-    broker.agents.settle().await;
     let mut tried: Vec<AgentName> = Vec::new();
     let mut failures: Vec<Refusal> = Vec::new();
     while failures.len() < usize::try_from(settings.start_attempts).unwrap_or(usize::MAX) {

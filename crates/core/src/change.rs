@@ -137,7 +137,10 @@ pub enum Change {
         at: UnixMillis,
     },
     /// A reign began; changes no record. Once it is committed, so is all before it.
-    Began,
+    Began {
+        /// Whether it is one of a pair; a single server's otherwise.
+        pair: bool,
+    },
     /// The agents that vote as witnesses from here on.
     Roster(Arc<[AgentName]>),
     /// An agent takes no new sessions by an administrator's word; none = it takes them again.
@@ -224,7 +227,7 @@ impl Change {
             | Self::Ending { id }
             | Self::Gone { id } => Some(*id),
             Self::AgentFailed { .. }
-            | Self::Began
+            | Self::Began { .. }
             | Self::Roster(_)
             | Self::Drained { .. }
             | Self::Noted(_) => None,
@@ -239,7 +242,7 @@ impl Change {
             Self::Roster(_) => Some(Key::Roster),
             Self::Drained { agent, .. } => Some(Key::Drain(agent.clone())),
             Self::Noted(event) => Some(Key::Event(event.slot())),
-            Self::Began => None,
+            Self::Began { .. } => None,
             Self::Reserved(_)
             | Self::Adopted(_)
             | Self::Running { .. }

@@ -310,7 +310,7 @@ impl Table {
             Change::AgentFailed { agent, at } => {
                 self.failed.insert(agent.clone(), *at);
             }
-            Change::Began => {}
+            Change::Began { .. } => {}
             Change::Roster(witnesses) => self.roster = Some(Arc::clone(witnesses)),
             Change::Drained { agent, mark } => self.set_drain(agent, mark.as_ref()),
             Change::Noted(event) => self.trail.put(event),

@@ -284,7 +284,7 @@ impl TryFrom<log::Change> for Change {
             }
             Kind::Ending(ending) => Self::Ending { id: text("ending.id", &ending.id)? },
             Kind::Gone(gone) => Self::Gone { id: text("gone.id", &gone.id)? },
-            Kind::Began(_) => Self::Began,
+            Kind::Began(log::Began { pair }) => Self::Began { pair },
             Kind::Roster(roster) => {
                 let witnesses =
                     roster.witnesses.iter().map(|agent| text("roster.witnesses", agent));
@@ -322,7 +322,7 @@ impl From<&Change> for log::Change {
             }
             Change::Ending { id } => Kind::Ending(log::Ending { id: id.to_string() }),
             Change::Gone { id } => Kind::Gone(log::Gone { id: id.to_string() }),
-            Change::Began => Kind::Began(log::Began {}),
+            Change::Began { pair } => Kind::Began(log::Began { pair: *pair }),
             Change::Roster(witnesses) => Kind::Roster(log::Roster {
                 witnesses: witnesses.iter().map(ToString::to_string).collect(),
             }),

@@ -46,7 +46,7 @@ pub(crate) fn change(change: &Change) -> String {
         Change::Gone { id } => format!("{} is gone", short(*id)),
         Change::Adopted(session) => format!("adopts {} of {}", short(session.id), session.user),
         Change::AgentFailed { agent, .. } => format!("{agent} failed"),
-        Change::Began => "began".to_owned(),
+        Change::Began { .. } => "began".to_owned(),
         Change::Roster(agents) => format!("{} witnesses", agents.len()),
         Change::Drained { agent, mark: Some(_) } => format!("{agent} is drained"),
         Change::Drained { agent, mark: None } => format!("{agent} is not drained"),

@@ -373,7 +373,7 @@ impl Replica {
 
     /// The changes with which a reign begins.
     pub(super) fn first_changes(&self) -> Vec<Change> {
-        let mut changes = vec![Change::Began];
+        let mut changes = vec![Change::Began { pair: !self.config.alone }];
         if mutant::on(Mutant::RosterFirst) && self.rosters().is_empty() && !self.config.alone {
             changes.push(self.first_roster());
         }

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::log::{Entry, History, Log};
+use super::{
+    log::{Entry, History, Log},
+    mutant::{self, Mutant},
+};
 use crate::{Change, Epoch, Key, Lsn, Row, Table};
 
 /// What is durable.
@@ -99,8 +102,12 @@ impl Disk {
     pub fn is_expendable(&self) -> bool {
         let mut table = self.table.clone();
         self.log.after(self.commit).for_each(|entry| table.apply(&entry.change));
-        // A vote for another node's epoch is in the promise before that node's roster is in the log.
-        let own = self.promised.node == self.log.last().epoch.node;
+        let of_pair = |entry: &Entry| entry.change == Change::Began { pair: true };
+        // A vote for another node's epoch is in the promise before anything of that reign is in the log, and a pair's first
+        // reign is there before its witnesses are named.
+        let own = self.promised.node == self.log.last().epoch.node
+            && (mutant::on(Mutant::PairForServer)
+                || !self.log.after(self.log.base().seq).any(of_pair));
         let empty = table.sessions().len() == 0
             && table.tombstones().next().is_none()
             && table.drains().next().is_none();

@@ -195,7 +195,10 @@ mod tests {
     fn log(epochs: &[u64]) -> Log {
         let mut log = Log::default();
         for (counter, seq) in epochs.iter().zip(1..) {
-            log.append([Entry { lsn: Lsn { epoch: epoch(*counter), seq }, change: Change::Began }]);
+            log.append([Entry {
+                lsn: Lsn { epoch: epoch(*counter), seq },
+                change: Change::Began { pair: true },
+            }]);
         }
         log
     }

@@ -115,6 +115,8 @@ mutants! {
     RosterByWitnesses,
     /// The witnesses are named in the first write of a pair, before the other broker has it.
     RosterFirst,
+    /// The table of a pair that is being formed is taken for a single server's.
+    PairForServer,
     /// A node whose HA is off reigns alone over a pair's table.
     AloneWithPair,
     /// The length of an agent's journal is compared with that of another journal.

@@ -120,7 +120,7 @@ impl Replica {
             | Change::AgentFailed { .. }
             | Change::Drained { .. }
             | Change::Noted(_)
-            | Change::Began => None,
+            | Change::Began { .. } => None,
         });
         self.table.roster().into_iter().chain(later).cloned().collect()
     }

@@ -15,8 +15,10 @@ fn lsn(counter: u64, seq: u64) -> Lsn {
 }
 
 fn list(positions: &[(u64, u64)]) -> Vec<Entry> {
-    let entry =
-        |(counter, seq): &(u64, u64)| Entry { lsn: lsn(*counter, *seq), change: Change::Began };
+    let entry = |(counter, seq): &(u64, u64)| Entry {
+        lsn: lsn(*counter, *seq),
+        change: Change::Began { pair: true },
+    };
     positions.iter().map(entry).collect()
 }
 

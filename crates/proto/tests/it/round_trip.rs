@@ -89,7 +89,7 @@ fn change() -> impl Strategy<Value = Change> + Clone {
         id().prop_map(|id| Change::Gone { id }),
         session().prop_map(Change::Adopted),
         (agent(), at).prop_map(|(agent, at)| Change::AgentFailed { agent, at }),
-        Just(Change::Began),
+        any::<bool>().prop_map(|pair| Change::Began { pair }),
         vec(agent(), 0..4).prop_map(|agents| Change::Roster(agents.into())),
         (agent(), option::of(drain())).prop_map(|(agent, mark)| Change::Drained { agent, mark }),
         event().prop_map(Change::Noted),

@@ -245,7 +245,7 @@ impl Pieces {
         }
         let before = &self.logs[usize::from(log)];
         let change = match wish {
-            None => Some(Change::Began),
+            None => Some(Change::Began { pair: true }),
             Some(wish) => before.table.check(self.proposal(wish)).ok(),
         };
         let (mut table, seq) = (before.table.clone(), before.last.seq + 1);

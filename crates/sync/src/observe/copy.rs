@@ -177,7 +177,7 @@ mod tests {
             Change::Ending { id: id(1) },
             Change::TombstoneDone { id: id(2) },
             Change::Gone { id: id(1) },
-            Change::Began,
+            Change::Began { pair: true },
         ];
         for to in 0..=changes.len() {
             let new = view(&changes[..to]);

@@ -135,16 +135,16 @@ fn key_text(key: &Key) -> String {
     }
 }
 
-/// No number of the log may be missing: who was named there is replaced by a change that changes nothing.
+/// No number of the log may be missing: what is a pair's there is replaced by a change that changes nothing.
 pub(super) fn leave_pair(on: &Transaction<'_>) -> Result<()> {
     let mut read = on.prepare("SELECT seq, change FROM changelog")?;
     let entries = read
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<Vec<(i64, Vec<u8>)>>>()?;
-    let nothing = log::Change::from(&Change::Began).encode_to_vec();
+    let nothing = log::Change::from(&Change::Began { pair: false }).encode_to_vec();
     for (seq, change) in entries {
         let change = log::Change::decode(change.as_slice()).ok().map(Change::try_from);
-        if matches!(change, Some(Ok(Change::Roster(_)))) {
+        if matches!(change, Some(Ok(Change::Roster(_) | Change::Began { pair: true }))) {
             on.execute("UPDATE changelog SET change = ?1 WHERE seq = ?2", params![nothing, seq])?;
         }
     }

@@ -120,7 +120,7 @@ impl Alone {
     fn next(&self, epoch: &Epoch, seqs: &[u64]) -> Vec<Entry> {
         let entry = |ahead: &u64| Entry {
             lsn: Lsn { epoch: epoch.clone(), seq: self.at.last.seq + ahead },
-            change: Change::Began,
+            change: Change::Began { pair: true },
         };
         seqs.iter().map(entry).collect()
     }

@@ -127,7 +127,7 @@ proptest! {
 /// Entries of three reigns: each time a store is opened it has to find the same history.
 fn several_reigns() -> Vec<vsm_core::replica::Entry> {
     let of = |(seq, counter)| {
-        let mut entry = entry(seq, vsm_core::Change::Began);
+        let mut entry = entry(seq, vsm_core::Change::Began { pair: true });
         entry.lsn.epoch = epoch(counter);
         entry
     };
@@ -171,7 +171,7 @@ fn both_stores_hold_what_a_pair_writes() {
     let history = vec![(epoch(1), 1), (epoch(3), 20)];
     let install = |whole, rows| Install { at: at.clone(), history: history.clone(), rows, whole };
     let later = |seq| {
-        let mut later = entry(seq, vsm_core::Change::Began);
+        let mut later = entry(seq, vsm_core::Change::Began { pair: true });
         later.lsn.epoch = epoch(4);
         later
     };

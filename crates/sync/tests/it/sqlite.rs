@@ -143,20 +143,22 @@ fn used(dir: &Path, promised: Epoch, changes: &[Change], uncommitted: usize) -> 
 #[test]
 fn only_a_table_that_nobody_would_miss_is_set_aside() {
     let failed = Change::AgentFailed { agent: "a".parse().unwrap(), at: NOW };
-    let alone = [Change::Began, failed];
+    let alone = [Change::Began { pair: false }, failed];
     let with = |change: Change| [alone.to_vec(), vec![change]].concat();
     let reserved = with(Table::default().check(reserve(1, "ann", 0)).unwrap());
     let agent = "a".parse().unwrap();
     let stone = with(Change::Tombstone { id: id(1), agent, at: NOW });
     let paired = with(Change::Roster(Vec::new().into()));
+    let forming = [Change::Began { pair: true }];
     let foreign = Epoch { nonce: 0, counter: 2, node: "other".parse().unwrap() };
     for (what, promised, changes, uncommitted, forgotten) in [
         ("a single server's without sessions", epoch(2), &alone[..], 0, true),
-        ("one with a session", epoch(1), &reserved, 0, false),
+        ("one with a session", epoch(1), &reserved[..], 0, false),
         ("one with a session that may be committed", epoch(1), &reserved, 1, false),
         ("one with a start that was given up", epoch(1), &stone, 0, false),
         ("a pair's", epoch(1), &paired, 0, false),
         ("a pair's that is about to be", epoch(1), &paired, 1, false),
+        ("a pair's before its witnesses are named", epoch(1), &forming[..], 0, false),
         ("one that voted for another node", foreign, &alone, 0, false),
     ] {
         let dir = tempfile::tempdir().unwrap();
