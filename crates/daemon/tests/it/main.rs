@@ -156,6 +156,33 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
+/// A host that dies, or hangs, in the middle of a handshake is dialled anew.
+#[tokio::test]
+async fn one_who_never_finishes_the_handshake_is_given_up_and_dialled_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = authority();
+    let server = identity(&dir.path().join("ours"), &ours, "localhost");
+    let friend = identity(&dir.path().join("ours"), &ours, "friend");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let channel =
+        grpc::channel("localhost", listener.local_addr().unwrap().port(), &friend).unwrap();
+    let long = grpc::DIAL_TIMEOUT * 10;
+    let call = tokio::time::timeout(long, is_healthy(channel.clone()));
+    let (hung, refused) = tokio::join!(listener.accept(), call);
+    assert!(refused.expect("it gives up").is_err());
+    let stop = CancellationToken::new();
+    let (routes, until) = (routes().await, stop.clone());
+    let serving =
+        tokio::spawn(async move { grpc::serve_tls(listener, &server, routes, until).await });
+    assert!(
+        is_healthy(channel).await.unwrap(),
+        "the same channel, and the first peer is still there"
+    );
+    drop(hung);
+    stop.cancel();
+    serving.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn only_hosts_of_the_same_authority_and_the_right_name_talk_to_each_other() {
     let dir = tempfile::tempdir().unwrap();
