@@ -39,7 +39,7 @@ const NEEDED: [(&str, &str); 23] = [
     ("/usr/bin/git", "git"),
 ];
 
-/// What a cluster with Pacemaker needs beside that. Installed only when one is asked for: everyday tests do without.
+/// What a cluster with Pacemaker needs beside that. Installed only for the tests, and when one is asked for.
 const FOR_PACEMAKER: [(&str, &str); 8] = [
     ("/usr/sbin/corosync", "corosync"),
     ("/usr/sbin/pacemakerd", "pacemaker"),
@@ -94,6 +94,17 @@ pub fn setup(check: bool) -> Result<()> {
         talk.forget();
     }
     Ok(())
+}
+
+/// Installs what any test needs.
+///
+/// # Errors
+/// As [`setup`].
+pub(crate) fn everything() -> Result<()> {
+    setup(false)?;
+    [&FOR_PACEMAKER[..], &PCS, &XFCE, &SYSTEMD]
+        .into_iter()
+        .try_for_each(|some| packages(some, false))
 }
 
 /// Installs what is missing of Pacemaker.

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::command::show;
 use crate::compile::{Profile, build, cargo};
-use crate::setup::setup;
+use crate::setup::{everything, setup};
 
 /// The tests that bring clusters up, as nextest names them.
 const CLUSTER_TESTS: &str = "package(xtask) & binary(cluster)";
@@ -26,7 +26,12 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     if !options.no_cluster && !nix::unistd::geteuid().is_root() {
         bail!("the cluster tests need root; --no-cluster leaves them out");
     }
-    setup(false)?;
+    if options.no_cluster {
+        setup(false)?;
+    } else {
+        // All of it now: hosts stand on this machine's files, which are not to change under them.
+        everything()?;
+    }
     build(Profile::Dev)?;
     let mut nextest = cargo();
     nextest.args(["nextest", "run", "--workspace"]);
