@@ -176,7 +176,7 @@ impl Admin for AdminApi {
             lineage: self.broker.table.fence().lineage.to_string(),
             last_seq,
             sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
-            started_unix_ms: self.broker.started.0,
+            started_unix_ms: self.broker.started.at.0,
         }))
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use vsm_core::{AgentName, Epoch, Limits, Measured, SessionId, Standing, UnixMillis, Viewer};
-use vsm_daemon::{clock, grpc};
+use vsm_daemon::{clock::Since, grpc};
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
 
 use crate::{
@@ -45,7 +45,7 @@ pub enum LinkState {
         /// Why, in one line.
         why: String,
         /// Since when it has not been heard of.
-        since: UnixMillis,
+        since: Since,
     },
 }
 
@@ -191,7 +191,7 @@ impl Agents {
     pub(crate) async fn reach(
         &self,
         agent: &AgentName,
-    ) -> Result<(Arc<Link>, Arc<Up>), (String, Option<UnixMillis>)> {
+    ) -> Result<(Arc<Link>, Arc<Up>), (String, Option<Since>)> {
         let none = || ("it is in no subcluster".to_owned(), None);
         let link = self.link(agent).ok_or_else(none)?;
         let up = link.up().await.map_err(|(why, since)| (why, Some(since)))?;
@@ -417,11 +417,11 @@ impl Link {
     ///
     /// # Errors
     /// If it is not open by then.
-    pub(crate) async fn up(&self) -> Result<Arc<Up>, (String, UnixMillis)> {
+    pub(crate) async fn up(&self) -> Result<Arc<Up>, (String, Since)> {
         self.up_within(LINK_WAIT).await
     }
 
-    pub(crate) async fn up_within(&self, wait: Duration) -> Result<Arc<Up>, (String, UnixMillis)> {
+    pub(crate) async fn up_within(&self, wait: Duration) -> Result<Arc<Up>, (String, Since)> {
         if !self.is_up() {
             self.wake.notify_one();
             let mut state = self.state.subscribe();
@@ -436,7 +436,7 @@ impl Link {
         match self.state() {
             LinkState::Up(up) => Ok(up),
             LinkState::Down { why, since } => Err((why, since)),
-            LinkState::Connecting => Err(("it has not answered yet".into(), clock::unix_millis())),
+            LinkState::Connecting => Err(("it has not answered yet".into(), Since::now())),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
-use vsm_core::{Ended, Epoch, Fence, NodeName, Session, SessionId, UnixMillis, UserName};
-use vsm_daemon::{one_time::Keys, tls::Tls};
+use vsm_core::{Ended, Epoch, Fence, NodeName, Session, SessionId, UserName};
+use vsm_daemon::{clock::Since, one_time::Keys, tls::Tls};
 use vsm_sync::{SessionTable, peer::Card};
 
 use crate::{
@@ -46,7 +46,7 @@ pub struct Broker {
     /// This host's identity.
     pub tls: Tls,
     /// When this process started.
-    pub started: UnixMillis,
+    pub started: Since,
     /// Cancelled when the broker is to stop.
     pub stop: CancellationToken,
     /// Work that must not die with its caller; a stop waits for it.
@@ -85,7 +85,7 @@ pub struct Parts {
     /// This host's identity.
     pub tls: Tls,
     /// When this process started.
-    pub started: UnixMillis,
+    pub started: Since,
     /// Cancelled when the broker is to stop.
     pub stop: CancellationToken,
 }

@@ -4,10 +4,8 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use vsm_core::{
-    AgentName, Candidate, Choice, Chosen, Session, SessionId, StartParams, State, UnixMillis,
-};
-use vsm_daemon::clock;
+use vsm_core::{AgentName, Candidate, Choice, Chosen, Session, SessionId, StartParams, State};
+use vsm_daemon::clock::Since;
 
 use crate::{
     agents::{LinkState, Verdict},
@@ -36,7 +34,7 @@ pub(crate) enum Found {
 pub(crate) struct Silent {
     pub(crate) agent: AgentName,
     pub(crate) why: String,
-    pub(crate) since: UnixMillis,
+    pub(crate) since: Since,
 }
 
 /// Looks for the running session that is meant.
@@ -183,7 +181,7 @@ async fn verify(
     session: &Arc<Session>,
     who: &Identity,
     client: &StartParams,
-) -> Result<Option<Handed>, (String, UnixMillis)> {
+) -> Result<Option<Handed>, (String, Since)> {
     let away = |(why, since): (_, Option<_>)| (why, since.unwrap_or(broker.started));
     let (link, up) = broker.agents.reach(&session.agent).await.map_err(away)?;
     match link.verify(session.id, Some((client, broker.table.fence()))).await {
@@ -196,7 +194,7 @@ async fn verify(
             reconcile::gone(broker, session.id, ended).await;
             Ok(None)
         }
-        Err(error) => Err((error.why, clock::unix_millis())),
+        Err(error) => Err((error.why, Since::now())),
     }
 }
 

@@ -215,8 +215,12 @@ async fn make(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Answe
 }
 
 fn unreachable(broker: &Broker, Silent { agent, why, since }: Silent) -> Refusal {
-    let silent = clock::unix_millis().0.saturating_sub(since.0) / 1000;
-    let later = match broker.settings().unreachable_grace.as_secs().saturating_sub(silent) {
+    let later = match broker
+        .settings()
+        .unreachable_grace
+        .as_secs()
+        .saturating_sub(since.elapsed().as_secs())
+    {
         0 => ", or give it up with `vsm abandon`".to_owned(),
         left => format!(", give it up with `vsm abandon`, or get a new desktop in {left} s"),
     };

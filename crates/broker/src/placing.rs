@@ -33,10 +33,9 @@ pub(crate) fn reservation(
 
 /// The user's sessions on agents that have been silent for longer than the grace.
 pub(crate) fn long_unreachable(broker: &Broker, user: &UserName) -> Vec<SessionId> {
-    let grace = broker.settings().unreachable_grace.as_millis();
-    let now = clock::unix_millis();
+    let grace = broker.settings().unreachable_grace;
     let long_down = |agent: &AgentName| match broker.agents.link(agent).map(|link| link.state()) {
-        Some(LinkState::Down { since, .. }) => u128::from(now.0.saturating_sub(since.0)) >= grace,
+        Some(LinkState::Down { since, .. }) => since.elapsed() >= grace,
         Some(LinkState::Up(_) | LinkState::Connecting) | None => false,
     };
     broker.table.read(|view| {

@@ -17,7 +17,10 @@ use vsm_core::{
     AgentName, AgentUse, Ended, Epoch, Proposal, Rejected, Session, SessionId, Standing,
     StartParams, State, UserName, printable,
 };
-use vsm_daemon::{backoff::Backoff, clock};
+use vsm_daemon::{
+    backoff::Backoff,
+    clock::{self, Since},
+};
 use vsm_proto::{
     agent::v1::{self as pb, report_response::Item},
     session::v1::LiveSession,
@@ -108,7 +111,7 @@ fn set_down(link: &Link, why: &str) {
             LinkState::Down { since, .. } => *since,
             LinkState::Up(_) | LinkState::Connecting => {
                 tracing::info!(agent = %link.name, why, "agent is away");
-                clock::unix_millis()
+                Since::now()
             }
         };
         *state = LinkState::Down { why: why.to_owned(), since };

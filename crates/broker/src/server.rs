@@ -11,7 +11,8 @@ use tonic::service::RoutesBuilder;
 use tonic_health::server::HealthReporter;
 use vsm_config::{Config, keys};
 use vsm_daemon::{
-    clock, grpc, notify, one_time,
+    clock::Since,
+    grpc, notify, one_time,
     socket::{self, Access, SocketError},
     stop::Stop,
     tls::{self, Tls, TlsError},
@@ -124,7 +125,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
         settings,
         node,
         tls,
-        started: clock::unix_millis(),
+        started: Since::now(),
         stop: stop.token.clone(),
     };
     let broker = Broker::new(parts);

@@ -36,8 +36,8 @@ impl<'a> Viewer<'a> {
                 standing = seen.and_then(|seen| Some(seen.standing.as_deref()?.into()));
                 (seen.and_then(|seen| seen.viewer.as_ref()).map(Into::into), 0)
             }
-            Some(LinkState::Down { since, .. }) => (None, since.0),
-            Some(LinkState::Connecting) | None => (None, broker.started.0),
+            Some(LinkState::Down { since, .. }) => (None, since.at.0),
+            Some(LinkState::Connecting) | None => (None, broker.started.at.0),
         };
         let condition = match (session.state, unreachable_since, &viewer) {
             (State::Starting, ..) => SessionCondition::Starting,

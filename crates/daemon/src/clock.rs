@@ -1,6 +1,6 @@
 //! The one place that reads clocks. Timers use [`now`], records and people use [`unix_millis`].
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use vsm_core::UnixMillis;
 
@@ -17,4 +17,26 @@ pub fn now() -> Instant {
 pub fn unix_millis() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A moment: people are told when it was, and rules count the time since then, which no clock that is set changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Since {
+    /// When it was, by the wall clock.
+    pub at: UnixMillis,
+    began: Instant,
+}
+
+impl Since {
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { at: unix_millis(), began: now() }
+    }
+
+    /// The time since then, by the monotonic clock.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        now().duration_since(self.began)
+    }
 }

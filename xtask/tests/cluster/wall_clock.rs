@@ -104,6 +104,14 @@ fn a_clock_that_is_set_ends_no_desktop_and_locks_nobody_out() {
         service.end("bob");
     }
     service.sh(&alice.agent, "! test -e /home/alice/warned");
+    // The time after which a silent host's desktop no longer counts passes by itself, not by setting a clock.
+    service.stop_daemon(&alice.agent, "vsmagent").unwrap();
+    service.agents_are("down", &[&alice.agent]);
+    set(&service, BROKER, 6 * DAY);
+    service.refused("alice", 69, &["which does not answer", "or get a new desktop in"]);
+    set(&service, BROKER, 3 * DAY);
+    service.start_daemon(&alice.agent, "vsmagent").unwrap();
+    service.agents_are("up", &AGENTS);
     // What is due in seconds comes, whatever the clock shows.
     limit(&service, "all", "disconnected_max=4s warn_before=2s");
     service.rows_become("no session", |rows| rows.is_empty());

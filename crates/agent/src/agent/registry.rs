@@ -219,6 +219,15 @@ pub(super) enum Found {
     Refused(Refused),
 }
 
+/// An id that will never run.
+#[derive(Debug)]
+pub(super) struct Forbidden {
+    /// As it is to be kept on disk.
+    pub(super) done: Done,
+    /// Ids that may be forgotten on disk.
+    pub(super) forget: Vec<SessionId>,
+}
+
 /// All sessions of this agent.
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -418,6 +427,19 @@ impl Registry {
     /// Remembers an id that is over, without a session. Returns ids that may be forgotten on disk too.
     pub(super) fn remember(&self, done: Done, settings: &Settings) -> Vec<SessionId> {
         self.inner().remember(done, settings)
+    }
+
+    /// Forbids an id that is no session: from here on a start of it finds this. Else the session.
+    pub(super) fn forbid(&self, done: &Done, settings: &Settings) -> Result<Forbidden, Arc<Slot>> {
+        let mut inner = self.inner();
+        if let Some(slot) = inner.live.get(&done.id) {
+            return Err(Arc::clone(slot));
+        }
+        if let Some(known) = inner.done.get(&done.id) {
+            return Ok(Forbidden { done: known.clone(), forget: Vec::new() });
+        }
+        let forget = inner.remember(done.clone(), settings);
+        Ok(Forbidden { done: done.clone(), forget })
     }
 
     /// All running sessions now, and every change after that: none between is missed. One that still starts comes as a

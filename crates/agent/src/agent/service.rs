@@ -36,7 +36,7 @@ use super::{
     Agent, client,
     fence::{Denied, Permit},
     keys, limits, link, notice,
-    registry::{Found, Slot, Status as SlotStatus, made_out},
+    registry::{Forbidden, Found, Slot, Status as SlotStatus, made_out},
     report, session_log, shadow, start,
 };
 use crate::{
@@ -275,19 +275,16 @@ impl Service {
         Gone((&done.ended()).into())
     }
 
-    /// Remembers, durably, that this id may never run.
-    async fn forbid(&self, id: SessionId) -> Result<(), Status> {
-        let outcome = Outcome::Refused(Refused::new(Refusal::Cancelled, "the start was cancelled"));
-        let done = Done { id, at: clock::unix_millis(), outcome };
-        let (store, copy) = (self.agent.store.clone(), done.clone());
-        tokio::task::spawn_blocking(move || store.save_done(&copy))
+    /// Makes durable that an id may never run. One that cannot be kept is forbidden until a restart, and its caller asks again.
+    async fn keep(&self, Forbidden { done, forget }: Forbidden) -> Result<(), Status> {
+        let store = self.agent.store.clone();
+        tokio::task::spawn_blocking(move || store.save_done(&done))
             .await
             .map_err(std::io::Error::other)
             .and_then(|result| result)
             .map_err(|error| {
                 Status::resource_exhausted(format!("the cancel cannot be kept: {error}"))
             })?;
-        let forget = self.agent.registry.remember(done, &self.agent.settings());
         link::forget_on_disk(&self.agent, forget);
         Ok(())
     }
@@ -479,12 +476,12 @@ impl agent_server::Agent for Service {
             }
             Err(Denied::Status(status)) => return Err(status),
         };
-        if let Some(slot) = self.agent.registry.slot(id) {
+        let outcome = Outcome::Refused(Refused::new(Refusal::Cancelled, "the start was cancelled"));
+        let done = Done { id, at: clock::unix_millis(), outcome };
+        match self.agent.registry.forbid(&done, &self.agent.settings()) {
             // Running or not: a start that is cancelled was never handed to anybody.
-            self.end(&slot, "its start was cancelled", permit).await?;
-        } else if self.agent.registry.done(id).is_none() {
-            self.forbid(id).await?;
-            drop(permit);
+            Err(slot) => drop(self.end(&slot, "its start was cancelled", permit).await?),
+            Ok(forbidden) => self.keep(forbidden).await?,
         }
         Ok(Response::new(CancelStartResponse { result: Some(Answer::Cancelled(Cancelled {})) }))
     }

@@ -110,6 +110,7 @@ async fn run(
                 if agent.registry.next_display(slot, settings).is_none() {
                     break;
                 }
+                // Nobody's right is asked for again: who is promised to since finds the slot, and cancels or adopts it.
                 spawned = spawn(agent, slot);
             }
         }

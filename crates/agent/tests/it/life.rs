@@ -225,6 +225,26 @@ async fn a_cancelled_start_never_runs() {
     ));
 }
 
+/// However the two meet, what was answered to be cancelled does not run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_and_its_cancel_at_the_same_time_leave_nothing() {
+    let lab = Lab::new();
+    let broker = lab.broker().await;
+    for wait_us in (0..20).map(|n| n * 250) {
+        let id = new_id();
+        let (mut one, mut other) = (broker.clone(), broker.clone());
+        let cancel = CancelStartRequest { fence: fence(1), id: id.clone() };
+        let starting = async {
+            tokio::time::sleep(std::time::Duration::from_micros(wait_us)).await;
+            start(&mut one, request(&id, "alice")).await
+        };
+        let (_, cancelled) = tokio::join!(starting, other.cancel_start(cancel));
+        cancelled.unwrap();
+        let ended = verify(&mut one, &id).await;
+        assert!(ended.is_err(), "after {wait_us} us: {ended:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cookie_lies_in_the_home_where_that_is_wanted() {
     let lab = Lab::with(&["xauthority_location: homedir"]);

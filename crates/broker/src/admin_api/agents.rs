@@ -81,12 +81,12 @@ fn with_link(
         }
         Some(LinkState::Down { why, since }) => {
             view.set_state(pb::AgentState::Down);
-            view.since_unix_ms = since.0;
+            view.since_unix_ms = since.at.0;
             view.detail = why;
         }
         Some(LinkState::Connecting) | None => {
             view.set_state(pb::AgentState::Down);
-            view.since_unix_ms = broker.started.0;
+            view.since_unix_ms = broker.started.at.0;
             "not reached yet".clone_into(&mut view.detail);
         }
     }

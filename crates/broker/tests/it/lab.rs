@@ -135,7 +135,7 @@ impl Node {
             settings: Settings::new(&config).unwrap(),
             node: name.parse().unwrap(),
             tls,
-            started: UnixMillis(1),
+            started: vsm_daemon::clock::Since::now(),
             stop,
         });
         let port = listener.local_addr().unwrap().port();
