@@ -14,7 +14,7 @@ use tokio_stream::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Request, Status,
+    ConnectError, Request, Status,
     service::{Routes, RoutesBuilder, interceptor::InterceptedService},
     transport::{Channel, Endpoint, Error, Server, server::UdsConnectInfo},
 };
@@ -34,8 +34,10 @@ pub const WINDOW_MAX: usize = 64 << 20;
 pub const PING_EVERY: Duration = Duration::from_secs(5);
 /// A ping that is not answered in this time ends the connection.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Dialling takes no longer than this, TLS included.
+/// A host that does not answer in this time is not there.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Dialling takes no longer than this in all, the look-up of the name and TLS included.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(6);
 /// Metadata key of a refusal's stable reason, for programs.
 pub const REASON_KEY: &str = "vsm-reason";
 /// Calls under way on one connection of another host; more wait at the caller.
@@ -173,6 +175,13 @@ async fn bounded(
     }
 }
 
+/// Whether a call never left this host, as no connection could be made; false where that is not known.
+#[must_use]
+pub fn is_unsent(status: &Status) -> bool {
+    let first: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(status);
+    std::iter::successors(first, |error| error.source()).any(|error| error.is::<ConnectError>())
+}
+
 /// A channel to `host`:`port` over mutual TLS, dialled when first used and again after it broke. The certificate must
 /// be for `host`.
 ///
@@ -185,7 +194,7 @@ pub fn channel(host: &str, port: u16, tls: &Tls) -> Result<Channel, Error> {
     };
     let endpoint = Endpoint::from_shared(format!("https://{authority}"))?
         .tls_config(tls.client(host))?
-        .connect_timeout(DIAL_TIMEOUT)
+        .connect_timeout(HANDSHAKE_TIMEOUT)
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true);
@@ -194,5 +203,6 @@ pub fn channel(host: &str, port: u16, tls: &Tls) -> Result<Channel, Error> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(DIAL_TIMEOUT));
     Ok(endpoint.connect_with_connector_lazy(tcp))
 }

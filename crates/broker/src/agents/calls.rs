@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use vsm_core::{
     Ended, Epoch, Fence, Resources, Session, SessionId, SshKey, StartParams, UserName, printable,
 };
+use vsm_daemon::grpc;
 use vsm_proto::agent::v1 as pb;
 
 use super::Link;
@@ -89,8 +90,7 @@ impl CallError {
 
 impl From<Status> for CallError {
     fn from(status: Status) -> Self {
-        // tonic has no type for it: its connector says so in these words.
-        let unsent = status.message().contains("tcp connect error");
+        let unsent = grpc::is_unsent(&status);
         Self { why: reason(&status), timed_out: status.code() == Code::DeadlineExceeded, unsent }
     }
 }

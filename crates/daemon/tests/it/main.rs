@@ -166,10 +166,16 @@ async fn one_who_never_finishes_the_handshake_is_given_up_and_dialled_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let channel =
         grpc::channel("localhost", listener.local_addr().unwrap().port(), &friend).unwrap();
-    let long = grpc::DIAL_TIMEOUT * 10;
+    let long = grpc::HANDSHAKE_TIMEOUT * 10;
     let call = tokio::time::timeout(long, is_healthy(channel.clone()));
     let (hung, refused) = tokio::join!(listener.accept(), call);
-    assert!(refused.expect("it gives up").is_err());
+    let refused = refused.expect("it gives up").unwrap_err();
+    assert!(!grpc::is_unsent(&refused), "what the host did with it is not known: {refused:?}");
+    // Where nobody listens nothing can have been sent.
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let refused =
+        is_healthy(grpc::channel("localhost", nobody, &friend).unwrap()).await.unwrap_err();
+    assert!(grpc::is_unsent(&refused), "{refused:?}");
     let stop = CancellationToken::new();
     let (routes, until) = (routes().await, stop.clone());
     let serving =
