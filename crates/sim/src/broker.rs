@@ -151,13 +151,14 @@ impl World {
                 || (self.brokers[id].apart && mutant::on(Mutant::AloneWithPair)),
         };
         let (now, unseen) = (self.now, mutant::on(Mutant::RollbackUnseen));
+        let peer = self.brokers[1 - id].name.clone();
         let broker = &mut self.brokers[id];
         broker.writes_known = broker.writes_known.max(broker.writes);
         if broker.writes < broker.writes_known && !unseen {
             broker.lose_disk(now);
         }
         // As the second node does at each start: a single server's table that nobody would miss is set aside.
-        if id == 1 && !broker.apart && broker.disk.is_expendable() {
+        if id == 1 && !broker.apart && broker.disk.is_expendable(&peer) {
             broker.disk = Disk::default();
         }
         broker.life += 1;

@@ -25,7 +25,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode};
 use uuid::Uuid;
-use vsm_core::{LineageId, Row, replica::Write};
+use vsm_core::{LineageId, NodeName, Row, replica::Write};
 use vsm_daemon::clock;
 
 use crate::store::{Loaded, Store, StoreError};
@@ -113,8 +113,8 @@ impl SqliteStore {
     ///
     /// # Errors
     /// If a file cannot be read, moved or made; then this store is of no use any more.
-    pub fn set_aside_expendable(&mut self) -> Result<Option<PathBuf>, StoreError> {
-        if !self.load()?.disk.is_expendable() {
+    pub fn set_aside_expendable(&mut self, peer: &NodeName) -> Result<Option<PathBuf>, StoreError> {
+        if !self.load()?.disk.is_expendable(peer) {
             return Ok(None);
         }
         let nothing = Connection::open_in_memory().map_err(|error| wrap(&self.path, error))?;

@@ -151,7 +151,7 @@ fn pair(
     // Each node was tried by itself before (step 6), and there can be one table. The first node keeps its own in any case: it
     // may be the one that was in use for years, and what was done there is in it.
     if config.get(&keys::ha::NODES).first().is_some_and(|first| *first != own.as_str())
-        && let Some(former) = store.set_aside_expendable()?
+        && let Some(former) = store.set_aside_expendable(&peer)?
     {
         tracing::info!(file = %former.display(), "this node was a server by itself and has no sessions: its table was set aside for the pair's");
     }

@@ -7,7 +7,7 @@ use super::{
     log::{Entry, History, Log},
     mutant::{self, Mutant},
 };
-use crate::{Change, Epoch, Key, Lsn, Row, Table};
+use crate::{Change, Epoch, Key, Lsn, NodeName, Row, Table};
 
 /// What is durable.
 #[derive(Debug, Clone)]
@@ -95,23 +95,24 @@ impl Write {
 }
 
 impl Disk {
-    /// Whether nobody would miss it: a server kept it that was never one of a pair, so no vote of it counts anywhere, and
-    /// it has no sessions, no starts that were given up and no agents that are drained. What is not known to be committed
-    /// counts as there.
+    /// Whether nobody would miss it: a server kept it that was never one of a pair with this peer, so no vote of it counts
+    /// anywhere, and it has no sessions, no starts that were given up and no agents that are drained. What is not known to
+    /// be committed counts as there.
     #[must_use]
-    pub fn is_expendable(&self) -> bool {
+    pub fn is_expendable(&self, peer: &NodeName) -> bool {
         let mut table = self.table.clone();
         self.log.after(self.commit).for_each(|entry| table.apply(&entry.change));
         let of_pair = |entry: &Entry| entry.change == Change::Began { pair: true };
-        // A vote for another node's epoch is in the promise before anything of that reign is in the log, and a pair's first
-        // reign is there before its witnesses are named.
-        let own = self.promised.node == self.log.last().epoch.node
-            && (mutant::on(Mutant::PairForServer)
-                || !self.log.after(self.log.base().seq).any(of_pair));
+        // A pair's first reign is there before its witnesses are named: this node's in its log, the peer's by its epoch. A
+        // vote for the peer is in the promise before anything of that reign is in the log.
+        let alone = mutant::on(Mutant::PairForServer)
+            || !self.log.after(self.log.base().seq).any(of_pair)
+                && self.promised.node != *peer
+                && self.log.history().iter().all(|(epoch, _)| epoch.node != *peer);
         let empty = table.sessions().len() == 0
             && table.tombstones().next().is_none()
             && table.drains().next().is_none();
-        self.joined && own && table.roster().is_none() && empty
+        self.joined && alone && table.roster().is_none() && empty
     }
 
     /// Whether it is a pair's, or was: then a vote may be somewhere that this node knows nothing of, and it is never reigned

@@ -150,7 +150,8 @@ fn only_a_table_that_nobody_would_miss_is_set_aside() {
     let stone = with(Change::Tombstone { id: id(1), agent, at: NOW });
     let paired = with(Change::Roster(Vec::new().into()));
     let forming = [Change::Began { pair: true }];
-    let foreign = Epoch { nonce: 0, counter: 2, node: "other".parse().unwrap() };
+    let peer: vsm_core::NodeName = "other".parse().unwrap();
+    let foreign = Epoch { nonce: 0, counter: 2, node: peer.clone() };
     for (what, promised, changes, uncommitted, forgotten) in [
         ("a single server's without sessions", epoch(2), &alone[..], 0, true),
         ("one with a session", epoch(1), &reserved[..], 0, false),
@@ -159,12 +160,12 @@ fn only_a_table_that_nobody_would_miss_is_set_aside() {
         ("a pair's", epoch(1), &paired, 0, false),
         ("a pair's that is about to be", epoch(1), &paired, 1, false),
         ("a pair's before its witnesses are named", epoch(1), &forming[..], 0, false),
-        ("one that voted for another node", foreign, &alone, 0, false),
+        ("one that voted for the peer", foreign, &alone, 0, false),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let mut store = used(dir.path(), promised, changes, uncommitted);
         let before = store.load().unwrap();
-        let aside = store.set_aside_expendable().unwrap();
+        let aside = store.set_aside_expendable(&peer).unwrap();
         assert_eq!(aside.is_some(), forgotten, "{what}");
         let after = store.load().unwrap();
         assert_eq!(after.lineage == before.lineage, !forgotten, "{what}");
@@ -175,7 +176,7 @@ fn only_a_table_that_nobody_would_miss_is_set_aside() {
             assert_eq!(format!("{:?}", former.disk), format!("{:?}", before.disk), "it is whole");
             let new = open(&dir.path().join("new")).store.load().unwrap();
             assert_eq!(format!("{:?}", after.disk), format!("{:?}", new.disk), "as if it were new");
-            assert!(store.set_aside_expendable().unwrap().is_none(), "a new one is kept");
+            assert!(store.set_aside_expendable(&peer).unwrap().is_none(), "a new one is kept");
         }
     }
 }
