@@ -1,9 +1,15 @@
-//! Having an agent start a reserved session, and committing what came of it.
+//! Having an agent start a reserved session: drives [`vsm_core::lifecycle::Start`], which decides, by real calls and commits.
 
 use std::{sync::Arc, time::Duration};
 
-use vsm_core::{AgentName, Proposal, Rejected, Session, State};
-use vsm_daemon::{backoff::Backoff, clock};
+use vsm_core::{
+    Proposal, Session, State,
+    lifecycle::{Effect, Event, Outcome, Proposed, Start},
+};
+use vsm_daemon::{
+    backoff::Backoff,
+    clock::{self, Since},
+};
 use vsm_proto::agent::v1::StartRefusal;
 use vsm_sync::ProposeError;
 
@@ -30,59 +36,187 @@ pub(crate) enum Attempt {
     NoProfile(String),
 }
 
-/// Has the agent of a reserved session start it, and commits what came of it. An outcome that is unknown is asked
-/// for again until the grace is over; only then is the start given up, durably, so that it can never become a second
-/// desktop. `may_be_there` = an earlier attempt may have reached the agent.
+/// What the agent, or the table, said last: the machine decides by kinds, people are told the words.
+#[derive(Default)]
+struct Said {
+    why: String,
+    no_profile: bool,
+    failure: Option<ProposeError>,
+}
+
+struct Driver<'a> {
+    broker: &'a Arc<Broker>,
+    session: Arc<Session>,
+    bounds: &'a Bounds,
+    link: Option<Arc<Link>>,
+    backoff: Backoff,
+    said: Said,
+}
+
+/// Has the agent of a reserved session start it, and commits what came of it. `may_be_there` = an earlier attempt may have
+/// reached the agent.
 pub(crate) async fn attempt(
     broker: &Arc<Broker>,
     session: Arc<Session>,
     bounds: &Bounds,
-    mut may_be_there: bool,
+    may_be_there: bool,
 ) -> Result<Attempt, Refusal> {
     let _mark = broker.mark_starting(session.id);
-    let began = clock::now();
-    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, rand::random());
-    let grace = broker.settings().start_unknown_grace;
-    let unknown =
-        |why: &str| format!("{} did not say what became of the start: {why}", session.agent);
-    let Some(link) = broker.agents.link(&session.agent) else {
-        give_up(broker, &session).await?;
-        return Ok(Attempt::Failed(unknown("it is in no subcluster")));
-    };
+    let grace_ms = millis(broker.settings().start_unknown_grace);
+    let mut machine = Start::new(&session, grace_ms, may_be_there);
+    let link = broker.agents.link(&session.agent);
+    let backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, rand::random());
+    let mut driver = Driver { broker, session, bounds, link, backoff, said: Said::default() };
+    let began = Since::now();
+    let mut effects = vec![Effect::Ask];
     loop {
-        if !broker.acts() {
-            // The reservation stays, and whoever is active now finishes what was begun.
-            return Err(Refusal::Replaced);
+        let mut event = None;
+        for effect in effects {
+            match effect {
+                Effect::Over(outcome) => return driver.over(outcome).await,
+                effect @ (Effect::Ask
+                | Effect::Propose(_)
+                | Effect::Note(_)
+                | Effect::Drop
+                | Effect::End
+                | Effect::Bury
+                | Effect::Wait(_)) => event = driver.carry_out(effect).await?,
+            }
         }
-        match start(broker, &link, &session, bounds).await {
-            Ok(Started::Running(display)) => {
-                return running(broker, &link, &session, display).await;
+        let Some(event) = event else {
+            return Err(Refusal::Internal("a start came to no end".into()));
+        };
+        effects = machine.handle(millis(began.elapsed()), clock::unix_millis(), event);
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Driver<'_> {
+    async fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Refusal> {
+        let (broker, id) = (self.broker, self.session.id);
+        match effect {
+            // The reservation stays, and whoever is active now finishes what was begun.
+            Effect::Ask if !broker.acts() => return Err(Refusal::Replaced),
+            Effect::Ask => return Ok(Some(self.ask().await)),
+            Effect::Propose(proposal) => {
+                let result = broker.table.propose(proposal).await;
+                return Ok(Some(Event::Proposed(match result {
+                    Ok(change) => Proposed::Committed(change),
+                    Err(ProposeError::Rejected(rejected)) => {
+                        let state =
+                            broker.table.read(|view| view.table.session(id).map(|s| s.state));
+                        self.said.failure = Some(ProposeError::Rejected(rejected.clone()));
+                        Proposed::Rejected(rejected, state)
+                    }
+                    Err(error) => {
+                        self.said.failure = Some(error);
+                        Proposed::Failed
+                    }
+                })));
             }
+            Effect::Note(proposal) => self.note(proposal).await,
+            Effect::Drop => reconcile::gone(broker, id, None).await,
+            // It has logged why, if it could not.
+            Effect::End => drop(ending::carry_out(broker, &self.session).await),
+            Effect::Bury => {
+                tracing::warn!(session = %id, agent = %self.session.agent, why = self.said.why, "giving up a start without an answer");
+                if let Some(link) = &self.link {
+                    reconcile::bury(broker, link, id).await;
+                }
+            }
+            Effect::Wait(most_ms) => {
+                let most = Duration::from_millis(most_ms);
+                tokio::time::sleep(self.backoff.next_wait().min(most)).await;
+                if let Some(link) = &self.link {
+                    drop(link.up_within(most).await);
+                }
+                return Ok(Some(Event::Waited));
+            }
+            Effect::Over(_) => {}
+        }
+        Ok(None)
+    }
+
+    async fn note(&self, proposal: Proposal) {
+        let failed = matches!(proposal, Proposal::AgentFailed { .. });
+        match self.broker.table.propose(proposal).await {
+            Err(error) if failed => {
+                tracing::error!(agent = %self.session.agent, %error, "cannot record that this agent failed");
+            }
+            // There may be no tombstone, where the end was asked for meanwhile.
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    async fn ask(&mut self) -> Event {
+        let session = &self.session;
+        let unknown =
+            |why: &str| format!("{} did not say what became of the start: {why}", session.agent);
+        let Some(link) = &self.link else {
+            self.said.why = unknown("it is in no subcluster");
+            return Event::NoAgent;
+        };
+        match start(self.broker, link, session, self.bounds).await {
+            Ok(Started::Running(display)) => Event::Ran(display),
             Ok(Started::Refused(reason, detail)) => {
-                return refused(broker, &session, reason, detail).await;
+                tracing::warn!(user = %session.user, agent = %session.agent, session = %session.id, request = %session.request, ?reason, detail, "an agent refused to start a session");
+                self.said.why = format!("{detail} ({})", session.agent);
+                self.said.no_profile = reason == StartRefusal::Profile;
+                Event::Refused { at_fault: !is_users_own(reason) }
             }
-            // It never heard of this start: nothing has to be waited for.
-            Err(error) if error.unsent && !may_be_there => {
-                tracing::warn!(session = %session.id, agent = %session.agent, %error, "an agent cannot be reached for a start");
-                give_up(broker, &session).await?;
-                mark_failed(broker, &session.agent).await;
-                return Ok(Attempt::Failed(unknown(&error.why)));
-            }
-            Err(error) if error.timed_out || clock::now().duration_since(began) >= grace => {
-                tracing::warn!(session = %session.id, agent = %session.agent, %error, "giving up a start without an answer");
-                give_up(broker, &session).await?;
-                reconcile::bury(broker, &link, session.id).await;
-                mark_failed(broker, &session.agent).await;
-                return Ok(Attempt::Failed(unknown(&error.why)));
-            }
-            Err(_) => {
-                may_be_there = true;
-                let left = grace.saturating_sub(clock::now().duration_since(began));
-                tokio::time::sleep(backoff.next_wait().min(left)).await;
-                drop(link.up_within(left).await);
+            Err(error) => {
+                tracing::info!(session = %session.id, agent = %session.agent, %error, "no answer to a start yet");
+                self.said.why = unknown(&error.why);
+                Event::Unanswered { unsent: error.unsent, timed_out: error.timed_out }
             }
         }
     }
+
+    async fn over(self, outcome: Outcome) -> Result<Attempt, Refusal> {
+        let Self { broker, session, link, said, .. } = self;
+        match outcome {
+            Outcome::Running(number) => {
+                tracing::info!(session = %session.id, user = %session.user, agent = %session.agent, display = number, request = %session.request, "session started");
+                broker.note(Note::new(SELF, "session-started").session(&session));
+                let up = match &link {
+                    Some(link) => link.up().await.ok(),
+                    None => None,
+                };
+                let host =
+                    up.map_or_else(|| session.agent.to_string(), |up| up.public_name.clone());
+                let state = State::Running { display: number };
+                let session = Arc::new(Session { state, ..Session::clone(&session) });
+                Ok(Attempt::Running(Handed::new(session, host, true)))
+            }
+            Outcome::Next if said.no_profile => Ok(Attempt::NoProfile(said.why)),
+            Outcome::Next => Ok(Attempt::Failed(said.why)),
+            Outcome::EndedMeanwhile => {
+                Err(Refusal::EndedAtOnce("its end was asked for meanwhile".into()))
+            }
+            Outcome::EndedAtOnce => {
+                let of_user = broker.ended_of(&session.user);
+                let ended = of_user.into_iter().find(|ended| ended.id == session.id);
+                let why = ended.map_or_else(|| "no reason is known".into(), |ended| ended.detail);
+                Err(Refusal::EndedAtOnce(why))
+            }
+            Outcome::Undecided => Err(said.failure.unwrap_or(ProposeError::Unknown).into()),
+        }
+    }
+}
+
+/// Whether a refusal has its cause with the user, not with the agent.
+const fn is_users_own(reason: StartRefusal) -> bool {
+    matches!(
+        reason,
+        StartRefusal::UnknownUser
+            | StartRefusal::Account
+            | StartRefusal::Home
+            | StartRefusal::Cancelled
+            | StartRefusal::Profile
+    )
 }
 
 async fn start(
@@ -93,88 +227,4 @@ async fn start(
 ) -> Result<Started, CallError> {
     let deadline = broker.settings().start_timeout;
     broker.fenced(link, |fence| link.start(fence, session, bounds, deadline)).await
-}
-
-/// Commits `running` before the user hears of it.
-async fn running(
-    broker: &Arc<Broker>,
-    link: &Link,
-    session: &Arc<Session>,
-    number: u32,
-) -> Result<Attempt, Refusal> {
-    let id = session.id;
-    match broker.table.propose(Proposal::Running { id, display: number }).await {
-        Ok(_) => {}
-        Err(ProposeError::Rejected(Rejected::AlreadyRunning(_))) => {
-            let state = broker.table.read(|view| view.table.session(id).map(|known| known.state));
-            if matches!(state, Some(State::Ending { .. })) {
-                // It has logged why, if it could not.
-                let _ = ending::carry_out(broker, session).await;
-                return Err(Refusal::EndedAtOnce("its end was asked for meanwhile".into()));
-            }
-        }
-        Err(ProposeError::Rejected(Rejected::UnknownSession(_))) => {
-            let ended = broker.ended_of(&session.user).into_iter().find(|ended| ended.id == id);
-            let why = ended.map_or_else(|| "no reason is known".into(), |ended| ended.detail);
-            return Err(Refusal::EndedAtOnce(why));
-        }
-        Err(error) => return Err(error.into()),
-    }
-    tracing::info!(session = %id, user = %session.user, agent = %session.agent, display = number, request = %session.request, "session started");
-    broker.note(Note::new(SELF, "session-started").session(session));
-    let host =
-        link.up().await.map_or_else(|_| session.agent.to_string(), |up| up.public_name.clone());
-    let session =
-        Arc::new(Session { state: State::Running { display: number }, ..Session::clone(session) });
-    Ok(Attempt::Running(Handed::new(session, host, true)))
-}
-
-/// The agent refused and will hold to it: the reservation goes, and the agent is marked where the fault is its own.
-async fn refused(
-    broker: &Broker,
-    session: &Session,
-    reason: StartRefusal,
-    detail: String,
-) -> Result<Attempt, Refusal> {
-    tracing::warn!(user = %session.user, agent = %session.agent, session = %session.id, request = %session.request, ?reason, detail, "an agent refused to start a session");
-    give_up(broker, session).await?;
-    // The agent holds to its refusal: no tombstone is needed. There may be none, where the end was asked for meanwhile.
-    let _ = broker.table.propose(Proposal::TombstoneDone { id: session.id }).await;
-    let users_own = matches!(
-        reason,
-        StartRefusal::UnknownUser
-            | StartRefusal::Account
-            | StartRefusal::Home
-            | StartRefusal::Cancelled
-            | StartRefusal::Profile
-    );
-    if !users_own {
-        mark_failed(broker, &session.agent).await;
-    }
-    let why = format!("{detail} ({})", session.agent);
-    let no_profile = reason == StartRefusal::Profile;
-    Ok(if no_profile { Attempt::NoProfile(why) } else { Attempt::Failed(why) })
-}
-
-async fn give_up(broker: &Broker, session: &Session) -> Result<(), Refusal> {
-    match broker.table.propose(Proposal::GiveUp { id: session.id, now: clock::unix_millis() }).await
-    {
-        // It was given up or ended by somebody else: what was wanted.
-        Ok(_) | Err(ProposeError::Rejected(Rejected::GivenUp(_) | Rejected::UnknownSession(_))) => {
-            Ok(())
-        }
-        // Its end was asked for while it started, and now it does not start: that is its end.
-        Err(ProposeError::Rejected(Rejected::AlreadyRunning(_))) => {
-            reconcile::gone(broker, session.id, None).await;
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn mark_failed(broker: &Broker, agent: &AgentName) {
-    let proposal = Proposal::AgentFailed { agent: agent.clone(), at: clock::unix_millis() };
-    if let Err(error) = broker.table.propose(proposal).await {
-        tracing::error!(%agent, %error, "cannot record that this agent failed");
-    }
 }

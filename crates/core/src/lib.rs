@@ -9,6 +9,7 @@ mod change;
 mod choice;
 mod epoch;
 mod id;
+pub mod lifecycle;
 mod lifetime;
 mod load;
 mod place;

@@ -1,4 +1,5 @@
-//! A login at a broker, as in the broker's own code: find and verify, else reserve, start, commit, answer.
+//! A login at a broker, as in the broker's own code: find and verify, else reserve, start, commit, answer. The start is the
+//! broker's own.
 
 use std::sync::Arc;
 
@@ -6,14 +7,15 @@ use uuid::Uuid;
 use vsm_core::{
     Change, Draft, Eligible, Proposal, RequestId, Rule, Session, SessionId, StartParams, State,
     Strategy, UserName,
+    lifecycle::{Effect, Event, Outcome, Proposed, Start},
     replica::{
-        Failure,
+        Failure, Replica,
         mutant::{self, Mutant},
     },
 };
 
 use crate::{
-    broker::{Then, is_known},
+    broker::Then,
     event::{BrokerId, Call, ClientId, Ev, Reply},
     world::World,
 };
@@ -27,9 +29,7 @@ const ATTEMPTS: usize = 3;
 enum Stage {
     Verifying { id: SessionId, left: Vec<SessionId> },
     Reserving,
-    Starting { session: Arc<Session>, began: u64 },
-    Committing { session: Arc<Session> },
-    GivingUp { session: Arc<Session>, refused: bool },
+    Starting { session: Arc<Session>, began: u64, start: Start },
 }
 
 /// A login under way.
@@ -47,9 +47,7 @@ impl Task {
     /// Whether it is at this session's start.
     pub(crate) fn starts(&self, id: SessionId) -> bool {
         match &self.stage {
-            Stage::Starting { session, .. }
-            | Stage::Committing { session }
-            | Stage::GivingUp { session, .. } => session.id == id,
+            Stage::Starting { session, .. } => session.id == id,
             Stage::Verifying { .. } | Stage::Reserving => false,
         }
     }
@@ -113,7 +111,7 @@ impl World {
         let unfinished =
             replica.table().of_user(&task.user).find(|session| session.state == State::Starting);
         match unfinished.cloned() {
-            Some(session) => self.ask_start(id, number, session, self.now),
+            Some(session) => self.begin_start(id, number, session, true),
             None => self.reserve(id, number),
         }
     }
@@ -161,25 +159,63 @@ impl World {
         self.propose(id, proposal, Then::Task(number));
     }
 
-    fn ask_start(&mut self, id: BrokerId, number: u64, session: Arc<Session>, began: u64) {
-        let agent = self.agents.iter().position(|agent| agent.name == session.agent);
-        let (Some(agent), Some(epoch)) = (agent, self.brokers[id].serves()) else {
+    fn begin_start(&mut self, id: BrokerId, number: u64, session: Arc<Session>, again: bool) {
+        let start = Start::new(&session, GRACE_MS, again);
+        let Some(agent) = self.agents.iter().position(|agent| agent.name == session.agent) else {
             return self.finish(id, number, None);
         };
+        let began = self.now;
         if let Some(task) = self.brokers[id].tasks.get_mut(&number) {
             if !task.tried.contains(&agent) {
                 task.tried.push(agent);
             }
-            task.stage = Stage::Starting { session: Arc::clone(&session), began };
+            task.stage = Stage::Starting { session, began, start };
         }
-        self.call(id, agent, &Call::Start { epoch, session }, Then::Task(number));
+        self.do_start(id, number, vec![Effect::Ask]);
     }
 
-    /// Asks again for an outcome that is unknown.
+    /// The wait of a start is over.
     pub(crate) fn again(&mut self, id: BrokerId, number: u64) {
-        let Some(task) = self.brokers[id].tasks.get(&number) else { return };
-        if let Stage::Starting { session, began } = task.stage.clone() {
-            self.ask_start(id, number, session, began);
+        self.drive(id, number, Event::Waited);
+    }
+
+    /// Feeds the start of a login an event.
+    fn drive(&mut self, id: BrokerId, number: u64, event: Event) {
+        let (now, unix) = (self.now, self.unix());
+        let Some(task) = self.brokers[id].tasks.get_mut(&number) else { return };
+        let Stage::Starting { began, start, .. } = &mut task.stage else { return };
+        let effects = start.handle(now - *began, unix, event);
+        self.do_start(id, number, effects);
+    }
+
+    /// Does as the broker's own driver does.
+    fn do_start(&mut self, id: BrokerId, number: u64, effects: Vec<Effect>) {
+        for effect in effects {
+            let Some(task) = self.brokers[id].tasks.get(&number) else { return };
+            let Stage::Starting { session, .. } = &task.stage else { return };
+            let session = Arc::clone(session);
+            match effect {
+                Effect::Ask => {
+                    let agent = self.agents.iter().position(|agent| agent.name == session.agent);
+                    let (Some(agent), Some(epoch)) = (agent, self.brokers[id].serves()) else {
+                        return self.finish(id, number, None);
+                    };
+                    self.call(id, agent, &Call::Start { epoch, session }, Then::Task(number));
+                }
+                Effect::Propose(proposal) => self.propose(id, proposal, Then::Task(number)),
+                Effect::Note(proposal) => self.propose(id, proposal, Then::Nothing),
+                Effect::Drop => self.propose(id, Proposal::Gone { id: session.id }, Then::Nothing),
+                Effect::End => self.carry_out_end(id, session.id),
+                Effect::Bury => self.bury(id, session.id),
+                Effect::Wait(most_ms) => {
+                    let life = self.brokers[id].life;
+                    let wait = most_ms.min(100);
+                    self.after(wait, Ev::Again { broker: id, life, task: number });
+                }
+                Effect::Over(Outcome::Running(_)) => self.hand_out(id, number, session.id),
+                Effect::Over(Outcome::Next) => self.reserve(id, number),
+                Effect::Over(_) => self.finish(id, number, None),
+            }
         }
     }
 
@@ -202,40 +238,18 @@ impl World {
                 }
                 self.verify_next(id, number, left);
             }
-            (Stage::Starting { session, .. }, Some(Reply::Running(of, display)))
-                if *of == session.id =>
-            {
-                self.set_stage(id, number, Stage::Committing { session });
-                if mutant::on(Mutant::HandOutEarly) {
-                    self.hand_out(id, number, *of);
-                }
-                let running = Proposal::Running { id: *of, display: *display };
-                self.propose(id, running, Then::Task(number));
+            (Stage::Starting { session, .. }, reply) => {
+                let event = match reply {
+                    Some(Reply::Running(of, display)) if *of == session.id => Event::Ran(*display),
+                    Some(Reply::Refused(of)) if *of == session.id => {
+                        Event::Refused { at_fault: true }
+                    }
+                    _ => Event::Unanswered { unsent: false, timed_out: false },
+                };
+                self.drive(id, number, event);
             }
-            (Stage::Starting { session, .. }, Some(Reply::Refused(of))) if *of == session.id => {
-                self.give_up(id, number, session, true);
-            }
-            (Stage::Starting { session, began }, _) => {
-                if self.now >= began + GRACE_MS {
-                    self.give_up(id, number, session, false);
-                } else {
-                    let life = self.brokers[id].life;
-                    self.after(100, Ev::Again { broker: id, life, task: number });
-                }
-            }
-            (Stage::Reserving | Stage::Committing { .. } | Stage::GivingUp { .. }, _) => {}
+            (Stage::Reserving, _) => {}
         }
-    }
-
-    fn give_up(&mut self, id: BrokerId, number: u64, session: Arc<Session>, refused: bool) {
-        let (at, now) = (session.id, self.unix());
-        self.set_stage(id, number, Stage::GivingUp { session, refused });
-        let proposal = if mutant::on(Mutant::NextWithoutTombstone) {
-            Proposal::Gone { id: at }
-        } else {
-            Proposal::GiveUp { id: at, now }
-        };
-        self.propose(id, proposal, Then::Task(number));
     }
 
     /// A proposal was committed or refused.
@@ -248,34 +262,18 @@ impl World {
         let Some(task) = self.brokers[id].tasks.get(&number) else { return };
         match (task.stage.clone(), result) {
             (Stage::Reserving, Ok(Change::Reserved(session))) => {
-                self.ask_start(id, number, session, self.now);
+                self.begin_start(id, number, session, false);
             }
-            (Stage::Committing { session }, Ok(_)) => self.hand_out(id, number, session.id),
-            (Stage::Committing { session }, Err(failure)) if is_known(&failure) => {
-                let known = self.brokers[id].replica.as_ref().and_then(|replica| {
-                    replica.table().session(session.id).map(|known| known.state)
-                });
-                if matches!(known, Some(State::Running { .. })) {
-                    self.hand_out(id, number, session.id);
-                } else {
-                    self.finish(id, number, None);
-                }
-            }
-            (Stage::GivingUp { session, refused }, result)
-                if result.as_ref().err().is_none_or(is_known) =>
-            {
-                if matches!(result, Err(Failure::Rejected(vsm_core::Rejected::AlreadyRunning(_)))) {
-                    return self.finish(id, number, None);
-                }
-                if refused {
-                    let done = Proposal::TombstoneDone { id: session.id };
-                    self.propose(id, done, Then::Nothing);
-                } else {
-                    self.bury(id, session.id);
-                }
-                let (agent, at) = (session.agent.clone(), self.unix());
-                self.propose(id, Proposal::AgentFailed { agent, at }, Then::Nothing);
-                self.reserve(id, number);
+            (Stage::Starting { session, .. }, result) => {
+                let replica = self.brokers[id].replica.as_ref();
+                let table = replica.map(Replica::table);
+                let state = table.and_then(|table| table.session(session.id)).map(|s| s.state);
+                let proposed = match result {
+                    Ok(change) => Proposed::Committed(change),
+                    Err(Failure::Rejected(rejected)) => Proposed::Rejected(rejected, state),
+                    Err(_) => Proposed::Failed,
+                };
+                self.drive(id, number, Event::Proposed(proposed));
             }
             _ => self.finish(id, number, None),
         }
