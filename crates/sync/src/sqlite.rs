@@ -21,6 +21,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rusqlite::{Connection, ErrorCode};
@@ -126,16 +127,18 @@ impl SqliteStore {
         Ok(Some(aside))
     }
 
-    /// Forgets that the table is a pair's: the witnesses, and that the peer was switched off. What is in the log and not known
-    /// to be committed stays, as this node is to be the only one.
+    /// Makes a pair's table a single server's ([`vsm_core::replica::Disk::leave_pair`]); a store without a table stays so.
     ///
     /// # Errors
-    /// If the file cannot be written.
-    pub fn leave_pair(&mut self) -> Result<(), StoreError> {
-        let path = &self.path;
-        let transaction = self.connection.transaction().map_err(|error| wrap(path, error))?;
-        write::leave_pair(&transaction).map_err(|error| wrap(path, error))?;
-        transaction.commit().map_err(|error| wrap(path, error))
+    /// If the file cannot be read or written.
+    pub fn leave_pair(&mut self, node: NodeName, nonce: u32) -> Result<(), StoreError> {
+        let disk = self.load()?.disk;
+        if !disk.joined {
+            return Ok(());
+        }
+        let write = disk.leave_pair(node, nonce);
+        let rows = write.install.as_ref().map(|install| Arc::clone(&install.rows));
+        self.write(&[write], &rows.unwrap_or_default())
     }
 }
 

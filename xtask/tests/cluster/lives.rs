@@ -102,7 +102,45 @@ fn ha_that_is_switched_off_on_one_node_makes_no_second_server() {
     pair.sh(active, "vsm-config /vsmserver/HA/enabled=false; vsmserver --leave-pair");
     pair.start_daemon(active, "vsmserver").unwrap();
     pair.same("alice", &alice);
-    pair.login("bob");
+    let bob = pair.login("bob");
+    pair.sh(active, "vsmctl session terminate -y --user=alice");
+    pair.sh(active, "vsmctl agent drain agent1 --force");
+
+    // The pair is wanted again, and the node that was left starts first, with its copy of before.
+    pair.stop_daemon(active, "vsmserver").unwrap();
+    pair.sh(active, "vsm-config /vsmserver/HA/enabled=true");
+    pair.start_daemon(standby, "vsmserver").unwrap();
+    wait_for("the copy to be known for one", WAIT, || {
+        let status = pair.sh(standby, "vsmctl ha status; true");
+        if status.contains("a former life") { Ok(()) } else { Err(status) }
+    })
+    .unwrap();
+    assert_eq!(pair::active(&pair), [""; 0], "what was done since would be lost");
+    pair.start_daemon(active, "vsmserver").unwrap();
+    pass(15000);
+    for node in NODES {
+        println!(
+            "== {node} ==\n{}",
+            pair.daemon_log(node, "vsmserver")
+                .lines()
+                .rev()
+                .take(60)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .collect::<Vec<_>>()
+                .join("\n")
+        );
+        println!("{}", pair.sh(node, "vsmctl ha status; true"));
+    }
+    pair.in_step();
+    let list = pair.sh(standby, "vsmctl agent list");
+    let row = list.lines().find(|line| line.starts_with("agent1")).unwrap_or_default();
+    assert!(row.contains("draining"), "{list}");
+    pair.same("bob", &bob);
+    assert_ne!(pair.login("alice").session, alice.session);
+    pair.all_agree();
+    pair.one_each();
 }
 
 /// Lets time pass: when something happens, or that nothing does for so long, is what these tests are about.

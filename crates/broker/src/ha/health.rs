@@ -71,7 +71,7 @@ pub fn judge(state: &State, past: Past) -> Health {
         return Health::no(format!("the session table cannot be written: {fault}"));
     }
     if replica.foreign.is_some() {
-        return Health::no("its table was put back from a copy of before both were lost");
+        return Health::no("its table is of a former life of the pair");
     }
     let failed = replica.attempts >= FAILED_MAX && past.since_failure < FORGIVE;
     match &replica.standing {

@@ -71,8 +71,11 @@ pub(crate) fn open(
                 );
             }
             let config = replica::Config::alone(node.clone(), rand::random());
-            let table = SessionTable::start(store, config, incarnation, Outbox::none())?;
-            Ok(Opened { node, table, ha: Ha::Off { unsafe_because }, card, asked: None })
+            // Agents are told which life of the table this is, should there be a pair again.
+            let (witnesses, asked) = mpsc::channel(WITNESS_BOUND);
+            let table = SessionTable::start(store, config, incarnation, Outbox { witnesses })?;
+            let ha = Ha::Off { unsafe_because };
+            Ok(Opened { node, table, ha, card, asked: Some(asked) })
         }
     }
 }
@@ -83,7 +86,7 @@ pub(crate) fn open(
 /// If the table is in use, or cannot be written.
 pub fn leave(config: &Config) -> Result<(), ServeError> {
     let mut opened = SqliteStore::open(&config.get(&keys::vsmserver::STATE_DIR))?;
-    Ok(opened.store.leave_pair()?)
+    Ok(opened.store.leave_pair(own_name()?, rand::random())?)
 }
 
 /// Opens a pair's table to look at it: as a standby that nobody will ever want to be active.

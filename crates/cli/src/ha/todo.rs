@@ -43,7 +43,8 @@ fn alone(node: &Node, lines: &mut Vec<String>) {
     }
     if node.former_life {
         lines.push(format!(
-            "{name} has a table of before both nodes lost theirs, put back from a copy: the other node replaces it when both meet; \
+            "{name} has a table of a former life of the pair (a copy that was put back, or of before the other node left the \
+             pair): the other node replaces it when both meet; \
              if that one is gone for good, move the table away there (vsm.db* in /vsmserver/state_dir) and restart vsmserver"
         ));
     }

@@ -186,7 +186,13 @@ impl Replica {
             let promised = self.promised.clone();
             return self.send(PeerMsg::Stale { promised });
         }
-        if self.joined && self.holds().paired && self.peer_blank {
+        // The witnesses know the peer's life of the table, and ours is over: our vote is that of a blank node.
+        let over = self.peer_foreign
+            && self
+                .foreign
+                .as_ref()
+                .is_some_and(|life| holds.history.first().is_some_and(|(first, _)| first == life));
+        if self.joined && self.holds().paired && self.peer_blank && !over {
             // It has forgotten what it voted for: it cannot be active before it has our table. We can; or the witnesses know
             // better, where one of the two tables is of another life.
             if matches!(self.role, Role::Standby { .. }) && self.now >= self.hold_off_ms {
@@ -211,14 +217,15 @@ impl Replica {
 
     /// The peer votes for us.
     pub(super) fn on_promise(&mut self, epoch: &Epoch, holds: Holds, supply: Supply) {
+        self.look_at_peer(&holds);
+        let foreign = self.peer_foreign;
         // Damaged: what does not follow what is here, or would undo what is committed, cannot be learnt.
         if let Supply::Entries { prev, .. } = &supply
+            && !foreign
             && !(self.log.contains(prev) && prev.seq >= self.commit)
         {
             return;
         }
-        self.look_at_peer(&holds);
-        let foreign = self.peer_foreign;
         let Role::Claiming(claim) = &mut self.role else { return };
         if claim.epoch == *epoch {
             // What is of another life of the table says nothing of this one, and whoever holds it forgot its votes in this.

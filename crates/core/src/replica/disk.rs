@@ -123,6 +123,31 @@ impl Disk {
         self.table.roster().is_some() || self.log.after(self.log.base().seq).any(named)
     }
 
+    /// What makes a pair's table a single server's, kept by `node`: nothing of the pair is left in it, what is in the log and
+    /// not known to be committed is kept, and a new life of the table begins. Agents learn that life from its first reign on,
+    /// so that the other node's copy gets no votes when it is started again, and is replaced when the two become a pair.
+    #[must_use]
+    pub fn leave_pair(&self, node: NodeName, nonce: u32) -> Write {
+        let mut table = self.table.clone();
+        self.log.after(self.commit).for_each(|entry| table.apply(&entry.change));
+        let Lsn { epoch, seq } = self.log.last();
+        let epoch = self.promised.clone().max(epoch.clone()).next(node, nonce);
+        let rows = table.rows().filter(|row| !matches!(row, Row::Roster(_))).collect();
+        let install = Install {
+            at: Lsn { epoch: epoch.clone(), seq: *seq },
+            history: vec![(epoch.clone(), 1)],
+            rows,
+            whole: true,
+        };
+        Write {
+            install: Some(install),
+            promised: Some(epoch),
+            mark: Some(None),
+            peer_off: Some(false),
+            ..Write::default()
+        }
+    }
+
     /// Applies a write.
     pub fn apply(&mut self, write: &Write) {
         if let Some(install) = &write.install {

@@ -137,7 +137,9 @@ impl Replica {
                 }
                 Voice::Mute { loss, round, told_ms }
                     if synced
-                        && (alone || answered >= *round)
+                        // A single server does not know what a replaced broker may still do: that is for people to say.
+                        && !alone
+                        && answered >= *round
                         && told_ms.is_none_or(|told| now >= told + timeout) =>
                 {
                     let Some(at) = at.clone() else { continue };

@@ -54,9 +54,10 @@ pub struct Status {
     pub roster: Option<Arc<[AgentName]>>,
     /// Witnesses that give no vote, as they are new or lost what they held; the active node's view.
     pub mute: Vec<AgentName>,
-    /// The peer's table is of another life of this one: it was put back from a copy.
+    /// The peer's table is of another life than this one: a copy that was put back, or of before one node left the pair.
     pub peer_foreign: bool,
-    /// This node's table is of another life than the pair's, which is this one: it was put back from a copy.
+    /// This node's table is of another life than the pair's, which is this one: a copy that was put back, or of
+    /// before the other node left the pair.
     pub foreign: Option<Epoch>,
     /// The active node's view of the witnesses; empty while they are not needed.
     pub witnesses: Vec<WitnessStatus>,

@@ -325,6 +325,58 @@ fn a_copy_of_a_former_life_is_no_vote_and_nothing_is_learnt_from_it() {
     assert!(matches!(witness.handle(claim), WitnessReply::Foreign { .. }));
 }
 
+/// A node that left the pair and served alone is not overtaken by the copy that the other one still has.
+#[test]
+fn the_copy_of_a_node_that_was_left_never_reigns_and_votes_for_who_left() {
+    let mut pair = Pair::formed();
+    pair.propose(0, 1);
+    for id in [0, 1] {
+        pair.feed(id, Event::Link(false));
+    }
+    let left = pair.disks[0].leave_pair("a".parse().unwrap(), 9);
+    pair.disks[0].apply(&left);
+    let life = pair.disks[0].log.life().cloned();
+    assert_ne!(life, pair.disks[1].log.life().cloned());
+    let alone = Config { alone: true, witnesses: Vec::new(), ..config("a") };
+    pair.nodes[0] = Replica::new(alone, pair.disks[0].clone(), pair.now);
+    pair.feed(0, Event::Want(true));
+    pair.feed(0, Event::WitnessUp("w1".parse().unwrap()));
+    pair.propose(0, 2);
+    // The agents hear which life goes on.
+    let told =
+        |message: &WitnessMsg| matches!(message, WitnessMsg::Clear { life: of, .. } if *of == life);
+    pair.now += 1000;
+    pair.feed(0, Event::Tick);
+    assert!(pair.to_witness.iter().any(told), "{:?}", pair.to_witness);
+    let done = pair.disks[0].log.last().clone();
+
+    pair.nodes[0] = replica("a", pair.disks[0].clone());
+    pair.nodes[1] = replica("b", pair.disks[1].clone());
+    pair.feed(1, Event::TakeOver);
+    let foreign = WitnessReply::Foreign { life: life.unwrap() };
+    pair.feed(1, Event::Witness("w1".parse().unwrap(), foreign));
+    assert!(pair.nodes[1].status().foreign.is_some());
+    pair.feed(1, Event::Want(false));
+    for id in [0, 1] {
+        pair.feed(id, Event::Link(true));
+    }
+    pair.feed(0, Event::Want(true));
+    for _ in 0..20 {
+        pair.now += 100;
+        pair.feed(1, Event::Tick);
+        pair.feed(0, Event::Tick);
+    }
+    assert!(
+        matches!(pair.nodes[0].standing(), Standing::Active { ready: true, .. }),
+        "{:?}",
+        pair.nodes
+    );
+    assert!(pair.disks[0].log.contains(&done), "what was done alone");
+    assert_eq!(pair.disks[0].log.last(), pair.disks[1].log.last());
+    assert_eq!(pair.disks[0].log.life(), pair.disks[1].log.life());
+    assert!(pair.nodes[0].status().roster.is_some(), "and the pair is formed anew");
+}
+
 /// Both disks were lost, and the one that formed the pair anew dies before the witnesses are told of the new life.
 #[test]
 fn a_new_life_that_the_witnesses_do_not_know_yet_is_no_copy_once_both_nodes_have_it() {

@@ -3,7 +3,7 @@
 use prost::Message;
 use rusqlite::{Result, Transaction, params};
 use vsm_core::{
-    AgentName, Change, Epoch, Key, Lsn, Row, Session, SessionId, UnixMillis,
+    AgentName, Epoch, Key, Lsn, Row, Session, SessionId, UnixMillis,
     replica::{Entry, History, Mark, Write},
 };
 use vsm_proto::{session::v1 as pb, sync::v1 as log};
@@ -133,24 +133,6 @@ fn key_text(key: &Key) -> String {
         Key::Drain(agent) => format!("drain {agent}"),
         Key::Event(slot) => format!("event {slot}"),
     }
-}
-
-/// No number of the log may be missing: what is a pair's there is replaced by a change that changes nothing.
-pub(super) fn leave_pair(on: &Transaction<'_>) -> Result<()> {
-    let mut read = on.prepare("SELECT seq, change FROM changelog")?;
-    let entries = read
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<Vec<(i64, Vec<u8>)>>>()?;
-    let nothing = log::Change::from(&Change::Began { pair: false }).encode_to_vec();
-    for (seq, change) in entries {
-        let change = log::Change::decode(change.as_slice()).ok().map(Change::try_from);
-        if matches!(change, Some(Ok(Change::Roster(_) | Change::Began { pair: true }))) {
-            on.execute("UPDATE changelog SET change = ?1 WHERE seq = ?2", params![nothing, seq])?;
-        }
-    }
-    on.execute_batch("DELETE FROM roster; DELETE FROM meta WHERE key = 'roster';")?;
-    set_mark(on, None)?;
-    meta(on, "peer_off", 0)
 }
 
 /// Sets a value; one that is the same costs no page.
