@@ -5,6 +5,8 @@
 //! processes interleave is the machine's. A cluster with violations stays standing for a look.
 
 mod check;
+mod demand;
+mod noise;
 mod pacemaker;
 mod plan;
 mod users;
@@ -12,7 +14,7 @@ mod users;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use serde::Serialize;
 
@@ -25,6 +27,8 @@ use crate::setup;
 
 /// How long the pair may take to be in step after a heal.
 const STEP_WAIT: Duration = Duration::from_secs(90);
+/// How long the reign and the logs are looked at after the last round: an error may come again in its own time.
+const LAST_WATCH: Duration = Duration::from_secs(60);
 const AGENTS: u8 = 3;
 /// Users who log in and out.
 const USERS: u16 = 8;
@@ -73,6 +77,12 @@ struct Outcome {
     killed: usize,
     /// Differences between the two tables when all was healed.
     diverged: usize,
+    /// Hosts that did not start and end a desktop, or not vote, 30 s after a heal.
+    crippled: usize,
+    /// Reigns that changed without a cause when all was well.
+    duels: usize,
+    /// Errors that a process logged twice within a minute when all was well.
+    noisy: usize,
     /// The longest that a login took in each round.
     unavailable_ms: Spread,
 }
@@ -85,7 +95,8 @@ struct Spread {
 
 impl Outcome {
     fn violations(&self) -> usize {
-        self.lost + self.duplicates + self.ghosts + self.killed + self.diverged
+        let tables = self.lost + self.duplicates + self.ghosts + self.killed + self.diverged;
+        tables + self.crippled + self.duels + self.noisy
     }
 
     /// The longest login of each round.
@@ -121,6 +132,7 @@ pub(crate) fn drill(options: &Options) -> Result<()> {
         cluster.output(&format!("agent{number}"), "root", &words)?;
     }
     pair::in_step(&cluster, STEP_WAIT)?;
+    demand::place(&cluster)?;
     let outcome = rounds(&cluster, &progress, &kinds, options.rounds, seed);
     let outcome = match outcome {
         Ok(outcome) if outcome.violations() == 0 => outcome,
@@ -154,16 +166,14 @@ fn rounds(
     for round in 1..=count {
         let before = users.longest();
         let mut rebooted = check::Rebooted::default();
-        let made = std::thread::scope(|scope| -> Result<_> {
+        let (made, healed) = std::thread::scope(|scope| -> Result<_> {
             let going = users.start(scope, cluster, &mut random);
             let made = faults(cluster, progress, &mut deck, &mut random, round);
             // Healed in any case, so that those who wait for their desktops get them and come to an end.
-            let healed = cluster.heal(&[]);
-            let step = healed.and_then(|_| pair::in_step(cluster, STEP_WAIT));
+            let healed = healed(cluster);
             users.stop();
             going.join();
-            step?;
-            made
+            Ok((made?, healed?))
         })?;
         for (kind, host) in made {
             *outcome.faults.entry(kind.name()).or_default() += 1;
@@ -172,11 +182,12 @@ fn rounds(
             }
         }
         longest.push(users.longest_since(&before));
-        let found = wait_for("the agents to be heard", STEP_WAIT, || {
-            check::check(cluster, &users, &rebooted).map_err(|error| format!("{error:#}"))
-        })?;
-        found.tell(progress);
-        found.add_to(&mut outcome);
+        let watch = if round == count { LAST_WATCH } else { demand::QUIET };
+        let found = all_well(cluster, &users, &rebooted, healed, watch)?;
+        found.iter().for_each(|found| {
+            found.tell(progress);
+            found.add_to(&mut outcome);
+        });
         if outcome.violations() > 0 {
             break;
         }
@@ -184,6 +195,47 @@ fn rounds(
     (outcome.logins, outcome.refused) = users.counts();
     outcome.spread(longest);
     Ok(outcome)
+}
+
+/// What came of a heal.
+struct Healed {
+    crippled: Vec<String>,
+    /// From when both brokers were in step.
+    quiet: noise::Mark,
+}
+
+/// Heals, and waits until both brokers are in step and all hosts have done what is demanded, or have failed to.
+fn healed(cluster: &Cluster) -> Result<Healed> {
+    cluster.heal(&[])?;
+    let since = clock::now();
+    std::thread::scope(|scope| {
+        let hosts = scope.spawn(move || demand::hosts(cluster, since));
+        let step = pair::in_step(cluster, STEP_WAIT);
+        let quiet = noise::Mark::now(cluster);
+        let crippled = hosts.join().map_err(|_| anyhow!("the demands' thread died"))?;
+        step.map(|_| Healed { crippled, quiet })
+    })
+}
+
+/// Looks at everything while nobody does anything, and for some time at the reign and the logs.
+fn all_well(
+    cluster: &Cluster,
+    users: &users::Users,
+    rebooted: &check::Rebooted,
+    healed: Healed,
+    watch: Duration,
+) -> Result<[check::Found; 2]> {
+    let (mut well, found) = std::thread::scope(|scope| {
+        let duels = scope.spawn(move || demand::duels(cluster, watch));
+        let found = wait_for("the agents to be heard", STEP_WAIT, || {
+            check::check(cluster, users, rebooted).map_err(|error| format!("{error:#}"))
+        });
+        let duels = duels.join().map_err(|_| anyhow!("the watch's thread died"))?;
+        anyhow::Ok((duels?, found?))
+    })?;
+    well.crippled = healed.crippled;
+    well.noisy = healed.quiet.noise(cluster);
+    Ok([found, well])
 }
 
 /// One or two faults at a time, for some seconds.
