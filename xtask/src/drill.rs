@@ -4,6 +4,7 @@
 //! Everything is real: keepalived (or Pacemaker: `pacemaker`), sshd, brokers, agents, Xvnc. The seed draws the faults and their order; how the
 //! processes interleave is the machine's. A cluster with violations stays standing for a look.
 
+mod act;
 mod check;
 mod demand;
 mod noise;
@@ -162,13 +163,14 @@ fn rounds(
     let mut deck = plan::Deck::new(kinds);
     let mut outcome = Outcome { rounds: count, seed, ..Outcome::default() };
     let users = users::Users::new(USERS);
+    let mut hand = act::Hand::new(cluster);
     let mut longest = Vec::new();
     for round in 1..=count {
         let before = users.longest();
         let mut rebooted = check::Rebooted::default();
         let (made, healed) = std::thread::scope(|scope| -> Result<_> {
             let going = users.start(scope, cluster, &mut random);
-            let made = faults(cluster, progress, &mut deck, &mut random, round);
+            let made = hand.faults(progress, &mut deck, &mut random, round);
             // Healed in any case, so that those who wait for their desktops get them and come to an end.
             let healed = healed(cluster);
             users.stop();
@@ -236,29 +238,4 @@ fn all_well(
     well.crippled = healed.crippled;
     well.noisy = healed.quiet.noise(cluster);
     Ok([found, well])
-}
-
-/// One or two faults at a time, for some seconds.
-fn faults(
-    cluster: &Cluster,
-    progress: &Progress,
-    deck: &mut plan::Deck,
-    random: &mut plan::Random,
-    round: u32,
-) -> Result<Vec<(plan::Kind, String)>> {
-    let mut made = Vec::new();
-    clock::pause(Duration::from_millis(300 + random.below(700)));
-    for _ in 0..=random.below(2) {
-        let kind = deck.draw(random);
-        let active = pair::active(cluster).first().copied().unwrap_or(pair::NODES[0]);
-        let (host, faults) = kind.faults(active, random);
-        progress.step(format!("round {round}: {} at {host}", kind.name()));
-        for fault in &faults {
-            cluster.fault(fault)?;
-        }
-        made.push((kind, host));
-        clock::pause(Duration::from_millis(500 + random.below(3000)));
-    }
-    progress.step(format!("round {round}: healed"));
-    Ok(made)
 }
