@@ -11,6 +11,8 @@ use crate::cluster::{Cluster, Fault};
 use crate::pair;
 use crate::progress::Progress;
 
+const SIGKILL: i32 = 9;
+
 /// Who has things go wrong.
 #[derive(Debug)]
 pub(super) struct Hand<'a> {
@@ -94,10 +96,10 @@ impl<'a> Hand<'a> {
         }
         clock::pause(after);
         if asked {
-            self.cluster.restart_daemon(claimant, daemon)
-        } else {
-            self.cluster
-                .fault(&Fault::Crash { host: claimant.to_owned(), daemon: daemon.to_owned() })
+            return self.cluster.restart_daemon(claimant, daemon);
         }
+        // One that is not up yet cannot be killed.
+        let _ = self.cluster.kill_daemon(claimant, daemon, SIGKILL);
+        Ok(())
     }
 }
