@@ -11,15 +11,16 @@ mod noise;
 mod pacemaker;
 mod plan;
 mod users;
+mod well;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use crate::clock::{self, wait_for};
+use crate::clock;
 use crate::cluster::{Cluster, ClusterSpec, HaSoftware};
 use crate::compile::{self, Profile};
 use crate::pair;
@@ -28,8 +29,6 @@ use crate::setup;
 
 /// How long the pair may take to be in step after a heal.
 const STEP_WAIT: Duration = Duration::from_secs(90);
-/// How long the reign and the logs are looked at after the last round: an error may come again in its own time.
-const LAST_WATCH: Duration = Duration::from_secs(60);
 const AGENTS: u8 = 3;
 /// Users who log in and out.
 const USERS: u16 = 8;
@@ -86,6 +85,8 @@ struct Outcome {
     noisy: usize,
     /// The longest that a login took in each round.
     unavailable_ms: Spread,
+    /// From each heal until every host had started and ended a desktop and voted, or failed to.
+    whole_ms: Spread,
 }
 
 #[derive(Debug, Default, Clone, Copy, Serialize)]
@@ -99,13 +100,13 @@ impl Outcome {
         let tables = self.lost + self.duplicates + self.ghosts + self.killed + self.diverged;
         tables + self.crippled + self.duels + self.noisy
     }
+}
 
-    /// The longest login of each round.
-    fn spread(&mut self, mut longest: Vec<u64>) {
-        longest.sort_unstable();
-        let at = |index: usize| longest.get(index).copied().unwrap_or(0);
-        self.unavailable_ms =
-            Spread { p50: at(longest.len() / 2), max: at(longest.len().saturating_sub(1)) };
+impl Spread {
+    fn of(mut all: Vec<u64>) -> Self {
+        all.sort_unstable();
+        let at = |index: usize| all.get(index).copied().unwrap_or(0);
+        Self { p50: at(all.len() / 2), max: at(all.len().saturating_sub(1)) }
     }
 }
 
@@ -164,7 +165,7 @@ fn rounds(
     let mut outcome = Outcome { rounds: count, seed, ..Outcome::default() };
     let users = users::Users::new(USERS);
     let mut hand = act::Hand::new(cluster);
-    let mut longest = Vec::new();
+    let (mut longest, mut whole) = (Vec::new(), Vec::new());
     for round in 1..=count {
         let before = users.longest();
         let mut rebooted = check::Rebooted::default();
@@ -172,11 +173,13 @@ fn rounds(
             let going = users.start(scope, cluster, &mut random);
             let made = hand.faults(progress, &mut deck, &mut random, round);
             // Healed in any case, so that those who wait for their desktops get them and come to an end.
-            let healed = healed(cluster);
+            let healed = well::heal(cluster, || pair::in_step(cluster, STEP_WAIT).map(drop));
             users.stop();
             going.join();
             Ok((made?, healed?))
         })?;
+        progress.step(format!("round {round}: {healed}"));
+        whole.push(healed.took_ms());
         for (kind, host) in made {
             *outcome.faults.entry(kind.name()).or_default() += 1;
             if kind.reboots_agents() {
@@ -184,58 +187,16 @@ fn rounds(
             }
         }
         longest.push(users.longest_since(&before));
-        let watch = if round == count { LAST_WATCH } else { demand::QUIET };
-        let found = all_well(cluster, &users, &rebooted, healed, watch)?;
-        found.iter().for_each(|found| {
-            found.tell(progress);
-            found.add_to(&mut outcome);
-        });
+        let mut found = healed.and_then(cluster, &users, &rebooted, round == count)?;
+        found.duels.append(&mut hand.duels);
+        found.tell(progress);
+        found.add_to(&mut outcome);
         if outcome.violations() > 0 {
             break;
         }
     }
     (outcome.logins, outcome.refused) = users.counts();
-    outcome.spread(longest);
+    outcome.unavailable_ms = Spread::of(longest);
+    outcome.whole_ms = Spread::of(whole);
     Ok(outcome)
-}
-
-/// What came of a heal.
-struct Healed {
-    crippled: Vec<String>,
-    /// From when both brokers were in step.
-    quiet: noise::Mark,
-}
-
-/// Heals, and waits until both brokers are in step and all hosts have done what is demanded, or have failed to.
-fn healed(cluster: &Cluster) -> Result<Healed> {
-    cluster.heal(&[])?;
-    let since = clock::now();
-    std::thread::scope(|scope| {
-        let hosts = scope.spawn(move || demand::hosts(cluster, since));
-        let step = pair::in_step(cluster, STEP_WAIT);
-        let quiet = noise::Mark::now(cluster);
-        let crippled = hosts.join().map_err(|_| anyhow!("the demands' thread died"))?;
-        step.map(|_| Healed { crippled, quiet })
-    })
-}
-
-/// Looks at everything while nobody does anything, and for some time at the reign and the logs.
-fn all_well(
-    cluster: &Cluster,
-    users: &users::Users,
-    rebooted: &check::Rebooted,
-    healed: Healed,
-    watch: Duration,
-) -> Result<[check::Found; 2]> {
-    let (mut well, found) = std::thread::scope(|scope| {
-        let duels = scope.spawn(move || demand::duels(cluster, watch));
-        let found = wait_for("the agents to be heard", STEP_WAIT, || {
-            check::check(cluster, users, rebooted).map_err(|error| format!("{error:#}"))
-        });
-        let duels = duels.join().map_err(|_| anyhow!("the watch's thread died"))?;
-        anyhow::Ok((duels?, found?))
-    })?;
-    well.crippled = healed.crippled;
-    well.noisy = healed.quiet.noise(cluster);
-    Ok([found, well])
 }

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::demand;
 use super::plan::{Act, Deck, Kind, Random};
 use crate::clock;
 use crate::cluster::{Cluster, Fault};
 use crate::pair;
 use crate::progress::Progress;
 
+/// How long no reign may change while only the brokers are kept from each other.
+const CUT_WATCH: Duration = Duration::from_secs(5);
 const SIGKILL: i32 = 9;
 
 /// Who has things go wrong.
@@ -19,11 +22,13 @@ pub(super) struct Hand<'a> {
     cluster: &'a Cluster,
     /// Agents of whose disks there are copies.
     copied: BTreeSet<String>,
+    /// Reigns that changed while only the brokers were kept from each other.
+    pub(super) duels: Vec<String>,
 }
 
 impl<'a> Hand<'a> {
     pub(super) const fn new(cluster: &'a Cluster) -> Self {
-        Self { cluster, copied: BTreeSet::new() }
+        Self { cluster, copied: BTreeSet::new(), duels: Vec::new() }
     }
 
     /// One or two faults at a time, for some seconds.
@@ -53,7 +58,10 @@ impl<'a> Hand<'a> {
                 self.act(act, random)?;
             }
             made.push((kind, host));
-            clock::pause(Duration::from_millis(500 + kind.lasts_ms() + random.below(3000)));
+            clock::pause(Duration::from_millis(500 + kind.notice_ms() + random.below(3000)));
+            if kind == Kind::BrokersCut && number == 0 {
+                self.duels.extend(demand::duels(self.cluster, CUT_WATCH)?);
+            }
             if kind.alone() {
                 break;
             }

@@ -7,15 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 
-use super::check::Found;
 use crate::clock::{self, wait_for};
 use crate::cluster::Cluster;
 use crate::pair::{self, NODES};
 
 /// From the end of the heal on, until every host does its share.
 const WITHIN: Duration = Duration::from_secs(30);
-/// How long no reign may change once all is well.
-pub(super) const QUIET: Duration = Duration::from_secs(10);
 /// How often the reign is looked at; a change that is taken back shows in its number.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long one login or end may try, in seconds; then it is tried anew as long as there is time.
@@ -128,8 +125,8 @@ fn mute(cluster: &Cluster) -> Result<Vec<String>> {
 }
 
 /// The changes of the reign in this time.
-pub(super) fn duels(cluster: &Cluster, time: Duration) -> Result<Found> {
-    let mut found = Found::default();
+pub(super) fn duels(cluster: &Cluster, time: Duration) -> Result<Vec<String>> {
+    let mut found = Vec::new();
     let began = clock::now();
     let mut before = reign(cluster)?;
     while began.elapsed() < time {
@@ -138,7 +135,7 @@ pub(super) fn duels(cluster: &Cluster, time: Duration) -> Result<Found> {
         let now = reign(cluster)?;
         if now != before {
             let after = began.elapsed().as_millis();
-            found.duels.push(format!("{before:?} became {now:?} within {after} ms"));
+            found.push(format!("{before:?} became {now:?} within {after} ms"));
             before = now;
         }
     }

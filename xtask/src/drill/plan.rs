@@ -178,8 +178,8 @@ impl Kind {
         matches!(self, Self::Forming)
     }
 
-    /// How long it goes on at least: who is cut off notices after some time only.
-    pub(crate) const fn lasts_ms(self) -> u64 {
+    /// How long it goes on at least, as who is cut off notices after some time only.
+    pub(crate) const fn notice_ms(self) -> u64 {
         if matches!(self, Self::BrokersCut) { 5000 } else { 0 }
     }
 
