@@ -48,7 +48,7 @@ impl<'a> Hand<'a> {
                 break;
             }
             let active = pair::active(self.cluster).first().copied().unwrap_or(pair::NODES[0]);
-            let (host, acts) = kind.faults(active, random);
+            let (host, acts) = kind.acts(active, random);
             if self.is_away(&host) {
                 deck.put_back(kind);
                 break;

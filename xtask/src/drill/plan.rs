@@ -183,85 +183,62 @@ impl Kind {
         if matches!(self, Self::BrokersCut) { 5000 } else { 0 }
     }
 
-    /// The host that it is for, and the faults. Three times out of four a broker's fault is the active one's.
-    pub(crate) fn faults(self, active: &str, random: &mut Random) -> (String, Vec<Act>) {
+    const fn is_of_agent(self) -> bool {
+        let crash = matches!(self, Self::AgentCrash | Self::AgentPower | Self::Clone);
+        let cut_off = matches!(self, Self::AgentCable | Self::AgentFreeze);
+        crash || cut_off || matches!(self, Self::AgentDiskLost | Self::AgentDiskRestored)
+    }
+
+    /// The host that it is for, and what is done. Three times out of four a broker's fault is the active one's.
+    pub(crate) fn acts(self, active: &str, random: &mut Random) -> (String, Vec<Act>) {
         let standby = pair::other(active);
         let (one, other) = if random.below(4) < 3 { (active, standby) } else { (standby, active) };
         let number = random.below(3);
-        let agent = format!("agent{}", 1 + number);
-        let second = format!("agent{}", 1 + (number + 1 + random.below(2)) % 3);
-        if let Some(fault) = self.of_agent(&agent, second) {
-            return (agent.clone(), self.acts(&agent, fault));
+        if self.is_of_agent() {
+            let second = format!("agent{}", 1 + (number + 1 + random.below(2)) % 3);
+            let host = format!("agent{}", 1 + number);
+            return (host.clone(), self.at(&host, &second, random));
         }
-        let faults = self.of_broker(one, other, random);
-        (one.to_owned(), faults)
+        (one.to_owned(), self.at(one, other, random))
     }
 
-    fn acts(self, agent: &str, fault: Fault) -> Vec<Act> {
-        match self {
-            Self::AgentDiskRestored => vec![Act::Copy(agent.to_owned()), Act::Fault(fault)],
-            _ => vec![Act::Fault(fault)],
-        }
-    }
-
-    fn of_agent(self, agent: &str, second: String) -> Option<Fault> {
-        let host = agent.to_owned();
-        Some(match self {
-            Self::AgentCable => Fault::Cable { host },
+    /// What is done at a host; `other` is the other broker, or another agent.
+    fn at(self, one: &str, other: &str, random: &mut Random) -> Vec<Act> {
+        let (host, second) = (one.to_owned(), other.to_owned());
+        let vsmserver = || "vsmserver".to_owned();
+        let parts = |traffic| Fault::partition(one, other, traffic).map(Act::Fault).to_vec();
+        let fault = match self {
+            Self::Cable | Self::AgentCable => Fault::Cable { host },
+            Self::Silent => Fault::Silent { host },
+            Self::Kill => Fault::Kill { host, daemon: vsmserver() },
+            Self::Crash => Fault::Crash { host, daemon: vsmserver() },
             Self::AgentCrash => Fault::Crash { host, daemon: "vsmagent".to_owned() },
-            Self::AgentFreeze => Fault::Freeze { host },
-            Self::AgentPower => Fault::Power { host },
-            Self::AgentDiskLost => Fault::DiskLost { host },
-            Self::AgentDiskRestored => Fault::DiskRollback { host },
+            Self::Power | Self::AgentPower => Fault::Power { host },
+            Self::Freeze | Self::AgentFreeze => Fault::Freeze { host },
+            Self::Partition => return parts(Traffic::All),
+            Self::OneWay => Fault::Cut { from: second, to: host, traffic: Traffic::All },
+            Self::VrrpOnly => return parts(Traffic::Vrrp),
+            Self::AllButVrrp => return parts(Traffic::AllButVrrp),
+            Self::BrokersCut if random.below(2) == 0 => return parts(Traffic::All),
+            Self::BrokersCut => return parts(Traffic::AllButVrrp),
+            Self::Loss => Fault::Loss { host, percent: 20 },
+            Self::VipBoth => Fault::VipBoth { host: second },
+            Self::KeepalivedDead => Fault::KeepalivedDead { host },
+            Self::DiskFull => Fault::DiskFull { host },
+            Self::DiskLost | Self::AgentDiskLost => Fault::DiskLost { host },
+            Self::Clock => Fault::Clock { host, step_s: 3600 },
+            Self::AgentDiskRestored => {
+                return vec![Act::Copy(host.clone()), Act::Fault(Fault::DiskRollback { host })];
+            }
             Self::Clone => Fault::Clone { host, of: second },
-            _ => return None,
-        })
-    }
-
-    fn of_broker(self, one: &str, other: &str, random: &mut Random) -> Vec<Act> {
-        let host = one.to_owned();
-        let parts = |traffic| Fault::partition(one, other, traffic).to_vec();
-        let daemon = || "vsmserver".to_owned();
-        let faults = match self {
-            Self::Cable => vec![Fault::Cable { host }],
-            Self::Silent => vec![Fault::Silent { host }],
-            Self::Kill => vec![Fault::Kill { host, daemon: daemon() }],
-            Self::Crash => vec![Fault::Crash { host, daemon: daemon() }],
-            Self::Power => vec![Fault::Power { host }],
-            Self::Freeze => vec![Fault::Freeze { host }],
-            Self::Partition => parts(Traffic::All),
-            Self::OneWay => {
-                vec![Fault::Cut { from: other.to_owned(), to: host, traffic: Traffic::All }]
-            }
-            Self::VrrpOnly => parts(Traffic::Vrrp),
-            Self::AllButVrrp => parts(Traffic::AllButVrrp),
-            Self::BrokersCut => {
-                parts(if random.below(2) == 0 { Traffic::All } else { Traffic::AllButVrrp })
-            }
-            Self::Loss => vec![Fault::Loss { host, percent: 20 }],
-            Self::VipBoth => vec![Fault::VipBoth { host: other.to_owned() }],
-            Self::KeepalivedDead => vec![Fault::KeepalivedDead { host }],
-            Self::DiskFull => vec![Fault::DiskFull { host }],
-            Self::DiskLost => vec![Fault::DiskLost { host }],
-            Self::Clock => vec![Fault::Clock { host, step_s: 3600 }],
-            Self::Misnamed => {
-                let node = if random.below(2) == 0 { one } else { other };
-                vec![Fault::Misnamed { host, node: node.to_owned() }]
-            }
+            Self::Misnamed if random.below(2) == 0 => Fault::Misnamed { host, node: second },
+            Self::Misnamed => Fault::Misnamed { node: host.clone(), host },
             Self::Forming => {
                 let after = Duration::from_millis(random.below(FORMING_MS));
                 return vec![Act::Form { claimant: host, after, asked: random.below(2) == 0 }];
             }
-            // Those of an agent.
-            Self::AgentCable
-            | Self::AgentCrash
-            | Self::AgentFreeze
-            | Self::AgentPower
-            | Self::AgentDiskLost
-            | Self::AgentDiskRestored
-            | Self::Clone => Vec::new(),
         };
-        faults.into_iter().map(Act::Fault).collect()
+        vec![Act::Fault(fault)]
     }
 }
 
@@ -290,7 +267,7 @@ mod tests {
     fn each_kind_does_something_at_the_host_that_it_names() {
         let mut random = Random::new(1);
         for (kind, name) in ALL.into_iter().cycle().take(20 * ALL.len()) {
-            let (host, acts) = kind.faults(pair::NODES[0], &mut random);
+            let (host, acts) = kind.acts(pair::NODES[0], &mut random);
             assert!(!acts.is_empty(), "{name}");
             for act in &acts {
                 match act {

@@ -373,23 +373,8 @@ impl Cluster {
             | Fault::DiskSnapshot { host }
             | Fault::DiskRollback { host }
             | Fault::DiskLost { host } => self.product_daemon(host).map(drop),
-            Fault::Clone { host, of } => {
-                for agent in [host, of] {
-                    if self.product_daemon(agent)? != "vsmagent" {
-                        bail!("{agent} is no agent");
-                    }
-                }
-                Ok(())
-            }
-            Fault::Misnamed { host, node } => {
-                let nodes = self.nodes();
-                for name in [host, node] {
-                    if !nodes.contains(&&**name) {
-                        bail!("{name} is not one of a pair of brokers");
-                    }
-                }
-                Ok(())
-            }
+            Fault::Clone { host, of } => self.check_agents([host, of]),
+            Fault::Misnamed { host, node } => self.check_nodes([host, node]),
             Fault::Cut { .. }
             | Fault::Loss { .. }
             | Fault::VipBoth { .. }
@@ -401,6 +386,23 @@ impl Cluster {
             | Fault::Power { .. }
             | Fault::Standby { .. }
             | Fault::Freeze { .. } => Ok(()),
+        }
+    }
+
+    fn check_agents(&self, hosts: [&String; 2]) -> Result<()> {
+        for host in hosts {
+            if self.product_daemon(host)? != "vsmagent" {
+                bail!("{host} is no agent");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_nodes(&self, hosts: [&String; 2]) -> Result<()> {
+        let nodes = self.nodes();
+        match hosts.into_iter().find(|host| nodes.len() != 2 || !nodes.contains(&host.as_str())) {
+            Some(host) => bail!("{host} is not one of a pair of brokers"),
+            None => Ok(()),
         }
     }
 
