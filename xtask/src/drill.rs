@@ -4,10 +4,14 @@
 //! Everything is real: keepalived (or Pacemaker: `pacemaker`), sshd, brokers, agents, Xvnc. The seed draws the faults and their order; how the
 //! processes interleave is the machine's. A cluster with violations stays standing for a look.
 
+mod act;
 mod check;
+mod demand;
+mod noise;
 mod pacemaker;
 mod plan;
 mod users;
+mod well;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +20,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use crate::clock::{self, wait_for};
+use crate::clock;
 use crate::cluster::{Cluster, ClusterSpec, HaSoftware};
 use crate::compile::{self, Profile};
 use crate::pair;
@@ -73,8 +77,16 @@ struct Outcome {
     killed: usize,
     /// Differences between the two tables when all was healed.
     diverged: usize,
+    /// Hosts that did not start and end a desktop, or not vote, 30 s after a heal.
+    crippled: usize,
+    /// Reigns that changed without a cause when all was well.
+    duels: usize,
+    /// Errors that a process logged twice within a minute when all was well.
+    noisy: usize,
     /// The longest that a login took in each round.
     unavailable_ms: Spread,
+    /// From each heal until every host had started and ended a desktop and voted, or failed to.
+    whole_ms: Spread,
 }
 
 #[derive(Debug, Default, Clone, Copy, Serialize)]
@@ -85,15 +97,16 @@ struct Spread {
 
 impl Outcome {
     fn violations(&self) -> usize {
-        self.lost + self.duplicates + self.ghosts + self.killed + self.diverged
+        let tables = self.lost + self.duplicates + self.ghosts + self.killed + self.diverged;
+        tables + self.crippled + self.duels + self.noisy
     }
+}
 
-    /// The longest login of each round.
-    fn spread(&mut self, mut longest: Vec<u64>) {
-        longest.sort_unstable();
-        let at = |index: usize| longest.get(index).copied().unwrap_or(0);
-        self.unavailable_ms =
-            Spread { p50: at(longest.len() / 2), max: at(longest.len().saturating_sub(1)) };
+impl Spread {
+    fn of(mut all: Vec<u64>) -> Self {
+        all.sort_unstable();
+        let at = |index: usize| all.get(index).copied().unwrap_or(0);
+        Self { p50: at(all.len() / 2), max: at(all.len().saturating_sub(1)) }
     }
 }
 
@@ -121,6 +134,7 @@ pub(crate) fn drill(options: &Options) -> Result<()> {
         cluster.output(&format!("agent{number}"), "root", &words)?;
     }
     pair::in_step(&cluster, STEP_WAIT)?;
+    demand::place(&cluster)?;
     let outcome = rounds(&cluster, &progress, &kinds, options.rounds, seed);
     let outcome = match outcome {
         Ok(outcome) if outcome.violations() == 0 => outcome,
@@ -150,21 +164,22 @@ fn rounds(
     let mut deck = plan::Deck::new(kinds);
     let mut outcome = Outcome { rounds: count, seed, ..Outcome::default() };
     let users = users::Users::new(USERS);
-    let mut longest = Vec::new();
+    let mut hand = act::Hand::new(cluster);
+    let (mut longest, mut whole) = (Vec::new(), Vec::new());
     for round in 1..=count {
         let before = users.longest();
         let mut rebooted = check::Rebooted::default();
-        let made = std::thread::scope(|scope| -> Result<_> {
+        let (made, healed) = std::thread::scope(|scope| -> Result<_> {
             let going = users.start(scope, cluster, &mut random);
-            let made = faults(cluster, progress, &mut deck, &mut random, round);
+            let made = hand.faults(progress, &mut deck, &mut random, round);
             // Healed in any case, so that those who wait for their desktops get them and come to an end.
-            let healed = cluster.heal(&[]);
-            let step = healed.and_then(|_| pair::in_step(cluster, STEP_WAIT));
+            let healed = well::heal(cluster, || pair::in_step(cluster, STEP_WAIT).map(drop));
             users.stop();
             going.join();
-            step?;
-            made
+            Ok((made?, healed?))
         })?;
+        progress.step(format!("round {round}: {healed}"));
+        whole.push(healed.took_ms());
         for (kind, host) in made {
             *outcome.faults.entry(kind.name()).or_default() += 1;
             if kind.reboots_agents() {
@@ -172,9 +187,8 @@ fn rounds(
             }
         }
         longest.push(users.longest_since(&before));
-        let found = wait_for("the agents to be heard", STEP_WAIT, || {
-            check::check(cluster, &users, &rebooted).map_err(|error| format!("{error:#}"))
-        })?;
+        let mut found = healed.and_then(cluster, &users, &rebooted, round == count)?;
+        found.duels.append(&mut hand.duels);
         found.tell(progress);
         found.add_to(&mut outcome);
         if outcome.violations() > 0 {
@@ -182,31 +196,7 @@ fn rounds(
         }
     }
     (outcome.logins, outcome.refused) = users.counts();
-    outcome.spread(longest);
+    outcome.unavailable_ms = Spread::of(longest);
+    outcome.whole_ms = Spread::of(whole);
     Ok(outcome)
-}
-
-/// One or two faults at a time, for some seconds.
-fn faults(
-    cluster: &Cluster,
-    progress: &Progress,
-    deck: &mut plan::Deck,
-    random: &mut plan::Random,
-    round: u32,
-) -> Result<Vec<(plan::Kind, String)>> {
-    let mut made = Vec::new();
-    clock::pause(Duration::from_millis(300 + random.below(700)));
-    for _ in 0..=random.below(2) {
-        let kind = deck.draw(random);
-        let active = pair::active(cluster).first().copied().unwrap_or(pair::NODES[0]);
-        let (host, faults) = kind.faults(active, random);
-        progress.step(format!("round {round}: {} at {host}", kind.name()));
-        for fault in &faults {
-            cluster.fault(fault)?;
-        }
-        made.push((kind, host));
-        clock::pause(Duration::from_millis(500 + random.below(3000)));
-    }
-    progress.step(format!("round {round}: healed"));
-    Ok(made)
 }

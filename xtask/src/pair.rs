@@ -68,6 +68,24 @@ pub struct Node {
     pub host_keys_differ: bool,
     /// Why HA could not be turned on.
     pub ha_off: Option<String>,
+    /// The reign that it has or follows, `COUNTER@NODE`.
+    pub epoch: Option<String>,
+    /// The highest that it promised.
+    pub promised: Option<String>,
+    /// The witnesses.
+    #[serde(default)]
+    pub witnesses: Vec<Witness>,
+}
+
+/// A witness as a node tells of it, as far as anybody here looks at it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Witness {
+    /// The agent.
+    pub agent: String,
+    /// Whether it answers.
+    pub up: bool,
+    /// Why its vote is not to be had.
+    pub trouble: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -206,7 +224,7 @@ pub fn logged(cluster: &Cluster, host: &str, words: &str, after: u64) -> Option<
 }
 
 /// The time at the beginning of a log line, in microseconds since 1970.
-fn log_time(line: &str) -> Option<u64> {
+pub(crate) fn log_time(line: &str) -> Option<u64> {
     let at: jiff::Timestamp = line.split_whitespace().next()?.parse().ok()?;
     u64::try_from(at.as_microsecond()).ok()
 }

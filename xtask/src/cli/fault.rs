@@ -86,6 +86,10 @@ enum Kind {
     DiskRollback(Hosts),
     /// Lose the daemon's store, and start the daemon without
     DiskLost(Hosts),
+    /// Give an agent what another one promised, as on a host that was cloned
+    Clone { of: String, host: String },
+    /// Have a broker's configuration name a node wrongly
+    Misnamed { host: String, node: String },
 }
 
 #[derive(Debug, Args)]
@@ -153,6 +157,12 @@ impl Kind {
             Self::DiskSnapshot(on) => on.each(|host| Fault::DiskSnapshot { host }),
             Self::DiskRollback(on) => on.each(|host| Fault::DiskRollback { host }),
             Self::DiskLost(on) => on.each(|host| Fault::DiskLost { host }),
+            Self::Clone { of, host } => {
+                vec![Fault::Clone { host: host.clone(), of: of.clone() }]
+            }
+            Self::Misnamed { host, node } => {
+                vec![Fault::Misnamed { host: host.clone(), node: node.clone() }]
+            }
         })
     }
 }

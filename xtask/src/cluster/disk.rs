@@ -98,6 +98,13 @@ pub(super) fn restore(cluster: &str, host: &str) -> Result<()> {
     copy_all(&saved(cluster, host), &path(cluster, host))
 }
 
+/// Copies what an agent promised to another one, whose own is lost by that.
+pub(super) fn copy_promise(cluster: &str, from: &str, to: &str) -> Result<()> {
+    let of = |host| path(cluster, host).join("promise");
+    fs::copy(of(from), of(to)).with_context(|| of(from).display().to_string())?;
+    Ok(())
+}
+
 fn copy_all(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).with_context(|| to.display().to_string())?;
     run(command(&["cp", "--archive"]).arg(from.join(".")).arg(to))?;

@@ -37,6 +37,9 @@ pub(crate) struct Found {
     ghosts: Vec<String>,
     killed: Vec<String>,
     diverged: Vec<String>,
+    pub(super) crippled: Vec<String>,
+    pub(super) duels: Vec<String>,
+    pub(super) noisy: Vec<String>,
 }
 
 impl Found {
@@ -47,6 +50,9 @@ impl Found {
             ("ghost", &self.ghosts),
             ("killed", &self.killed),
             ("diverged", &self.diverged),
+            ("crippled", &self.crippled),
+            ("duel", &self.duels),
+            ("noisy", &self.noisy),
         ];
         for (what, list) in lists {
             for item in list {
@@ -61,6 +67,9 @@ impl Found {
         outcome.ghosts += self.ghosts.len();
         outcome.killed += self.killed.len();
         outcome.diverged += self.diverged.len();
+        outcome.crippled += self.crippled.len();
+        outcome.duels += self.duels.len();
+        outcome.noisy += self.noisy.len();
     }
 }
 

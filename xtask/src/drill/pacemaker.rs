@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::{AGENTS, Options, Outcome, STEP_WAIT, USERS, check, plan, users};
+use super::{AGENTS, Options, Outcome, STEP_WAIT, Spread, USERS, check, demand, plan, users, well};
 use crate::clock::{self, wait_for};
 use crate::cluster::{Cluster, ClusterSpec, Fault, HaSoftware, Traffic};
 use crate::compile;
@@ -21,7 +21,7 @@ const PATIENCE_S: u32 = 90;
 /// How often each fault is made under keepalived.
 const BESIDE: u32 = 2;
 /// Who comes at the worst moment; not one of the drill's other users.
-const WITNESS: &str = "alice";
+const WITNESS: &str = "user009";
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,7 +104,7 @@ pub(super) fn drill(options: &Options) -> Result<()> {
 
 fn cluster(software: HaSoftware, progress: &Progress) -> Result<Cluster> {
     let mut spec = ClusterSpec::pair("drill", compile::helper()?);
-    (spec.fresh, spec.agents, spec.users, spec.software) = (true, AGENTS, USERS, software);
+    (spec.fresh, spec.agents, spec.users, spec.software) = (true, AGENTS, USERS + 1, software);
     progress.step(format!("a pair under {software:?}, {AGENTS} agents, {USERS} users"));
     let cluster = Cluster::up(&spec)?;
     for number in 1..=AGENTS {
@@ -112,6 +112,7 @@ fn cluster(software: HaSoftware, progress: &Progress) -> Result<Cluster> {
         cluster.output(&format!("agent{number}"), "root", &words)?;
     }
     pair::in_step(&cluster, STEP_WAIT)?;
+    demand::place(&cluster)?;
     Ok(cluster)
 }
 
@@ -125,27 +126,25 @@ fn rounds(
     let mut random = plan::Random::new(seed);
     let users = users::Users::new(USERS);
     let own = pair::login(cluster, WITNESS, PATIENCE_S)?;
-    let mut longest = Vec::new();
+    let (mut longest, mut whole) = (Vec::new(), Vec::new());
     for (round, kind) in (1..=count).zip(ALL.into_iter().cycle()) {
         let before = users.longest();
-        let told = std::thread::scope(|scope| -> Result<u64> {
+        let (told, healed) = std::thread::scope(|scope| -> Result<_> {
             let going = users.start(scope, cluster, &mut random);
             let told = one(cluster, progress, round, kind, &own, report);
-            let healed = cluster.heal(&[]);
-            let step = healed.and_then(|_| settled(cluster));
+            let healed = well::heal(cluster, || settled(cluster));
             users.stop();
             going.join();
-            step?;
-            told
+            Ok((told?, healed?))
         })?;
         progress
             .step(format!("round {round}: {}: {told} ms until {WITNESS} was back", kind.name()));
         *report.outcome.faults.entry(kind.name()).or_default() += 1;
         longest.push(users.longest_since(&before));
-        let found = wait_for("the agents to be heard", STEP_WAIT, || {
-            let rebooted = check::Rebooted::default();
-            check::check(cluster, &users, &rebooted).map_err(|error| format!("{error:#}"))
-        })?;
+        progress.step(format!("round {round}: {healed}"));
+        whole.push(healed.took_ms());
+        let rebooted = check::Rebooted::default();
+        let found = healed.and_then(cluster, &users, &rebooted, round == count)?;
         found.tell(progress);
         found.add_to(&mut report.outcome);
         if report.outcome.violations() > 0 {
@@ -153,7 +152,8 @@ fn rounds(
         }
     }
     (report.outcome.logins, report.outcome.refused) = users.counts();
-    report.outcome.spread(longest);
+    report.outcome.unavailable_ms = Spread::of(longest);
+    report.outcome.whole_ms = Spread::of(whole);
     Ok(())
 }
 

@@ -1,9 +1,14 @@
 //! What goes wrong, drawn from a seed.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 
 use crate::cluster::{Fault, Traffic};
 use crate::pair;
+
+/// Within which a pair that forms is disturbed, in milliseconds.
+const FORMING_MS: u64 = 2000;
 
 /// xorshift64*: a seed is to give the same faults again, nothing more.
 #[derive(Debug, Clone)]
@@ -46,6 +51,39 @@ impl Deck {
         let index = usize::try_from(random.below(self.left.len() as u64)).unwrap_or(0);
         self.left.swap_remove(index)
     }
+
+    /// One that is not made now comes again before the others do.
+    pub(crate) fn put_back(&mut self, kind: Kind) {
+        self.left.push(kind);
+    }
+}
+
+/// Something that is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Act {
+    Fault(Fault),
+    /// An agent's disk is copied aside, and used for some time more; or an older copy is kept.
+    Copy(String),
+    /// Both brokers lose their tables and form a pair anew, and the claimant is started again in the midst of it.
+    Form {
+        claimant: String,
+        after: Duration,
+        /// It is asked to end, and not killed.
+        asked: bool,
+    },
+}
+
+impl std::fmt::Display for Act {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fault(fault) => fault.fmt(f),
+            Self::Copy(agent) => write!(f, "copy the disk of {agent}"),
+            Self::Form { claimant, after, asked } => {
+                let how = if *asked { "restarted" } else { "killed" };
+                write!(f, "form anew, {claimant} {how} after {} ms", after.as_millis())
+            }
+        }
+    }
 }
 
 /// A kind of fault.
@@ -71,9 +109,15 @@ pub(crate) enum Kind {
     AgentCrash,
     AgentFreeze,
     AgentPower,
+    AgentDiskLost,
+    AgentDiskRestored,
+    Clone,
+    BrokersCut,
+    Misnamed,
+    Forming,
 }
 
-const ALL: [(Kind, &str); 20] = [
+const ALL: [(Kind, &str); 26] = [
     (Kind::Cable, "cable"),
     (Kind::Silent, "silent"),
     (Kind::Kill, "kill"),
@@ -94,6 +138,12 @@ const ALL: [(Kind, &str); 20] = [
     (Kind::AgentCrash, "agent-crash"),
     (Kind::AgentFreeze, "agent-freeze"),
     (Kind::AgentPower, "agent-power"),
+    (Kind::AgentDiskLost, "agent-disk-lost"),
+    (Kind::AgentDiskRestored, "agent-disk-restored"),
+    (Kind::Clone, "clone"),
+    (Kind::BrokersCut, "brokers-cut"),
+    (Kind::Misnamed, "misnamed"),
+    (Kind::Forming, "forming"),
 ];
 
 /// The kinds with these names; all where none is named.
@@ -116,48 +166,79 @@ impl Kind {
         ALL.iter().find(|(kind, _)| *kind == self).map_or("?", |(_, name)| *name)
     }
 
-    /// Whether desktops on its host end with it, rightly.
+    /// Whether desktops on its host end with it, rightly. An agent's disk has no desktop on it: it finds those that run by their
+    /// processes.
     pub(crate) const fn reboots_agents(self) -> bool {
         matches!(self, Self::AgentPower)
     }
 
-    /// The host that it is for, and the faults. Three times out of four a broker's fault is the active one's.
-    pub(crate) fn faults(self, active: &str, random: &mut Random) -> (String, Vec<Fault>) {
+    /// Whether nothing else may go wrong at the same time: of two tables that are lost only the agents bring the sessions
+    /// back, so they have to be there.
+    pub(crate) const fn alone(self) -> bool {
+        matches!(self, Self::Forming)
+    }
+
+    /// How long it goes on at least, as who is cut off notices after some time only.
+    pub(crate) const fn notice_ms(self) -> u64 {
+        if matches!(self, Self::BrokersCut) { 5000 } else { 0 }
+    }
+
+    const fn is_of_agent(self) -> bool {
+        let crash = matches!(self, Self::AgentCrash | Self::AgentPower | Self::Clone);
+        let cut_off = matches!(self, Self::AgentCable | Self::AgentFreeze);
+        crash || cut_off || matches!(self, Self::AgentDiskLost | Self::AgentDiskRestored)
+    }
+
+    /// The host that it is for, and what is done. Three times out of four a broker's fault is the active one's.
+    pub(crate) fn acts(self, active: &str, random: &mut Random) -> (String, Vec<Act>) {
         let standby = pair::other(active);
         let (one, other) = if random.below(4) < 3 { (active, standby) } else { (standby, active) };
-        let agent = format!("agent{}", 1 + random.below(3));
-        let host = one.to_owned();
-        let cut = |from: &str, to: &str| {
-            vec![Fault::Cut { from: from.to_owned(), to: to.to_owned(), traffic: Traffic::All }]
-        };
-        let parts = |traffic| Fault::partition(one, other, traffic).to_vec();
-        let daemon = || "vsmserver".to_owned();
-        let faults = match self {
-            Self::Cable => vec![Fault::Cable { host: host.clone() }],
-            Self::Silent => vec![Fault::Silent { host: host.clone() }],
-            Self::Kill => vec![Fault::Kill { host: host.clone(), daemon: daemon() }],
-            Self::Crash => vec![Fault::Crash { host: host.clone(), daemon: daemon() }],
-            Self::Power => vec![Fault::Power { host: host.clone() }],
-            Self::Freeze => vec![Fault::Freeze { host: host.clone() }],
-            Self::Partition => parts(Traffic::All),
-            Self::OneWay => cut(other, one),
-            Self::VrrpOnly => parts(Traffic::Vrrp),
-            Self::AllButVrrp => parts(Traffic::AllButVrrp),
-            Self::Loss => vec![Fault::Loss { host: host.clone(), percent: 20 }],
-            Self::VipBoth => vec![Fault::VipBoth { host: other.to_owned() }],
-            Self::KeepalivedDead => vec![Fault::KeepalivedDead { host: host.clone() }],
-            Self::DiskFull => vec![Fault::DiskFull { host: host.clone() }],
-            Self::DiskLost => vec![Fault::DiskLost { host: host.clone() }],
-            Self::Clock => vec![Fault::Clock { host: host.clone(), step_s: 3600 }],
-            Self::AgentCable => return (agent.clone(), vec![Fault::Cable { host: agent }]),
-            Self::AgentCrash => {
-                let crash = Fault::Crash { host: agent.clone(), daemon: "vsmagent".to_owned() };
-                return (agent, vec![crash]);
+        let number = random.below(3);
+        if self.is_of_agent() {
+            let second = format!("agent{}", 1 + (number + 1 + random.below(2)) % 3);
+            let host = format!("agent{}", 1 + number);
+            return (host.clone(), self.at(&host, &second, random));
+        }
+        (one.to_owned(), self.at(one, other, random))
+    }
+
+    /// What is done at a host; `other` is the other broker, or another agent.
+    fn at(self, one: &str, other: &str, random: &mut Random) -> Vec<Act> {
+        let (host, second) = (one.to_owned(), other.to_owned());
+        let vsmserver = || "vsmserver".to_owned();
+        let parts = |traffic| Fault::partition(one, other, traffic).map(Act::Fault).to_vec();
+        let fault = match self {
+            Self::Cable | Self::AgentCable => Fault::Cable { host },
+            Self::Silent => Fault::Silent { host },
+            Self::Kill => Fault::Kill { host, daemon: vsmserver() },
+            Self::Crash => Fault::Crash { host, daemon: vsmserver() },
+            Self::AgentCrash => Fault::Crash { host, daemon: "vsmagent".to_owned() },
+            Self::Power | Self::AgentPower => Fault::Power { host },
+            Self::Freeze | Self::AgentFreeze => Fault::Freeze { host },
+            Self::Partition => return parts(Traffic::All),
+            Self::OneWay => Fault::Cut { from: second, to: host, traffic: Traffic::All },
+            Self::VrrpOnly => return parts(Traffic::Vrrp),
+            Self::AllButVrrp => return parts(Traffic::AllButVrrp),
+            Self::BrokersCut if random.below(2) == 0 => return parts(Traffic::All),
+            Self::BrokersCut => return parts(Traffic::AllButVrrp),
+            Self::Loss => Fault::Loss { host, percent: 20 },
+            Self::VipBoth => Fault::VipBoth { host: second },
+            Self::KeepalivedDead => Fault::KeepalivedDead { host },
+            Self::DiskFull => Fault::DiskFull { host },
+            Self::DiskLost | Self::AgentDiskLost => Fault::DiskLost { host },
+            Self::Clock => Fault::Clock { host, step_s: 3600 },
+            Self::AgentDiskRestored => {
+                return vec![Act::Copy(host.clone()), Act::Fault(Fault::DiskRollback { host })];
             }
-            Self::AgentFreeze => return (agent.clone(), vec![Fault::Freeze { host: agent }]),
-            Self::AgentPower => return (agent.clone(), vec![Fault::Power { host: agent }]),
+            Self::Clone => Fault::Clone { host, of: second },
+            Self::Misnamed if random.below(2) == 0 => Fault::Misnamed { host, node: second },
+            Self::Misnamed => Fault::Misnamed { node: host.clone(), host },
+            Self::Forming => {
+                let after = Duration::from_millis(random.below(FORMING_MS));
+                return vec![Act::Form { claimant: host, after, asked: random.below(2) == 0 }];
+            }
         };
-        (host, faults)
+        vec![Act::Fault(fault)]
     }
 }
 
@@ -180,5 +261,28 @@ mod tests {
         let (mut deck, mut random) = (Deck::new(&all), Random::new(3));
         let drawn: Vec<_> = all.iter().map(|_| deck.draw(&mut random)).collect();
         assert!(all.iter().all(|kind| drawn.contains(kind)), "each comes before one comes again");
+    }
+
+    #[test]
+    fn each_kind_does_something_at_the_host_that_it_names() {
+        let mut random = Random::new(1);
+        for (kind, name) in ALL.into_iter().cycle().take(20 * ALL.len()) {
+            let (host, acts) = kind.acts(pair::NODES[0], &mut random);
+            assert!(!acts.is_empty(), "{name}");
+            for act in &acts {
+                match act {
+                    Act::Fault(Fault::VipBoth { .. }) => {}
+                    Act::Fault(Fault::Clone { host: to, of }) => {
+                        assert!(*to == host && to != of && of.starts_with("agent"), "{act:?}");
+                    }
+                    Act::Fault(fault) => assert!(fault.hosts().contains(&&*host), "{act:?}"),
+                    Act::Copy(agent) => assert_eq!(*agent, host),
+                    Act::Form { claimant, after, .. } => {
+                        assert!(*claimant == host && *after < Duration::from_secs(2), "{act:?}");
+                    }
+                }
+            }
+            assert_eq!(kind.alone(), matches!(acts[0], Act::Form { .. }));
+        }
     }
 }

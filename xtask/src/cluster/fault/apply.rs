@@ -54,6 +54,10 @@ impl Cluster {
                 self.replace_disks(host, lock)
             }
             Fault::DiskLost { host } => self.without_daemon(host, || disk::wipe(name, host)),
+            Fault::Clone { host, of } => {
+                self.without_daemon(host, || disk::copy_promise(name, of, host))
+            }
+            Fault::Misnamed { host, node } => self.name_nodes(host, Some(node)),
         }
     }
 
@@ -82,11 +86,25 @@ impl Cluster {
             Fault::VipBoth { host } => self.take_address(host),
             Fault::Clock { host, .. } => self.clock_says(host, 0),
             Fault::DiskFull { host } => disk::open(name, host),
+            Fault::Misnamed { host, .. } => self.name_nodes(host, None),
             Fault::Crash { .. }
             | Fault::DiskSnapshot { .. }
             | Fault::DiskRollback { .. }
-            | Fault::DiskLost { .. } => Ok(()),
+            | Fault::DiskLost { .. }
+            | Fault::Clone { .. } => Ok(()),
         }
+    }
+
+    /// Names both nodes in a broker's configuration, one of them wrongly, and restarts it.
+    fn name_nodes(&self, host: &str, wrong: Option<&str>) -> Result<()> {
+        let name = |node: &str| match wrong {
+            Some(wrong) if wrong == node => format!("{node}-x"),
+            _ => node.to_owned(),
+        };
+        let names: Vec<String> = self.nodes().into_iter().map(name).collect();
+        let names = format!("/vsmserver/HA/nodes={}", names.join(" "));
+        self.output(host, "root", &["vsm-config", &names])?;
+        self.restart_daemon(host, "vsmserver")
     }
 
     /// Takes the resource address from a broker unless it is the only one that has it: then

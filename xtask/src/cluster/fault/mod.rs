@@ -119,6 +119,20 @@ pub enum Fault {
         /// The broker or agent.
         host: String,
     },
+    /// The daemon dies and starts again with what another agent had promised, as on a host that was cloned; nothing lasts.
+    Clone {
+        /// The agent.
+        host: String,
+        /// Whose promise it gets.
+        of: String,
+    },
+    /// A broker's configuration has one node's name wrong, and it was restarted since; healing mends both.
+    Misnamed {
+        /// Whose configuration.
+        host: String,
+        /// The node whose name is wrong there.
+        node: String,
+    },
 }
 
 /// Which packets a cut takes.
@@ -147,6 +161,7 @@ impl Fault {
     pub fn hosts(&self) -> Vec<&str> {
         match self {
             Self::Cut { from, to, .. } => vec![from, to],
+            Self::Clone { host, of } => vec![host, of],
             Self::Cable { host }
             | Self::Silent { host }
             | Self::Kill { host, .. }
@@ -161,7 +176,8 @@ impl Fault {
             | Self::DiskFull { host }
             | Self::DiskSnapshot { host }
             | Self::DiskRollback { host }
-            | Self::DiskLost { host } => vec![host],
+            | Self::DiskLost { host }
+            | Self::Misnamed { host, .. } => vec![host],
         }
     }
 
@@ -174,6 +190,7 @@ impl Fault {
                 | Self::DiskSnapshot { .. }
                 | Self::DiskRollback { .. }
                 | Self::DiskLost { .. }
+                | Self::Clone { .. }
         )
     }
 
@@ -181,7 +198,8 @@ impl Fault {
     fn replaces(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Loss { host, .. }, Self::Loss { host: there, .. })
-            | (Self::Clock { host, .. }, Self::Clock { host: there, .. }) => host == there,
+            | (Self::Clock { host, .. }, Self::Clock { host: there, .. })
+            | (Self::Misnamed { host, .. }, Self::Misnamed { host: there, .. }) => host == there,
             // A host that boots again is neither frozen, nor without a daemon, nor at two places.
             (
                 Self::Power { host },
@@ -220,6 +238,8 @@ impl std::fmt::Display for Fault {
             Self::DiskSnapshot { host } => write!(f, "disk-snapshot {host}"),
             Self::DiskRollback { host } => write!(f, "disk-rollback {host}"),
             Self::DiskLost { host } => write!(f, "disk-lost {host}"),
+            Self::Clone { host, of } => write!(f, "clone {of} to {host}"),
+            Self::Misnamed { host, node } => write!(f, "misnamed {node} on {host}"),
         }
     }
 }
@@ -314,6 +334,8 @@ impl Cluster {
                 | Fault::DiskFull { .. }
                 | Fault::DiskSnapshot { .. }
                 | Fault::DiskRollback { .. }
+                | Fault::Clone { .. }
+                | Fault::Misnamed { .. }
         );
         if by_xtask && self.layout.start == Start::Fresh {
             bail!("{fault}: not on hosts that run systemd");
@@ -339,6 +361,7 @@ impl Cluster {
             | Fault::DiskSnapshot { host }
             | Fault::DiskRollback { host }
             | Fault::DiskLost { host }
+            | Fault::Misnamed { host, .. }
                 if self.has_pacemaker(host) =>
             {
                 bail!(
@@ -350,6 +373,8 @@ impl Cluster {
             | Fault::DiskSnapshot { host }
             | Fault::DiskRollback { host }
             | Fault::DiskLost { host } => self.product_daemon(host).map(drop),
+            Fault::Clone { host, of } => self.check_agents([host, of]),
+            Fault::Misnamed { host, node } => self.check_nodes([host, node]),
             Fault::Cut { .. }
             | Fault::Loss { .. }
             | Fault::VipBoth { .. }
@@ -364,12 +389,35 @@ impl Cluster {
         }
     }
 
+    fn check_agents(&self, hosts: [&String; 2]) -> Result<()> {
+        for host in hosts {
+            if self.product_daemon(host)? != "vsmagent" {
+                bail!("{host} is no agent");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_nodes(&self, hosts: [&String; 2]) -> Result<()> {
+        let nodes = self.nodes();
+        match hosts.into_iter().find(|host| nodes.len() != 2 || !nodes.contains(&host.as_str())) {
+            Some(host) => bail!("{host} is not one of a pair of brokers"),
+            None => Ok(()),
+        }
+    }
+
     /// The product's daemon on a host: `vsmserver` or `vsmagent`.
     ///
     /// # Errors
     /// When the host is not known or runs none.
     pub fn product_daemon(&self, host: &str) -> Result<&'static str> {
         plan::daemon(self.host(host)?.role).with_context(|| format!("{host} has no daemon of ours"))
+    }
+
+    /// The names of the brokers, as the configuration of each has them.
+    fn nodes(&self) -> Vec<&str> {
+        let brokers = self.hosts().iter().filter(|host| host.role == super::Role::Broker);
+        brokers.map(|host| &*host.name).collect()
     }
 
     fn has_keepalived(&self, host: &str) -> Result<bool> {
