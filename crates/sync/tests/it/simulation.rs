@@ -206,6 +206,7 @@ impl Run<'_> {
     fn until(&mut self, what: &str, done: impl Fn(&World) -> bool) {
         let mut left = HEAL_MAX;
         while !done(&self.world) {
+            assert_eq!(self.world.wrong_write(), None, "seed {}", self.seed);
             assert!(!left.is_zero(), "seed {}: in vain: {what}: {}", self.seed, self.world.tell());
             self.pass(TICK * 5);
             left = left.saturating_sub(TICK * 5);
