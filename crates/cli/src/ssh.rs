@@ -48,6 +48,9 @@ const TO_BROKER: [&str; 3] = ["ConnectTimeout=3", "ServerAliveInterval=1", "Serv
 /// For the session host and the way there: a network that is gone without a word is noticed within a minute, and what stands
 /// between has no reason to forget a desktop at which nothing moves.
 const TO_HOST: [&str; 3] = ["ServerAliveInterval=10", "ServerAliveCountMax=3", "TCPKeepAlive=yes"];
+/// And for a host that is reached directly: the kernel by itself would try for two minutes, in steps that get longer, and miss
+/// that the network is back. On a way through others a person may have a password to type within that time.
+const TO_HOST_DIRECTLY: &str = "ConnectTimeout=10";
 /// So that ssh tells when the login is done, and says why it fails whatever the user's files say of it.
 const SPEAK: &str = "LogLevel=VERBOSE";
 
@@ -322,8 +325,12 @@ fn spawn(
     target: &Target,
     first: &[OsString],
 ) -> Result<Child, Failure> {
-    let own = if matches!(target, Target::Broker) { &TO_BROKER } else { &TO_HOST };
-    let own = own.iter().chain([&SPEAK]).flat_map(|option| ["-o".into(), (*option).into()]);
+    let broker = matches!(target, Target::Broker);
+    let own = if broker { &TO_BROKER } else { &TO_HOST };
+    let is_proxy = |option: &OsString| option.as_encoded_bytes().starts_with(b"ProxyCommand=");
+    let directly = !broker && options.jump.is_none() && !first.iter().any(is_proxy);
+    let own = own.iter().chain(directly.then_some(&TO_HOST_DIRECTLY)).chain([&SPEAK]);
+    let own = own.flat_map(|option| ["-o".into(), (*option).into()]);
     let given = options.arguments().into_iter().chain(own).collect();
     let mut command = Command::new(&options.ssh);
     command.args(first).args(fixed::pipe(given));

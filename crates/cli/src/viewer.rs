@@ -5,13 +5,14 @@ use std::{
     fs::{self, DirBuilder},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use nix::unistd::Uid;
 use tokio::{
-    io::copy_bidirectional,
-    net::UnixListener,
+    io::{AsyncWriteExt, copy, split},
+    net::{UnixListener, UnixStream},
     process::Command,
     signal::unix::{SignalKind, signal},
 };
@@ -136,9 +137,10 @@ pub async fn run(command: &[OsString], session: &str, mut pipe: Pipe) -> Result<
         .kill_on_drop(true)
         .spawn()
         .map_err(cannot)?;
+    let host_ended = AtomicBool::new(false);
     let bridge = async {
-        let (mut stream, _) = listener.accept().await?;
-        copy_bidirectional(&mut stream, &mut pipe).await
+        let (stream, _) = listener.accept().await?;
+        bridge(stream, &mut pipe, &host_ended).await
     };
     let mut stop = signal(SignalKind::terminate()).map_err(io)?;
     let (left, done) = tokio::select! {
@@ -146,7 +148,8 @@ pub async fn run(command: &[OsString], session: &str, mut pipe: Pipe) -> Result<
         // The desktop lives on; what is ours goes.
         _ = tokio::signal::ctrl_c() => return Ok(Farewell::Plain),
         _ = stop.recv() => return Ok(Farewell::Plain),
-        status = viewer.wait() => (true, match status {
+        // One that ends because its connection did has not left.
+        status = viewer.wait() => (!host_ended.load(Ordering::Relaxed), match status {
             Ok(status) if status.success() => Ok(Farewell::Plain),
             Ok(status) => Err(Failure::new(SOFTWARE, format!("the viewer {} ended with {status}", program.display()))),
             Err(error) => Err(Failure::new(SOFTWARE, format!("the viewer is lost: {error}"))),
@@ -170,6 +173,26 @@ pub async fn run(command: &[OsString], session: &str, mut pipe: Pipe) -> Result<
     }
 }
 
+/// Joins viewer and host until both have ended, or one breaks; `host_ended` becomes true when the host is the first.
+async fn bridge(
+    stream: UnixStream,
+    pipe: &mut Pipe,
+    host_ended: &AtomicBool,
+) -> std::io::Result<()> {
+    let (mut from_viewer, mut to_viewer) = stream.into_split();
+    let (mut from_host, mut to_host) = split(pipe);
+    let out = async {
+        copy(&mut from_viewer, &mut to_host).await?;
+        to_host.shutdown().await
+    };
+    let back = async {
+        copy(&mut from_host, &mut to_viewer).await?;
+        host_ended.store(true, Ordering::Relaxed);
+        to_viewer.shutdown().await
+    };
+    tokio::try_join!(out, back).map(drop)
+}
+
 /// Removes a file when it goes out of scope.
 #[derive(Debug)]
 pub(crate) struct RemoveOnDrop(pub(crate) PathBuf);
@@ -186,6 +209,25 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::ssh::{self, SshOptions, Target};
+
+    /// One that has a helper, which holds its connection a little longer.
+    const VIEWER: &str = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new($ARGV[0]) or exit 1; \
+                          if (!fork) { close STDOUT; close STDERR; sleep 1; exit 0 } sysread($s, my $b, 1)";
+
+    #[tokio::test]
+    async fn a_viewer_that_ends_as_its_connection_did_has_not_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("ssh");
+        fs::write(&program, "#!/bin/sh\nread line\necho ok\nsleep 0.5\nexit 255\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let options = SshOptions { ssh: program.into(), ..SshOptions::default() };
+        let target = Target::Session("x".to_owned());
+        let pipe = ssh::open(&options, &"tlha".parse().unwrap(), &target).await.unwrap();
+        let command = ["perl", "-e", VIEWER].map(OsString::from);
+        let session = dir.path().file_name().unwrap().to_str().unwrap();
+        assert_eq!(run(&command, session, pipe).await.unwrap(), Farewell::Lost);
+    }
 
     #[test]
     fn a_directory_is_the_users_alone_or_not_taken() {

@@ -20,7 +20,7 @@ mod sqlite;
 mod store;
 mod table;
 
-pub use memory::MemoryStore;
+pub use memory::{Failing, MemoryStore, StoreSwitch};
 pub use owner::Outbox;
 pub use sqlite::{Opened, SqliteStore};
 pub use store::{Loaded, Store, StoreError};

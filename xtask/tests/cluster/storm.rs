@@ -41,7 +41,7 @@ fn all_at_once(service: &Service) -> Vec<(String, Connected)> {
 const ASKPASS: &str = "printf '#!/bin/sh\\necho \"$1\" >> /tmp/asked\\n' > /usr/local/bin/askpass; \
                        chmod 755 /usr/local/bin/askpass; touch /tmp/asked; chmod 666 /tmp/asked";
 /// As many as come back in the same second after a break in the network.
-const BACK: u16 = 40;
+const BACK: u16 = 60;
 
 #[test]
 fn many_who_come_back_at_once_are_let_in_and_asked_nothing() {

@@ -1,8 +1,12 @@
 //! A real viewer on a real display, as at a user's own machine.
 
 use std::process::{Child, Output, Stdio};
+use std::time::Duration;
 
-use crate::service::{Row, Service};
+use xtask::clock::wait_for;
+use xtask::cluster::{Fault, Traffic};
+
+use crate::service::{AGENTS, Row, Service};
 
 /// Starts a program for alice on the client; its output is kept.
 fn start(service: &Service, line: &str) -> Child {
@@ -81,4 +85,61 @@ fn the_desktop_ends_under_the_viewer(service: &Service) {
     assert!(output.status.success(), "{output:?}");
     service.rows_become("no session", <[Row]>::is_empty);
     service.clean(&row.agent);
+}
+
+/// Within this both ends have missed each other, as docs/errors.md promises.
+const MISSED_MAX: Duration = Duration::from_secs(60);
+
+/// alice's desktop never rests, so that sshd has no reason to ask whether anybody is there; bob's is still.
+#[test]
+fn viewers_whose_network_is_gone_are_missed_on_both_ends_and_come_back() {
+    let service = Service::up("viewer-net");
+    let mut screen = screen(&service);
+    service.sh("client", "install -m 644 /home/alice/.Xauthority /tmp/screen");
+    let at_screen = |user: &str| {
+        let line =
+            format!("DISPLAY=:5 XAUTHORITY=/tmp/screen exec vsm connect {user}@tlha 2>/tmp/{user}");
+        let mut command = service.command("client", user, &["sh", "-c", &line]).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+    };
+    let mut viewers = ["alice", "bob"].map(at_screen);
+    let all = |state: &'static str| {
+        move |rows: &[Row]| rows.len() == 2 && rows.iter().all(|row| row.state == state)
+    };
+    let before = service.rows_become("both to be connected", all("connected"));
+    for row in &before {
+        windows(&service, &format!("{}@{} :{}", row.user, row.agent, row.display), 1);
+    }
+    let alice = before.iter().find(|row| row.user == "alice").unwrap();
+    let paint = format!(
+        "export DISPLAY=:{} XAUTHORITY=/run/vsm/sessions/{}/user/Xauthority; xsetroot -solid red && \
+         (while xsetroot -solid red && sleep 0.3 && xsetroot -solid blue; do sleep 0.3; done) \
+         >/dev/null 2>&1 &",
+        alice.display, alice.session
+    );
+    service.until(&alice.agent, &paint);
+    for fault in AGENTS.iter().flat_map(|agent| Fault::partition("client", agent, Traffic::All)) {
+        service.fault(&fault).unwrap();
+    }
+    wait_for("both to be missed on both ends", MISSED_MAX, || {
+        let rows = service.rows();
+        let said =
+            service.sh("client", "grep -l 'broke; connecting again' /tmp/alice /tmp/bob || :");
+        let missed = all("disconnected")(&rows) && said.lines().count() == 2;
+        if missed { Ok(()) } else { Err(format!("{rows:?}, said by {said}")) }
+    })
+    .unwrap();
+    service.heal(&[]).unwrap();
+    let after = service.rows_become("both to be connected again", all("connected"));
+    let ids = |rows: &[Row]| rows.iter().map(|row| row.session.clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&after), ids(&before));
+    for (row, viewer) in after.iter().zip(&mut viewers) {
+        windows(&service, &format!("{}@{} :{}", row.user, row.agent, row.display), 1);
+        assert!(viewer.try_wait().unwrap().is_none(), "vsm has ended");
+    }
+    service.sh("client", "pkill -9 -f '^[^ ]*vncviewer'");
+    for child in viewers.iter_mut().chain([&mut screen]) {
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
 }

@@ -68,7 +68,9 @@ fn rows(before: &Disk, after: &Disk, write: &Write) -> Vec<Row> {
     if write.install.as_ref().is_some_and(|install| install.whole) {
         return after.table.rows().collect();
     }
-    let entries = after.log.after(before.commit).map(|entry| entry.change.key());
+    let entries = after.log.after(before.commit);
+    let entries = entries.take_while(|entry| entry.lsn.seq <= after.commit);
+    let entries = entries.map(|entry| entry.change.key());
     let installed = write.install.iter().flat_map(|install| install.rows.iter().map(Row::key));
     entries.flatten().chain(installed).filter_map(|key| after.table.row(&key)).collect()
 }

@@ -1,40 +1,10 @@
 //! The owner: many at once, rules held, nothing seen that is not durable.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
 use uuid::Uuid;
-use vsm_core::{
-    Change, Epoch, Incarnation, LineageId, Proposal, Rejected, Row, State, replica::Write,
-};
-use vsm_sync::{Loaded, MemoryStore, Outbox, ProposeError, SessionTable, Store, StoreError};
+use vsm_core::{Change, Epoch, Incarnation, LineageId, Proposal, Rejected, State};
+use vsm_sync::{Failing, MemoryStore, Outbox, ProposeError, SessionTable, Store};
 
 use super::{config, epoch, id, open_store, reserve};
-
-/// A store whose disk can be filled.
-struct Fillable {
-    inner: MemoryStore,
-    full: Arc<AtomicBool>,
-}
-
-impl Store for Fillable {
-    fn load(&mut self) -> Result<Loaded, StoreError> {
-        self.inner.load()
-    }
-
-    fn set_lineage(&mut self, lineage: LineageId) -> Result<(), StoreError> {
-        self.inner.set_lineage(lineage)
-    }
-
-    fn write(&mut self, writes: &[Write], rows: &[Row]) -> Result<(), StoreError> {
-        if self.full.load(Ordering::SeqCst) {
-            return Err(StoreError::Full("/var/lib/vsm/vsm.db".into()));
-        }
-        self.inner.write(writes, rows)
-    }
-}
 
 fn alone(store: impl Store + 'static) -> SessionTable {
     SessionTable::start(store, config(true), Incarnation(1), Outbox::none()).unwrap()
@@ -111,20 +81,19 @@ async fn two_at_once_get_one_session() {
 /// P1: what cannot be made durable was never there, for readers and for later proposals; and it works again when it can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_leaves_nothing_half_done() {
-    let full = Arc::new(AtomicBool::new(false));
-    let inner = MemoryStore::new(LineageId::new(Uuid::from_u128(1)));
-    let store = Fillable { inner, full: Arc::clone(&full) };
+    let store = MemoryStore::new(LineageId::new(Uuid::from_u128(1)));
+    let disk = store.switch();
     let table = alone(store);
     table.propose(reserve(1, "ann", 1)).await.unwrap();
-    full.store(true, Ordering::SeqCst);
+    disk.set(Some(Failing::Full));
     let error = table.propose(reserve(2, "bob", 1)).await.unwrap_err();
-    assert!(error.to_string().contains("/var/lib/vsm/vsm.db is full"), "{error}");
+    assert!(error.to_string().contains("/memory is full"), "{error}");
     assert!(table.read(|view| view.table.session(id(2)).is_none()));
     assert!(matches!(
         table.propose(Proposal::Gone { id: id(2) }).await,
         Err(ProposeError::Rejected(_))
     ));
-    full.store(false, Ordering::SeqCst);
+    disk.set(None);
     table.propose(reserve(2, "bob", 1)).await.unwrap();
     table.propose(Proposal::Running { id: id(1), display: 10 }).await.unwrap();
     let (state, seq) = table.read(|view| (view.table.session(id(1)).unwrap().state, view.last_seq));

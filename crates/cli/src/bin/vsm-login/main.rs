@@ -15,6 +15,7 @@
 //! Why a viewer was dropped is told by the exit code, which ssh passes on; a subsystem's standard error it does not.
 
 mod attach;
+mod line;
 mod one_time;
 mod preface;
 mod pump;
@@ -179,7 +180,8 @@ fn serve(options: &Options) -> Result<Option<Cause>, Failure> {
 fn begin(target: &UnixStream, control: Option<&UnixStream>) -> Result<Option<Cause>, Failure> {
     say("ok\n").map_err(|error| Failure::new(Code::Internal, format!("cannot answer: {error}")))?;
     let dropped = Cell::new(None);
-    if let Err(error) = pump::run(target, control, |cause| dropped.set(Some(cause))) {
+    let line = line::Line::new(&env::var("SSH_CONNECTION").unwrap_or_default());
+    if let Err(error) = pump::run(target, control, line, |cause| dropped.set(Some(cause))) {
         report(&format!("the connection broke: {error}"));
     }
     Ok(dropped.get())

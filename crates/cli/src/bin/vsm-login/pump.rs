@@ -8,17 +8,26 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
+    time::{Duration, Instant},
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
     io::Errno,
     pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
 };
 
-use crate::attach::{self, Cause};
+use vsm_daemon::clock;
 
+use crate::{
+    attach::{self, Cause},
+    line::Line,
+};
+
+/// When nothing was heard from the user for so long, a look is taken at the line, and again after the same time.
+const QUIET: Duration = Duration::from_secs(5);
+const QUIET_POLL: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// Bytes on their way to the desktop: what a pipe of the kernel takes as it comes.
 const ROOM_OUT: usize = 64 << 10;
 /// Bytes on their way from it: pictures, which want fewer and longer turns (a fifth less CPU time than with as much as above).
@@ -35,6 +44,8 @@ struct Flow<'a> {
     waiting: usize,
     /// The source has ended.
     is_over: bool,
+    /// When something came last.
+    moved: Instant,
 }
 
 impl<'a> Flow<'a> {
@@ -42,7 +53,7 @@ impl<'a> Flow<'a> {
         let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         // A user who has many pipes already gets none that is larger; then it takes more turns.
         let _ = fcntl_setpipe_size(&pipe.0, room);
-        Ok(Self { from, to, pipe, room, waiting: 0, is_over: false })
+        Ok(Self { from, to, pipe, room, waiting: 0, is_over: false, moved: clock::now() })
     }
 
     const fn is_empty(&self) -> bool {
@@ -65,7 +76,7 @@ impl<'a> Flow<'a> {
                 }
                 match splice(self.from, None, writer, None, self.room, flags) {
                     Ok(0) => self.is_over = true,
-                    Ok(count) => self.waiting = count,
+                    Ok(count) => (self.waiting, self.moved) = (count, clock::now()),
                     Err(Errno::AGAIN | Errno::INTR) => return Ok(true),
                     Err(Errno::CONNRESET) => self.is_over = true,
                     Err(error) => return Err(error.into()),
@@ -102,22 +113,48 @@ impl Drop for NonBlocking<'_> {
     }
 }
 
-/// Joins standard input and output to `target` until either side ends. `control` tells why a viewer is dropped.
+/// Looks at the line while nothing is heard.
+struct Watch {
+    line: Line,
+    looked: Instant,
+}
+
+impl Watch {
+    /// Whether the line is dead, as far as it is time to say.
+    fn is_dead(&mut self, heard: Instant) -> bool {
+        let now = clock::now();
+        if now.duration_since(heard) < QUIET {
+            self.line.lives();
+            return false;
+        }
+        if now.duration_since(self.looked) < QUIET {
+            return false;
+        }
+        self.looked = now;
+        self.line.is_dead()
+    }
+}
+
+/// Joins standard input and output to `target` until either side ends, or the line to the user is dead. `control` tells why
+/// a viewer is dropped.
 pub(crate) fn run(
     target: &UnixStream,
     control: Option<&UnixStream>,
+    line: Line,
     told: impl Fn(Cause),
 ) -> io::Result<()> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
-    join((stdin.as_fd(), stdout.as_fd()), target, control, told)
+    join((stdin.as_fd(), stdout.as_fd()), target, control, line, told)
 }
 
 fn join(
     (input, output): (BorrowedFd<'_>, BorrowedFd<'_>),
     target: &UnixStream,
     control: Option<&UnixStream>,
+    line: Line,
     told: impl Fn(Cause),
 ) -> io::Result<()> {
+    let mut watch = Watch { line, looked: clock::now() };
     let _restored =
         [NonBlocking::new(input)?, NonBlocking::new(output)?, NonBlocking::new(target.as_fd())?];
     let mut out = Flow::new(input, target.as_fd(), ROOM_OUT)?;
@@ -160,9 +197,12 @@ fn join(
         if let Some(control) = listening {
             fds.push(PollFd::new(control, PollFlags::IN));
         }
-        match poll(&mut fds, None) {
+        match poll(&mut fds, Some(&QUIET_POLL)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
+        }
+        if watch.is_dead(out.moved) {
+            return Ok(());
         }
         // Whoever reads our output is gone, though there is nothing to write.
         if fds.first().is_some_and(|fd| fd.revents().intersects(PollFlags::ERR)) {
@@ -211,8 +251,9 @@ mod tests {
         let (input, mut feed) = io::pipe().unwrap();
         let (mut result, output) = io::pipe().unwrap();
         let (target, mut far) = UnixStream::pair().unwrap();
-        let pump =
-            thread::spawn(move || join((input.as_fd(), output.as_fd()), &target, None, |_| {}));
+        let pump = thread::spawn(move || {
+            join((input.as_fd(), output.as_fd()), &target, None, Line::new(""), |_| {})
+        });
         let sent: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
         let copy = sent.clone();
         let echo = thread::spawn(move || {
@@ -235,7 +276,7 @@ mod tests {
         let (result, output) = io::pipe().unwrap();
         let (target, _far) = UnixStream::pair().unwrap();
         drop(result);
-        join((input.as_fd(), output.as_fd()), &target, None, |_| {}).unwrap();
+        join((input.as_fd(), output.as_fd()), &target, None, Line::new(""), |_| {}).unwrap();
 
         let (_result, output) = io::pipe().unwrap();
         let (target, far) = UnixStream::pair().unwrap();
@@ -243,7 +284,7 @@ mod tests {
         session.write_all(b"{\"event\":\"dropped\",\"cause\":\"replaced\"}\n").unwrap();
         drop(far);
         let heard = Mutex::new(Vec::new());
-        join((input.as_fd(), output.as_fd()), &target, Some(&control), |why| {
+        join((input.as_fd(), output.as_fd()), &target, Some(&control), Line::new(""), |why| {
             heard.lock().unwrap().push(why);
         })
         .unwrap();

@@ -2,7 +2,6 @@
 //! that are asked with delay and loss, and users who come to this node.
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
@@ -24,15 +23,19 @@ use turmoil::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 use vsm_core::{
     AgentName, Incarnation, LineageId, Proposal, Row, SessionId, State, UserName,
-    replica::{self, Limits, Witness, WitnessMsg, Write},
+    replica::{self, Limits, WitnessMsg, Write},
 };
 use vsm_proto::sync::v1::PeerFrame;
 use vsm_sync::{
-    Loaded, MemoryStore, Outbox, ProposeError, SessionTable, Store, StoreError,
+    Failing, Loaded, MemoryStore, Outbox, ProposeError, SessionTable, Store, StoreError,
+    StoreSwitch,
     peer::{Card, MESSAGE_MAX, PeerConfig, PeerStream},
 };
 
-use super::ledger::{CAP, Ledger};
+use super::{
+    ledger::{CAP, Ledger},
+    witness::{WITNESSES, Witnesses},
+};
 use crate::{NOW, id, reserve};
 
 pub(crate) const NAMES: [&str; 2] = ["a", "b"];
@@ -83,12 +86,24 @@ pub(crate) enum Disks {
     Lie,
 }
 
+/// What makes a disk fail, and how often it had failed when its process began.
+struct Switch {
+    of: StoreSwitch,
+    failed_before: AtomicU64,
+}
+
 /// What is outside of both brokers.
 pub(crate) struct World {
     disks: [Disk; 2],
     tables: [Mutex<Option<SessionTable>>; 2],
-    witnesses: Mutex<BTreeMap<AgentName, Witness>>,
+    switches: [Switch; 2],
+    witnesses: Mutex<Witnesses>,
     cut: [AtomicBool; 2],
+    /// HA is switched off there, from the next start on.
+    off: [AtomicBool; 2],
+    stops: [Mutex<CancellationToken>; 2],
+    /// Bits of witnesses that can be reached again, for each node.
+    up: [AtomicU8; 2],
     address: AtomicU8,
     take_over: [AtomicBool; 2],
     users: AtomicBool,
@@ -105,11 +120,20 @@ impl World {
             let behind = matches!(disks, Disks::Lie).then(|| (store.clone(), 0));
             Disk(Arc::new(Mutex::new(Platter { store, behind })))
         };
+        let disks = [disk(1), disk(2)];
+        let switches = [0, 1].map(|n: usize| Switch {
+            of: disks[n].0.lock().unwrap().store.switch(),
+            failed_before: AtomicU64::new(0),
+        });
         Self {
-            disks: [disk(1), disk(2)],
+            disks,
             tables: Default::default(),
-            witnesses: Mutex::default(),
+            switches,
+            witnesses: Mutex::new(Witnesses::new(&mut StdRng::seed_from_u64(seed))),
             cut: Default::default(),
+            off: Default::default(),
+            stops: Default::default(),
+            up: [AtomicU8::new(7), AtomicU8::new(7)],
             address: AtomicU8::new(1),
             take_over: Default::default(),
             users: AtomicBool::new(true),
@@ -128,6 +152,8 @@ impl World {
     }
 
     pub(crate) fn crashed(&self, node: usize) {
+        let Switch { of, failed_before } = &self.switches[node];
+        failed_before.store(of.failed(), Ordering::SeqCst);
         *self.tables[node].lock().unwrap() = None;
         let Platter { store, behind } = &mut *self.disks[node].0.lock().unwrap();
         if let Some((there, _)) = behind {
@@ -137,6 +163,46 @@ impl World {
 
     pub(crate) fn cut_witnesses(&self, node: usize, cut: bool) {
         self.cut[node].store(cut, Ordering::SeqCst);
+    }
+
+    pub(crate) fn witnesses(&self) -> MutexGuard<'_, Witnesses> {
+        self.witnesses.lock().unwrap()
+    }
+
+    /// Lines to a witness that restarted are there again.
+    pub(crate) fn witness_up(&self, index: usize) {
+        for up in &self.up {
+            up.fetch_or(1 << index, Ordering::SeqCst);
+        }
+    }
+
+    /// The disk fails, or is well again.
+    pub(crate) fn fail_disk(&self, node: usize, failing: Option<Failing>) {
+        let Switch { of, failed_before } = &self.switches[node];
+        if failing.is_none()
+            && of.failed() > failed_before.load(Ordering::SeqCst)
+            && let Some(table) = self.table(node)
+            && table.state().fault.is_none()
+        {
+            self.ledger().wrongs.push(format!("{} does not report its disk", NAMES[node]));
+        }
+        of.set(failing);
+        failed_before.store(of.failed(), Ordering::SeqCst);
+    }
+
+    /// The first write that was not what it should have been.
+    pub(crate) fn wrong_write(&self) -> Option<String> {
+        self.switches.iter().find_map(|switch| switch.of.wrong())
+    }
+
+    /// Switches HA there; it counts at the next start.
+    pub(crate) fn set_off(&self, node: usize, off: bool) {
+        self.off[node].store(off, Ordering::SeqCst);
+    }
+
+    /// The process is told to stop, and tells its peer.
+    pub(crate) fn stop(&self, node: usize) {
+        self.stops[node].lock().unwrap().cancel();
     }
 
     pub(crate) fn move_address(&self, holders: u8) {
@@ -170,6 +236,9 @@ impl World {
             && one.replica.last == other.replica.last
             && a.read(|a| b.read(|b| a.lineage == b.lineage))
             && self.rows(0) == self.rows(1)
+            && one.fault.is_none()
+            && other.fault.is_none()
+            && self.witnesses().all_vote()
     }
 
     pub(crate) fn tell(&self) -> String {
@@ -198,7 +267,7 @@ impl Broker {
         let mut random = world.random();
         let config = replica::Config {
             node: node.parse()?,
-            witnesses: ["w1", "w2", "w3"].map(|name| name.parse().unwrap()).to_vec(),
+            witnesses: WITNESSES.map(|name| name.parse().unwrap()).to_vec(),
             ack_timeout_ms: 200,
             heartbeat_ms: 50,
             seed: random.random(),
@@ -208,7 +277,18 @@ impl Broker {
         };
         let (witnesses, asked) = mpsc::channel(64);
         let incarnation = Incarnation(random.random());
-        let disk = world.disks[index].clone();
+        let mut disk = world.disks[index].clone();
+        // One that cannot be read ends the process, which is started again.
+        let held = loop {
+            match disk.load() {
+                Ok(held) => break held.disk,
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            }
+        };
+        if world.off[index].load(Ordering::SeqCst) && held.is_paired() {
+            return Self::apart(world, index, disk, config.seed).await;
+        }
+        world.up[index].store(7, Ordering::SeqCst);
         let table = SessionTable::start(disk, config, incarnation, Outbox { witnesses })?;
         let peer = PeerConfig {
             node: node.parse()?,
@@ -217,7 +297,9 @@ impl Broker {
             idle: Duration::from_millis(1000),
             message_max: MESSAGE_MAX,
         };
-        let stream = PeerStream::new(peer, table.clone(), CancellationToken::new());
+        let stop = CancellationToken::new();
+        let stream = PeerStream::new(peer, table.clone(), stop.clone());
+        *world.stops[index].lock().unwrap() = stop;
         *world.tables[index].lock().unwrap() = Some(table.clone());
         let broker = Arc::new(Self { world, index, table, stream });
         tokio::spawn(Arc::clone(&broker).carry_to_witnesses(asked));
@@ -226,6 +308,22 @@ impl Broker {
             tokio::spawn(Arc::clone(&broker).user(user));
         }
         if broker.stream.dials() { broker.dial().await } else { broker.listen().await }
+    }
+
+    /// A pair's table on a node where HA is switched off: whatever it is told, it serves nobody.
+    async fn apart(world: Arc<World>, index: usize, disk: Disk, seed: u64) -> turmoil::Result {
+        let config =
+            replica::Config { alone: false, ..replica::Config::alone(NAMES[index].parse()?, seed) };
+        let table = SessionTable::start(disk, config, Incarnation(seed), Outbox::none())?;
+        *world.tables[index].lock().unwrap() = Some(table.clone());
+        loop {
+            let _ = table.want(true).await;
+            let _ = table.take_over().await;
+            if table.is_serving() {
+                world.ledger().wrongs.push(format!("{} serves with HA off", NAMES[index]));
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn dial(&self) -> turmoil::Result {
@@ -264,10 +362,7 @@ impl Broker {
                 if cut() {
                     return;
                 }
-                let reply = {
-                    let mut witnesses = broker.world.witnesses.lock().unwrap();
-                    witnesses.entry(agent.clone()).or_default().handle(message)
-                };
+                let reply = { broker.world.witnesses().ask(&agent, message) };
                 sleep(back).await;
                 if !lost && !cut() {
                     let _ = broker.table.witness(agent, reply).await;
@@ -280,6 +375,12 @@ impl Broker {
         loop {
             let holds = self.world.address.load(Ordering::SeqCst) & (1 << self.index) != 0;
             let _ = self.table.want(holds).await;
+            let up = self.world.up[self.index].swap(0, Ordering::SeqCst);
+            for (bit, name) in WITNESSES.iter().enumerate() {
+                if up & (1 << bit) != 0 {
+                    let _ = self.table.witness_up(name.parse().unwrap()).await;
+                }
+            }
             if self.world.take_over[self.index].swap(false, Ordering::SeqCst) {
                 let _ = self.table.take_over().await;
             }
@@ -335,6 +436,7 @@ impl Broker {
             // Nothing was done, or it may yet happen.
             Err(
                 ProposeError::Rejected(_)
+                | ProposeError::Store(_)
                 | ProposeError::NotActive
                 | ProposeError::NoVotes
                 | ProposeError::Unknown,
