@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status};
-use vsm_config::Change;
+use vsm_config::{Change, keys};
 use vsm_proto::admin::v1::{
     self as pb, configuration_client::ConfigurationClient, configuration_server::Configuration,
 };
@@ -175,6 +175,16 @@ impl Configuration for ConfigApi {
         if let (Some(path), false) = (programs, place::is_root(&request)) {
             return Err(Status::permission_denied(format!(
                 "{path} names what root runs: only root on this node may push it"
+            )));
+        }
+        let enabled = keys::ha::ENABLED.path();
+        let off = |one: &&pb::Difference| {
+            one.path == enabled && !matches!(one.own.as_deref(), Some("true" | "1" | "yes"))
+        };
+        if differing.iter().any(|one| off(&one)) {
+            return Err(Status::failed_precondition(format!(
+                "{enabled} is off in this node's files, and on in the other node's: pushed, it would stop the service of both when \
+                 they restart. Set it back here (vsm-config {enabled}=true), or switch it off on each node by hand"
             )));
         }
         // What the other node is given is to be in force here too.

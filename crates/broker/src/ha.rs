@@ -61,6 +61,8 @@ pub enum Ha {
 pub struct Apart {
     /// Why, and what helps.
     pub why: String,
+    /// HA is switched off; else it could not be turned on.
+    pub switched_off: bool,
     /// The one entry of `/vsmserver/HA/nodes` that is another host, if there is one: users are sent on to it.
     pub other: Option<Channel>,
 }

@@ -570,11 +570,17 @@ pub(crate) async fn gone(broker: &Broker, id: SessionId, ended: Option<Ended>) {
     broker.forget_unvoted(id);
     let Some(session) = broker.table.read(|view| view.table.session(id).cloned()) else { return };
     let ended = ended.unwrap_or_else(|| unexplained(id));
-    tracing::info!(session = %id, user = %session.user, agent = %session.agent, reason = ?ended.reason, detail = ended.detail, "session ended");
-    let agent = format!("agent {}", session.agent);
-    broker.note(Note::new(agent, "session-ended").session(&session).detail(&ended.detail));
+    let (reason, detail) = (ended.reason, ended.detail.clone());
     broker.remember_ended(session.user.clone(), ended);
-    log_unless_known(broker, broker.table.propose(Proposal::Gone { id }).await.err(), id);
+    // The agent's report and its answer to a call both tell of an end: whoever records it tells others.
+    match broker.table.propose(Proposal::Gone { id }).await {
+        Ok(_) => {
+            tracing::info!(session = %id, user = %session.user, agent = %session.agent, ?reason, detail, "session ended");
+            let agent = format!("agent {}", session.agent);
+            broker.note(Note::new(agent, "session-ended").session(&session).detail(&detail));
+        }
+        Err(error) => log_unless_known(broker, Some(error), id),
+    }
 }
 
 fn unexplained(id: SessionId) -> Ended {

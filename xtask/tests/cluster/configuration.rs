@@ -122,6 +122,12 @@ fn one_node_gives_the_other_its_configuration_and_each_can_tell_the_difference()
     let file = pair.sh(standby, "cat /etc/vsm/conf.d/vsmserver.yaml");
     assert!(file.starts_with("# a note of the administrator\n"), "{file}");
     assert!(!file.contains("debug"), "{file}");
+    // What would stop both nodes when they restart is not given on.
+    pair.sh(standby, "vsm-config /vsmserver/HA/enabled=false");
+    let (code, _, said) = vsmctl(standby, &["push", "-y"]);
+    assert!(code != 0 && said.contains("/vsmserver/HA/enabled=true"), "{code} {said}");
+    assert_eq!(vsmctl(active, &["push", "-y"]).0, 0, "the other way it mends it");
+    assert_eq!(vsmctl(standby, &["diff"]).0, 0);
     // And it is in force there, on both nodes of the pair.
     let value = pair.sh(standby, "vsm-config /vsmserver/allowed_groups");
     assert_eq!(value.trim(), "alice bob \"domain users\"");

@@ -162,6 +162,8 @@ fn the_trail_is_the_same_on_both_nodes_and_outlives_a_failover() {
     assert_eq!(ended.actor, "carol");
     event(&pair, active, "session-ended", Some("alice"));
     let before = events(&pair, active);
+    let ends = before.iter().filter(|event| event.action == "session-ended").count();
+    assert_eq!(ends, 1, "one end is told once: {before:#?}");
     assert_eq!(before, events(&pair, standby));
     assert!(before.windows(2).all(|pair| pair[1].number == pair[0].number + 1), "{before:#?}");
 

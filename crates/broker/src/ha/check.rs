@@ -63,6 +63,11 @@ async fn look(broker: &Arc<Broker>, own: &NodeView) -> Steps {
             steps.ok(7, format!("{}: HA is on, role source {source}", own.name));
             steps.ok(8, format!("{} knows that it is {} of the pair", own.name, pair.own));
         }
+        Ha::Apart(apart) if apart.switched_off => steps.bad(
+            7,
+            format!("{} stands apart: {}", own.name, apart.why),
+            "vsm-config /vsmserver/HA/enabled=true; systemctl restart vsmserver",
+        ),
         Ha::Apart(apart) => off(&mut steps, own, Some(&apart.why)),
         Ha::Off { unsafe_because } => off(&mut steps, own, unsafe_because.as_deref()),
     }

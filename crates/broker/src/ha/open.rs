@@ -98,6 +98,7 @@ fn apart(
     node: NodeName,
     unsafe_because: Option<String>,
 ) -> Result<Opened, ServeError> {
+    let switched_off = unsafe_because.is_none();
     let why = match unsafe_because {
         Some(why) => format!("HA is configured and could not be turned on: {why}"),
         None => "HA is switched off (/vsmserver/HA/enabled), and the table here is a pair's: switch it on again; or, if the \
@@ -116,7 +117,7 @@ fn apart(
         [other] => Some(grpc::channel(other, port, tls)?),
         _ => None,
     };
-    let ha = Ha::Apart(super::Apart { why, other });
+    let ha = Ha::Apart(super::Apart { why, switched_off, other });
     Ok(Opened { node, table, ha, card, asked: None })
 }
 
