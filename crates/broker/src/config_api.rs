@@ -116,7 +116,7 @@ fn differences(own: &Parameters, peer: &Parameters) -> Vec<pb::Difference> {
 
 /// Whether root runs what this parameter names.
 fn is_roots_program(path: &str) -> bool {
-    vsm_config::keys::PARAMS.iter().any(|param| param.path == path && param.names_roots_program())
+    keys::PARAMS.iter().any(|param| param.path == path && param.names_roots_program())
 }
 
 /// Stands for what both nodes have.

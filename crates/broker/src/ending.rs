@@ -9,7 +9,7 @@ use std::sync::Arc;
 use vsm_core::{Proposal, Session, State};
 use vsm_sync::ProposeError;
 
-use crate::{broker::Broker, error::Refusal, reconcile, trail::Note};
+use crate::{broker::Broker, error::Refusal, gone, trail::Note};
 
 /// What is to become of a session whose agent is silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ pub(crate) async fn carry_out(broker: &Broker, session: &Session) -> Result<(), 
     let (link, _) = reached.map_err(|(why, _)| away(session, &why))?;
     match broker.fenced(&link, |fence| link.terminate(fence, session.id)).await {
         Ok(ended) => {
-            reconcile::gone(broker, session.id, ended).await;
+            gone::gone(broker, session.id, ended).await;
             Ok(())
         }
         Err(error) => {

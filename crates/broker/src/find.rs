@@ -12,9 +12,8 @@ use crate::{
     broker::Broker,
     error::Refusal,
     fleet::is_root,
-    limiting,
+    gone, limiting,
     login::{Handed, Want, Wish},
-    reconcile,
     users::Identity,
 };
 
@@ -191,7 +190,7 @@ async fn verify(
             Ok(Some(Handed::new(Arc::clone(session), host, false)))
         }
         Ok(Verdict::Gone(ended)) => {
-            reconcile::gone(broker, session.id, ended).await;
+            gone::gone(broker, session.id, ended).await;
             Ok(None)
         }
         Err(error) => Err((error.why, Since::now())),

@@ -38,6 +38,7 @@ pub mod ending;
 pub mod error;
 mod find;
 pub mod fleet;
+mod gone;
 pub mod ha;
 mod hooks;
 pub mod lifetimes;

@@ -14,8 +14,8 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_stream::StreamExt;
 use tonic::Status;
 use vsm_core::{
-    AgentName, AgentUse, Ended, Epoch, Proposal, Rejected, Session, SessionId, Standing,
-    StartParams, State, UserName, printable,
+    AgentName, AgentUse, Ended, Epoch, Proposal, Session, SessionId, Standing, StartParams, State,
+    UserName, printable,
 };
 use vsm_daemon::{
     backoff::Backoff,
@@ -25,12 +25,13 @@ use vsm_proto::{
     agent::v1::{self as pb, report_response::Item},
     session::v1::LiveSession,
 };
-use vsm_sync::{ProposeError, View};
+use vsm_sync::View;
 
 use crate::{
     agents::{Link, LinkState, Load, Seen, ShadowedBy, Up, Verdict},
     broker::Broker,
     conduct, ending,
+    gone::{bury, gone, log_unless_known},
     ha::witness,
     limiting, shadow,
     trail::{Note, SELF},
@@ -377,22 +378,6 @@ async fn give_up(broker: &Broker, session: &Session) {
     log_unless_known(broker, broker.table.propose(proposal).await.err(), session.id);
 }
 
-/// Has the agent hold to a tombstone, which is then forgotten here.
-pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
-    match broker.fenced(link, |fence| link.cancel_start(fence, id)).await {
-        Ok(()) => {
-            log_unless_known(
-                broker,
-                broker.table.propose(Proposal::TombstoneDone { id }).await.err(),
-                id,
-            );
-        }
-        Err(error) => {
-            tracing::info!(agent = %link.name, session = %id, %error, "cannot cancel a start yet");
-        }
-    }
-}
-
 async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportResponse, acts: bool) {
     match message.item {
         Some(Item::Changed(live)) => {
@@ -562,46 +547,5 @@ fn shown(params: StartParams) -> StartParams {
         language: all(&params.language),
         client_name: all(&params.client_name),
         ..params
-    }
-}
-
-/// Drops a session that its agent says is gone, and remembers why.
-pub(crate) async fn gone(broker: &Broker, id: SessionId, ended: Option<Ended>) {
-    broker.forget_unvoted(id);
-    let Some(session) = broker.table.read(|view| view.table.session(id).cloned()) else { return };
-    let ended = ended.unwrap_or_else(|| unexplained(id));
-    let (reason, detail) = (ended.reason, ended.detail.clone());
-    broker.remember_ended(session.user.clone(), ended);
-    // The agent's report and its answer to a call both tell of an end: whoever records it tells others.
-    match broker.table.propose(Proposal::Gone { id }).await {
-        Ok(_) => {
-            tracing::info!(session = %id, user = %session.user, agent = %session.agent, ?reason, detail, "session ended");
-            let agent = format!("agent {}", session.agent);
-            broker.note(Note::new(agent, "session-ended").session(&session).detail(&detail));
-        }
-        Err(error) => log_unless_known(broker, Some(error), id),
-    }
-}
-
-fn unexplained(id: SessionId) -> Ended {
-    let detail = "its host does not know it any more".to_owned();
-    Ended { id, reason: vsm_core::EndReason::Lost, detail, at: clock::unix_millis() }
-}
-
-/// Two parts of the broker may learn the same thing; that the table knows it already is no error. Anything else means
-/// that the table lacks what the agent said: it is asked for all of it again later.
-fn log_unless_known(broker: &Broker, error: Option<ProposeError>, id: SessionId) {
-    match error {
-        None
-        | Some(ProposeError::Rejected(
-            Rejected::UnknownSession(_)
-            | Rejected::AlreadyRunning(_)
-            | Rejected::IdUsed(_)
-            | Rejected::GivenUp(_),
-        )) => {}
-        Some(error) => {
-            tracing::error!(session = %id, %error, "cannot record what an agent reports");
-            broker.agents.mark_missed();
-        }
     }
 }

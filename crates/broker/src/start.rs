@@ -18,8 +18,8 @@ use crate::{
     broker::Broker,
     ending,
     error::Refusal,
+    gone,
     login::Handed,
-    reconcile,
     settings::Bounds,
     trail::{Note, SELF},
 };
@@ -118,13 +118,13 @@ impl Driver<'_> {
                 })));
             }
             Effect::Note(proposal) => self.note(proposal).await,
-            Effect::Drop => reconcile::gone(broker, id, None).await,
+            Effect::Drop => gone::gone(broker, id, None).await,
             // It has logged why, if it could not.
             Effect::End => drop(ending::carry_out(broker, &self.session).await),
             Effect::Bury => {
                 tracing::warn!(session = %id, agent = %self.session.agent, why = self.said.why, "giving up a start without an answer");
                 if let Some(link) = &self.link {
-                    reconcile::bury(broker, link, id).await;
+                    gone::bury(broker, link, id).await;
                 }
             }
             Effect::Wait(most_ms) => {
