@@ -214,7 +214,8 @@ impl Agents {
     #[must_use]
     pub fn twin(&self, agent: &AgentName, up: &Up) -> Option<AgentName> {
         let is_twin = |other: &Up| match (up.journal_id, other.journal_id) {
-            (0, 0) => !up.public_name.is_empty() && up.public_name == other.public_name,
+            // One that had no journal when its report was opened may have one by now.
+            (0, _) | (_, 0) => !up.public_name.is_empty() && up.public_name == other.public_name,
             (one, two) => one == two,
         };
         self.all().into_iter().filter(|link| link.name != *agent).find_map(|link| {

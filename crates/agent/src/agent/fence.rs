@@ -274,7 +274,10 @@ impl FenceKeeper {
             {
                 return Err(Denied::Status(other_lineage(known, lineage)));
             }
-            let new = Kept { lineage: Some(lineage), ..journal::fresh(&self.host) };
+            // One that is new keeps the journal that brokers were told of.
+            let new =
+                if kept.lineage.is_none() { (**kept).clone() } else { journal::fresh(&self.host) };
+            let new = Kept { lineage: Some(lineage), ..new };
             self.rewrite(&new).await.map_err(Denied::Status)?;
             **kept = new;
         }

@@ -75,6 +75,10 @@ impl Replica {
 
     /// An agent says that it is mute.
     pub(super) fn on_mute(&mut self, agent: &AgentName, loss: u64) {
+        if self.config.alone {
+            // Nobody votes here, so nothing is lacking; one that set itself apart says so where it is to act.
+            return self.on_voting(agent);
+        }
         let by_old = mutant::on(Mutant::GreetedByOldAck);
         let Some(active) = self.active() else { return };
         let known = active.voices.of.get(agent);
@@ -137,8 +141,6 @@ impl Replica {
                 }
                 Voice::Mute { loss, round, told_ms }
                     if synced
-                        // A single server does not know what a replaced broker may still do: that is for people to say.
-                        && !alone
                         && answered >= *round
                         && told_ms.is_none_or(|told| now >= told + timeout) =>
                 {
