@@ -215,8 +215,8 @@ pub(super) enum Found {
     Again(Arc<Slot>),
     /// It is over.
     Over(Done),
-    /// There is no room for it.
-    Refused(Refused),
+    /// There is no room for it, and it will never run.
+    Refused(Forbidden),
 }
 
 /// An id that will never run.
@@ -291,7 +291,7 @@ impl Registry {
                 "{} has {cap} sessions, which is its limit (/vsmagent/max_sessions)",
                 session.agent
             );
-            return Found::Refused(Refused::new(Refusal::Full, detail));
+            return Found::Refused(inner.refuse(session.id, detail, settings));
         }
         let Some(display) = inner.pick_display(settings) else {
             let (min, max) = (settings.display_min, settings.display_max);
@@ -299,7 +299,7 @@ impl Registry {
                 "no display from {min} to {max} is free on {} (/vsmagent/display_max)",
                 session.agent
             );
-            return Found::Refused(Refused::new(Refusal::Full, detail));
+            return Found::Refused(inner.refuse(session.id, detail, settings));
         };
         let slot = slot(session, limits, display, Status::Starting);
         inner.live.insert(slot.id, Arc::clone(&slot));
@@ -465,6 +465,14 @@ impl Inner {
             self.live.values().map(|slot| slot.display()).collect();
         let range = settings.display_min..=settings.display_max;
         self.displays.pick(range, |display| used.contains(&display), clock::now())
+    }
+
+    /// Decided while the lock is held, so that the same start asked for again is not let in meanwhile.
+    fn refuse(&mut self, id: SessionId, detail: String, settings: &Settings) -> Forbidden {
+        let outcome = Outcome::Refused(Refused::new(Refusal::Full, detail));
+        let done = Done { id, at: clock::unix_millis(), outcome };
+        let forget = self.remember(done.clone(), settings);
+        Forbidden { done, forget }
     }
 
     fn remember(&mut self, done: Done, settings: &Settings) -> Vec<SessionId> {

@@ -190,7 +190,6 @@ impl Service {
             Err(Denied::Status(status)) => return Err(status),
         };
         let settings = self.agent.settings();
-        let id = session.id;
         let slot = match self.agent.registry.begin(session, limits, &settings) {
             Found::New(slot) => {
                 start::begin(&self.agent, Arc::clone(&slot), resources, permit);
@@ -201,12 +200,9 @@ impl Service {
                 slot
             }
             Found::Over(done) => return Ok(over(done)),
-            Found::Refused(why) => {
-                let outcome = Outcome::Refused(why.clone());
-                let done = Done { id, at: clock::unix_millis(), outcome };
-                let forget = self.agent.registry.remember(done, &settings);
+            Found::Refused(Forbidden { done, forget }) => {
                 link::forget_on_disk(&self.agent, forget);
-                return Ok(refused(why));
+                return Ok(over(done));
             }
         };
         let status = tokio::time::timeout(start::longest(&settings) * 2, slot.started())
