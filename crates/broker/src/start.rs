@@ -72,16 +72,10 @@ pub(crate) async fn attempt(
     loop {
         let mut event = None;
         for effect in effects {
-            match effect {
-                Effect::Over(outcome) => return driver.over(outcome).await,
-                effect @ (Effect::Ask
-                | Effect::Propose(_)
-                | Effect::Note(_)
-                | Effect::Drop
-                | Effect::End
-                | Effect::Bury
-                | Effect::Wait(_)) => event = driver.carry_out(effect).await?,
+            if let Effect::Over(outcome) = effect {
+                return driver.over(outcome).await;
             }
+            event = driver.carry_out(effect).await?;
         }
         let Some(event) = event else {
             return Err(Refusal::Internal("a start came to no end".into()));

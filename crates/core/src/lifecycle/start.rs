@@ -126,12 +126,6 @@ impl Start {
         Self { id, agent, grace_ms, may_be_there, stage: Stage::Asking }
     }
 
-    /// The session that it is about.
-    #[must_use]
-    pub const fn session(&self) -> SessionId {
-        self.id
-    }
-
     /// Takes an event: `spent_ms` since the attempt began, at this time of day. What does not belong to the stage is of an
     /// earlier question, and changes nothing.
     pub fn handle(&mut self, spent_ms: u64, now: UnixMillis, event: Event) -> Vec<Effect> {
@@ -296,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_the_table_says_of_one_that_runs_decides() {
-        let id = start(false).session();
+        let id = start(false).id;
         let (running, ending) = (State::Running { display: 3 }, State::Ending { display: 3 });
         for (event, expected) in [
             (rejected(Rejected::AlreadyRunning(id), Some(running)), &["Running(3)"][..]),
@@ -344,7 +338,7 @@ mod tests {
     /// While the answer was lost, the agent's report may have told of it: that desktop is the user's, and stays.
     #[test]
     fn one_that_was_reported_meanwhile_is_not_given_up() {
-        let id = start(false).session();
+        let id = start(false).id;
         let known = |state| rejected(Rejected::AlreadyRunning(id), Some(state));
         for (event, expected) in [
             (known(State::Running { display: 3 }), &["Running(3)"][..]),

@@ -188,10 +188,8 @@ impl Replica {
         }
         // The witnesses know the peer's life of the table, and ours is over: our vote is that of a blank node.
         let over = self.peer_foreign
-            && self
-                .foreign
-                .as_ref()
-                .is_some_and(|life| holds.history.first().is_some_and(|(first, _)| first == life));
+            && self.foreign.is_some()
+            && self.foreign.as_ref() == super::log::life(&holds.history);
         if self.joined && self.holds().paired && self.peer_blank && !over {
             // It has forgotten what it voted for: it cannot be active before it has our table. We can; or the witnesses know
             // better, where one of the two tables is of another life.
