@@ -10,7 +10,7 @@ use vsm_proto::admin::v1::{
 
 use crate::{
     broker::Broker,
-    ha::{Ha, Pair, card, place},
+    ha::{Ha, Pair, card, open, place},
     reload::{Refused, Reloader},
 };
 
@@ -177,15 +177,16 @@ impl Configuration for ConfigApi {
                 "{path} names what root runs: only root on this node may push it"
             )));
         }
-        let enabled = keys::ha::ENABLED.path();
-        let off = |one: &&pb::Difference| {
-            one.path == enabled && !matches!(one.own.as_deref(), Some("true" | "1" | "yes"))
-        };
-        if differing.iter().any(|one| off(&one)) {
-            return Err(Status::failed_precondition(format!(
-                "{enabled} is off in this node's files, and on in the other node's: pushed, it would stop the service of both when \
-                 they restart. Set it back here (vsm-config {enabled}=true), or switch it off on each node by hand"
-            )));
+        if differing.iter().any(|one| one.path.starts_with("/vsmserver/HA/")) {
+            let files = self.reloader.read().await?;
+            let stands = tokio::task::spawn_blocking(move || open::could_be_on(&files)).await;
+            let stands = stands.unwrap_or_else(|error| Err(error.to_string()));
+            stands.map_err(|why| {
+                Status::failed_precondition(format!(
+                    "by this node's files it would be no node of the pair: {why}. Pushed, they would stop the service of both nodes when \
+                     they restart. Mend them here, or change each node by hand"
+                ))
+            })?;
         }
         // What the other node is given is to be in force here too.
         self.reloader.reload(&actor).await?;

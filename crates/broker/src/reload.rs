@@ -122,7 +122,7 @@ impl Reloader {
         Ok(self.take(&mut config, settings, new, actor))
     }
 
-    async fn read(&self) -> Result<Config, Refused> {
+    pub(crate) async fn read(&self) -> Result<Config, Refused> {
         let dir = self.dir.clone();
         let read = tokio::task::spawn_blocking(move || Config::load(&dir)).await;
         let read = read.map_err(|error| Refused::Bad(error.to_string()))?;

@@ -127,6 +127,10 @@ fn one_node_gives_the_other_its_configuration_and_each_can_tell_the_difference()
     let (code, _, said) = vsmctl(standby, &["push", "-y"]);
     assert!(code != 0 && said.contains("/vsmserver/HA/enabled=true"), "{code} {said}");
     assert_eq!(vsmctl(active, &["push", "-y"]).0, 0, "the other way it mends it");
+    pair.sh(standby, "vsm-config '/vsmserver/HA/nodes=tlha-primary tlha-secundary'");
+    let (code, _, said) = vsmctl(standby, &["push", "-y"]);
+    assert!(code != 0 && said.contains("tlha-secundary"), "{code} {said}");
+    assert_eq!(vsmctl(active, &["push", "-y"]).0, 0, "the other way it mends it");
     assert_eq!(vsmctl(standby, &["diff"]).0, 0);
     // And it is in force there, on both nodes of the pair.
     let value = pair.sh(standby, "vsm-config /vsmserver/allowed_groups");

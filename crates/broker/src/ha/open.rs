@@ -135,6 +135,15 @@ fn other_nodes(config: &Config) -> Vec<String> {
     config.get(&keys::ha::NODES).into_iter().filter(is_other).collect()
 }
 
+/// Whether a node with this configuration would have HA on when it starts; why not. Looks names up, which may take long.
+pub(crate) fn could_be_on(config: &Config) -> Result<(), String> {
+    let enabled = keys::ha::ENABLED.path();
+    if !config.get(&keys::ha::ENABLED) {
+        return Err(format!("HA is off (vsm-config {enabled}=true)"));
+    }
+    nodes(config).map(drop)
+}
+
 fn nodes(config: &Config) -> Result<Nodes, String> {
     let host =
         Host::of_system().map_err(|error| format!("this host does not tell of itself: {error}"))?;
