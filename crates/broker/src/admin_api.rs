@@ -177,6 +177,7 @@ impl Admin for AdminApi {
             last_seq,
             sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
             started_unix_ms: self.broker.started.at.0,
+            troubles: self.broker.troubles.messages(),
         }))
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use vsm_core::{AgentName, Epoch, Limits, Measured, SessionId, Standing, UnixMillis, Viewer};
-use vsm_daemon::{clock::Since, grpc};
+use vsm_daemon::{clock::Since, grpc, trouble::Troubles};
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
 
 use crate::{
@@ -70,6 +70,8 @@ pub struct Up {
     pub load: Option<Load>,
     /// What its host says to those who want to log in, as it is in maintenance; none = it is not.
     pub maintenance: Option<Arc<str>>,
+    /// What it says is wrong there.
+    pub troubles: Arc<[pb::Trouble]>,
 }
 
 /// What an agent tells of a session besides its record.
@@ -295,6 +297,8 @@ pub struct Link {
     shadowed: Mutex<Option<ShadowedBy>>,
     /// How it has behaved.
     pub(crate) conduct: Mutex<Conduct>,
+    /// What is wrong with it, as far as this broker finds out by itself.
+    pub(crate) troubles: Troubles,
     /// Wakes the link's task when it is put aside.
     pub(crate) misbehaved: Notify,
     channel: Channel,
@@ -320,6 +324,7 @@ impl Link {
             promised: Mutex::default(),
             shadowed: Mutex::default(),
             conduct: Mutex::default(),
+            troubles: Troubles::with(name.to_string()),
             misbehaved: Notify::new(),
             channel,
             state: watch::Sender::new(LinkState::Connecting),

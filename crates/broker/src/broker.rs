@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 use vsm_core::{Ended, Epoch, Fence, NodeName, Session, SessionId, UserName};
-use vsm_daemon::{clock::Since, one_time::Keys, tls::Tls};
+use vsm_daemon::{clock::Since, one_time::Keys, tls::Tls, trouble::Troubles};
 use vsm_sync::{SessionTable, peer::Card};
 
 use crate::{
@@ -58,7 +58,8 @@ pub struct Broker {
     starting: Mutex<HashSet<SessionId>>,
     ended: Mutex<VecDeque<(UserName, Ended)>>,
     unvoted: Mutex<VecDeque<Arc<Session>>>,
-    refused_configuration: Mutex<Option<String>>,
+    /// What is wrong with this broker.
+    pub troubles: Troubles,
     pub(crate) trail: Trail,
     pub(crate) mail: Mail,
     followers: Arc<Semaphore>,
@@ -88,17 +89,18 @@ pub struct Parts {
     pub started: Since,
     /// Cancelled when the broker is to stop.
     pub stop: CancellationToken,
+    /// What is wrong already.
+    pub troubles: Troubles,
 }
 
 impl Broker {
     /// Puts a broker together; nothing runs yet.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { table, ha, card, settings, node, tls, started, stop } = parts;
+        let Parts { table, ha, card, settings, node, tls, started, stop, troubles } = parts;
         Arc::new(Self {
             table,
             agents: Agents::default(),
-            users: Arc::default(),
             ha,
             card,
             node,
@@ -111,7 +113,8 @@ impl Broker {
             starting: Mutex::default(),
             ended: Mutex::default(),
             unvoted: Mutex::default(),
-            refused_configuration: Mutex::default(),
+            users: Arc::new(Users::new(troubles.clone())),
+            troubles,
             keys: Arc::default(),
             ways: Ways::default(),
             trail: Trail::default(),
@@ -205,15 +208,6 @@ impl Broker {
     pub(crate) fn note(&self, note: Note) {
         self.mail.take(note.event());
         self.trail.note(note);
-    }
-
-    /// Why the configuration that is on disk is not in force, if it was refused.
-    pub(crate) fn refused_configuration(&self) -> Option<String> {
-        locked(&self.refused_configuration).clone()
-    }
-
-    pub(crate) fn set_refused_configuration(&self, why: Option<String>) {
-        *locked(&self.refused_configuration) = why;
     }
 
     /// Remembers a session that was made without votes.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use vsm_core::{Epoch, SessionId};
-use vsm_daemon::clock;
+use vsm_daemon::{clock, trouble::Kind};
 
 use crate::{
     agents::Link,
@@ -164,7 +164,9 @@ pub(crate) fn put_aside(broker: &Broker, link: &Link, why: String) -> bool {
     let all = broker.agents.all();
     let others = all.iter().filter(|other| other.name != link.name && other.aside().is_some());
     if (others.count() + 1) * 2 > all.len() {
-        tracing::error!(agent = %link.name, why, "a host misbehaves and is not put aside: at most half of all are");
+        let what =
+            format!("it misbehaves and is not put aside, as at most half of all hosts are: {why}");
+        link.troubles.raise(Kind::Refused, "conduct", what);
         return false;
     }
     {
@@ -175,6 +177,7 @@ pub(crate) fn put_aside(broker: &Broker, link: &Link, why: String) -> bool {
         let until = clock::now() + ASIDE;
         *conduct = Conduct { aside: Some(Aside { why: why.clone(), until }), ..Conduct::default() };
     }
+    link.troubles.over(Kind::Refused, "conduct");
     tracing::error!(agent = %link.name, why, "this host is put aside: nothing that it says is believed for an hour");
     broker.note(Note::new(SELF, "agent-put-aside").agent(&link.name).detail(why));
     link.misbehaved.notify_one();

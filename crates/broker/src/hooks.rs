@@ -8,21 +8,18 @@
 mod process;
 mod programs;
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    path::PathBuf,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use tokio::sync::Semaphore;
 use vsm_config::OnHookFailure;
 use vsm_core::{Session, SessionId, StartParams};
+use vsm_daemon::trouble::{Kind, Troubles};
 
 use crate::{
     broker::Broker,
     ending::{self, IfSilent},
     error::Refusal,
-    locks::{KeyedLocks, locked},
+    locks::KeyedLocks,
     login::Handed,
     settings::HookSettings,
     trail::{Note, SELF},
@@ -30,8 +27,6 @@ use crate::{
 
 /// Logins whose hooks run at a time; others wait for their turn, at most as long as a login may take.
 const AT_ONCE_MAX: usize = 64;
-/// Warnings that are remembered so that they are told once; beyond it they are told again.
-const WARNED_MAX: usize = 1024;
 
 /// For what hooks run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,34 +51,25 @@ impl Moment {
 pub(crate) struct Hooks {
     turns: Semaphore,
     sessions: KeyedLocks<SessionId>,
-    warned: Mutex<HashSet<String>>,
 }
 
 impl Default for Hooks {
     fn default() -> Self {
         let turns = Semaphore::new(AT_ONCE_MAX);
-        Self { turns, sessions: KeyedLocks::default(), warned: Mutex::default() }
+        Self { turns, sessions: KeyedLocks::default() }
     }
 }
 
 impl Hooks {
-    /// What is to be run, with a warning, once, for each file that is not.
-    fn programs(&self, settings: &HookSettings, moment: Moment) -> Vec<PathBuf> {
+    /// What is to be run; what is not goes to `troubles`.
+    fn programs(settings: &HookSettings, moment: Moment, troubles: &Troubles) -> Vec<PathBuf> {
         let dir = match moment {
             Moment::Start => &settings.startup_dir,
             Moment::Reconnect => &settings.reconnect_dir,
         };
         let found = programs::find(dir);
-        let mut warned = locked(&self.warned);
-        if warned.len() > WARNED_MAX {
-            warned.clear();
-        }
-        for skipped in found.skipped {
-            if !warned.contains(&skipped) {
-                tracing::warn!(skipped, "not run as a hook");
-                warned.insert(skipped);
-            }
-        }
+        let what = || format!("not run as hooks: {}", found.skipped.join("; "));
+        troubles.set(Kind::Hooks, moment.word(), (!found.skipped.is_empty()).then(what));
         found.programs
     }
 }
@@ -101,7 +87,7 @@ pub(crate) async fn run(
 ) -> Result<(), Refusal> {
     let settings = broker.settings();
     // Where there are none this costs the look into one directory.
-    let programs = broker.hooks.programs(&settings.hooks, moment);
+    let programs = Hooks::programs(&settings.hooks, moment, &broker.troubles);
     if programs.is_empty() {
         return Ok(());
     }

@@ -58,6 +58,7 @@ pub mod settings;
 mod shadow;
 mod start;
 pub mod subclusters;
+mod told;
 mod trail;
 mod unvoted;
 mod upkeep;

@@ -6,6 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use vsm_core::{Limits, Session, SessionId, State, UserName};
+use vsm_daemon::trouble::Kind;
 
 use crate::{
     agents::{Link, LinkState, Up},
@@ -95,7 +96,10 @@ async fn carry_out(broker: &Arc<Broker>, link: &Arc<Link>) {
             let limits = match identity(broker, &settings, user).await {
                 Ok(who) => who.and_then(|who| of(&settings, &who)),
                 Err(error) => {
-                    tracing::warn!(agent = %link.name, %user, %error, "limits cannot be told; trying again later");
+                    let what = format!(
+                        "limits of {user} cannot be told, and are tried again later: {error}"
+                    );
+                    link.troubles.raise(Kind::Limits, "", what);
                     link.mark_limits_due();
                     break;
                 }
@@ -139,15 +143,21 @@ async fn tell(broker: &Broker, link: &Link, sessions: &[(SessionId, Limits)]) {
         Ok(Some(not_set)) => {
             let set = sessions.len().saturating_sub(not_set.len());
             tracing::info!(%agent, sessions = set, "limits told");
-            for (session, detail) in not_set {
-                tracing::warn!(%agent, session, detail, "a session keeps the limits that it had");
-            }
+            let first = not_set.iter().next().map(|(session, detail)| {
+                format!(
+                    "{} session(s) keep the limits that they had, such as {session}: {detail}",
+                    not_set.len()
+                )
+            });
+            link.troubles.set(Kind::Limits, "", first);
         }
         Ok(None) => {
-            tracing::warn!(%agent, "an older agent: its desktops have no limits until it is upgraded");
+            let what = "an older agent: its desktops have no limits until it is upgraded";
+            link.troubles.raise(Kind::Limits, "", what);
         }
         Err(error) => {
-            tracing::info!(%agent, %error, "limits cannot be told; trying again later");
+            let what = format!("limits cannot be told, and are tried again later: {error}");
+            link.troubles.raise(Kind::Limits, "", what);
             link.mark_limits_due();
         }
     }

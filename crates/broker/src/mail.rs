@@ -14,7 +14,7 @@ use tokio::{
     sync::mpsc::{self, Receiver, Sender},
 };
 use vsm_core::Event;
-use vsm_daemon::program;
+use vsm_daemon::{program, trouble::Kind};
 
 use crate::{broker::Broker, locks::locked};
 
@@ -77,10 +77,12 @@ pub(crate) async fn send(broker: Arc<Broker>) {
             let settings = broker.settings();
             if !settings.admin_email.is_empty() {
                 let text = message(&broker, &settings.admin_email, &batch);
-                if let Err(error) = post(&settings.mail_program, text).await {
-                    let program = settings.mail_program.display();
-                    tracing::info!(%program, %error, "no mail was sent (/vsmserver/mail_program)");
-                }
+                let failed = post(&settings.mail_program, text).await.err();
+                let program = settings.mail_program.display();
+                let what = |error| {
+                    format!("no mail was sent by {program} (/vsmserver/mail_program): {error}")
+                };
+                broker.troubles.set(Kind::Mail, "", failed.map(what));
             }
             batch.clear();
         }

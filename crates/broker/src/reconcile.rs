@@ -13,13 +13,11 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_stream::StreamExt;
 use tonic::Status;
-use vsm_core::{
-    AgentName, AgentUse, Ended, Epoch, Proposal, Session, SessionId, Standing, StartParams, State,
-    UserName, printable,
-};
+use vsm_core::{AgentName, AgentUse, Ended, Epoch, Proposal, Session, SessionId, State, printable};
 use vsm_daemon::{
     backoff::Backoff,
     clock::{self, Since},
+    trouble::Kind,
 };
 use vsm_proto::{
     agent::v1::{self as pb, report_response::Item},
@@ -34,6 +32,7 @@ use crate::{
     gone::{bury, gone, log_unless_known},
     ha::witness,
     limiting, shadow,
+    told::{maintenance, public_name, seen, shadowers, shown, troubles},
     trail::{Note, SELF},
 };
 
@@ -46,10 +45,6 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// What an agent could not do at once is asked of it again.
 const CARRY_OUT_EVERY: Duration = Duration::from_secs(30);
-/// Who shadows one session at a time, as far as it is noted.
-const SHADOWERS_MAX: usize = 64;
-/// What is shown of what a host in maintenance says, in characters.
-const MAINTENANCE_MAX: usize = 500;
 /// Opening a report, first message included.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -224,6 +219,10 @@ async fn take_inventory(
 ) {
     // An agent that runs nothing goes over to any table. If each node of an empty pair followed what such agents have heard
     // last, the two could end up with different ones.
+    link.troubles.over(Kind::Refused, "sessions");
+    if inventory.sessions.is_empty() {
+        link.troubles.over(Kind::Refused, "lineage");
+    }
     let former =
         !inventory.sessions.is_empty() && take_up_lineage(broker, link, &inventory.lineage).await;
     let promised = inventory.promised.and_then(|epoch| Epoch::try_from(epoch).ok());
@@ -275,6 +274,7 @@ async fn take_inventory(
         journal_id: inventory.journal_id,
         load: None,
         maintenance: maintenance(inventory.maintenance),
+        troubles: troubles(inventory.troubles),
     };
     link.update(|state| *state = LinkState::Up(Arc::new(up)));
     let shadowed_before = link.note_all_shadowers(shadowed.clone());
@@ -313,13 +313,23 @@ async fn take_up_lineage(broker: &Broker, link: &Link, lineage: &str) -> bool {
         Err(error) => Err(error.to_string()),
     };
     match done {
-        Ok(true) => broker.table.fence().lineage != before,
+        Ok(true) => {
+            link.troubles.over(Kind::Refused, "lineage");
+            broker.table.fence().lineage != before
+        }
         Ok(false) => {
-            tracing::error!(agent = %link.name, lineage, "this agent serves the brokers of another table; it takes no new sessions from here while it has sessions of theirs");
+            let what = format!(
+                "it serves the brokers of another table ({lineage}): it takes no new sessions from here while it has sessions of theirs"
+            );
+            link.troubles.raise(Kind::Refused, "lineage", what);
             false
         }
         Err(error) => {
-            tracing::error!(agent = %link.name, error, "cannot take up the agents' lineage");
+            link.troubles.raise(
+                Kind::Refused,
+                "lineage",
+                format!("its lineage cannot be taken up: {error}"),
+            );
             false
         }
     }
@@ -418,54 +428,15 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
             let now = maintenance(told.text);
             modify(link, |up| up.maintenance = now);
         }
+        Some(Item::Troubles(told)) => {
+            let now = troubles(told.troubles);
+            modify(link, |up| up.troubles = now);
+        }
         Some(Item::Inventory(_)) => {
             tracing::warn!(agent = %link.name, "a second inventory in one report");
         }
         // An item of a newer agent: it changes no session, or it would be one of the above.
         None => {}
-    }
-}
-
-/// What a host in maintenance says, as it can be shown: it is written by somebody on another host.
-fn maintenance(told: Option<String>) -> Option<Arc<str>> {
-    let bounded = |text: String| printable(&text).chars().take(MAINTENANCE_MAX).collect::<String>();
-    told.map(bounded).map(Into::into)
-}
-
-/// Where users are sent to reach an agent: what it says, if a host can have that name or address.
-fn public_name(link: &Link, told: &str) -> String {
-    match told.parse::<AgentName>() {
-        Ok(name) => name.to_string(),
-        Err(error) => {
-            tracing::error!(agent = %link.name, %error, "this agent's public name cannot be that of a host; users are sent to the name that the configuration has");
-            link.name.to_string()
-        }
-    }
-}
-
-/// Who shadows a session; what cannot be a user's name is nobody.
-fn shadowers(live: &LiveSession) -> Vec<String> {
-    let names = live.shadowers.iter().filter_map(|name| name.parse::<UserName>().ok());
-    names.take(SHADOWERS_MAX).map(|name| printable(name.as_str())).collect()
-}
-
-/// What an agent tells of a session besides its record.
-fn seen(link: &Link, live: &LiveSession) -> Seen {
-    Seen {
-        viewer: live.viewer.clone().map(Into::into),
-        client: Some(printable(&live.last_client)).filter(|name| !name.is_empty()).map(Into::into),
-        standing: standing(link, live),
-    }
-}
-
-/// How a session stands against its limits, as its agent tells it.
-fn standing(link: &Link, live: &LiveSession) -> Option<Arc<Standing>> {
-    match live.standing.clone()?.try_into() {
-        Ok(standing) => Some(Arc::new(standing)),
-        Err(error) => {
-            tracing::warn!(agent = %link.name, %error, "cannot read how a session stands");
-            None
-        }
     }
 }
 
@@ -487,7 +458,11 @@ async fn absorb(
     let mut session = match live.session.map(Session::try_from) {
         Some(Ok(session)) => session,
         Some(Err(error)) => {
-            tracing::warn!(agent = %link.name, %error, "cannot read a session of this agent");
+            link.troubles.raise(
+                Kind::Refused,
+                "sessions",
+                format!("a session of it cannot be read: {error}"),
+            );
             return None;
         }
         None => return None,
@@ -504,7 +479,8 @@ async fn absorb(
         (known.map(|session| session.state), of, view.table.tombstone(id).is_some())
     });
     if let Some(of) = of.filter(|of| *of != link.name) {
-        tracing::error!(agent = %link.name, session = %id, %of, "this agent tells of a session of another host; it is not believed");
+        let what = format!("it tells of session {id}, which {of} has, and is not believed");
+        link.troubles.raise(Kind::Refused, "sessions", what);
         return None;
     }
     match known {
@@ -537,15 +513,4 @@ async fn absorb(
         }
     }
     Some(id)
-}
-
-/// The words of a session that come from its host, as they can be shown.
-fn shown(params: StartParams) -> StartParams {
-    let all = |text: &str| printable(text).into();
-    StartParams {
-        start_command: all(&params.start_command),
-        language: all(&params.language),
-        client_name: all(&params.client_name),
-        ..params
-    }
 }

@@ -18,6 +18,7 @@ use vsm_core::SessionId;
 use vsm_daemon::{
     clock,
     socket::{self, Asked, Bounds},
+    trouble::Kind,
 };
 
 use crate::{broker::Broker, find, locks::locked};
@@ -95,7 +96,8 @@ pub(crate) async fn serve(broker: Arc<Broker>, path: PathBuf) {
         async move { answer(&broker, asked).await }
     };
     if let Err(error) = socket::serve(&path, BOUNDS, &broker.stop, one).await {
-        tracing::error!(%error, "users cannot be led to session hosts through this one");
+        let what = format!("users cannot be led to session hosts through this one: {error}");
+        broker.troubles.raise(Kind::Socket, "relay", what);
     }
 }
 

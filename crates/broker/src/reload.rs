@@ -12,6 +12,7 @@ use vsm_config::{Change, Config};
 use vsm_daemon::{
     log::{self, LogSettings},
     notify,
+    trouble::Kind,
 };
 
 use crate::{
@@ -69,8 +70,8 @@ impl Reloader {
         let taken = match new {
             Ok((settings, new)) => Ok(self.take(&mut config, settings, new, actor)),
             Err(error) => {
-                tracing::error!(%error, "the new configuration is bad; the old one stays");
-                self.broker.set_refused_configuration(Some(error.to_string()));
+                let what = format!("the new configuration is bad, and the old one stays: {error}");
+                self.broker.troubles.raise(Kind::Configuration, "", what);
                 let first = error.to_string().lines().next().unwrap_or_default().to_owned();
                 self.broker.note(Note::new(actor, "configuration-refused").detail(first));
                 Err(error)
@@ -140,7 +141,7 @@ impl Reloader {
         }
         log::reload(&LogSettings::vsmserver(&new));
         broker.set_settings(settings);
-        broker.set_refused_configuration(None);
+        broker.troubles.over(Kind::Configuration, "");
         broker.set_card(card::card(&new));
         if let Ha::On(pair) = &broker.ha {
             // Both nodes are to see what differs now.

@@ -16,6 +16,7 @@ use vsm_daemon::{
     socket::{self, Access, SocketError},
     stop::Stop,
     tls::{self, Tls, TlsError},
+    trouble::Troubles,
 };
 use vsm_proto::{
     DESCRIPTORS,
@@ -116,8 +117,9 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     raise_open_files();
     let settings = Settings::new(&config).map_err(|error| ServeError::Config(error.to_string()))?;
     let tls = Tls::load(&config)?;
+    let troubles = Troubles::default();
     let Opened { node, table, ha, card, asked } =
-        open::open(&config, &settings, &tls, &stop.token)?;
+        open::open(&config, &settings, &tls, &stop.token, &troubles)?;
     let parts = Parts {
         table,
         ha,
@@ -127,13 +129,15 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
         tls,
         started: Since::now(),
         stop: stop.token.clone(),
+        troubles: troubles.clone(),
     };
     let broker = Broker::new(parts);
     let listeners = Listeners::open(&config).await?;
     let beside = |name| config.get(&keys::vsmserver::USER_SOCKET).with_file_name(name);
     let health_file = beside("vsmserver.health");
     let keys = Arc::clone(&broker.keys);
-    tokio::spawn(one_time::serve(keys, beside(one_time::BROKER_SOCKET), stop.token.clone()));
+    let socket = beside(one_time::BROKER_SOCKET);
+    tokio::spawn(one_time::serve(keys, socket, stop.token.clone(), troubles));
     tokio::spawn(relay::serve(Arc::clone(&broker), beside(relay::SOCKET)));
     broker.agents.follow(&broker);
     tokio::spawn(trail::record(Arc::clone(&broker)));

@@ -9,6 +9,7 @@ use vsm_core::{
 use vsm_daemon::{
     backoff::Backoff,
     clock::{self, Since},
+    trouble::Kind,
 };
 use vsm_proto::agent::v1::StartRefusal;
 use vsm_sync::ProposeError;
@@ -154,12 +155,19 @@ impl Driver<'_> {
             return Event::NoAgent;
         };
         match start(self.broker, link, session, self.bounds).await {
-            Ok(Started::Running(display)) => Event::Ran(display),
+            Ok(Started::Running(display)) => {
+                link.troubles.over(Kind::Start, "");
+                Event::Ran(display)
+            }
             Ok(Started::Refused(reason, detail)) => {
                 tracing::warn!(user = %session.user, agent = %session.agent, session = %session.id, request = %session.request, ?reason, detail, "an agent refused to start a session");
+                let at_fault = !is_users_own(reason);
+                if at_fault {
+                    link.troubles.raise(Kind::Start, "", format!("it failed a start: {detail}"));
+                }
                 self.said.why = format!("{detail} ({})", session.agent);
                 self.said.no_profile = reason == StartRefusal::Profile;
-                Event::Refused { at_fault: !is_users_own(reason) }
+                Event::Refused { at_fault }
             }
             Err(error) => {
                 tracing::info!(session = %session.id, agent = %session.agent, %error, "no answer to a start yet");

@@ -17,7 +17,10 @@ use std::{
 
 use tokio::sync::{Semaphore, watch};
 use vsm_core::UserName;
-use vsm_daemon::clock;
+use vsm_daemon::{
+    clock,
+    trouble::{Kind, Troubles},
+};
 
 use crate::locks::locked;
 
@@ -111,6 +114,7 @@ pub struct Users {
     permits: Arc<Semaphore>,
     look_up: LookUp,
     times: Times,
+    troubles: Troubles,
 }
 
 /// How long things may take.
@@ -130,16 +134,16 @@ impl fmt::Debug for Users {
     }
 }
 
-impl Default for Users {
-    fn default() -> Self {
-        let times = Times { fresh: FRESH, deadline: DEADLINE, with_earlier: DEADLINE_WITH_EARLIER };
-        Self::asking(nss::look_up, times)
-    }
-}
-
 impl Users {
+    /// Asks NSS; that it does not answer goes to `troubles`.
+    pub(crate) fn new(troubles: Troubles) -> Self {
+        let times = Times { fresh: FRESH, deadline: DEADLINE, with_earlier: DEADLINE_WITH_EARLIER };
+        Self { troubles, ..Self::asking(nss::look_up, times) }
+    }
+
     fn asking(look_up: LookUp, times: Times) -> Self {
         Self {
+            troubles: Troubles::default(),
             known: Mutex::default(),
             flights: Mutex::default(),
             permits: Arc::new(Semaphore::new(LOOKUPS_MAX)),
@@ -174,9 +178,16 @@ impl Users {
         let Progress { name, done } = flight.borrow().clone();
         let why = match done {
             Some(Err(LookupError::Down(why))) => why,
-            Some(done) => return done,
+            Some(done) => {
+                self.troubles.over(Kind::Users, "");
+                return done;
+            }
             None => format!("no answer within {} s", deadline.as_secs()),
         };
+        let what = format!(
+            "the user database does not answer ({why}): users are known by what it said before, or not at all"
+        );
+        self.troubles.raise(Kind::Users, "", what);
         let identity = match (earlier, name) {
             (Some(known), _) if known.is_about(named) && known.identity.source == Source::Nss => {
                 Identity { source: Source::Earlier, ..Identity::clone(&known.identity) }
@@ -191,7 +202,7 @@ impl Users {
             }
             (None, None) => return Err(LookupError::Down(why)),
         };
-        tracing::warn!(uid, user = %identity.user, source = ?identity.source, why, "the user database does not answer");
+        tracing::debug!(uid, user = %identity.user, source = ?identity.source, why, "known without the user database");
         Ok(Arc::new(identity))
     }
 
@@ -296,7 +307,7 @@ mod tests {
 
     #[tokio::test]
     async fn root_is_known_and_nobody_else_is_made_up() {
-        let users = Arc::new(Users::default());
+        let users = Arc::new(Users::new(Troubles::default()));
         let root = users.identity(0, &named(&["root", "no such group"])).await.unwrap();
         assert_eq!((root.user.as_str(), root.source), ("root", Source::Nss));
         assert_eq!(root.groups, ["root"]);

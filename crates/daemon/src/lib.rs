@@ -14,6 +14,7 @@ pub mod share;
 pub mod socket;
 pub mod stop;
 pub mod tls;
+pub mod trouble;
 
 /// The version and the commit that it was built from, for `--version` of every program; the commit is `unknown` where the
 /// build had no git.

@@ -60,12 +60,13 @@ fn first(
 }
 
 impl Displays {
-    /// Holds names of numbers in the range, ahead of users; how many it could not, as somebody has them.
-    pub(super) fn hold(&mut self, range: RangeInclusive<u32>) -> usize {
+    /// Holds names of numbers in the range that are not `own`, ahead of users; how many it could not, as somebody has them.
+    pub(super) fn hold(&mut self, range: RangeInclusive<u32>, own: impl Fn(u32) -> bool) -> usize {
         let (min, max) = range.into_inner();
         // Of a range that has only low numbers the upper half.
         let first = if max < HELD_FIRST { min.midpoint(max) } else { min.max(HELD_FIRST) };
-        (first..=max).take(HELD_FROM_START).filter(|display| !self.take(*display)).count()
+        let all = (first..=max).take(HELD_FROM_START).filter(|display| !own(*display));
+        all.filter(|display| !self.take(*display)).count()
     }
 
     /// Makes sure that the name is held.

@@ -25,7 +25,10 @@ use vsm_core::{
     Epoch, Fence, LineageId,
     replica::{Living, Witness, WitnessMsg, WitnessReply},
 };
-use vsm_daemon::clock;
+use vsm_daemon::{
+    clock,
+    trouble::{Kind as Wrong, Troubles},
+};
 use vsm_proto::{
     convert,
     sync::v1::{WitnessRequest, WitnessResponse, witness_record::Kind},
@@ -86,11 +89,12 @@ pub(super) struct FenceKeeper {
     living: Mutex<Living>,
     journal: Arc<Mutex<Journal>>,
     state: RwLock<State>,
+    troubles: Troubles,
 }
 
 impl FenceKeeper {
-    /// Reads the promise of the host of this name.
-    pub(super) fn load(state_dir: &Path, host: &str) -> io::Result<Self> {
+    /// Reads the promise of the host of this name; what is wrong with it goes to `troubles`.
+    pub(super) fn load(state_dir: &Path, host: &str, troubles: Troubles) -> io::Result<Self> {
         let (path, damaged) = (state_dir.join(FILE), state_dir.join(DAMAGED));
         let (journal, kept) = Journal::load(&path, host)?;
         let set_aside = || State::Damaged(damaged.clone(), rand::random());
@@ -104,16 +108,21 @@ impl FenceKeeper {
             }
         };
         if let State::Damaged(file, _) = &state {
-            tracing::error!(
-                file = %file.display(),
-                "starts and ends are refused until both brokers of a pair are in sync; without a pair: make sure that no \
-                 replaced broker runs, remove the file, restart vsmagent"
-            );
+            troubles.raise(Wrong::Promise, "", apart(file));
         }
         let journal = Arc::new(Mutex::new(journal));
         let (host, began) = (host.to_owned(), clock::now());
         let living = Mutex::default();
-        Ok(Self { damaged, path, host, began, living, journal, state: RwLock::new(state) })
+        Ok(Self {
+            damaged,
+            path,
+            host,
+            began,
+            living,
+            journal,
+            state: RwLock::new(state),
+            troubles,
+        })
     }
 
     /// The promise now.
@@ -144,7 +153,7 @@ impl FenceKeeper {
             let State::Known(kept) = &*held else { return Err(Denied::Status(damaged(&held))) };
             if kept.lineage == Some(fence.lineage) {
                 kept.witness.may_act(&fence.epoch).map_err(Denied::Fenced)?;
-                within_reason(kept, &fence.epoch).map_err(Denied::Status)?;
+                self.within_reason(kept, &fence.epoch).map_err(Denied::Status)?;
                 if kept.witness.promised.as_ref() == Some(&fence.epoch) {
                     return Ok(Permit { _held: held });
                 }
@@ -153,7 +162,7 @@ impl FenceKeeper {
             let mut state = self.state.write().await;
             let kept = self.of_lineage(&mut state, fence.lineage, &is_empty).await?;
             if kept.witness.may_act(&fence.epoch).is_ok() {
-                within_reason(kept, &fence.epoch).map_err(Denied::Status)?;
+                self.within_reason(kept, &fence.epoch).map_err(Denied::Status)?;
                 // Written while the lock is held: nobody acts by a promise that is not durable.
                 self.write(kept, Kind::Admitted((&fence.epoch).into())).await?;
                 kept.position += 1;
@@ -172,7 +181,7 @@ impl FenceKeeper {
             return Err(Denied::Status(other_lineage(known, fence.lineage)));
         }
         kept.witness.may_act(&fence.epoch).map_err(Denied::Fenced)?;
-        within_reason(kept, &fence.epoch).map_err(Denied::Status)
+        self.within_reason(kept, &fence.epoch).map_err(Denied::Status)
     }
 
     /// Takes a broker's message to this host as a witness; the answer is durable.
@@ -203,7 +212,7 @@ impl FenceKeeper {
         let reply = if let Some(answer) = answer {
             answer
         } else {
-            within_reason(kept, message.epoch())?;
+            self.within_reason(kept, message.epoch())?;
             living().heard(&message, now_ms);
             if let Err(Denied::Status(status)) = self.write(kept, journal::taken(request)).await {
                 return Err(status);
@@ -235,6 +244,7 @@ impl FenceKeeper {
             known = position,
             "this host's promises went back in time: a disk was restored or copied; nothing is changed from here on"
         );
+        self.troubles.raise(Wrong::Promise, "", apart(&self.damaged));
         if self.path.exists() {
             fs::rename(&self.path, &self.damaged)?;
         } else {
@@ -253,6 +263,7 @@ impl FenceKeeper {
         let old = self.damaged.with_extension("damaged.old");
         fs::rename(&self.damaged, &old).map_err(|error| unwritable(&error))?;
         tracing::warn!(moved_to = %old.display(), "both brokers are in sync: this host acts and votes again");
+        self.troubles.over(Wrong::Promise, "");
         *state = State::Known(Box::new(kept));
         Ok(())
     }
@@ -284,6 +295,23 @@ impl FenceKeeper {
         Ok(kept)
     }
 
+    /// Refuses an epoch so far above the promise that no pair can have come to it: whoever names it would have this host
+    /// serve nobody else.
+    fn within_reason(&self, kept: &Kept, epoch: &Epoch) -> Result<(), Status> {
+        let most = match &kept.witness.promised {
+            Some(promised) => promised.counter.saturating_add(JUMP_MAX),
+            None => FIRST_MAX,
+        };
+        if epoch.counter <= most {
+            self.troubles.over(Wrong::Refused, "epoch");
+            return Ok(());
+        }
+        let what =
+            format!("epoch {epoch} is beyond all reason: this agent takes none above {most} now");
+        self.troubles.raise(Wrong::Refused, "epoch", what.clone());
+        Err(Status::failed_precondition(what))
+    }
+
     async fn rewrite(&self, kept: &Kept) -> Result<(), Status> {
         let kept = kept.clone();
         self.on_disk(move |journal| journal.rewrite(&kept)).await
@@ -308,8 +336,21 @@ impl FenceKeeper {
         let journal = Arc::clone(&self.journal);
         let write = move || write(&mut journal.lock().unwrap_or_else(PoisonError::into_inner));
         let written = tokio::task::spawn_blocking(write).await;
-        written.map_err(io::Error::other).and_then(|done| done).map_err(|error| unwritable(&error))
+        let written = written.map_err(io::Error::other).and_then(|done| done);
+        let what = |error: &io::Error| {
+            format!("promises cannot be written, so nobody is served here: {error}")
+        };
+        self.troubles.set(Wrong::Disk, "promise", written.as_ref().err().map(what));
+        written.map_err(|error| unwritable(&error))
     }
+}
+
+/// What is told while the promise is not known.
+fn apart(file: &Path) -> String {
+    format!(
+        "it starts and ends nothing and has no vote, as its promises were damaged or went back in time ({})",
+        file.display()
+    )
 }
 
 /// A promise that another host made is a copy: that host votes by it, and this one would vote a second time. It keeps to the
@@ -338,22 +379,6 @@ fn own(mut kept: Kept, host: &str) -> Kept {
 
 fn response(reply: &WitnessReply, position: u64, journal: u64) -> WitnessResponse {
     WitnessResponse { journal: position, journal_id: journal, ..reply.into() }
-}
-
-/// Refuses an epoch so far above the promise that no pair can have come to it: whoever names it would have this host
-/// serve nobody else.
-fn within_reason(kept: &Kept, epoch: &Epoch) -> Result<(), Status> {
-    let most = match &kept.witness.promised {
-        Some(promised) => promised.counter.saturating_add(JUMP_MAX),
-        None => FIRST_MAX,
-    };
-    if epoch.counter <= most {
-        return Ok(());
-    }
-    tracing::error!(%epoch, most, "refused: a broker names an epoch beyond all reason");
-    Err(Status::failed_precondition(format!(
-        "epoch {epoch} is beyond all reason: this agent takes none above {most} now"
-    )))
 }
 
 fn unwritable(error: &io::Error) -> Status {

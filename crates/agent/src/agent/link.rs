@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 use vsm_core::{EndReason, SessionId};
-use vsm_daemon::{backoff::Backoff, clock};
+use vsm_daemon::{backoff::Backoff, clock, trouble::Kind};
 
 use super::{
     Agent,
@@ -193,14 +193,15 @@ async fn lost(agent: &Agent, slot: &Slot) -> Done {
 pub(super) async fn keep(agent: &Agent, done: &Done) {
     let (store, done) = (agent.store.clone(), done.clone());
     let written = tokio::task::spawn_blocking(move || store.save_done(&done)).await;
-    if let Err(error) = written.map_err(io::Error::other).and_then(|result| result) {
-        tracing::warn!(%error, "an end could not be recorded");
-    }
+    let failed = written.map_err(io::Error::other).and_then(|result| result).err();
+    let what = failed.map(|error| format!("the end of a session could not be recorded: {error}"));
+    agent.troubles.set(Kind::Disk, "ends", what);
 }
 
 /// Ends everything that is left of a session whose monitor is gone, and removes its folder.
 pub(super) async fn sweep(agent: &Agent, id: SessionId, record: Option<Record>) {
     let dir = control::session_dir(&agent.settings().session.run_dir, id);
+    let (folder, troubles) = (dir.display().to_string(), agent.troubles.clone());
     let swept = tokio::task::spawn_blocking(move || {
         let deadline = clock::now() + SWEEP_MAX;
         let cgroup = record.as_ref().and_then(|record| record.cgroup.clone()).map(Cgroup::at);
@@ -231,11 +232,21 @@ pub(super) async fn sweep(agent: &Agent, id: SessionId, record: Option<Record>) 
             cgroup.remove();
         }
         folders::unmount_below(&dir);
-        if let Err(error) = folders::remove(&dir) {
-            tracing::warn!(dir = %dir.display(), %error, "the folder of a session that is gone cannot be removed");
-        }
+        let alive = process::by_environment(id).len();
+        let what = match folders::remove(&dir) {
+            _ if alive > 0 => {
+                Some(format!("{alive} processes of session {id}, which is over, cannot be ended"))
+            }
+            Err(error) => Some(format!(
+                "{} of a session that is over cannot be removed: {error}",
+                dir.display()
+            )),
+            Ok(()) => None,
+        };
+        troubles.set(Kind::Remains, &folder, what);
     });
     if let Err(error) = swept.await {
-        tracing::error!(session = %id, %error, "what was left of a session could not be ended");
+        let what = format!("what session {id} left could not be ended: {error}");
+        agent.troubles.raise(Kind::Remains, &id.to_string(), what);
     }
 }

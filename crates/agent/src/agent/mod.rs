@@ -25,10 +25,12 @@ mod start;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use vsm_config::Config;
 use vsm_daemon::{
@@ -38,6 +40,7 @@ use vsm_daemon::{
     one_time::{self, Keys},
     stop::Stop,
     tls::Tls,
+    trouble::{Kind, Troubles},
 };
 use vsm_proto::{agent::v1::agent_server::AgentServer, sync::v1::witness_server::WitnessServer};
 
@@ -45,6 +48,9 @@ pub use settings::Settings;
 
 use crate::{displays, record::Store};
 use registry::Registry;
+
+/// How often what ends without a word is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Everything that the parts of the agent share.
 #[derive(Debug)]
@@ -57,6 +63,8 @@ pub(crate) struct Agent {
     shadow_rights: shadow::Rights,
     load: watch::Receiver<vsm_proto::agent::v1::Load>,
     maintenance: watch::Receiver<maintenance::Maintenance>,
+    /// What is wrong here, which brokers are told.
+    troubles: Troubles,
     boot_id: String,
     /// The program that is run for each session.
     session_program: PathBuf,
@@ -96,8 +104,11 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     let listener = grpc::listen(port)
         .await
         .with_context(|| format!("cannot listen on port {port} (/vsmagent/listen_port)"))?;
+    let troubles = Troubles::default();
+    tell_left_out(&troubles, config);
     let agent = Arc::new(Agent {
-        fence: fence::FenceKeeper::load(store.dir(), &settings::host_name())?,
+        fence: fence::FenceKeeper::load(store.dir(), &settings::host_name(), troubles.clone())?,
+        troubles,
         registry: Registry::default(),
         keys: Arc::default(),
         shadow_rights: shadow::Rights::default(),
@@ -110,10 +121,12 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     });
     adopt::adopt(&agent).await.context("cannot read the records of sessions")?;
     hold_displays(&agent);
+    tokio::spawn(look_again(Arc::clone(&agent), stop.token.clone()));
     tokio::spawn(reload(Arc::clone(&agent), config_dir.to_owned(), stop.clone()));
     tokio::spawn(announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone()));
     let socket = agent.settings().session.run_dir.join(one_time::AGENT_SOCKET);
-    tokio::spawn(one_time::serve(Arc::clone(&agent.keys), socket, stop.token.clone()));
+    let (keys, troubles) = (Arc::clone(&agent.keys), agent.troubles.clone());
+    tokio::spawn(one_time::serve(keys, socket, stop.token.clone(), troubles));
     tokio::spawn(shadow::serve(Arc::clone(&agent), stop.token.clone()));
     let mut routes = RoutesBuilder::default();
     let _health = grpc::standard_services(&mut routes, vsm_proto::DESCRIPTORS).await?;
@@ -148,14 +161,32 @@ fn hold_displays(agent: &Agent) {
                 tracing::warn!(moved, "a folder for displays was somebody else's");
             }
         }
-        Err(error) => tracing::error!(%error, "no desktop can be started here"),
+        Err(error) => {
+            let what = format!("no desktop can be started here: {error}");
+            agent.troubles.raise(Kind::Displays, "place", what);
+        }
     }
-    let taken = agent.registry.hold_displays(&agent.settings());
-    if taken > 0 {
-        tracing::warn!(
-            taken,
-            "names of displays are taken by others, and passed over (ss -xa src '*X11-unix*' shows them)"
-        );
+    tell_taken(agent, agent.registry.hold_displays(&agent.settings()));
+}
+
+fn tell_taken(agent: &Agent, taken: usize) {
+    let what = || format!("{taken} names of displays are taken by others, and passed over");
+    agent.troubles.set(Kind::Displays, "names", (taken > 0).then(what));
+}
+
+/// Says what of the configuration is not followed, and why.
+fn tell_left_out(troubles: &Troubles, config: &Config) {
+    troubles.set(Kind::Configuration, "xserver_args", settings::left_out(config));
+}
+
+/// What is looked at again now and then, since nobody says when it is over.
+async fn look_again(agent: Arc<Agent>, stop: CancellationToken) {
+    let mut before = 0;
+    while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+        let taken = agent.registry.hold_displays(&agent.settings());
+        // The X server of a session that has just ended may still have its name.
+        tell_taken(&agent, taken.min(before));
+        before = taken;
     }
 }
 
@@ -172,10 +203,13 @@ async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
             Ok(config) => {
                 log::reload(&LogSettings::vsmagent(&config));
                 agent.set_settings(Settings::from_config(&config));
+                agent.troubles.over(Kind::Configuration, "");
+                tell_left_out(&agent.troubles, &config);
                 tracing::info!("configuration read again; what is running keeps its own");
             }
             Err(error) => {
-                tracing::error!(%error, "the new configuration is bad; the old one stays");
+                let what = format!("the new configuration is bad, and the old one stays: {error}");
+                agent.troubles.raise(Kind::Configuration, "", what);
             }
         }
         notify::ready("serving");

@@ -4,7 +4,7 @@
 //! [`Done`], which is what a late or repeated start is answered with.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     io,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -318,8 +318,10 @@ impl Registry {
     /// Holds the names of displays, once it is known which are in use; how many others have taken.
     pub(super) fn hold_displays(&self, settings: &Settings) -> usize {
         let mut inner = self.inner();
-        let own = inner.live.len();
-        inner.displays.hold(settings.display_min..=settings.display_max).saturating_sub(own)
+        let own: HashSet<u32> = inner.live.values().map(|slot| slot.display()).collect();
+        inner
+            .displays
+            .hold(settings.display_min..=settings.display_max, |display| own.contains(&display))
     }
 
     /// The hold on the name of a start's display, for its monitor.
@@ -461,8 +463,7 @@ impl Registry {
 
 impl Inner {
     fn pick_display(&mut self, settings: &Settings) -> Option<u32> {
-        let used: std::collections::HashSet<u32> =
-            self.live.values().map(|slot| slot.display()).collect();
+        let used: HashSet<u32> = self.live.values().map(|slot| slot.display()).collect();
         let range = settings.display_min..=settings.display_max;
         self.displays.pick(range, |display| used.contains(&display), clock::now())
     }

@@ -7,7 +7,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use vsm_proto::{
-    agent::v1::{Inventory, Maintenance, ReportResponse, report_response::Item},
+    agent::v1::{Inventory, Maintenance, ReportResponse, Troubles, report_response::Item},
     session::v1::LiveSession,
 };
 
@@ -39,6 +39,7 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
     let mut settings = agent.settings.subscribe();
     let told = Arc::clone(&settings.borrow_and_update());
     let mut maintenance = agent.maintenance.clone();
+    let (troubles, mut trouble) = (agent.troubles.clone(), agent.troubles.changes());
     let in_maintenance = maintenance.borrow_and_update().as_deref().map(str::to_owned);
     let inventory = Inventory {
         boot_id: agent.boot_id.clone(),
@@ -52,6 +53,7 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
         allowed_brokers: told.allowed_brokers.clone(),
         master_hostname: told.master_hostname.clone(),
         maintenance: in_maintenance,
+        troubles: agent.troubles.messages(),
     };
     let (sender, receiver) = mpsc::channel(ITEMS_BOUND);
     let mut load = agent.load.clone();
@@ -92,6 +94,9 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
                 Ok(()) = maintenance.changed() => {
                     let text = maintenance.borrow_and_update().as_deref().map(str::to_owned);
                     next = Some(Item::Maintenance(Maintenance { text }));
+                }
+                Ok(()) = trouble.changed() => {
+                    next = Some(Item::Troubles(Troubles { troubles: troubles.messages() }));
                 }
                 Ok(()) = load.changed() => next = Some(Item::Load(*load.borrow_and_update())),
             }

@@ -145,16 +145,19 @@ fn bans(config: &Config) -> Vec<String> {
 
 /// The administrator's arguments for X servers, but for those that would let others in.
 fn xserver_args(config: &Config) -> Vec<String> {
-    let (good, refused) =
-        vsm_config::risky::x_arguments(&config.get(&keys::vsmagent::XSERVER_ARGS));
-    if !refused.is_empty() {
-        let refused = refused.join(", ");
-        tracing::warn!(
-            refused,
-            "/vsmagent/xserver_args: left out, as it would open desktops to others or close them to their users"
-        );
-    }
-    good
+    vsm_config::risky::x_arguments(&config.get(&keys::vsmagent::XSERVER_ARGS)).0
+}
+
+/// Which of them are not followed, and why.
+pub(super) fn left_out(config: &Config) -> Option<String> {
+    let (_, refused) = vsm_config::risky::x_arguments(&config.get(&keys::vsmagent::XSERVER_ARGS));
+    let what = || {
+        format!(
+            "/vsmagent/xserver_args: {} left out, as it would open desktops to others or close them to their users",
+            refused.join(", ")
+        )
+    };
+    (!refused.is_empty()).then(what)
 }
 
 fn profiles(config: &Config) -> Profiles {

@@ -21,6 +21,7 @@ use vsm_daemon::{
     clock,
     one_time::Bearer,
     socket::{self, Asked, Bounds},
+    trouble::Kind,
 };
 use vsm_proto::{
     agent::v1::{AllowShadowRequest, AllowShadowResponse},
@@ -159,12 +160,14 @@ enum Answer {
 /// Serves those who come to shadow, until `stop`.
 pub(super) async fn serve(agent: Arc<Agent>, stop: CancellationToken) {
     let path = agent.settings().session.run_dir.join(SOCKET);
+    let troubles = agent.troubles.clone();
     let one = move |asked| {
         let agent = Arc::clone(&agent);
         async move { answer(&agent, asked).await }
     };
     if let Err(error) = socket::serve(&path, BOUNDS, &stop, one).await {
-        tracing::error!(%error, "nobody can shadow a desktop of this host");
+        let what = format!("nobody can shadow a desktop of this host: {error}");
+        troubles.raise(Kind::Socket, "shadow", what);
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 use vsm_core::Resources;
-use vsm_daemon::{clock, socket};
+use vsm_daemon::{clock, socket, trouble::Kind};
 
 use super::{Agent, Settings, fence::Permit, link, registry::Slot};
 use crate::{
@@ -96,8 +96,10 @@ async fn run(
         };
         match converse(agent, slot, child, &spec, longest(settings)).await? {
             Reply::Ready { record, notes } => {
-                for note in notes {
-                    tracing::warn!(session = %slot.id, note, "a limit does not hold");
+                let failed = !notes.is_empty();
+                if failed || resources != Resources::default() {
+                    let what = || format!("limits do not hold: {}", notes.join("; "));
+                    agent.troubles.set(Kind::Limits, "", failed.then(what));
                 }
                 return Ok(*record);
             }

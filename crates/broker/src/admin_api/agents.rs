@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use vsm_core::{AgentName, AgentUse, Measured, Room, Table};
-use vsm_daemon::clock;
-use vsm_proto::admin::v1 as pb;
+use vsm_daemon::{clock, trouble::Kind};
+use vsm_proto::{admin::v1 as pb, agent::v1::Trouble};
 
 use crate::{
     agents::{LinkState, Load},
@@ -91,8 +91,82 @@ fn with_link(
         }
     }
     view.room = Some(room(settings, &view, measured.as_ref()));
+    view.troubles = troubles(broker, agent, &view);
     view
 }
+
+/// All for which an agent does less than its share: what this broker knows, then what it found out, then what the agent says.
+fn troubles(broker: &Broker, agent: &AgentName, view: &pb::AgentView) -> Vec<Trouble> {
+    let link = broker.agents.link(agent);
+    let mut all = Vec::new();
+    let mut add = |kind: &str, since: u64, what: String, next: &str| {
+        all.push(Trouble { kind: kind.into(), what, since_unix_ms: since, next_step: next.into() });
+    };
+    let aside = link.as_ref().and_then(|link| link.aside());
+    if let Some(aside) = &aside {
+        let minutes = aside.left().as_secs().div_ceil(60);
+        let what = format!("{}; it is heard again in {minutes} min", aside.words());
+        add("put-aside", view.since_unix_ms, what, PUT_ASIDE);
+    } else if view.state() == pb::AgentState::Down {
+        add("down", view.since_unix_ms, format!("down: {}", view.detail), DOWN);
+    } else if !view.detail.is_empty() {
+        let is_twin = view.detail.starts_with("error: ");
+        let (kind, next) = if is_twin { ("twin", TWIN) } else { ("unheard", UNHEARD) };
+        add(kind, view.since_unix_ms, view.detail.clone(), next);
+    }
+    if let Some(text) = &view.maintenance {
+        add("maintenance", 0, format!("in maintenance: {text}"), MAINTENANCE);
+    }
+    if let Some(drain) = &view.drain {
+        let why = if drain.why.is_empty() { String::new() } else { format!(": {}", drain.why) };
+        let next = format!("vsmctl agent undrain {agent}, when it is to take new sessions again");
+        add("drained", drain.since_unix_ms, format!("drained by {}{why}", drain.by), &next);
+    }
+    if view.drained_by_configuration {
+        let what = "drained by the configuration (/vsmserver/agents/draining)".to_owned();
+        add(
+            "drained",
+            0,
+            what,
+            "take it out there and reload, when it is to take new sessions again",
+        );
+    }
+    if view.subclusters.is_empty() {
+        add(
+            "no-subcluster",
+            0,
+            "in no subcluster: it takes no new sessions".to_owned(),
+            NO_SUBCLUSTER,
+        );
+    }
+    if view.penalised_until_unix_ms != 0 {
+        let known = link.as_ref().and_then(|link| link.troubles.of(Kind::Start, ""));
+        let why = known.map_or_else(|| "it failed a start".to_owned(), |trouble| trouble.what);
+        let left =
+            view.penalised_until_unix_ms.saturating_sub(clock::unix_millis().0).div_ceil(1000);
+        let what = format!("last in the queue for {left} s more: {why}");
+        add("penalised", 0, what, Kind::Start.next_step());
+    }
+    if let Some(link) = &link {
+        let penalised = view.penalised_until_unix_ms != 0;
+        let found = link.troubles.now().into_iter();
+        all.extend(found.filter(|t| !(penalised && t.kind == Kind::Start)).map(|t| (&t).into()));
+        if let LinkState::Up(up) = link.state() {
+            all.extend(up.troubles.iter().cloned());
+        }
+    }
+    all
+}
+
+const PUT_ASIDE: &str = "look at that host first: whose is it now, was its disk restored, or the host cloned? A restart of \
+                         vsmserver hears it at once";
+const DOWN: &str =
+    "see that vsmagent runs there, and the network between; journalctl -u vsmagent there";
+const TWIN: &str = "leave one of both names in the agents lists, and reload";
+const UNHEARD: &str = "nothing, if both brokers run: it is mended within seconds once they are in sync (vsmctl ha status)";
+const MAINTENANCE: &str = "remove /etc/nologin or /run/nologin there, when users are to come again";
+const NO_SUBCLUSTER: &str =
+    "name it in /vsmserver/subclusters, or end what runs there (vsmctl session list --agent)";
 
 fn room(settings: &Settings, view: &pb::AgentView, measured: Option<&Measured>) -> pb::Room {
     let room = Room::of(measured, settings.need, view.sessions, view.users, view.max_users);

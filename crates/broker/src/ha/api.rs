@@ -11,7 +11,7 @@ use vsm_core::{
     AgentName, Epoch, Row,
     replica::{Second, Standing, Status as Replica},
 };
-use vsm_daemon::clock;
+use vsm_daemon::{clock, trouble::Kind};
 use vsm_proto::{
     admin::v1::{self as pb, ha_client::HaClient, ha_server},
     replica::epoch_message,
@@ -19,7 +19,10 @@ use vsm_proto::{
 use vsm_sync::{State, peer::Stream};
 
 use super::{Ha, Pair, card, fenced, health, place, verify};
-use crate::{agents::LinkState, broker::Broker};
+use crate::{
+    agents::{Link, LinkState, Up},
+    broker::Broker,
+};
 
 /// How long the other node may take for its own view.
 const PEER_DEADLINE: Duration = Duration::from_secs(3);
@@ -264,6 +267,7 @@ pub(crate) fn own_view(broker: &Broker) -> pb::NodeView {
         lineage: lineage.to_string(),
         peer_fenced: replica.peer_off,
         former_life: replica.foreign.is_some(),
+        troubles: broker.troubles.messages(),
         store_fault: state.fault.as_ref().map(ToString::to_string).unwrap_or_default(),
         ..pb::NodeView::default()
     };
@@ -358,7 +362,7 @@ fn witnesses(broker: &Broker, replica: &Replica) -> Vec<pb::WitnessView> {
         let link = broker.agents.link(agent);
         let (up, trouble) = match link.as_ref().map(|link| link.state()) {
             Some(LinkState::Up(_)) if replica.mute.contains(agent) => (true, MUTE.to_owned()),
-            Some(LinkState::Up(_)) => (true, String::new()),
+            Some(LinkState::Up(up)) => (true, no_vote(link.as_deref(), &up)),
             Some(LinkState::Down { why, .. }) => (false, why),
             Some(LinkState::Connecting) => (false, "not reached yet".to_owned()),
             None => (false, "it is in no subcluster".to_owned()),
@@ -372,6 +376,15 @@ fn witnesses(broker: &Broker, replica: &Replica) -> Vec<pb::WitnessView> {
         }
     };
     replica.roster.iter().flat_map(|roster| roster.iter()).map(view).collect()
+}
+
+/// Why the vote of a witness that is there is not to be had, as it says itself or as it was when it was last asked.
+fn no_vote(link: Option<&Link>, up: &Up) -> String {
+    let own = up.troubles.iter().find(|trouble| trouble.kind == Kind::Promise.word());
+    let asked = link.and_then(|link| link.troubles.of(Kind::Witness, ""));
+    own.map(|trouble| trouble.what.clone())
+        .or_else(|| asked.map(|trouble| trouble.what))
+        .unwrap_or_default()
 }
 
 /// What is said of an agent that gives no vote, and of an agent that acts for nobody, until it is greeted.

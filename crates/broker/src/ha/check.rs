@@ -9,6 +9,7 @@ mod compare;
 mod steps;
 
 use std::{sync::Arc, time::Duration};
+use vsm_daemon::trouble::Kind;
 
 use vsm_proto::admin::v1::{self as pb, Finding, NodeView, ha_client::HaClient};
 
@@ -94,11 +95,11 @@ fn off(steps: &mut Steps, own: &NodeView, unsafe_because: Option<&str>) {
 /// A configuration that was refused is not in force, and after the next start nothing would be.
 fn configuration(steps: &mut Steps, broker: &Broker) {
     let node = &broker.node;
-    match broker.refused_configuration() {
+    match broker.troubles.of(Kind::Configuration, "").map(|trouble| trouble.what) {
         None => steps.ok(6, format!("{node}: the configuration is in force")),
         Some(why) => steps.bad(
             6,
-            format!("{node}: the configuration was refused, and the former one is in force: {why}"),
+            format!("{node}: {why}"),
             format!("mend it on {node} with vsm-config, then systemctl reload vsmserver"),
         ),
     }

@@ -12,7 +12,10 @@ use std::{
 
 use tonic_health::{ServingStatus, server::HealthReporter};
 use vsm_core::replica::Standing;
-use vsm_daemon::clock;
+use vsm_daemon::{
+    clock,
+    trouble::{Kind, Troubles},
+};
 use vsm_proto::admin::v1 as pb;
 use vsm_sync::State;
 
@@ -195,7 +198,7 @@ pub(crate) async fn follow(
             judge(&seen, Past { running: now.duration_since(began), since_failure: since })
         };
         if told.as_ref() != Some(&health) {
-            tell(&pair, &file, &reporters, &health).await;
+            tell(&broker, &pair, &file, &reporters, &health).await;
             told = Some(health);
         }
         tokio::select! {
@@ -205,34 +208,42 @@ pub(crate) async fn follow(
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
-    tell(&pair, &file, &reporters, &Health::no("stopping")).await;
+    tell(&broker, &pair, &file, &reporters, &Health::no("stopping")).await;
 }
 
 /// The same without a pair: a broker with HA off may have the address, as while a pair is being set up; one whose HA
 /// could not be turned on may not, as the other node may serve.
 pub(crate) async fn alone(broker: Arc<Broker>, file: PathBuf) {
     let yes = matches!(broker.ha, Ha::Off { unsafe_because: None });
-    write(&file, yes).await;
+    write(&broker.troubles, &file, yes).await;
     broker.stop.cancelled().await;
-    write(&file, false).await;
+    write(&broker.troubles, &file, false).await;
 }
 
-async fn tell(pair: &Pair, file: &Path, reporters: &[HealthReporter], health: &Health) {
+async fn tell(
+    broker: &Broker,
+    pair: &Pair,
+    file: &Path,
+    reporters: &[HealthReporter],
+    health: &Health,
+) {
     let was = pair.health.send_replace(health.clone());
     if was.healthy != health.healthy {
         tracing::info!(healthy = health.healthy, reason = health.reason, "health");
     }
-    write(file, health.healthy).await;
+    write(&broker.troubles, file, health.healthy).await;
     let status = if health.healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
     for reporter in reporters {
         reporter.set_service_status(SERVICE, status).await;
     }
 }
 
-async fn write(file: &Path, healthy: bool) {
-    if let Err(error) = tokio::fs::write(file, if healthy { YES } else { NO }).await {
-        tracing::error!(file = %file.display(), %error, "cannot tell the HA software of our health");
-    }
+async fn write(troubles: &Troubles, file: &Path, healthy: bool) {
+    let failed = tokio::fs::write(file, if healthy { YES } else { NO }).await.err();
+    let what = |error| {
+        format!("keepalived is not told of this node's health: {}: {error}", file.display())
+    };
+    troubles.set(Kind::Disk, "health", failed.map(what));
 }
 
 #[cfg(test)]

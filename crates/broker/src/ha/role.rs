@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
+use vsm_daemon::trouble::Kind;
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
@@ -44,7 +45,7 @@ pub(crate) async fn follow(broker: Arc<Broker>, pair: Arc<Pair>) {
     let mut told = None;
     while !broker.stop.is_cancelled() {
         if looks.is_multiple_of(RESOLVE_EVERY) || wanted.is_empty() {
-            wanted = resolved(&pair.resource, wanted).await;
+            wanted = resolved(&broker, &pair.resource, wanted).await;
         }
         looks = looks.wrapping_add(1);
         let holds = identity::local_addresses()
@@ -66,16 +67,19 @@ pub(crate) async fn follow(broker: Arc<Broker>, pair: Arc<Pair>) {
     }
 }
 
-async fn resolved(resource: &str, before: Vec<IpAddr>) -> Vec<IpAddr> {
+async fn resolved(broker: &Broker, resource: &str, before: Vec<IpAddr>) -> Vec<IpAddr> {
     let name = resource.to_owned();
-    match tokio::task::spawn_blocking(move || identity::resolve(&name)).await {
-        Ok(Ok(addresses)) => addresses,
-        Ok(Err(error)) => {
-            tracing::warn!(resource, %error, "cannot resolve /vsmserver/HA/resource_address");
-            before
-        }
-        Err(_) => before,
-    }
+    let found = match tokio::task::spawn_blocking(move || identity::resolve(&name)).await {
+        Ok(found) => found.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let what = |error: &String| {
+        let still =
+            if before.is_empty() { "no node is active by it" } else { "what it was before holds" };
+        format!("/vsmserver/HA/resource_address {resource} does not resolve ({error}): {still}")
+    };
+    broker.troubles.set(Kind::Address, "", found.as_ref().err().map(what));
+    found.unwrap_or(before)
 }
 
 #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd is what it says it is")]

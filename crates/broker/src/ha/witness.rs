@@ -7,7 +7,7 @@ use vsm_core::{
     AgentName, Epoch,
     replica::{WitnessMsg, WitnessReply},
 };
-use vsm_daemon::grpc;
+use vsm_daemon::{grpc, trouble::Kind};
 use vsm_proto::sync::v1::{
     QuarantineRequest, WitnessRequest, WitnessResponse, witness_client::WitnessClient,
 };
@@ -35,7 +35,6 @@ pub(crate) async fn carry(broker: Arc<Broker>, mut asked: mpsc::Receiver<(AgentN
 
 /// Asks one witness, one message after the other.
 async fn ask(broker: Arc<Broker>, agent: AgentName, mut messages: mpsc::Receiver<WitnessMsg>) {
-    let mut away = false;
     while let Some(message) = messages.recv().await {
         let answer = match broker.agents.link(&agent) {
             Some(link) => one(&broker, &link, &message).await,
@@ -43,22 +42,27 @@ async fn ask(broker: Arc<Broker>, agent: AgentName, mut messages: mpsc::Receiver
         };
         match answer {
             Ok(reply) => {
-                if std::mem::take(&mut away) {
-                    tracing::info!(%agent, "the witness answers again");
-                }
+                tell(&broker, &agent, None);
                 if broker.table.witness(agent.clone(), reply).await.is_err() {
                     return;
                 }
             }
             Err(why) => {
-                if !std::mem::replace(&mut away, true) {
-                    tracing::warn!(%agent, why, "a witness does not answer");
-                }
+                tell(&broker, &agent, Some(why));
                 // What waits behind is as old; the replica sends what counts again.
                 while messages.try_recv().is_ok() {}
             }
         }
     }
+}
+
+/// Notes how it went, where the host's link does not tell that anyway.
+fn tell(broker: &Broker, agent: &AgentName, failed: Option<String>) {
+    let Some(link) = broker.agents.link(agent) else { return };
+    let there = link.is_up() && link.aside().is_none();
+    let what =
+        failed.filter(|_| there).map(|why| format!("it does not answer as a witness: {why}"));
+    link.troubles.set(Kind::Witness, "", what);
 }
 
 async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<WitnessReply, String> {

@@ -19,6 +19,7 @@ use super::{Answer, Ask, LINE_MAX};
 use crate::{
     clock,
     socket::{self, Asked, Bounds},
+    trouble::{Kind, Troubles},
 };
 
 /// Keys that are good at a time: a storm of logins on a large host, all of whom are slow.
@@ -123,14 +124,16 @@ impl Keys {
 
 /// Serves those who ask about keys on the socket at `path` until `stop`. Without it users log in twice, which is no reason
 /// not to run.
-pub async fn serve(keys: Arc<Keys>, path: PathBuf, stop: CancellationToken) {
+pub async fn serve(keys: Arc<Keys>, path: PathBuf, stop: CancellationToken, troubles: Troubles) {
     // Whoever asks has to know the key, or be the owner.
     let one = move |asked| {
         let keys = Arc::clone(&keys);
         async move { answer(&keys, asked).await }
     };
     if let Err(error) = socket::serve(&path, BOUNDS, &stop, one).await {
-        tracing::error!(%error, "users have to log in twice: nobody can ask about one-time keys");
+        let what =
+            format!("users have to log in twice, as nobody can ask about one-time keys: {error}");
+        troubles.raise(Kind::Socket, "one-time keys", what);
     }
 }
 

@@ -22,6 +22,7 @@ use vsm_daemon::{
     one_time::{self, Answer, Ask},
     socket::{self, Access},
     tls::Tls,
+    trouble::Troubles,
 };
 
 const SESSION: &str = "01890a5d-ac96-774b-bcce-000000000001";
@@ -87,7 +88,7 @@ async fn one_who_opens_all_connections_stops_nobody_else() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let (keys, calls) = (dir.path().join("keys"), dir.path().join("calls"));
     let stop = CancellationToken::new();
-    tokio::spawn(one_time::serve(Arc::default(), keys.clone(), stop.clone()));
+    tokio::spawn(one_time::serve(Arc::default(), keys.clone(), stop.clone(), Troubles::default()));
     let listener = socket::listen(&calls, Access { mode: 0o666, group: None }).unwrap();
     tokio::spawn(grpc::serve_unix(listener, routes().await, stop.clone()));
     while !keys.exists() {

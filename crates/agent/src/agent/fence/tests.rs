@@ -15,10 +15,10 @@ fn fence(counter: u64, lineage: u128) -> Fence {
 #[tokio::test]
 async fn a_lower_epoch_is_refused_also_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
     assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
-    let again = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let again = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     let denied = again.admit(&fence(4, 1), || true).await;
     assert!(matches!(denied, Err(Denied::Fenced(epoch)) if epoch.counter == 5));
     assert!(again.admit(&fence(6, 1), || false).await.is_ok());
@@ -29,7 +29,7 @@ async fn a_lower_epoch_is_refused_also_after_a_restart() {
 #[tokio::test]
 async fn an_epoch_beyond_all_reason_is_not_promised_to() {
     let dir = tempfile::tempdir().unwrap();
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     let refused = |denied: Result<Permit<'_>, Denied>| matches!(denied, Err(Denied::Status(_)));
     assert!(refused(keeper.admit(&fence(u64::MAX, 1), || true).await));
     greet(&keeper, 4).await;
@@ -47,7 +47,7 @@ async fn an_epoch_beyond_all_reason_is_not_promised_to() {
 #[tokio::test]
 async fn another_lineage_is_served_only_when_nothing_is_left() {
     let dir = tempfile::tempdir().unwrap();
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
     assert!(matches!(keeper.admit(&fence(9, 2), || false).await, Err(Denied::Status(_))));
     assert!(keeper.admit(&fence(1, 2), || true).await.is_ok());
@@ -57,19 +57,23 @@ async fn another_lineage_is_served_only_when_nothing_is_left() {
 #[tokio::test]
 async fn a_damaged_promise_serves_nobody_until_someone_looked() {
     let dir = tempfile::tempdir().unwrap();
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
     let mut bytes = fs::read(dir.path().join(FILE)).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     fs::write(dir.path().join(FILE), bytes).unwrap();
     for _ in 0..2 {
-        let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+        let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
         assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Status(_))));
     }
     fs::remove_file(dir.path().join(DAMAGED)).unwrap();
     assert!(
-        FenceKeeper::load(dir.path(), "agent1").unwrap().admit(&fence(9, 1), || true).await.is_ok()
+        FenceKeeper::load(dir.path(), "agent1", Troubles::default())
+            .unwrap()
+            .admit(&fence(9, 1), || true)
+            .await
+            .is_ok()
     );
 }
 
@@ -121,14 +125,14 @@ fn reply(response: WitnessResponse) -> WitnessReply {
 #[tokio::test]
 async fn a_witness_votes_when_the_pair_has_greeted_it_and_remembers() {
     let dir = tempfile::tempdir().unwrap();
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     let refused = keeper.ask(claim(3), || true).await.unwrap();
     assert!(matches!(reply(refused), WitnessReply::Mute { .. }));
     greet(&keeper, 3).await;
     for message in [claim(4), accept(4, None, 5), accept(4, Some(5), 6)] {
         keeper.ask(message, || true).await.unwrap();
     }
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     let stale = keeper.ask(claim(3), || true).await.unwrap();
     assert!(matches!(reply(stale), WitnessReply::Refused { promised } if promised.counter == 4));
     let denied = keeper.admit(&fence(3, 1), || true).await;
@@ -148,16 +152,16 @@ async fn a_witness_votes_when_the_pair_has_greeted_it_and_remembers() {
 #[tokio::test]
 async fn a_half_record_at_the_end_is_forgotten_and_the_rest_stays() {
     let dir = tempfile::tempdir().unwrap();
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     greet(&keeper, 3).await;
     keeper.ask(claim(4), || true).await.unwrap();
     let path = dir.path().join(FILE);
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     assert_eq!(keeper.promise().await.epoch.unwrap().counter, 3);
     keeper.ask(claim(5), || true).await.unwrap();
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     assert_eq!(keeper.promise().await.epoch.unwrap().counter, 5);
 }
 
@@ -165,19 +169,19 @@ async fn a_half_record_at_the_end_is_forgotten_and_the_rest_stays() {
 #[tokio::test]
 async fn a_disk_that_went_back_in_time_is_set_apart_until_the_pair_is_in_sync() {
     let dir = tempfile::tempdir().unwrap();
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     greet(&keeper, 3).await;
     let old = fs::read(dir.path().join(FILE)).unwrap();
     let told = keeper.ask(claim(7), || true).await.unwrap();
     fs::write(dir.path().join(FILE), old).unwrap();
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     let lineage = LineageId::new(uuid::Uuid::from_u128(1));
     let position = keeper.promise().await.position;
     let (id, told) = (told.journal_id, told.journal);
     assert!(!keeper.quarantine(lineage, id, position).await.unwrap(), "nothing is missing");
     assert!(!keeper.quarantine(lineage, id ^ 1, told).await.unwrap(), "another journal's");
     assert!(keeper.quarantine(lineage, id, told).await.unwrap());
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     let mute = reply(keeper.ask(claim(8), || true).await.unwrap());
     assert!(matches!(mute, WitnessReply::Mute { .. }), "{mute:?}");
     assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Status(_))));
@@ -191,11 +195,11 @@ async fn a_disk_that_went_back_in_time_is_set_apart_until_the_pair_is_in_sync() 
 #[tokio::test]
 async fn a_host_that_lost_its_disk_acts_at_once_and_votes_when_it_was_greeted() {
     let dir = tempfile::tempdir().unwrap();
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     greet(&keeper, 3).await;
     let before = keeper.ask(claim(7), || true).await.unwrap();
     fs::remove_file(dir.path().join(FILE)).unwrap();
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     let lineage = LineageId::new(uuid::Uuid::from_u128(1));
     assert!(keeper.admit(&fence(8, 1), || true).await.is_ok());
     let known = (before.journal_id, before.journal);
@@ -210,19 +214,19 @@ async fn a_host_that_lost_its_disk_acts_at_once_and_votes_when_it_was_greeted() 
 #[tokio::test]
 async fn a_copied_host_keeps_the_promise_and_gives_no_vote_by_it() {
     let dir = tempfile::tempdir().unwrap();
-    let keeper = FenceKeeper::load(dir.path(), "agent1").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     greet(&keeper, 3).await;
     keeper.ask(claim(7), || true).await.unwrap();
     let journal = keeper.promise().await.journal;
     drop(keeper);
-    let copy = FenceKeeper::load(dir.path(), "agent2").unwrap();
+    let copy = FenceKeeper::load(dir.path(), "agent2", Troubles::default()).unwrap();
     assert_ne!(copy.promise().await.journal, journal);
     let mute = reply(copy.ask(claim(8), || true).await.unwrap());
     assert!(matches!(mute, WitnessReply::Mute { .. }), "{mute:?}");
     let denied = copy.admit(&fence(6, 1), || true).await;
     assert!(matches!(denied, Err(Denied::Fenced(epoch)) if epoch.counter == 7));
     greet(&copy, 8).await;
-    let again = FenceKeeper::load(dir.path(), "agent2").unwrap();
+    let again = FenceKeeper::load(dir.path(), "agent2", Troubles::default()).unwrap();
     let voted = reply(again.ask(claim(9), || true).await.unwrap());
     assert!(matches!(voted, WitnessReply::Promised { .. }), "{voted:?}");
 }

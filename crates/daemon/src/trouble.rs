@@ -1,0 +1,296 @@
+//! What a daemon cannot do at the moment: what, since when, and the next step. `vsmctl agent list`, `vsmctl ha status` and
+//! `vsmctl status` show it, so that nobody has to find it in a log.
+//!
+//! Whoever finds something wrong [raises](Troubles::raise) it, and says when it is [over](Troubles::over). Both are logged
+//! here, once for each change.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+use vsm_core::UnixMillis;
+use vsm_proto::agent::v1 as pb;
+
+use crate::clock;
+
+/// Troubles of one daemon at a time; what is beyond is in the log.
+pub const TROUBLES_MAX: usize = 32;
+/// Characters of a text.
+pub const TEXT_MAX: usize = 400;
+
+/// What kind of trouble it is. The words are stable, for scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A session host changes nothing: what it had promised is not known.
+    Promise,
+    /// A configuration was refused, or a part of it is left out.
+    Configuration,
+    /// No desktop can be started, or names of displays are taken by others.
+    Displays,
+    /// A socket that users need is not served.
+    Socket,
+    /// Something cannot be written.
+    Disk,
+    /// What a session left behind could not be ended or removed.
+    Remains,
+    /// The user database does not answer.
+    Users,
+    /// A program in a folder of hooks is not run.
+    Hooks,
+    /// No mail can be sent.
+    Mail,
+    /// The resource address does not resolve.
+    Address,
+    /// What an agent or a broker says is refused, as it cannot be.
+    Refused,
+    /// A host does not answer as a witness.
+    Witness,
+    /// Limits of sessions cannot be told to their agent, or do not hold there.
+    Limits,
+    /// A host failed the last start that was asked of it.
+    Start,
+    /// The session table was damaged, or of a life that is over, and was set aside.
+    Table,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Promise,
+        Self::Configuration,
+        Self::Displays,
+        Self::Socket,
+        Self::Disk,
+        Self::Remains,
+        Self::Users,
+        Self::Hooks,
+        Self::Mail,
+        Self::Address,
+        Self::Refused,
+        Self::Witness,
+        Self::Limits,
+        Self::Start,
+        Self::Table,
+    ];
+
+    /// Its stable word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Promise => "promise",
+            Self::Configuration => "configuration",
+            Self::Displays => "displays",
+            Self::Socket => "socket",
+            Self::Disk => "disk",
+            Self::Remains => "remains",
+            Self::Users => "users",
+            Self::Hooks => "hooks",
+            Self::Mail => "mail",
+            Self::Address => "address",
+            Self::Refused => "refused",
+            Self::Witness => "witness",
+            Self::Limits => "limits",
+            Self::Start => "start",
+            Self::Table => "table",
+        }
+    }
+
+    /// The next step of whoever reads it.
+    #[must_use]
+    pub const fn next_step(self) -> &'static str {
+        match self {
+            Self::Promise => {
+                "a pair mends it by itself once both brokers are in sync; with one broker, make sure that no replaced one \
+                 runs, remove the file and restart vsmagent"
+            }
+            Self::Configuration => {
+                "mend what it names, check it with vsm-config check, and load it with a reload"
+            }
+            Self::Displays => {
+                "ss -xa src '*X11-unix*' there shows whose they are; end those, or move display_numbers"
+            }
+            Self::Socket => {
+                "see that the folder is there and nobody else's, and restart the daemon"
+            }
+            Self::Disk => "make room there, or replace the disk",
+            Self::Remains => "ps there shows what is left: end it, then remove the folder",
+            Self::Users => "see getent passwd there, and SSSD or whatever answers it",
+            Self::Hooks => "give it to root, with write access for nobody else, or take it away",
+            Self::Mail => "run it by hand with a message, as the daemon does",
+            Self::Address => {
+                "see getent hosts with that name, or give /vsmserver/HA/resource_address as an address"
+            }
+            Self::Refused => {
+                "see whether each broker and each host there is the one that it should be"
+            }
+            Self::Witness => "journalctl -u vsmagent there says why",
+            Self::Limits => {
+                "journalctl -u vsmagent there says why; an older agent is to be upgraded"
+            }
+            Self::Start => {
+                "vsmctl session log, or journalctl -u vsmagent there, says why; the next start that works ends it"
+            }
+            Self::Table => "nothing: it is kept for you to look at, and may be removed",
+        }
+    }
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Which kind.
+    pub kind: Kind,
+    /// What, with the cause, in one line.
+    pub what: String,
+    /// Since when.
+    pub since: UnixMillis,
+}
+
+impl From<&Trouble> for pb::Trouble {
+    fn from(trouble: &Trouble) -> Self {
+        Self {
+            kind: trouble.kind.word().to_owned(),
+            what: trouble.what.clone(),
+            since_unix_ms: trouble.since.0,
+            next_step: trouble.kind.next_step().to_owned(),
+        }
+    }
+}
+
+type All = BTreeMap<(Kind, String), Trouble>;
+
+/// All troubles of a daemon, or those that it has with one host. Copies share them.
+#[derive(Debug, Clone, Default)]
+pub struct Troubles(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// With which host; empty = the daemon's own.
+    host: String,
+    all: Mutex<All>,
+    changes: watch::Sender<()>,
+}
+
+impl Troubles {
+    /// Those that a daemon has with a host.
+    #[must_use]
+    pub fn with(host: impl Into<String>) -> Self {
+        Self(Arc::new(Inner { host: host.into(), ..Inner::default() }))
+    }
+
+    /// Something is wrong: with what, of one kind, and why. The same again is no news.
+    pub fn raise(&self, kind: Kind, about: &str, what: impl Into<String>) {
+        let what = what.into().lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        let what: String = what.chars().take(TEXT_MAX).collect();
+        {
+            let mut all = self.all();
+            let (key, count) = ((kind, about.to_owned()), all.len());
+            match all.get_mut(&key) {
+                Some(known) if known.what == what => return,
+                Some(known) => known.what.clone_from(&what),
+                None if count >= TROUBLES_MAX => {}
+                None => {
+                    let since = clock::unix_millis();
+                    all.insert(key, Trouble { kind, what: what.clone(), since });
+                }
+            }
+        }
+        tracing::warn!(host = self.0.host, kind = kind.word(), about, what, "trouble");
+        self.0.changes.send_replace(());
+    }
+
+    /// It is over, if it was there.
+    pub fn over(&self, kind: Kind, about: &str) {
+        if self.all().remove(&(kind, about.to_owned())).is_some() {
+            tracing::info!(host = self.0.host, kind = kind.word(), about, "trouble is over");
+            self.0.changes.send_replace(());
+        }
+    }
+
+    /// Raises what is wrong, or says that nothing is any more.
+    pub fn set(&self, kind: Kind, about: &str, wrong: Option<String>) {
+        match wrong {
+            Some(what) => self.raise(kind, about, what),
+            None => self.over(kind, about),
+        }
+    }
+
+    /// What is wrong now, by kind.
+    #[must_use]
+    pub fn now(&self) -> Vec<Trouble> {
+        self.all().values().cloned().collect()
+    }
+
+    /// What is wrong about one thing.
+    #[must_use]
+    pub fn of(&self, kind: Kind, about: &str) -> Option<Trouble> {
+        self.all().get(&(kind, about.to_owned())).cloned()
+    }
+
+    /// The same as it is told to others.
+    #[must_use]
+    pub fn messages(&self) -> Vec<pb::Trouble> {
+        self.all().values().map(Into::into).collect()
+    }
+
+    /// Wakes with each change.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, All> {
+        self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_trouble_stands_from_when_it_was_first_raised_until_it_is_over() {
+        let troubles = Troubles::default();
+        let mut changes = troubles.changes();
+        troubles.raise(Kind::Mail, "", "no such program\nand more");
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        let first = troubles.now();
+        assert_eq!(first[0].what, "no such program; and more");
+        troubles.raise(Kind::Mail, "", "no such program\nand more");
+        assert!(!changes.has_changed().unwrap(), "the same again");
+        troubles.raise(Kind::Mail, "", "it ended with 1");
+        assert_eq!((troubles.now()[0].since, troubles.now().len()), (first[0].since, 1));
+        troubles.over(Kind::Mail, "other");
+        assert_eq!(troubles.now().len(), 1);
+        troubles.over(Kind::Mail, "");
+        assert_eq!(troubles.now(), []);
+    }
+
+    #[test]
+    fn there_are_never_more_than_fit() {
+        let troubles = Troubles::default();
+        for n in 0..2 * TROUBLES_MAX {
+            troubles.raise(Kind::Remains, &n.to_string(), "x".repeat(2 * TEXT_MAX));
+        }
+        assert_eq!(troubles.now().len(), TROUBLES_MAX);
+        assert_eq!(troubles.now()[0].what.len(), TEXT_MAX);
+    }
+
+    #[test]
+    fn each_kind_has_a_word_of_its_own_in_the_guide() {
+        let words: BTreeSet<_> = Kind::ALL.map(Kind::word).into();
+        assert_eq!(words.len(), Kind::ALL.len());
+        let guide = include_str!("../../../docs/operate.md");
+        for word in words {
+            assert!(
+                guide.contains(&format!("| `{word}` |")),
+                "docs/operate.md does not know {word}"
+            );
+        }
+    }
+}
