@@ -8,10 +8,11 @@ use std::{
 };
 
 use vsm_core::AgentName;
-use vsm_daemon::clock;
+use vsm_daemon::{clock, trouble::Kind};
 use vsm_sync::peer::Stream;
 
 use crate::{
+    agents::LinkState,
     broker::Broker,
     ha::Ha,
     trail::{Note, SELF},
@@ -53,16 +54,69 @@ impl Absence {
 pub(crate) async fn follow(broker: Arc<Broker>) {
     let mut agents: BTreeMap<AgentName, Absence> = BTreeMap::new();
     let mut peer = Absence::default();
+    let mut troubles = Troubled::new();
     while broker.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         if !broker.acts() {
             // Whoever acts now counts from when it began.
             agents.clear();
+            troubles.clear();
             peer = Absence::default();
             continue;
         }
         look_at_agents(&broker, &mut agents);
         look_at_peer(&broker, &mut peer);
+        look_at_troubles(&broker, &mut troubles);
     }
+}
+
+/// What is wrong by host (none = with this broker itself) and kind: how long already, and what was told of it.
+type Troubled = BTreeMap<(Option<AgentName>, String), (Absence, String)>;
+
+fn look_at_troubles(broker: &Broker, known: &mut Troubled) {
+    let mut now: BTreeMap<(Option<AgentName>, String), String> = BTreeMap::new();
+    for own in broker.troubles.messages() {
+        now.entry((None, own.kind)).or_insert(own.what);
+    }
+    for link in broker.agents.all() {
+        let found = link.troubles.messages();
+        let told = match link.state() {
+            LinkState::Up(up) => up.troubles.to_vec(),
+            LinkState::Down { .. } | LinkState::Connecting => Vec::new(),
+        };
+        // A word of which nothing is known is a newer agent's, or none: it is in the list, and is no event.
+        let is_known = |word: &str| Kind::ALL.iter().any(|kind| kind.word() == word);
+        let told = told.into_iter().filter(|trouble| is_known(&trouble.kind));
+        for trouble in found.into_iter().chain(told) {
+            now.entry((Some(link.name.clone()), trouble.kind)).or_insert(trouble.what);
+        }
+    }
+    for key in now.keys() {
+        known.entry(key.clone()).or_default();
+    }
+    known.retain(|(agent, kind), (absence, told)| {
+        let what = now.get(&(agent.clone(), kind.clone()));
+        let (lost, mended) = match agent {
+            Some(_) => ("agent-trouble", "agent-mended"),
+            None => ("broker-trouble", "broker-mended"),
+        };
+        let note = match absence.look(what.is_some(), clock::now()) {
+            Some(Turn::Lost) => {
+                if let Some(what) = what {
+                    told.clone_from(what);
+                }
+                Note::new(SELF, lost)
+            }
+            Some(Turn::Returned) => Note::new(SELF, mended),
+            None => return what.is_some(),
+        };
+        let about = agent.as_ref().map_or_else(|| broker.node.to_string(), ToString::to_string);
+        let note = note.detail(format!("{about}: {told}"));
+        broker.note(match agent {
+            Some(agent) => note.agent(agent),
+            None => note,
+        });
+        what.is_some()
+    });
 }
 
 fn look_at_agents(broker: &Broker, absences: &mut BTreeMap<AgentName, Absence>) {
@@ -71,9 +125,9 @@ fn look_at_agents(broker: &Broker, absences: &mut BTreeMap<AgentName, Absence>) 
     absences.retain(|agent, _| wanted.contains(agent));
     for agent in wanted {
         let why = match broker.agents.link(agent).map(|link| link.state()) {
-            Some(crate::agents::LinkState::Up(_)) => None,
-            Some(crate::agents::LinkState::Down { why, .. }) => Some(why),
-            Some(crate::agents::LinkState::Connecting) | None => Some("no answer yet".to_owned()),
+            Some(LinkState::Up(_)) => None,
+            Some(LinkState::Down { why, .. }) => Some(why),
+            Some(LinkState::Connecting) | None => Some("no answer yet".to_owned()),
         };
         let absence = absences.entry(agent.clone()).or_default();
         let note = match absence.look(why.is_some(), clock::now()) {

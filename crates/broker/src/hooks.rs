@@ -68,8 +68,15 @@ impl Hooks {
             Moment::Reconnect => &settings.reconnect_dir,
         };
         let found = programs::find(dir);
-        let what = || format!("not run as hooks: {}", found.skipped.join("; "));
-        troubles.set(Kind::Hooks, moment.word(), (!found.skipped.is_empty()).then(what));
+        // One by one, so that each is told whole; `moment` keeps those of both folders apart.
+        let about = |skipped: &String| format!("{} {skipped}", moment.word());
+        let now: Vec<String> = found.skipped.iter().map(about).collect();
+        troubles.keep(Kind::Hooks, |about| {
+            !about.starts_with(moment.word()) || now.iter().any(|other| other == about)
+        });
+        for (about, skipped) in now.iter().zip(&found.skipped) {
+            troubles.raise(Kind::Hooks, about, format!("not run as a hook: {skipped}"));
+        }
         found.programs
     }
 }

@@ -19,7 +19,11 @@ use vsm_daemon::{program, trouble::Kind};
 use crate::{broker::Broker, locks::locked};
 
 /// What is worth a mail; all else is in the trail.
-const WORTH_IT: [&str; 10] = [
+const WORTH_IT: [&str; 14] = [
+    "agent-trouble",
+    "agent-mended",
+    "broker-trouble",
+    "broker-mended",
     "agent-put-aside",
     "agent-heard-again",
     "agent-lost",
@@ -118,7 +122,11 @@ async fn post(path: &Path, text: String) -> io::Result<()> {
     let sent = async {
         let mut child = command.spawn()?;
         if let Some(mut input) = child.stdin.take() {
-            input.write_all(text.as_bytes()).await?;
+            match input.write_all(text.as_bytes()).await {
+                // It does not read to the end: how it ends says whether that was meant.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
         child.wait().await
     };

@@ -178,10 +178,7 @@ impl Users {
         let Progress { name, done } = flight.borrow().clone();
         let why = match done {
             Some(Err(LookupError::Down(why))) => why,
-            Some(done) => {
-                self.troubles.over(Kind::Users, "");
-                return done;
-            }
+            Some(done) => return done,
             None => format!("no answer within {} s", deadline.as_secs()),
         };
         let what = format!(
@@ -253,6 +250,9 @@ impl Users {
         // In a task of its own: a caller that gives up leaves the answer to the next one.
         tokio::spawn(async move {
             let done = users.ask(uid, &named, &progress).await;
+            if !matches!(done, Err(LookupError::Down(_))) {
+                users.troubles.over(Kind::Users, "");
+            }
             if let Ok(identity) = &done {
                 let identity = Arc::clone(identity);
                 users.remember(uid, Known { at: clock::now(), asked: named, identity });

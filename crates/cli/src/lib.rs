@@ -43,4 +43,5 @@ pub mod setup;
 pub mod shadow;
 pub mod ssh;
 mod trail;
+mod trouble;
 pub mod viewer;

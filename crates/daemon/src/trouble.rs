@@ -209,6 +209,18 @@ impl Troubles {
         }
     }
 
+    /// Those of a kind for which `is_of` says no are over; it is given what each is about.
+    pub fn keep(&self, kind: Kind, is_of: impl Fn(&str) -> bool) {
+        let gone: Vec<String> = {
+            let all = self.all();
+            let gone = all.keys().filter(|(of, about)| *of == kind && !is_of(about));
+            gone.map(|(_, about)| about.clone()).collect()
+        };
+        for about in gone {
+            self.over(kind, &about);
+        }
+    }
+
     /// Raises what is wrong, or says that nothing is any more.
     pub fn set(&self, kind: Kind, about: &str, wrong: Option<String>) {
         match wrong {

@@ -65,7 +65,7 @@ fn allowed_groups_count_at_a_reconnect_too() {
 }
 
 /// A login without sshd, which asks the user database itself: the user's uid at the broker's socket.
-fn by_uid(service: &Service, uid: u32, words: &[&str]) -> Output {
+pub(crate) fn by_uid(service: &Service, uid: u32, words: &[&str]) -> Output {
     // setpriv and su would look the number up.
     let become_ = "my $id = shift; $) = \"$id $id\"; $( = $id; ($<, $>) = ($id, $id); $ENV{HOME} = '/tmp'; \
                    delete $ENV{XDG_RUNTIME_DIR}; exec @ARGV";
@@ -76,7 +76,7 @@ fn by_uid(service: &Service, uid: u32, words: &[&str]) -> Output {
     service.exec(BROKER, "root", &all).unwrap()
 }
 
-fn no_ssh(service: &Service) {
+pub(crate) fn no_ssh(service: &Service) {
     service.sh(
         BROKER,
         "printf '#!/bin/sh\\nexec vsm-login\\n' > /etc/vsm/no-ssh; chmod 755 /etc/vsm/no-ssh",
@@ -94,7 +94,7 @@ fn refused(service: &Service, uid: u32, words: &[&str], code: i32, says: &str) {
     assert!(text.contains(says), "{text}");
 }
 
-const ALICE: u32 = 2001;
+pub(crate) const ALICE: u32 = 2001;
 const BOB: u32 = 2002;
 const CONNECT: [&str; 3] = ["connect", "--no-viewer", "--json"];
 const NEW: [&str; 3] = ["connect", "--no-viewer", "--new"];

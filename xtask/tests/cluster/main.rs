@@ -46,6 +46,7 @@ mod resources;
 mod service;
 mod several;
 mod shadow;
+mod shares;
 mod sides;
 mod split;
 mod ssh_config;

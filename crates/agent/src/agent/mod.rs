@@ -208,7 +208,7 @@ async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
                 tracing::info!("configuration read again; what is running keeps its own");
             }
             Err(error) => {
-                let what = format!("the new configuration is bad, and the old one stays: {error}");
+                let what = format!("the new configuration is bad; the old one stays: {error}");
                 agent.troubles.raise(Kind::Configuration, "", what);
             }
         }

@@ -12,7 +12,8 @@ use vsm_proto::{
 };
 
 use super::{
-    Agent,
+    Agent, Settings,
+    fence::Promise,
     registry::{Change, Live},
 };
 
@@ -33,8 +34,6 @@ pub(super) fn live(live: &Live) -> LiveSession {
 /// Opens a report for `broker`; it ends with `stop`, with its reader, or when it falls behind.
 pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationToken) -> Items {
     let promise = agent.fence.promise().await;
-    let lineage = promise.lineage.map(|lineage| lineage.to_string()).unwrap_or_default();
-    let promised = promise.epoch.as_ref().map(Into::into);
     let (sessions, mut changes) = agent.registry.report();
     let mut settings = agent.settings.subscribe();
     let told = Arc::clone(&settings.borrow_and_update());
@@ -42,18 +41,9 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
     let (troubles, mut trouble) = (agent.troubles.clone(), agent.troubles.changes());
     let in_maintenance = maintenance.borrow_and_update().as_deref().map(str::to_owned);
     let inventory = Inventory {
-        boot_id: agent.boot_id.clone(),
-        public_name: told.public_name.clone(),
         sessions: sessions.iter().map(live).collect(),
-        promised,
-        lineage,
-        journal: promise.position,
-        journal_id: promise.journal,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        allowed_brokers: told.allowed_brokers.clone(),
-        master_hostname: told.master_hostname.clone(),
         maintenance: in_maintenance,
-        troubles: agent.troubles.messages(),
+        ..itself(&agent, &told, &promise)
     };
     let (sender, receiver) = mpsc::channel(ITEMS_BOUND);
     let mut load = agent.load.clone();
@@ -103,6 +93,23 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
         }
     });
     Box::pin(ReceiverStream::new(receiver))
+}
+
+/// What an agent says of itself.
+fn itself(agent: &Agent, settings: &Settings, promise: &Promise) -> Inventory {
+    Inventory {
+        boot_id: agent.boot_id.clone(),
+        public_name: settings.public_name.clone(),
+        promised: promise.epoch.as_ref().map(Into::into),
+        lineage: promise.lineage.map(|lineage| lineage.to_string()).unwrap_or_default(),
+        journal: promise.position,
+        journal_id: promise.journal,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        allowed_brokers: settings.allowed_brokers.clone(),
+        master_hostname: settings.master_hostname.clone(),
+        troubles: agent.troubles.messages(),
+        ..Inventory::default()
+    }
 }
 
 fn item(item: Item) -> Result<ReportResponse, Status> {

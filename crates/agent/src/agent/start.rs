@@ -98,7 +98,7 @@ async fn run(
             Reply::Ready { record, notes } => {
                 let failed = !notes.is_empty();
                 if failed || resources != Resources::default() {
-                    let what = || format!("limits do not hold: {}", notes.join("; "));
+                    let what = || format!("a limit does not hold: {}", notes.join("; "));
                     agent.troubles.set(Kind::Limits, "", failed.then(what));
                 }
                 return Ok(*record);

@@ -17,6 +17,7 @@ use crate::{
     broker::with_deadline,
     exit::{Failure, NOT_FOUND, USAGE},
     output::{self, Columns},
+    trouble::{self, Trouble},
 };
 
 /// An administrator's mark; the JSON fields are stable.
@@ -67,6 +68,7 @@ struct AgentRow {
     maintenance: Option<String>,
     penalised_until: Option<String>,
     subclusters: Vec<String>,
+    troubles: Vec<Trouble>,
     #[serde(skip)]
     age: String,
 }
@@ -91,6 +93,7 @@ impl AgentRow {
             drain: agent.drain.map(Into::into),
             maintenance: agent.maintenance,
             subclusters: agent.subclusters,
+            troubles: agent.troubles.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -155,12 +158,14 @@ pub(super) fn state_word(agent: &pb::AgentView) -> &'static str {
 /// `vsmctl agent list`.
 ///
 /// # Errors
-/// If the broker cannot be asked.
-pub async fn agent_list(options: &AdminOptions) -> Result<(), Failure> {
+/// If the broker cannot be asked; with `exit_code` also if something is to do.
+pub async fn agent_list(options: &AdminOptions, exit_code: bool) -> Result<(), Failure> {
     let now = clock::unix_millis().0;
     let agents = agents(options).await?.into_iter();
     let rows: Vec<AgentRow> = agents.map(|agent| AgentRow::new(agent, now)).collect();
-    output::list(options.output, &rows)
+    let to_do = trouble::lines(rows.iter().map(|row| (row.agent.as_str(), &row.troubles[..])));
+    output::report(options.output, &rows, |rows| output::table(rows) + &trouble::section(&to_do))?;
+    trouble::end(exit_code, !to_do.is_empty())
 }
 
 /// `vsmctl agent show`.

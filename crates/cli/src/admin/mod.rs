@@ -43,6 +43,7 @@ use crate::{
     broker::with_deadline,
     exit::{CONFIG, Failure, NOT_ALLOWED, SOFTWARE, UNAVAILABLE, USAGE},
     output::{self, Format},
+    trouble::Trouble,
 };
 
 /// For everything that takes no time by itself.
@@ -155,6 +156,7 @@ struct StatusReport {
     last_seq: u64,
     sessions: u32,
     started: Option<String>,
+    troubles: Vec<Trouble>,
 }
 
 /// `vsmctl status`.
@@ -174,6 +176,7 @@ pub async fn status(options: &AdminOptions) -> Result<(), Failure> {
         last_seq: status.last_seq,
         sessions: status.sessions,
         started: output::time(status.started_unix_ms),
+        troubles: status.troubles.into_iter().map(Into::into).collect(),
     };
     output::value(options.output, &report)
 }

@@ -120,8 +120,12 @@ pub enum LoadCommand {
 /// `vsmctl agent`.
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
-    /// List all agents
-    List,
+    /// List all agents, and below what is to do
+    List {
+        /// End with 1 if something is to do
+        #[arg(long)]
+        exit_code: bool,
+    },
     /// Show one agent
     Show {
         /// Agent

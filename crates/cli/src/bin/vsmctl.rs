@@ -54,7 +54,7 @@ async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
 
 async fn agent(options: &AdminOptions, command: AgentCommand) -> Result<(), Failure> {
     match command {
-        AgentCommand::List => admin::agent_list(options).await,
+        AgentCommand::List { exit_code } => admin::agent_list(options, exit_code).await,
         AgentCommand::Show { name } => admin::agent_show(options, &name).await,
         AgentCommand::Drain(arguments) => admin::agent_drain(options, arguments).await,
         AgentCommand::Undrain { name } => admin::agent_undrain(options, &name).await,

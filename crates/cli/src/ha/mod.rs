@@ -35,7 +35,11 @@ const LONG_DEADLINE: Duration = Duration::from_secs(120);
 #[derive(Debug, Subcommand)]
 pub enum HaCommand {
     /// Both nodes side by side as each sees itself, the witnesses, and what is to do
-    Status,
+    Status {
+        /// End with 1 if something is to do
+        #[arg(long)]
+        exit_code: bool,
+    },
     /// May this node have the resource address? For the HA software
     #[command(
         after_help = "Exit codes: 0 it may, 1 it may not, 2 the broker could not be asked within 0.9 s"
@@ -74,7 +78,7 @@ pub enum HaCommand {
 /// If the broker cannot be asked, or the answer is no.
 pub async fn run(options: &AdminOptions, command: &HaCommand) -> Result<(), Failure> {
     match command {
-        HaCommand::Status => status::run(options).await,
+        HaCommand::Status { exit_code } => status::run(options, *exit_code).await,
         HaCommand::Health => health(options).await,
         HaCommand::Takeover { dry_run } => take_over(options, *dry_run).await,
         HaCommand::Simulate => simulate::run(options).await,

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use vsm_proto::{admin::v1 as pb, session::v1::Epoch, sync::v1::Lsn};
 
-use crate::output;
+use crate::{output, trouble::Trouble};
 
 /// A node as it sees itself; the JSON fields are stable. Where it could not be asked, `unreachable` says why and all
 /// behind it is empty.
@@ -44,6 +44,7 @@ pub(super) struct Node {
     pub(super) store_fault: Option<String>,
     pub(super) former_life: bool,
     pub(super) peer_fenced: bool,
+    pub(super) troubles: Vec<Trouble>,
 }
 
 /// A witness as a node sees it; the JSON fields are stable.
@@ -133,6 +134,7 @@ impl Node {
             lineage: view.lineage,
             peer_fenced: view.peer_fenced,
             former_life: view.former_life,
+            troubles: view.troubles.into_iter().map(Into::into).collect(),
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
     node::{self, Node, Witness},
     todo,
 };
-use crate::{admin::AdminOptions, exit::Failure, output};
+use crate::{admin::AdminOptions, exit::Failure, output, trouble};
 
 /// What it prints; the JSON fields are stable.
 #[derive(Debug, Serialize)]
@@ -19,11 +19,13 @@ struct Report {
 /// Asks and prints.
 ///
 /// # Errors
-/// If the broker cannot be asked.
-pub(super) async fn run(options: &AdminOptions) -> Result<(), Failure> {
+/// If the broker cannot be asked; with `exit_code` also if something is to do.
+pub(super) async fn run(options: &AdminOptions, exit_code: bool) -> Result<(), Failure> {
     let nodes = node::list(super::nodes(options).await?, clock::unix_millis().0);
     let to_do = todo::troubles(&nodes);
-    output::report(options.output, &Report { nodes, to_do }, render)
+    let is_something = !to_do.is_empty();
+    output::report(options.output, &Report { nodes, to_do }, render)?;
+    trouble::end(exit_code, is_something)
 }
 
 fn render(report: &Report) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::node::Node;
+use crate::trouble;
 
 /// Clocks that differ by more make logs of both nodes hard to read side by side.
 const SKEW_MAX_MS: u64 = 1000;
@@ -12,6 +13,7 @@ pub(super) fn troubles(nodes: &[Node]) -> Vec<String> {
     let mut lines = Vec::new();
     for node in nodes {
         alone(node, &mut lines);
+        lines.extend(trouble::lines(std::iter::once((node.name.as_str(), &node.troubles[..]))));
     }
     if nodes.iter().any(Node::in_pair) {
         roles(nodes, &mut lines);

@@ -1,0 +1,268 @@
+//! Who does less than their share is told by lists and exit codes: what, since when, why, and the next step. Each state is made,
+//! looked for, mended, and must be gone.
+
+use serde_json::Value;
+use xtask::clock::wait_for;
+use xtask::cluster::Fault;
+
+use crate::pair_of_brokers::Pair;
+use crate::service::{AGENTS, BROKER, Connected, SIGHUP, Service, WAIT};
+use crate::{limits, on};
+
+/// Has a unix socket in the abstract namespace as bob, until it is ended.
+const TAKE_NAME: &str = "import socket, time
+s = socket.socket(socket.AF_UNIX)
+s.bind('\\0/tmp/.X11-unix/X130')
+open('/tmp/taken', 'w').close()
+time.sleep(600)";
+
+const SOFTWARE: i32 = 70;
+
+/// The troubles of an agent, or of a broker in place of it.
+fn troubles(service: &Service, host: &str) -> Vec<Value> {
+    let words: &[&str] = if host == BROKER {
+        &["vsmctl", "status", "--output", "json"]
+    } else {
+        &["vsmctl", "agent", "show", host, "--output", "json"]
+    };
+    let shown: Value = serde_json::from_str(&on(&service.0, BROKER, words)).unwrap();
+    shown["troubles"].as_array().unwrap().clone()
+}
+
+/// Waits until a trouble of this kind is told with these words, and with a next step; it is also what people read, and what the
+/// exit code says.
+fn told(service: &Service, host: &str, kind: &str, words: &str) {
+    let found = wait_for(&format!("{host} to tell {kind}: {words}"), WAIT, || {
+        let all = troubles(service, host);
+        let fits = |trouble: &&Value| {
+            trouble["kind"] == kind && trouble["what"].as_str().unwrap().contains(words)
+        };
+        all.iter().find(fits).cloned().ok_or_else(|| format!("{all:?}"))
+    });
+    let found = found.unwrap();
+    let (what, next) = (found["what"].as_str().unwrap(), found["next_step"].as_str().unwrap());
+    assert!(!next.is_empty(), "{found}");
+    let list = if host == BROKER { "ha status" } else { "agent list" };
+    let list = format!("vsmctl {list} --exit-code; echo $?");
+    let list = service.sh(BROKER, &list);
+    assert!(list.ends_with('1'), "{list}");
+    assert!(list.lines().any(|line| line.contains(what) && line.contains(next)), "{found}: {list}");
+}
+
+/// Waits until nothing is wrong there any more.
+fn well(service: &Service, host: &str) {
+    wait_for(&format!("nothing to be wrong with {host}"), WAIT, || {
+        let all = troubles(service, host);
+        if all.is_empty() { Ok(()) } else { Err(format!("{all:?}")) }
+    })
+    .unwrap();
+    let list = if host == BROKER { "ha status" } else { "agent list" };
+    service.until(BROKER, &format!("vsmctl {list} --exit-code"));
+}
+
+#[test]
+fn what_is_wrong_with_a_session_host_is_told_until_it_is_mended() {
+    let service = Service::up("shares-hosts");
+    let host = AGENTS[0];
+    let sh = |line: &str| service.sh(host, line);
+    let restart = || service.restart_daemon(host, "vsmagent").unwrap();
+    well(&service, host);
+
+    let bad = "/etc/vsm/conf.d/zz-bad.yaml";
+    sh(&format!("echo 'vsmagent: {{display_min: x}}' > {bad}"));
+    service.reload(host, "vsmagent", "the new configuration is bad");
+    told(&service, host, "configuration", bad);
+    sh(&format!("rm {bad}"));
+    service.kill_daemon(host, "vsmagent", SIGHUP).unwrap();
+    well(&service, host);
+
+    service.configure(host, "vsmagent", &["/vsmagent/xserver_args=-ac"]);
+    told(&service, host, "configuration", "-ac");
+    service.configure(host, "vsmagent", &["/vsmagent/xserver_args="]);
+    well(&service, host);
+
+    service.configure(host, "vsmagent", &["/vsmagent/xserver=/opt/no/Xvnc"]);
+    let alone = |verb| on(&service.0, BROKER, &["vsmctl", "agent", verb, AGENTS[1]]);
+    alone("drain");
+    service.refused("alice", SOFTWARE, &["/opt/no/Xvnc is not installed"]);
+    told(&service, host, "penalised", "/opt/no/Xvnc is not installed");
+    service.configure(BROKER, "vsmserver", &["/vsmserver/agent_failure_penalty=1s"]);
+    told(&service, host, "start", "/opt/no/Xvnc is not installed");
+    service.configure(host, "vsmagent", &["/vsmagent/xserver="]);
+    assert_eq!(service.connect("bob").agent, host);
+    alone("undrain");
+    well(&service, host);
+
+    on(&service.0, BROKER, &["vsmctl", "agent", "drain", host, "--reason", "new disks"]);
+    told(&service, host, "drained", "new disks");
+    on(&service.0, BROKER, &["vsmctl", "agent", "undrain", host]);
+    sh("echo 'back at noon' > /etc/nologin");
+    told(&service, host, "maintenance", "back at noon");
+    sh("rm /etc/nologin");
+    well(&service, host);
+
+    // An end that the agent has to write down itself, as the monitor was killed.
+    let desktop = || {
+        alone("drain");
+        let desktop = service.connect("bob");
+        alone("undrain");
+        desktop
+    };
+    let lose = |desktop: Connected| sh(&format!("kill -9 {}", service.processes(&desktop).monitor));
+    let full = Fault::DiskFull { host: host.to_owned() };
+    let before = desktop();
+    service.fault(&full).unwrap();
+    lose(before);
+    told(&service, host, "disk", "the end of a session could not be recorded");
+    service.heal_fault(&full).unwrap();
+    lose(desktop());
+    well(&service, host);
+
+    service.stop_daemon(host, "vsmagent").unwrap();
+    told(&service, host, "down", "down: ");
+    sh("printf rubbish > /var/lib/vsm-agent/promise");
+    service.start_daemon(host, "vsmagent").unwrap();
+    told(&service, host, "promise", "/var/lib/vsm-agent/promise.damaged");
+    sh("rm /var/lib/vsm-agent/promise.damaged");
+    restart();
+    well(&service, host);
+
+    service.stop_daemon(host, "vsmagent").unwrap();
+    sh(&format!("printf %s \"{TAKE_NAME}\" > /tmp/take; chmod 644 /tmp/take"));
+    sh("setpriv --reuid bob --regid bob --clear-groups python3 /tmp/take > /dev/null 2>&1 & echo $! > /tmp/take.pid
+        for n in $(seq 100); do test -e /tmp/taken && exit 0; sleep 0.1; done; exit 1");
+    sh("rm -f /run/vsm/vsmagent-shadow.sock; mkdir -p /run/vsm/vsmagent-shadow.sock/x");
+    service.start_daemon(host, "vsmagent").unwrap();
+    told(&service, host, "displays", "1 names of displays are taken by others");
+    told(&service, host, "socket", "nobody can shadow");
+    sh("kill $(cat /tmp/take.pid); rm -r /run/vsm/vsmagent-shadow.sock");
+    restart();
+    well(&service, host);
+
+    // What lasts a minute is an event, and so is its end.
+    sh(&format!("echo 'vsmagent: {{display_min: x}}' > {bad}"));
+    service.kill_daemon(host, "vsmagent", SIGHUP).unwrap();
+    let event = |action: &str| format!("vsmctl events --last 0 | grep {action} | grep -q {host}");
+    wait_for("the event", 3 * WAIT, || {
+        let asked = service.exec(BROKER, "root", &["sh", "-c", &event("agent-trouble")]).unwrap();
+        if asked.status.success() { Ok(()) } else { Err("no agent-trouble yet".to_owned()) }
+    })
+    .unwrap();
+    sh(&format!("rm {bad}"));
+    service.kill_daemon(host, "vsmagent", SIGHUP).unwrap();
+    service.until(BROKER, &event("agent-mended"));
+}
+
+#[test]
+fn what_is_wrong_with_a_broker_is_told_until_it_is_mended() {
+    let service = Service::up("shares-broker");
+    let sh = |line: &str| service.sh(BROKER, line);
+    well(&service, BROKER);
+
+    let bad = "/etc/vsm/conf.d/zz-bad.yaml";
+    sh(&format!("echo 'vsmserver: {{max_sessions_per_user: x}}' > {bad}"));
+    service.reload(BROKER, "vsmserver", "the new configuration is bad");
+    told(&service, BROKER, "configuration", bad);
+    sh(&format!("rm {bad}; vsmctl reload"));
+    well(&service, BROKER);
+
+    sh(
+        "d=/etc/vsm/sessionstartup.d; mkdir -p $d; echo '#!/bin/sh' > $d/10-open; chmod 777 $d/10-open",
+    );
+    service.connect("alice");
+    told(&service, BROKER, "hooks", "10-open");
+    sh("rm /etc/vsm/sessionstartup.d/10-open");
+    service.connect("bob");
+    well(&service, BROKER);
+
+    // A configuration that is refused is worth a mail.
+    let mail = ["/vsmserver/admin_email=root", "/vsmserver/mail_program=/bin/false"];
+    service.configure(BROKER, "vsmserver", &mail);
+    sh(&format!("echo 'vsmserver: {{max_sessions_per_user: x}}' > {bad}"));
+    service.reload(BROKER, "vsmserver", "the new configuration is bad");
+    sh(&format!("rm {bad}; vsmctl reload"));
+    told(&service, BROKER, "mail", "/bin/false");
+    service.configure(BROKER, "vsmserver", &["/vsmserver/mail_program=/bin/true"]);
+    sh(&format!("echo 'vsmserver: {{max_sessions_per_user: x}}' > {bad}"));
+    service.reload(BROKER, "vsmserver", "the new configuration is bad");
+    sh(&format!("rm {bad}; vsmctl reload"));
+    well(&service, BROKER);
+
+    limits::no_ssh(&service);
+    sh("cd /etc; cp passwd passwd.good; mkfifo -m 644 passwd.fifo; mv passwd.fifo passwd");
+    // So that it has to be asked again.
+    service.configure(BROKER, "vsmserver", &["/vsmserver/allowed_groups=alice"]);
+    drop(limits::by_uid(&service, limits::ALICE, &["list"]));
+    told(&service, BROKER, "users", "the user database does not answer");
+    sh(
+        "cd /etc; mv passwd passwd.old; cp passwd.good passwd; timeout 1 sh -c 'exec 3<>passwd.old'; true",
+    );
+    service.configure(BROKER, "vsmserver", &["/vsmserver/allowed_groups="]);
+    // One whom it was not asked about lately.
+    service.connect("carol");
+    well(&service, BROKER);
+
+    service.stop_daemon(BROKER, "vsmserver").unwrap();
+    sh(
+        "rm -f /run/vsm/vsmserver-relay.sock; mkdir -p /run/vsm/vsmserver-relay.sock/x; printf rubbish > /var/lib/vsm/vsm.db; rm -f /var/lib/vsm/vsm.db-*",
+    );
+    service.start_daemon(BROKER, "vsmserver").unwrap();
+    service.until(BROKER, "vsmctl status");
+    told(&service, BROKER, "socket", "cannot be led to session hosts");
+    told(&service, BROKER, "table", "vsm.db.damaged-");
+    sh("rm -r /run/vsm/vsmserver-relay.sock");
+    service.restart_daemon(BROKER, "vsmserver").unwrap();
+    service.until(BROKER, "vsmctl status");
+    well(&service, BROKER);
+}
+
+/// Both nodes say it, also the standby, which asks nobody for a vote.
+#[test]
+fn a_witness_that_has_no_vote_is_told_by_both_nodes() {
+    let pair = Pair::up("shares-pair");
+    let (active, standby) = pair.in_step();
+    let status = |node: &str| {
+        let list = pair.exec(node, "root", &["vsmctl", "ha", "status", "--exit-code"]).unwrap();
+        (list.status.code(), String::from_utf8_lossy(&list.stdout).into_owned())
+    };
+    assert_eq!(status(active).0, Some(0), "{}", status(active).1);
+    // The standby is cut off, so that nothing is mended.
+    let cut = Fault::partition(active, standby, xtask::cluster::Traffic::All);
+    for fault in &cut {
+        pair.fault(fault).unwrap();
+    }
+    pair.stop_daemon("agent2", "vsmagent").unwrap();
+    pair.sh("agent2", "printf rubbish > /var/lib/vsm-agent/promise");
+    pair.start_daemon("agent2", "vsmagent").unwrap();
+    for node in [active, standby] {
+        wait_for(&format!("{node} to say that agent2 has no vote"), WAIT, || {
+            let (code, text) = status(node);
+            let line = text.lines().find(|line| line.starts_with("agent2")).unwrap_or_default();
+            let todo = text.contains("witness agent2 does not vote");
+            if code == Some(1) && line.contains("NO VOTE") && todo { Ok(()) } else { Err(text) }
+        })
+        .unwrap();
+    }
+    for fault in &cut {
+        pair.heal_fault(fault).unwrap();
+    }
+    let (active, standby) = pair.in_step();
+    for node in [active, standby] {
+        wait_for("nothing to be left to do", WAIT, || match status(node) {
+            (Some(0), _) => Ok(()),
+            (_, text) => Err(text),
+        })
+        .unwrap();
+    }
+    // The address does not resolve any more: the node that has it keeps it, and says so.
+    pair.sh(active, "sed -i '/tlha$/d; s/ tlha / /; s/ tlha$//' /etc/hosts");
+    wait_for("the address to be told", WAIT, || {
+        let (_, text) = status(active);
+        if text.contains("/vsmserver/HA/resource_address tlha does not resolve") {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    })
+    .unwrap();
+}
