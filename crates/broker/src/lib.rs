@@ -54,6 +54,7 @@ pub mod registry;
 mod relay;
 pub mod reload;
 pub mod server;
+mod set_aside;
 pub mod settings;
 mod shadow;
 mod start;

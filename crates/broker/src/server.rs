@@ -50,6 +50,7 @@ use crate::{
     registry::RegistryApi,
     relay,
     reload::Reloader,
+    set_aside,
     settings::Settings,
     trail, upkeep,
     user_api::UserApi,
@@ -119,7 +120,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     let tls = Tls::load(&config)?;
     let troubles = Troubles::default();
     let Opened { node, table, ha, card, asked } =
-        open::open(&config, &settings, &tls, &stop.token, &troubles)?;
+        open::open(&config, &settings, &tls, &stop.token)?;
     let parts = Parts {
         table,
         ha,
@@ -144,6 +145,8 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     tokio::spawn(mail::send(Arc::clone(&broker)));
     tokio::spawn(alarm::follow(Arc::clone(&broker)));
     tokio::spawn(upkeep::follow(Arc::clone(&broker)));
+    let dir = config.get(&keys::vsmserver::STATE_DIR);
+    tokio::spawn(set_aside::follow(Arc::clone(&broker), dir));
     if let Some(asked) = asked {
         tokio::spawn(witness::carry(Arc::clone(&broker), asked));
     }

@@ -132,7 +132,7 @@ impl Kind {
             Self::Start => {
                 "vsmctl session log, or journalctl -u vsmagent there, says why; the next start that works ends it"
             }
-            Self::Table => "nothing: it is kept for you to look at, and may be removed",
+            Self::Table => "look whether anything of it is missed, then remove that file",
         }
     }
 }

@@ -64,6 +64,11 @@ const SCHEMA: &str = "
     CREATE TABLE mark (key TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
     PRAGMA user_version = 1;";
 
+/// How names of copies of replaced tables go on after `vsm.db.`; a time follows.
+const REPLACED: &str = "replaced-";
+/// Copies of replaced tables that are kept; beyond them none is made, so that they never fill the disk.
+const COPIES_MAX: usize = 4;
+
 /// A store on disk.
 #[derive(Debug)]
 pub struct SqliteStore {
@@ -127,6 +132,36 @@ impl SqliteStore {
         Ok(Some(aside))
     }
 
+    /// A table of one life of the pair gives way to one of another ([`vsm_core::replica::Log::is_foreign`]): what was done in
+    /// it counts no more, and somebody may miss it. So there is a copy of it. That it cannot be made keeps nobody from
+    /// following.
+    fn keep_what_is_replaced(&mut self, writes: &[Write]) {
+        let whole = |write: &&Write| write.install.as_ref().is_some_and(|install| install.whole);
+        let Some(install) = writes.iter().find(whole).and_then(|write| write.install.as_ref())
+        else {
+            return;
+        };
+        let of_another_life =
+            self.load().is_ok_and(|loaded| loaded.disk.log.is_foreign(&install.history));
+        if !of_another_life || copies(&self.path) >= COPIES_MAX {
+            return;
+        }
+        let copy = self.path.with_extension(format!("db.{REPLACED}{}", clock::unix_millis().0));
+        // It has the mode of the file that is there.
+        let made = private(&copy).map_err(|error| error.to_string()).and_then(|_| {
+            let into = self.connection.execute("VACUUM INTO ?1", [copy.display().to_string()]);
+            into.map_err(|error| error.to_string())
+        });
+        match made {
+            Ok(_) => {
+                tracing::warn!(copy = %copy.display(), "the table here is of another life of the pair than the other node's, and gives way to it")
+            }
+            Err(error) => {
+                tracing::error!(copy = %copy.display(), error, "the table here gives way to one of another life, and no copy of it can be made")
+            }
+        }
+    }
+
     /// Makes a pair's table a single server's ([`vsm_core::replica::Disk::leave_pair`]); a store without a table stays so.
     ///
     /// # Errors
@@ -155,12 +190,21 @@ impl Store for SqliteStore {
     }
 
     fn write(&mut self, writes: &[Write], rows: &[Row]) -> Result<(), StoreError> {
+        self.keep_what_is_replaced(writes);
         let path = &self.path;
         let wrap = |error| wrap(path, error);
         let transaction = self.connection.transaction().map_err(wrap)?;
         write::all(&transaction, writes, rows).map_err(wrap)?;
         transaction.commit().map_err(wrap)
     }
+}
+
+/// How many copies of replaced tables there are beside a table.
+fn copies(path: &Path) -> usize {
+    let beside = path.parent().and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten();
+    let prefix = format!("vsm.db.{REPLACED}");
+    let is_copy = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&prefix);
+    beside.filter_map(Result::ok).filter(is_copy).count()
 }
 
 /// Opens or makes a file for this user alone.

@@ -210,7 +210,7 @@ fn what_is_wrong_with_a_broker_is_told_until_it_is_mended() {
     service.until(BROKER, "vsmctl status");
     told(&service, BROKER, "socket", "cannot be led to session hosts");
     told(&service, BROKER, "table", "vsm.db.damaged-");
-    sh("rm -r /run/vsm/vsmserver-relay.sock");
+    sh("rm -r /run/vsm/vsmserver-relay.sock; rm /var/lib/vsm/vsm.db.damaged-*");
     service.restart_daemon(BROKER, "vsmserver").unwrap();
     service.until(BROKER, "vsmctl status");
     well(&service, BROKER);

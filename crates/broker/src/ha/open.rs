@@ -12,11 +12,7 @@ use vsm_core::{
     AgentName, Incarnation, NodeName,
     replica::{self, WitnessMsg},
 };
-use vsm_daemon::{
-    grpc,
-    tls::Tls,
-    trouble::{Kind, Troubles},
-};
+use vsm_daemon::{grpc, tls::Tls};
 use vsm_sync::{
     Opened as SqliteOpened, Outbox, SessionTable, SqliteStore, Store,
     peer::{Card, MESSAGE_MAX, PeerConfig, PeerStream},
@@ -51,16 +47,11 @@ pub(crate) fn open(
     settings: &Settings,
     tls: &Tls,
     stop: &CancellationToken,
-    troubles: &Troubles,
 ) -> Result<Opened, ServeError> {
     let SqliteOpened { mut store, damaged } =
         SqliteStore::open(&config.get(&keys::vsmserver::STATE_DIR))?;
     if let Some((aside, why)) = damaged {
-        let what = format!(
-            "the session table was damaged ({why}), was moved to {}, and is built anew from the other broker and the agents",
-            aside.display()
-        );
-        troubles.raise(Kind::Table, "damaged", what);
+        tracing::error!(file = %aside.display(), why, "the session table was damaged and was moved aside; rebuilding it from the other broker and the agents");
     }
     let card = Arc::new(RwLock::new(card::card(config)));
     let incarnation = Incarnation(rand::random());

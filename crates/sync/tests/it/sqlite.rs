@@ -1,8 +1,11 @@
 //! What only a file can suffer.
 
-use std::{fs, io::Write as _, path::Path};
+use std::{fs, io::Write as _, os::unix::fs::PermissionsExt, path::Path};
 
-use vsm_core::{Change, Epoch, Table, replica::Write};
+use vsm_core::{
+    Change, Epoch, Lsn, Table,
+    replica::{Install, Write},
+};
 use vsm_sync::{Opened, SqliteStore, Store, StoreError};
 
 use super::{NOW, committed, conformance::audit, entry, epoch, id, reserve};
@@ -179,4 +182,29 @@ fn only_a_table_that_nobody_would_miss_is_set_aside() {
             assert!(store.set_aside_expendable(&peer).unwrap().is_none(), "a new one is kept");
         }
     }
+}
+
+/// What was done in a life of the pair that counts no more may be missed by somebody.
+#[test]
+fn a_table_that_gives_way_to_one_of_another_life_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let copies = || -> Vec<_> {
+        let all = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        all.filter(|path| path.to_string_lossy().contains(".replaced-")).collect()
+    };
+    let mut store = open(dir.path()).store;
+    let mut install = |counter| {
+        let (at, history) = (Lsn { epoch: epoch(counter), seq: 1 }, vec![(epoch(counter), 1)]);
+        let install = Install { at, history, rows: [].into(), whole: true };
+        store.write(&[Write { install: Some(install), ..Write::default() }], &[]).unwrap();
+    };
+    install(1);
+    assert!(copies().is_empty(), "the same life");
+    install(2);
+    let copy = copies().pop().unwrap();
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    let other = tempfile::tempdir().unwrap();
+    fs::copy(copy, other.path().join("vsm.db")).unwrap();
+    assert!(open(other.path()).store.load().unwrap().disk.joined);
 }
