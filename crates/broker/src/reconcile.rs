@@ -13,7 +13,11 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_stream::StreamExt;
 use tonic::Status;
-use vsm_core::{AgentName, AgentUse, Ended, Epoch, Proposal, Session, SessionId, State, printable};
+use vsm_core::{
+    AgentUse, Ended, Epoch, Proposal, Session, SessionId,
+    lifecycle::{self, Owed, Reported},
+    printable,
+};
 use vsm_daemon::{
     backoff::Backoff,
     clock::{self, Since},
@@ -121,7 +125,7 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
     let mut settings = broker.watch_settings();
     let mut settled = Arc::clone(&settings.borrow_and_update());
     // Only sessions that the table had before the inventory was made can be missing from it.
-    let before = running_on(broker, &link.name);
+    let before = broker.table.read(|view| lifecycle::expected(&view.table, &link.name));
     let (mut stream, inventory) = match open(broker, link).await {
         Ok(opened) => opened,
         Err(end) => return end,
@@ -201,13 +205,6 @@ async fn open(
         return Err(End::Away(why));
     }
     Ok((stream, inventory))
-}
-
-fn running_on(broker: &Broker, agent: &AgentName) -> Vec<SessionId> {
-    broker.table.read(|view| {
-        let known = |s: &&Arc<Session>| s.state != State::Starting;
-        view.table.on_agent(agent).filter(known).map(|session| session.id).collect()
-    })
 }
 
 async fn take_inventory(
@@ -350,34 +347,19 @@ async fn drop_missing(broker: &Broker, link: &Link, id: SessionId) {
 
 /// Does what was decided while the agent was away.
 async fn carry_out(broker: Arc<Broker>, link: Arc<Link>) {
-    let (ending, starting, stones) = broker.table.read(|view| {
-        let of = |wanted: fn(&State) -> bool| -> Vec<_> {
-            view.table.on_agent(&link.name).filter(|s| wanted(&s.state)).map(Arc::clone).collect()
-        };
-        let stones: Vec<SessionId> = view
-            .table
-            .tombstones()
-            .filter(|(_, agent, _)| **agent == link.name)
-            .map(|(id, ..)| id)
-            .collect();
-        (
-            of(|state| matches!(state, State::Ending { .. })),
-            of(|state| *state == State::Starting),
-            stones,
-        )
-    });
-    for session in ending {
-        // It has logged why not; the next inventory tries again.
-        let _ = ending::carry_out(&broker, &session).await;
-    }
-    for session in starting {
-        if !broker.is_starting(session.id) {
-            give_up(&broker, &session).await;
-            bury(&broker, &link, session.id).await;
+    let owed = broker
+        .table
+        .read(|view| lifecycle::owed(&view.table, &link.name, |id| broker.is_starting(id)));
+    for owed in owed {
+        match owed {
+            // It has logged why not; the next inventory tries again.
+            Owed::End(session) => drop(ending::carry_out(&broker, &session).await),
+            Owed::GiveUp(session) => {
+                give_up(&broker, &session).await;
+                bury(&broker, &link, session.id).await;
+            }
+            Owed::Bury(id) => bury(&broker, &link, id).await,
         }
-    }
-    for id in stones {
-        bury(&broker, &link, id).await;
     }
 }
 
@@ -468,49 +450,34 @@ async fn absorb(
         None => return None,
     };
     let id = session.id;
-    // One that still starts is nobody's yet: its outcome is asked for by whoever asked for the start.
-    let display = session.state.display()?;
+    // One that still starts has none.
+    session.state.display()?;
     if !acts {
         return Some(id);
     }
-    let (known, of, buried) = broker.table.read(|view| {
-        let known = view.table.session(id);
-        let of = known.map(|session| session.agent.clone());
-        (known.map(|session| session.state), of, view.table.tombstone(id).is_some())
+    session.params = shown(session.params);
+    let reported = broker.table.read(|view| {
+        lifecycle::reported(&view.table, &link.name, &session, broker.is_starting(id))
     });
-    if let Some(of) = of.filter(|of| *of != link.name) {
-        let what = format!("it tells of session {id}, which {of} has, and is not believed");
-        link.troubles.raise(Kind::Refused, "sessions", what);
-        return None;
-    }
-    match known {
-        // Its login is at it, and commits this itself before the user is answered.
-        Some(State::Starting) if broker.is_starting(id) => {}
-        Some(State::Starting) => {
-            log_unless_known(
-                broker,
-                broker.table.propose(Proposal::Running { id, display }).await.err(),
-                id,
-            );
-        }
-        Some(State::Running { .. } | State::Ending { .. }) => {}
-        None if buried => {
+    let proposal = match reported {
+        Reported::Known => return Some(id),
+        Reported::Commit(display) => Proposal::Running { id, display },
+        Reported::Bury => {
             bury(broker, link, id).await;
             return None;
         }
-        None if !conduct::may_adopt(broker, link, id) => return None,
-        None => {
-            session.params = shown(session.params);
-            tracing::info!(session = %id, user = %session.user, agent = %link.name, "adopting a session");
-            session.agent = link.name.clone();
-            session.state = State::Running { display };
-            broker.note(Note::new(SELF, "session-adopted").session(&session));
-            log_unless_known(
-                broker,
-                broker.table.propose(Proposal::Adopt(session)).await.err(),
-                id,
-            );
+        Reported::Elsewhere(of) => {
+            let what = format!("it tells of session {id}, which {of} has, and is not believed");
+            link.troubles.raise(Kind::Refused, "sessions", what);
+            return None;
         }
-    }
+        Reported::Adopt(_) if !conduct::may_adopt(broker, link, id) => return None,
+        Reported::Adopt(session) => {
+            tracing::info!(session = %id, user = %session.user, agent = %link.name, "adopting a session");
+            broker.note(Note::new(SELF, "session-adopted").session(&session));
+            Proposal::Adopt(session)
+        }
+    };
+    log_unless_known(broker, broker.table.propose(proposal).await.err(), id);
     Some(id)
 }

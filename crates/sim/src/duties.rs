@@ -2,7 +2,8 @@
 //! out.
 
 use vsm_core::{
-    Proposal, SessionId, State,
+    Proposal, SessionId,
+    lifecycle::{self, Owed, Reported},
     replica::{
         Event, Replica,
         mutant::{self, Mutant},
@@ -124,43 +125,27 @@ impl World {
         self.next_logins(id);
     }
 
-    /// Does what was decided while an agent was away.
+    /// Does what was decided while an agent was away, as the broker does.
     fn carry_out(&mut self, id: BrokerId) {
         if self.brokers[id].serves().is_none() {
             return;
         }
         let Some(replica) = self.brokers[id].replica.as_ref() else { return };
-        let table = replica.table();
-        let ending: Vec<SessionId> = table
-            .sessions()
-            .filter(|session| matches!(session.state, State::Ending { .. }))
-            .map(|session| session.id)
+        let here =
+            self.agents.iter().zip(&self.brokers[id].heard).filter(|(_, heard)| heard.is_some());
+        let owed: Vec<Owed> = here
+            .flat_map(|(agent, _)| {
+                lifecycle::owed(replica.table(), &agent.name, |at| self.is_starting(id, at))
+            })
             .collect();
-        let starting: Vec<SessionId> = table
-            .sessions()
-            .filter(|session| session.state == State::Starting)
-            .map(|session| session.id)
-            .collect();
-        let stones: Vec<SessionId> = table.tombstones().map(|(session, ..)| session).collect();
-        let is_up = |world: &Self, session| {
-            world
-                .agent_of(id, session)
-                .is_some_and(|agent| world.brokers[id].heard[agent].is_some())
-        };
-        for session in ending {
-            if is_up(self, session) {
-                self.carry_out_end(id, session);
-            }
-        }
-        for session in starting {
-            if is_up(self, session) && !self.is_starting(id, session) {
-                let now = self.unix();
-                self.propose(id, Proposal::GiveUp { id: session, now }, Then::Nothing);
-            }
-        }
-        for session in stones {
-            if is_up(self, session) {
-                self.bury(id, session);
+        for owed in owed {
+            match owed {
+                Owed::End(session) => self.carry_out_end(id, session.id),
+                Owed::GiveUp(session) => {
+                    let now = self.unix();
+                    self.propose(id, Proposal::GiveUp { id: session.id, now }, Then::Nothing);
+                }
+                Owed::Bury(session) => self.bury(id, session),
             }
         }
     }
@@ -179,13 +164,8 @@ impl World {
                 let name = self.agents[agent].name.clone();
                 self.feed(id, Event::WitnessUp(name.clone()));
                 let Some(replica) = self.brokers[id].replica.as_ref() else { return };
-                let missing: Vec<SessionId> = replica
-                    .table()
-                    .on_agent(&name)
-                    .filter(|known| known.state != State::Starting)
-                    .filter(|known| !sessions.iter().any(|session| session.id == known.id))
-                    .map(|known| known.id)
-                    .collect();
+                let mut missing = lifecycle::expected(replica.table(), &name);
+                missing.retain(|known| !sessions.iter().any(|session| session.id == *known));
                 if self.brokers[id].serves().is_some() {
                     for session in missing {
                         self.call(id, agent, &Call::Verify { id: session }, Then::Report(agent));
@@ -213,17 +193,15 @@ impl World {
             return;
         }
         let Some(replica) = self.brokers[id].replica.as_ref() else { return };
-        let (at, table) = (session.id, replica.table());
-        let display = session.state.display().unwrap_or(0);
-        match table.session(at).map(|known| known.state) {
-            Some(State::Starting) if self.is_starting(id, at) => {}
-            Some(State::Starting) => {
-                self.propose(id, Proposal::Running { id: at, display }, Then::Report(agent));
+        let (from, is_starting) = (&self.agents[agent].name, self.is_starting(id, session.id));
+        match lifecycle::reported(replica.table(), from, session, is_starting) {
+            Reported::Known | Reported::Elsewhere(_) => {}
+            Reported::Commit(display) => {
+                let running = Proposal::Running { id: session.id, display };
+                self.propose(id, running, Then::Report(agent));
             }
-            Some(State::Running { .. } | State::Ending { .. }) => {}
-            None if table.tombstone(at).is_some() => self.bury(id, at),
-            None => {
-                let adopted = vsm_core::Session::clone(session);
+            Reported::Bury => self.bury(id, session.id),
+            Reported::Adopt(adopted) => {
                 self.propose(id, Proposal::Adopt(adopted), Then::Report(agent));
             }
         }

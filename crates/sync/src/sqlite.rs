@@ -154,10 +154,10 @@ impl SqliteStore {
         });
         match made {
             Ok(_) => {
-                tracing::warn!(copy = %copy.display(), "the table here is of another life of the pair than the other node's, and gives way to it")
+                tracing::warn!(copy = %copy.display(), "the table here is of another life of the pair than the other node's, and gives way to it");
             }
             Err(error) => {
-                tracing::error!(copy = %copy.display(), error, "the table here gives way to one of another life, and no copy of it can be made")
+                tracing::error!(copy = %copy.display(), error, "the table here gives way to one of another life, and no copy of it can be made");
             }
         }
     }

@@ -3,8 +3,11 @@
 //! The broker's tasks and the simulator drive the same code. Whoever drives one carries out the effects in their order and
 //! feeds what comes of them; of several effects at once only the last can lead to an event.
 //!
-//! So far: [`Start`], one attempt to have an agent start a session.
+//! - [`Start`]: one attempt to have an agent start a session.
+//! - [`reported`], [`expected`], [`owed`]: the table against what an agent runs.
 
+mod reconcile;
 mod start;
 
+pub use reconcile::{Owed, Reported, expected, owed, reported};
 pub use start::{Effect, Event, Outcome, Proposed, Start};

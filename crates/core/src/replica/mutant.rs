@@ -133,6 +133,14 @@ mutants! {
     CancelOvertaken,
     /// An agent acts by a right that it was given before a higher promise.
     PermitStale,
+    /// A start that nobody finished is not buried on its agent when that is back.
+    StonesForgotten,
+    /// An end that was asked for while its agent was away is not carried out when that is back.
+    EndsForgotten,
+    /// A session whose start its agent has not heard of yet is taken for one that is gone.
+    StartingMissed,
+    /// A session that the table does not know is left alone.
+    UnknownLeft,
 }
 
 #[cfg(feature = "mutants")]
