@@ -158,8 +158,9 @@ impl Reloader {
     }
 }
 
-/// What the broker makes of a configuration.
+/// What the broker makes of a good configuration. One with which the next start would have HA off is refused too.
 fn settings(config: &Config) -> Result<Settings, Refused> {
+    config.check().map_err(|error| Refused::Bad(error.to_string()))?;
     Settings::new(config).map_err(|error| Refused::Bad(error.to_string()))
 }
 

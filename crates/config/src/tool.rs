@@ -4,7 +4,6 @@
 use std::{collections::BTreeSet, fmt::Write, path::Path};
 
 use crate::{
-    check,
     config::Config,
     doc, hconf,
     import::{self, Verdict},
@@ -286,14 +285,16 @@ pub fn purge(dir: &Path, file: &Path) -> Result<String, ToolError> {
 /// Checks the whole configuration; the text has its notes, one a line.
 ///
 /// # Errors
-/// Every problem, one a line; a pair without its two nodes counts too.
+/// Every problem, one a line; what a broker cannot do counts too.
 pub fn check(dir: &Path) -> Result<String, ToolError> {
     let config = Config::load(dir)?;
-    let notes: String = config.notes().iter().map(|note| format!("{note}\n")).collect();
-    match check::pair_problem(&config) {
-        Some(_) => Err(ToolError::Bad(notes.trim_end().to_owned())),
-        None => Ok(notes),
-    }
+    let Err(refused) = config.check() else {
+        return Ok(config.notes().iter().map(|note| format!("{note}\n")).collect());
+    };
+    let said = |note: &&String| refused.problems.iter().any(|problem| problem.text == **note);
+    let notes = config.notes().iter().filter(|note| !said(note));
+    let lines: String = notes.map(|note| format!("{note}\n")).collect();
+    Err(ToolError::Bad(lines + &refused.to_string()))
 }
 
 /// What parameters mean.

@@ -74,6 +74,39 @@ fn a_configuration_is_taken_whole_or_not_at_all_by_each_way() {
     service.undisturbed(BROKER, "vsmserver", pid);
 }
 
+/// Whoever is asked says the same of a bad configuration, and in the same words.
+#[test]
+fn a_bad_configuration_is_refused_by_each_way_in_the_same_words() {
+    let service = Service::up("bad-conf");
+    for (text, at, wanted) in [
+        ("vsmserver:\n HA: {enabled: 1, nodes: [tlha-primary]}\n", 2, "HA/nodes has 1 entries"),
+        ("vsmserver:\n limits: {x: {subclusters: lap}}\n", 2, "there is no subcluster lap"),
+        ("vsmserver:\n limits: {x: {users: u}, y: {users: u}}\n", 2, "both have u among"),
+        ("vsmserver:\n subclusters: {x: {users: u, agents: 'fe80::1%e'}}\n", 2, "agent name"),
+        ("vsmagent:\n default_geometry: 20000x768\n", 2, "20000x768"),
+        ("vsmserver:\n start_attempts: many\n", 2, "/vsmserver/start_attempts"),
+        ("vsmserver:\n limits: {x: {idle_max: 2m}}\n", 2, "/vsmserver/limits/x/warn_before (5 min) must be less than idle_max (2 min)"),
+    ] {
+        service.sh(BROKER, &format!("printf '%b' \"{text}\" > /etc/vsm/conf.d/zz.yaml"));
+        for (way, code) in
+            [(&["vsm-config", "check"][..], 2), (&["vsmserver", "--check"], 78), (&["vsmctl", "reload"], 78)]
+        {
+            let output = service.exec(BROKER, "root", way).unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{way:?} {text} {said}");
+            let line = said.lines().find(|line| line.contains("zz.yaml")).unwrap_or_default();
+            let line = line.trim_start_matches(way[0]).trim_start_matches(": ");
+            assert!(line.starts_with(&format!("/etc/vsm/conf.d/zz.yaml:{at}: ")), "{way:?} {said}");
+            assert!(line.contains(wanted), "{way:?} {said}");
+        }
+    }
+    // The start is the last one to say so.
+    let output = service.exec(BROKER, "root", &["vsmserver"]).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("zz.yaml:2: /vsmserver/limits/x/warn_before"), "{said}");
+}
+
 #[test]
 fn one_node_gives_the_other_its_configuration_and_each_can_tell_the_difference() {
     let pair = Pair::up("push");

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), (u8, String)> {
     let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
     if arguments.check {
-        vsm_broker::settings::Settings::new(&config).map_err(|error| (78, error.to_string()))?;
+        config.check().map_err(|error| (78, error.to_string()))?;
         Tls::load(&config).map_err(|error| (78, error.to_string()))?;
         return Ok(());
     }
