@@ -140,6 +140,7 @@ impl Reloader {
             tracing::info!(path, old, new, needs, "parameter changed");
         }
         log::reload(&LogSettings::vsmserver(&new));
+        log::unread(&new);
         broker.set_settings(settings);
         broker.troubles.over(Kind::Configuration, "");
         broker.set_card(card::card(&new));

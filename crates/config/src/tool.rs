@@ -7,7 +7,7 @@ use crate::{
     config::Config,
     doc, hconf,
     import::{self, Verdict},
-    load::LoadError,
+    load::{self, LoadError},
     param::{self, canonical},
     set::{self, Assignment},
 };
@@ -287,14 +287,17 @@ pub fn purge(dir: &Path, file: &Path) -> Result<String, ToolError> {
 /// # Errors
 /// Every problem, one a line; what a broker cannot do counts too.
 pub fn check(dir: &Path) -> Result<String, ToolError> {
-    let config = Config::load(dir)?;
+    let lines = |notes: &[String]| notes.iter().map(|note| format!("{note}\n")).collect::<String>();
+    // What lies in a file that is not read is often what the rest of them lacks.
+    let unread = lines(&load::unread(dir));
+    let config =
+        Config::load(dir).map_err(|refused| ToolError::Bad(format!("{unread}{refused}")))?;
     let Err(refused) = config.check() else {
-        return Ok(config.notes().iter().map(|note| format!("{note}\n")).collect());
+        return Ok(unread + &lines(config.notes()));
     };
-    let said = |note: &&String| refused.problems.iter().any(|problem| problem.text == **note);
-    let notes = config.notes().iter().filter(|note| !said(note));
-    let lines: String = notes.map(|note| format!("{note}\n")).collect();
-    Err(ToolError::Bad(lines + &refused.to_string()))
+    let said = |note: &String| refused.problems.iter().any(|problem| problem.text == *note);
+    let notes: Vec<String> = config.notes().iter().filter(|note| !said(note)).cloned().collect();
+    Err(ToolError::Bad(unread + &lines(&notes) + &refused.to_string()))
 }
 
 /// What parameters mean.

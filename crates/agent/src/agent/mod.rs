@@ -202,6 +202,7 @@ async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
         match Config::load(&dir) {
             Ok(config) => {
                 log::reload(&LogSettings::vsmagent(&config));
+                log::unread(&config);
                 agent.set_settings(Settings::from_config(&config));
                 agent.troubles.over(Kind::Configuration, "");
                 tell_left_out(&agent.troubles, &config);

@@ -50,6 +50,7 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
     }
     vsm_daemon::process::prepare();
     log::init(&LogSettings::vsmserver(&config));
+    log::unread(&config);
     // One may wait for the disk (vsm_sync's owner) while another serves.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     let runtime = tokio::runtime::Builder::new_multi_thread()
