@@ -12,6 +12,7 @@ use vsm_config::{Change, Config};
 use vsm_daemon::{
     log::{self, LogSettings},
     notify,
+    tls::Tls,
     trouble::Kind,
 };
 
@@ -66,7 +67,11 @@ impl Reloader {
     pub async fn reload(&self, actor: &str) -> Result<Vec<Change>, Refused> {
         let mut config = self.config.lock().await;
         notify::reloading();
-        let new = self.read().await.and_then(|new| Ok((settings(&new)?, new)));
+        let new = self.read().await.and_then(|new| {
+            let settings = settings(&new)?;
+            on_this_host(&new)?;
+            Ok((settings, new))
+        });
         let taken = match new {
             Ok((settings, new)) => Ok(self.take(&mut config, settings, new, actor)),
             Err(error) => {
@@ -163,6 +168,12 @@ impl Reloader {
 fn settings(config: &Config) -> Result<Settings, Refused> {
     config.check().map_err(|error| Refused::Bad(error.to_string()))?;
     Settings::new(config).map_err(|error| Refused::Bad(error.to_string()))
+}
+
+/// What only this host knows of a configuration, and `vsmserver --check` looks at too: a broker that could not start again
+/// is to be known of while one runs. Small files: read on the spot.
+fn on_this_host(config: &Config) -> Result<(), Refused> {
+    Tls::load(config).map(drop).map_err(|error| Refused::Bad(error.to_string()))
 }
 
 fn shared(config: &Config) -> BTreeMap<String, (String, String)> {

@@ -140,6 +140,7 @@ fn identity_as(
     fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
     fs::write(dir.join("host.pem"), certificate.pem()).unwrap();
     fs::write(dir.join("host.key"), key.serialize_pem()).unwrap();
+    fs::set_permissions(dir.join("host.key"), fs::Permissions::from_mode(0o600)).unwrap();
     let at = |name: &str| dir.join(name).display().to_string();
     let yaml = format!(
         "tls:\n  ca_file: {}\n  cert_file: {}\n  key_file: {}\n",
