@@ -27,6 +27,7 @@ pub(crate) fn cross(merged: &mut Merged) {
     merged.notes.extend(config.moving_agent().map(|moving| moving.to_string()));
     merged.notes.extend(ports(&config));
     merged.notes.extend(strangers(&config));
+    merged.notes.extend(empty(&config));
     merged.notes.extend(x_arguments(&config));
     merged.notes.extend(profiles::notes(&config));
     merged.notes.extend(loggers(&config, "/vsmserver/logging/levels", &SERVER_LOGGERS));
@@ -42,7 +43,8 @@ pub(crate) fn problem_at(config: &Config, path: &str, text: String) -> Problem {
 /// The same of a text that names its parameters itself; the place is that of the first path that is set.
 pub(crate) fn problem_of(config: &Config, paths: &[&str], text: String) -> Problem {
     let set = paths.iter().find(|path| config.setting(path).is_some());
-    let place = problem_at(config, set.or(paths.first()).copied().unwrap_or_default(), text);
+    let place =
+        problem_at(config, set.or_else(|| paths.first()).copied().unwrap_or_default(), text);
     Problem { path: String::new(), ..place }
 }
 
@@ -142,6 +144,18 @@ fn loggers(config: &Config, folder: &str, known: &[&str]) -> Vec<String> {
         .collect()
 }
 
+/// Subclusters whose users get no desktop, which may be meant for a while.
+fn empty(config: &Config) -> Vec<String> {
+    let empty = config.subclusters().into_iter().filter(|subcluster| subcluster.agents.is_empty());
+    let line = |subcluster: Subcluster| {
+        format!(
+            "/vsmserver/subclusters/{}: it has no agents: its users get no new desktop",
+            subcluster.name
+        )
+    };
+    empty.map(line).collect()
+}
+
 /// What is said of agents that are none.
 fn strangers(config: &Config) -> Vec<String> {
     let agents: Vec<String> =
@@ -229,16 +243,17 @@ mod tests {
 
     #[test]
     fn what_is_said_and_left_out_is_told() {
-        let text = "agents: {draining: x, weights: {y: 5}}\nvsmagent: {xserver_args: -br -ac}\n";
+        let text = "agents: {draining: x, weights: {y: 5}}\nsubclusters: {e: {users: u}}\nvsmagent: {xserver_args: -br -ac}\n";
         let notes = merged(text).notes;
         for (note, wanted) in notes.iter().zip([
             "/vsmserver/agents/weights/y: y is in no agents list",
             "/vsmserver/agents/draining: x is in no agents list",
+            "/vsmserver/subclusters/e: it has no agents",
             "/vsmagent/xserver_args: left out, as it would open desktops",
         ]) {
             assert!(note.starts_with(wanted), "{notes:?}");
         }
-        assert_eq!(notes.len(), 3, "{notes:?}");
+        assert_eq!(notes.len(), 4, "{notes:?}");
     }
 
     #[test]
