@@ -64,7 +64,7 @@ impl Admin for AdminApi {
             let list = there.list_sessions(place::forwarded(request.into_inner(), None)).await?;
             return Ok(list.map(|list| Box::pin(list) as Sessions));
         }
-        let selector = Selector::parse(request.into_inner(), &self.broker)?;
+        let selector = Selector::parse(request.into_inner(), &self.broker).await?;
         if let Some(page) = selector.by_id(&self.broker).await {
             return Ok(Response::new(Box::pin(tokio_stream::once(Ok(page)))));
         }
@@ -82,7 +82,7 @@ impl Admin for AdminApi {
             let told = there.watch_sessions(place::forwarded(request.into_inner(), None)).await?;
             return Ok(told.map(|told| Box::pin(told) as Self::WatchSessionsStream));
         }
-        let selector = Selector::parse(request.into_inner(), &self.broker)?;
+        let selector = Selector::parse(request.into_inner(), &self.broker).await?;
         let place = self.broker.follower()?;
         let told = watch::begin(Arc::clone(&self.broker), selector, place);
         Ok(Response::new(Box::pin(ReceiverStream::new(told))))
