@@ -1,6 +1,6 @@
 //! The broker daemon.
 
-use std::{process::ExitCode, time::Duration};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use tikv_jemallocator::Jemalloc;
@@ -45,8 +45,11 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
         return Ok(());
     }
     if arguments.leave_pair {
-        return vsm_broker::ha::leave(&config)
-            .map_err(|error| (error.exit_code(), error.to_string()));
+        let done = vsm_broker::ha::leave(&config)
+            .map_err(|error| (error.exit_code(), error.to_string()))?;
+        // Where nobody can read it, it was done all the same.
+        let _ = writeln!(std::io::stdout(), "{done}");
+        return Ok(());
     }
     vsm_daemon::process::prepare();
     log::init(&LogSettings::vsmserver(&config));
