@@ -36,7 +36,7 @@ pub(crate) async fn check(broker: &Arc<Broker>) -> Vec<Finding> {
                 ),
             }
         }
-        compare::nodes(&mut steps, pair, &own, &peer);
+        compare::nodes(&mut steps, broker, pair, &own, &peer);
     }
     steps.sorted()
 }
