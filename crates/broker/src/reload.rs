@@ -148,9 +148,12 @@ impl Reloader {
         log::unread(&new);
         broker.set_settings(settings);
         broker.troubles.over(Kind::Configuration, "");
-        broker.set_card(card::card(&new));
-        if let Ha::On(pair) = &broker.ha {
-            // Both nodes are to see what differs now.
+        let told_otherwise = broker.set_card(card::card(&new));
+        if let Ha::On(pair) = &broker.ha
+            && told_otherwise
+        {
+            // Both nodes are to see what differs now. Where nothing does, they go on as they are: for the moment without a
+            // stream the witnesses would have to vote.
             pair.stream.reopen();
         }
         broker.agents.follow(broker);
