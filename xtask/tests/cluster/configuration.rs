@@ -196,9 +196,10 @@ fn one_node_gives_the_other_its_configuration_and_each_can_tell_the_difference()
     let (code, _, said) = vsmctl(standby, &["push", "-y"]);
     assert!(code != 0 && said.contains("/vsmserver/HA/enabled=true"), "{code} {said}");
     assert_eq!(vsmctl(active, &["push", "-y"]).0, 0, "the other way it mends it");
-    pair.sh(standby, "vsm-config '/vsmserver/HA/nodes=tlha-primary tlha-secundary'");
+    // Its own name, whichever of both it is.
+    pair.sh(standby, &format!("vsm-config '/vsmserver/HA/nodes={active} {standby}x'"));
     let (code, _, said) = vsmctl(standby, &["push", "-y"]);
-    assert!(code != 0 && said.contains("tlha-secundary"), "{code} {said}");
+    assert!(code != 0 && said.contains(&format!("{standby}x")), "{code} {said}");
     assert_eq!(vsmctl(active, &["push", "-y"]).0, 0, "the other way it mends it");
     assert_eq!(vsmctl(standby, &["diff"]).0, 0);
     // And it is in force there, on both nodes of the pair.
