@@ -12,8 +12,9 @@ mod watch;
 use std::{pin::Pin, sync::Arc};
 
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status, metadata::MetadataValue, transport::Channel};
 use vsm_core::Proposal;
+use vsm_daemon::grpc;
 use vsm_proto::{
     admin::v1::{self as pb, admin_client::AdminClient, admin_server::Admin},
     convert,
@@ -43,13 +44,39 @@ pub struct AdminApi {
 impl AdminApi {
     /// Where to serve: here, or on the active node.
     async fn place<T>(&self, request: &Request<T>) -> Result<Option<AdminClient<Channel>>, Status> {
-        place::check_admin(&self.broker, request)?;
-        Ok(match place::find(&self.broker, request).await {
-            Ok(Place::There(channel)) => Some(AdminClient::new(channel)),
-            // While nobody is active each node shows what it has.
-            Ok(Place::Here) | Err(_) => None,
+        Ok(match self.look(request).await? {
+            Seen::There(client) => Some(client),
+            Seen::Here(_) => None,
         })
     }
+
+    /// The same of a list. While nobody is active each node shows what it has, and says so.
+    async fn look<T>(&self, request: &Request<T>) -> Result<Seen, Status> {
+        place::check_admin(&self.broker, request)?;
+        Ok(match place::find(&self.broker, request).await {
+            Ok(Place::There(channel)) => Seen::There(AdminClient::new(channel)),
+            Ok(Place::Here) => Seen::Here(None),
+            Err(_) => Seen::Here(Some(place::stale(&self.broker))),
+        })
+    }
+}
+
+/// Where a list comes from.
+enum Seen {
+    /// The active node.
+    There(AdminClient<Channel>),
+    /// This node; why what it has may be old, if it may.
+    Here(Option<String>),
+}
+
+/// A list, with what is to be known of it in the call's metadata.
+fn marked<T>(list: T, stale: Option<String>) -> Response<T> {
+    let mut response = Response::new(list);
+    // As bytes: a reason may hold anything that is printable.
+    if let Some(value) = stale.and_then(|text| MetadataValue::try_from(text.into_bytes()).ok()) {
+        response.metadata_mut().insert(grpc::STALE_KEY, value);
+    }
+    response
 }
 
 #[tonic::async_trait]
@@ -60,16 +87,20 @@ impl Admin for AdminApi {
         &self,
         request: Request<pb::SessionSelector>,
     ) -> Result<Response<Sessions>, Status> {
-        if let Some(mut there) = self.place(&request).await? {
-            let list = there.list_sessions(place::forwarded(request.into_inner(), None)).await?;
-            return Ok(list.map(|list| Box::pin(list) as Sessions));
-        }
-        let selector = Selector::parse(request.into_inner(), &self.broker)?;
-        if let Some(page) = selector.by_id(&self.broker).await {
-            return Ok(Response::new(Box::pin(tokio_stream::once(Ok(page)))));
-        }
-        let pages = Pages::new(Arc::clone(&self.broker), selector);
-        Ok(Response::new(Box::pin(tokio_stream::iter(pages))))
+        let stale = match self.look(&request).await? {
+            Seen::There(mut there) => {
+                let list =
+                    there.list_sessions(place::forwarded(request.into_inner(), None)).await?;
+                return Ok(list.map(|list| Box::pin(list) as Sessions));
+            }
+            Seen::Here(stale) => stale,
+        };
+        let selector = Selector::parse(request.into_inner(), &self.broker).await?;
+        let list: Sessions = match selector.by_id(&self.broker).await {
+            Some(page) => Box::pin(tokio_stream::once(Ok(page))),
+            None => Box::pin(tokio_stream::iter(Pages::new(Arc::clone(&self.broker), selector))),
+        };
+        Ok(marked(list, stale))
     }
 
     type WatchSessionsStream = Stream<pb::WatchSessionsResponse>;
@@ -78,14 +109,19 @@ impl Admin for AdminApi {
         &self,
         request: Request<pb::SessionSelector>,
     ) -> Result<Response<Self::WatchSessionsStream>, Status> {
-        if let Some(mut there) = self.place(&request).await? {
-            let told = there.watch_sessions(place::forwarded(request.into_inner(), None)).await?;
-            return Ok(told.map(|told| Box::pin(told) as Self::WatchSessionsStream));
-        }
-        let selector = Selector::parse(request.into_inner(), &self.broker)?;
+        let stale = match self.look(&request).await? {
+            Seen::There(mut there) => {
+                let told =
+                    there.watch_sessions(place::forwarded(request.into_inner(), None)).await?;
+                return Ok(told.map(|told| Box::pin(told) as Self::WatchSessionsStream));
+            }
+            Seen::Here(stale) => stale,
+        };
+        let selector = Selector::parse(request.into_inner(), &self.broker).await?;
         let place = self.broker.follower()?;
         let told = watch::begin(Arc::clone(&self.broker), selector, place);
-        Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+        let told: Self::WatchSessionsStream = Box::pin(ReceiverStream::new(told));
+        Ok(marked(told, stale))
     }
 
     type ListEventsStream = Stream<pb::ListEventsResponse>;
@@ -94,13 +130,17 @@ impl Admin for AdminApi {
         &self,
         request: Request<pb::ListEventsRequest>,
     ) -> Result<Response<Self::ListEventsStream>, Status> {
-        if let Some(mut there) = self.place(&request).await? {
-            let told = there.list_events(place::forwarded(request.into_inner(), None)).await?;
-            return Ok(told.map(|told| Box::pin(told) as Self::ListEventsStream));
-        }
+        let stale = match self.look(&request).await? {
+            Seen::There(mut there) => {
+                let told = there.list_events(place::forwarded(request.into_inner(), None)).await?;
+                return Ok(told.map(|told| Box::pin(told) as Self::ListEventsStream));
+            }
+            Seen::Here(stale) => stale,
+        };
         let place = self.broker.follower()?;
         let told = events::begin(Arc::clone(&self.broker), request.get_ref(), place)?;
-        Ok(Response::new(Box::pin(ReceiverStream::new(told))))
+        let told: Self::ListEventsStream = Box::pin(ReceiverStream::new(told));
+        Ok(marked(told, stale))
     }
 
     async fn session_log(
@@ -153,10 +193,14 @@ impl Admin for AdminApi {
         &self,
         request: Request<pb::ListAgentsRequest>,
     ) -> Result<Response<pb::ListAgentsResponse>, Status> {
-        if let Some(mut there) = self.place(&request).await? {
-            return there.list_agents(place::forwarded(request.into_inner(), None)).await;
-        }
-        Ok(Response::new(pb::ListAgentsResponse { agents: agents::list(&self.broker) }))
+        let stale = match self.look(&request).await? {
+            Seen::There(mut there) => {
+                return there.list_agents(place::forwarded(request.into_inner(), None)).await;
+            }
+            Seen::Here(stale) => stale,
+        };
+        let list = pb::ListAgentsResponse { agents: agents::list(&self.broker) };
+        Ok(marked(list, stale))
     }
 
     async fn status(

@@ -23,7 +23,7 @@ use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
 use crate::{
     broker::Broker,
     conduct::{Conduct, SESSIONS_MAX},
-    fleet::{Fleet, Openness},
+    fleet::{Fleet, Host, Openness},
     locks::locked,
 };
 
@@ -98,6 +98,11 @@ impl Seen {
 }
 
 impl Up {
+    /// Which host it is, by whatever name.
+    fn host(&self) -> Host {
+        Host { journal: self.journal_id, public_name: self.public_name.as_str().into() }
+    }
+
     /// Notes what is told of a session now; what was before.
     pub(crate) fn note(&mut self, id: SessionId, now: Seen) -> Seen {
         let before = self.seen.remove(&id).unwrap_or_default();
@@ -145,6 +150,14 @@ impl LinkState {
             Self::Up(up) if up.maintenance.is_some() => Openness::Root,
             Self::Up(_) => Openness::All,
             Self::Connecting | Self::Down { .. } => Openness::Down,
+        }
+    }
+
+    /// Which host it is; none = it is not up.
+    fn host(&self) -> Option<Host> {
+        match self {
+            Self::Up(up) => Some(up.host()),
+            Self::Connecting | Self::Down { .. } => None,
         }
     }
 
@@ -215,13 +228,9 @@ impl Agents {
     /// the other.
     #[must_use]
     pub fn twin(&self, agent: &AgentName, up: &Up) -> Option<AgentName> {
-        let is_twin = |other: &Up| match (up.journal_id, other.journal_id) {
-            // One that had no journal when its report was opened may have one by now.
-            (0, _) | (_, 0) => !up.public_name.is_empty() && up.public_name == other.public_name,
-            (one, two) => one == two,
-        };
+        let host = up.host();
         self.all().into_iter().filter(|link| link.name != *agent).find_map(|link| {
-            matches!(link.state(), LinkState::Up(other) if is_twin(&other))
+            matches!(link.state(), LinkState::Up(other) if host.is(&other.host()))
                 .then(|| link.name.clone())
         })
     }
@@ -406,6 +415,7 @@ impl Link {
         self.state.send_modify(|state| {
             change(state);
             // Under the lock of the state, so that the last change is also the last that placement hears of.
+            self.fleet.set_host(&self.name, state.host());
             self.fleet.set(&self.name, state.openness(), state.measured());
         });
         self.changes.send_replace(());

@@ -154,9 +154,12 @@ impl Broker {
         self.card.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Replaces what this node tells of itself.
-    pub fn set_card(&self, card: Card) {
-        *self.card.write().unwrap_or_else(PoisonError::into_inner) = card;
+    /// Replaces what this node tells of itself; whether it is something else than before.
+    pub fn set_card(&self, card: Card) -> bool {
+        let mut now = self.card.write().unwrap_or_else(PoisonError::into_inner);
+        let differs = *now != card;
+        *now = card;
+        differs
     }
 
     /// Whether this node may change anything: it is the active one, or has no other. One that stands apart never does.

@@ -3,7 +3,7 @@
 use vsm_core::{AgentName, AgentUse, Room, UnixMillis};
 use vsm_daemon::clock;
 
-use crate::{broker::Broker, settings::Settings};
+use crate::{broker::Broker, fleet::Member, settings::Settings};
 
 /// What a subcluster holds and can hold.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub(crate) fn all(broker: &Broker, settings: &Settings) -> Vec<Capacity> {
 
 fn of(broker: &Broker, settings: &Settings, name: &str, now: UnixMillis) -> Capacity {
     let members = broker.agents.fleet.members_of(name);
+    let seconds = broker.agents.fleet.members().into_iter();
+    let seconds: Vec<Member> = seconds.filter(|member| member.second_of.is_some()).collect();
     let none = Room { by_memory: Some(0), by_cap: Some(0) };
     let mut capacity = Capacity {
         name: name.to_owned(),
@@ -46,12 +48,18 @@ fn of(broker: &Broker, settings: &Settings, name: &str, now: UnixMillis) -> Capa
     broker.table.read(|view| {
         for member in &members {
             let use_ = view.table.agent_use(&member.agent);
-            let users = use_.map_or(0, AgentUse::users);
+            let mut users = use_.map_or(0, AgentUse::users);
             capacity.users += users;
             if !member.takes_sessions() || view.table.is_drained(&member.agent, now) {
                 continue;
             }
-            let sessions = use_.map_or(0, AgentUse::sessions);
+            let mut sessions = use_.map_or(0, AgentUse::sessions);
+            // What it has by another name takes its room too.
+            for second in seconds.iter().filter(|it| it.second_of.as_ref() == Some(&member.agent)) {
+                let there = view.table.agent_use(&second.agent);
+                users += there.map_or(0, AgentUse::users);
+                sessions += there.map_or(0, AgentUse::sessions);
+            }
             let measured = member.measured.as_ref();
             let room =
                 Room::of(measured, settings.need, sessions, users, member.settings.max_users);

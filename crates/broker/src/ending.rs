@@ -9,7 +9,7 @@ use std::sync::Arc;
 use vsm_core::{Proposal, Session, State};
 use vsm_sync::ProposeError;
 
-use crate::{broker::Broker, error::Refusal, gone, trail::Note};
+use crate::{agents::Fenced, broker::Broker, error::Refusal, gone, trail::Note};
 
 /// What is to become of a session whose agent is silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,41 +46,66 @@ pub(crate) async fn end(
     let (worker, session) = (Arc::clone(broker), Arc::clone(session));
     // Not in the caller's task: an end that was begun is carried out.
     let task = broker.tasks.spawn(async move {
-        if !matches!(session.state, State::Ending { .. })
-            && let Some(silent) = record(&worker, &session, if_silent, note).await?
-        {
-            return Ok(silent);
+        let mut lost = None;
+        if !matches!(session.state, State::Ending { .. }) {
+            match record(&worker, &session, if_silent, note).await? {
+                Recorded::Kept => {}
+                Recorded::Not(refusal) => lost = Some(refusal),
+                Recorded::Done(outcome) => return Ok(outcome),
+            }
         }
-        let done = carry_out(&worker, &session).await;
-        Ok(done.map_or_else(Outcome::Later, |()| Outcome::Ended))
+        match lost {
+            None => {
+                let done = carry_out(&worker, &session).await;
+                Ok(done.map_or_else(Outcome::Later, |()| Outcome::Ended))
+            }
+            // Nobody would try it again.
+            Some(refusal) => {
+                let done = without_votes(&worker, &session).await;
+                done.map(|()| Outcome::Ended).map_err(|()| refusal)
+            }
+        }
     });
     task.await.map_err(|error| Refusal::Internal(error.to_string()))?
 }
 
-/// Records the wish, where it may. None = the agent is there and can be asked.
+/// What became of a wish.
+enum Recorded {
+    /// It is kept, and the agent is there and can be asked.
+    Kept,
+    /// It cannot be kept, for this reason; the agent is there and can be asked.
+    Not(Refusal),
+    /// Nothing is left to do.
+    Done(Outcome),
+}
+
+/// Records the wish, where it may.
 async fn record(
     broker: &Arc<Broker>,
     session: &Session,
     if_silent: IfSilent,
     note: Note,
-) -> Result<Option<Outcome>, Refusal> {
+) -> Result<Recorded, Refusal> {
     let silent = silent(broker, session).await;
     if let (Some(why), IfSilent::Leave) = (&silent, if_silent) {
-        return Ok(Some(Outcome::Silent(why.clone())));
+        return Ok(Recorded::Done(Outcome::Silent(why.clone())));
     }
-    match broker.table.propose(Proposal::End { id: session.id }).await {
-        Ok(_) => {}
-        // Without votes the wish cannot be kept, but an agent that is there can be asked: it fences by itself.
-        Err(ProposeError::NoVotes) if silent.is_none() => {}
+    let refused = match broker.table.propose(Proposal::End { id: session.id }).await {
+        Ok(_) => None,
+        // Without votes, or where no node has become active for want of them, the wish cannot be kept, but an agent that is
+        // there can be asked: it fences by itself.
+        Err(error @ (ProposeError::NoVotes | ProposeError::NotActive)) if silent.is_none() => {
+            Some(error.into())
+        }
         Err(error) => return Err(error.into()),
-    }
+    };
     let Some(why) = silent else {
         broker.note(note);
-        return Ok(None);
+        return Ok(refused.map_or(Recorded::Kept, Recorded::Not));
     };
     let why = away(session, &why);
     broker.note(note.detail(&why));
-    Ok(Some(Outcome::Abandoned(why)))
+    Ok(Recorded::Done(Outcome::Abandoned(why)))
 }
 
 fn away(session: &Session, why: &str) -> String {
@@ -90,6 +115,35 @@ fn away(session: &Session, why: &str) -> String {
 /// Why the session's agent cannot be reached; none = it can.
 pub(crate) async fn silent(broker: &Broker, session: &Session) -> Option<String> {
     broker.agents.reach(&session.agent).await.err().map(|(why, _)| why)
+}
+
+/// Has the agent end a session whose end cannot be recorded, by the right of this node's last reign: an agent that has promised
+/// to another broker since then refuses, and no promise is asked of it.
+async fn without_votes(broker: &Broker, session: &Session) -> Result<(), ()> {
+    let (link, _) = broker.agents.reach(&session.agent).await.map_err(drop)?;
+    if link.aside().is_some() {
+        return Err(());
+    }
+    let last = broker.table.state().replica.last.epoch.clone();
+    let mut fence = broker.table.fence();
+    if last.node == broker.node && last > fence.epoch {
+        fence.epoch = last;
+    }
+    let asked = link.terminate(fence, session.id).await;
+    match asked {
+        Ok(Fenced::Done(ended)) => {
+            gone::gone(broker, session.id, ended).await;
+            Ok(())
+        }
+        Ok(Fenced::Refused(promised)) => {
+            tracing::info!(session = %session.id, agent = %session.agent, %promised, "cannot end a session without votes");
+            Err(())
+        }
+        Err(error) => {
+            tracing::info!(session = %session.id, agent = %session.agent, %error, "cannot end a session without votes");
+            Err(())
+        }
+    }
 }
 
 /// Has the agent end a session whose end was asked for; why not.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -25,6 +26,29 @@ pub enum Openness {
     All,
 }
 
+/// What tells one host from another, whatever it is called in an agents list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Which journal of promises it has, of which each host has one; 0 = none yet.
+    pub journal: u64,
+    /// Where users reach it; empty = it does not tell.
+    pub public_name: Arc<str>,
+}
+
+impl Host {
+    /// Whether both are one host, or one is a copy of the other's disk. One that had no journal when its report was opened
+    /// may have one by now: then it goes by where users reach it.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        match (self.journal, other.journal) {
+            (0, _) | (_, 0) => {
+                !self.public_name.is_empty() && self.public_name == other.public_name
+            }
+            (one, two) => one == two,
+        }
+    }
+}
+
 /// An agent of the configuration.
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -36,6 +60,11 @@ pub struct Member {
     pub open: Openness,
     /// What it last measured; none = it has not told.
     pub measured: Option<Measured>,
+    /// Which host it is; none = it is not up.
+    pub host: Option<Host>,
+    /// By which other name the same host is used already. It is used as the one, and is not counted and placed on again as the
+    /// other.
+    pub second_of: Option<AgentName>,
 }
 
 impl Member {
@@ -55,7 +84,7 @@ impl Member {
     #[must_use]
     fn takes_sessions_of(&self, root: bool) -> bool {
         let open = if root { self.is_up() } else { self.open == Openness::All };
-        open && !self.settings.draining
+        open && !self.settings.draining && self.second_of.is_none()
     }
 
     /// The same as placement takes it.
@@ -99,8 +128,22 @@ impl Fleet {
                 settings: settings.clone(),
                 open: of(agent).map(|member| member.open).unwrap_or_default(),
                 measured: of(agent).and_then(|member| member.measured),
+                host: of(agent).and_then(|member| member.host.clone()),
+                second_of: None,
             })
             .collect();
+        find_second_names(&mut known.members);
+    }
+
+    /// Notes which host an agent is, by whatever name; none = it is not up.
+    pub fn set_host(&self, agent: &AgentName, host: Option<Host>) {
+        let mut known = self.known();
+        let Some(index) = find(&known.members, agent) else { return };
+        if known.members[index].host != host {
+            known.members[index].host = host;
+            find_second_names(&mut known.members);
+            known.eligible.clear();
+        }
     }
 
     /// Notes how an agent is now. One that is in no subcluster is of no interest.
@@ -178,6 +221,30 @@ fn find(members: &[Member], agent: &AgentName) -> Option<usize> {
     members.binary_search_by(|member| member.agent.cmp(agent)).ok()
 }
 
+/// Notes of each that is up whether its host is used by another name. Names go before addresses, then it is by name, so that
+/// both nodes say the same.
+fn find_second_names(members: &mut [Member]) {
+    let mut order: Vec<usize> = (0..members.len()).collect();
+    order.sort_by_key(|index| members[*index].agent.as_str().parse::<IpAddr>().is_ok());
+    let mut by_journal: HashMap<u64, usize> = HashMap::new();
+    let mut by_public_name: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
+    for index in order {
+        members[index].second_of = None;
+        let Some(host) = members[index].host.clone() else { continue };
+        let is = |other: &usize| members[*other].host.as_ref().is_some_and(|other| other.is(&host));
+        let there = by_public_name.entry(Arc::clone(&host.public_name)).or_default();
+        let first = by_journal.get(&host.journal).filter(|other| is(other));
+        match first.or_else(|| there.iter().find(|other| is(other))).copied() {
+            Some(first) => members[index].second_of = Some(members[first].agent.clone()),
+            None => {
+                by_journal.insert(host.journal, index);
+                // Hosts that tell the same place and are not the same are few: a place is a host's own.
+                there.push(index);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use vsm_config::Config;
@@ -216,5 +283,40 @@ mod tests {
         assert_eq!(names(&fleet, "x"), ["d"]);
         let count = |user: &str| fleet.eligible_for("x", &user.parse().unwrap()).len();
         assert_eq!((count("root"), count("alice")), (2, 1));
+    }
+    #[test]
+    fn a_host_by_two_names_is_used_by_one_of_them() {
+        let fleet = Fleet::default();
+        let yaml = "subclusters: {x: {agents: [10.0.0.1, a, b, c]}, y: {agents: [d], users: u}}\n";
+        fleet.configure(&settings(yaml));
+        let host = |journal, name: &str| Some(Host { journal, public_name: name.into() });
+        let set = |agent: &str, host| fleet.set_host(&agent.parse().unwrap(), host);
+        for agent in ["10.0.0.1", "a", "b", "c", "d"] {
+            fleet.set(&agent.parse().unwrap(), Openness::All, None);
+        }
+        set("10.0.0.1", host(7, "10.0.0.1"));
+        assert_eq!(names(&fleet, "x"), ["10.0.0.1", "a", "b", "c"]);
+        // A name goes before an address, whoever comes first.
+        set("b", host(7, "10.0.0.1"));
+        assert_eq!(names(&fleet, "x"), ["a", "b", "c"]);
+        assert!(fleet.eligible_for("x", &"root".parse().unwrap()).len() == 3);
+        let second = |agent: &str| {
+            let all = fleet.members().into_iter();
+            let named = |member: &Member| member.agent.as_str() == agent;
+            all.filter(named).find_map(|member| member.second_of.map(|name| name.to_string()))
+        };
+        assert_eq!(second("10.0.0.1").as_deref(), Some("b"));
+        // In another subcluster too, and by the place where it has no journal yet.
+        set("d", host(0, "10.0.0.1"));
+        assert_eq!((names(&fleet, "y"), second("d").as_deref()), (Vec::new(), Some("b")));
+        // Different hosts behind one place are told apart by their journals.
+        set("c", host(9, "10.0.0.1"));
+        assert_eq!(names(&fleet, "x"), ["a", "b", "c"]);
+        // A reload keeps it, and the other name takes over where this one is gone.
+        fleet.configure(&settings(yaml));
+        assert_eq!(second("10.0.0.1").as_deref(), Some("b"));
+        set("b", None);
+        fleet.set(&"b".parse().unwrap(), Openness::Down, None);
+        assert_eq!(names(&fleet, "x"), ["10.0.0.1", "a", "c"]);
     }
 }

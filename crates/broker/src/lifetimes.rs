@@ -3,10 +3,8 @@
 //! The agent is told the limits with the start, and from then on whenever they are not what the configuration says:
 //! when its report comes in, when the configuration changes, when the user comes back. It keeps to them by itself.
 
-use std::time::Duration;
-
 use vsm_config::{Config, LimitsFolder};
-use vsm_core::{Limit, Limits, Words};
+use vsm_core::Limits;
 
 use crate::{
     error::Refusal,
@@ -18,36 +16,6 @@ use crate::{
 /// Where they are in the configuration.
 const FOLDER: &str = "/vsmserver/limits";
 
-/// Limits that cannot be kept.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LimitsError {
-    /// Whose limits somebody has is not clear.
-    #[error(transparent)]
-    Two(#[from] TwoFolders),
-    /// A subcluster that there is not: a slip of the pen.
-    #[error("{FOLDER}/{folder}/subclusters: there is no subcluster {name}")]
-    NoSubcluster {
-        /// Folder.
-        folder: String,
-        /// Name.
-        name: String,
-    },
-    /// A limit would be over before its warning.
-    #[error(
-        "{FOLDER}/{folder}/warn_before ({warn}) must be less than {key} ({value}), so that the warning comes before the end"
-    )]
-    WarnsTooLate {
-        /// Folder.
-        folder: String,
-        /// Time of the warning.
-        warn: String,
-        /// Limit.
-        key: &'static str,
-        /// Its value.
-        value: String,
-    },
-}
-
 /// The limits of a configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lifetimes {
@@ -56,50 +24,13 @@ pub struct Lifetimes {
     members: Members,
 }
 
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn limits(folder: &LimitsFolder) -> Result<Limits, LimitsError> {
-    let limits = Limits {
-        origin: folder.name.clone(),
-        disconnected_ms: millis(folder.disconnected_max),
-        connected_ms: millis(folder.connected_max),
-        idle_ms: millis(folder.idle_max),
-        idle_disconnect_ms: millis(folder.idle_disconnect),
-        lifetime_ms: millis(folder.lifetime_max),
-        warn_ms: millis(folder.warn_before),
-        warn_again_ms: millis(folder.warn_again),
-        extension_ms: millis(folder.extension),
-        extensions: folder.extensions_max,
-    };
-    let short = |limit: &Limit| (1..=limits.warn_ms).contains(&limits.of(*limit));
-    match Limit::ALL.into_iter().find(short) {
-        None => Ok(limits),
-        Some(limit) => Err(LimitsError::WarnsTooLate {
-            folder: folder.name.clone(),
-            warn: Words(limits.warn_ms).to_string(),
-            key: limit.key(),
-            value: Words(limits.of(limit)).to_string(),
-        }),
-    }
-}
-
 impl Lifetimes {
     /// Reads those of a configuration.
     ///
     /// # Errors
-    /// If two folders claim the same, one names a subcluster that there is not, or warns later than it ends.
-    pub fn new(config: &Config) -> Result<Self, LimitsError> {
+    /// If two folders claim the same.
+    pub fn new(config: &Config) -> Result<Self, TwoFolders> {
         let folders = config.limits();
-        let subclusters = config.subclusters();
-        for folder in &folders {
-            let known = |name: &&String| !subclusters.iter().any(|known| known.name == **name);
-            if let Some(name) = folder.subclusters.iter().find(known) {
-                let (folder, name) = (folder.name.clone(), name.clone());
-                return Err(LimitsError::NoSubcluster { folder, name });
-            }
-        }
         let members = Members::new(
             FOLDER,
             folders.iter().map(|folder| Claims {
@@ -109,7 +40,7 @@ impl Lifetimes {
                 subclusters: Some(&folder.subclusters),
             }),
         )?;
-        let all = folders.iter().map(limits).collect::<Result<_, _>>()?;
+        let all = folders.iter().map(LimitsFolder::limits).collect();
         let groups = folders.into_iter().flat_map(|folder| folder.groups).collect();
         Ok(Self { all, groups, members })
     }
@@ -160,7 +91,12 @@ mod tests {
         );
         fs::write(dir.path().join("a.yaml"), text).unwrap();
         let config = Config::load(dir.path()).map_err(|error| error.to_string())?;
-        Settings::new(&config).map_err(|error| error.to_string())
+        let place = format!("{}:", dir.path().join("a.yaml").display());
+        // Each refusal is one line that begins with its file and line.
+        Settings::new(&config).map_err(|error| {
+            let error = error.to_string();
+            error.strip_prefix(&place).unwrap().split_once(": ").unwrap().1.to_owned()
+        })
     }
 
     fn who(user: &str, groups: &[&str]) -> Identity {

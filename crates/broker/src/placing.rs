@@ -53,7 +53,13 @@ pub(crate) fn why_not(broker: &Broker, member: &Member) -> Option<String> {
             Some("draining (/vsmserver/agents/draining)".to_owned())
         }
         Some(LinkState::Up(up)) => {
-            up.maintenance.as_ref().map(|text| format!("in maintenance{}", Said(text)))
+            let second = member.second_of.as_ref();
+            let second = second.map(|first| {
+                format!("the same host as {first}, and used by that name alone (vsmctl ha check)")
+            });
+            let closed =
+                || up.maintenance.as_ref().map(|text| format!("in maintenance{}", Said(text)));
+            second.or_else(closed)
         }
     }
 }

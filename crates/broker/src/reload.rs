@@ -12,6 +12,7 @@ use vsm_config::{Change, Config};
 use vsm_daemon::{
     log::{self, LogSettings},
     notify,
+    tls::Tls,
     trouble::Kind,
 };
 
@@ -66,7 +67,11 @@ impl Reloader {
     pub async fn reload(&self, actor: &str) -> Result<Vec<Change>, Refused> {
         let mut config = self.config.lock().await;
         notify::reloading();
-        let new = self.read().await.and_then(|new| Ok((settings(&new)?, new)));
+        let new = self.read().await.and_then(|new| {
+            let settings = settings(&new)?;
+            on_this_host(&new)?;
+            Ok((settings, new))
+        });
         let taken = match new {
             Ok((settings, new)) => Ok(self.take(&mut config, settings, new, actor)),
             Err(error) => {
@@ -140,11 +145,15 @@ impl Reloader {
             tracing::info!(path, old, new, needs, "parameter changed");
         }
         log::reload(&LogSettings::vsmserver(&new));
+        log::unread(&new);
         broker.set_settings(settings);
         broker.troubles.over(Kind::Configuration, "");
-        broker.set_card(card::card(&new));
-        if let Ha::On(pair) = &broker.ha {
-            // Both nodes are to see what differs now.
+        let told_otherwise = broker.set_card(card::card(&new));
+        if let Ha::On(pair) = &broker.ha
+            && told_otherwise
+        {
+            // Both nodes are to see what differs now. Where nothing does, they go on as they are: for the moment without a
+            // stream the witnesses would have to vote.
             pair.stream.reopen();
         }
         broker.agents.follow(broker);
@@ -158,9 +167,16 @@ impl Reloader {
     }
 }
 
-/// What the broker makes of a configuration.
+/// What the broker makes of a good configuration. One with which the next start would have HA off is refused too.
 fn settings(config: &Config) -> Result<Settings, Refused> {
+    config.check().map_err(|error| Refused::Bad(error.to_string()))?;
     Settings::new(config).map_err(|error| Refused::Bad(error.to_string()))
+}
+
+/// What only this host knows of a configuration, and `vsmserver --check` looks at too: a broker that could not start again
+/// is to be known of while one runs. Small files: read on the spot.
+fn on_this_host(config: &Config) -> Result<(), Refused> {
+    Tls::load(config).map(drop).map_err(|error| Refused::Bad(error.to_string()))
 }
 
 fn shared(config: &Config) -> BTreeMap<String, (String, String)> {

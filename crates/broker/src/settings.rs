@@ -7,12 +7,12 @@ use std::{
     time::Duration,
 };
 
-use vsm_config::{Config, MovingAgent, OnHookFailure, Placement, SoloCreate, keys};
+use vsm_config::{Config, LoadError, OnHookFailure, Placement, SoloCreate, keys};
 use vsm_core::{AgentName, InvalidId, Limits, Need, Resources, Rule, Strategy, UnixMillis};
 
 use crate::{
     error::Refusal,
-    lifetimes::{Lifetimes, LimitsError},
+    lifetimes::Lifetimes,
     members::TwoFolders,
     subclusters::Subclusters,
     users::{Identity, NamedGroups, Source},
@@ -21,24 +21,15 @@ use crate::{
 /// A configuration that means nothing a broker can do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// An entry of an agents list is neither a host name nor an address.
-    #[error("/vsmserver/subclusters/{subcluster}/agents: {source}")]
-    Agent {
-        /// Subcluster.
-        subcluster: String,
-        /// What is wrong with it.
-        #[source]
-        source: InvalidId,
-    },
-    /// It would be another host for each node, or after each failover.
+    /// What can be seen of it without the host.
     #[error(transparent)]
-    Moving(#[from] MovingAgent),
-    /// Where somebody's new sessions go is not clear.
+    Bad(#[from] LoadError),
+    /// An entry of an agents list is neither a host name nor an address.
+    #[error(transparent)]
+    Agent(#[from] InvalidId),
+    /// Where somebody's new sessions go, or which limits they have, is not clear.
     #[error(transparent)]
     Two(#[from] TwoFolders),
-    /// Limits that are not clear, or cannot be kept.
-    #[error(transparent)]
-    Limits(#[from] LimitsError),
 }
 
 /// The broker's settings.
@@ -198,22 +189,15 @@ impl Settings {
     /// Reads what the broker needs.
     ///
     /// # Errors
-    /// If an entry of an agents list is not a host name or an address, or with HA on means no one host; if a user or a
-    /// group is bound to two subclusters or folders of limits, or two are the default; if limits cannot be kept.
+    /// If it is one that a broker cannot do: [`Config::check_broker`].
     pub fn new(config: &Config) -> Result<Self, SettingsError> {
-        if let Some(moving) = config.moving_agent() {
-            return Err(moving.into());
-        }
+        config.check_broker()?;
         let subclusters = config.subclusters();
         let draining: BTreeSet<String> = config.draining().into_iter().collect();
         let mut agents = BTreeMap::<AgentName, AgentSettings>::new();
         for subcluster in &subclusters {
             for host in &subcluster.agents {
-                let name = host.parse().map_err(|source| SettingsError::Agent {
-                    subcluster: subcluster.name.clone(),
-                    source,
-                })?;
-                let agent = agents.entry(name).or_insert_with(|| AgentSettings {
+                let agent = agents.entry(host.parse()?).or_insert_with(|| AgentSettings {
                     weight: config.agent_weight(host).max(1),
                     draining: draining.contains(host),
                     subclusters: Vec::new(),

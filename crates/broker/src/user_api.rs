@@ -18,7 +18,10 @@ use crate::{
     broker::Broker,
     ending::{self, IfSilent, Outcome},
     error::{Refusal, list},
-    ha::place::{self, Place},
+    ha::{
+        Ha,
+        place::{self, Place},
+    },
     login::{self, Answer, Handed, Want, Wish},
     one_login, shadow,
     trail::Note,
@@ -370,9 +373,13 @@ impl BrokerApi for UserApi {
             return BrokerClient::new(channel).end_session(request).await;
         }
         let id = request.into_inner().id;
-        let done = match place {
-            Ok(_) => self.end(&who, &id).await,
-            Err(refusal) => Err(refusal.into()),
+        let done = match (place, &self.0.ha) {
+            (Ok(_), _) => self.end(&who, &id).await,
+            // For want of votes nobody is active; an end needs none, if the agent is there.
+            (Err(refusal), Ha::On(_)) => {
+                self.end(&who, &id).await.map_err(|_| Status::from(refusal))
+            }
+            (Err(refusal), Ha::Off { .. } | Ha::Apart(_)) => Err(refusal.into()),
         };
         done.map(Response::new).inspect_err(|status| self.refused(&who, "end-refused", &id, status))
     }

@@ -65,19 +65,10 @@ async fn over(pipe: Pipe) -> Result<Channel, Failure> {
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     endpoint.connect_with_connector(connector).await.map_err(|error| {
-        let why = crate::exit::plain(last_cause(&error));
+        let why = crate::exit::plain(vsm_daemon::cause::of_error(&error));
         Failure::new(UNAVAILABLE, format!("the broker does not speak to us: {why}"))
             .retry(Retry::Patiently)
     })
-}
-
-/// The last cause of an error, which says most.
-fn last_cause(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 /// A request with a deadline.

@@ -143,13 +143,7 @@ impl From<Status> for Failure {
 
 /// The last cause of a failed call, which says most.
 pub(crate) fn cause(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        text = error.to_string();
-        source = error.source();
-    }
-    plain(text)
+    plain(vsm_daemon::cause::of(status))
 }
 
 /// What the transport calls an end without an error helps nobody.

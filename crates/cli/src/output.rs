@@ -206,6 +206,15 @@ pub fn remark(text: &str) {
     eprintln!("vsm: {}", printable_lines(text));
 }
 
+/// Says of an answer that it may be old, where the broker said so.
+pub(crate) fn say_if_stale<T>(answer: &tonic::Response<T>) {
+    let stale = answer.metadata().get(vsm_daemon::grpc::STALE_KEY);
+    if let Some(why) = stale.map(|why| String::from_utf8_lossy(why.as_encoded_bytes()).into_owned())
+    {
+        remark(&why);
+    }
+}
+
 /// Prints a line that says what was done.
 ///
 /// # Errors

@@ -16,10 +16,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
-use vsm_daemon::tls::Role;
+use vsm_daemon::tls::{OpenKey, Role};
 
 use crate::{
-    exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, USAGE},
+    exit::{CANNOT_WRITE, CONFIG, Failure, NOT_FOUND, SOFTWARE, USAGE},
     output,
 };
 
@@ -104,8 +104,10 @@ pub fn init(arguments: &InitArgs) -> Result<(), Failure> {
 /// If the authority cannot be read, a name is bad, or the files cannot be written.
 pub fn issue(arguments: &IssueArgs) -> Result<(), Failure> {
     let ca_pem = read(&arguments.dir.join("ca.pem"))?;
-    let ca_key = KeyPair::from_pem(&read(&arguments.dir.join("ca.key"))?)
-        .map_err(|error| trouble(&error))?;
+    let ca_key = arguments.dir.join("ca.key");
+    OpenKey::check(&ca_key)
+        .map_err(|open| Failure::new(CONFIG, format!("{}: {open}", ca_key.display())))?;
+    let ca_key = KeyPair::from_pem(&read(&ca_key)?).map_err(|error| trouble(&error))?;
     let issuer = Issuer::from_ca_cert_pem(&ca_pem, ca_key).map_err(|error| trouble(&error))?;
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, &arguments.name);

@@ -6,7 +6,7 @@ use crate::{
     config::{Config, Setting, Subcluster},
     keys,
     load::{Merged, Problem},
-    profiles,
+    profiles, risky,
 };
 
 /// Parts of the broker whose level of logging can be set apart.
@@ -23,29 +23,29 @@ pub(crate) fn cross(merged: &mut Merged) {
     spellings(&config, &mut problems);
     profiles::problems(&config, &mut problems);
     merged.problems.extend(problems);
-    merged.notes.extend(pair_problem(&config));
+    merged.notes.extend(config.pair_problem().map(|problem| problem.text));
     merged.notes.extend(config.moving_agent().map(|moving| moving.to_string()));
     merged.notes.extend(ports(&config));
-    merged.notes.extend(weights(&config));
+    merged.notes.extend(strangers(&config));
+    merged.notes.extend(empty(&config));
+    merged.notes.extend(x_arguments(&config));
     merged.notes.extend(profiles::notes(&config));
     merged.notes.extend(loggers(&config, "/vsmserver/logging/levels", &SERVER_LOGGERS));
     merged.notes.extend(loggers(&config, "/vsmagent/logging/levels", &AGENT_LOGGERS));
-}
-
-/// Why a pair that is switched on cannot work, if it cannot: the broker then starts with HA off.
-pub(crate) fn pair_problem(config: &Config) -> Option<String> {
-    let nodes = config.get(&keys::ha::NODES);
-    let distinct = nodes.len() == 2 && nodes[0] != nodes[1];
-    (config.get(&keys::ha::ENABLED) && !distinct).then(|| {
-        let found = if nodes.is_empty() { "none".to_owned() } else { nodes.join(", ") };
-        format!("/vsmserver/HA/nodes: /vsmserver/HA/enabled is set, so exactly two different nodes are needed; found: {found}")
-    })
 }
 
 pub(crate) fn problem_at(config: &Config, path: &str, text: String) -> Problem {
     let place = config.setting(path).map(|Setting { file, line, .. }| (file.clone(), *line));
     let (file, line) = place.unwrap_or_default();
     Problem { file, line, path: path.to_owned(), text }
+}
+
+/// The same of a text that names its parameters itself; the place is that of the first path that is set.
+pub(crate) fn problem_of(config: &Config, paths: &[&str], text: String) -> Problem {
+    let set = paths.iter().find(|path| config.setting(path).is_some());
+    let place =
+        problem_at(config, set.or_else(|| paths.first()).copied().unwrap_or_default(), text);
+    Problem { path: String::new(), ..place }
 }
 
 fn displays(config: &Config, problems: &mut Vec<Problem>) {
@@ -94,7 +94,7 @@ fn subclusters(config: &Config, problems: &mut Vec<Problem>) {
 
 /// What two spellings of one host have in common: case and a dot at the end do not tell names apart, and an address has many
 /// forms.
-fn one_spelling(host: &str) -> String {
+pub(crate) fn one_spelling(host: &str) -> String {
     match host.parse::<std::net::IpAddr>() {
         Ok(address) => address.to_canonical().to_string(),
         Err(_) => host.trim_end_matches('.').to_lowercase(),
@@ -144,16 +144,43 @@ fn loggers(config: &Config, folder: &str, known: &[&str]) -> Vec<String> {
         .collect()
 }
 
-fn weights(config: &Config) -> Vec<String> {
+/// Subclusters whose users get no desktop, which may be meant for a while.
+fn empty(config: &Config) -> Vec<String> {
+    let empty = config.subclusters().into_iter().filter(|subcluster| subcluster.agents.is_empty());
+    let line = |subcluster: Subcluster| {
+        format!(
+            "/vsmserver/subclusters/{}: it has no agents: its users get no new desktop",
+            subcluster.name
+        )
+    };
+    empty.map(line).collect()
+}
+
+/// What is said of agents that are none.
+fn strangers(config: &Config) -> Vec<String> {
     let agents: Vec<String> =
         config.subclusters().into_iter().flat_map(|subcluster| subcluster.agents).collect();
-    let strangers = config
-        .folder("/vsmserver/agents/weights")
-        .into_keys()
-        .filter(|host| !agents.contains(host));
-    strangers
-        .map(|host| format!("/vsmserver/agents/weights/{host}: {host} is in no agents list"))
+    let weights = config.folder("/vsmserver/agents/weights").into_keys();
+    let weights = weights.map(|host| (format!("/vsmserver/agents/weights/{host}"), host));
+    let draining = config.draining().into_iter();
+    let draining = draining.map(|host| (keys::agents::DRAINING.path().to_owned(), host));
+    weights
+        .chain(draining)
+        .filter(|(_, host)| !agents.contains(host))
+        .map(|(path, host)| format!("{path}: {host} is in no agents list"))
         .collect()
+}
+
+/// Agents leave these out at each start of a desktop, which nobody sees who checks a configuration.
+fn x_arguments(config: &Config) -> Option<String> {
+    let (_, refused) = risky::x_arguments(&config.get(&keys::vsmagent::XSERVER_ARGS));
+    let all = refused.join(", ");
+    (!refused.is_empty()).then(|| {
+        format!(
+            "{}: left out, as it would open desktops to others or close them to their users: {all}",
+            keys::vsmagent::XSERVER_ARGS.path()
+        )
+    })
 }
 
 #[cfg(test)]
@@ -212,6 +239,21 @@ mod tests {
     fn display_range_must_not_be_empty() {
         let shown = merged("vsmagent:\n  display_min: 2000\n").problems[0].to_string();
         assert!(shown.contains("f.yaml:2: ") && shown.contains("display_min (2000)"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_said_and_left_out_is_told() {
+        let text = "agents: {draining: x, weights: {y: 5}}\nsubclusters: {e: {users: u}}\nvsmagent: {xserver_args: -br -ac}\n";
+        let notes = merged(text).notes;
+        for (note, wanted) in notes.iter().zip([
+            "/vsmserver/agents/weights/y: y is in no agents list",
+            "/vsmserver/agents/draining: x is in no agents list",
+            "/vsmserver/subclusters/e: it has no agents",
+            "/vsmagent/xserver_args: left out, as it would open desktops",
+        ]) {
+            assert!(note.starts_with(wanted), "{notes:?}");
+        }
+        assert_eq!(notes.len(), 4, "{notes:?}");
     }
 
     #[test]

@@ -33,6 +33,7 @@ impl fmt::Display for Setting {
 struct Inner {
     settings: BTreeMap<String, Setting>,
     notes: Vec<String>,
+    unread: Vec<String>,
 }
 
 /// The whole configuration, merged and validated.
@@ -84,11 +85,11 @@ impl Config {
     /// Everything that is wrong, each with file, line and path; also where `dir` cannot be read.
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
         let merged = load::merge(&load::read_dir(dir)?);
-        if merged.problems.is_empty() {
-            Ok(Self::of(merged))
-        } else {
-            Err(LoadError { problems: merged.problems })
+        if !merged.problems.is_empty() {
+            return Err(LoadError { problems: merged.problems });
         }
+        let Merged { settings, notes, .. } = merged;
+        Ok(Self { inner: Arc::new(Inner { settings, notes, unread: load::unread(dir) }) })
     }
 
     /// The configuration of a system where nothing is set.
@@ -98,7 +99,8 @@ impl Config {
     }
 
     pub(crate) fn of(merged: Merged) -> Self {
-        Self { inner: Arc::new(Inner { settings: merged.settings, notes: merged.notes }) }
+        let Merged { settings, notes, .. } = merged;
+        Self { inner: Arc::new(Inner { settings, notes, unread: Vec::new() }) }
     }
 
     /// The value of a parameter, the default where it is not set.
@@ -244,6 +246,12 @@ impl Config {
         &self.inner.notes
     }
 
+    /// Files that lie among those that were read and were not, a line for each: daemons say so where they log.
+    #[must_use]
+    pub fn unread(&self) -> &[String] {
+        &self.inner.unread
+    }
+
     /// The value at a path as written; `None` where there is no such parameter, or it is one of a named thing
     /// that does not exist.
     #[must_use]
@@ -379,12 +387,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("b.yaml"), "vsm: {vsm_agent_port: 2}\n").unwrap();
         fs::write(dir.path().join("a.yaml"), "vsm: {vsm_agent_port: 1}\n").unwrap();
-        fs::write(dir.path().join("c.yml.bak"), "nonsense: 1\n").unwrap();
+        for unread in ["c.yml.bak", "c.yaml.dpkg-old", ".c.yml", "d.yml", "e.YAML", "README"] {
+            fs::write(dir.path().join(unread), "nonsense: 1\n").unwrap();
+        }
         let config = Config::load(dir.path()).unwrap();
         assert_eq!(config.get(&keys::vsm::VSM_AGENT_PORT), 2);
         let wins =
             |note: &String| note.contains("b.yaml:1 wins over ") && note.contains("a.yaml:1");
         assert!(config.notes().iter().any(wins), "{:?}", config.notes());
+
+        let unread: Vec<&str> = config
+            .unread()
+            .iter()
+            .map(|line| line.rsplit_once('/').unwrap().1.split_once(": is not read").unwrap().0)
+            .collect();
+        assert_eq!(unread, ["d.yml", "e.YAML"]);
 
         fs::write(dir.path().join("c.yaml"), "vsm:\n  nonsense: 1\n  vsm_agent_port: x\n").unwrap();
         fs::write(dir.path().join("d.yaml"), [0xff, 0xfe]).unwrap();

@@ -1,7 +1,7 @@
 //! Which values a parameter allows: its type, unit and range, and the check that every value passes before
 //! anyone reads it.
 
-use crate::value::{Geometry, Value, split_words};
+use crate::value::{Geometry, SIDE_MAX, Value, split_words};
 
 /// Longest single value, in bytes: room for an introduction text, none for a runaway file.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -175,7 +175,7 @@ impl Kind {
                     words.iter().map(|w| if w.is_empty() { "empty" } else { w }).collect();
                 words.join(", ")
             }
-            Self::Geometry => "WIDTHxHEIGHT in pixels, each from 16 to 32767".to_owned(),
+            Self::Geometry => format!("WIDTHxHEIGHT in pixels, each from 16 to {SIDE_MAX}"),
             Self::Colour => "a colour as #rrggbb".to_owned(),
         }
     }

@@ -30,6 +30,7 @@ mod set;
 pub mod tool;
 mod tree;
 mod value;
+mod whole;
 mod write;
 mod yaml;
 
@@ -40,13 +41,13 @@ pub use crate::{
     kind::{Item, Kind, Unit},
     limits::LimitsFolder,
     load::{LoadError, Problem},
-    pair::MovingAgent,
     param::{Apply, Key, Param},
     profiles::{PROFILE_KEY_MAX, PROFILES_MAX, Profile, is_profile_key},
     value::{
         Geometry, LogLevel, OnHookFailure, Placement, RoleSource, SecondViewer, ShadowingMode,
         SoloCreate, Typed, UnknownChoice, Value, XauthorityLocation,
     },
+    whole::pair_fault,
 };
 
 /// Writes a value as YAML. Here because this is the one crate that names the YAML library.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use vsm_core::Limits;
+
 use crate::{Config, keys};
 
 /// Limits and who they are for. A folder is whole: what it does not set is not limited.
@@ -33,6 +35,29 @@ pub struct LimitsFolder {
     pub extension: Duration,
     /// How often.
     pub extensions_max: u32,
+}
+
+impl LimitsFolder {
+    /// The limits alone.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            origin: self.name.clone(),
+            disconnected_ms: millis(self.disconnected_max),
+            connected_ms: millis(self.connected_max),
+            idle_ms: millis(self.idle_max),
+            idle_disconnect_ms: millis(self.idle_disconnect),
+            lifetime_ms: millis(self.lifetime_max),
+            warn_ms: millis(self.warn_before),
+            warn_again_ms: millis(self.warn_again),
+            extension_ms: millis(self.extension),
+            extensions: self.extensions_max,
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Config {

@@ -19,6 +19,9 @@ const FILES_MAX: usize = 1000;
 /// Most problems that are kept; a file of nonsense should not fill the log.
 const PROBLEMS_MAX: usize = 200;
 
+/// Endings of files that are taken for configuration by those who write them.
+const MEANT: [&str; 6] = ["yaml", "yml", "json", "conf", "cfg", "hconf"];
+
 /// One thing that is wrong with the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -119,6 +122,31 @@ pub(crate) fn read_dir(dir: &Path) -> Result<Vec<Source>, LoadError> {
         }
     }
     if problems.is_empty() { Ok(sources) } else { Err(LoadError { problems }) }
+}
+
+/// Files of `dir` that look as if they were meant to be read, and are not: a line for each.
+pub(crate) fn unread(dir: &Path) -> Vec<String> {
+    // Who cannot list the directory was told so.
+    let Ok(listing) = fs::read_dir(dir) else { return Vec::new() };
+    let mut files: Vec<PathBuf> =
+        listing.flatten().map(|entry| entry.path()).filter(|path| looks_meant(path)).collect();
+    files.sort();
+    files.truncate(FILES_MAX);
+    let line = |file: &PathBuf| {
+        format!("{}: is not read, as its name does not end in .yaml", file.display())
+    };
+    files.iter().map(line).collect()
+}
+
+/// By its ending; copies that editors and package managers leave (`.bak`, `.dpkg-old`) and hidden files are not meant.
+fn looks_meant(path: &Path) -> bool {
+    let text =
+        |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let (name, ending) = (text(path.file_name()), text(path.extension()));
+    ending != "yaml"
+        && MEANT.contains(&ending.to_ascii_lowercase().as_str())
+        && !name.starts_with('.')
+        && path.is_file()
 }
 
 /// The text of a regular file that is not larger than a configuration file may be.

@@ -6,13 +6,13 @@ use crate::{config::Config, keys};
 
 /// An entry of an agents list that is another host for each node, or after each failover.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MovingAgent {
+pub(crate) struct MovingAgent {
     /// Path of the list.
-    pub path: String,
+    pub(crate) path: String,
     /// The entry.
-    pub host: String,
+    pub(crate) host: String,
     /// Why it cannot be there, in words that follow the entry.
-    pub why: &'static str,
+    pub(crate) why: &'static str,
 }
 
 impl std::fmt::Display for MovingAgent {
@@ -21,12 +21,9 @@ impl std::fmt::Display for MovingAgent {
     }
 }
 
-impl std::error::Error for MovingAgent {}
-
 impl Config {
     /// The first agent that cannot be one in a pair; none with HA off.
-    #[must_use]
-    pub fn moving_agent(&self) -> Option<MovingAgent> {
+    pub(crate) fn moving_agent(&self) -> Option<MovingAgent> {
         if !self.get(&keys::ha::ENABLED) {
             return None;
         }

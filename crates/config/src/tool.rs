@@ -4,11 +4,10 @@
 use std::{collections::BTreeSet, fmt::Write, path::Path};
 
 use crate::{
-    check,
     config::Config,
     doc, hconf,
     import::{self, Verdict},
-    load::LoadError,
+    load::{self, LoadError},
     param::{self, canonical},
     set::{self, Assignment},
 };
@@ -286,14 +285,19 @@ pub fn purge(dir: &Path, file: &Path) -> Result<String, ToolError> {
 /// Checks the whole configuration; the text has its notes, one a line.
 ///
 /// # Errors
-/// Every problem, one a line; a pair without its two nodes counts too.
+/// Every problem, one a line; what a broker cannot do counts too.
 pub fn check(dir: &Path) -> Result<String, ToolError> {
-    let config = Config::load(dir)?;
-    let notes: String = config.notes().iter().map(|note| format!("{note}\n")).collect();
-    match check::pair_problem(&config) {
-        Some(_) => Err(ToolError::Bad(notes.trim_end().to_owned())),
-        None => Ok(notes),
-    }
+    let lines = |notes: &[String]| notes.iter().map(|note| format!("{note}\n")).collect::<String>();
+    // What lies in a file that is not read is often what the rest of them lacks.
+    let unread = lines(&load::unread(dir));
+    let config =
+        Config::load(dir).map_err(|refused| ToolError::Bad(format!("{unread}{refused}")))?;
+    let Err(refused) = config.check() else {
+        return Ok(unread + &lines(config.notes()));
+    };
+    let said = |note: &String| refused.problems.iter().any(|problem| problem.text == *note);
+    let notes: Vec<String> = config.notes().iter().filter(|note| !said(note)).cloned().collect();
+    Err(ToolError::Bad(unread + &lines(&notes) + &refused.to_string()))
 }
 
 /// What parameters mean.

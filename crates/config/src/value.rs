@@ -114,12 +114,15 @@ impl Typed for Vec<String> {
     }
 }
 
+/// Largest side of a desktop that Xvnc makes, in pixels; as an agent has it.
+pub(crate) const SIDE_MAX: u32 = 16384;
+
 /// Size of a desktop in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Geometry {
-    /// Pixels across, 16 to 32767.
+    /// Pixels across, 16 to [`SIDE_MAX`].
     pub width: u32,
-    /// Pixels down, 16 to 32767.
+    /// Pixels down, 16 to [`SIDE_MAX`].
     pub height: u32,
 }
 
@@ -143,7 +146,8 @@ impl FromStr for Geometry {
             text.matches('x').count().max(text.split_whitespace().count().saturating_sub(1));
         match sizes[..] {
             [width, height]
-                if separators == 1 && [width, height].iter().all(|n| (16..=32767).contains(n)) =>
+                if separators == 1
+                    && [width, height].iter().all(|n| (16..=SIDE_MAX).contains(n)) =>
             {
                 Ok(Self { width, height })
             }
@@ -299,9 +303,17 @@ mod tests {
         let wanted = Geometry { width: 1024, height: 768 };
         assert_eq!("1024x768".parse(), Ok(wanted));
         assert_eq!("1024 768".parse(), Ok(wanted));
-        for bad in
-            ["", "1024", "1024x768x2", "10x10", "1024xx768", "ax768", "1024 768 9", "1024x-768"]
-        {
+        for bad in [
+            "",
+            "1024",
+            "1024x768x2",
+            "10x10",
+            "1024xx768",
+            "ax768",
+            "1024 768 9",
+            "1024x-768",
+            "16385x768",
+        ] {
             assert!(bad.parse::<Geometry>().is_err(), "{bad}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
 use vsm_core::UnixMillis;
 
 /// The monotonic clock.
@@ -17,6 +18,14 @@ pub fn now() -> Instant {
 pub fn unix_millis() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A time for people, to the second, in UTC.
+#[must_use]
+pub fn shown(time: UnixMillis) -> String {
+    let millis = i64::try_from(time.0).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(millis)
+        .map_or_else(|_| millis.to_string(), |time| format!("{time:.0}"))
 }
 
 /// A moment: people are told when it was, and rules count the time since then, which no clock that is set changes.

@@ -40,6 +40,8 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(6);
 /// Metadata key of a refusal's stable reason, for programs.
 pub const REASON_KEY: &str = "vsm-reason";
+/// Metadata key of an answer that comes from a copy which nobody keeps up to date: why, in a line.
+pub const STALE_KEY: &str = "vsm-stale";
 /// Calls under way on one connection of another host; more wait at the caller.
 const STREAMS_MAX: u32 = 1024;
 /// The same of a user of this host: a client makes one or two. What each costs in memory is what this and the next bound.

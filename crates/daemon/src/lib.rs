@@ -2,6 +2,7 @@
 //! systemd.
 
 pub mod backoff;
+pub mod cause;
 pub mod clock;
 pub mod grpc;
 pub mod host_keys;

@@ -8,6 +8,7 @@ mod syslog;
 use std::{io::IsTerminal, sync::OnceLock};
 
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, reload};
+use vsm_config::Config;
 
 pub use settings::LogSettings;
 
@@ -56,6 +57,13 @@ pub fn init(settings: &LogSettings) {
     if let Err(error) = file {
         let file = settings.file.as_ref().map(|path| path.display().to_string());
         tracing::error!(file, %error, "the log file cannot be opened; logging goes on without it");
+    }
+}
+
+/// Says which files of the configuration were not read, which nobody would guess from what then happens.
+pub fn unread(config: &Config) {
+    for line in config.unread() {
+        tracing::warn!("{line}");
     }
 }
 

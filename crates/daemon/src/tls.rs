@@ -5,6 +5,7 @@ use std::{
     cell::RefCell,
     fmt, fs, io,
     net::IpAddr,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -119,6 +120,16 @@ pub enum TlsError {
         /// Why.
         source: io::Error,
     },
+    /// Others than its owner could read a private key.
+    #[error("{path} ({parameter}): {open}")]
+    Open {
+        /// File.
+        path: PathBuf,
+        /// Parameter that names it.
+        parameter: &'static str,
+        /// Its mode, and what mends it.
+        open: OpenKey,
+    },
     /// A file is not what it should be.
     #[error("{path} ({parameter}) holds no PEM {what}")]
     NotPem {
@@ -129,6 +140,27 @@ pub enum TlsError {
         /// What was expected.
         what: &'static str,
     },
+}
+
+/// A private key that is none, as others than its owner can read or change it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "mode {mode:04o}: others than its owner could have this private key; it is not used before: chmod 600 {path}"
+)]
+pub struct OpenKey {
+    path: PathBuf,
+    mode: u32,
+}
+
+impl OpenKey {
+    /// The file of a private key is its owner's alone, as ssh wants it too: whoever else has it can be this host.
+    ///
+    /// # Errors
+    /// If the group or others may do anything with it. One that cannot be looked at is for the caller to fail on.
+    pub fn check(path: &Path) -> Result<(), Self> {
+        let mode = fs::metadata(path).map_or(0, |file| file.permissions().mode() & 0o7777);
+        if mode & 0o077 == 0 { Ok(()) } else { Err(Self { path: path.to_owned(), mode }) }
+    }
 }
 
 /// This host's identity and the authority that it trusts.
@@ -148,11 +180,13 @@ impl Tls {
     /// Reads the files that `/tls/ca_file`, `/tls/cert_file` and `/tls/key_file` name.
     ///
     /// # Errors
-    /// If one cannot be read or is no PEM file; the error names file and parameter.
+    /// If one cannot be read or is no PEM file, or others could read the key; the error names file and parameter.
     pub fn load(config: &Config) -> Result<Self, TlsError> {
         let ca = read(&config.get(&keys::tls::CA_FILE), "/tls/ca_file", "CERTIFICATE")?;
         let cert = read(&config.get(&keys::tls::CERT_FILE), "/tls/cert_file", "CERTIFICATE")?;
-        let key = read(&config.get(&keys::tls::KEY_FILE), "/tls/key_file", "PRIVATE KEY")?;
+        let (path, parameter) = (config.get(&keys::tls::KEY_FILE), "/tls/key_file");
+        let key = read(&path, parameter, "PRIVATE KEY")?;
+        OpenKey::check(&path).map_err(|open| TlsError::Open { path, parameter, open })?;
         Ok(Self { authority: Certificate::from_pem(ca), identity: Identity::from_pem(cert, key) })
     }
 
@@ -281,6 +315,33 @@ mod tests {
         }
         for other in ["two", "one.la", "on", "xone.lab", "one.lax", "", "10.0.0.2"] {
             assert!(!peer.speaks_for(other, from), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_others_could_have_is_refused_with_what_mends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let mut yaml = "tls:\n".to_owned();
+        for (name, what) in [("ca", "CERTIFICATE"), ("cert", "CERTIFICATE"), ("key", "PRIVATE KEY")]
+        {
+            fs::write(at(name), format!("-----BEGIN {what}-----\n")).unwrap();
+            yaml.push_str(&format!("  {name}_file: {}\n", at(name)));
+        }
+        fs::write(at("a.yaml"), yaml).unwrap();
+        let config = Config::load(dir.path()).unwrap();
+        let with = |mode| {
+            fs::set_permissions(at("key"), fs::Permissions::from_mode(mode)).unwrap();
+            Tls::load(&config).map(drop).map_err(|error| error.to_string())
+        };
+        for good in [0o600, 0o400] {
+            assert_eq!(with(good), Ok(()));
+        }
+        for bad in [0o644, 0o640, 0o604, 0o620] {
+            let why = with(bad).unwrap_err();
+            let key = at("key");
+            assert!(why.starts_with(&format!("{key} (/tls/key_file): mode {bad:04o}: ")), "{why}");
+            assert!(why.ends_with(&format!(": chmod 600 {key}")), "{why}");
         }
     }
 

@@ -74,6 +74,63 @@ fn a_configuration_is_taken_whole_or_not_at_all_by_each_way() {
     service.undisturbed(BROKER, "vsmserver", pid);
 }
 
+/// Whoever is asked says the same of a bad configuration, and in the same words.
+#[test]
+fn a_bad_configuration_is_refused_by_each_way_in_the_same_words() {
+    let service = Service::up("bad-conf");
+    for (text, at, wanted) in [
+        ("vsmserver:\n HA: {enabled: 1, nodes: [tlha-primary]}\n", 2, "HA/nodes has 1 entries"),
+        ("vsmserver:\n limits: {x: {subclusters: lap}}\n", 2, "there is no subcluster lap"),
+        ("vsmserver:\n limits: {x: {users: u}, y: {users: u}}\n", 2, "both have u among"),
+        ("vsmserver:\n subclusters: {x: {users: u, agents: 'fe80::1%e'}}\n", 2, "agent name"),
+        ("vsmagent:\n default_geometry: 20000x768\n", 2, "20000x768"),
+        ("vsmserver:\n start_attempts: many\n", 2, "/vsmserver/start_attempts"),
+        (
+            "vsmserver:\n limits: {x: {idle_max: 2m}}\n",
+            2,
+            "/vsmserver/limits/x/warn_before (5 min) must be less than idle_max (2 min)",
+        ),
+    ] {
+        service.sh(BROKER, &format!("printf '%b' \"{text}\" > /etc/vsm/conf.d/zz.yaml"));
+        for (way, code) in [
+            (&["vsm-config", "check"][..], 2),
+            (&["vsmserver", "--check"], 78),
+            (&["vsmctl", "reload"], 78),
+        ] {
+            let output = service.exec(BROKER, "root", way).unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{way:?} {text} {said}");
+            let line = said.lines().find(|line| line.contains("zz.yaml")).unwrap_or_default();
+            let line = line.trim_start_matches(way[0]).trim_start_matches(": ");
+            assert!(line.starts_with(&format!("/etc/vsm/conf.d/zz.yaml:{at}: ")), "{way:?} {said}");
+            assert!(line.contains(wanted), "{way:?} {said}");
+        }
+    }
+    // So is a certificate's key that others could have, which takes the host to see.
+    let ways = [&["vsmserver", "--check"][..], &["vsmctl", "reload"], &["vsmserver"]];
+    let clients = [&["vsm-sync", "status"][..], &["vsmctl", "--broker", BROKER, "status"]];
+    service.sh(BROKER, "rm /etc/vsm/conf.d/zz.yaml; chmod 644 /etc/vsm/pki/host.key");
+    for way in ways.iter().chain(&clients) {
+        let output = service.exec(BROKER, "root", way).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{way:?} {said}");
+        assert!(said.contains("/etc/vsm/pki/host.key (/tls/key_file): mode 0644"), "{said}");
+        assert!(said.contains("chmod 600 /etc/vsm/pki/host.key"), "{way:?} {said}");
+    }
+    service.sh(BROKER, "chmod 600 /etc/vsm/pki/host.key");
+    // What is not read is said by whoever reads beside it.
+    service.sh(BROKER, "echo 'vsm: {nonsense: 1}' > /etc/vsm/conf.d/zz.yml; vsmctl reload");
+    assert!(service.sh(BROKER, "vsm-config check").contains("/etc/vsm/conf.d/zz.yml: is not read"));
+    assert!(service.daemon_log(BROKER, "vsmserver").contains("zz.yml: is not read"));
+    // The start is the last one to say so.
+    let last = "vsmserver:\\n limits: {x: {idle_max: 2m}}\\n";
+    service.sh(BROKER, &format!("printf '{last}' > /etc/vsm/conf.d/zz.yaml"));
+    let output = service.exec(BROKER, "root", &["vsmserver"]).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("zz.yaml:2: /vsmserver/limits/x/warn_before"), "{said}");
+}
+
 #[test]
 fn one_node_gives_the_other_its_configuration_and_each_can_tell_the_difference() {
     let pair = Pair::up("push");
@@ -86,6 +143,18 @@ fn one_node_gives_the_other_its_configuration_and_each_can_tell_the_difference()
     let same = format!("{active} and {standby} have the same configuration\n");
     assert_eq!(vsmctl(active, &["diff"]), (0, same.clone(), String::new()));
 
+    // A reload that changes nothing of what both have, or only what is a node's own, leaves their stream as it is.
+    let met = || {
+        let logs = [active, standby].map(|node| pair.daemon_log(node, "vsmserver"));
+        logs.map(|log| log.matches("the other broker is").count())
+    };
+    let before = met();
+    for set in ["true", "vsm-config /vsmserver/logging/levels/admin=debug"] {
+        pair.sh(active, &format!("{set}; vsmctl reload"));
+        pair.sh(standby, "vsmctl reload");
+        pair.in_step();
+    }
+    assert_eq!(met(), before);
     let on_active = "vsm-config /vsmserver/max_sessions_per_user=3 /vsmserver/logging/defaultlevel=debug \
         '/vsmserver/allowed_groups=alice bob \"domain users\"'";
     pair.sh(active, on_active);
@@ -127,9 +196,10 @@ fn one_node_gives_the_other_its_configuration_and_each_can_tell_the_difference()
     let (code, _, said) = vsmctl(standby, &["push", "-y"]);
     assert!(code != 0 && said.contains("/vsmserver/HA/enabled=true"), "{code} {said}");
     assert_eq!(vsmctl(active, &["push", "-y"]).0, 0, "the other way it mends it");
-    pair.sh(standby, "vsm-config '/vsmserver/HA/nodes=tlha-primary tlha-secundary'");
+    // Its own name, whichever of both it is.
+    pair.sh(standby, &format!("vsm-config '/vsmserver/HA/nodes={active} {standby}x'"));
     let (code, _, said) = vsmctl(standby, &["push", "-y"]);
-    assert!(code != 0 && said.contains("tlha-secundary"), "{code} {said}");
+    assert!(code != 0 && said.contains(&format!("{standby}x")), "{code} {said}");
     assert_eq!(vsmctl(active, &["push", "-y"]).0, 0, "the other way it mends it");
     assert_eq!(vsmctl(standby, &["diff"]).0, 0);
     // And it is in force there, on both nodes of the pair.
@@ -218,6 +288,13 @@ fn a_host_by_two_names_is_told_and_by_two_spellings_refused() {
     assert!(said.contains("AGENT1. is the same host as agent1"), "{said}");
     assert!(lab("10.0.0.11").status.success());
     service.sh(BROKER, "vsmctl reload");
+    // Who has only that name to go to is told; the room is counted once, and the host used as one.
+    service.until(BROKER, "vsmctl explain bob 2>&1 | grep 'the same host as agent1'");
+    let refused = service.try_connect("bob");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(said.contains("10.0.0.11 is the same host as agent1"), "{said}");
+    service.connect("alice");
     let twins = "vsmctl agent list | grep '^10.0.0.11 .*the same host as agent1' && \
                  vsmctl agent list | grep '^agent1 .*the same host as 10.0.0.11'";
     service.until(BROKER, twins);

@@ -82,6 +82,10 @@ fn refusals(service: &Service) {
     let told = explained(service, "alice");
     assert_eq!((&told["allowed_by"], &told["groups"]), (&json!("alice"), &json!(["alice"])));
     service.no(66, "there is no user mallory", &["explain", "mallory"]);
+    service.no(66, "there is no user mallory", &["session", "list", "--user=mallory"]);
+    service.no(66, "there is no agent agent9", &["session", "list", "--agent=agent9"]);
+    let root = service.sh(BROKER, "vsmctl session list --user=root");
+    assert!(root.contains("0 session(s)"), "somebody without a desktop is somebody: {root}");
     service.no(64, "user", &["explain", "a/b"]);
 }
 

@@ -99,7 +99,11 @@ fn ha_that_is_switched_off_on_one_node_makes_no_second_server() {
     let (active, standby) = pair.in_step();
     pair.stop_daemon(standby, "vsmserver").unwrap();
     pair.stop_daemon(active, "vsmserver").unwrap();
-    pair.sh(active, "vsm-config /vsmserver/HA/enabled=false; vsmserver --leave-pair");
+    let said = pair.sh(active, "vsm-config /vsmserver/HA/enabled=false; vsmserver --leave-pair");
+    let life = said.split_once("(epoch ").unwrap().1;
+    assert!(said.contains("the table in /var/lib/vsm, a pair's, with "), "{said}");
+    assert!(life.split(')').next().unwrap().contains(&format!("@{active}")), "{said}");
+    assert!(said.contains(&format!("vsmserver of {standby} must serve no more")), "{said}");
     pair.start_daemon(active, "vsmserver").unwrap();
     pair.same("alice", &alice);
     let bob = pair.login("bob");

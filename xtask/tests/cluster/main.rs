@@ -23,6 +23,7 @@ mod faults;
 mod forecast;
 mod garbage;
 mod guide;
+mod half_pair;
 mod hooks;
 mod hosts;
 mod isolation;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use vsm_daemon::{backoff::Backoff, grpc, tls::Tls};
+use vsm_daemon::{backoff::Backoff, cause, grpc, tls::Tls};
 use vsm_proto::broker::v1::{AnnounceRequest, registry_client::RegistryClient};
 
 use super::Agent;
@@ -26,8 +26,7 @@ pub(super) async fn announce(agent: Arc<Agent>, tls: Tls, stop: CancellationToke
             let mut request =
                 tonic::Request::new(AnnounceRequest { boot_id: agent.boot_id.clone() });
             request.set_timeout(CALL_TIMEOUT);
-            let answer =
-                client.announce(request).await.map_err(|status| status.message().to_owned())?;
+            let answer = client.announce(request).await.map_err(|status| cause::of(&status))?;
             Ok::<bool, String>(answer.into_inner().known)
         };
         let heard = tokio::select! {

@@ -199,9 +199,12 @@ async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
             () = stop.reload.notified() => {}
         }
         notify::reloading();
-        match Config::load(&dir) {
-            Ok(config) => {
+        // With the certificate, as `vsmagent --check` does: an agent that could not start again is to be known of.
+        let read = Config::load(&dir).map_err(anyhow::Error::from);
+        match read.and_then(|config| Ok((Tls::load(&config)?, config))) {
+            Ok((_, config)) => {
                 log::reload(&LogSettings::vsmagent(&config));
+                log::unread(&config);
                 agent.set_settings(Settings::from_config(&config));
                 agent.troubles.over(Kind::Configuration, "");
                 tell_left_out(&agent.troubles, &config);

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
     }
     vsm_daemon::process::prepare();
     log::init(&LogSettings::vsmagent(&config));
+    log::unread(&config);
     match serve(&options, &config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &format!("{error:#}")),

@@ -6,7 +6,10 @@ use std::{
     io::{BufRead, BufReader, IoSliceMut, Read, Write},
     mem::MaybeUninit,
     net::TcpStream,
-    os::unix::{fs::chown, net::UnixStream},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -353,6 +356,7 @@ fn write_files(base: &Path, authority: &Authority, port: u16, settings: &[&str])
     write("tls/ca.pem", &authority.pem);
     write("tls/cert.pem", &cert);
     write("tls/key.pem", &key);
+    fs::set_permissions(base.join("tls/key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
     let dir = base.display();
     let mut conf = format!(
         "tls:\n  ca_file: {dir}/tls/ca.pem\n  cert_file: {dir}/tls/cert.pem\n  key_file: {dir}/tls/key.pem\nvsm:\n  \

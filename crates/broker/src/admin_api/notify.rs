@@ -20,7 +20,7 @@ pub(super) async fn show(
     actor: String,
 ) -> Result<pb::NotifyResponse, Status> {
     let text = checked(request.text)?;
-    let selector = Selector::parse(request.selector.unwrap_or_default(), broker)?;
+    let selector = Selector::parse(request.selector.unwrap_or_default(), broker).await?;
     let mut by_agent: BTreeMap<AgentName, Vec<Arc<Session>>> = BTreeMap::new();
     for session in selector.running(broker) {
         by_agent.entry(session.agent.clone()).or_default().push(session);

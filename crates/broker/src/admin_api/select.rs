@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use tonic::Status;
-use vsm_core::{AgentName, Session, SessionId, Standing, UnixMillis};
+use vsm_core::{AgentName, Session, SessionId, Standing, UnixMillis, UserName};
 use vsm_daemon::clock;
 use vsm_proto::{
     admin::v1 as pb,
@@ -11,7 +11,7 @@ use vsm_proto::{
     convert,
 };
 
-use crate::{broker::Broker, settings::Settings, view::Viewer};
+use crate::{agents_api::explain, broker::Broker, settings::Settings, view::Viewer};
 
 /// Sessions in one message of a list.
 pub(super) const PAGE: usize = 256;
@@ -20,7 +20,7 @@ pub(super) const PAGE: usize = 256;
 #[derive(Debug, Clone)]
 pub(super) struct Selector {
     id: Option<String>,
-    user: Option<String>,
+    user: Option<UserName>,
     agents: Option<BTreeSet<AgentName>>,
     display: Option<u32>,
     condition: Option<SessionCondition>,
@@ -28,9 +28,12 @@ pub(super) struct Selector {
 }
 
 impl Selector {
-    /// Parses; nothing set selects everything. An agent or a subcluster that there is not is refused: it is a slip of
-    /// the pen, and an empty list would say something else.
-    pub(super) fn parse(selector: pb::SessionSelector, broker: &Broker) -> Result<Self, Status> {
+    /// Parses; nothing set selects everything. A user, an agent or a subcluster that there is not is refused: it is a slip
+    /// of the pen, and an empty list would say something else.
+    pub(super) async fn parse(
+        selector: pb::SessionSelector,
+        broker: &Broker,
+    ) -> Result<Self, Status> {
         let condition = SessionCondition::try_from(selector.condition)
             .map_err(|_| Status::invalid_argument("selector.condition: no such condition"))?;
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
@@ -50,9 +53,13 @@ impl Selector {
             (Some(agent), None) => Some([agent].into()),
             (None, agents) => agents,
         };
+        let user = match some(selector.user) {
+            Some(name) => Some(user(broker, &name).await?),
+            None => None,
+        };
         Ok(Self {
             id,
-            user: some(selector.user),
+            user,
             agents,
             display: Some(selector.display).filter(|display| *display != 0),
             condition: Some(condition).filter(|c| *c != SessionCondition::Unspecified),
@@ -63,7 +70,7 @@ impl Selector {
     /// Whether the record matches; what only the links know is for [`Selector::shown`] to say.
     fn matches(&self, session: &Session, now: UnixMillis) -> bool {
         self.id.as_ref().is_none_or(|id| session.id.ends_with(id))
-            && self.user.as_deref().is_none_or(|user| session.user.as_str() == user)
+            && self.user.as_ref().is_none_or(|user| session.user == *user)
             && self.agents.as_ref().is_none_or(|agents| agents.contains(&session.agent))
             && self.display.is_none_or(|display| session.state.display() == Some(display))
             && now.0.saturating_sub(session.created.0) >= self.older_than_ms
@@ -115,6 +122,16 @@ async fn standing(broker: &Broker, session: &Session) -> Option<Standing> {
 fn is_id(text: &str) -> bool {
     let digits = text.bytes().filter(u8::is_ascii_hexdigit).count();
     digits >= 6 && text.len() <= 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+}
+
+/// Somebody who has sessions is known, whatever the user database says by now; while it does not answer everybody is.
+async fn user(broker: &Broker, name: &str) -> Result<UserName, Status> {
+    let user: UserName = convert::text("selector.user", name)?;
+    let known = || broker.table.read(|view| view.table.of_user(&user).next().is_some());
+    if !known() && matches!(explain::by_name(&user).await, Ok(None)) {
+        return Err(explain::no_such_user(broker, &user));
+    }
+    Ok(user)
 }
 
 fn agent(broker: &Broker, settings: &Settings, name: &str) -> Result<AgentName, Status> {

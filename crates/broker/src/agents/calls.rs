@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 use vsm_core::{
     Ended, Epoch, Fence, Resources, Session, SessionId, SshKey, StartParams, UserName, printable,
 };
-use vsm_daemon::grpc;
+use vsm_daemon::{cause, grpc};
 use vsm_proto::agent::v1 as pb;
 
 use super::Link;
@@ -91,22 +91,12 @@ impl CallError {
 impl From<Status> for CallError {
     fn from(status: Status) -> Self {
         let unsent = grpc::is_unsent(&status);
-        Self { why: reason(&status), timed_out: status.code() == Code::DeadlineExceeded, unsent }
+        Self {
+            why: printable(&cause::of(&status)),
+            timed_out: status.code() == Code::DeadlineExceeded,
+            unsent,
+        }
     }
-}
-
-/// One line that says why a call failed, the innermost cause first: it is the one that names the trouble.
-fn reason(status: &Status) -> String {
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
-    let mut innermost = None;
-    while let Some(error) = cause {
-        innermost = Some(error.to_string());
-        cause = error.source();
-    }
-    let said = [innermost.as_deref().unwrap_or_default(), status.message()];
-    // Some have a code and no words.
-    let said = said.into_iter().find(|text| !text.is_empty());
-    printable(said.unwrap_or_else(|| status.code().description()))
 }
 
 impl Link {

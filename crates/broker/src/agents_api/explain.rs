@@ -197,8 +197,26 @@ fn others(
     }));
 }
 
-/// Who the user is, by the same way as a login, and all of their groups, asked of NSS by name on a blocking thread.
+/// Who the user is, by the same way as a login, and all of their groups.
 async fn identity(broker: &Broker, user: UserName) -> Result<(Arc<Identity>, Vec<String>), Status> {
+    let down =
+        |why: String| Status::unavailable(format!("the user database does not answer: {why}"));
+    let Some((uid, groups)) = by_name(&user).await.map_err(down)? else {
+        return Err(no_such_user(broker, &user));
+    };
+    Ok((broker.identity(uid).await.map_err(Refusal::from)?, groups))
+}
+
+/// NSS answered: there is none.
+pub(crate) fn no_such_user(broker: &Broker, user: &UserName) -> Status {
+    Status::not_found(format!("there is no user {user} on {}", broker.node))
+}
+
+/// A user's uid and groups, asked of NSS by name on a blocking thread; none = there is no such user.
+///
+/// # Errors
+/// In a line, if NSS fails or does not answer in time.
+pub(crate) async fn by_name(user: &UserName) -> Result<Option<(u32, Vec<String>)>, String> {
     let name = user.to_string();
     let asked = async {
         let turn = LOOKUPS.acquire().await;
@@ -211,13 +229,7 @@ async fn identity(broker: &Broker, user: UserName) -> Result<(Arc<Identity>, Vec
         };
         tokio::task::spawn_blocking(look_up).await
     };
-    let down =
-        |why: String| Status::unavailable(format!("the user database does not answer: {why}"));
     let found = tokio::time::timeout(DEADLINE, asked).await;
-    let found = found.map_err(|_| down(format!("no answer within {} s", DEADLINE.as_secs())))?;
-    let found = found.map_err(|error| down(error.to_string()))?;
-    let Some((uid, groups)) = found.map_err(|error| down(error.to_string()))? else {
-        return Err(Status::not_found(format!("there is no user {user} on {}", broker.node)));
-    };
-    Ok((broker.identity(uid).await.map_err(Refusal::from)?, groups))
+    let found = found.map_err(|_| format!("no answer within {} s", DEADLINE.as_secs()))?;
+    found.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }

@@ -1,6 +1,6 @@
 //! The broker daemon.
 
-use std::{process::ExitCode, time::Duration};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use tikv_jemallocator::Jemalloc;
@@ -40,16 +40,20 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), (u8, String)> {
     let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
     if arguments.check {
-        vsm_broker::settings::Settings::new(&config).map_err(|error| (78, error.to_string()))?;
+        config.check().map_err(|error| (78, error.to_string()))?;
         Tls::load(&config).map_err(|error| (78, error.to_string()))?;
         return Ok(());
     }
     if arguments.leave_pair {
-        return vsm_broker::ha::leave(&config)
-            .map_err(|error| (error.exit_code(), error.to_string()));
+        let done = vsm_broker::ha::leave(&config)
+            .map_err(|error| (error.exit_code(), error.to_string()))?;
+        // Where nobody can read it, it was done all the same.
+        let _ = writeln!(std::io::stdout(), "{done}");
+        return Ok(());
     }
     vsm_daemon::process::prepare();
     log::init(&LogSettings::vsmserver(&config));
+    log::unread(&config);
     // One may wait for the disk (vsm_sync's owner) while another serves.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     let runtime = tokio::runtime::Builder::new_multi_thread()

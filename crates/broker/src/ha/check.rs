@@ -36,7 +36,7 @@ pub(crate) async fn check(broker: &Arc<Broker>) -> Vec<Finding> {
                 ),
             }
         }
-        compare::nodes(&mut steps, pair, &own, &peer);
+        compare::nodes(&mut steps, broker, pair, &own, &peer);
     }
     steps.sorted()
 }
@@ -51,6 +51,7 @@ async fn look(broker: &Arc<Broker>, own: &NodeView) -> Steps {
     let mut steps = Steps::default();
     agents::look(&mut steps, broker).await;
     configuration(&mut steps, broker);
+    empty_subclusters(&mut steps, broker);
     match &broker.ha {
         Ha::On(pair) => {
             let health = own.health.clone().unwrap_or_default();
@@ -102,6 +103,19 @@ fn configuration(steps: &mut Steps, broker: &Broker) {
             format!("{node}: {why}"),
             format!("mend it on {node} with vsm-config, then systemctl reload vsmserver"),
         ),
+    }
+}
+
+/// It may be meant for a while: said, and nothing that is wrong.
+fn empty_subclusters(steps: &mut Steps, broker: &Broker) {
+    let settings = broker.settings();
+    let all = settings.subclusters.all().iter();
+    for subcluster in all.filter(|subcluster| subcluster.agents.is_empty()) {
+        let name = &subcluster.name;
+        steps.ok(
+            6,
+            format!("warning: subcluster {name} has no agents: its users get no new desktop"),
+        );
     }
 }
 

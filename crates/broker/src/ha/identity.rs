@@ -73,34 +73,19 @@ pub fn nodes(
     host: &Host,
     resolve: impl Fn(&str) -> io::Result<Vec<IpAddr>>,
 ) -> Result<Nodes, String> {
-    let [first, second] = entries else {
-        return Err(format!(
-            "/vsmserver/HA/nodes has {} entries and needs exactly 2",
-            entries.len()
-        ));
-    };
-    if first.eq_ignore_ascii_case(second) {
-        return Err(format!("both entries of /vsmserver/HA/nodes are {first}"));
-    }
-    if let Some(entry) = entries.iter().find(|entry| entry.eq_ignore_ascii_case(resource)) {
-        return Err(format!(
-            "/vsmserver/HA/nodes has {entry}, which is the resource address and not a node"
-        ));
-    }
-    let found = [first, second].map(|entry| look_at(entry, host, &resolve));
+    let [one, two] = vsm_config::pair_fault(entries, resource)?;
+    let found = [&one, &two].map(|entry| look_at(entry.as_str(), host, &resolve));
     let mut tried = String::new();
     for (entry, (_, what)) in entries.iter().zip(&found) {
         let separator = if tried.is_empty() { "" } else { "; " };
         // Writing to a string does not fail.
         let _ = write!(tried, "{separator}{entry}: {what}");
     }
-    let name =
-        |entry: &String| entry.parse().map_err(|error| format!("/vsmserver/HA/nodes: {error}"));
     let of_host =
         format!("uname -n is {}, local addresses are {}", host.name, list(&host.addresses));
     match (found[0].0, found[1].0) {
-        (true, false) => Ok(Nodes { own: name(first)?, peer: name(second)? }),
-        (false, true) => Ok(Nodes { own: name(second)?, peer: name(first)? }),
+        (true, false) => Ok(Nodes { own: one, peer: two }),
+        (false, true) => Ok(Nodes { own: two, peer: one }),
         (true, true) => {
             Err(format!("both entries of /vsmserver/HA/nodes are this host ({tried}; {of_host})"))
         }

@@ -80,13 +80,43 @@ pub(crate) fn open(
     }
 }
 
-/// Makes a pair's table a single server's: who decides so knows that the other node serves no more.
+/// Makes a pair's table a single server's: who decides so knows that the other node serves no more. What was done, and what is
+/// to be done now, in one line.
 ///
 /// # Errors
 /// If the table is in use, or cannot be written.
-pub fn leave(config: &Config) -> Result<(), ServeError> {
-    let mut opened = SqliteStore::open(&config.get(&keys::vsmserver::STATE_DIR))?;
-    Ok(opened.store.leave_pair(own_name()?, rand::random())?)
+pub fn leave(config: &Config) -> Result<String, ServeError> {
+    let dir = config.get(&keys::vsmserver::STATE_DIR);
+    let mut store = SqliteStore::open(&dir)?.store;
+    let node = own_name()?;
+    let before = store.load()?.disk;
+    let dir = dir.display();
+    if !before.joined {
+        return Ok(format!("there is no table in {dir}: nothing was done, and a start begins one"));
+    }
+    store.leave_pair(node.clone(), rand::random())?;
+    let now = store.load()?.disk;
+    let (was, sessions) = (
+        if before.is_paired() { "a pair's" } else { "one server's already" },
+        now.table.sessions(),
+    );
+    let others: Vec<String> = config.get(&keys::ha::NODES);
+    let others: Vec<&str> =
+        others.iter().map(String::as_str).filter(|other| *other != node.as_str()).collect();
+    let other = if others.len() == 1 { others[0] } else { "the other node" };
+    let enabled = keys::ha::ENABLED.path();
+    let first = if config.get(&keys::ha::ENABLED) {
+        format!("set {enabled}=false before vsmserver is started here")
+    } else {
+        "start vsmserver here".to_owned()
+    };
+    Ok(format!(
+        "the table in {dir}, {was}, with {} session(s), is that of {node} alone from its new life on (epoch {}); {first}; \
+         vsmserver of {other} must serve no more with its copy: keep it stopped, or make both a pair anew ({enabled}=true on \
+         both), which replaces that copy",
+        sessions.len(),
+        now.promised
+    ))
 }
 
 /// Opens a pair's table to look at it: as a standby that nobody will ever want to be active.

@@ -71,6 +71,25 @@ fn peer_serves(broker: &Broker, pair: &Pair) -> bool {
         && matches!(&state.replica.standing, Standing::Standby { leader: Some(epoch) } if epoch.node == pair.peer)
 }
 
+/// Why what this node has may be old, for who is shown it while no node that could be asked serves.
+pub(crate) fn stale(broker: &Broker) -> String {
+    let node = &broker.node;
+    let (since, why) = match &broker.ha {
+        Ha::On(pair) => match pair.stream.state() {
+            Stream::Closed { why, since } => {
+                (Some(since), format!("{} cannot be reached: {why}", pair.peer))
+            }
+            Stream::Open(_) => (None, why(broker, pair)),
+        },
+        Ha::Apart(apart) => (None, apart.why.clone()),
+        Ha::Off { .. } => (None, "it does not serve".to_owned()),
+    };
+    let since = since.map_or_else(String::new, |since| format!(" since {}", clock::shown(since)));
+    vsm_core::printable(&format!(
+        "this is the copy that {node} has, which follows no active node{since} and may be old ({why})"
+    ))
+}
+
 fn why(broker: &Broker, pair: &Pair) -> String {
     let state = broker.table.state();
     let peer = match pair.stream.state() {

@@ -2,6 +2,7 @@
 //! with mutual TLS, and on a unix socket.
 
 use std::{
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -77,6 +78,7 @@ impl Authority {
         for (what, pem) in files {
             let path = dir.join(format!("{what}.pem"));
             std::fs::write(&path, pem).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
             yaml += &format!("  {what}_file: {}\n", path.display());
         }
         std::fs::write(conf.join("tls.yaml"), yaml).unwrap();

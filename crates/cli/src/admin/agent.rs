@@ -139,7 +139,9 @@ impl Columns for AgentRow {
 
 pub(crate) async fn agents(options: &AdminOptions) -> Result<Vec<pb::AgentView>, Failure> {
     let request = with_deadline(pb::ListAgentsRequest {}, DEADLINE);
-    Ok(options.dial().await?.list_agents(request).await?.into_inner().agents)
+    let answer = options.dial().await?.list_agents(request).await?;
+    output::say_if_stale(&answer);
+    Ok(answer.into_inner().agents)
 }
 
 /// The agent of this name.

@@ -47,7 +47,9 @@ pub async fn session_watch(
     let mut shown = Shown::new(options.output);
     loop {
         let mut pages = retry::riding(retry, async || {
-            Ok(options.dial().await?.watch_sessions(selector.message()).await?.into_inner())
+            let answer = options.dial().await?.watch_sessions(selector.message()).await?;
+            output::say_if_stale(&answer);
+            Ok(answer.into_inner())
         })
         .await?;
         // It is told from the beginning again: what is not told again is gone.
@@ -182,7 +184,9 @@ pub async fn events(options: &AdminOptions, arguments: &EventsArgs) -> Result<()
             } else {
                 client.list_events(with_deadline(request, DEADLINE)).await
             };
-            Ok(asked?.into_inner())
+            let answer = asked?;
+            output::say_if_stale(&answer);
+            Ok(answer.into_inner())
         })
         .await?;
         while let Some(page) = pages.next().await {

@@ -13,6 +13,7 @@ use super::DEADLINE;
 use crate::{
     broker::{SessionRow, with_deadline},
     exit::{Failure, USAGE},
+    output,
 };
 
 /// Which sessions; all that are given must match.
@@ -135,7 +136,9 @@ impl Selector {
         mut take: impl FnMut(Vec<SessionRow>) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         let request = with_deadline(self.message(), DEADLINE);
-        let mut pages = client.list_sessions(request).await?.into_inner();
+        let answer = client.list_sessions(request).await?;
+        output::say_if_stale(&answer);
+        let mut pages = answer.into_inner();
         while let Some(page) = pages.next().await {
             if !take(page?.sessions.into_iter().map(SessionRow::from).collect())? {
                 break;

@@ -76,9 +76,9 @@ fn without_broker(options: &AdminOptions, failure: Failure) -> Vec<Finding> {
         "mend it with vsm-config (vsm-config check tells more), then systemctl start vsmserver";
     match options.configuration() {
         Err(refused) => vec![bad(6, format!("vsmserver cannot start: {}", refused.text), mend)],
-        Ok(config) => match config.moving_agent() {
-            Some(moving) => vec![bad(6, format!("vsmserver cannot start: {moving}"), mend)],
-            None => vec![bad(
+        Ok(config) => match config.check_broker() {
+            Err(refused) => vec![bad(6, format!("vsmserver cannot start: {refused}"), mend)],
+            Ok(()) => vec![bad(
                 1,
                 failure.text,
                 "systemctl start vsmserver; journalctl -u vsmserver says why it ended",

@@ -125,11 +125,15 @@ fn differences(nodes: &[Node], lines: &mut Vec<String>) {
     let mut paths: Vec<&String> = nodes.iter().flat_map(|node| &node.parameters_differ).collect();
     paths.sort();
     paths.dedup();
-    lines.extend(
-        paths
-            .iter()
-            .map(|path| format!("{path} differs: vsmctl config diff shows how, vsmctl config push gives the other node this one's")),
-    );
+    lines.extend(paths.iter().map(|path| {
+        let push = if path.starts_with("/vsmserver/HA/") {
+            // One by whose files it would be no node of the pair refuses to.
+            "vsmctl config push on the node that has it right gives it to the other one"
+        } else {
+            "vsmctl config push gives the other node this one's"
+        };
+        format!("{path} differs: vsmctl config diff shows how, {push}")
+    }));
     if nodes.iter().any(|node| node.host_keys_differ) {
         lines.push(
             "the SSH host keys differ: copy /etc/ssh/ssh_host_* from one node to the other".into(),
@@ -261,7 +265,9 @@ pub(super) mod tests {
             }
         });
         assert_eq!(other.iter().filter(|line| line.contains(&path)).count(), 1, "{other:?}");
-        assert!(names(&other, &["SSH host keys differ"]), "{other:?}");
+        assert!(names(&other, &["SSH host keys differ", "the other node this one's"]), "{other:?}");
+        let ours = of(|nodes| nodes[0].parameters_differ.push("/vsmserver/HA/enabled".into()));
+        assert!(names(&ours, &["push on the node that has it right"]), "{ours:?}");
     }
 
     #[test]

@@ -18,6 +18,10 @@ const ACCOUNT: &str = "your account at HOST has expired: ask its administrator";
 const SUBSYSTEM: &str =
     "HOST does not offer this service (no sshd subsystem \"vsm\", or vsm-login is missing)";
 
+/// What stands between the login and the service. Which of them it is cannot be seen from here.
+const INSTEAD: &str = "a start-up file of your shell there (~/.bashrc, ~/.cshrc or the like), or what its sshd runs in place of the \
+                       service (ForceCommand in sshd_config, command= in authorized_keys),";
+
 /// In ssh's words on standard error, which the user has seen.
 const ON_STDERR: [Reason; 14] = [
     ("Password change required", NOT_ALLOWED, EXPIRED),
@@ -123,8 +127,8 @@ pub(super) fn of_exit(code: Option<i32>, host: &str, words: LastWords) -> Failur
         Some(code) => Failure::new(
             UNAVAILABLE,
             format!(
-                "{host} let you in and ended at once (code {code}): your login shell there, or a start-up file of it, \
-                 ends before the service begins, or vsm-login cannot run"
+                "{host} let you in and ended at once (code {code}): {INSTEAD} ends before the service begins, or vsm-login \
+                 cannot run"
             ),
         ),
     }
@@ -135,8 +139,8 @@ pub(super) fn of_silence(host: &str, seconds: u64) -> Failure {
     Failure::new(
         UNAVAILABLE,
         format!(
-            "{host} let you in and then said nothing for {seconds} s: a start-up file of your shell there (~/.bashrc or \
-             the like) waits or runs another program (exec), or your home does not answer"
+            "{host} let you in and then said nothing for {seconds} s: {INSTEAD} waits or runs another program (exec), or \
+             your home does not answer"
         ),
     )
 }
@@ -151,8 +155,8 @@ pub(super) fn of_answer(answer: &str, host: &str) -> Failure {
         return Failure::new(
             SOFTWARE,
             format!(
-                "{host} said {said:?} instead of joining the pipe: a start-up file of your shell there (~/.bashrc, \
-                 ~/.cshrc or the like) prints it; let it print in terminals only"
+                "{host} said {said:?} instead of joining the pipe: {INSTEAD} prints it; let a start-up file print in \
+                 terminals only, and ask the administrator of {host} for the other"
             ),
         );
     };
@@ -190,6 +194,7 @@ mod tests {
     fn what_comes_in_place_of_the_answer_has_its_reason() {
         for (said, code, words) in [
             ("Welcome!", SOFTWARE, "start-up file"),
+            ("This is no machine for you", SOFTWARE, "ForceCommand in sshd_config"),
             ("This account is currently not available.", NOT_ALLOWED, "nologin"),
             ("This service allows sftp connections only.", NOT_ALLOWED, "files only"),
             ("WARNING: Your password has expired.", NOT_ALLOWED, "has expired: change it"),
@@ -216,6 +221,8 @@ mod tests {
             (Some(127), "", UNAVAILABLE, "vsm-login is missing"),
             (Some(1), "", UNAVAILABLE, "code 1"),
             (Some(0), "", UNAVAILABLE, "code 0"),
+            (Some(1), "", UNAVAILABLE, "start-up file of your shell"),
+            (Some(0), "", UNAVAILABLE, "ForceCommand in sshd_config"),
             (Some(64), "", UNAVAILABLE, "arguments"),
             (Some(255), "", SSH, "ssh to h failed"),
             (None, "", SSH, "ssh to h failed"),
@@ -225,6 +232,7 @@ mod tests {
             assert_eq!(failure.code, wanted, "{code:?} {line}: {failure}");
             assert!(failure.text.contains(words), "{code:?} {line}: {failure}");
         }
-        assert!(of_silence("h", 20).text.contains("20 s"));
+        let silence = of_silence("h", 20).text;
+        assert!(silence.contains("20 s") && silence.contains("ForceCommand"), "{silence}");
     }
 }

@@ -4,7 +4,9 @@
 
 use std::{fs, io::Read, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd,
+};
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -131,7 +133,21 @@ fn identity_as(
     role: &str,
     host: &str,
 ) -> Tls {
+    identity_for(dir, authority, role, host, None)
+}
+
+fn identity_for(
+    dir: &Path,
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    role: &str,
+    host: &str,
+    years: Option<(i32, i32)>,
+) -> Tls {
     let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+    if let Some((from, until)) = years {
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
+    }
     params.subject_alt_names.push(SanType::URI(format!("vsm://{role}/{host}").try_into().unwrap()));
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, authority).unwrap();
@@ -140,6 +156,7 @@ fn identity_as(
     fs::write(dir.join("ca.pem"), authority.pem()).unwrap();
     fs::write(dir.join("host.pem"), certificate.pem()).unwrap();
     fs::write(dir.join("host.key"), key.serialize_pem()).unwrap();
+    fs::set_permissions(dir.join("host.key"), fs::Permissions::from_mode(0o600)).unwrap();
     let at = |name: &str| dir.join(name).display().to_string();
     let yaml = format!(
         "tls:\n  ca_file: {}\n  cert_file: {}\n  key_file: {}\n",
@@ -188,6 +205,44 @@ async fn one_who_never_finishes_the_handshake_is_given_up_and_dialled_again() {
     drop(hung);
     stop.cancel();
     serving.await.unwrap().unwrap();
+}
+
+/// Whichever of both has the wrong clock: what is said has the dates of the certificate and the time here beside it.
+#[tokio::test]
+async fn a_certificate_out_of_its_time_is_told_with_its_dates_and_the_time_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = authority();
+    let friend = identity(&dir.path().join("ours"), &ours, "friend");
+    for (name, from, until, wanted) in [
+        ("old", 2001, 2002, "its certificate has expired: it ended at 2002-01-01T00:00:00Z"),
+        ("new", 2901, 2902, "its certificate is not valid yet: it begins at 2901-01-01T00:00:00Z"),
+    ] {
+        let of = |host: &str| {
+            identity_for(&dir.path().join(name), &ours, "agent", host, Some((from, until)))
+        };
+        let ask = async |server: Tls, client: &Tls| {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let stop = CancellationToken::new();
+            let (routes, until) = (routes().await, stop.clone());
+            let serving =
+                tokio::spawn(
+                    async move { grpc::serve_tls(listener, &server, routes, until).await },
+                );
+            let channel = grpc::channel("localhost", port, client).unwrap();
+            let why = vsm_daemon::cause::of(&is_healthy(channel).await.unwrap_err());
+            stop.cancel();
+            serving.await.unwrap().unwrap();
+            why
+        };
+        let why = ask(of("localhost"), &friend).await;
+        assert!(why.starts_with(wanted), "{why}");
+        assert!(why.contains("this host's clock says 2"), "{why}");
+        let good = identity(&dir.path().join("ours"), &ours, "localhost");
+        let why = ask(good, &of("client")).await;
+        assert!(why.starts_with("it refuses this host's certificate, which by its clock"), "{why}");
+        assert!(why.contains("this host's clock says 2"), "{why}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::PermissionsExt,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -63,6 +64,7 @@ impl Authority {
         for (what, pem) in files {
             let path = dir.join(format!("{what}.pem"));
             std::fs::write(&path, pem).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
             yaml += &format!("  {what}_file: {}\n", path.display());
         }
         let conf = dir.join("conf.d");

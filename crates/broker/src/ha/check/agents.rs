@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{net::lookup_host, task::JoinSet};
-use vsm_core::AgentName;
+use vsm_core::{AgentName, NodeName};
 
 use super::steps::Steps;
 use crate::{
@@ -77,6 +77,13 @@ impl Wanted {
 
     fn allow(&self, agent: &AgentName) -> String {
         let [first, second] = &self.nodes;
+        // A name that is none would be carried on to every agent.
+        if let Some(unknown) = self.nodes.iter().find(|node| node.addresses.is_empty()) {
+            return format!(
+                "{} of /vsmserver/HA/nodes cannot be looked up: see step 8 first",
+                unknown.name
+            );
+        }
         format!(
             "on {agent}: vsm-config '/vsmagent/allowed_clients={} {}'; systemctl reload vsmagent",
             first.name, second.name
@@ -97,6 +104,9 @@ pub(super) async fn look(steps: &mut Steps, broker: &Arc<Broker>) {
         Ha::On(pair) => Some(Wanted::of(pair).await),
         Ha::Off { .. } | Ha::Apart(_) => None,
     };
+    if let Some(wanted) = &wanted {
+        names(steps, &broker.node, wanted);
+    }
     let masters = match &wanted {
         Some(wanted) => masters(&links, wanted).await,
         None => BTreeMap::new(),
@@ -138,6 +148,32 @@ pub(super) async fn look(steps: &mut Steps, broker: &Arc<Broker>) {
                 steps.bad(6, format!("{node} has not reached agent {agent} yet"), "wait a moment");
             }
         }
+    }
+}
+
+/// Steps 3 and 8: names that stand for nothing on this node. What hangs on them looks like another fault.
+fn names(steps: &mut Steps, node: &NodeName, wanted: &Wanted) {
+    for unknown in wanted.nodes.iter().filter(|named| named.addresses.is_empty()) {
+        let name = &unknown.name;
+        steps.bad(
+            8,
+            format!("{node} cannot look up {name}, which is in /vsmserver/HA/nodes"),
+            format!(
+                "give {name} an address in DNS or /etc/hosts on {node}; if it is misspelt, on both nodes: vsm-config \
+                 '/vsmserver/HA/nodes=NODE1 NODE2'; systemctl restart vsmserver"
+            ),
+        );
+    }
+    if let Some(resource) = wanted.resource.as_ref().filter(|named| named.addresses.is_empty()) {
+        let name = &resource.name;
+        steps.bad(
+            3,
+            format!("{node} cannot look up the resource address {name}, and so never sees it on itself"),
+            format!(
+                "give {name} an address in DNS or /etc/hosts on {node}; if it is misspelt, on both nodes: vsm-config \
+                 /vsmserver/HA/resource_address=NAME; systemctl restart vsmserver"
+            ),
+        );
     }
 }
 

@@ -2,23 +2,33 @@
 
 use std::cmp::Ordering;
 
+use vsm_core::AgentName;
 use vsm_proto::admin::v1::NodeView;
 
 use vsm_sync::peer::APART;
 
 use super::steps::Steps;
-use crate::ha::{Pair, api};
+use crate::{
+    broker::Broker,
+    ha::{Pair, api, roster},
+};
 
 /// Clocks that differ by more are said.
 const SKEW_MS: i64 = 2000;
 
-pub(super) fn nodes(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
+pub(super) fn nodes(
+    steps: &mut Steps,
+    broker: &Broker,
+    pair: &Pair,
+    own: &NodeView,
+    peer: &NodeView,
+) {
     software(steps, pair, own, peer);
     host_keys(steps, pair, own, peer);
     address(steps, pair, own, peer);
     tables(steps, pair, own, peer);
     parameters(steps, own, peer);
-    works(steps, own, peer);
+    works(steps, broker, pair, own, peer);
 }
 
 fn software(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
@@ -101,7 +111,17 @@ fn address(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
     }
     steps.ok(3, format!("the resource address is {resource}"));
     if !peer.unreachable.is_empty() {
-        let text = format!("whether {resource} is on {} too is not known", peer.name);
+        let text = if own.holds_address {
+            format!(
+                "{resource} is on {}; whether it is on {} too is not known",
+                own.name, peer.name
+            )
+        } else {
+            format!(
+                "{resource} is not on {}; whether it is on {} is not known",
+                own.name, peer.name
+            )
+        };
         return steps.bad(4, text, see(peer));
     }
     let remedy = "systemctl status keepalived on both nodes (or crm_mon -1 with Pacemaker); vsmctl ha health on both says \
@@ -169,7 +189,12 @@ fn parameters(steps: &mut Steps, own: &NodeView, peer: &NodeView) {
     }
 }
 
-fn works(steps: &mut Steps, own: &NodeView, peer: &NodeView) {
+/// The witnesses that this node's settings would give.
+fn chosen(broker: &Broker, pair: &Pair) -> Vec<AgentName> {
+    roster::choose(&broker.settings(), [pair.own.as_str(), pair.peer.as_str()])
+}
+
+fn works(steps: &mut Steps, broker: &Broker, pair: &Pair, own: &NodeView, peer: &NodeView) {
     let active = [own, peer].into_iter().filter(|node| node.role == "active").count();
     steps.note(
         9,
@@ -185,6 +210,20 @@ fn works(steps: &mut Steps, own: &NodeView, peer: &NodeView) {
             "there are no witnesses: a node acts alone once the other one's power was cut"
                 .to_owned(),
         );
+    } else if all == 0 && !chosen(broker, pair).is_empty() {
+        // There are agents that could be; both nodes choose them together.
+        let stream = own.stream.clone().unwrap_or_default();
+        let remedy = match (stream.open, peer.unreachable.is_empty()) {
+            (true, _) => "wait a moment; vsmctl ha status tells how far the nodes are",
+            (false, true) => "what is wrong above comes first",
+            (false, false) => see(peer),
+        };
+        let text = format!(
+            "there are no witnesses yet: they are chosen when {} and {} meet for the first time, and till then no new desktop \
+             can be made",
+            own.name, peer.name
+        );
+        steps.bad(9, text, remedy);
     } else if all == 0 {
         steps.bad(
             9,

@@ -1,0 +1,81 @@
+//! Why a call failed, in one line for people. The innermost cause says most; certificates are a matter of their own, as what
+//! is wrong with one may be nothing but a clock.
+
+use std::{error::Error, io};
+
+use rustls::{AlertDescription, CertificateError, pki_types::UnixTime};
+use tonic::Status;
+use vsm_core::UnixMillis;
+
+use crate::clock;
+
+/// What is wrong with the clock or the certificates is found out with these.
+const COMPARE: &str = "compare date -u on both hosts, then the certificates (openssl x509 -noout -dates -in /etc/vsm/pki/host.pem)";
+
+/// Of a call that failed.
+#[must_use]
+pub fn of(status: &Status) -> String {
+    let said = [status.source().map(of_error).unwrap_or_default(), status.message().to_owned()];
+    // Some have a code and no words.
+    let said = said.into_iter().find(|text| !text.is_empty());
+    said.unwrap_or_else(|| status.code().description().to_owned())
+}
+
+/// Of an error: its innermost cause.
+#[must_use]
+pub fn of_error(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    loop {
+        if let Some(text) = as_tls(last).and_then(certificate) {
+            return text;
+        }
+        match last.source() {
+            Some(source) => last = source,
+            None => break,
+        }
+    }
+    let text = last.to_string();
+    // An alert loses its type on its way through HTTP/2.
+    let refused = format!("received fatal alert: {:?}", AlertDescription::CertificateExpired);
+    if text.contains(&refused) { refused_there() } else { text }
+}
+
+/// The error of TLS that this is, or has in it.
+fn as_tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    error.downcast_ref::<rustls::Error>().or_else(|| {
+        let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
+        inner.downcast_ref::<rustls::Error>()
+    })
+}
+
+/// What is the matter with a certificate, where it may be a clock.
+fn certificate(error: &rustls::Error) -> Option<String> {
+    if let rustls::Error::AlertReceived(AlertDescription::CertificateExpired) = error {
+        return Some(refused_there());
+    }
+    let rustls::Error::InvalidCertificate(fault) = error else { return None };
+    if let CertificateError::NotValidYetContext { time, not_before } = fault {
+        let (begins, now) = (shown(*not_before), shown(*time));
+        return Some(format!(
+            "its certificate is not valid yet: it begins at {begins}, and this host's clock says {now}; {COMPARE}"
+        ));
+    }
+    let CertificateError::ExpiredContext { time, not_after } = fault else { return None };
+    let (ended, now) = (shown(*not_after), shown(*time));
+    Some(format!(
+        "its certificate has expired: it ended at {ended}, and this host's clock says {now}; {COMPARE}"
+    ))
+}
+
+/// One alert stands for both.
+fn refused_there() -> String {
+    let now = clock::shown(clock::unix_millis());
+    format!(
+        "it refuses this host's certificate, which by its clock has expired or is not valid yet; this host's clock says \
+         {now}; {COMPARE}"
+    )
+}
+
+fn shown(time: UnixTime) -> String {
+    clock::shown(UnixMillis(time.as_secs().saturating_mul(1000)))
+}
