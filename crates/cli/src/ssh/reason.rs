@@ -102,6 +102,13 @@ pub(super) struct LastWords {
     pub(super) on_the_way: Option<String>,
 }
 
+impl LastWords {
+    /// Whether it was given up as the host said nothing for too long.
+    pub(super) fn is_silent(&self) -> bool {
+        self.why.as_deref().is_some_and(|why| why.starts_with("Timeout, server "))
+    }
+}
+
 /// ssh ended with this code (none = by a signal) and nothing came through the pipe.
 pub(super) fn of_exit(code: Option<i32>, host: &str, words: LastWords) -> Failure {
     if let Some(reason) = words.reason {
