@@ -19,10 +19,13 @@ const SUBSYSTEM: &str =
     "HOST does not offer this service (no sshd subsystem \"vsm\", or vsm-login is missing)";
 
 /// In ssh's words on standard error, which the user has seen.
-const ON_STDERR: [Reason; 14] = [
+const ON_STDERR: [Reason; 16] = [
     ("Password change required", NOT_ALLOWED, EXPIRED),
     ("password has expired", NOT_ALLOWED, EXPIRED),
+    // PAM's modules, each in its own words.
     ("You must change your password", NOT_ALLOWED, EXPIRED),
+    ("required to change your password", NOT_ALLOWED, EXPIRED),
+    ("assword expired", NOT_ALLOWED, EXPIRED),
     ("ccount has expired", NOT_ALLOWED, ACCOUNT),
     ("ubsystem request failed", UNAVAILABLE, SUBSYSTEM),
     ("vsm-login: not found", UNAVAILABLE, SUBSYSTEM),
@@ -53,9 +56,10 @@ const ON_STDERR: [Reason; 14] = [
 ];
 
 /// In what came through the pipe before the answer.
-const ON_PIPE: [Reason; 8] = [
+const ON_PIPE: [Reason; 9] = [
     ("password has expired", NOT_ALLOWED, EXPIRED),
     ("change your password", NOT_ALLOWED, EXPIRED),
+    ("assword expired", NOT_ALLOWED, EXPIRED),
     ("Password change required", NOT_ALLOWED, EXPIRED),
     ("ccount has expired", NOT_ALLOWED, ACCOUNT),
     (
@@ -217,6 +221,13 @@ mod tests {
                 "password at h has expired",
             ),
             (Some(1), "Password change required but no TTY available.", NOT_ALLOWED, "expired"),
+            (
+                Some(1),
+                "You are required to change your password immediately (administrator enforced).",
+                NOT_ALLOWED,
+                "expired",
+            ),
+            (Some(1), "Password expired. Change your password now.", NOT_ALLOWED, "expired"),
             (Some(255), "subsystem request failed on channel 0", UNAVAILABLE, "no sshd subsystem"),
             (Some(255), "PTY allocation request failed on channel 0", UNAVAILABLE, "RequestTTY"),
             (Some(255), "/x/config: line 3: Bad configuration option: prt", CONFIG, "are wrong"),
