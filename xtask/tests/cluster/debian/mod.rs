@@ -3,6 +3,7 @@
 
 mod home;
 mod same;
+mod xfce;
 
 use std::collections::{BTreeMap, BTreeSet};
 
