@@ -10,6 +10,10 @@ use std::{
     fmt,
     pin::Pin,
     process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -43,8 +47,8 @@ const ANSWER_MAX: u64 = 4096;
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
 /// For the broker only: a host that died is noticed in a few seconds, and a connection to an address that moved in about
-/// two. What the user gives with `-o` goes before them.
-const TO_BROKER: [&str; 3] = ["ConnectTimeout=3", "ServerAliveInterval=1", "ServerAliveCountMax=1"];
+/// two. What the user gives with `-o` goes before them. How many keep-alives may be missed is [`Patience`].
+const TO_BROKER: [&str; 2] = ["ConnectTimeout=3", "ServerAliveInterval=1"];
 /// For the session host and the way there: a network that is gone without a word is noticed within a minute, and what stands
 /// between has no reason to forget a desktop at which nothing moves.
 const TO_HOST: [&str; 3] = ["ServerAliveInterval=10", "ServerAliveCountMax=3", "TCPKeepAlive=yes"];
@@ -82,6 +86,29 @@ pub struct SshOptions {
         hide_env_values = true
     )]
     pub ssh: OsString,
+    /// How long the broker's host may be silent
+    #[arg(skip)]
+    pub patience: Patience,
+}
+
+/// How long the broker's host may be silent, in this command. An sshd answers nothing while it opens a session, which PAM and
+/// the user's systemd make slow on a busy host: one that was given up for that has longer the next time. So an address that moved
+/// is noticed soon, and a host that is slow is not taken for a dead one again and again, which keeps it busy with logins in vain.
+#[derive(Debug, Clone, Default)]
+pub struct Patience(Arc<AtomicU32>);
+
+impl Patience {
+    /// Keep-alives that may be missed, one each second; the next is waited for too. An answer is late by [`JOIN_TIMEOUT`] anyway.
+    const MISSES: [u32; 3] = [1, 7, 15];
+
+    fn misses(&self) -> u32 {
+        let given_up = usize::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        Self::MISSES[given_up.min(Self::MISSES.len() - 1)]
+    }
+
+    fn longer(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl SshOptions {
@@ -304,6 +331,9 @@ async fn open_by(
                 Some(words) => words.last().await,
                 None => LastWords::default(),
             };
+            if matches!(target, Target::Broker) && words.is_silent() {
+                options.patience.longer();
+            }
             Err(reason::of_exit(code, &to.host, words))
         }
         other => Err(reason::of_answer(other, &to.host)),
@@ -326,11 +356,13 @@ fn spawn(
     first: &[OsString],
 ) -> Result<Child, Failure> {
     let broker = matches!(target, Target::Broker);
-    let own = if broker { &TO_BROKER } else { &TO_HOST };
+    let own: &[&str] = if broker { &TO_BROKER } else { &TO_HOST };
     let is_proxy = |option: &OsString| option.as_encoded_bytes().starts_with(b"ProxyCommand=");
     let directly = !broker && options.jump.is_none() && !first.iter().any(is_proxy);
     let own = own.iter().chain(directly.then_some(&TO_HOST_DIRECTLY)).chain([&SPEAK]);
-    let own = own.flat_map(|option| ["-o".into(), (*option).into()]);
+    let own = own.map(|option| (*option).to_owned());
+    let misses = broker.then(|| format!("ServerAliveCountMax={}", options.patience.misses()));
+    let own = own.chain(misses).flat_map(|option| ["-o".into(), option.into()]);
     let given = options.arguments().into_iter().chain(own).collect();
     let mut command = Command::new(&options.ssh);
     command.args(first).args(fixed::pipe(given));

@@ -72,6 +72,18 @@ fn ssh_to_the_broker_notices_soon_that_it_is_gone_and_the_users_options_go_first
     }
 }
 
+/// sshd answers nothing while PAM opens a session: a host that is slow at that is no dead one.
+#[test]
+fn a_broker_that_is_silent_has_longer_each_time() {
+    let body = "if [ $call -lt 5 ]; then echo 'Timeout, server tlha not responding.' >&2; exit 255; fi\n\
+                echo 'error refused not yours'";
+    let ran = Ssh::new(body).vsm(&["list", "alice@tlha"]);
+    assert_eq!((ran.code, ran.calls.len()), (77, 5), "{}", ran.err);
+    for (call, misses) in ran.calls.iter().zip([1, 7, 15, 15, 15]) {
+        assert!(call.contains(&format!("ServerAliveCountMax={misses} ")), "{misses}: {call}");
+    }
+}
+
 #[test]
 fn a_daemon_that_is_just_gone_is_waited_for() {
     let body = "if [ $call -lt 2 ]; then echo 'error no-broker nobody listens'; exit 1; fi\n\

@@ -23,10 +23,7 @@ impl Cluster {
     /// # Errors
     /// When the host is not known or off.
     pub fn daemons(&self, host: &str) -> Result<Vec<DaemonStatus>> {
-        match self.layout.start {
-            Start::Ready => self.ask(host, &Request::Status),
-            Start::Fresh => systemd::daemons(self.init_pid(host)?),
-        }
+        self.ask(host, &Request::Status)
     }
 
     /// One daemon of a host.
@@ -110,6 +107,10 @@ impl Cluster {
     /// What a daemon wrote to stdout and stderr; `init` is the host's PID 1.
     #[must_use]
     pub fn daemon_log(&self, host: &str, daemon: &str) -> String {
+        if self.layout.start == Start::Fresh {
+            let log = self.init_pid(host).and_then(|pid| systemd::log(pid, daemon));
+            return log.unwrap_or_default();
+        }
         let log = fs::read(self.paths(host).log_of(daemon)).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
     }
@@ -158,12 +159,12 @@ impl Cluster {
     }
 
     fn ask(&self, host: &str, request: &Request) -> Result<Vec<DaemonStatus>> {
-        self.init_pid(host)?;
-        if self.layout.start == Start::Fresh {
-            anyhow::bail!("{host} runs systemd: use systemctl there");
-        }
+        let pid = self.init_pid(host)?;
         if cgroup::is_frozen(&self.layout.name, host) {
             anyhow::bail!("{host} is frozen");
+        }
+        if self.layout.start == Start::Fresh {
+            return systemd::tell(pid, request).with_context(|| host.to_owned());
         }
         ask(&self.paths(host).socket(), request).with_context(|| host.to_owned())
     }

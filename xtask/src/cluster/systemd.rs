@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::command::{capture, command};
-use crate::host::control::{DaemonState, DaemonStatus};
+use crate::host::control::{DaemonState, DaemonStatus, Request};
 
 /// The units that `status` tells of, those of them that are there.
 const SHOWN: [&str; 4] = ["ssh", "vsmserver", "vsmagent", "keepalived"];
@@ -54,10 +54,55 @@ pub(super) fn daemons(pid: i32) -> Result<Vec<DaemonStatus>> {
     Ok(all)
 }
 
+/// Has a host's systemd do what PID 1 of a ready host does by itself; the daemons after that.
+///
+/// # Errors
+/// When systemd refuses.
+pub(super) fn tell(pid: i32, request: &Request) -> Result<Vec<DaemonStatus>> {
+    let must = |words: &[&str]| match ask(pid, words)? {
+        (true, _) => Ok(()),
+        (false, said) => bail!("systemctl {}: {}", words.join(" "), said.trim()),
+    };
+    match request {
+        Request::Status => {}
+        Request::Start(daemon) => must(&["start", unit(daemon)])?,
+        Request::Stop(daemon) => must(&["stop", unit(daemon)])?,
+        Request::Kill(daemon) => {
+            must(&["kill", "--kill-whom=main", "--signal=KILL", unit(daemon)])?;
+            must(&["stop", unit(daemon)])?;
+        }
+        Request::Signal(daemon, signal) => {
+            must(&["kill", "--kill-whom=main", &format!("--signal={signal}"), unit(daemon)])?;
+        }
+    }
+    daemons(pid)
+}
+
+/// What a daemon wrote into the journal, those of its processes that serve a connection of sshd's too.
+pub(super) fn log(pid: i32, daemon: &str) -> Result<String> {
+    let of: &[&str] = match daemon {
+        "sshd" => &["--identifier=sshd", "--identifier=sshd-session"],
+        "init" => &["--identifier=systemd"],
+        _ => &["--unit", daemon],
+    };
+    let words = [&["journalctl", "--quiet", "--no-pager", "--output=cat"], of].concat();
+    Ok(inside(pid, &words)?.1)
+}
+
+/// The unit of a daemon, which Debian calls another name than its program in one case.
+fn unit(daemon: &str) -> &str {
+    if daemon == "sshd" { "ssh" } else { daemon }
+}
+
 /// Runs systemctl in a host; whether it succeeded, and what it printed.
 fn ask(pid: i32, words: &[&str]) -> Result<(bool, String)> {
+    inside(pid, &[&["systemctl"], words].concat())
+}
+
+/// Runs a program in a host; whether it succeeded, and what it printed.
+fn inside(pid: i32, words: &[&str]) -> Result<(bool, String)> {
     let mut enter = command(&["nsenter", "--target", &pid.to_string()]);
-    enter.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--", "systemctl"]);
+    enter.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"]);
     let output = capture(enter.args(words).current_dir("/"))?;
     Ok((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
 }

@@ -20,11 +20,14 @@ fn told(service: &Service, agent: &str, text: Option<&str>) {
 
 #[test]
 fn a_host_in_maintenance_is_passed_over_and_says_why() {
-    let service = Service::up("nologin");
+    passed_over(&Service::up("nologin"));
+}
+
+pub(crate) fn passed_over(service: &Service) {
     let alice = service.connect("alice");
     let other = AGENTS.into_iter().find(|agent| *agent != alice.agent).unwrap();
     service.sh(&alice.agent, "echo 'new disks until noon' > /etc/nologin");
-    told(&service, &alice.agent, Some("new disks until noon"));
+    told(service, &alice.agent, Some("new disks until noon"));
     let list = on(&service.0, BROKER, &["vsmctl", "agent", "list"]);
     assert!(list.contains("in maintenance: new disks until noon"), "{list}");
 
@@ -34,10 +37,10 @@ fn a_host_in_maintenance_is_passed_over_and_says_why() {
     // One that comes up so says it at once.
     service.crash(&alice.agent, "vsmagent");
     service.agents_are("up", &[&alice.agent]);
-    told(&service, &alice.agent, Some("new disks until noon"));
+    told(service, &alice.agent, Some("new disks until noon"));
     // No other is left.
     service.sh(other, "touch /run/nologin");
-    told(&service, other, Some(""));
+    told(service, other, Some(""));
     service.refused(
         "carol",
         UNAVAILABLE,
@@ -45,6 +48,9 @@ fn a_host_in_maintenance_is_passed_over_and_says_why() {
     );
 
     service.sh(&alice.agent, "rm /etc/nologin");
-    told(&service, &alice.agent, None);
+    service.sh(other, "rm /run/nologin");
+    for agent in AGENTS {
+        told(service, agent, None);
+    }
     assert_eq!(service.connect("alice").session, alice.session);
 }

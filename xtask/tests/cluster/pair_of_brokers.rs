@@ -7,10 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use xtask::clock::wait_for;
-use xtask::cluster::{Cluster, ClusterSpec, Fault};
+use xtask::cluster::{Brokers, Cluster, ClusterSpec, Fault};
 use xtask::pair::{self, Desktop, NODES};
 
 use crate::XTASK;
+use crate::packages::working_of;
+use crate::service::know_hosts;
 
 /// How long anything may take before a test gives up; nothing that works comes near it.
 pub(crate) const WAIT: Duration = Duration::from_secs(60);
@@ -41,6 +43,17 @@ impl Pair {
             pair.sh(&format!("agent{number}"), pair::BARE_SCRIPT);
         }
         pair.in_step();
+        pair
+    }
+
+    /// The same on hosts as Debian makes them, with the packages.
+    pub(crate) fn debian(name: &str) -> Self {
+        let pair = Self(working_of(name, Brokers::Pair, 3, 0));
+        for number in 1..=3 {
+            pair.sh(&format!("agent{number}"), pair::BARE_SCRIPT);
+        }
+        pair.in_step();
+        know_hosts(&pair);
         pair
     }
 
@@ -113,7 +126,10 @@ pub(crate) fn host(name: &str) -> String {
 /// P1, P4, P6: the seed's ninth step, without the pictures.
 #[test]
 fn a_user_comes_back_to_the_same_desktop_after_the_active_node_lost_its_cable() {
-    let pair = Pair::up("cable");
+    comes_back(&Pair::up("cable"));
+}
+
+pub(crate) fn comes_back(pair: &Pair) {
     let (active, standby) = pair.in_step();
     let before = pair.login("alice");
     pair.inject(Fault::Cable { host: host(active) });

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use xtask::clock::wait_for;
-use xtask::cluster::{Cluster, ClusterSpec};
+use xtask::cluster::{Brokers, Cluster, ClusterSpec};
 use xtask::pair::BARE_SCRIPT;
 
+use crate::packages::working_of;
 use crate::{on, spec};
 
 /// How long anything may take before a test gives up; nothing that works comes near it.
@@ -94,6 +95,19 @@ impl Service {
         for agent in AGENTS {
             service.sh(agent, BARE_SCRIPT);
         }
+        service.agents_are("up", &AGENTS);
+        service
+    }
+
+    /// The same on hosts as Debian makes them, with the packages, and so many users more.
+    pub(crate) fn debian(name: &str, users: u16) -> Self {
+        let service = Self(working_of(name, Brokers::Single, 2, users));
+        for agent in AGENTS {
+            service.sh(agent, BARE_SCRIPT);
+        }
+        // Where users are at another machine than the client.
+        service.sh(BROKER, "dpkg --install /mnt/now/vsm-client_*.deb");
+        know_hosts(&service);
         service.agents_are("up", &AGENTS);
         service
     }
@@ -289,6 +303,18 @@ impl Service {
         assert!(pid.is_some());
         assert_eq!(self.daemon(host, daemon).unwrap().pid, pid, "{daemon} on {host} was disturbed");
     }
+}
+
+/// Lets users' ssh know these hosts and no other.
+pub(crate) fn know_hosts(cluster: &Cluster) {
+    let lines =
+        "ssh-keyscan -t ed25519 tlha $(sed -n 's/^10.* //p' /etc/hosts) 2>/dev/null > /root/known
+        for home in /home/*; do
+            cp /root/known $home/.ssh/known_hosts
+            sed -i s/accept-new/yes/ $home/.ssh/config
+            chown $(basename $home) $home/.ssh/known_hosts
+        done";
+    cluster.output("client", "root", &["sh", "-c", lines]).unwrap();
 }
 
 /// What a session consists of that its agent keeps an eye on.

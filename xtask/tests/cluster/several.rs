@@ -18,9 +18,13 @@ const TRY_LATER: i32 = 75;
 /// A service that allows so many desktops for each.
 fn allowing(name: &str, cap: u32) -> Service {
     let service = Service::up(name);
+    allow(&service, cap);
+    service
+}
+
+pub(crate) fn allow(service: &Service, cap: u32) {
     let limit = format!("/vsmserver/max_sessions_per_user={cap}");
     service.configure(BROKER, "vsmserver", &[&limit]);
-    service
 }
 
 fn short(desktop: &Connected) -> &str {
@@ -128,14 +132,17 @@ fn chosen(service: &Service, options: &str, keys: &str) -> Connected {
 
 #[test]
 fn on_a_terminal_the_user_is_asked() {
-    let service = allowing("chooser", 3);
+    is_asked(&allowing("chooser", 3));
+}
+
+pub(crate) fn is_asked(service: &Service) {
     service.key_for("alice");
     let first = service.connect("alice");
     let second = service.connect_with("alice", &["--new"]);
     // From elsewhere: that is the last client then.
     let from_there = ["vsm", "connect", "--no-viewer", "--session", &second.session, "alice@tlha"];
     service.output(BROKER, "alice", &from_there).unwrap();
-    let (text, _) = on_a_terminal(&service, "", "\n");
+    let (text, _) = on_a_terminal(service, "", "\n");
     let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
     let ends = |number: &str, client: &str| {
         rows.iter().any(|row| {
@@ -146,17 +153,17 @@ fn on_a_terminal_the_user_is_asked() {
     };
     assert!(ends("1", "client") && ends("2", BROKER), "{text}");
     assert!(text.contains("n  a new desktop"), "{text}");
-    assert_eq!(chosen(&service, "", "1\n").session, first.session);
-    assert_eq!(chosen(&service, "", "9\nnonsense\n2\n").session, second.session);
-    assert_eq!(chosen(&service, "--policy ask", "2\n").session, second.session);
-    let third = chosen(&service, "", "n\n");
+    assert_eq!(chosen(service, "", "1\n").session, first.session);
+    assert_eq!(chosen(service, "", "9\nnonsense\n2\n").session, second.session);
+    assert_eq!(chosen(service, "--policy ask", "2\n").session, second.session);
+    let third = chosen(service, "", "n\n");
     assert!(third.created);
-    let (text, _) = on_a_terminal(&service, "", "\n");
+    let (text, _) = on_a_terminal(service, "", "\n");
     assert!(!text.contains("a new desktop"), "the limit is three: {text}");
     // Enter, the end of the input, Ctrl-C, and no end of nonsense: nothing is chosen, nothing is left behind.
     let nonsense = "x".repeat(10_000) + "\n";
     for keys in ["\n", "\u{4}", "\u{3}", nonsense.as_str()] {
-        let (text, code) = on_a_terminal(&service, "", keys);
+        let (text, code) = on_a_terminal(service, "", keys);
         assert_eq!(code, Some(TRY_LATER), "{keys:?}: {text}");
         assert!(text.contains("no desktop was chosen"), "{text}");
     }
@@ -167,7 +174,10 @@ fn on_a_terminal_the_user_is_asked() {
 /// P7 and P8: of many who want a further desktop at the same moment one gets it, where there is room for one.
 #[test]
 fn further_desktops_at_once_do_not_exceed_the_limit() {
-    let service = allowing("race", 2);
+    at_once(&allowing("race", 2));
+}
+
+pub(crate) fn at_once(service: &Service) {
     service.connect("alice");
     let outputs = thread::scope(|scope| {
         let wants = || service.try_connect_with("alice", &["--new"]);

@@ -26,6 +26,12 @@ if (-e "/tmp/stay") { 1 while sysread($s, my $more, 4096); exit 0 }
 /// A service in which carol may shadow and whose desktops take it in `mode`.
 fn service(name: &str, mode: &str) -> Service {
     let service = Service::up(name);
+    allow(&service, mode);
+    service
+}
+
+/// Makes a service one of that kind.
+pub(crate) fn allow(service: &Service, mode: &str) {
     for agent in AGENTS {
         let mode = format!("/shadowing/shadowing_mode={mode}");
         service.configure(agent, "vsmagent", &[&mode]);
@@ -43,7 +49,6 @@ fn service(name: &str, mode: &str) -> Service {
         service.sh("client", &format!("cat > {path} <<'END'\n{text}END\nchmod 755 {path}"));
     }
     service.configure(BROKER, "vsmserver", &["/shadowing/allowed_shadowers=+carol"]);
-    service
 }
 
 fn shadow(service: &Service, by: &str, options: &[&str]) -> Output {
@@ -134,46 +139,49 @@ fn who_may_look_looks_and_can_do_nothing() {
 
 #[test]
 fn the_user_is_asked_gives_control_or_not_and_can_end_it() {
-    let service = service("shadow-ask", "ask");
+    is_asked(&service("shadow-ask", "ask"));
+}
+
+pub(crate) fn is_asked(service: &Service) {
     let at = service.connect("alice");
-    refused(&shadow(&service, "carol", &[]), 77, "nobody is at the desktop");
-    let mut viewer = sits_down(&service);
+    refused(&shadow(service, "carol", &[]), 77, "nobody is at the desktop");
+    let mut viewer = sits_down(service);
     let answer = |code: &str| {
         let line = format!("echo {code} > /home/alice/answer; chown alice /home/alice/answer");
         service.sh(&at.agent, &line);
     };
     answer("1");
-    refused(&shadow(&service, "carol", &[]), 77, "does not allow it");
-    let before = pointer(&service, &at);
+    refused(&shadow(service, "carol", &[]), 77, "does not allow it");
+    let before = pointer(service, &at);
     answer("2");
-    let output = shadow(&service, "carol", &["--control"]);
+    let output = shadow(service, "carol", &["--control"]);
     works(&output);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("You may look, and nothing else."), "{said}");
-    assert_eq!(pointer(&service, &at), before);
+    assert_eq!(pointer(service, &at), before);
     answer("0");
-    works(&shadow(&service, "carol", &["--control"]));
-    let now = pointer(&service, &at);
+    works(&shadow(service, "carol", &["--control"]));
+    let now = pointer(service, &at);
     assert!(now.starts_with("x:3 y:3 "), "{now}");
-    assert_eq!(home(&service, &at, "asked"), "view carol\ncontrol carol\ncontrol carol");
+    assert_eq!(home(service, &at, "asked"), "view carol\ncontrol carol\ncontrol carol");
     // Her own viewer is as it was all the time.
     assert!(viewer.try_wait().unwrap().is_none(), "the user's own viewer is gone");
 
     // She ends it.
     service.sh("client", "touch /tmp/stay");
     let words = ["vsm", "shadow", "--viewer=/usr/local/bin/pointer", "carol@tlha", "alice"];
-    let shadowed = stays(&service, "carol", &words);
+    let shadowed = stays(service, "carol", &words);
     let began = [
         "refused", "refused", "allowed", "began", "ended", "allowed", "began", "ended", "allowed",
         "began",
     ];
-    trail_becomes(&service, &began);
+    trail_becomes(service, &began);
     let leave = ["vsm-disconnect", "--shadowers"];
     service.output(&at.agent, "alice", &leave).unwrap();
     let output = shadowed.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("alice has ended it."), "{output:?}");
-    trail_becomes(&service, &[&began[..], &["ended"]].concat());
+    trail_becomes(service, &[&began[..], &["ended"]].concat());
     assert!(service.exec(&at.agent, "alice", &leave).unwrap().status.code() == Some(66));
     service.sh("client", "kill $(pgrep -f '^sleep 1000')");
     viewer.wait().unwrap();
@@ -182,29 +190,32 @@ fn the_user_is_asked_gives_control_or_not_and_can_end_it() {
 /// The trail has an end for each beginning, whatever became of agent, broker or desktop in between.
 #[test]
 fn the_end_of_a_shadowing_is_in_the_trail_though_nobody_could_tell_of_it_then() {
-    let service = service("shadow-trail", "silent");
+    is_in_the_trail(&service("shadow-trail", "silent"));
+}
+
+pub(crate) fn is_in_the_trail(service: &Service) {
     let at = service.connect("alice");
     service.sh("client", "touch /tmp/stay");
     let words = ["vsm", "shadow", "--viewer=/usr/local/bin/pointer", "carol@tlha", "alice"];
-    let shadowed = stays(&service, "carol", &words);
-    trail_becomes(&service, &["allowed", "began"]);
+    let shadowed = stays(service, "carol", &words);
+    trail_becomes(service, &["allowed", "began"]);
     // The user ends it while the agent is away.
     service.stop_daemon(&at.agent, "vsmagent").unwrap();
     service.output(&at.agent, "alice", &["vsm-disconnect", "--shadowers"]).unwrap();
     shadowed.wait_with_output().unwrap();
-    assert_eq!(trail(&service), ["allowed", "began"]);
+    assert_eq!(trail(service), ["allowed", "began"]);
     service.start_daemon(&at.agent, "vsmagent").unwrap();
-    trail_becomes(&service, &["allowed", "began", "ended"]);
+    trail_becomes(service, &["allowed", "began", "ended"]);
     // A broker that starts anew finds one that has begun before, and tells that once.
-    let shadowed = stays(&service, "carol", &words);
+    let shadowed = stays(service, "carol", &words);
     let two = ["allowed", "began", "ended", "allowed", "began"];
-    trail_becomes(&service, &two);
+    trail_becomes(service, &two);
     service.crash(BROKER, "vsmserver");
     service.agents_are("up", &AGENTS);
     // The desktop ends under them.
     service.end("alice");
     shadowed.wait_with_output().unwrap();
-    trail_becomes(&service, &[&two[..], &["ended"]].concat());
+    trail_becomes(service, &[&two[..], &["ended"]].concat());
 }
 
 #[test]

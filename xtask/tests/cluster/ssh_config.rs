@@ -29,8 +29,12 @@ const CONFIGS: [&str; 18] = [
     "Match all\nEscapeChar ~\nProxyUseFdpass no\nPreferredAuthentications publickey,keyboard-interactive,password",
 ];
 
+/// One for each of them.
+#[expect(clippy::cast_possible_truncation, reason = "18")]
+pub(crate) const USERS: u16 = CONFIGS.len() as u16;
 /// Each of these must work with it; the picture is what goes to the session host.
-const COMMANDS: [&str; 3] = ["list", "connect --no-viewer", "connect --screenshot /dev/null"];
+pub(crate) const COMMANDS: [&str; 3] =
+    ["list", "connect --no-viewer", "connect --screenshot /dev/null"];
 /// So many users at a time.
 const TOGETHER: usize = 6;
 
@@ -63,8 +67,15 @@ fn all_failed(service: &Service, commands: &[&str]) -> Vec<String> {
 
 #[test]
 fn what_users_have_for_a_terminal_does_not_reach_the_pipes() {
-    let users = u16::try_from(CONFIGS.len()).unwrap();
-    let service = Service::with(&ClusterSpec { users, ..spec("ssh-config") });
+    let service = Service::with(&ClusterSpec { users: USERS, ..spec("ssh-config") });
+    reaches_no_pipe(&service, &COMMANDS);
+    service.configure(BROKER, "vsmserver", &["/vsmserver/bastion=true"]);
+    let by_relay = all_failed(&service, &COMMANDS[2..]);
+    assert!(by_relay.is_empty(), "{} failed:\n{}", by_relay.len(), by_relay.join("\n"));
+}
+
+/// These commands work with each of the configurations.
+pub(crate) fn reaches_no_pipe(service: &Service, commands: &[&str]) {
     for agent in AGENTS {
         service.configure(agent, "vsmagent", &["/vsmagent/default_geometry=320x240"]);
     }
@@ -72,9 +83,6 @@ fn what_users_have_for_a_terminal_does_not_reach_the_pipes() {
     let master =
         "ssh -o ControlMaster=yes -o ControlPath=~/.ssh/cm-%C -o ControlPersist=60 tlha true";
     service.output("client", "user011", &["sh", "-c", master]).unwrap();
-    let direct = all_failed(&service, &COMMANDS);
-    assert!(direct.is_empty(), "{} failed:\n{}", direct.len(), direct.join("\n"));
-    service.configure(BROKER, "vsmserver", &["/vsmserver/bastion=true"]);
-    let by_relay = all_failed(&service, &COMMANDS[2..]);
-    assert!(by_relay.is_empty(), "{} failed:\n{}", by_relay.len(), by_relay.join("\n"));
+    let failed = all_failed(service, commands);
+    assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
 }

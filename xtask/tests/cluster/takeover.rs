@@ -40,22 +40,25 @@ fn cut(service: &Service, desktop: &Connected) {
 /// The power of the terminal is cut: nobody says good-bye, and the desktop counts as viewed for as long as TCP likes.
 #[test]
 fn a_desktop_is_taken_over_from_a_dead_terminal_at_once() {
-    let service = Service::up("takeover");
-    install_viewer(&service);
+    taken_over(&Service::up("takeover"));
+}
+
+pub(crate) fn taken_over(service: &Service) {
+    install_viewer(service);
     service.key_for("alice");
     let desktop = service.connect("alice");
-    let viewer = view(&service, "alice");
-    let seen = state_becomes(&service, "alice", "connected");
+    let viewer = view(service, "alice");
+    let seen = state_becomes(service, "alice", "connected");
     assert_eq!(seen.viewer.as_deref(), Some("10.0.0.100"));
     service.fault(&Fault::Cable { host: host("client") }).unwrap();
-    assert_eq!(row(&service, "alice").state, "connected", "nobody has noticed");
+    assert_eq!(row(service, "alice").state, "connected", "nobody has noticed");
     // From another machine; the limit is one desktop, and that is no obstacle to one's own.
     let words = ["vsm", "connect", "--screenshot", "now.png", "--json", "alice@tlha"];
     let output = service.exec(BROKER, "alice", &words).unwrap();
     let now = connected(&output).unwrap();
     assert_eq!((&now.session, now.created), (&desktop.session, false));
     // The picture was taken and its viewer has left; the dead one is not there either.
-    assert_eq!(state_becomes(&service, "alice", "disconnected").session, desktop.session);
+    assert_eq!(state_becomes(service, "alice", "disconnected").session, desktop.session);
     service.heal(&[]).unwrap();
     let output = viewer.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -66,31 +69,34 @@ fn a_desktop_is_taken_over_from_a_dead_terminal_at_once() {
 /// Decision 24: the user says so, and has a new desktop at once; the old one is ended when its host is back.
 #[test]
 fn a_desktop_on_a_silent_host_is_given_up_by_its_user_alone() {
-    let service = Service::up("abandon");
+    given_up(&Service::up("abandon"));
+}
+
+pub(crate) fn given_up(service: &Service) {
     let first = service.connect("alice");
-    refused(&service, SOFTWARE, &["which answers"], &["abandon"]);
-    cut(&service, &first);
+    refused(service, SOFTWARE, &["which answers"], &["abandon"]);
+    cut(service, &first);
     service.refused("alice", UNAVAILABLE, &[&first.agent, "does not answer", "vsm abandon"]);
-    refused(&service, UNAVAILABLE, &["does not answer", "vsm abandon"], &["end"]);
-    refused(&service, 66, &["you have no desktop"], &["abandon", "--session", "ffffffffffff"]);
-    refused(&service, USAGE, &["neither a session id"], &["abandon", "--session", "first"]);
-    assert_eq!(row(&service, "alice").state, "unreachable", "what was refused changed nothing");
+    refused(service, UNAVAILABLE, &["does not answer", "vsm abandon"], &["end"]);
+    refused(service, 66, &["you have no desktop"], &["abandon", "--session", "ffffffffffff"]);
+    refused(service, USAGE, &["neither a session id"], &["abandon", "--session", "first"]);
+    assert_eq!(row(service, "alice").state, "unreachable", "what was refused changed nothing");
     let short = first.session.rsplit('-').next().unwrap();
-    let output = vsm(&service, &["abandon", "--session", short]);
+    let output = vsm(service, &["abandon", "--session", short]);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("was given up"), "{output:?}");
-    assert_eq!(row(&service, "alice").state, "abandoned");
+    assert_eq!(row(service, "alice").state, "abandoned");
     let second = service.connect("alice");
     assert!(second.created && second.agent != first.agent, "{second:?}");
     // Asking again, as after a lost answer, is the same; and the new one is not meant by it.
-    assert!(vsm(&service, &["abandon"]).status.success());
-    refused(&service, SOFTWARE, &["which answers"], &["abandon", "--session", &second.session]);
+    assert!(vsm(service, &["abandon"]).status.success());
+    refused(service, SOFTWARE, &["which answers"], &["abandon", "--session", &second.session]);
     service.heal(&[]).unwrap();
     let only = |rows: &[Row]| rows.len() == 1 && rows[0].session == second.session;
     service.rows_become("the one given up to be ended", only);
     service.clean(&first.agent);
     assert_eq!(service.connect("alice").session, second.session);
-    let noted = event(&service, BROKER, "session-abandoned", Some("alice"));
+    let noted = event(service, BROKER, "session-abandoned", Some("alice"));
     assert_eq!((noted.actor.as_str(), noted.session), ("alice", Some(first.session)));
 }
 

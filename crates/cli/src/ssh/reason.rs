@@ -23,10 +23,13 @@ const INSTEAD: &str = "a start-up file of your shell there (~/.bashrc, ~/.cshrc 
                        service (ForceCommand in sshd_config, command= in authorized_keys),";
 
 /// In ssh's words on standard error, which the user has seen.
-const ON_STDERR: [Reason; 14] = [
+const ON_STDERR: [Reason; 16] = [
     ("Password change required", NOT_ALLOWED, EXPIRED),
     ("password has expired", NOT_ALLOWED, EXPIRED),
+    // PAM's modules, each in its own words.
     ("You must change your password", NOT_ALLOWED, EXPIRED),
+    ("required to change your password", NOT_ALLOWED, EXPIRED),
+    ("assword expired", NOT_ALLOWED, EXPIRED),
     ("ccount has expired", NOT_ALLOWED, ACCOUNT),
     ("ubsystem request failed", UNAVAILABLE, SUBSYSTEM),
     ("vsm-login: not found", UNAVAILABLE, SUBSYSTEM),
@@ -57,9 +60,10 @@ const ON_STDERR: [Reason; 14] = [
 ];
 
 /// In what came through the pipe before the answer.
-const ON_PIPE: [Reason; 8] = [
+const ON_PIPE: [Reason; 9] = [
     ("password has expired", NOT_ALLOWED, EXPIRED),
     ("change your password", NOT_ALLOWED, EXPIRED),
+    ("assword expired", NOT_ALLOWED, EXPIRED),
     ("Password change required", NOT_ALLOWED, EXPIRED),
     ("ccount has expired", NOT_ALLOWED, ACCOUNT),
     (
@@ -104,6 +108,13 @@ pub(super) struct LastWords {
     pub(super) reason: Option<&'static Reason>,
     /// What `vsm relay` on the way said: that has tried again already.
     pub(super) on_the_way: Option<String>,
+}
+
+impl LastWords {
+    /// Whether it was given up as the host said nothing for too long.
+    pub(super) fn is_silent(&self) -> bool {
+        self.why.as_deref().is_some_and(|why| why.starts_with("Timeout, server "))
+    }
 }
 
 /// ssh ended with this code (none = by a signal) and nothing came through the pipe.
@@ -215,6 +226,13 @@ mod tests {
                 "password at h has expired",
             ),
             (Some(1), "Password change required but no TTY available.", NOT_ALLOWED, "expired"),
+            (
+                Some(1),
+                "You are required to change your password immediately (administrator enforced).",
+                NOT_ALLOWED,
+                "expired",
+            ),
+            (Some(1), "Password expired. Change your password now.", NOT_ALLOWED, "expired"),
             (Some(255), "subsystem request failed on channel 0", UNAVAILABLE, "no sshd subsystem"),
             (Some(255), "PTY allocation request failed on channel 0", UNAVAILABLE, "RequestTTY"),
             (Some(255), "/x/config: line 3: Bad configuration option: prt", CONFIG, "are wrong"),

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use xtask::clock::wait_for;
-use xtask::cluster::{Brokers, Cluster, ClusterSpec};
+use xtask::cluster::{Brokers, Cluster, ClusterSpec, Role};
 
 use crate::XTASK;
 
@@ -31,8 +31,13 @@ fn hosts(name: &str) -> Cluster {
 
 /// The same with so many more users.
 fn hosts_with(name: &str, users: u16) -> Cluster {
+    hosts_of(name, Brokers::Single, 1, users)
+}
+
+/// Hosts with nothing but Debian, so many of each kind.
+fn hosts_of(name: &str, brokers: Brokers, agents: u8, users: u16) -> Cluster {
     let mut spec = ClusterSpec::fresh(format!("t-{name}"), Path::new(XTASK));
-    (spec.fresh, spec.brokers, spec.agents, spec.users) = (true, Brokers::Single, 1, users);
+    (spec.fresh, spec.brokers, spec.agents, spec.users) = (true, brokers, agents, users);
     spec.medium = Some(packages());
     Cluster::up(&spec).unwrap()
 }
@@ -117,20 +122,40 @@ fn installed(name: &str) -> Cluster {
     install_all(hosts(name))
 }
 
+/// Gives all hosts their packages and certificates.
 fn install_all(cluster: Cluster) -> Cluster {
-    install(&cluster, "tlha-primary", "now", &["vsm-common", "vsm-server"]);
-    install(&cluster, "agent1", "now", &["vsm-common", "vsm-agent"]);
+    let (brokers, agents) = (of_role(&cluster, Role::Broker), of_role(&cluster, Role::Agent));
+    for host in &brokers {
+        install(&cluster, host, "now", &["vsm-common", "vsm-server"]);
+    }
+    for host in &agents {
+        install(&cluster, host, "now", &["vsm-common", "vsm-agent"]);
+    }
     install(&cluster, "client", "now", &["vsm-client"]);
-    sh(
-        &cluster,
-        "tlha-primary",
+    let put = "scp -q -o StrictHostKeyChecking=accept-new -r";
+    let mut lines = format!(
         "set -e
         vsmctl pki init
-        vsmctl pki issue tlha-primary --role broker --address tlha --out /etc/vsm/pki
-        vsmctl pki issue agent1 --role agent --out /root/agent1
-        scp -q -o StrictHostKeyChecking=accept-new -r /root/agent1 agent1:/etc/vsm/pki",
+        vsmctl pki issue {0} --role broker --address tlha --out /etc/vsm/pki",
+        brokers[0]
     );
+    for host in &brokers[1..] {
+        lines += &format!(
+            "\nvsmctl pki issue {host} --role broker --address tlha --out /root/{host}\n{put} /root/{host} {host}:/etc/vsm/pki"
+        );
+    }
+    for host in &agents {
+        lines += &format!(
+            "\nvsmctl pki issue {host} --role agent --out /root/{host}\n{put} /root/{host} {host}:/etc/vsm/pki"
+        );
+    }
+    sh(&cluster, brokers[0], &lines);
     cluster
+}
+
+/// The names of the hosts of this kind.
+fn of_role(cluster: &Cluster, role: Role) -> Vec<&str> {
+    cluster.hosts().iter().filter(|host| host.role == role).map(|host| &*host.name).collect()
 }
 
 /// The same, working together by `vsm-setup`.
@@ -138,21 +163,60 @@ pub(crate) fn working(name: &str) -> Cluster {
     set_up(installed(name))
 }
 
+/// A broker, or a pair of them, with so many session hosts and users more, working together by `vsm-setup` and, for the pair,
+/// by what the guide has typed.
+pub(crate) fn working_of(name: &str, brokers: Brokers, agents: u8, users: u16) -> Cluster {
+    set_up(install_all(hosts_of(name, brokers, agents, users)))
+}
+
 /// Has these hosts, with the packages on them, serve users.
 fn set_up(cluster: Cluster) -> Cluster {
-    answer(
-        &cluster,
-        "tlha-primary",
-        "role = server\npublic_name = tlha-primary\nbrokers = tlha-primary\nagents = agent1\n",
-    );
-    answer(
-        &cluster,
-        "agent1",
-        "role = agent\npublic_name = agent1\nmaster = tlha-primary\nbrokers = tlha-primary\n",
-    );
-    sh(&cluster, "tlha-primary", "systemctl restart vsmserver");
-    sh(&cluster, "agent1", "systemctl restart vsmagent");
+    let (brokers, agents) = (of_role(&cluster, Role::Broker), of_role(&cluster, Role::Agent));
+    let (all_brokers, all_agents) = (brokers.join(" "), agents.join(" "));
+    for host in &brokers {
+        let answers = format!(
+            "role = server\\npublic_name = {host}\\nbrokers = {all_brokers}\\nagents = {all_agents}\\n"
+        );
+        answer(&cluster, host, &answers);
+    }
+    let master = if brokers.len() > 1 { "tlha" } else { brokers[0] };
+    for host in &agents {
+        let answers = format!(
+            "role = agent\\npublic_name = {host}\\nmaster = {master}\\nbrokers = {all_brokers}\\n"
+        );
+        answer(&cluster, host, &answers);
+    }
+    if brokers.len() > 1 {
+        pair_up(&cluster, &brokers);
+    }
+    for host in &brokers {
+        sh(&cluster, host, "systemctl restart vsmserver");
+    }
+    for host in &agents {
+        sh(&cluster, host, "systemctl restart vsmagent");
+    }
     cluster
+}
+
+/// Makes two brokers a pair, by the steps 2, 4 and 7 of the guide.
+fn pair_up(cluster: &Cluster, brokers: &[&str]) {
+    let (first, second) = (brokers[0], brokers[1]);
+    sh(cluster, first, &format!("scp -q -p /etc/ssh/ssh_host_* {second}:/etc/ssh/"));
+    sh(cluster, second, "systemctl restart ssh");
+    for (host, own, peer, priority) in [(first, 2, 3, 101), (second, 3, 2, 100)] {
+        sh(
+            cluster,
+            host,
+            &format!(
+                "set -e
+                sed -e 's/@NODE@/{host}/; s/@INTERFACE@/eth0/; s/@OWN_ADDRESS@/10.0.0.{own}/; s/@PEER_ADDRESS@/10.0.0.{peer}/' \
+                    -e 's|@RESOURCE_ADDRESS@|10.0.0.4/24|; s/@PRIORITY@/{priority}/' /usr/share/vsm/keepalived.conf > /root/k
+                install -D -m 600 /root/k /etc/keepalived/keepalived.conf
+                vsm-config /vsmserver/HA/enabled=true '/vsmserver/HA/nodes={first} {second}' /vsmserver/HA/resource_address=tlha
+                systemctl enable --now keepalived"
+            ),
+        );
+    }
 }
 
 /// Gives `vsm-setup` these answers.

@@ -1,6 +1,10 @@
 //! Desktops on hosts as Debian has them: its PAM stack, its sshd with the limits that it comes with, systemd with logind and a
 //! bus for each user. A desktop there is a login like any other.
 
+mod home;
+mod same;
+mod xfce;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use xtask::cluster::Cluster;
