@@ -65,7 +65,6 @@ fn what_is_wrong_with_a_session_host_is_told_until_it_is_mended() {
     let service = Service::up("shares-hosts");
     let host = AGENTS[0];
     let sh = |line: &str| service.sh(host, line);
-    let restart = || service.restart_daemon(host, "vsmagent").unwrap();
     well(&service, host);
 
     let bad = "/etc/vsm/conf.d/zz-bad.yaml";
@@ -101,6 +100,14 @@ fn what_is_wrong_with_a_session_host_is_told_until_it_is_mended() {
     sh("rm /etc/nologin");
     well(&service, host);
 
+    what_cannot_be_written(&service, host);
+    what_is_taken_at_a_start(&service, host);
+    what_lasts_is_an_event(&service, host);
+}
+
+fn what_cannot_be_written(service: &Service, host: &str) {
+    let alone = |verb| on(&service.0, BROKER, &["vsmctl", "agent", verb, AGENTS[1]]);
+    let sh = |line: &str| service.sh(host, line);
     // An end that the agent has to write down itself, as the monitor was killed.
     let desktop = || {
         alone("drain");
@@ -113,19 +120,23 @@ fn what_is_wrong_with_a_session_host_is_told_until_it_is_mended() {
     let before = desktop();
     service.fault(&full).unwrap();
     lose(before);
-    told(&service, host, "disk", "the end of a session could not be recorded");
+    told(service, host, "disk", "the end of a session could not be recorded");
     service.heal_fault(&full).unwrap();
     lose(desktop());
-    well(&service, host);
+    well(service, host);
+}
 
+fn what_is_taken_at_a_start(service: &Service, host: &str) {
+    let sh = |line: &str| service.sh(host, line);
+    let restart = || service.restart_daemon(host, "vsmagent").unwrap();
     service.stop_daemon(host, "vsmagent").unwrap();
-    told(&service, host, "down", "down: ");
+    told(service, host, "down", "down: ");
     sh("printf rubbish > /var/lib/vsm-agent/promise");
     service.start_daemon(host, "vsmagent").unwrap();
-    told(&service, host, "promise", "/var/lib/vsm-agent/promise.damaged");
+    told(service, host, "promise", "/var/lib/vsm-agent/promise.damaged");
     sh("rm /var/lib/vsm-agent/promise.damaged");
     restart();
-    well(&service, host);
+    well(service, host);
 
     service.stop_daemon(host, "vsmagent").unwrap();
     sh(&format!("printf %s \"{TAKE_NAME}\" > /tmp/take; chmod 644 /tmp/take"));
@@ -133,13 +144,17 @@ fn what_is_wrong_with_a_session_host_is_told_until_it_is_mended() {
         for n in $(seq 100); do test -e /tmp/taken && exit 0; sleep 0.1; done; exit 1");
     sh("rm -f /run/vsm/vsmagent-shadow.sock; mkdir -p /run/vsm/vsmagent-shadow.sock/x");
     service.start_daemon(host, "vsmagent").unwrap();
-    told(&service, host, "displays", "1 names of displays are taken by others");
-    told(&service, host, "socket", "nobody can shadow");
+    told(service, host, "displays", "1 names of displays are taken by others");
+    told(service, host, "socket", "nobody can shadow");
     sh("kill $(cat /tmp/take.pid); rm -r /run/vsm/vsmagent-shadow.sock");
     restart();
-    well(&service, host);
+    well(service, host);
+}
 
-    // What lasts a minute is an event, and so is its end.
+/// What lasts a minute is an event, and so is its end.
+fn what_lasts_is_an_event(service: &Service, host: &str) {
+    let sh = |line: &str| service.sh(host, line);
+    let bad = "/etc/vsm/conf.d/zz-bad.yaml";
     sh(&format!("echo 'vsmagent: {{display_min: x}}' > {bad}"));
     service.kill_daemon(host, "vsmagent", SIGHUP).unwrap();
     let event = |action: &str| format!("vsmctl events --last 0 | grep {action} | grep -q {host}");
@@ -188,32 +203,41 @@ fn what_is_wrong_with_a_broker_is_told_until_it_is_mended() {
     sh(&format!("rm {bad}; vsmctl reload"));
     well(&service, BROKER);
 
-    limits::no_ssh(&service);
+    what_a_broker_finds_at_a_start(&service);
+    while_the_user_database_hangs(&service);
+}
+
+fn while_the_user_database_hangs(service: &Service) {
+    let sh = |line: &str| service.sh(BROKER, line);
+    limits::no_ssh(service);
     sh("cd /etc; cp passwd passwd.good; mkfifo -m 644 passwd.fifo; mv passwd.fifo passwd");
     // So that it has to be asked again.
     service.configure(BROKER, "vsmserver", &["/vsmserver/allowed_groups=alice"]);
-    drop(limits::by_uid(&service, limits::ALICE, &["list"]));
-    told(&service, BROKER, "users", "the user database does not answer");
+    drop(limits::by_uid(service, limits::ALICE, &["list"]));
+    told(service, BROKER, "users", "the user database does not answer");
     sh(
         "cd /etc; mv passwd passwd.old; cp passwd.good passwd; timeout 1 sh -c 'exec 3<>passwd.old'; true",
     );
     service.configure(BROKER, "vsmserver", &["/vsmserver/allowed_groups="]);
     // One whom it was not asked about lately.
     service.connect("carol");
-    well(&service, BROKER);
+    well(service, BROKER);
+}
 
+fn what_a_broker_finds_at_a_start(service: &Service) {
+    let sh = |line: &str| service.sh(BROKER, line);
     service.stop_daemon(BROKER, "vsmserver").unwrap();
     sh(
         "rm -f /run/vsm/vsmserver-relay.sock; mkdir -p /run/vsm/vsmserver-relay.sock/x; printf rubbish > /var/lib/vsm/vsm.db; rm -f /var/lib/vsm/vsm.db-*",
     );
     service.start_daemon(BROKER, "vsmserver").unwrap();
     service.until(BROKER, "vsmctl status");
-    told(&service, BROKER, "socket", "cannot be led to session hosts");
-    told(&service, BROKER, "table", "vsm.db.damaged-");
+    told(service, BROKER, "socket", "cannot be led to session hosts");
+    told(service, BROKER, "table", "vsm.db.damaged-");
     sh("rm -r /run/vsm/vsmserver-relay.sock; rm /var/lib/vsm/vsm.db.damaged-*");
     service.restart_daemon(BROKER, "vsmserver").unwrap();
     service.until(BROKER, "vsmctl status");
-    well(&service, BROKER);
+    well(service, BROKER);
 }
 
 /// Both nodes say it, also the standby, which asks nobody for a vote.
