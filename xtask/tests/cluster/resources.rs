@@ -87,6 +87,7 @@ fn where_a_limit_cannot_be_held_it_is_said_and_refused_only_where_that_is_wanted
         if log.contains("a limit does not hold") && log.contains(why) { Ok(()) } else { Err(log) }
     })
     .unwrap();
+    crate::shares::told(&service, &alice.agent, "limits", why);
     for agent in AGENTS {
         service.configure(agent, "vsmagent", &["/vsmagent/require_limits=true"]);
     }

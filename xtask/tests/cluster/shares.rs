@@ -31,7 +31,7 @@ fn troubles(service: &Service, host: &str) -> Vec<Value> {
 
 /// Waits until a trouble of this kind is told with these words, and with a next step; it is also what people read, and what the
 /// exit code says.
-fn told(service: &Service, host: &str, kind: &str, words: &str) {
+pub(crate) fn told(service: &Service, host: &str, kind: &str, words: &str) {
     let found = wait_for(&format!("{host} to tell {kind}: {words}"), WAIT, || {
         let all = troubles(service, host);
         let fits = |trouble: &&Value| {
@@ -169,6 +169,50 @@ fn what_lasts_is_an_event(service: &Service, host: &str) {
 }
 
 #[test]
+fn what_a_broker_finds_out_of_a_host_is_told_too() {
+    let service = Service::up("shares-found");
+    let [one, two] = AGENTS;
+    let sh = |host: &str, line: &str| service.sh(host, line);
+    let only = |agents: &str| {
+        let agents = format!("/vsmserver/subclusters/Default/agents={agents}");
+        service.configure(BROKER, "vsmserver", &[&agents]);
+    };
+    only(two);
+    let alice = service.connect("alice");
+    assert_eq!(alice.agent, two);
+    only(one);
+    told(&service, two, "no-subcluster", "takes no new sessions");
+    let bob = service.connect("bob");
+    assert_eq!(bob.agent, one);
+    only("agent1 agent2");
+    well(&service, two);
+
+    // A file that nobody can remove, in the folder of a desktop whose monitor is killed.
+    let stuck = format!("/run/vsm/sessions/{}/stuck", alice.session);
+    sh(
+        two,
+        &format!("touch {stuck}; chattr +i {stuck}; kill -9 {}", service.processes(&alice).monitor),
+    );
+    told(&service, two, "remains", &alice.session);
+    sh(two, &format!("chattr -i {stuck}; rm -rf /run/vsm/sessions/{}", alice.session));
+    service.restart_daemon(two, "vsmagent").unwrap();
+    well(&service, two);
+
+    // The table is lost while one host is away, and a new one is in use when that comes back with a desktop.
+    service.stop_daemon(one, "vsmagent").unwrap();
+    service.stop_daemon(BROKER, "vsmserver").unwrap();
+    sh(BROKER, "rm /var/lib/vsm/vsm.db*");
+    service.start_daemon(BROKER, "vsmserver").unwrap();
+    service.agents_are("up", &[two]);
+    assert_eq!(service.connect("carol").agent, two);
+    service.start_daemon(one, "vsmagent").unwrap();
+    told(&service, one, "refused", "it serves the brokers of another table");
+    sh(one, &format!("kill -9 {}", service.processes(&bob).monitor));
+    service.restart_daemon(one, "vsmagent").unwrap();
+    well(&service, one);
+}
+
+#[test]
 fn what_is_wrong_with_a_broker_is_told_until_it_is_mended() {
     let service = Service::up("shares-broker");
     let sh = |line: &str| service.sh(BROKER, line);
@@ -240,6 +284,37 @@ fn what_a_broker_finds_at_a_start(service: &Service) {
     well(service, BROKER);
 }
 
+/// A witness that is there, and cannot write what it is to keep.
+fn a_witness_that_errs(
+    pair: &Pair,
+    active: &str,
+    standby: &str,
+    status: impl Fn(&str) -> (Option<i32>, String),
+) {
+    let full = Fault::DiskFull { host: "agent3".to_owned() };
+    let mut faults = Fault::partition(active, standby, xtask::cluster::Traffic::All).to_vec();
+    faults.push(full);
+    for fault in &faults {
+        pair.fault(fault).unwrap();
+    }
+    let bob = pair.login("bob");
+    wait_for("agent3 to be told for a witness that errs", WAIT, || {
+        let (_, text) = status(active);
+        let line = text.lines().find(|line| line.starts_with("agent3")).unwrap_or_default();
+        if line.contains("NO VOTE") && line.contains("cannot keep the promise") {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    })
+    .unwrap();
+    for fault in &faults {
+        pair.heal_fault(fault).unwrap();
+    }
+    pair.in_step();
+    pair.same("bob", &bob);
+}
+
 /// Both nodes say it, also the standby, which asks nobody for a vote.
 #[test]
 fn a_witness_that_has_no_vote_is_told_by_both_nodes() {
@@ -278,6 +353,7 @@ fn a_witness_that_has_no_vote_is_told_by_both_nodes() {
         })
         .unwrap();
     }
+    a_witness_that_errs(&pair, active, standby, status);
     // The address does not resolve any more: the node that has it keeps it, and says so.
     pair.sh(active, "sed -i '/tlha$/d; s/ tlha / /; s/ tlha$//' /etc/hosts");
     wait_for("the address to be told", WAIT, || {

@@ -12,6 +12,7 @@ mod desktop;
 mod ending;
 mod given;
 mod idle;
+mod keyboard;
 pub mod launch;
 mod lifetime;
 mod limits;

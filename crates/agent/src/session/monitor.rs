@@ -30,6 +30,7 @@ use super::{
     desktop::{Place, Program},
     ending::{self, Ending},
     given::Given,
+    keyboard::Keyboard,
     launch,
     limits::Keeping,
     notices::Notice,
@@ -103,6 +104,7 @@ pub(super) struct Monitor {
     /// Connections so far; each has a number of its own.
     pub(super) peers_ever: u64,
     pub(super) notices: Vec<Notice>,
+    pub(super) keyboard: Keyboard,
     /// Its limits, once it runs.
     pub(super) life: Option<Keeping>,
 }
@@ -134,6 +136,7 @@ impl Monitor {
             peers: Vec::new(),
             peers_ever: 0,
             notices: Vec::new(),
+            keyboard: Keyboard::new(),
             life: None,
         }
     }
@@ -204,7 +207,10 @@ impl Monitor {
     }
 
     pub(super) fn drain_output(&mut self) {
-        self.x_server.output.drain(&mut self.log);
+        let said = self.x_server.output.drain(&mut self.log);
+        if !said.is_empty() {
+            self.look_at_keyboard(&String::from_utf8_lossy(&said), clock::now());
+        }
         if let Some(script) = &mut self.script {
             script.program.output.drain(&mut self.log);
         }

@@ -79,6 +79,14 @@ impl Monitor {
         }
     }
 
+    /// Runs a program in the desktop for whose end nobody waits.
+    ///
+    /// # Errors
+    /// If it cannot be run, or too many are.
+    pub(super) fn run_inside(&mut self, program: &Path, words: &[&str]) -> Result<(), String> {
+        self.show(program, words, Waits::Nobody)
+    }
+
     fn show(&mut self, program: &Path, words: &[&str], waits: Waits) -> Result<(), String> {
         if self.notices.len() >= NOTICES_MAX {
             return Err("too many texts are being shown on this desktop".to_owned());
@@ -110,7 +118,7 @@ impl Monitor {
         let (number, event) = match notice.waits {
             Waits::Nobody => {
                 if let Err(why) = is_done() {
-                    self.log.note(&format!("a text is not shown: {why}"));
+                    self.log.note(&format!("what was run in the desktop failed: {why}"));
                 }
                 return;
             }

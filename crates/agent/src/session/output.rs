@@ -82,26 +82,29 @@ impl Stream {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// Takes what is there now into the log, at most 64 KiB so that the loop goes on.
-    pub(super) fn drain(&mut self, log: &mut Log) {
-        let Some(pipe) = &mut self.pipe else { return };
+    /// Takes what is there now into the log, at most 64 KiB so that the loop goes on; what it was.
+    pub(super) fn drain(&mut self, log: &mut Log) -> Vec<u8> {
+        let mut said = Vec::new();
+        let Some(pipe) = &mut self.pipe else { return said };
         let mut buffer = [0; 8192];
         for _ in 0..8 {
             match pipe.read(&mut buffer) {
                 Ok(0) => {
                     self.pipe = None;
-                    return;
+                    break;
                 }
                 Ok(count) => {
                     let bytes = buffer.get(..count).unwrap_or_default();
                     log.write(bytes);
+                    said.extend_from_slice(bytes);
                     self.last.extend_from_slice(bytes);
                     let excess = self.last.len().saturating_sub(LAST_WORDS_MAX);
                     self.last.drain(..excess);
                 }
-                Err(_) => return,
+                Err(_) => break,
             }
         }
+        said
     }
 
     /// All that is remembered of it.

@@ -435,6 +435,31 @@ impl Viewer {
         String::from_utf8_lossy(&greeting).into_owned()
     }
 
+    /// Goes on until the desktop takes input.
+    pub(crate) fn begin(&mut self) {
+        self.greeting();
+        self.rfb.write_all(b"RFB 003.008\n").unwrap();
+        let mut kinds = [0; 1];
+        self.rfb.read_exact(&mut kinds).unwrap();
+        self.rfb.read_exact(&mut vec![0; kinds[0].into()]).unwrap();
+        // No password, as the way to the socket is the right; with others.
+        self.rfb.write_all(&[1]).unwrap();
+        self.rfb.read_exact(&mut [0; 4]).unwrap();
+        self.rfb.write_all(&[1]).unwrap();
+        let mut head = [0; 24];
+        self.rfb.read_exact(&mut head).unwrap();
+        let name = u32::from_be_bytes([head[20], head[21], head[22], head[23]]);
+        self.rfb.read_exact(&mut vec![0; name.try_into().unwrap()]).unwrap();
+    }
+
+    /// Presses a character's key and lets it go.
+    pub(crate) fn press(&mut self, character: char) {
+        let symbol = (0x0100_0000 | u32::from(character)).to_be_bytes();
+        for down in [1, 0] {
+            self.rfb.write_all(&[&[4, down, 0, 0][..], &symbol].concat()).unwrap();
+        }
+    }
+
     pub(crate) fn is_cut(&mut self) -> bool {
         self.rfb.read(&mut [0; 16]).is_ok_and(|count| count == 0)
     }

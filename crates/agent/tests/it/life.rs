@@ -91,6 +91,33 @@ async fn viewers_on_dead_lines_take_no_place() {
     assert!(dead.first_mut().unwrap().told().contains("has taken the session over"));
 }
 
+/// From a phone, or by pasting, come more characters outside the layout than Xvnc has keys for.
+#[tokio::test(flavor = "multi_thread")]
+async fn characters_outside_the_layout_are_taken_without_end() {
+    let lab = Lab::new();
+    let mut broker = lab.broker().await;
+    let id = new_id();
+    let display = started(&mut broker, &id, "alice").await.display;
+    let mut viewer = lab.attach(&id, "10.0.0.9").unwrap();
+    viewer.begin();
+    let map = || {
+        let cookie = lab.path("run/sessions").join(&id).join("user/Xauthority");
+        let show = format!("XAUTHORITY={} xkbcomp -w0 :{display} - 2>&1", cookie.display());
+        String::from_utf8(lab.as_user(51001, &show).output().unwrap().stdout).unwrap()
+    };
+    wait_for("the X server", || map().contains("xkb_symbols").then_some(()));
+    let log = || std::fs::read_to_string(lab.path("state/log").join(format!("{id}.log"))).unwrap();
+    // Far more than there are keys.
+    for number in 0..400 {
+        viewer.press(char::from_u32(0x4e00 + number).unwrap());
+    }
+    wait_for("the map to be loaded anew", || log().contains("keyboard map anew").then_some(()));
+    wait_for("a further character to have a key", || {
+        viewer.press('\u{5b57}');
+        map().contains("U5B57").then_some(())
+    });
+}
+
 fn assert_only_the_owner_gets_in(lab: &Lab, id: &str, display: u32) {
     let sockets = lab.path("run/sessions").join(id);
     // Tells which of socket, RFB socket and X display a user can open.
