@@ -257,7 +257,8 @@ impl Agents {
                 Ok(link) => {
                     let link = Arc::new(link);
                     links.insert(name, Arc::clone(&link));
-                    tokio::spawn(crate::reconcile::follow(Arc::clone(broker), link));
+                    let follow = crate::reconcile::follow(Arc::clone(broker), link);
+                    broker.duties.run_to_its_end("follower of an agent", follow);
                 }
                 Err(error) => tracing::error!(agent = %name, %error, "cannot dial this agent"),
             }
@@ -299,6 +300,8 @@ pub struct Link {
     limits_due: AtomicBool,
     /// Held while they are told.
     pub(crate) limiting: tokio::sync::Mutex<()>,
+    /// Held while what was decided in its absence is carried out.
+    pub(crate) carrying_out: tokio::sync::Mutex<()>,
     /// Its journal of promises: which one, and how many records it is known to have had.
     journal: Mutex<(u64, u64)>,
     promised: Mutex<Option<Epoch>>,
@@ -329,6 +332,7 @@ impl Link {
             missed: AtomicBool::new(false),
             limits_due: AtomicBool::new(false),
             limiting: tokio::sync::Mutex::default(),
+            carrying_out: tokio::sync::Mutex::default(),
             journal: Mutex::default(),
             promised: Mutex::default(),
             shadowed: Mutex::default(),

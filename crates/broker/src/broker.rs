@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 use vsm_core::{Ended, Epoch, Fence, NodeName, Session, SessionId, UserName};
-use vsm_daemon::{clock::Since, one_time::Keys, tls::Tls, trouble::Troubles};
+use vsm_daemon::{clock::Since, duty::Duties, one_time::Keys, tls::Tls, trouble::Troubles};
 use vsm_sync::{SessionTable, peer::Card};
 
 use crate::{
@@ -58,6 +58,8 @@ pub struct Broker {
     starting: Mutex<HashSet<SessionId>>,
     ended: Mutex<VecDeque<(UserName, Ended)>>,
     unvoted: Mutex<VecDeque<Arc<Session>>>,
+    /// Tasks that it cannot be without.
+    pub duties: Duties,
     /// What is wrong with this broker.
     pub troubles: Troubles,
     pub(crate) trail: Trail,
@@ -106,6 +108,7 @@ impl Broker {
             node,
             tls,
             started,
+            duties: Duties::new(stop.clone()),
             stop,
             tasks: TaskTracker::new(),
             settings: watch::Sender::new(Arc::new(settings)),

@@ -166,7 +166,10 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
                     if link.take_limits_due() {
                         limiting::begin(broker, link);
                     }
-                    drop(tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link))));
+                    // One that still is at it looks at the same things.
+                    if link.carrying_out.try_lock().is_ok() {
+                        drop(tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link))));
+                    }
                 }
             }
         }
@@ -347,6 +350,7 @@ async fn drop_missing(broker: &Broker, link: &Link, id: SessionId) {
 
 /// Does what was decided while the agent was away.
 async fn carry_out(broker: Arc<Broker>, link: Arc<Link>) {
+    let _turn = link.carrying_out.lock().await;
     let owed = broker
         .table
         .read(|view| lifecycle::owed(&view.table, &link.name, |id| broker.is_starting(id)));

@@ -12,7 +12,7 @@ use tonic_health::server::HealthReporter;
 use vsm_config::{Config, keys};
 use vsm_daemon::{
     clock::Since,
-    grpc, notify, one_time,
+    duty, grpc, notify, one_time,
     socket::{self, Access, SocketError},
     stop::Stop,
     tls::{self, Tls, TlsError},
@@ -89,6 +89,9 @@ pub enum ServeError {
     /// gRPC.
     #[error("cannot serve: {0}")]
     Serve(#[from] tonic::transport::Error),
+    /// A task that the broker cannot be without; see the log.
+    #[error("{0}")]
+    Duty(#[from] duty::Failed),
     /// Reflection.
     #[error("cannot serve reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -105,6 +108,7 @@ impl ServeError {
             | Self::Socket(_)
             | Self::Listen { .. }
             | Self::Serve(_)
+            | Self::Duty(_)
             | Self::Reflection(_) => 1,
         }
     }
@@ -138,21 +142,28 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     let health_file = beside("vsmserver.health");
     let keys = Arc::clone(&broker.keys);
     let socket = beside(one_time::BROKER_SOCKET);
-    tokio::spawn(one_time::serve(keys, socket, stop.token.clone(), troubles));
-    tokio::spawn(relay::serve(Arc::clone(&broker), beside(relay::SOCKET)));
+    let duties = &broker.duties;
+    // Users go on without both, and it is told (`ha status`).
+    duties.run_to_its_end(
+        "one-time keys",
+        one_time::serve(keys, socket, stop.token.clone(), troubles),
+    );
+    duties.run_to_its_end("relay", relay::serve(Arc::clone(&broker), beside(relay::SOCKET)));
     broker.agents.follow(&broker);
-    tokio::spawn(trail::record(Arc::clone(&broker)));
-    tokio::spawn(mail::send(Arc::clone(&broker)));
-    tokio::spawn(alarm::follow(Arc::clone(&broker)));
-    tokio::spawn(upkeep::follow(Arc::clone(&broker)));
+    duties.run("session table", broker.table.clone().ended());
+    duties.run("trail", trail::record(Arc::clone(&broker)));
+    duties.run("mail", mail::send(Arc::clone(&broker)));
+    duties.run("alarms", alarm::follow(Arc::clone(&broker)));
+    duties.run("upkeep", upkeep::follow(Arc::clone(&broker)));
     let dir = config.get(&keys::vsmserver::STATE_DIR);
-    tokio::spawn(set_aside::follow(Arc::clone(&broker), dir));
+    duties.run("tables set aside", set_aside::follow(Arc::clone(&broker), dir));
     if let Some(asked) = asked {
-        tokio::spawn(witness::carry(Arc::clone(&broker), asked));
+        duties.run("witnesses", witness::carry(Arc::clone(&broker), asked));
     }
     let reloader = Reloader::new(Arc::clone(&broker), config, config_dir);
-    let reloads = tokio::spawn(on_hang_up(Arc::clone(&reloader), stop.clone()));
-    tokio::spawn(watch_files::follow(Arc::clone(&broker), Arc::clone(&reloader)));
+    duties.run("reloads", on_hang_up(Arc::clone(&reloader), stop.clone()));
+    let watch = watch_files::follow(Arc::clone(&broker), Arc::clone(&reloader));
+    duties.run_to_its_end("watch on the configuration", watch);
     notify::ready(ha_word(&broker));
     tracing::info!(node = %broker.node, epoch = %broker.table.fence().epoch, "vsmserver is {}", ha_word(&broker));
     let served = Box::pin(listeners.serve(&broker, &reloader, health_file)).await;
@@ -165,8 +176,10 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
             "logins were still under way when the time to drain was over"
         );
     }
-    reloads.abort();
-    served
+    match broker.duties.failed() {
+        Some(failed) => Err(ServeError::Duty(failed)),
+        None => served,
+    }
 }
 
 /// Takes as many open files as the system allows: each agent, each user who is logging in and each follower needs one,
@@ -301,11 +314,13 @@ fn start_pair(
     // A stop waits for it, so that the file says at the end that the address is to go.
     broker.tasks.spawn(health::follow(own, pair_, health_file, reporters));
     let (own, pair_) = both();
-    tokio::spawn(role::follow(own, pair_));
+    // Without a resource address there is none to follow.
+    broker.duties.run_to_its_end("resource address", role::follow(own, pair_));
     let (own, pair_) = both();
-    tokio::spawn(roster::follow(own, pair_));
+    broker.duties.run("choice of witnesses", roster::follow(own, pair_));
     if pair.stream.dials() {
-        tokio::spawn(Arc::clone(&pair.stream).dial(pair.channel.clone()));
+        let dial = Arc::clone(&pair.stream).dial(pair.channel.clone());
+        broker.duties.run("stream to the other node", dial);
     }
 }
 

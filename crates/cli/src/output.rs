@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 
 use clap::ValueEnum;
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
 use vsm_core::{is_unprintable, printable_lines};
 
 use crate::exit::{CANNOT_WRITE, Failure};
@@ -245,17 +246,24 @@ pub(crate) fn columns(first: Vec<String>, rest: impl IntoIterator<Item = Vec<Str
 fn widths(lines: &[Vec<String>]) -> Vec<usize> {
     let count = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        let of_line = |line: &Vec<String>| line.get(column).map_or(0, |cell| cell.chars().count());
+        let of_line = |line: &Vec<String>| line.get(column).map_or(0, |cell| shown(cell).width());
         lines.iter().map(of_line).max().unwrap_or(0)
     };
     (0..count).map(width).collect()
 }
 
-/// A line of cells that are at least so wide.
+/// A cell as it can be shown: what hosts and users say of themselves is in some of them.
+fn shown(cell: &str) -> String {
+    cell.replace(is_unprintable, "\u{fffd}")
+}
+
+/// A line of cells that are at least so wide, in columns of a terminal: a Chinese character takes two.
 fn padded(line: &[String], widths: &[usize]) -> String {
-    // What hosts and users say of themselves is in some of them.
-    let shown = |cell: &str| cell.replace(is_unprintable, "\u{fffd}");
-    let cells = line.iter().zip(widths).map(|(cell, width)| format!("{:width$}", shown(cell)));
+    let cells = line.iter().zip(widths).map(|(cell, width)| {
+        let cell = shown(cell);
+        let blanks = width.saturating_sub(cell.width());
+        format!("{cell}{}", " ".repeat(blanks))
+    });
     let mut text = cells.collect::<Vec<_>>().join("  ");
     text.truncate(text.trim_end().len());
     text.push('\n');
@@ -332,6 +340,8 @@ mod tests {
     fn columns_line_up() {
         let rows = [Row("al", "agent1"), Row("isabella", "a")];
         assert_eq!(table(&rows), "USER      AGENT\nal        agent1\nisabella  a\n");
+        let rows = [Row("山田", "agent1"), Row("al", "a")];
+        assert_eq!(table(&rows), "USER  AGENT\n山田  agent1\nal    a\n", "each is two wide");
     }
 
     #[test]

@@ -155,26 +155,10 @@ pub(crate) fn nearest(path: &str) -> Option<String> {
     candidates
         // A folder above it is no news.
         .filter(|candidate| limit > 0 && !path.starts_with(&format!("{candidate}/")))
-        .map(|candidate| (edit_distance(path, &candidate), candidate))
+        .map(|candidate| (strsim::levenshtein(path, &candidate), candidate))
         .filter(|(distance, _)| (1..=limit).contains(distance))
         .min()
         .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance, by characters.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

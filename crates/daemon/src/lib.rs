@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod cause;
 pub mod clock;
+pub mod duty;
 pub mod grpc;
 pub mod host_keys;
 pub mod log;

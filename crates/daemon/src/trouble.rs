@@ -298,11 +298,10 @@ mod tests {
         let words: BTreeSet<_> = Kind::ALL.map(Kind::word).into();
         assert_eq!(words.len(), Kind::ALL.len());
         let guide = include_str!("../../../docs/operate.md");
+        let kinds: Vec<&str> = guide.lines().filter_map(|line| line.split('|').nth(1)).collect();
         for word in words {
-            assert!(
-                guide.contains(&format!("| `{word}` |")),
-                "docs/operate.md does not know {word}"
-            );
+            let known = kinds.iter().any(|cell| cell.contains(&format!("`{word}`")));
+            assert!(known, "docs/operate.md does not know {word}");
         }
     }
 }

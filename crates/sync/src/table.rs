@@ -224,6 +224,11 @@ impl SessionTable {
         self.send(Command::Event(Event::WitnessUp(agent))).await
     }
 
+    /// Waits until the task that owns the table has ended: then nothing can be read or changed any more.
+    pub async fn ended(self) {
+        self.queue.closed().await;
+    }
+
     /// Opens a connection to the peer; it replaces a former one. What is to be sent comes out of the receiver, which
     /// ends when another connection was opened or too much waited in it.
     ///

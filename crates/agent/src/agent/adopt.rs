@@ -93,7 +93,7 @@ fn take_over(agent: &Arc<Agent>, record: Record) {
     tracing::info!(session = %record.session.id, user = %record.session.user, "session adopted");
     let slot = agent.registry.adopt(record);
     client::recall(agent, &slot);
-    tokio::spawn(link::follow(Arc::clone(agent), slot));
+    agent.duties.run_to_its_end("follower of a session", link::follow(Arc::clone(agent), slot));
 }
 
 /// Asks the session's process; waits for one that is just being started.

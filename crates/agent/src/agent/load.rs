@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use vsm_daemon::clock;
+use vsm_daemon::{clock, duty::Duties};
 use vsm_proto::agent::v1::Load;
 
 use crate::cgroup;
@@ -28,10 +28,10 @@ const SHARE_MATTERS: u32 = 20;
 const QUEUE_MATTERS: u32 = 500;
 
 /// The load now and as it changes, until `stop`.
-pub(super) fn watch(stop: CancellationToken) -> watch::Receiver<Load> {
+pub(super) fn watch(duties: &Duties, stop: CancellationToken) -> watch::Receiver<Load> {
     let mut meter = Meter::new();
     let (sender, receiver) = watch::channel(meter.look());
-    tokio::spawn(async move {
+    duties.run("look at the load", async move {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut untold = 0;

@@ -5,6 +5,7 @@ use std::{fs::File, io::Read, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use vsm_daemon::duty::Duties;
 
 use crate::spec::one_line;
 
@@ -18,9 +19,9 @@ const TEXT_MAX: u64 = 2048;
 pub(super) type Maintenance = Option<Arc<str>>;
 
 /// Whether it is now and as it changes, until `stop`.
-pub(super) fn watch(stop: CancellationToken) -> watch::Receiver<Maintenance> {
+pub(super) fn watch(duties: &Duties, stop: CancellationToken) -> watch::Receiver<Maintenance> {
     let (sender, receiver) = watch::channel(look(&FILES));
-    tokio::spawn(async move {
+    duties.run("look at maintenance", async move {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use vsm_config::Config;
 use vsm_daemon::{
+    duty::Duties,
     grpc,
     log::{self, LogSettings},
     notify,
@@ -65,6 +66,8 @@ pub(crate) struct Agent {
     maintenance: watch::Receiver<maintenance::Maintenance>,
     /// What is wrong here, which brokers are told.
     troubles: Troubles,
+    /// Tasks that it cannot be without.
+    duties: Duties,
     boot_id: String,
     /// The program that is run for each session.
     session_program: PathBuf,
@@ -104,16 +107,18 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     let listener = grpc::listen(port)
         .await
         .with_context(|| format!("cannot listen on port {port} (/vsmagent/listen_port)"))?;
+    let duties = Duties::new(stop.token.clone());
     let troubles = Troubles::default();
     tell_left_out(&troubles, config);
     let agent = Arc::new(Agent {
         fence: fence::FenceKeeper::load(store.dir(), &settings::host_name(), troubles.clone())?,
         troubles,
+        duties: duties.clone(),
         registry: Registry::default(),
         keys: Arc::default(),
         shadow_rights: shadow::Rights::default(),
-        load: load::watch(stop.token.clone()),
-        maintenance: maintenance::watch(stop.token.clone()),
+        load: load::watch(&duties, stop.token.clone()),
+        maintenance: maintenance::watch(&duties, stop.token.clone()),
         boot_id: crate::process::boot_id(),
         session_program: session_program()?,
         settings: watch::Sender::new(Arc::new(settings)),
@@ -121,13 +126,18 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     });
     adopt::adopt(&agent).await.context("cannot read the records of sessions")?;
     hold_displays(&agent);
-    tokio::spawn(look_again(Arc::clone(&agent), stop.token.clone()));
-    tokio::spawn(reload(Arc::clone(&agent), config_dir.to_owned(), stop.clone()));
-    tokio::spawn(announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone()));
+    let duties = &agent.duties;
+    duties.run("look at displays", look_again(Arc::clone(&agent), stop.token.clone()));
+    duties.run("reloads", reload(Arc::clone(&agent), config_dir.to_owned(), stop.clone()));
+    let announce = announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone());
+    duties.run_to_its_end("announcement", announce);
     let socket = agent.settings().session.run_dir.join(one_time::AGENT_SOCKET);
     let (keys, troubles) = (Arc::clone(&agent.keys), agent.troubles.clone());
-    tokio::spawn(one_time::serve(keys, socket, stop.token.clone(), troubles));
-    tokio::spawn(shadow::serve(Arc::clone(&agent), stop.token.clone()));
+    // Users go on without both, and brokers are told.
+    let serve = one_time::serve(keys, socket, stop.token.clone(), troubles);
+    duties.run_to_its_end("one-time keys", serve);
+    let serve = shadow::serve(Arc::clone(&agent), stop.token.clone());
+    duties.run_to_its_end("shadowing", serve);
     let mut routes = RoutesBuilder::default();
     let _health = grpc::standard_services(&mut routes, vsm_proto::DESCRIPTORS).await?;
     let service = service::Service::new(Arc::clone(&agent), stop.token.clone());
@@ -149,6 +159,9 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     notify::ready("serving");
     grpc::serve_tls(listener, &tls, routes.routes(), stop.token.clone()).await?;
     notify::stopping();
+    if let Some(failed) = agent.duties.failed() {
+        return Err(failed.into());
+    }
     tracing::info!(sessions = agent.registry.live_count(), "stopped; desktops go on");
     Ok(())
 }

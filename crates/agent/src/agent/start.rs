@@ -51,7 +51,8 @@ pub(super) fn begin(agent: &Arc<Agent>, slot: Arc<Slot>, resources: Resources, p
     let first = spawn(agent, &slot);
     drop(permit);
     let agent = Arc::clone(agent);
-    tokio::spawn(async move {
+    let duties = agent.duties.clone();
+    duties.run_to_its_end("start of a session", async move {
         match run(&agent, &slot, &settings, resources, first).await {
             Ok(record) => {
                 let session = &record.session;
