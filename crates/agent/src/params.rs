@@ -5,13 +5,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::{OpenOptionsExt, chown},
+    fs,
+    io::{self, Read},
     path::Path,
 };
 
 use vsm_core::{Session, StartParams};
+use vsm_daemon::files::{self, Access};
 
 use crate::record::{ReadError, read_json};
 
@@ -51,27 +51,13 @@ pub fn of(session: &Session, display: u32, client: &StartParams) -> Params {
     all
 }
 
-/// Replaces the file in a session's folder. Not made durable: it lies beside sockets and goes with them.
+/// Replaces the file in a session's folder, for its user to read.
 ///
 /// # Errors
 /// If it cannot be written; the one before stays then.
 pub fn write(session_dir: &Path, params: &Params, uid: u32) -> io::Result<()> {
-    let temporary = session_dir.join(format!(".{FILE}.tmp"));
-    let put = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o400)
-            .open(&temporary)?;
-        file.write_all(&serde_json::to_vec(params)?)?;
-        chown(&temporary, Some(uid), None)?;
-        fs::rename(&temporary, session_dir.join(FILE))
-    };
-    put().inspect_err(|_| {
-        // A half-written one only takes room.
-        let _ = fs::remove_file(&temporary);
-    })
+    let access = Access { mode: 0o400, uid: Some(uid) };
+    files::replace(&session_dir.join(FILE), &serde_json::to_vec(params)?, access)
 }
 
 /// The parameters in a session's folder.

@@ -11,14 +11,14 @@
 //! first and removes `sessions` after: of an id in both, `done` counts.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use vsm_core::{EndReason, Ended, Limits, Session, SessionId, UnixMillis};
+use vsm_daemon::files::{self, Access};
 
 use crate::{process::Process, spec::Refused};
 
@@ -125,36 +125,6 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ReadError> {
         .map_err(|source| ReadError::Damaged { path: path.to_owned(), source })
 }
 
-/// Replaces a file durably: after this returns, a crash leaves the new content; before, the old.
-///
-/// # Errors
-/// If the disk is full, read-only, or broken; names the file.
-pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let named = |error: io::Error| {
-        io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
-    };
-    let dir = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = dir.join(format!(".{name}.tmp"));
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(|error| {
-        // A half-written temporary file on a full disk would only take more room.
-        let _ = fs::remove_file(&temporary);
-        named(error)
-    })
-}
-
 /// The folders under `/vsmagent/state_dir`.
 #[derive(Debug, Clone)]
 pub struct Store(PathBuf);
@@ -202,7 +172,11 @@ impl Store {
     /// # Errors
     /// If it cannot be written; names the file.
     pub fn save_record(&self, record: &Record) -> io::Result<()> {
-        replace(&self.path("sessions", record.session.id), &serde_json::to_vec_pretty(record)?)
+        files::replace(
+            &self.path("sessions", record.session.id),
+            &serde_json::to_vec_pretty(record)?,
+            Access::OWN,
+        )
     }
 
     /// Makes it durable that a start or a session is over, and drops the live record.
@@ -210,7 +184,7 @@ impl Store {
     /// # Errors
     /// If it cannot be written; the live record is then left.
     pub fn save_done(&self, done: &Done) -> io::Result<()> {
-        replace(&self.path("done", done.id), &serde_json::to_vec(done)?)?;
+        files::replace(&self.path("done", done.id), &serde_json::to_vec(done)?, Access::OWN)?;
         self.remove_record(done.id);
         Ok(())
     }

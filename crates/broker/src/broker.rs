@@ -296,7 +296,7 @@ impl Broker {
             return;
         }
         if matches!(&self.ha, Ha::Apart(_)) {
-            // Decision 14: the other node of the pair may be active.
+            // The other node of the pair may be active.
             return;
         }
         if promised > own {

@@ -46,7 +46,7 @@ use health::Health;
 pub enum Ha {
     /// It is not.
     Off {
-        /// HA is configured and could not be turned on, and why: decision 14 of the design has it start alone then.
+        /// HA is configured and could not be turned on, and why: it starts alone then (docs/design-notes.md).
         unsafe_because: Option<String>,
     },
     /// Its table is a pair's, and it cannot be one of the pair: HA is switched off, or could not be turned on. It places and

@@ -120,7 +120,7 @@ pub async fn login(
     done.unwrap_or(Err(Refusal::TooLong(timeout.as_secs())))
 }
 
-/// Whether what is known of the user is enough for a new session (decision 30).
+/// Whether what is known of the user is enough for a new session.
 pub(crate) fn for_new(who: &Identity) -> Result<(), Refusal> {
     if who.source == Source::Nss {
         return Ok(());

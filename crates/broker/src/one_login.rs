@@ -1,5 +1,5 @@
 //! One login: the agent of a desktop that is handed out is told the key that the client has made for it, so that the
-//! user is let in there without being asked again (decision 34).
+//! user is let in there without being asked again.
 
 use vsm_core::SshKey;
 use vsm_daemon::one_time::Bearer;

@@ -270,8 +270,7 @@ impl Settings {
         &self.named_groups
     }
 
-    /// Whether the user may use the service at all. Where NSS does not tell the groups, they may use what they have:
-    /// decision 30.
+    /// Whether the user may use the service at all. Where NSS does not tell the groups, they may use what they have.
     #[must_use]
     pub fn allows(&self, who: &Identity) -> bool {
         self.allowed_groups.is_empty()

@@ -3,7 +3,7 @@
 //! Each uid is asked about once at a time, whoever waits for it, so that one user whose look-up hangs has one thread
 //! and holds up nobody else. Of a user's groups only those are looked up that the configuration names.
 //!
-//! Decision 30: while NSS does not answer, what it said before, or the name alone, is good for what the user has
+//! While NSS does not answer, what it said before, or the name alone, is good for what the user has
 //! already, and for nothing new.
 
 pub(crate) mod nss;

@@ -16,7 +16,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
-use vsm_daemon::tls::{OpenKey, Role};
+use vsm_daemon::{
+    files::{self, Access},
+    tls::{OpenKey, Role},
+};
 
 use crate::{
     exit::{CANNOT_WRITE, CONFIG, Failure, NOT_FOUND, SOFTWARE, USAGE},
@@ -200,12 +203,10 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Failure> {
         .map_err(|error| cannot(path, &error))
 }
 
-/// Writes next to the file, then renames: a host never sees half a key.
+/// A host never sees half a key.
 fn replace(path: &Path, mode: u32, text: &str) -> Result<(), Failure> {
-    let new = path.with_extension("new");
-    let _ = fs::remove_file(&new);
-    write_new(&new, mode, text)?;
-    fs::rename(&new, path).map_err(|error| cannot(path, &error))
+    files::replace(path, text.as_bytes(), Access { mode, uid: None })
+        .map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))
 }
 
 #[cfg(test)]

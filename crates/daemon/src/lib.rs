@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod cause;
 pub mod clock;
 pub mod duty;
+pub mod files;
 pub mod grpc;
 pub mod host_keys;
 pub mod log;

@@ -40,7 +40,7 @@ fn the_limit_holds_and_none_is_no_limit() {
     assert_eq!(service.rows().iter().filter(|row| row.user == "alice").count(), 6);
 }
 
-/// Decision 35, and ten thousand groups.
+/// Groups that are named, and ten thousand that are not.
 #[test]
 fn allowed_groups_count_at_a_reconnect_too() {
     let service = Service::up("groups");
@@ -99,7 +99,7 @@ const BOB: u32 = 2002;
 const CONNECT: [&str; 3] = ["connect", "--no-viewer", "--json"];
 const NEW: [&str; 3] = ["connect", "--no-viewer", "--new"];
 
-/// Decision 30. A file of users that never ends is what a directory service that hangs is.
+/// A file of users that never ends is what a directory service that hangs is.
 #[test]
 fn while_the_user_database_hangs_users_keep_what_they_have() {
     let service = Service::up("nss");

@@ -143,7 +143,7 @@ pub(crate) fn comes_back(pair: &Pair) {
     pair.one_each();
 }
 
-/// Decision 13, 39: users and tools are served on either node.
+/// Users and tools are served on either node.
 #[test]
 fn a_standby_forwards_users_and_tools_to_the_active_node() {
     let pair = Pair::up("forward");
@@ -215,7 +215,7 @@ fn a_difference_between_the_nodes_is_named() {
     assert!(text.contains(path) && text.contains("SSH host keys differ"), "{text}");
 }
 
-/// Decision 14: HA that is not safe is off, loudly.
+/// HA that is not safe is off, loudly.
 #[test]
 fn a_node_that_does_not_know_which_one_it_is_does_not_act_in_the_pair() {
     let pair = Pair::up("unsafe");

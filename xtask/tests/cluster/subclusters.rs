@@ -66,7 +66,7 @@ fn users_go_where_their_subcluster_is_and_come_back_where_they_were() {
     assert_eq!(service.connect("user004").agent, AGENTS[0]);
 }
 
-/// Decision 32: an agent in two subclusters has the lower of their caps.
+/// An agent in two subclusters has the lower of their caps.
 #[test]
 fn a_cap_stops_new_users_and_the_lower_one_holds() {
     let service = service("caps");
@@ -88,7 +88,7 @@ fn a_cap_stops_new_users_and_the_lower_one_holds() {
     assert!(service.connect("bob").created);
 }
 
-/// Decision 30: a configuration that does not say which of two is meant is refused as a whole, whoever reads it.
+/// A configuration that does not say which of two is meant is refused as a whole, whoever reads it.
 #[test]
 fn an_ambiguous_configuration_is_refused_and_the_old_one_stays() {
     let service = service("ambiguous");

@@ -66,7 +66,7 @@ pub(crate) fn taken_over(service: &Service) {
     assert_eq!(service.rows().len(), 1);
 }
 
-/// Decision 24: the user says so, and has a new desktop at once; the old one is ended when its host is back.
+/// The user says so, and has a new desktop at once; the old one is ended when its host is back.
 #[test]
 fn a_desktop_on_a_silent_host_is_given_up_by_its_user_alone() {
     given_up(&Service::up("abandon"));

@@ -17,9 +17,10 @@ pub mod check;
 pub mod firewall;
 mod port;
 
-use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use std::path::Path;
 
 use vsm_config::{Config, tool};
+use vsm_daemon::files::{self, Access};
 
 use crate::{
     args::vsm_setup::Arguments,
@@ -152,18 +153,6 @@ fn apply(dir: &Path, answers: &Answers, changes: &[Change], rules: &[Rule]) -> R
 
 /// Written whole or not at all, for root alone: names of hosts are nobody else's business.
 fn write_answers(file: &Path, answers: &Answers) -> Result<(), Failure> {
-    let new = file.with_extension("new");
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)
-        .and_then(|mut open| {
-            open.write_all(answers.to_string().as_bytes()).and_then(|()| open.sync_all())
-        })
-        .and_then(|()| fs::rename(&new, file));
-    written.map_err(|error| {
-        Failure::new(CANNOT_WRITE, format!("cannot write {}: {error}", file.display()))
-    })
+    files::replace(file, answers.to_string().as_bytes(), Access::OWN)
+        .map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))
 }

@@ -9,12 +9,11 @@ use std::{
 
 use prost::Message;
 use vsm_core::{Epoch, replica::Witness};
+use vsm_daemon::files::{self, Access};
 use vsm_proto::{
     replica::Keeping,
     sync::v1::{WitnessRecord, WitnessRequest, witness_record::Kind},
 };
-
-use crate::record;
 
 /// A file is written anew when it is four times as large as its state, and larger than this.
 const SIZE_MIN: u64 = 1 << 20;
@@ -100,7 +99,7 @@ impl Journal {
     /// Replaces the file by one with this state alone.
     pub(super) fn rewrite(&mut self, kept: &Kept) -> io::Result<()> {
         let bytes = encode(&WitnessRecord { kind: Some(Kind::State(kept.into())) });
-        record::replace(&self.path, &bytes)?;
+        files::replace(&self.path, &bytes, Access::OWN)?;
         self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
         (self.size, self.torn) = (bytes.len() as u64, false);
         self.bound = self.size * 4 + SIZE_MIN;
