@@ -106,7 +106,10 @@ fn look_at_troubles(broker: &Broker, known: &mut Troubled) {
                 }
                 Note::new(SELF, lost)
             }
-            Some(Turn::Returned) => Note::new(SELF, mended),
+            Some(Turn::Returned) => {
+                told.insert_str(0, "over: ");
+                Note::new(SELF, mended)
+            }
             None => return what.is_some(),
         };
         let about = agent.as_ref().map_or_else(|| broker.node.to_string(), ToString::to_string);

@@ -61,6 +61,13 @@ impl Default for Hooks {
 }
 
 impl Hooks {
+    /// Tells what of both folders is not run.
+    pub(crate) fn look(settings: &HookSettings, troubles: &Troubles) {
+        for moment in [Moment::Start, Moment::Reconnect] {
+            Self::programs(settings, moment, troubles);
+        }
+    }
+
     /// What is to be run; what is not goes to `troubles`.
     fn programs(settings: &HookSettings, moment: Moment, troubles: &Troubles) -> Vec<PathBuf> {
         let dir = match moment {

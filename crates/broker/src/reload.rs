@@ -148,6 +148,10 @@ impl Reloader {
         log::unread(&new);
         broker.set_settings(settings);
         broker.troubles.over(Kind::Configuration, "");
+        if changes.iter().any(|change| change.path.contains("mail")) {
+            // The next mail tells.
+            broker.troubles.over(Kind::Mail, "");
+        }
         let told_otherwise = broker.set_card(card::card(&new));
         if let Ha::On(pair) = &broker.ha
             && told_otherwise

@@ -10,11 +10,14 @@ use vsm_daemon::clock;
 use crate::{
     broker::Broker,
     capacity::{self, Capacity},
+    hooks::Hooks,
     trail::{Note, SELF},
 };
 
 /// How often it looks. A mark that has run out does not keep placement waiting for this.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Folders of hooks are looked at every so many times.
+const HOOKS_EVERY: u32 = 10;
 /// A level is told once it was found so many times in a row: an agent that is restarted is away for a moment.
 const LOOKS: u32 = 3;
 
@@ -33,11 +36,17 @@ pub(crate) async fn follow(broker: Arc<Broker>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // None while this node does not act: the other one has told what was to be told.
     let mut watched: Option<BTreeMap<String, Watched>> = None;
+    let mut looks = 0_u32;
     loop {
         tokio::select! {
             biased;
             () = broker.stop.cancelled() => return,
             _ = ticks.tick() => {}
+        }
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(HOOKS_EVERY) {
+            // Also where nobody logs in, as on a standby: it runs them when it takes over.
+            Hooks::look(&broker.settings().hooks, &broker.troubles);
         }
         if !broker.acts() {
             watched = None;

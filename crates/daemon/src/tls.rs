@@ -251,8 +251,9 @@ pub fn peer_with_role(extensions: &Extensions, role: Role) -> Result<Peer, Statu
     if peer.is(role) {
         return Ok(peer);
     }
+    let article = if role == Role::Broker { "a" } else { "an" };
     Err(Status::permission_denied(format!(
-        "the certificate of {} is not that of a {role}",
+        "the certificate of {} is not that of {article} {role}",
         peer.name
     )))
 }

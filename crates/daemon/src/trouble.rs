@@ -43,6 +43,8 @@ pub enum Kind {
     Mail,
     /// The resource address does not resolve.
     Address,
+    /// The program that moves the resource address does not run.
+    HaSoftware,
     /// What an agent or a broker says is refused, as it cannot be.
     Refused,
     /// A host does not answer as a witness.
@@ -57,7 +59,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Promise,
         Self::Configuration,
         Self::Displays,
@@ -68,6 +70,7 @@ impl Kind {
         Self::Hooks,
         Self::Mail,
         Self::Address,
+        Self::HaSoftware,
         Self::Refused,
         Self::Witness,
         Self::Limits,
@@ -89,6 +92,7 @@ impl Kind {
             Self::Hooks => "hooks",
             Self::Mail => "mail",
             Self::Address => "address",
+            Self::HaSoftware => "ha-software",
             Self::Refused => "refused",
             Self::Witness => "witness",
             Self::Limits => "limits",
@@ -117,10 +121,15 @@ impl Kind {
             Self::Disk => "make room there, or replace the disk",
             Self::Remains => "ps there shows what is left: end it, then remove the folder",
             Self::Users => "see getent passwd there, and SSSD or whatever answers it",
-            Self::Hooks => "give it to root, with write access for nobody else, or take it away",
-            Self::Mail => "run it by hand with a message, as the daemon does",
+            Self::Hooks => "mend what it says, or take the file away",
+            Self::Mail => {
+                "install it, name another in /vsmserver/mail_program, or empty /vsmserver/admin_email"
+            }
             Self::Address => {
                 "see getent hosts with that name, or give /vsmserver/HA/resource_address as an address"
+            }
+            Self::HaSoftware => {
+                "systemctl status keepalived there, or crm status, says why; start it"
             }
             Self::Refused => {
                 "see whether each broker and each host there is the one that it should be"
@@ -130,7 +139,7 @@ impl Kind {
                 "journalctl -u vsmagent there says why; an older agent is to be upgraded"
             }
             Self::Start => {
-                "vsmctl session log, or journalctl -u vsmagent there, says why; the next start that works ends it"
+                "mend what it says; journalctl -u vsmagent there has more; it takes its turn again when the penalty is over, and a start that works ends this"
             }
             Self::Table => "look whether anything of it is missed, then remove that file",
         }

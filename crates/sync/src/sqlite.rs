@@ -173,7 +173,8 @@ impl SqliteStore {
         }
         let write = disk.leave_pair(node, nonce);
         let rows = write.install.as_ref().map(|install| Arc::clone(&install.rows));
-        self.write(&[write], &rows.unwrap_or_default())
+        // Its own table with a new life: nothing gives way.
+        self.commit(&[write], &rows.unwrap_or_default())
     }
 }
 
@@ -191,6 +192,12 @@ impl Store for SqliteStore {
 
     fn write(&mut self, writes: &[Write], rows: &[Row]) -> Result<(), StoreError> {
         self.keep_what_is_replaced(writes);
+        self.commit(writes, rows)
+    }
+}
+
+impl SqliteStore {
+    fn commit(&mut self, writes: &[Write], rows: &[Row]) -> Result<(), StoreError> {
         let path = &self.path;
         let wrap = |error| wrap(path, error);
         let transaction = self.connection.transaction().map_err(wrap)?;

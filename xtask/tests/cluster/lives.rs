@@ -105,6 +105,7 @@ fn ha_that_is_switched_off_on_one_node_makes_no_second_server() {
     assert!(life.split(')').next().unwrap().contains(&format!("@{active}")), "{said}");
     assert!(said.contains(&format!("vsmserver of {standby} must serve no more")), "{said}");
     pair.start_daemon(active, "vsmserver").unwrap();
+    pair.sh(active, "! ls /var/lib/vsm/vsm.db.replaced-*");
     pair.same("alice", &alice);
     let bob = pair.login("bob");
     pair.sh(active, "vsmctl session terminate -y --user=alice");

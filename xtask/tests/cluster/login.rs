@@ -93,7 +93,7 @@ fn json_of_the_administrator(service: &Service) {
         value.as_object().unwrap().keys().cloned().collect()
     };
     let agent = "agent detail drain drained_by_configuration draining maintenance max_users penalised_until public_name \
-                 sessions since state subclusters users version weight";
+                 sessions since state subclusters troubles users version weight";
     assert_eq!(fields(&["agent", "list"]).join(" "), agent);
     assert_eq!(fields(&["agent", "show", "agent1"]).join(" "), agent);
     let load = "agent bound cpu_busy_percent cpu_pressure_percent cpus load1 max_users measured \
@@ -106,7 +106,7 @@ fn json_of_the_administrator(service: &Service) {
     let explain = "agents allowed allowed_by allowed_groups chosen groups max_sessions node placement refused \
                    refused_reason sessions subcluster subcluster_group subcluster_rule user";
     assert_eq!(fields(&["explain", "alice"]).join(" "), explain);
-    let status = "epoch last_seq lineage node role sessions started version";
+    let status = "epoch last_seq lineage node role sessions started troubles version";
     assert_eq!(fields(&["status"]).join(" "), status);
 }
 

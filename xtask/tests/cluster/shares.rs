@@ -354,6 +354,14 @@ fn a_witness_that_has_no_vote_is_told_by_both_nodes() {
         .unwrap();
     }
     a_witness_that_errs(&pair, active, standby, status);
+    let dead = Fault::KeepalivedDead { host: standby.to_owned() };
+    pair.fault(&dead).unwrap();
+    wait_for("the standby to miss keepalived", WAIT, || {
+        let (_, text) = status(active);
+        if text.contains("keepalived does not run here any more") { Ok(()) } else { Err(text) }
+    })
+    .unwrap();
+    pair.heal_fault(&dead).unwrap();
     // The address does not resolve any more: the node that has it keeps it, and says so.
     pair.sh(active, "sed -i '/tlha$/d; s/ tlha / /; s/ tlha$//' /etc/hosts");
     wait_for("the address to be told", WAIT, || {

@@ -132,12 +132,10 @@ fn troubles(broker: &Broker, agent: &AgentName, view: &pb::AgentView) -> Vec<Tro
         );
     }
     if view.subclusters.is_empty() {
-        add(
-            "no-subcluster",
-            0,
-            "in no subcluster: it takes no new sessions".to_owned(),
-            NO_SUBCLUSTER,
+        let next = format!(
+            "name it in /vsmserver/subclusters, or end what runs there (vsmctl session list --agent {agent})"
         );
+        add("no-subcluster", 0, "in no subcluster: it takes no new sessions".to_owned(), &next);
     }
     if view.penalised_until_unix_ms != 0 {
         let known = link.as_ref().and_then(|link| link.troubles.of(Kind::Start, ""));
@@ -145,7 +143,8 @@ fn troubles(broker: &Broker, agent: &AgentName, view: &pb::AgentView) -> Vec<Tro
         let left =
             view.penalised_until_unix_ms.saturating_sub(clock::unix_millis().0).div_ceil(1000);
         let what = format!("last in the queue for {left} s more: {why}");
-        add("penalised", 0, what, Kind::Start.next_step());
+        let since = broker.table.read(|view| view.table.failed_at(agent).map_or(0, |at| at.0));
+        add("penalised", since, what, Kind::Start.next_step());
     }
     if let Some(link) = &link {
         let penalised = view.penalised_until_unix_ms != 0;
@@ -165,8 +164,6 @@ const DOWN: &str =
 const TWIN: &str = "leave one of both names in the agents lists, and reload";
 const UNHEARD: &str = "nothing, if both brokers run: it is mended within seconds once they are in sync (vsmctl ha status)";
 const MAINTENANCE: &str = "remove /etc/nologin or /run/nologin there, when users are to come again";
-const NO_SUBCLUSTER: &str =
-    "name it in /vsmserver/subclusters, or end what runs there (vsmctl session list --agent)";
 
 fn room(settings: &Settings, view: &pb::AgentView, measured: Option<&Measured>) -> pb::Room {
     let room = Room::of(measured, settings.need, view.sessions, view.users, view.max_users);

@@ -4,7 +4,7 @@
 //! kernel's messages only make us look at once.
 
 use std::{
-    io,
+    fs, io,
     net::IpAddr,
     os::fd::{AsRawFd, OwnedFd},
     sync::{Arc, atomic::Ordering},
@@ -25,6 +25,10 @@ use crate::broker::Broker;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a resource address that is a name is resolved.
 const RESOLVE_EVERY: u32 = 30;
+/// How often it is looked whether the program that moves the address runs.
+const MOVERS_EVERY: u32 = 5;
+/// Programs that move it, by the names of their processes.
+const MOVERS: [&str; 2] = ["keepalived", "pacemakerd"];
 /// Netlink groups: addresses of both families, and links.
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 
@@ -42,10 +46,13 @@ pub(crate) async fn follow(broker: Arc<Broker>, pair: Arc<Pair>) {
     };
     let mut wanted: Vec<IpAddr> = Vec::new();
     let mut looks = 0_u32;
-    let mut told = None;
+    let (mut told, mut seen) = (None, None);
     while !broker.stop.is_cancelled() {
         if looks.is_multiple_of(RESOLVE_EVERY) || wanted.is_empty() {
             wanted = resolved(&broker, &pair.resource, wanted).await;
+        }
+        if looks.is_multiple_of(MOVERS_EVERY) {
+            seen = look_for_mover(&broker, seen).await;
         }
         looks = looks.wrapping_add(1);
         let holds = identity::local_addresses()
@@ -65,6 +72,28 @@ pub(crate) async fn follow(broker: Arc<Broker>, pair: Arc<Pair>) {
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
+}
+
+/// Looks whether what was seen to move the address here still runs; what is known of it then. Where none was ever seen it is
+/// another program, of which nothing is known.
+async fn look_for_mover(broker: &Broker, seen: Option<&'static str>) -> Option<&'static str> {
+    let running = tokio::task::spawn_blocking(mover).await.ok().flatten();
+    let what = |name| {
+        format!(
+            "{name} does not run here any more: the resource address neither comes to this node nor leaves it"
+        )
+    };
+    let gone = if running.is_some() { None } else { seen };
+    broker.troubles.set(Kind::HaSoftware, "", gone.map(what));
+    running.or(seen)
+}
+
+/// The program that moves the resource address, if one runs.
+fn mover() -> Option<&'static str> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let mut names =
+        processes.filter_map(|process| fs::read_to_string(process.path().join("comm")).ok());
+    names.find_map(|name| MOVERS.into_iter().find(|mover| *mover == name.trim()))
 }
 
 async fn resolved(broker: &Broker, resource: &str, before: Vec<IpAddr>) -> Vec<IpAddr> {

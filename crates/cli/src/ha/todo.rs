@@ -29,7 +29,7 @@ fn alone(node: &Node, lines: &mut Vec<String>) {
     let name = &node.name;
     if let Some(why) = &node.unreachable {
         lines.push(format!(
-            "{name} cannot be asked ({why}): see that vsmserver runs there, and the network between"
+            "{name} cannot be asked ({why}): mend what it says; if nothing answers, see that vsmserver runs there, and the network between"
         ));
         return;
     }
@@ -100,10 +100,17 @@ fn address(nodes: &[Node], lines: &mut Vec<String>) {
     }
     let holders: Vec<&Node> = nodes.iter().filter(|node| node.holds_address).collect();
     match holders.as_slice() {
-        [] if nodes.iter().all(Node::reached) => {
-            lines.push(
-                "no node has the resource address: see keepalived, or Pacemaker, on both".into(),
-            );
+        // Nobody is given it while no node is healthy, and then that is told.
+        [] if !nodes.iter().any(|node| node.reached() && node.healthy) => {}
+        [] => {
+            let who = if nodes.iter().all(Node::reached) {
+                "no node"
+            } else {
+                "no node that can be asked"
+            };
+            lines.push(format!(
+                "{who} has the resource address, so users do not reach the service by it: see keepalived, or Pacemaker, on both"
+            ));
         }
         [one, other] => lines.push(format!(
             "{} and {} both have the resource address: see keepalived, or Pacemaker, on both",
@@ -144,7 +151,8 @@ fn differences(nodes: &[Node], lines: &mut Vec<String>) {
     if let Some(skew) = skew.max_by_key(|skew| skew.unsigned_abs()).map(i64::unsigned_abs)
         && skew > SKEW_MAX_MS
     {
-        lines.push(format!("the clocks differ by {skew} ms: see NTP on both nodes"));
+        lines
+            .push(format!("the clocks of both nodes differ by {} s: see NTP on both", skew / 1000));
     }
     let [one, other] = nodes else { return };
     if !(one.reached() && other.reached()) {
@@ -289,7 +297,7 @@ pub(super) mod tests {
         let clock = of(|nodes| {
             nodes[0].stream.as_mut().unwrap().clock_skew_ms = -3_600_000;
         });
-        assert!(names(&clock, &["differ by 3600000 ms"]), "{clock:?}");
+        assert!(names(&clock, &["differ by 3600 s"]), "{clock:?}");
         let table = of(|nodes| nodes[1].table_digest = "1".into());
         assert!(names(&table, &["vsmctl ha verify"]), "{table:?}");
     }
