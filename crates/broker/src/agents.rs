@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, watch};
@@ -309,6 +309,8 @@ pub struct Link {
     shadowed: Mutex<Option<ShadowedBy>>,
     /// How it has behaved.
     pub(crate) conduct: Mutex<Conduct>,
+    /// When it last did not answer as a witness.
+    pub(crate) unanswered: Mutex<Option<Instant>>,
     /// What is wrong with it, as far as this broker finds out by itself.
     pub(crate) troubles: Troubles,
     /// Wakes the link's task when it is put aside.
@@ -337,6 +339,7 @@ impl Link {
             promised: Mutex::default(),
             shadowed: Mutex::default(),
             conduct: Mutex::default(),
+            unanswered: Mutex::default(),
             troubles: Troubles::with(name.to_string()),
             misbehaved: Notify::new(),
             channel,

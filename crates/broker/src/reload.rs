@@ -75,7 +75,9 @@ impl Reloader {
         let taken = match new {
             Ok((settings, new)) => Ok(self.take(&mut config, settings, new, actor)),
             Err(error) => {
-                let what = format!("the new configuration is bad; the old one stays: {error}");
+                // Each time: whoever asked for it looks into the log.
+                tracing::error!(%error, "the new configuration is bad; the old one stays");
+                let what = format!("a new configuration is bad, and the old one stays: {error}");
                 self.broker.troubles.raise(Kind::Configuration, "", what);
                 let first = error.to_string().lines().next().unwrap_or_default().to_owned();
                 self.broker.note(Note::new(actor, "configuration-refused").detail(first));

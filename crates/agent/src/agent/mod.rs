@@ -224,7 +224,9 @@ async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
                 tracing::info!("configuration read again; what is running keeps its own");
             }
             Err(error) => {
-                let what = format!("the new configuration is bad; the old one stays: {error}");
+                // Each time: whoever asked for it looks into the log.
+                tracing::error!(%error, "the new configuration is bad; the old one stays");
+                let what = format!("a new configuration is bad, and the old one stays: {error}");
                 agent.troubles.raise(Kind::Configuration, "", what);
             }
         }
