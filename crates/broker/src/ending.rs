@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use vsm_core::{Proposal, Session, State};
+use vsm_core::{Fence, Proposal, Session, State};
 use vsm_sync::ProposeError;
 
 use crate::{agents::Fenced, broker::Broker, error::Refusal, gone, trail::Note};
@@ -125,10 +125,11 @@ async fn without_votes(broker: &Broker, session: &Session) -> Result<(), ()> {
         return Err(());
     }
     let last = broker.table.state().replica.last.epoch.clone();
-    let mut fence = broker.table.fence();
-    if last.node == broker.node && last > fence.epoch {
-        fence.epoch = last;
+    if last.node != broker.node {
+        return Err(());
     }
+    // Never by the epoch of a claim that nobody voted for: the agent would promise to it.
+    let fence = Fence { epoch: last, ..broker.table.fence() };
     let asked = link.terminate(fence, session.id).await;
     match asked {
         Ok(Fenced::Done(ended)) => {

@@ -57,6 +57,8 @@ use crate::{
     watch_files,
 };
 
+/// How long the last write may take.
+const FLUSH_MAX: Duration = Duration::from_secs(3);
 /// How long a start waits for the user database.
 const GROUP_MAX: Duration = Duration::from_secs(3);
 /// How long a stop waits for logins and ends under way.
@@ -150,7 +152,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     );
     duties.run_to_its_end("relay", relay::serve(Arc::clone(&broker), beside(relay::SOCKET)));
     broker.agents.follow(&broker);
-    duties.run("session table", broker.table.clone().ended());
+    duties.run("session table", broker.table.ended());
     duties.run("trail", trail::record(Arc::clone(&broker)));
     duties.run("mail", mail::send(Arc::clone(&broker)));
     duties.run("alarms", alarm::follow(Arc::clone(&broker)));
@@ -174,6 +176,11 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
         tracing::warn!(
             tasks = broker.tasks.len(),
             "logins were still under way when the time to drain was over"
+        );
+    }
+    if tokio::time::timeout(FLUSH_MAX, broker.table.flush()).await.is_err() {
+        tracing::warn!(
+            "the disk is too slow for the last write; nothing that was answered is in it"
         );
     }
     match broker.duties.failed() {

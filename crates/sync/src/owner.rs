@@ -59,6 +59,7 @@ pub(crate) enum Command {
     PeerOff(Duration, oneshot::Sender<bool>),
     TakeUp(LineageId, oneshot::Sender<Result<bool, ProposeError>>),
     Ping(oneshot::Sender<()>),
+    Flush(oneshot::Sender<()>),
 }
 
 impl Command {
@@ -70,7 +71,11 @@ impl Command {
             Self::Peer(_, message) => {
                 matches!(message, PeerMsg::Append { .. } | PeerMsg::Ack { .. })
             }
-            Self::PeerUp(..) | Self::PeerDown(_) | Self::PeerOff(..) | Self::TakeUp(..) => false,
+            Self::PeerUp(..)
+            | Self::PeerDown(_)
+            | Self::PeerOff(..)
+            | Self::TakeUp(..)
+            | Self::Flush(_) => false,
         }
     }
 }
@@ -298,6 +303,15 @@ impl<S: Store + 'static> Owner<S> {
             }
             Command::TakeUp(lineage, reply) => drop(reply.send(self.take_up(lineage))),
             Command::Ping(reply) => drop(reply.send(())),
+            Command::Flush(reply) => {
+                if self.fault.is_none()
+                    && let Err(error) = self.write(true)
+                {
+                    self.fail(error);
+                }
+                // Who asked may have gone.
+                let _ = reply.send(());
+            }
         }
     }
 

@@ -224,9 +224,21 @@ impl SessionTable {
         self.send(Command::Event(Event::WitnessUp(agent))).await
     }
 
+    /// Writes also what no answer waits for, before a stop: that a change is committed, say. Without it a crash loses nothing, but a
+    /// node that starts again shows that change only when it has heard once more that it is committed.
+    pub async fn flush(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.queue.send(Command::Flush(reply)).await.is_ok() {
+            // An owner that is gone has nothing left to write.
+            let _ = done.await;
+        }
+    }
+
     /// Waits until the task that owns the table has ended: then nothing can be read or changed any more.
-    pub async fn ended(self) {
-        self.queue.closed().await;
+    /// What is returned is no handle: it keeps the task from nothing that it does when the last one is dropped.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut states = self.watch();
+        async move { while states.changed().await.is_ok() {} }
     }
 
     /// Opens a connection to the peer; it replaces a former one. What is to be sent comes out of the receiver, which
