@@ -159,8 +159,8 @@ fn troubles(broker: &Broker, agent: &AgentName, view: &pb::AgentView) -> Vec<Tro
 
 const PUT_ASIDE: &str = "look at that host first: whose is it now, was its disk restored, or the host cloned? A restart of \
                          vsmserver hears it at once";
-const DOWN: &str =
-    "see that vsmagent runs there, and the network between; journalctl -u vsmagent there";
+const DOWN: &str = "mend what it says; if nothing answers, see that vsmagent runs there (journalctl -u vsmagent), and that the \
+                    network lets its port through";
 const TWIN: &str = "leave one of both names in the agents lists, and reload";
 const UNHEARD: &str = "nothing, if both brokers run: it is mended within seconds once they are in sync (vsmctl ha status)";
 const MAINTENANCE: &str = "remove /etc/nologin or /run/nologin there, when users are to come again";
