@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::{Notify, watch};
@@ -52,8 +52,8 @@ pub enum LinkState {
 /// An agent whose report is open.
 #[derive(Debug, Clone)]
 pub struct Up {
-    /// Where users reach it.
-    pub public_name: String,
+    /// Which host it is, and where users reach it.
+    pub host: Host,
     /// Its software version.
     pub version: String,
     /// Since when the report is open.
@@ -64,8 +64,6 @@ pub struct Up {
     pub allowed_brokers: Vec<String>,
     /// Where it announces itself; empty where it does not tell.
     pub master_hostname: String,
-    /// Which journal of promises it has, of which each host has one; 0 = none yet.
-    pub journal_id: u64,
     /// Its load, once heard.
     pub load: Option<Load>,
     /// What its host says to those who want to log in, as it is in maintenance; none = it is not.
@@ -98,11 +96,6 @@ impl Seen {
 }
 
 impl Up {
-    /// Which host it is, by whatever name.
-    fn host(&self) -> Host {
-        Host { journal: self.journal_id, public_name: self.public_name.as_str().into() }
-    }
-
     /// Notes what is told of a session now; what was before.
     pub(crate) fn note(&mut self, id: SessionId, now: Seen) -> Seen {
         let before = self.seen.remove(&id).unwrap_or_default();
@@ -154,9 +147,9 @@ impl LinkState {
     }
 
     /// Which host it is; none = it is not up.
-    fn host(&self) -> Option<Host> {
+    fn host(&self) -> Option<&Host> {
         match self {
-            Self::Up(up) => Some(up.host()),
+            Self::Up(up) => Some(&up.host),
             Self::Connecting | Self::Down { .. } => None,
         }
     }
@@ -228,9 +221,8 @@ impl Agents {
     /// the other.
     #[must_use]
     pub fn twin(&self, agent: &AgentName, up: &Up) -> Option<AgentName> {
-        let host = up.host();
         self.all().into_iter().filter(|link| link.name != *agent).find_map(|link| {
-            matches!(link.state(), LinkState::Up(other) if host.is(&other.host()))
+            matches!(link.state(), LinkState::Up(other) if up.host.is(&other.host))
                 .then(|| link.name.clone())
         })
     }
@@ -309,8 +301,6 @@ pub struct Link {
     shadowed: Mutex<Option<ShadowedBy>>,
     /// How it has behaved.
     pub(crate) conduct: Mutex<Conduct>,
-    /// When it last did not answer as a witness.
-    pub(crate) unanswered: Mutex<Option<Instant>>,
     /// What is wrong with it, as far as this broker finds out by itself.
     pub(crate) troubles: Troubles,
     /// Wakes the link's task when it is put aside.
@@ -339,7 +329,6 @@ impl Link {
             promised: Mutex::default(),
             shadowed: Mutex::default(),
             conduct: Mutex::default(),
-            unanswered: Mutex::default(),
             troubles: Troubles::with(name.to_string()),
             misbehaved: Notify::new(),
             channel,

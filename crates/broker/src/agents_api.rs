@@ -1,7 +1,7 @@
 //! The administrator's API for agents: draining, forgetting, the room that there is, and why a user would get which. A
 //! standby forwards to the active node.
 
-pub(crate) mod explain;
+mod explain;
 mod forget;
 mod marks;
 

@@ -91,15 +91,14 @@ pub struct Parts {
     pub started: Since,
     /// Cancelled when the broker is to stop.
     pub stop: CancellationToken,
-    /// What is wrong already.
-    pub troubles: Troubles,
 }
 
 impl Broker {
     /// Puts a broker together; nothing runs yet.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { table, ha, card, settings, node, tls, started, stop, troubles } = parts;
+        let Parts { table, ha, card, settings, node, tls, started, stop } = parts;
+        let troubles = Troubles::default();
         Arc::new(Self {
             table,
             agents: Agents::default(),

@@ -186,7 +186,7 @@ async fn verify(
     match link.verify(session.id, Some((client, broker.table.fence()))).await {
         Ok(Verdict::Alive) => {
             limiting::came(broker, &link, &up, session, who);
-            let host = up.public_name.clone();
+            let host = up.host.public_name.to_string();
             Ok(Some(Handed::new(Arc::clone(session), host, false)))
         }
         Ok(Verdict::Gone(ended)) => {

@@ -112,6 +112,8 @@ struct Known {
     members: Vec<Member>,
     /// Those that take new sessions of everybody, by subcluster: made when asked for, thrown away when anything changes.
     eligible: HashMap<String, Arc<[Eligible]>>,
+    /// Hosts have changed since second names were looked for, which is done when somebody asks: at a start thousands come at once.
+    second_names_due: bool,
 }
 
 impl Fleet {
@@ -132,16 +134,16 @@ impl Fleet {
                 second_of: None,
             })
             .collect();
-        find_second_names(&mut known.members);
+        known.second_names_due = true;
     }
 
     /// Notes which host an agent is, by whatever name; none = it is not up.
-    pub fn set_host(&self, agent: &AgentName, host: Option<Host>) {
+    pub fn set_host(&self, agent: &AgentName, host: Option<&Host>) {
         let mut known = self.known();
         let Some(index) = find(&known.members, agent) else { return };
-        if known.members[index].host != host {
-            known.members[index].host = host;
-            find_second_names(&mut known.members);
+        if known.members[index].host.as_ref() != host {
+            known.members[index].host = host.cloned();
+            known.second_names_due = true;
             known.eligible.clear();
         }
     }
@@ -160,20 +162,20 @@ impl Fleet {
     /// All of them, by name.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
-        self.known().members.clone()
+        self.settled().members.clone()
     }
 
     /// Those of a subcluster, by name.
     #[must_use]
     pub fn members_of(&self, subcluster: &str) -> Vec<Member> {
-        let known = self.known();
+        let known = self.settled();
         known.members.iter().filter(|member| member.settings.is_in(subcluster)).cloned().collect()
     }
 
     /// Those of a subcluster that take new sessions, by name.
     #[must_use]
     pub fn eligible(&self, subcluster: &str) -> Arc<[Eligible]> {
-        let Known { members, eligible } = &mut *self.known();
+        let Known { members, eligible, .. } = &mut *self.settled();
         if let Some(list) = eligible.get(subcluster) {
             return Arc::clone(list);
         }
@@ -189,7 +191,7 @@ impl Fleet {
         if !is_root(user) {
             return self.eligible(subcluster);
         }
-        let known = self.known();
+        let known = self.settled();
         let fits =
             |member: &&Member| member.takes_sessions_of(true) && member.settings.is_in(subcluster);
         known.members.iter().filter(fits).map(Member::eligible).collect()
@@ -205,6 +207,15 @@ impl Fleet {
     /// Notes how near each subcluster is to that.
     pub fn set_levels(&self, levels: BTreeMap<String, Level>) {
         *locked(&self.levels) = levels;
+    }
+
+    /// What is known, second names too.
+    fn settled(&self) -> MutexGuard<'_, Known> {
+        let mut known = self.known();
+        if std::mem::take(&mut known.second_names_due) {
+            find_second_names(&mut known.members);
+        }
+        known
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -284,13 +295,16 @@ mod tests {
         let count = |user: &str| fleet.eligible_for("x", &user.parse().unwrap()).len();
         assert_eq!((count("root"), count("alice")), (2, 1));
     }
+
     #[test]
     fn a_host_by_two_names_is_used_by_one_of_them() {
         let fleet = Fleet::default();
         let yaml = "subclusters: {x: {agents: [10.0.0.1, a, b, c]}, y: {agents: [d], users: u}}\n";
         fleet.configure(&settings(yaml));
         let host = |journal, name: &str| Some(Host { journal, public_name: name.into() });
-        let set = |agent: &str, host| fleet.set_host(&agent.parse().unwrap(), host);
+        let set = |agent: &str, host: Option<Host>| {
+            fleet.set_host(&agent.parse().unwrap(), host.as_ref());
+        };
         for agent in ["10.0.0.1", "a", "b", "c", "d"] {
             fleet.set(&agent.parse().unwrap(), Openness::All, None);
         }

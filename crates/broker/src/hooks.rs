@@ -76,14 +76,11 @@ impl Hooks {
         };
         let found = programs::find(dir);
         // One by one, so that each is told whole; `moment` keeps those of both folders apart.
-        let about = |skipped: &String| format!("{} {skipped}", moment.word());
-        let now: Vec<String> = found.skipped.iter().map(about).collect();
-        troubles.keep(Kind::Hooks, |about| {
-            !about.starts_with(moment.word()) || now.iter().any(|other| other == about)
-        });
-        for (about, skipped) in now.iter().zip(&found.skipped) {
-            troubles.raise(Kind::Hooks, about, format!("not run as a hook: {skipped}"));
-        }
+        let told = |skipped: &String| {
+            (format!("{} {skipped}", moment.word()), format!("not run as a hook: {skipped}"))
+        };
+        let now: Vec<_> = found.skipped.iter().map(told).collect();
+        troubles.only(Kind::Hooks, moment.word(), &now);
         found.programs
     }
 }

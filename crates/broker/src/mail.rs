@@ -13,6 +13,7 @@ use tokio::{
     process::Command,
     sync::mpsc::{self, Receiver, Sender},
 };
+use vsm_config::{Config, keys};
 use vsm_core::Event;
 use vsm_daemon::{program, trouble::Kind};
 
@@ -35,8 +36,6 @@ const WORTH_IT: [&str; 14] = [
     "capacity-ok",
     "configuration-refused",
 ];
-/// Where mail goes that nobody has asked for: the default of `/vsmserver/admin_email`.
-const UNASKED: [&str; 1] = ["root@localhost"];
 /// Events that wait to be sent; what is beyond is in the trail and the log.
 const QUEUE_BOUND: usize = 256;
 /// What happens within this time of the first event goes into the same mail.
@@ -73,6 +72,8 @@ impl Mail {
 pub(crate) async fn send(broker: Arc<Broker>) {
     let events = locked(&broker.mail.events).take();
     let Some(mut events) = events else { return };
+    // Where mail goes that nobody has asked for.
+    let unasked = Config::defaults().get(&keys::vsmserver::ADMIN_EMAIL);
     let sending = async {
         let mut batch = Vec::new();
         while events.recv_many(&mut batch, QUEUE_BOUND).await > 0 {
@@ -85,7 +86,7 @@ pub(crate) async fn send(broker: Arc<Broker>) {
                 let text = message(&broker, &settings.admin_email, &batch);
                 let failed = post(&settings.mail_program, text).await.err();
                 // Nobody has asked for mail, and there is no program for it: no mail is sent, as the parameter says.
-                let wanted = settings.mail_program.exists() || settings.admin_email != UNASKED;
+                let wanted = settings.mail_program.exists() || settings.admin_email != unasked;
                 let failed = failed.filter(|_| wanted);
                 let program = settings.mail_program.display();
                 let what = |error| {

@@ -33,6 +33,7 @@ use crate::{
     agents::{Link, LinkState, Load, Seen, ShadowedBy, Up, Verdict},
     broker::Broker,
     conduct, ending,
+    fleet::Host,
     gone::{bury, gone, log_unless_known},
     ha::witness,
     limiting, shadow,
@@ -217,12 +218,9 @@ async fn take_inventory(
     before: Vec<SessionId>,
     acts: bool,
 ) {
+    begin_anew(link, &inventory);
     // An agent that runs nothing goes over to any table. If each node of an empty pair followed what such agents have heard
     // last, the two could end up with different ones.
-    link.troubles.over(Kind::Refused, "sessions");
-    if inventory.sessions.is_empty() {
-        link.troubles.over(Kind::Refused, "lineage");
-    }
     let former =
         !inventory.sessions.is_empty() && take_up_lineage(broker, link, &inventory.lineage).await;
     let promised = inventory.promised.and_then(|epoch| Epoch::try_from(epoch).ok());
@@ -265,13 +263,15 @@ async fn take_inventory(
     }
     tracing::info!(agent = %link.name, sessions = present.len(), version = inventory.version, "agent is here");
     let up = Up {
-        public_name: public_name(link, &inventory.public_name),
+        host: Host {
+            journal: inventory.journal_id,
+            public_name: public_name(link, &inventory.public_name).into(),
+        },
         version: printable(&inventory.version),
         since: clock::unix_millis(),
         seen: all,
         allowed_brokers: inventory.allowed_brokers.iter().map(|name| printable(name)).collect(),
         master_hostname: printable(&inventory.master_hostname),
-        journal_id: inventory.journal_id,
         load: None,
         maintenance: maintenance(inventory.maintenance),
         troubles: troubles(inventory.troubles),
@@ -292,6 +292,14 @@ async fn take_inventory(
     }
     tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link)));
     limiting::begin(broker, link);
+}
+
+/// What was refused of an agent's former report says nothing of this one.
+fn begin_anew(link: &Link, inventory: &pb::Inventory) {
+    link.troubles.over(Kind::Refused, "sessions");
+    if inventory.sessions.is_empty() {
+        link.troubles.over(Kind::Refused, "lineage");
+    }
 }
 
 /// An agent whose promises are fewer than it told of before has a disk that went back in time; it is told to act no
@@ -358,6 +366,8 @@ async fn carry_out(broker: Arc<Broker>, link: Arc<Link>) {
         match owed {
             // It has logged why not; the next inventory tries again.
             Owed::End(session) => drop(ending::carry_out(&broker, &session).await),
+            // A login may have taken it up since.
+            Owed::GiveUp(session) if broker.is_starting(session.id) => {}
             Owed::GiveUp(session) => {
                 give_up(&broker, &session).await;
                 bury(&broker, &link, session.id).await;

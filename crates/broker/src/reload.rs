@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::sync::Mutex;
-use vsm_config::{Change, Config};
+use vsm_config::{Change, Config, keys};
 use vsm_daemon::{
     log::{self, LogSettings},
     notify,
@@ -150,7 +150,8 @@ impl Reloader {
         log::unread(&new);
         broker.set_settings(settings);
         broker.troubles.over(Kind::Configuration, "");
-        if changes.iter().any(|change| change.path.contains("mail")) {
+        let mail = [keys::vsmserver::ADMIN_EMAIL.path(), keys::vsmserver::MAIL_PROGRAM.path()];
+        if changes.iter().any(|change| mail.contains(&change.path.as_str())) {
             // The next mail tells.
             broker.troubles.over(Kind::Mail, "");
         }

@@ -16,7 +16,6 @@ use vsm_daemon::{
     socket::{self, Access, SocketError},
     stop::Stop,
     tls::{self, Tls, TlsError},
-    trouble::Troubles,
 };
 use vsm_proto::{
     DESCRIPTORS,
@@ -124,7 +123,6 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     raise_open_files();
     let settings = Settings::new(&config).map_err(|error| ServeError::Config(error.to_string()))?;
     let tls = Tls::load(&config)?;
-    let troubles = Troubles::default();
     let Opened { node, table, ha, card, asked } =
         open::open(&config, &settings, &tls, &stop.token)?;
     let parts = Parts {
@@ -136,7 +134,6 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
         tls,
         started: Since::now(),
         stop: stop.token.clone(),
-        troubles: troubles.clone(),
     };
     let broker = Broker::new(parts);
     let listeners = Listeners::open(&config).await?;
@@ -148,7 +145,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     // Users go on without both, and it is told (`ha status`).
     duties.run_to_its_end(
         "one-time keys",
-        one_time::serve(keys, socket, stop.token.clone(), troubles),
+        one_time::serve(keys, socket, stop.token.clone(), broker.troubles.clone()),
     );
     duties.run_to_its_end("relay", relay::serve(Arc::clone(&broker), beside(relay::SOCKET)));
     broker.agents.follow(&broker);

@@ -1,7 +1,12 @@
 //! Tables that were set aside: damaged ones, and those that gave way to one of another life of the pair. They lie in
 //! `/vsmserver/state_dir` until somebody has looked at them and takes them away, and so long that is told.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use vsm_daemon::trouble::Kind;
 
@@ -9,7 +14,9 @@ use crate::broker::Broker;
 
 /// How often the folder is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// What is said of a file whose name goes on like this after `vsm.db.`.
+/// How their names begin.
+const FILE: &str = "vsm.db.";
+/// What is said of a file whose name goes on like this.
 const SAID: [(&str, &str); 2] = [
     ("damaged-", "the table was damaged, was moved to"),
     (
@@ -20,13 +27,9 @@ const SAID: [(&str, &str); 2] = [
 ];
 
 /// Tells of them until the broker stops.
-pub(crate) async fn follow(broker: Arc<Broker>, dir: std::path::PathBuf) {
+pub(crate) async fn follow(broker: Arc<Broker>, dir: PathBuf) {
     loop {
-        let there = found(&dir);
-        broker.troubles.keep(Kind::Table, |about| there.iter().any(|(name, _)| name == about));
-        for (name, what) in &there {
-            broker.troubles.raise(Kind::Table, name, what.clone());
-        }
+        broker.troubles.only(Kind::Table, FILE, &found(&dir));
         if broker.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
             return;
         }
@@ -38,7 +41,7 @@ fn found(dir: &Path) -> Vec<(String, String)> {
     let names = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
     let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let said = |name: String| {
-        let rest = name.strip_prefix("vsm.db.")?;
+        let rest = name.strip_prefix(FILE)?;
         let (_, said) = SAID.iter().find(|(kind, _)| rest.starts_with(kind))?;
         let what = format!("{said} {}", dir.join(&name).display());
         Some((name, what))

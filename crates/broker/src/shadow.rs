@@ -62,7 +62,7 @@ pub(crate) async fn ask(
         Ok(Ok(shadowed)) => {
             let mode = if shadowed.control { "control" } else { "view" };
             broker.note(note("shadow-allowed").detail(mode));
-            let host = up.public_name.clone();
+            let host = up.host.public_name.to_string();
             Ok(Granted { session, host, shadowed })
         }
         Ok(Err(why)) => {

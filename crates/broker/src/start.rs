@@ -187,8 +187,10 @@ impl Driver<'_> {
                     Some(link) => link.up().await.ok(),
                     None => None,
                 };
-                let host =
-                    up.map_or_else(|| session.agent.to_string(), |up| up.public_name.clone());
+                let host = up.map_or_else(
+                    || session.agent.to_string(),
+                    |up| up.host.public_name.to_string(),
+                );
                 let state = State::Running { display: number };
                 let session = Arc::new(Session { state, ..Session::clone(&session) });
                 Ok(Attempt::Running(Handed::new(session, host, true)))

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use vsm_core::{AgentName, Standing, StartParams, UserName, printable};
-use vsm_daemon::trouble::{Kind, TEXT_MAX, TROUBLES_MAX};
+use vsm_daemon::trouble::{ALL_MAX, Kind, TEXT_MAX};
 use vsm_proto::{agent::v1 as pb, session::v1::LiveSession};
 
 use crate::agents::{Link, Seen};
@@ -29,7 +29,7 @@ pub(crate) fn troubles(told: Vec<pb::Trouble>) -> Arc<[pb::Trouble]> {
         since_unix_ms: trouble.since_unix_ms,
         next_step: bounded(&trouble.next_step),
     };
-    told.into_iter().take(TROUBLES_MAX).map(shown).collect()
+    told.into_iter().take(ALL_MAX).map(shown).collect()
 }
 
 /// Where users are sent to reach an agent: what it says, if a host can have that name or address.
@@ -83,5 +83,26 @@ pub(crate) fn shown(params: StartParams) -> StartParams {
         language: all(&params.language),
         client_name: all(&params.client_name),
         ..params
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_host_in_the_wrong_hands_says_is_wrong_is_bounded_and_printable() {
+        let evil = pb::Trouble {
+            kind: "disk\u{1b}[2J".to_owned(),
+            what: "\u{1b}]0;title\u{7}".repeat(1000),
+            since_unix_ms: u64::MAX,
+            next_step: "run\nrm -rf /".to_owned(),
+        };
+        let told = troubles(vec![evil; 100_000]);
+        assert_eq!(told.len(), ALL_MAX);
+        for text in [&told[0].kind, &told[0].what, &told[0].next_step] {
+            assert!(!text.contains(char::is_control), "{text:?}");
+            assert!(text.chars().count() <= TEXT_MAX, "{text:?}");
+        }
     }
 }

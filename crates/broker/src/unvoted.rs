@@ -55,8 +55,10 @@ pub(crate) async fn create(
                 tracing::warn!(session = %session.id, user = %session.user, agent = %session.agent, "made a desktop without votes (/vsmserver/HA/solo_create)");
                 broker.remember_unvoted(Arc::clone(&session));
                 let up = link.up().await;
-                let host =
-                    up.map_or_else(|_| session.agent.to_string(), |up| up.public_name.clone());
+                let host = up.map_or_else(
+                    |_| session.agent.to_string(),
+                    |up| up.host.public_name.to_string(),
+                );
                 return Ok(Handed::new(session, host, true));
             }
             Ok(Started::Refused(_, detail)) => last = detail,

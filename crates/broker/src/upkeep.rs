@@ -10,7 +10,6 @@ use vsm_daemon::clock;
 use crate::{
     broker::Broker,
     capacity::{self, Capacity},
-    ha::witness,
     hooks::Hooks,
     trail::{Note, SELF},
 };
@@ -44,7 +43,7 @@ pub(crate) async fn follow(broker: Arc<Broker>) {
             () = broker.stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        witness::forget_old(&broker);
+        broker.agents.all().iter().for_each(|link| link.troubles.expire());
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(HOOKS_EVERY) {
             // Also where nobody logs in, as on a standby: it runs them when it takes over.

@@ -212,6 +212,14 @@ impl Users {
         user: &UserName,
         named: &NamedGroups,
     ) -> Result<Arc<Identity>, LookupError> {
+        self.identity(self.uid(user).await?, named).await
+    }
+
+    /// The uid of a user.
+    ///
+    /// # Errors
+    /// `BadName` if there is no such user, `Down` if NSS fails or does not answer in time.
+    pub(crate) async fn uid(&self, user: &UserName) -> Result<u32, LookupError> {
         let down = |why: String| LookupError::Down(why);
         let name = user.to_string();
         let asked = async {
@@ -225,10 +233,9 @@ impl Users {
             asked.await.map_err(|error| down(error.to_string()))?
         };
         let deadline = self.times.deadline;
-        let uid = tokio::time::timeout(deadline, asked)
+        tokio::time::timeout(deadline, asked)
             .await
-            .unwrap_or_else(|_| Err(down(format!("no answer within {} s", deadline.as_secs()))))?;
-        self.identity(uid, named).await
+            .unwrap_or_else(|_| Err(down(format!("no answer within {} s", deadline.as_secs()))))
     }
 
     /// The look-up of this uid that is under way, or a new one.

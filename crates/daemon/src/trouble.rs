@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -15,8 +16,10 @@ use vsm_proto::agent::v1 as pb;
 
 use crate::clock;
 
-/// Troubles of one daemon at a time; what is beyond is in the log.
-pub const TROUBLES_MAX: usize = 32;
+/// Troubles of one kind at a time, so that none keeps others out of the list. What is beyond has as many like it in the list.
+pub const TROUBLES_MAX: usize = 16;
+/// Troubles of one daemon at a time.
+pub const ALL_MAX: usize = TROUBLES_MAX * Kind::ALL.len();
 /// Characters of a text.
 pub const TEXT_MAX: usize = 400;
 
@@ -155,6 +158,8 @@ pub struct Trouble {
     pub what: String,
     /// Since when.
     pub since: UnixMillis,
+    /// Until when it counts, where nobody finds out that it is over.
+    until: Option<Instant>,
 }
 
 impl From<&Trouble> for pb::Trouble {
@@ -191,19 +196,37 @@ impl Troubles {
 
     /// Something is wrong: with what, of one kind, and why. The same again is no news.
     pub fn raise(&self, kind: Kind, about: &str, what: impl Into<String>) {
-        let what = what.into().lines().map(str::trim).collect::<Vec<_>>().join("; ");
+        self.put(kind, about, &what.into(), None);
+    }
+
+    /// The same where nobody finds out that it is over: it is, after so long without the same again.
+    pub fn raise_for(&self, lasts: Duration, kind: Kind, about: &str, what: impl Into<String>) {
+        self.put(kind, about, &what.into(), Some(clock::now() + lasts));
+    }
+
+    fn put(&self, kind: Kind, about: &str, what: &str, until: Option<Instant>) {
+        let what = what.lines().map(str::trim).collect::<Vec<_>>().join("; ");
         let what: String = what.chars().take(TEXT_MAX).collect();
         {
             let mut all = self.all();
-            let (key, count) = ((kind, about.to_owned()), all.len());
-            match all.get_mut(&key) {
-                Some(known) if known.what == what => return,
-                Some(known) => known.what.clone_from(&what),
-                None if count >= TROUBLES_MAX => {}
-                None => {
-                    let since = clock::unix_millis();
-                    all.insert(key, Trouble { kind, what: what.clone(), since });
+            let key = (kind, about.to_owned());
+            if let Some(known) = all.get_mut(&key) {
+                known.until = until;
+                if known.what == what {
+                    return;
                 }
+                known.what.clone_from(&what);
+            } else if all.keys().filter(|(of, _)| *of == kind).count() >= TROUBLES_MAX {
+                return tracing::debug!(
+                    host = self.0.host,
+                    kind = kind.word(),
+                    about,
+                    what,
+                    "one more trouble"
+                );
+            } else {
+                let since = clock::unix_millis();
+                all.insert(key, Trouble { kind, what: what.clone(), since, until });
             }
         }
         tracing::warn!(host = self.0.host, kind = kind.word(), about, what, "trouble");
@@ -218,14 +241,30 @@ impl Troubles {
         }
     }
 
-    /// Those of a kind for which `is_of` says no are over; it is given what each is about.
-    pub fn keep(&self, kind: Kind, is_of: impl Fn(&str) -> bool) {
-        let gone: Vec<String> = {
+    /// What is wrong of a kind, of all that is about something whose name begins with `group`: these, each with what it is
+    /// about, and no others.
+    pub fn only(&self, kind: Kind, group: &str, now: &[(String, String)]) {
+        self.end(|of, about, _| {
+            *of == kind && about.starts_with(group) && !now.iter().any(|(other, _)| other == about)
+        });
+        for (about, what) in now {
+            self.raise(kind, about, what.clone());
+        }
+    }
+
+    /// Ends those whose time is over.
+    pub fn expire(&self) {
+        let now = clock::now();
+        self.end(|_, _, trouble| trouble.until.is_some_and(|until| until <= now));
+    }
+
+    fn end(&self, is_over: impl Fn(&Kind, &str, &Trouble) -> bool) {
+        let gone: Vec<(Kind, String)> = {
             let all = self.all();
-            let gone = all.keys().filter(|(of, about)| *of == kind && !is_of(about));
-            gone.map(|(_, about)| about.clone()).collect()
+            let gone = all.iter().filter(|((kind, about), trouble)| is_over(kind, about, trouble));
+            gone.map(|(key, _)| key.clone()).collect()
         };
-        for about in gone {
+        for (kind, about) in gone {
             self.over(kind, &about);
         }
     }
@@ -300,6 +339,44 @@ mod tests {
         }
         assert_eq!(troubles.now().len(), TROUBLES_MAX);
         assert_eq!(troubles.now()[0].what.len(), TEXT_MAX);
+    }
+
+    #[test]
+    fn no_kind_keeps_another_out_of_the_list() {
+        let troubles = Troubles::default();
+        for n in 0..2 * ALL_MAX {
+            troubles.raise(Kind::Remains, &n.to_string(), "a user's");
+        }
+        troubles.raise(Kind::Disk, "", "full");
+        assert!(troubles.of(Kind::Disk, "").is_some());
+    }
+
+    #[test]
+    fn what_is_not_said_again_is_over_after_its_time() {
+        let troubles = Troubles::default();
+        troubles.raise_for(Duration::from_secs(3600), Kind::Witness, "", "silent");
+        troubles.raise(Kind::Disk, "", "full");
+        troubles.expire();
+        assert_eq!(troubles.now().len(), 2);
+        troubles.raise_for(Duration::ZERO, Kind::Witness, "", "silent");
+        troubles.expire();
+        assert_eq!(
+            troubles.now().iter().map(|trouble| trouble.kind).collect::<Vec<_>>(),
+            [Kind::Disk]
+        );
+    }
+
+    #[test]
+    fn of_a_group_only_what_is_there_now_stays() {
+        let troubles = Troubles::default();
+        let named = |names: &[&str]| -> Vec<(String, String)> {
+            names.iter().map(|name| ((*name).to_owned(), "bad".to_owned())).collect()
+        };
+        troubles.only(Kind::Hooks, "start", &named(&["start a", "start b"]));
+        troubles.only(Kind::Hooks, "reconnect", &named(&["reconnect a"]));
+        troubles.only(Kind::Hooks, "start", &named(&["start b"]));
+        let about = |name| troubles.of(Kind::Hooks, name).is_some();
+        assert_eq!((about("start a"), about("start b"), about("reconnect a")), (false, true, true));
     }
 
     #[test]

@@ -60,6 +60,21 @@ fn well(service: &Service, host: &str) {
     service.until(BROKER, &format!("vsmctl {list} --exit-code"));
 }
 
+/// A file that makes the configuration of a daemon bad.
+const BAD: &str = "/etc/vsm/conf.d/zz-bad.yaml";
+
+/// Has a daemon refuse a configuration.
+fn refuse(service: &Service, host: &str, daemon: &str) {
+    service.sh(host, &format!("echo '{daemon}: {{listen_port: x}}' > {BAD}"));
+    service.reload(host, daemon, "the new configuration is bad");
+}
+
+/// Has it take one again.
+fn mend(service: &Service, host: &str, daemon: &str) {
+    service.sh(host, &format!("rm {BAD}"));
+    service.kill_daemon(host, daemon, SIGHUP).unwrap();
+}
+
 #[test]
 fn what_is_wrong_with_a_session_host_is_told_until_it_is_mended() {
     let service = Service::up("shares-hosts");
@@ -67,12 +82,9 @@ fn what_is_wrong_with_a_session_host_is_told_until_it_is_mended() {
     let sh = |line: &str| service.sh(host, line);
     well(&service, host);
 
-    let bad = "/etc/vsm/conf.d/zz-bad.yaml";
-    sh(&format!("echo 'vsmagent: {{display_min: x}}' > {bad}"));
-    service.reload(host, "vsmagent", "the new configuration is bad");
-    told(&service, host, "configuration", bad);
-    sh(&format!("rm {bad}"));
-    service.kill_daemon(host, "vsmagent", SIGHUP).unwrap();
+    refuse(&service, host, "vsmagent");
+    told(&service, host, "configuration", BAD);
+    mend(&service, host, "vsmagent");
     well(&service, host);
 
     service.configure(host, "vsmagent", &["/vsmagent/xserver_args=-ac"]);
@@ -153,18 +165,14 @@ fn what_is_taken_at_a_start(service: &Service, host: &str) {
 
 /// What lasts a minute is an event, and so is its end.
 fn what_lasts_is_an_event(service: &Service, host: &str) {
-    let sh = |line: &str| service.sh(host, line);
-    let bad = "/etc/vsm/conf.d/zz-bad.yaml";
-    sh(&format!("echo 'vsmagent: {{display_min: x}}' > {bad}"));
-    service.kill_daemon(host, "vsmagent", SIGHUP).unwrap();
+    refuse(service, host, "vsmagent");
     let event = |action: &str| format!("vsmctl events --last 0 | grep {action} | grep -q {host}");
     wait_for("the event", 3 * WAIT, || {
         let asked = service.exec(BROKER, "root", &["sh", "-c", &event("agent-trouble")]).unwrap();
         if asked.status.success() { Ok(()) } else { Err("no agent-trouble yet".to_owned()) }
     })
     .unwrap();
-    sh(&format!("rm {bad}"));
-    service.kill_daemon(host, "vsmagent", SIGHUP).unwrap();
+    mend(service, host, "vsmagent");
     service.until(BROKER, &event("agent-mended"));
 }
 
@@ -218,11 +226,9 @@ fn what_is_wrong_with_a_broker_is_told_until_it_is_mended() {
     let sh = |line: &str| service.sh(BROKER, line);
     well(&service, BROKER);
 
-    let bad = "/etc/vsm/conf.d/zz-bad.yaml";
-    sh(&format!("echo 'vsmserver: {{max_sessions_per_user: x}}' > {bad}"));
-    service.reload(BROKER, "vsmserver", "the new configuration is bad");
-    told(&service, BROKER, "configuration", bad);
-    sh(&format!("rm {bad}; vsmctl reload"));
+    refuse(&service, BROKER, "vsmserver");
+    told(&service, BROKER, "configuration", BAD);
+    mend(&service, BROKER, "vsmserver");
     well(&service, BROKER);
 
     sh(
@@ -237,14 +243,12 @@ fn what_is_wrong_with_a_broker_is_told_until_it_is_mended() {
     // A configuration that is refused is worth a mail.
     let mail = ["/vsmserver/admin_email=root", "/vsmserver/mail_program=/bin/false"];
     service.configure(BROKER, "vsmserver", &mail);
-    sh(&format!("echo 'vsmserver: {{max_sessions_per_user: x}}' > {bad}"));
-    service.reload(BROKER, "vsmserver", "the new configuration is bad");
-    sh(&format!("rm {bad}; vsmctl reload"));
+    refuse(&service, BROKER, "vsmserver");
+    mend(&service, BROKER, "vsmserver");
     told(&service, BROKER, "mail", "/bin/false");
     service.configure(BROKER, "vsmserver", &["/vsmserver/mail_program=/bin/true"]);
-    sh(&format!("echo 'vsmserver: {{max_sessions_per_user: x}}' > {bad}"));
-    service.reload(BROKER, "vsmserver", "the new configuration is bad");
-    sh(&format!("rm {bad}; vsmctl reload"));
+    refuse(&service, BROKER, "vsmserver");
+    mend(&service, BROKER, "vsmserver");
     well(&service, BROKER);
 
     what_a_broker_finds_at_a_start(&service);

@@ -16,7 +16,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{RwLock, RwLockReadGuard};
@@ -44,6 +44,8 @@ const DAMAGED: &str = "promise.damaged";
 const JUMP_MAX: u64 = 1_000_000;
 /// The highest first promise: a pair of any age is below that, which is a reign each second for 136 years.
 const FIRST_MAX: u64 = 1 << 32;
+/// So long it is told that a broker was refused for its epoch.
+const TOLD_FOR: Duration = Duration::from_secs(120);
 
 /// What is promised, and to which table's brokers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -303,12 +305,12 @@ impl FenceKeeper {
             None => FIRST_MAX,
         };
         if epoch.counter <= most {
-            self.troubles.over(Wrong::Refused, "epoch");
             return Ok(());
         }
         let what =
             format!("epoch {epoch} is beyond all reason: this agent takes none above {most} now");
-        self.troubles.raise(Wrong::Refused, "epoch", what.clone());
+        // Another broker that is as it should be says nothing of this one.
+        self.troubles.raise_for(TOLD_FOR, Wrong::Refused, "epoch", what.clone());
         Err(Status::failed_precondition(what))
     }
 

@@ -200,6 +200,7 @@ async fn look_again(agent: Arc<Agent>, stop: CancellationToken) {
         // The X server of a session that has just ended may still have its name.
         tell_taken(&agent, taken.min(before));
         before = taken;
+        agent.troubles.expire();
     }
 }
 

@@ -58,20 +58,24 @@ fn with_link(
 ) -> pb::AgentView {
     let state = broker.agents.link(agent).map(|link| link.state());
     let measured = state.as_ref().and_then(LinkState::measured);
+    // Which trouble the detail is of.
+    let mut of = ("down", DOWN);
     match state {
         Some(LinkState::Up(up)) => {
             view.set_state(pb::AgentState::Up);
             view.since_unix_ms = up.since.0;
-            view.public_name.clone_from(&up.public_name);
+            view.public_name = up.host.public_name.to_string();
             view.version.clone_from(&up.version);
             if broker.table.state().replica.mute.contains(agent) {
                 crate::ha::api::MUTE.clone_into(&mut view.detail);
+                of = ("unheard", UNHEARD);
             }
             view.maintenance = up.maintenance.as_deref().map(str::to_owned);
             if let Some(twin) = broker.agents.twin(agent, &up) {
                 view.detail = format!(
                     "error: it is the same host as {twin}, or a copy of it; leave one of both names in the agents lists"
                 );
+                of = ("twin", TWIN);
             }
             if let Some(Load { told, at, sessions }) = up.load {
                 view.load = Some(told);
@@ -91,12 +95,17 @@ fn with_link(
         }
     }
     view.room = Some(room(settings, &view, measured.as_ref()));
-    view.troubles = troubles(broker, agent, &view);
+    view.troubles = troubles(broker, agent, &view, of);
     view
 }
 
 /// All for which an agent does less than its share: what this broker knows, then what it found out, then what the agent says.
-fn troubles(broker: &Broker, agent: &AgentName, view: &pb::AgentView) -> Vec<Trouble> {
+fn troubles(
+    broker: &Broker,
+    agent: &AgentName,
+    view: &pb::AgentView,
+    (kind, next): (&str, &str),
+) -> Vec<Trouble> {
     let link = broker.agents.link(agent);
     let mut all = Vec::new();
     let mut add = |kind: &str, since: u64, what: String, next: &str| {
@@ -107,12 +116,9 @@ fn troubles(broker: &Broker, agent: &AgentName, view: &pb::AgentView) -> Vec<Tro
         let minutes = aside.left().as_secs().div_ceil(60);
         let what = format!("{}; it is heard again in {minutes} min", aside.words());
         add("put-aside", view.since_unix_ms, what, PUT_ASIDE);
-    } else if view.state() == pb::AgentState::Down {
-        add("down", view.since_unix_ms, format!("down: {}", view.detail), DOWN);
     } else if !view.detail.is_empty() {
-        let is_twin = view.detail.starts_with("error: ");
-        let (kind, next) = if is_twin { ("twin", TWIN) } else { ("unheard", UNHEARD) };
-        add(kind, view.since_unix_ms, view.detail.clone(), next);
+        let down = if view.state() == pb::AgentState::Down { "down: " } else { "" };
+        add(kind, view.since_unix_ms, format!("{down}{}", view.detail), next);
     }
     if let Some(text) = &view.maintenance {
         add("maintenance", 0, format!("in maintenance: {text}"), MAINTENANCE);

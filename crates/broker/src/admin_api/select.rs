@@ -11,7 +11,7 @@ use vsm_proto::{
     convert,
 };
 
-use crate::{agents_api::explain, broker::Broker, settings::Settings, view::Viewer};
+use crate::{broker::Broker, ha::place, settings::Settings, users::LookupError, view::Viewer};
 
 /// Sessions in one message of a list.
 pub(super) const PAGE: usize = 256;
@@ -128,8 +128,8 @@ fn is_id(text: &str) -> bool {
 async fn user(broker: &Broker, name: &str) -> Result<UserName, Status> {
     let user: UserName = convert::text("selector.user", name)?;
     let known = || broker.table.read(|view| view.table.of_user(&user).next().is_some());
-    if !known() && matches!(explain::by_name(&user).await, Ok(None)) {
-        return Err(explain::no_such_user(broker, &user));
+    if !known() && matches!(broker.users.uid(&user).await, Err(LookupError::BadName(_))) {
+        return Err(place::no_such_user(broker, &user));
     }
     Ok(user)
 }

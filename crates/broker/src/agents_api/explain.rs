@@ -19,6 +19,7 @@ use vsm_proto::admin::v1 as pb;
 use crate::{
     broker::Broker,
     error::Refusal,
+    ha::place,
     login,
     members::Because,
     placing::{self, reservation},
@@ -202,21 +203,16 @@ async fn identity(broker: &Broker, user: UserName) -> Result<(Arc<Identity>, Vec
     let down =
         |why: String| Status::unavailable(format!("the user database does not answer: {why}"));
     let Some((uid, groups)) = by_name(&user).await.map_err(down)? else {
-        return Err(no_such_user(broker, &user));
+        return Err(place::no_such_user(broker, &user));
     };
     Ok((broker.identity(uid).await.map_err(Refusal::from)?, groups))
-}
-
-/// NSS answered: there is none.
-pub(crate) fn no_such_user(broker: &Broker, user: &UserName) -> Status {
-    Status::not_found(format!("there is no user {user} on {}", broker.node))
 }
 
 /// A user's uid and groups, asked of NSS by name on a blocking thread; none = there is no such user.
 ///
 /// # Errors
 /// In a line, if NSS fails or does not answer in time.
-pub(crate) async fn by_name(user: &UserName) -> Result<Option<(u32, Vec<String>)>, String> {
+async fn by_name(user: &UserName) -> Result<Option<(u32, Vec<String>)>, String> {
     let name = user.to_string();
     let asked = async {
         let turn = LOOKUPS.acquire().await;

@@ -9,8 +9,8 @@ mod compare;
 mod steps;
 
 use std::{sync::Arc, time::Duration};
-use vsm_daemon::trouble::Kind;
 
+use vsm_daemon::trouble::Kind;
 use vsm_proto::admin::v1::{self as pb, Finding, NodeView, ha_client::HaClient};
 
 use self::steps::Steps;

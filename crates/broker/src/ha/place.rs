@@ -71,6 +71,11 @@ fn peer_serves(broker: &Broker, pair: &Pair) -> bool {
         && matches!(&state.replica.standing, Standing::Standby { leader: Some(epoch) } if epoch.node == pair.peer)
 }
 
+/// What an administrator who names a user is told where NSS says that there is none.
+pub(crate) fn no_such_user(broker: &Broker, user: &UserName) -> Status {
+    Status::not_found(format!("there is no user {user} on {}", broker.node))
+}
+
 /// Why what this node has may be old, for who is shown it while no node that could be asked serves.
 pub(crate) fn stale(broker: &Broker) -> String {
     let node = &broker.node;

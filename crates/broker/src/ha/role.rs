@@ -10,13 +10,13 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use vsm_daemon::trouble::Kind;
 
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
 };
 use tokio::io::unix::AsyncFd;
 use vsm_config::RoleSource;
+use vsm_daemon::trouble::Kind;
 
 use super::{Pair, identity};
 use crate::broker::Broker;

@@ -1,28 +1,24 @@
 //! Carries messages to the witnesses and their answers back, each witness by itself, over the channel of its report.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use vsm_core::{
     AgentName, Epoch,
     replica::{WitnessMsg, WitnessReply},
 };
-use vsm_daemon::{clock, grpc, trouble::Kind};
+use vsm_daemon::{grpc, trouble::Kind};
 use vsm_proto::sync::v1::{
     QuarantineRequest, WitnessRequest, WitnessResponse, witness_client::WitnessClient,
 };
 
-use crate::{agents::Link, broker::Broker, conduct, locks::locked};
+use crate::{agents::Link, broker::Broker, conduct};
 
 /// Messages that wait for one witness; beyond it they are lost, and the replica asks again.
 const BOUND: usize = 32;
 /// A witness that does not answer by then is asked again by the replica.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// So long an answer that did not come is told.
+/// So long an answer that did not come is told: who is asked no more says no more that it is well.
 const COUNTS_FOR: Duration = Duration::from_secs(15);
 
 /// Carries until the broker stops.
@@ -66,20 +62,13 @@ async fn ask(broker: Arc<Broker>, agent: AgentName, mut messages: mpsc::Receiver
 fn tell(broker: &Broker, agent: &AgentName, failed: Option<String>) {
     let Some(link) = broker.agents.link(agent) else { return };
     let there = link.is_up() && link.aside().is_none();
-    let what =
-        failed.filter(|_| there).map(|why| format!("it does not answer as a witness: {why}"));
-    *locked(&link.unanswered) = what.is_some().then(clock::now);
-    link.troubles.set(Kind::Witness, "", what);
-}
-
-/// A witness that is asked no more says no more that it is well. As long as its vote is wanted it is asked all the time, so what
-/// it failed to answer long ago counts no more.
-pub(crate) fn forget_old(broker: &Broker) {
-    for link in broker.agents.all() {
-        let old = |at: &mut Instant| clock::now().saturating_duration_since(*at) > COUNTS_FOR;
-        if locked(&link.unanswered).take_if(old).is_some() {
-            link.troubles.over(Kind::Witness, "");
+    match failed.filter(|_| there) {
+        // As long as its vote is wanted it is asked all the time.
+        Some(why) => {
+            let what = format!("it does not answer as a witness: {why}");
+            link.troubles.raise_for(COUNTS_FOR, Kind::Witness, "", what);
         }
+        None => link.troubles.over(Kind::Witness, ""),
     }
 }
 

@@ -30,7 +30,7 @@ use vsm_core::{
     Incarnation, LineageId, Proposal, RequestId, Session, SessionId, StartParams, State,
     UnixMillis, replica,
 };
-use vsm_daemon::{grpc, tls::Tls, trouble::Troubles};
+use vsm_daemon::{grpc, tls::Tls};
 use vsm_proto::{
     admin::v1::{admin_server::AdminServer, configuration_server::ConfigurationServer},
     broker::v1::broker_server::BrokerServer,
@@ -139,7 +139,6 @@ impl Node {
             tls,
             started: vsm_daemon::clock::Since::now(),
             stop,
-            troubles: Troubles::default(),
         });
         let port = listener.local_addr().unwrap().port();
         let socket = authority.path(&format!("{name}.sock"));
