@@ -24,7 +24,7 @@ use crate::{
     life::LifeRow,
     output::{self, Columns, Format},
     retry::{self, RetryOptions},
-    ssh::{self, Destination, Pipe, SshOptions, Target},
+    ssh::{self, Destination, Patience, Pipe, SshOptions, Target},
 };
 
 /// Longer than the largest bound that a broker can have on a login (`/vsmserver/login_timeout`), so that its words are
@@ -46,8 +46,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub async fn dial(
     options: &SshOptions,
     to: &Destination,
+    patience: Patience,
 ) -> Result<BrokerClient<Channel>, Failure> {
-    let pipe = ssh::open(options, to, &Target::Broker).await?;
+    let pipe = ssh::open(options, to, &Target::Broker(patience)).await?;
     let channel = over(pipe).await?;
     Ok(BrokerClient::new(channel))
 }
@@ -231,13 +232,23 @@ pub struct Route {
     pub retry: RetryOptions,
 }
 
+impl Route {
+    /// [`dial`], as one of the attempts.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn dial(&self) -> Result<BrokerClient<Channel>, Failure> {
+        dial(&self.ssh, &self.to, self.retry.patience()).await
+    }
+}
+
 /// `vsm list`.
 ///
 /// # Errors
 /// If the broker cannot be asked.
 pub async fn list(route: &Route, ended: bool, format: Format) -> Result<(), Failure> {
     let answer = retry::riding(&route.retry, async || {
-        let mut broker = dial(&route.ssh, &route.to).await?;
+        let mut broker = route.dial().await?;
         let request = with_deadline(pb::ListSessionsRequest { include_ended: ended }, DEADLINE);
         Ok(broker.list_sessions(request).await?.into_inner())
     })
@@ -262,7 +273,7 @@ pub async fn list(route: &Route, ended: bool, format: Format) -> Result<(), Fail
 /// If the broker cannot be asked, or there is no such session.
 pub async fn disconnect(route: &Route, id: String) -> Result<(), Failure> {
     let answer = retry::riding(&route.retry, async || {
-        let mut broker = dial(&route.ssh, &route.to).await?;
+        let mut broker = route.dial().await?;
         let id = whole_id(&mut broker, &id).await?;
         let request = with_deadline(pb::DisconnectSessionRequest { id }, DEADLINE);
         Ok(broker.disconnect_session(request).await?.into_inner())
@@ -283,7 +294,7 @@ pub async fn disconnect(route: &Route, id: String) -> Result<(), Failure> {
 pub async fn end(route: &Route, mut id: String) -> Result<(), Failure> {
     let mut asked = false;
     let answer = retry::riding(&route.retry, async || {
-        let mut broker = dial(&route.ssh, &route.to).await?;
+        let mut broker = route.dial().await?;
         // Asking again must not end another desktop, one that was begun meanwhile.
         id = match id.as_str() {
             "" => only(&mut broker).await?,
@@ -314,7 +325,7 @@ pub async fn end(route: &Route, mut id: String) -> Result<(), Failure> {
 /// If the broker cannot be asked, there is no such session, or its host answers.
 pub async fn abandon(route: &Route, mut id: String) -> Result<(), Failure> {
     let answer = retry::riding(&route.retry, async || {
-        let mut broker = dial(&route.ssh, &route.to).await?;
+        let mut broker = route.dial().await?;
         // Kept for asking again: it must not give another one up.
         id = whole_id(&mut broker, &id).await?;
         let request = with_deadline(pb::AbandonSessionRequest { id: id.clone() }, DEADLINE);

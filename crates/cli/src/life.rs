@@ -5,7 +5,7 @@ use vsm_core::{Limit, Words};
 use vsm_proto::{broker::v1 as pb, session::v1::Standing};
 
 use crate::{
-    broker::{DEADLINE, Route, dial, whole_id, with_deadline},
+    broker::{DEADLINE, Route, whole_id, with_deadline},
     exit::Failure,
     output, retry,
 };
@@ -86,8 +86,7 @@ impl From<Standing> for LifeRow {
 /// If the broker cannot be asked, there is no such session, or it cannot be extended.
 pub async fn extend(route: &Route, id: String) -> Result<(), Failure> {
     // Not tried again once it was asked: an answer that was lost may have cost one of few.
-    let mut broker =
-        retry::riding(&route.retry, async || dial(&route.ssh, &route.to).await).await?;
+    let mut broker = retry::riding(&route.retry, async || route.dial().await).await?;
     let id = whole_id(&mut broker, &id).await?;
     let request = with_deadline(pb::ExtendSessionRequest { id }, DEADLINE);
     let answer = broker.extend_session(request).await?.into_inner();

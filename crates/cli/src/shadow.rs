@@ -10,7 +10,7 @@ use crate::{
     door::{Door, Key},
     exit::{Failure, SOFTWARE},
     output,
-    ssh::{Destination, Farewell, SshOptions, TRY_HOST_MAX},
+    ssh::{Destination, Farewell, Patience, SshOptions, TRY_HOST_MAX},
     viewer,
 };
 
@@ -53,7 +53,7 @@ pub async fn run(arguments: ShadowArgs) -> Result<(), Failure> {
         Some(_) => Vec::new(),
     };
     let mut key = Key::make();
-    let mut broker = broker::dial(&ssh, &to).await?;
+    let mut broker = broker::dial(&ssh, &to, Patience::of_one_attempt()).await?;
     output::progress(&format!("Asking for the desktop of {user} ..."));
     let public_key = key.public().await;
     let request = ShadowRequest { user: user.clone(), session_id: session, control, public_key };

@@ -2,18 +2,17 @@
 //! one line each way. ssh does the authentication; it asks on the terminal itself.
 
 pub mod fixed;
+mod patience;
 mod reason;
 mod words;
+
+pub use self::patience::Patience;
 
 use std::{
     ffi::OsString,
     fmt,
     pin::Pin,
     process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -86,29 +85,6 @@ pub struct SshOptions {
         hide_env_values = true
     )]
     pub ssh: OsString,
-    /// How long the broker's host may be silent
-    #[arg(skip)]
-    pub patience: Patience,
-}
-
-/// How long the broker's host may be silent, in this command. An sshd answers nothing while it opens a session, which PAM and
-/// the user's systemd make slow on a busy host: one that was given up for that has longer the next time. So an address that moved
-/// is noticed soon, and a host that is slow is not taken for a dead one again and again, which keeps it busy with logins in vain.
-#[derive(Debug, Clone, Default)]
-pub struct Patience(Arc<AtomicU32>);
-
-impl Patience {
-    /// Keep-alives that may be missed, one each second; the next is waited for too. An answer is late by [`JOIN_TIMEOUT`] anyway.
-    const MISSES: [u32; 3] = [1, 7, 15];
-
-    fn misses(&self) -> u32 {
-        let given_up = usize::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-        Self::MISSES[given_up.min(Self::MISSES.len() - 1)]
-    }
-
-    fn longer(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 impl SshOptions {
@@ -177,8 +153,8 @@ impl Destination {
 /// What to be joined to.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// The broker's user socket.
-    Broker,
+    /// The broker's user socket, on a host that may be silent for so long.
+    Broker(Patience),
     /// The desktop of this session.
     Session(String),
     /// Somebody else's desktop, by this right.
@@ -300,7 +276,7 @@ async fn open_by(
     };
     let words = child.stderr.take().map(|stderr| Words::listen(stderr, shown));
     let preface = match target {
-        Target::Broker => "vsm/1 broker\n".to_owned(),
+        Target::Broker(_) => "vsm/1 broker\n".to_owned(),
         Target::Session(id) => format!("vsm/1 session {id}\n"),
         Target::Shadow { session, right } => format!("vsm/1 shadow {session} {right}\n"),
         Target::Relay(id) => format!("vsm/1 relay {id}\n"),
@@ -331,8 +307,10 @@ async fn open_by(
                 Some(words) => words.last().await,
                 None => LastWords::default(),
             };
-            if matches!(target, Target::Broker) && words.is_silent() {
-                options.patience.longer();
+            if let Target::Broker(patience) = target
+                && words.is_silent()
+            {
+                patience.longer();
             }
             Err(reason::of_exit(code, &to.host, words))
         }
@@ -355,13 +333,15 @@ fn spawn(
     target: &Target,
     first: &[OsString],
 ) -> Result<Child, Failure> {
-    let broker = matches!(target, Target::Broker);
-    let own: &[&str] = if broker { &TO_BROKER } else { &TO_HOST };
+    let misses = match target {
+        Target::Broker(patience) => Some(format!("ServerAliveCountMax={}", patience.misses())),
+        _ => None,
+    };
+    let own: &[&str] = if misses.is_some() { &TO_BROKER } else { &TO_HOST };
     let is_proxy = |option: &OsString| option.as_encoded_bytes().starts_with(b"ProxyCommand=");
-    let directly = !broker && options.jump.is_none() && !first.iter().any(is_proxy);
+    let directly = misses.is_none() && options.jump.is_none() && !first.iter().any(is_proxy);
     let own = own.iter().chain(directly.then_some(&TO_HOST_DIRECTLY)).chain([&SPEAK]);
     let own = own.map(|option| (*option).to_owned());
-    let misses = broker.then(|| format!("ServerAliveCountMax={}", options.patience.misses()));
     let own = own.chain(misses).flat_map(|option| ["-o".into(), option.into()]);
     let given = options.arguments().into_iter().chain(own).collect();
     let mut command = Command::new(&options.ssh);

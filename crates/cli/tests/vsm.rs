@@ -82,6 +82,9 @@ fn a_broker_that_is_silent_has_longer_each_time() {
     for (call, misses) in ran.calls.iter().zip([1, 7, 15, 15, 15]) {
         assert!(call.contains(&format!("ServerAliveCountMax={misses} ")), "{misses}: {call}");
     }
+    // No other attempt follows: nothing is gained by giving up soon.
+    let ran = Ssh::new("echo 'error refused not yours'").vsm(&["list", "tlha", "--retry-for", "0"]);
+    assert!(ran.calls[0].contains("ServerAliveCountMax=15 "), "{}", ran.calls[0]);
 }
 
 #[test]
