@@ -257,12 +257,12 @@ fn find_second_names(members: &mut [Member]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use vsm_config::Config;
 
     use super::*;
 
-    fn settings(yaml: &str) -> Settings {
+    pub(crate) fn settings(yaml: &str) -> Settings {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a.yaml"), yaml).unwrap();
         Settings::new(&Config::load(dir.path()).unwrap()).unwrap()
