@@ -1,6 +1,8 @@
 //! The rules of CONTRIBUTING.md that a machine can hold; each returns what breaks it.
 
-use std::collections::BTreeSet;
+mod logs;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +41,7 @@ pub struct Findings {
 /// When a file cannot be read.
 pub fn check(root: &Path) -> Result<Findings> {
     let mut findings = Findings::default();
-    let mut functions = BTreeSet::new();
+    let (mut functions, mut sources) = (BTreeSet::new(), BTreeMap::new());
     for dir in ["crates", "xtask", "proto"] {
         for path in files(&root.join(dir))? {
             let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
@@ -48,6 +50,7 @@ pub fn check(root: &Path) -> Result<Findings> {
                 let text = read()?;
                 source(&name, &text, &mut findings);
                 functions.extend(text.lines().filter_map(function).map(str::to_owned));
+                sources.insert(name, text);
             } else if name.ends_with("Cargo.toml") {
                 manifest(&name, &read()?, &mut findings.errors);
             } else if name.ends_with(".proto") {
@@ -55,6 +58,7 @@ pub fn check(root: &Path) -> Result<Findings> {
             }
         }
     }
+    logs::check(&sources, &mut findings.errors);
     let name = "docs/features.md";
     let text = fs::read_to_string(root.join(name)).with_context(|| name)?;
     features(name, &text, &functions, &mut findings.errors);

@@ -13,9 +13,12 @@ pub mod displays;
 pub mod folders;
 pub mod inside;
 pub mod lines;
+mod log_parts;
 pub mod params;
 pub mod process;
 pub mod record;
 pub mod session;
 pub mod spec;
 pub mod xsessions;
+
+pub use log_parts::PARTS as LOG_PARTS;

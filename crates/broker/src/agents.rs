@@ -16,8 +16,9 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+use tracing::Instrument as _;
 use vsm_core::{AgentName, Epoch, Limits, Measured, SessionId, Standing, UnixMillis, Viewer};
-use vsm_daemon::{clock::Since, grpc, trouble::Troubles};
+use vsm_daemon::{clock::Since, grpc, span, trouble::Troubles};
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
 
 use crate::{
@@ -248,8 +249,10 @@ impl Agents {
             match Link::new(&name, settings.agent_port, broker) {
                 Ok(link) => {
                     let link = Arc::new(link);
+                    let span = span::agent(&name);
                     links.insert(name, Arc::clone(&link));
-                    let follow = crate::reconcile::follow(Arc::clone(broker), link);
+                    let follow =
+                        crate::reconcile::follow(Arc::clone(broker), link).instrument(span);
                     broker.duties.run_to_its_end("follower of an agent", follow);
                 }
                 Err(error) => tracing::error!(agent = %name, %error, "cannot dial this agent"),

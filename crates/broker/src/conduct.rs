@@ -145,7 +145,7 @@ pub(crate) fn may_adopt(broker: &Broker, link: &Link, id: SessionId) -> bool {
     let has =
         broker.table.read(|view| view.table.agent_use(&link.name).map_or(0, |of| of.sessions()));
     if usize::try_from(has).unwrap_or(usize::MAX) >= SESSIONS_MAX {
-        tracing::warn!(agent = %link.name, session = %id, "not adopted: its host has too many already");
+        tracing::warn!(session = %id, "not adopted: its host has too many already");
         put_aside(broker, link, format!("it says that it has more than {SESSIONS_MAX} sessions"));
         return false;
     }

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
 use vsm_core::{Fence, Proposal, Session, State};
+use vsm_daemon::span;
 use vsm_sync::ProposeError;
 
 use crate::{agents::Fenced, broker::Broker, error::Refusal, gone, trail::Note};
@@ -43,9 +45,10 @@ pub(crate) async fn end(
     if_silent: IfSilent,
     note: Note,
 ) -> Result<Outcome, Refusal> {
+    let span = span::session(session);
     let (worker, session) = (Arc::clone(broker), Arc::clone(session));
     // Not in the caller's task: an end that was begun is carried out.
-    let task = broker.tasks.spawn(async move {
+    let work = async move {
         let mut lost = None;
         if !matches!(session.state, State::Ending { .. }) {
             match record(&worker, &session, if_silent, note).await? {
@@ -65,7 +68,8 @@ pub(crate) async fn end(
                 done.map(|()| Outcome::Ended).map_err(|()| refusal)
             }
         }
-    });
+    };
+    let task = broker.tasks.spawn(work.instrument(span));
     task.await.map_err(|error| Refusal::Internal(error.to_string()))?
 }
 
@@ -137,11 +141,11 @@ async fn without_votes(broker: &Broker, session: &Session) -> Result<(), ()> {
             Ok(())
         }
         Ok(Fenced::Refused(promised)) => {
-            tracing::info!(session = %session.id, agent = %session.agent, %promised, "cannot end a session without votes");
+            tracing::info!(%promised, "cannot end a session without votes");
             Err(())
         }
         Err(error) => {
-            tracing::info!(session = %session.id, agent = %session.agent, %error, "cannot end a session without votes");
+            tracing::info!(%error, "cannot end a session without votes");
             Err(())
         }
     }
@@ -157,7 +161,7 @@ pub(crate) async fn carry_out(broker: &Broker, session: &Session) -> Result<(), 
             Ok(())
         }
         Err(error) => {
-            tracing::warn!(session = %session.id, agent = %session.agent, %error, "cannot end a session yet");
+            tracing::warn!(%error, "cannot end a session yet");
             Err(format!("{} cannot end it now ({}); it is tried again", session.agent, error.why))
         }
     }

@@ -153,6 +153,9 @@ impl Fleet {
         let mut known = self.known();
         let Some(index) = find(&known.members, agent) else { return };
         let member = &mut known.members[index];
+        if let Some(measured) = measured.filter(|now| member.measured.as_ref() != Some(now)) {
+            tracing::debug!(%agent, ?measured, "load");
+        }
         if (member.open, member.measured) != (open, measured) {
             (member.open, member.measured) = (open, measured);
             known.eligible.clear();
@@ -235,8 +238,11 @@ fn find(members: &[Member], agent: &AgentName) -> Option<usize> {
 /// Notes of each that is up whether its host is used by another name. Names go before addresses, then it is by name, so that
 /// both nodes say the same.
 fn find_second_names(members: &mut [Member]) {
+    // A host that has no journal says only where users reach it, which may be another's name: it goes after those that have one.
+    let has_none = |member: &Member| member.host.as_ref().is_none_or(|host| host.journal == 0);
+    let is_address = |member: &Member| member.agent.as_str().parse::<IpAddr>().is_ok();
     let mut order: Vec<usize> = (0..members.len()).collect();
-    order.sort_by_key(|index| members[*index].agent.as_str().parse::<IpAddr>().is_ok());
+    order.sort_by_key(|index| (has_none(&members[*index]), is_address(&members[*index])));
     let mut by_journal: HashMap<u64, usize> = HashMap::new();
     let mut by_public_name: HashMap<Arc<str>, Vec<usize>> = HashMap::new();
     for index in order {
@@ -323,6 +329,14 @@ pub(crate) mod tests {
         // In another subcluster too, and by the place where it has no journal yet.
         set("d", host(0, "10.0.0.1"));
         assert_eq!((names(&fleet, "y"), second("d").as_deref()), (Vec::new(), Some("b")));
+        // One that claims another's name puts itself out of use, not the other.
+        set("a", host(0, "c"));
+        set("c", host(9, "c"));
+        assert_eq!(
+            (names(&fleet, "x"), second("a").as_deref()),
+            (vec!["b".to_owned(), "c".to_owned()], Some("c"))
+        );
+        set("a", host(5, "a"));
         // Different hosts behind one place are told apart by their journals.
         set("c", host(9, "10.0.0.1"));
         assert_eq!(names(&fleet, "x"), ["a", "b", "c"]);

@@ -1,7 +1,7 @@
 //! What is over: a session that its agent says is gone, and a start that was given up.
 
 use vsm_core::{EndReason, Ended, Proposal, Rejected, SessionId};
-use vsm_daemon::clock;
+use vsm_daemon::{clock, span};
 use vsm_sync::ProposeError;
 
 use crate::{agents::Link, broker::Broker, trail::Note};
@@ -16,7 +16,7 @@ pub(crate) async fn gone(broker: &Broker, id: SessionId, ended: Option<Ended>) {
     // The agent's report and its answer to a call both tell of an end: whoever records it tells others.
     match broker.table.propose(Proposal::Gone { id }).await {
         Ok(_) => {
-            tracing::info!(session = %id, user = %session.user, agent = %session.agent, ?reason, detail, "session ended");
+            span::session(&session).in_scope(|| tracing::info!(?reason, detail, "session ended"));
             let agent = format!("agent {}", session.agent);
             broker.note(Note::new(agent, "session-ended").session(&session).detail(&detail));
         }
@@ -60,7 +60,7 @@ pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
             );
         }
         Err(error) => {
-            tracing::info!(agent = %link.name, session = %id, %error, "cannot cancel a start yet");
+            tracing::info!(session = %id, %error, "cannot cancel a start yet");
         }
     }
 }

@@ -11,9 +11,13 @@ mod programs;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 use vsm_config::OnHookFailure;
 use vsm_core::{Session, SessionId, StartParams};
-use vsm_daemon::trouble::{Kind, Troubles};
+use vsm_daemon::{
+    span,
+    trouble::{Kind, Troubles},
+};
 
 use crate::{
     broker::Broker,
@@ -104,7 +108,7 @@ pub(crate) async fn run(
     }
     let environment = environment(broker, moment, handed, client);
     let (worker, session) = (Arc::clone(broker), Arc::clone(&handed.session));
-    let task = broker.tasks.spawn(async move {
+    let work = async move {
         let lock = worker.hooks.sessions.of(session.id);
         let _alone = lock.lock().await;
         // Never closed; were it, running without a turn would only be less orderly.
@@ -112,7 +116,7 @@ pub(crate) async fn run(
         for program in programs {
             let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let ended = process::run(&program, &environment, settings.hooks.timeout).await;
-            ended.said.log(&session, &name);
+            ended.said.log(&name);
             if let Err(why) = ended.result {
                 failed(&worker, &session, moment, &name, &why);
                 if settings.hooks.on_failure == OnHookFailure::Refuse {
@@ -122,12 +126,13 @@ pub(crate) async fn run(
             }
         }
         Ok(())
-    });
+    };
+    let task = broker.tasks.spawn(work.instrument(span::session(&handed.session)));
     task.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
 }
 
 fn failed(broker: &Broker, session: &Session, moment: Moment, name: &str, why: &str) {
-    tracing::warn!(session = %session.id, user = %session.user, hook = name, moment = moment.word(), why, "a hook failed");
+    tracing::warn!(hook = name, moment = moment.word(), why, "a hook failed");
     let detail = format!("{} hook {name} {why}", moment.word());
     broker.note(Note::new(SELF, "hook-failed").session(session).detail(detail));
 }
@@ -139,7 +144,7 @@ async fn take_back(broker: &Arc<Broker>, session: &Arc<Session>, moment: Moment)
     }
     let note = Note::new(SELF, "session-end-asked").session(session).detail("a hook failed");
     if let Err(error) = ending::end(broker, session, IfSilent::Abandon, note).await {
-        tracing::warn!(session = %session.id, %error, "a desktop whose hook failed cannot be ended");
+        tracing::warn!(%error, "a desktop whose hook failed cannot be ended");
     }
 }
 

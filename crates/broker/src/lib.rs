@@ -44,6 +44,7 @@ mod hooks;
 pub mod lifetimes;
 mod limiting;
 mod locks;
+mod log_parts;
 pub mod login;
 mod mail;
 pub mod members;
@@ -67,3 +68,5 @@ pub mod user_api;
 pub mod users;
 mod view;
 mod watch_files;
+
+pub use log_parts::PARTS as LOG_PARTS;

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
 use uuid::Uuid;
 use vsm_core::{
     AgentName, Change, Choice, Draft, Rejected, RequestId, Session, SessionId, SshKey, StartParams,
@@ -110,10 +111,12 @@ pub async fn login(
             return Err(Refusal::Busy);
         }
         let worker = Arc::clone(broker);
-        let task = broker.tasks.spawn(async move {
+        let work = async move {
             let answer = make(&worker, &who, &want).await?;
             after(&worker, answer, &want).await
-        });
+        }
+        .in_current_span();
+        let task = broker.tasks.spawn(work);
         task.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
     };
     let done = tokio::time::timeout(timeout, find_or_make).await;

@@ -2,7 +2,7 @@
 //! user is let in there without being asked again.
 
 use vsm_core::SshKey;
-use vsm_daemon::one_time::Bearer;
+use vsm_daemon::{one_time::Bearer, span};
 use vsm_proto::session::v1 as pb;
 
 use crate::{
@@ -20,7 +20,8 @@ pub(crate) async fn announce(broker: &Broker, handed: &Handed, want: &Want) -> O
     match link.accept_key(broker.table.fence(), session, key, valid).await {
         Ok(host_keys) => Some(host_keys),
         Err(error) => {
-            tracing::warn!(session = %session.id, agent = %session.agent, %error, "the agent takes no one-time key; the user has to log in there");
+            let said = "the agent takes no one-time key; the user has to log in there";
+            span::session(session).in_scope(|| tracing::warn!(%error, "{said}"));
             None
         }
     }

@@ -13,6 +13,7 @@ use std::{
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_stream::StreamExt;
 use tonic::Status;
+use tracing::Instrument as _;
 use vsm_core::{
     AgentUse, Ended, Epoch, Proposal, Session, SessionId,
     lifecycle::{self, Owed, Reported},
@@ -21,6 +22,7 @@ use vsm_core::{
 use vsm_daemon::{
     backoff::Backoff,
     clock::{self, Since},
+    span,
     trouble::Kind,
 };
 use vsm_proto::{
@@ -66,7 +68,7 @@ pub(crate) async fn follow(broker: Arc<Broker>, link: Arc<Link>) {
             }
         }
         if link.is_back() {
-            tracing::info!(agent = %link.name, "this host is heard again");
+            tracing::info!("this host is heard again");
             broker.note(Note::new(SELF, "agent-heard-again").agent(&link.name));
         }
         let ended = tokio::select! {
@@ -111,7 +113,7 @@ fn set_down(link: &Link, why: &str) {
         let since = match state {
             LinkState::Down { since, .. } => *since,
             LinkState::Up(_) | LinkState::Connecting => {
-                tracing::info!(agent = %link.name, why, "agent is away");
+                tracing::info!(why, "agent is away");
                 Since::now()
             }
         };
@@ -169,7 +171,7 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
                     }
                     // One that still is at it looks at the same things.
                     if link.carrying_out.try_lock().is_ok() {
-                        drop(tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link))));
+                        drop(tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link)).in_current_span()));
                     }
                 }
             }
@@ -248,7 +250,7 @@ async fn take_inventory(
             let turn = ABSORBING.acquire().await;
             together.spawn(async move {
                 let _turn = turn;
-                let (seen, shadowers) = (seen(&link, &live), shadowers(&live));
+                let (seen, shadowers) = (seen(&live), shadowers(&live));
                 absorb(&broker, &link, live, acts).await.map(|id| (id, seen, shadowers))
             });
         }
@@ -261,7 +263,7 @@ async fn take_inventory(
             all.extend(Some((id, seen)).filter(|(_, seen)| !seen.is_nothing()));
         }
     }
-    tracing::info!(agent = %link.name, sessions = present.len(), version = inventory.version, "agent is here");
+    tracing::info!(sessions = present.len(), version = inventory.version, "agent is here");
     let up = Up {
         host: Host {
             journal: inventory.journal_id,
@@ -290,7 +292,7 @@ async fn take_inventory(
             drop_missing(broker, link, id).await;
         }
     }
-    tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link)));
+    tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link)).in_current_span());
     limiting::begin(broker, link);
 }
 
@@ -350,7 +352,7 @@ async fn drop_missing(broker: &Broker, link: &Link, id: SessionId) {
         // It came between the inventory and now.
         Ok(Verdict::Alive) => {}
         Err(error) => {
-            tracing::info!(agent = %link.name, session = %id, %error, "cannot verify; asking again later");
+            tracing::info!(session = %id, %error, "cannot verify; asking again later");
             broker.agents.mark_missed();
         }
     }
@@ -365,7 +367,10 @@ async fn carry_out(broker: Arc<Broker>, link: Arc<Link>) {
     for owed in owed {
         match owed {
             // It has logged why not; the next inventory tries again.
-            Owed::End(session) => drop(ending::carry_out(&broker, &session).await),
+            Owed::End(session) => {
+                let span = span::session(&session);
+                drop(ending::carry_out(&broker, &session).instrument(span).await);
+            }
             // A login may have taken it up since.
             Owed::GiveUp(session) if broker.is_starting(session.id) => {}
             Owed::GiveUp(session) => {
@@ -379,7 +384,7 @@ async fn carry_out(broker: Arc<Broker>, link: Arc<Link>) {
 
 /// Gives up a start that nobody waits for any more: it is left from before a restart of this broker.
 async fn give_up(broker: &Broker, session: &Session) {
-    tracing::info!(session = %session.id, user = %session.user, agent = %session.agent, "giving up an unfinished start");
+    span::session(session).in_scope(|| tracing::info!("giving up an unfinished start"));
     let proposal = Proposal::GiveUp { id: session.id, now: clock::unix_millis() };
     log_unless_known(broker, broker.table.propose(proposal).await.err(), session.id);
 }
@@ -387,7 +392,7 @@ async fn give_up(broker: &Broker, session: &Session) {
 async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportResponse, acts: bool) {
     match message.item {
         Some(Item::Changed(live)) => {
-            let (now, shadowers) = (seen(link, &live), shadowers(&live));
+            let (now, shadowers) = (seen(&live), shadowers(&live));
             if let Some(id) = absorb(broker, link, live, acts).await {
                 let limits = now.limits();
                 let shadowed = link.note_shadowers(id, shadowers.clone());
@@ -413,7 +418,7 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
                     gone(broker, ended.id, Some(ended)).await;
                 }
             }
-            Err(error) => tracing::warn!(agent = %link.name, %error, "cannot read an end"),
+            Err(error) => tracing::warn!(%error, "cannot read an end"),
         },
         Some(Item::Load(told)) => {
             let of = |view: &View| view.table.agent_use(&link.name).map_or(0, AgentUse::sessions);
@@ -429,7 +434,7 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
             modify(link, |up| up.troubles = now);
         }
         Some(Item::Inventory(_)) => {
-            tracing::warn!(agent = %link.name, "a second inventory in one report");
+            tracing::warn!("a second inventory in one report");
         }
         // An item of a newer agent: it changes no session, or it would be one of the above.
         None => {}
@@ -487,7 +492,7 @@ async fn absorb(
         }
         Reported::Adopt(_) if !conduct::may_adopt(broker, link, id) => return None,
         Reported::Adopt(session) => {
-            tracing::info!(session = %id, user = %session.user, agent = %link.name, "adopting a session");
+            span::session(&session).in_scope(|| tracing::info!("adopting a session"));
             broker.note(Note::new(SELF, "session-adopted").session(&session));
             Proposal::Adopt(session)
         }

@@ -146,7 +146,7 @@ impl Reloader {
             let (path, old, new) = (&change.path, &change.old, &change.new);
             tracing::info!(path, old, new, needs, "parameter changed");
         }
-        log::reload(&LogSettings::vsmserver(&new));
+        log::reload(&LogSettings::vsmserver(&new, crate::LOG_PARTS));
         log::unread(&new);
         broker.set_settings(settings);
         broker.troubles.over(Kind::Configuration, "");

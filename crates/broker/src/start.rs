@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tracing::Instrument as _;
 use vsm_core::{
     Proposal, Session, State,
     lifecycle::{Effect, Event, Outcome, Proposed, Start},
@@ -9,6 +10,7 @@ use vsm_core::{
 use vsm_daemon::{
     backoff::Backoff,
     clock::{self, Since},
+    span,
     trouble::Kind,
 };
 use vsm_proto::agent::v1::StartRefusal;
@@ -57,6 +59,16 @@ struct Driver<'a> {
 /// Has the agent of a reserved session start it, and commits what came of it. `may_be_there` = an earlier attempt may have
 /// reached the agent.
 pub(crate) async fn attempt(
+    broker: &Arc<Broker>,
+    session: Arc<Session>,
+    bounds: &Bounds,
+    may_be_there: bool,
+) -> Result<Attempt, Refusal> {
+    let span = span::session(&session);
+    drive(broker, session, bounds, may_be_there).instrument(span).await
+}
+
+async fn drive(
     broker: &Arc<Broker>,
     session: Arc<Session>,
     bounds: &Bounds,
@@ -117,7 +129,7 @@ impl Driver<'_> {
             // It has logged why, if it could not.
             Effect::End => drop(ending::carry_out(broker, &self.session).await),
             Effect::Bury => {
-                tracing::warn!(session = %id, agent = %self.session.agent, why = self.said.why, "giving up a start without an answer");
+                tracing::warn!(why = self.said.why, "giving up a start without an answer");
                 if let Some(link) = &self.link {
                     gone::bury(broker, link, id).await;
                 }
@@ -139,7 +151,7 @@ impl Driver<'_> {
         let failed = matches!(proposal, Proposal::AgentFailed { .. });
         match self.broker.table.propose(proposal).await {
             Err(error) if failed => {
-                tracing::error!(agent = %self.session.agent, %error, "cannot record that this agent failed");
+                tracing::error!(%error, "cannot record that this agent failed");
             }
             // There may be no tombstone, where the end was asked for meanwhile.
             Ok(_) | Err(_) => {}
@@ -160,7 +172,7 @@ impl Driver<'_> {
                 Event::Ran(display)
             }
             Ok(Started::Refused(reason, detail)) => {
-                tracing::warn!(user = %session.user, agent = %session.agent, session = %session.id, request = %session.request, ?reason, detail, "an agent refused to start a session");
+                tracing::warn!(?reason, detail, "an agent refused to start a session");
                 let at_fault = !is_users_own(reason);
                 if at_fault {
                     link.troubles.raise(Kind::Start, "", format!("it failed a start: {detail}"));
@@ -170,7 +182,7 @@ impl Driver<'_> {
                 Event::Refused { at_fault }
             }
             Err(error) => {
-                tracing::info!(session = %session.id, agent = %session.agent, %error, "no answer to a start yet");
+                tracing::info!(%error, "no answer to a start yet");
                 self.said.why = unknown(&error.why);
                 Event::Unanswered { unsent: error.unsent, timed_out: error.timed_out }
             }
@@ -181,7 +193,7 @@ impl Driver<'_> {
         let Self { broker, session, link, said, .. } = self;
         match outcome {
             Outcome::Running(number) => {
-                tracing::info!(session = %session.id, user = %session.user, agent = %session.agent, display = number, request = %session.request, "session started");
+                tracing::info!(display = number, "session started");
                 broker.note(Note::new(SELF, "session-started").session(&session));
                 let up = match &link {
                     Some(link) => link.up().await.ok(),

@@ -56,20 +56,20 @@ pub(crate) fn shadowers(live: &LiveSession) -> Vec<String> {
 }
 
 /// What an agent tells of a session besides its record.
-pub(crate) fn seen(link: &Link, live: &LiveSession) -> Seen {
+pub(crate) fn seen(live: &LiveSession) -> Seen {
     Seen {
         viewer: live.viewer.clone().map(Into::into),
         client: Some(printable(&live.last_client)).filter(|name| !name.is_empty()).map(Into::into),
-        standing: standing(link, live),
+        standing: standing(live),
     }
 }
 
 /// How a session stands against its limits, as its agent tells it.
-fn standing(link: &Link, live: &LiveSession) -> Option<Arc<Standing>> {
+fn standing(live: &LiveSession) -> Option<Arc<Standing>> {
     match live.standing.clone()?.try_into() {
         Ok(standing) => Some(Arc::new(standing)),
         Err(error) => {
-            tracing::warn!(agent = %link.name, %error, "cannot read how a session stands");
+            tracing::warn!(%error, "cannot read how a session stands");
             None
         }
     }

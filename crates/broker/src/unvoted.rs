@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use vsm_core::{Eligible, Placement, Session, SessionId, StartParams, State, place};
-use vsm_daemon::clock;
+use vsm_daemon::{clock, span};
 
 use crate::{
     agents::Started,
@@ -52,7 +52,10 @@ pub(crate) async fn create(
         match started {
             Ok(Started::Running(display)) => {
                 let session = Arc::new(Session { state: State::Running { display }, ..session });
-                tracing::warn!(session = %session.id, user = %session.user, agent = %session.agent, "made a desktop without votes (/vsmserver/HA/solo_create)");
+                let span = span::session(&session);
+                span.in_scope(|| {
+                    tracing::warn!("made a desktop without votes (/vsmserver/HA/solo_create)")
+                });
                 broker.remember_unvoted(Arc::clone(&session));
                 let up = link.up().await;
                 let host = up.map_or_else(

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 use vsm_core::{
     Choice, Extension, Session, SessionId, SshKey, StartParams, State, UserName, Words, printable,
 };
+use vsm_daemon::span;
 use vsm_proto::{
     broker::v1::{self as pb, broker_client::BrokerClient, broker_server::Broker as BrokerApi},
     convert,
@@ -59,11 +61,10 @@ impl UserApi {
     async fn log_in(
         &self,
         who: Arc<Identity>,
-        message: pb::LoginRequest,
+        want: Want,
         standby: Option<Refusal>,
     ) -> Result<Response<pb::LoginResponse>, Status> {
-        let want = wanted(message)?;
-        let (user, id) = (who.user.clone(), want.request);
+        let user = who.user.clone();
         let answer = match standby {
             None => login::login(&self.0, who, want).await,
             // Nobody is active: what runs can still be reached.
@@ -75,20 +76,20 @@ impl UserApi {
         };
         match answer {
             Ok(Answer::Desktop(handed)) => {
-                tracing::debug!(%user, request = %id, session = %handed.session.id, created = handed.created, "handed out");
+                tracing::debug!(session = %handed.session.id, created = handed.created, "handed out");
                 let relay = self.0.settings().bastion.is_some();
                 let last_ended = handed.created.then(|| self.last_ended(&user)).flatten();
                 Ok(Response::new(pb::LoginResponse { relay, last_ended, ..desktop(handed) }))
             }
             Ok(Answer::Choose { sessions, may_create }) => {
-                tracing::debug!(%user, request = %id, sessions = sessions.len(), "the user is to choose");
+                tracing::debug!(sessions = sessions.len(), "the user is to choose");
                 let mut viewer = Viewer::new(&self.0);
                 let candidates = sessions.iter().map(|session| viewer.view(session)).collect();
                 let answer = pb::LoginResponse { candidates, may_create, ..Default::default() };
                 Ok(Response::new(answer))
             }
             Err(refusal) => {
-                tracing::warn!(%user, request = %id, reason = refusal.code().0, %refusal, "login refused");
+                tracing::warn!(reason = refusal.code().0, %refusal, "login refused");
                 Err(refusal.into())
             }
         }
@@ -298,7 +299,9 @@ impl BrokerApi for UserApi {
             let request = place::forwarded(message, Some((uid, &who)));
             BrokerClient::new(channel).login(request).await?
         } else {
-            self.log_in(Arc::clone(&who), message, place.err()).await?
+            let want = wanted(message)?;
+            let span = span::login(want.request, &who.user);
+            self.log_in(Arc::clone(&who), want, place.err()).instrument(span).await?
         };
         let (session, relay) = (answer.get_ref().session.as_ref(), answer.get_ref().relay);
         if let Some(session) = session.filter(|_| local && relay) {

@@ -15,6 +15,7 @@ pub mod process;
 pub mod program;
 pub mod share;
 pub mod socket;
+pub mod span;
 pub mod stop;
 pub mod tls;
 pub mod trouble;

@@ -10,7 +10,7 @@ use std::{io::IsTerminal, sync::OnceLock};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, reload};
 use vsm_config::Config;
 
-pub use settings::LogSettings;
+pub use settings::{LogSettings, Parts};
 
 use file::LogFile;
 use syslog::Syslog;

@@ -21,10 +21,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
+use tracing::Instrument as _;
 use vsm_core::{NodeName, UnixMillis};
 use vsm_daemon::{
     backoff::Backoff,
-    clock,
+    clock, span,
     tls::{self, Role},
 };
 use vsm_proto::sync::v1::{PeerFrame, peer_client::PeerClient, peer_server};
@@ -231,7 +232,8 @@ impl PeerStream {
         inbound: impl tokio_stream::Stream<Item = Result<PeerFrame, Status>> + Unpin + Send,
         out: mpsc::Sender<PeerFrame>,
     ) -> String {
-        let why = converse::converse(self, inbound, out).await;
+        let span = span::peer(&self.config.peer);
+        let why = converse::converse(self, inbound, out).instrument(span).await;
         self.closed(None, &why);
         why
     }

@@ -210,8 +210,11 @@ fn linked(cluster: &Cluster) -> Result<()> {
         wait_for(&format!("{node} to hear of all agents"), WAIT, || {
             clock::pause(LOOK_EVERY);
             let log = cluster.daemon_log(node, "vsmserver");
-            let heard = (0..AGENTS)
-                .filter(|number| log.contains(&format!("agent is here agent=sim{number:04} ")));
+            let heard = (0..AGENTS).filter(|number| {
+                log.contains(&format!(
+                    "agent{{agent=sim{number:04}}}: vsm_broker::reconcile: agent is here "
+                ))
+            });
             let heard = heard.count();
             if heard == usize::try_from(AGENTS).unwrap_or(0) {
                 Ok(())

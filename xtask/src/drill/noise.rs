@@ -53,7 +53,14 @@ fn repeated<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
 fn error(line: &str) -> Option<String> {
     let (_, said) = line.trim_start().split_once(' ')?;
     let said = said.trim_start().strip_prefix("ERROR ")?;
-    let words = said.split(' ').take_while(|word| !is_field(word));
+    // What it belongs to stands before it: `session{request=… user=alice}: `.
+    let (of, said) =
+        said.split_once("}: ").filter(|(of, _)| of.contains('{')).unwrap_or(("", said));
+    let of = of.split('{').next().unwrap_or_default();
+    let words = [of]
+        .into_iter()
+        .filter(|of| !of.is_empty())
+        .chain(said.split(' ').take_while(|word| !is_field(word)));
     let same = |c: char| if c.is_ascii_digit() { '#' } else { c };
     let key: String = words.collect::<Vec<_>>().join(" ").chars().map(same).collect();
     (!key.is_empty()).then_some(key)
@@ -76,6 +83,8 @@ mod tests {
         assert_eq!(error(FIRST).unwrap(), "vsm_broker::conduct: a host misbehaves");
         assert_eq!(error(&FIRST.replace("ERROR", " WARN")), None);
         assert_eq!(error("panicked at nothing"), None);
+        let of = FIRST.replace("ERROR ", "ERROR agent{agent=agent1 x=2}: ");
+        assert_eq!(error(&of).unwrap(), "agent vsm_broker::conduct: a host misbehaves");
         let numbered = "2026-01-02T01:02:03Z ERROR x: port 9000 is taken";
         assert_eq!(error(numbered).unwrap(), "x: port #### is taken");
     }

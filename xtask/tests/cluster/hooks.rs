@@ -35,7 +35,7 @@ fn refused(service: &Service, user: &str, says: &[&str]) {
 fn hooks_run_in_order_with_what_they_are_to_know() {
     let service = Service::up("hooks");
     let note = format!("echo \"$VSM_EVENT $(basename $0)\" >> {OUT}/order");
-    service.sh(BROKER, &hook(START, "20-second", &note));
+    service.sh(BROKER, &hook(START, "20-second", &format!("{note}; echo ready")));
     service.sh(
         BROKER,
         &hook(
@@ -57,6 +57,7 @@ fn hooks_run_in_order_with_what_they_are_to_know() {
     let desktop = service.connect_with("alice", &options);
     assert!(desktop.created);
     assert_eq!(service.sh(BROKER, &format!("cat {OUT}/order")), "start 10-first\nstart 20-second");
+    tells_its_story(&service, &desktop.session, &desktop.agent);
     let seen = service.sh(BROKER, &format!("cat {OUT}/start"));
     let display = desktop.display.to_string();
     let wanted = [
@@ -95,6 +96,27 @@ fn hooks_run_in_order_with_what_they_are_to_know() {
     let said = log.lines().find(|line| line.contains("back we are")).expect("its words are logged");
     assert!(said.contains(&format!("session={}", desktop.session)), "{said}");
     what_others_could_change_is_not_run(&service);
+}
+
+/// By the request that a user may tell, each host's log gives all that was done for it.
+fn tells_its_story(service: &Service, session: &str, agent: &str) {
+    let log = service.daemon_log(BROKER, "vsmserver");
+    let of = format!("session={session} ");
+    let line = log.lines().find(|line| line.contains(&of)).unwrap();
+    let request = line.split(' ').find_map(|word| word.split_once("request=")).unwrap().1;
+    assert_eq!(request.len(), 36, "{line}");
+    for (host, daemon, said) in [
+        (BROKER, "vsmserver", ["session started", "a hook says"].as_slice()),
+        (agent, "vsmagent", &["session started"]),
+    ] {
+        let log = service.daemon_log(host, daemon);
+        for said in said {
+            let told = log.lines().filter(|line| line.contains(said));
+            let (of_it, others): (Vec<_>, Vec<_>) =
+                told.partition(|line| line.contains(&format!("request={request} {of}")));
+            assert!(!of_it.is_empty() && others.is_empty(), "{host}: {said}: {of_it:?} {others:?}");
+        }
+    }
 }
 
 fn what_others_could_change_is_not_run(service: &Service) {

@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
+use tracing::Instrument as _;
 use vsm_core::{EndReason, SessionId};
-use vsm_daemon::clock;
+use vsm_daemon::{clock, span};
 
 use super::{Agent, client, link, registry::made_out};
 use crate::{
@@ -90,10 +91,12 @@ async fn adopt_one(agent: &Arc<Agent>, id: SessionId, record: Option<Record>) {
 }
 
 fn take_over(agent: &Arc<Agent>, record: Record) {
-    tracing::info!(session = %record.session.id, user = %record.session.user, "session adopted");
+    let span = span::session(&record.session);
+    span.in_scope(|| tracing::info!("session adopted"));
     let slot = agent.registry.adopt(record);
     client::recall(agent, &slot);
-    agent.duties.run_to_its_end("follower of a session", link::follow(Arc::clone(agent), slot));
+    let follow = link::follow(Arc::clone(agent), slot).instrument(span);
+    agent.duties.run_to_its_end("follower of a session", follow);
 }
 
 /// Asks the session's process; waits for one that is just being started.
@@ -118,13 +121,14 @@ async fn ask_for_record(agent: &Agent, id: SessionId) -> Option<Record> {
 
 async fn rebuild(agent: &Agent, record: &Record) {
     let (store, copy) = (agent.store.clone(), record.clone());
+    let span = span::session(&record.session);
     let saved = tokio::task::spawn_blocking(move || store.save_record(&copy)).await;
     match saved.map_err(io::Error::other).and_then(|result| result) {
         Ok(()) => {
-            tracing::warn!(session = %record.session.id, "the record was rebuilt from the running session");
+            span.in_scope(|| tracing::warn!("the record was rebuilt from the running session"));
         }
         Err(error) => {
-            tracing::error!(session = %record.session.id, %error, "the record cannot be rebuilt");
+            span.in_scope(|| tracing::error!(%error, "the record cannot be rebuilt"));
         }
     }
 }

@@ -111,7 +111,7 @@ pub(super) async fn follow(agent: Arc<Agent>, slot: Arc<Slot>) {
             Ok(Some(done)) => return over(&agent, &slot, done).await,
             Ok(None) => backoff.reset(),
             Err(error) => {
-                tracing::debug!(session = %slot.id, %error, "no connection to the session's monitor");
+                tracing::debug!(%error, "no connection to the session's monitor");
             }
         }
         if !slot.monitor_is_alive() {
@@ -161,8 +161,7 @@ async fn listen(agent: &Agent, slot: &Slot, dir: &Path) -> io::Result<Option<Don
 
 async fn over(agent: &Agent, slot: &Slot, done: Done) {
     let ended = done.ended();
-    let user = slot.session().user;
-    tracing::info!(session = %slot.id, %user, reason = ?ended.reason, detail = ended.detail, "session ended");
+    tracing::info!(reason = ?ended.reason, detail = ended.detail, "session ended");
     let forget = agent.registry.finish(slot, done, &agent.settings());
     forget_on_disk(agent, forget);
 }

@@ -45,6 +45,13 @@ pub(super) fn watch(duties: &Duties, stop: CancellationToken) -> watch::Receiver
             untold += 1;
             if untold >= TOLD_AFTER || matters(&sender.borrow(), &load) {
                 untold = 0;
+                tracing::debug!(
+                    load1_milli = load.load1_milli,
+                    run_queue_milli = load.run_queue_milli,
+                    cpu_busy_milli = load.cpu_busy_milli,
+                    memory_available_mib = load.memory_available_mib,
+                    "load"
+                );
                 sender.send_replace(load);
             }
         }

@@ -217,7 +217,7 @@ async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
         let read = Config::load(&dir).map_err(anyhow::Error::from);
         match read.and_then(|config| Ok((Tls::load(&config)?, config))) {
             Ok((_, config)) => {
-                log::reload(&LogSettings::vsmagent(&config));
+                log::reload(&LogSettings::vsmagent(&config, crate::LOG_PARTS));
                 log::unread(&config);
                 agent.set_settings(Settings::from_config(&config));
                 agent.troubles.over(Kind::Configuration, "");

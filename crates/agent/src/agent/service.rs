@@ -8,11 +8,12 @@ use tonic::{
     Extensions, Request, Response, Status,
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
+use tracing::Instrument as _;
 use vsm_core::{
     EndReason, Ended, Epoch, Fence, Limits, Resources, Session, SessionId, StartParams, State,
 };
 use vsm_daemon::{
-    clock,
+    clock, span,
     tls::{self, Role},
 };
 use vsm_proto::{
@@ -47,7 +48,7 @@ use crate::{
 
 /// How long the end of a session may take: programs are asked, then killed.
 const END_MAX: Duration = Duration::from_secs(15);
-/// How long a verify waits for the story behind a desktop that it found dead.
+/// How long a verify waits for the span behind a desktop that it found dead.
 const STORY_MAX: Duration = Duration::from_millis(500);
 
 /// The service.
@@ -233,7 +234,7 @@ impl Service {
             let request = Ask::Terminate { reason: EndReason::Terminated, detail: one_line(why) };
             if let Err(error) = link::ask(&dir, &request).await {
                 // Its end may be under way; the link makes out what became of it.
-                tracing::info!(session = %slot.id, %error, "the session's monitor does not answer");
+                tracing::info!(%error, "the session's monitor does not answer");
             }
         }
         // The deed is done; a higher promise need not wait for the last process.
@@ -260,9 +261,9 @@ impl Service {
                 }
                 return Alive(report::live(&slot.live()));
             }
-            let story = slot.over(STORY_MAX).await;
+            let span = slot.over(STORY_MAX).await;
             let done =
-                story.unwrap_or_else(|| made_out(id, EndReason::XServer, "its X server is gone"));
+                span.unwrap_or_else(|| made_out(id, EndReason::XServer, "its X server is gone"));
             return Gone((&done.ended()).into());
         }
         let done = self.agent.registry.done(id);
@@ -298,7 +299,10 @@ impl agent_server::Agent for Service {
         session.state = State::Starting;
         let limits = limits.unwrap_or_default().try_into()?;
         let resources = resources.unwrap_or_default().into();
-        let result = Some(self.start_session(&fence, session, limits, resources).await?);
+        let span = span::session(&session);
+        let started =
+            self.start_session(&fence, session, limits, resources).instrument(span).await?;
+        let result = Some(started);
         Ok(Response::new(StartResponse { result }))
     }
 
@@ -349,7 +353,11 @@ impl agent_server::Agent for Service {
         };
         let ended = match self.agent.registry.slot(id) {
             Some(slot) => {
-                self.end(&slot, &format!("ended at the request of broker {broker}"), permit).await?
+                let (why, span) = (
+                    format!("ended at the request of broker {broker}"),
+                    span::session(&slot.session()),
+                );
+                self.end(&slot, &why, permit).instrument(span).await?
             }
             None => {
                 let done = self.agent.registry.done(id);

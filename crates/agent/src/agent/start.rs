@@ -16,8 +16,9 @@ use tokio::{
     process::{Child, Command},
     time::timeout,
 };
+use tracing::Instrument as _;
 use vsm_core::Resources;
-use vsm_daemon::{clock, socket, trouble::Kind};
+use vsm_daemon::{clock, socket, span, trouble::Kind};
 
 use super::{Agent, Settings, fence::Permit, link, registry::Slot};
 use crate::{
@@ -52,22 +53,22 @@ pub(super) fn begin(agent: &Arc<Agent>, slot: Arc<Slot>, resources: Resources, p
     drop(permit);
     let agent = Arc::clone(agent);
     let duties = agent.duties.clone();
-    duties.run_to_its_end("start of a session", async move {
+    let span = span::session(&slot.session());
+    let work = async move {
         match run(&agent, &slot, &settings, resources, first).await {
             Ok(record) => {
-                let session = &record.session;
-                tracing::info!(session = %slot.id, user = %session.user, display = slot.display(), "session started");
+                tracing::info!(display = slot.display(), "session started");
                 agent.registry.running(&slot, record);
                 link::follow(agent, slot).await;
             }
             Err(refused) => refuse(&agent, &slot, refused).await,
         }
-    });
+    };
+    duties.run_to_its_end("start of a session", work.instrument(span));
 }
 
 async fn refuse(agent: &Agent, slot: &Slot, refused: Refused) {
-    let user = slot.session().user;
-    tracing::warn!(session = %slot.id, %user, reason = ?refused.reason, detail = refused.detail, "session not started");
+    tracing::warn!(reason = ?refused.reason, detail = refused.detail, "session not started");
     let done = Done { id: slot.id, at: clock::unix_millis(), outcome: Outcome::Refused(refused) };
     link::keep(agent, &done).await;
     let forget = agent.registry.finish(slot, done, &agent.settings());

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     vsm_daemon::process::prepare();
-    log::init(&LogSettings::vsmagent(&config));
+    log::init(&LogSettings::vsmagent(&config, vsm_agent::LOG_PARTS));
     log::unread(&config);
     match serve(&options, &config) {
         Ok(()) => ExitCode::SUCCESS,

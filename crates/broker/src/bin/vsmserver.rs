@@ -52,7 +52,7 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
         return Ok(());
     }
     vsm_daemon::process::prepare();
-    log::init(&LogSettings::vsmserver(&config));
+    log::init(&LogSettings::vsmserver(&config, vsm_broker::LOG_PARTS));
     log::unread(&config);
     // One may wait for the disk (vsm_sync's owner) while another serves.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));

@@ -17,7 +17,6 @@ use tokio::{
     net::unix::pipe::Receiver,
     process::{Child, Command},
 };
-use vsm_core::Session;
 use vsm_daemon::program;
 
 /// What is read at a time; as much as a pipe holds.
@@ -67,14 +66,14 @@ impl Said {
     }
 
     /// Writes it into the broker's log.
-    pub(super) fn log(&self, session: &Session, hook: &str) {
+    pub(super) fn log(&self, hook: &str) {
         for line in &self.lines {
             let line = String::from_utf8_lossy(line);
             let line = line.trim_end().replace(char::is_control, " ");
-            tracing::info!(session = %session.id, hook, line, "a hook says");
+            tracing::info!(hook, line, "a hook says");
         }
         if self.left_out > 0 {
-            tracing::info!(session = %session.id, hook, bytes = self.left_out, "a hook said more than is logged");
+            tracing::info!(hook, bytes = self.left_out, "a hook said more than is logged");
         }
     }
 }

@@ -6,27 +6,8 @@ use vsm_config::{Config, Key, LogLevel, keys};
 
 use super::syslog::Target;
 
-/// Parts of the broker whose level can be set apart, by the beginnings of their modules' names.
-const SERVER_PARTS: [(&str, &[&str]); 6] = [
-    (
-        "session",
-        &["vsm_broker::login", "vsm_broker::start", "vsm_broker::ending", "vsm_broker::user_api"],
-    ),
-    ("agents", &["vsm_broker::agents", "vsm_broker::reconcile"]),
-    ("ha", &["vsm_sync", "vsm_broker::ha"]),
-    ("admin", &["vsm_broker::admin_api", "vsm_broker::config_api", "vsm_broker::reload"]),
-    ("loadinfo", &["vsm_broker::load", "vsm_broker::capacity"]),
-    ("extcmd", &["vsm_broker::hooks", "vsm_broker::mail"]),
-];
-/// The same of the agent.
-const AGENT_PARTS: [(&str, &[&str]); 3] = [
-    ("session", &["vsm_agent::agent::start", "vsm_agent::agent::link", "vsm_agent::agent::adopt"]),
-    (
-        "broker",
-        &["vsm_agent::agent::service", "vsm_agent::agent::fence", "vsm_agent::agent::report"],
-    ),
-    ("loadinfo", &["vsm_agent::agent::load"]),
-];
+/// Parts of a daemon whose level can be set apart: the name of each, and how the names of its modules begin.
+pub type Parts = [(&'static str, &'static [&'static str])];
 
 /// What is logged, and where to besides standard error.
 #[derive(Debug, Clone)]
@@ -50,9 +31,9 @@ struct Folder {
 }
 
 impl LogSettings {
-    /// Those of `vsmserver`: `/vsmserver/logging`.
+    /// Those of `vsmserver`, with these parts: `/vsmserver/logging`.
     #[must_use]
-    pub fn vsmserver(config: &Config) -> Self {
+    pub fn vsmserver(config: &Config, parts: &Parts) -> Self {
         use keys::vsmserver_logging as k;
         let folder = Folder {
             path: "/vsmserver/logging/levels",
@@ -64,12 +45,12 @@ impl LogSettings {
             level: &k::DEFAULTLEVEL,
             levels: &k::LEVELS,
         };
-        folder.read(config, "vsmserver", &SERVER_PARTS)
+        folder.read(config, "vsmserver", parts)
     }
 
-    /// Those of `vsmagent`: `/vsmagent/logging`.
+    /// Those of `vsmagent`, with these parts: `/vsmagent/logging`.
     #[must_use]
-    pub fn vsmagent(config: &Config) -> Self {
+    pub fn vsmagent(config: &Config, parts: &Parts) -> Self {
         use keys::vsmagent_logging as k;
         let folder = Folder {
             path: "/vsmagent/logging/levels",
@@ -81,7 +62,7 @@ impl LogSettings {
             level: &k::DEFAULTLEVEL,
             levels: &k::LEVELS,
         };
-        folder.read(config, "vsmagent", &AGENT_PARTS)
+        folder.read(config, "vsmagent", parts)
     }
 
     /// The levels as a filter.
@@ -92,12 +73,7 @@ impl LogSettings {
 }
 
 impl Folder {
-    fn read(
-        &self,
-        config: &Config,
-        program: &'static str,
-        known: &[(&str, &[&'static str])],
-    ) -> LogSettings {
+    fn read(&self, config: &Config, program: &'static str, known: &Parts) -> LogSettings {
         let set: BTreeMap<String, String> = config.folder(self.path);
         let modules = known.iter().filter(|(part, _)| set.contains_key(*part));
         let parts = modules.flat_map(|(part, modules)| {
@@ -124,23 +100,18 @@ mod tests {
 
     use super::*;
 
+    const PARTS: &Parts = &[("ha", &["one", "two::three"]), ("session", &["two::four"])];
+
     #[test]
     fn parts_have_levels_of_their_own() {
         let dir = tempfile::tempdir().unwrap();
         let text = "vsmserver:\n  logging:\n    defaultlevel: warn\n    log_to_file: true\n    levels: {ha: debug, other: info}\n";
         fs::write(dir.path().join("a.yaml"), text).unwrap();
-        let settings = LogSettings::vsmserver(&Config::load(dir.path()).unwrap());
-        assert_eq!(settings.filter(), "warn,vsm_sync=debug,vsm_broker::ha=debug");
+        let settings = LogSettings::vsmserver(&Config::load(dir.path()).unwrap(), PARTS);
+        assert_eq!(settings.filter(), "warn,one=debug,two::three=debug");
         assert_eq!(settings.file, Some("/var/log/vsmserver.log".into()));
         assert!(settings.syslog.is_none());
-        let default = LogSettings::vsmagent(&Config::defaults());
+        let default = LogSettings::vsmagent(&Config::defaults(), PARTS);
         assert_eq!((default.filter().as_str(), default.file), ("info", None));
-    }
-
-    /// Each part of a program that can be named is known where the configuration is checked too.
-    #[test]
-    fn parts_are_those_of_the_schema() {
-        assert_eq!(SERVER_PARTS.map(|(part, _)| part), vsm_config::SERVER_LOGGERS);
-        assert_eq!(AGENT_PARTS.map(|(part, _)| part), vsm_config::AGENT_LOGGERS);
     }
 }

@@ -61,7 +61,7 @@ pub(super) async fn converse(
     let Ok((link, messages)) = stream.table.connect().await else {
         return STOPPING.to_owned();
     };
-    tracing::info!(peer = %stream.config.peer, software = met.card.software, "the other broker is here");
+    tracing::info!(software = met.card.software, "the other broker is here");
     let ended = stream.opened(link.id(), met);
     let why = tokio::select! {
         biased;
@@ -309,7 +309,7 @@ async fn busy_while<T>(work: impl Future<Output = T>, out: &Out) -> T {
 
 fn garbled(stream: &PeerStream, what: &str) -> String {
     stream.counters.garbled.fetch_add(1, Ordering::Relaxed);
-    tracing::error!(peer = %stream.config.peer, what, "the other broker cannot be understood");
+    tracing::error!(what, "the other broker cannot be understood");
     format!("it cannot be understood: {what}")
 }
 
