@@ -245,7 +245,8 @@ async fn resume(
     let unfinished = broker.table.read(|view| view.table.of_user(&who.user).find(fits).cloned());
     let Some(session) = unfinished else { return Ok(None) };
     let bounds = broker.settings().bounds_of(who)?;
-    match attempt(broker, session, &bounds, true).await? {
+    let mark = broker.mark_starting(session.id);
+    match attempt(broker, session, &bounds, true, mark).await? {
         Attempt::Running(handed) => Ok(Some(handed)),
         Attempt::Failed(why) | Attempt::NoProfile(why) => {
             tracing::info!(user = %who.user, why, "an unfinished start has failed; starting anew");
@@ -273,6 +274,8 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
             request: want.request,
             params: want.params.clone(),
         };
+        // Before it is reserved: what is done for its agent meanwhile would take it for one that was left behind.
+        let mark = broker.mark_starting(draft.id);
         let rule = settings.rule(clock::unix_millis(), rand::random());
         let proposal = reservation(broker, &settings, draft, Arc::clone(&eligible), rule);
         let session = match broker.table.propose(proposal).await {
@@ -285,7 +288,7 @@ async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Han
             Err(error) => return Err(error.into()),
         };
         tried.push(session.agent.clone());
-        match attempt(broker, session, &bounds, false).await? {
+        match attempt(broker, session, &bounds, false, mark).await? {
             Attempt::Running(handed) => return Ok(handed),
             Attempt::Failed(why) => failures.push(Refusal::StartFailed(why)),
             Attempt::NoProfile(why) => failures.push(Refusal::NoProfile(why)),

@@ -18,7 +18,7 @@ use vsm_sync::ProposeError;
 
 use crate::{
     agents::{CallError, Link, Started},
-    broker::Broker,
+    broker::{Broker, StartMark},
     ending,
     error::Refusal,
     gone,
@@ -57,15 +57,18 @@ struct Driver<'a> {
 }
 
 /// Has the agent of a reserved session start it, and commits what came of it. `may_be_there` = an earlier attempt may have
-/// reached the agent.
+/// reached the agent; `mark` = what says meanwhile that it is being started.
 pub(crate) async fn attempt(
     broker: &Arc<Broker>,
     session: Arc<Session>,
     bounds: &Bounds,
     may_be_there: bool,
+    mark: StartMark,
 ) -> Result<Attempt, Refusal> {
     let span = span::session(&session);
-    drive(broker, session, bounds, may_be_there).instrument(span).await
+    let done = drive(broker, session, bounds, may_be_there).instrument(span).await;
+    drop(mark);
+    done
 }
 
 async fn drive(
@@ -74,7 +77,6 @@ async fn drive(
     bounds: &Bounds,
     may_be_there: bool,
 ) -> Result<Attempt, Refusal> {
-    let _mark = broker.mark_starting(session.id);
     let grace_ms = millis(broker.settings().start_unknown_grace);
     let mut machine = Start::new(&session, grace_ms, may_be_there);
     let link = broker.agents.link(&session.agent);

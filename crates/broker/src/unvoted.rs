@@ -54,7 +54,7 @@ pub(crate) async fn create(
                 let session = Arc::new(Session { state: State::Running { display }, ..session });
                 let span = span::session(&session);
                 span.in_scope(|| {
-                    tracing::warn!("made a desktop without votes (/vsmserver/HA/solo_create)")
+                    tracing::warn!("made a desktop without votes (/vsmserver/HA/solo_create)");
                 });
                 broker.remember_unvoted(Arc::clone(&session));
                 let up = link.up().await;

@@ -41,7 +41,7 @@ async fn end(channel: Channel, request: Request<EndSessionRequest>) -> Status {
     tokio::time::timeout(LONG, call).await.expect("an answer").unwrap_err()
 }
 
-fn local(node: &Node) -> Channel {
+pub(crate) fn local(node: &Node) -> Channel {
     Endpoint::from_shared(format!("unix://{}", node.socket.display())).unwrap().connect_lazy()
 }
 

@@ -2,6 +2,7 @@
 //! with mutual TLS, and on a unix socket.
 
 use std::{
+    net::IpAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
@@ -63,10 +64,12 @@ impl Authority {
         self.dir.path().join(name)
     }
 
-    /// The configuration of a host with a certificate for `localhost`.
+    /// The configuration of a host with a certificate for `localhost`, and for its name where that is an address.
     fn config(&self, role: &str, name: &str) -> Config {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let address = name.parse::<IpAddr>().is_ok().then(|| name.to_owned());
+        let names: Vec<_> = ["localhost".to_owned()].into_iter().chain(address).collect();
+        let mut params = CertificateParams::new(names).unwrap();
         let uri = format!("vsm://{role}/{name}");
         params.subject_alt_names.push(SanType::URI(uri.as_str().try_into().unwrap()));
         let cert = params.signed_by(&key, &self.issuer).unwrap();

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod adopt;
+mod agent;
 mod evil;
 mod forward;
 mod lab;
+mod life;

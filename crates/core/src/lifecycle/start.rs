@@ -156,6 +156,10 @@ impl Start {
                     }
                     Proposed::Rejected(Rejected::AlreadyRunning(_), _) => Outcome::Running(display),
                     Proposed::Rejected(Rejected::UnknownSession(_), _) => Outcome::EndedAtOnce,
+                    // Somebody else gave it up, so it may not run, and another one may.
+                    Proposed::Rejected(Rejected::GivenUp(_), _) => {
+                        return self.over([Effect::Bury], Outcome::Next);
+                    }
                     Proposed::Rejected(..) | Proposed::Failed => Outcome::Undecided,
                 };
                 self.over([], outcome)
@@ -296,7 +300,7 @@ mod tests {
             (rejected(Rejected::AlreadyRunning(id), Some(running)), &["Running(3)"][..]),
             (rejected(Rejected::AlreadyRunning(id), Some(ending)), &["end", "EndedMeanwhile"]),
             (rejected(Rejected::UnknownSession(id), None), &["EndedAtOnce"]),
-            (rejected(Rejected::GivenUp(id), None), &["Undecided"]),
+            (rejected(Rejected::GivenUp(id), None), &["bury", "Next"]),
             (Event::Proposed(Proposed::Failed), &["Undecided"]),
         ] {
             let mut start = start(false);
