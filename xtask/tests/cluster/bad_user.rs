@@ -2,7 +2,9 @@
 //! served as soon as the cause is gone.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use xtask::clock;
 
 use crate::service::{AGENTS, BROKER, Service};
 
@@ -103,7 +105,7 @@ fn what_a_start_up_file_does_at_the_session_host_is_told() {
         thread::scope(|scope| {
             for (user, line, code, words) in cases {
                 scope.spawn(move || {
-                    let begun = Instant::now();
+                    let begun = clock::now();
                     let said = look(user);
                     let text = String::from_utf8_lossy(&said.stderr);
                     assert_eq!(said.status.code(), Some(code), "{line}, {way}: {text}");
