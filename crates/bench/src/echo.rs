@@ -115,12 +115,12 @@ impl Echo for Back {
     }
 }
 
-fn tls() -> Result<Tls> {
+pub(crate) fn tls() -> Result<Tls> {
     Ok(Tls::load(&Config::load("/etc/vsm/conf.d".as_ref())?)?)
 }
 
 /// Ends the server when whoever started it is gone.
-fn until_stdin_closes() -> CancellationToken {
+pub(crate) fn until_stdin_closes() -> CancellationToken {
     let stop = CancellationToken::new();
     let token = stop.clone();
     tokio::spawn(async move {

@@ -17,6 +17,7 @@ mod echo;
 mod first;
 mod floor;
 mod frames;
+mod hostile;
 mod load;
 mod logins;
 mod node;
@@ -76,6 +77,10 @@ enum Arguments {
     X2go(x2go::Options),
     /// Time the least that a replicated durable write takes, or be its other side
     Floor(floor::Options),
+    /// Be a session host in the wrong hands: root there
+    HostileAgent(hostile::AgentOptions),
+    /// Use a broker's certificate at a session host: root on the broker's host
+    HostileBroker(hostile::BrokerOptions),
 }
 
 fn main() -> ExitCode {
@@ -109,6 +114,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Arguments::Rival(options) => print(&runtime()?.block_on(rival::run(options))?),
         Arguments::X2go(options) => print(&runtime()?.block_on(x2go::run(options))?),
         Arguments::Floor(options) => floor::either(&options),
+        Arguments::HostileAgent(options) => runtime()?.block_on(hostile::agent(options)),
+        Arguments::HostileBroker(options) => runtime()?.block_on(hostile::broker(options)),
     }
 }
 

@@ -124,7 +124,7 @@ pub async fn serve_tls(
         Ok(stream) => {
             // Only latency is at stake.
             let _ = stream.set_nodelay(true);
-            let share = shares.take(Who::of_tcp(&stream))?;
+            let share = shares.take_unproven(Who::of_tcp(&stream))?;
             Some(Ok(Held::new(stream, share)))
         }
         Err(error) => Some(Err(error)),

@@ -3,9 +3,13 @@
 //!
 //! Whoever has their share is refused at once and not queued: a queue, the kernel's too, would be everybody's. One who
 //! connects and says nothing gives their place back after a while.
+//!
+//! A host's share is also that of all its users, and of a network behind one address. So where who it is has to be shown
+//! first, the one who comes takes the place of the one who has taken longest to show it: whoever can show it has done so in
+//! milliseconds.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt, io,
     net::{IpAddr, Ipv6Addr},
     pin::Pin,
@@ -17,6 +21,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
+    sync::oneshot,
     time::{Sleep, sleep},
 };
 use tonic::transport::server::Connected;
@@ -90,9 +95,20 @@ pub struct Shares {
 
 #[derive(Debug, Default)]
 struct State {
-    held: HashMap<Who, usize>,
+    held: HashMap<Who, Part>,
     sum: usize,
+    /// Whose each is that has not shown who it is, the oldest first.
+    unproven: BTreeMap<u64, Who>,
+    last: u64,
     told: HashMap<Who, (Instant, u64)>,
+}
+
+/// What somebody holds.
+#[derive(Debug, Default)]
+struct Part {
+    count: usize,
+    /// Those that have not shown who they are, the oldest first.
+    unproven: BTreeMap<u64, oneshot::Sender<()>>,
 }
 
 /// One that is held, until it is dropped.
@@ -100,6 +116,9 @@ struct State {
 pub struct Share {
     of: Arc<Shares>,
     who: Who,
+    number: u64,
+    /// Told when another one takes its place; none = it is not to show who it is.
+    replaced: Option<oneshot::Receiver<()>>,
 }
 
 impl Shares {
@@ -117,14 +136,46 @@ impl Shares {
     #[must_use]
     pub fn take(self: &Arc<Self>, who: Who) -> Option<Share> {
         let mut state = self.state();
-        let held = state.held.get(&who).copied().unwrap_or(0);
-        if held < who.share(self.each) && state.sum < self.all {
-            state.held.insert(who, held + 1);
-            state.sum += 1;
-            return Some(Share { of: Arc::clone(self), who });
+        let (held, is_full) = self.fullness(&state, who);
+        if !is_full {
+            return Some(self.give(&mut state, who));
         }
         self.tell(&mut state, who, held);
         None
+    }
+
+    /// The same for one who has to show first who it is, until [`Share::is_proven`]. Where there is no more it takes the place
+    /// of the oldest that has not.
+    #[must_use]
+    pub fn take_unproven(self: &Arc<Self>, who: Who) -> Option<Share> {
+        let mut state = self.state();
+        let (held, is_full) = self.fullness(&state, who);
+        if is_full {
+            self.tell(&mut state, who, held);
+            let own = state.held.get(&who).and_then(|part| part.unproven.keys().next()).copied();
+            let oldest = || state.unproven.keys().next().copied();
+            let oldest = if held < who.share(self.each) { oldest() } else { own };
+            state.replace(oldest?);
+        }
+        let mut share = self.give(&mut state, who);
+        let (sender, receiver) = oneshot::channel();
+        share.replaced = Some(receiver);
+        state.unproven.insert(share.number, who);
+        state.held.entry(who).or_default().unproven.insert(share.number, sender);
+        Some(share)
+    }
+
+    /// How many somebody holds, and whether they can have no more.
+    fn fullness(&self, state: &State, who: Who) -> (usize, bool) {
+        let held = state.held.get(&who).map_or(0, |part| part.count);
+        (held, held >= who.share(self.each) || state.sum >= self.all)
+    }
+
+    fn give(self: &Arc<Self>, state: &mut State, who: Who) -> Share {
+        state.held.entry(who).or_default().count += 1;
+        state.sum += 1;
+        state.last += 1;
+        Share { of: Arc::clone(self), who, number: state.last, replaced: None }
     }
 
     fn tell(&self, state: &mut State, who: Who, held: usize) {
@@ -150,26 +201,51 @@ impl Shares {
     }
 }
 
+impl State {
+    /// Ends one that has not shown who it is. Its place is free when it is gone, which is at once.
+    fn replace(&mut self, number: u64) {
+        let who = self.unproven.remove(&number);
+        let part = who.and_then(|who| self.held.get_mut(&who));
+        if let Some(sender) = part.and_then(|part| part.unproven.remove(&number)) {
+            // One that ends by itself at this moment is as good.
+            let _ = sender.send(());
+        }
+    }
+}
+
+impl Share {
+    /// It has shown who it is, and keeps its place.
+    pub fn is_proven(&self) {
+        let mut state = self.of.state();
+        if state.unproven.remove(&self.number).is_some()
+            && let Some(part) = state.held.get_mut(&self.who)
+        {
+            part.unproven.remove(&self.number);
+        }
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
+        self.is_proven();
         let mut state = self.of.state();
         state.sum = state.sum.saturating_sub(1);
-        if let Some(held) = state.held.get_mut(&self.who) {
-            *held = held.saturating_sub(1);
-            if *held == 0 {
+        if let Some(part) = state.held.get_mut(&self.who) {
+            part.count = part.count.saturating_sub(1);
+            if part.count == 0 {
                 state.held.remove(&self.who);
             }
         }
     }
 }
 
-/// A connection that is in somebody's share, and ends if they never say anything.
+/// A connection that is in somebody's share, and ends if they never say anything, or if another one takes its place.
 #[derive(Debug)]
 pub struct Held<T> {
     io: T,
     /// Until the first word.
     silent: Option<Pin<Box<Sleep>>>,
-    _share: Share,
+    share: Share,
 }
 
 impl<T> Held<T> {
@@ -180,14 +256,16 @@ impl<T> Held<T> {
     }
 
     fn within(io: T, share: Share, first_word: Duration) -> Self {
-        Self { io, silent: Some(Box::pin(sleep(first_word))), _share: share }
+        Self { io, silent: Some(Box::pin(sleep(first_word))), share }
     }
 }
 
 impl<T: Connected> Connected for Held<T> {
     type ConnectInfo = T::ConnectInfo;
 
+    /// Asked for once a connection is served, which is after the TLS handshake.
     fn connect_info(&self) -> Self::ConnectInfo {
+        self.share.is_proven();
         self.io.connect_info()
     }
 }
@@ -198,6 +276,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Held<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(replaced) = &mut self.share.replaced
+            && let Poll::Ready(told) = Pin::new(replaced).poll(context)
+        {
+            self.share.replaced = None;
+            if told.is_ok() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+        }
         if let Poll::Ready(read) = Pin::new(&mut self.io).poll_read(context, buffer) {
             self.silent = None;
             return Poll::Ready(read);
@@ -261,6 +347,32 @@ mod tests {
         assert!(shares.state().held.is_empty());
         let many: Vec<_> = (0..200).filter_map(|uid| shares.take(Who::Uid(5000 + uid))).collect();
         assert_eq!(many.len(), 100);
+    }
+
+    #[test]
+    fn one_who_has_shown_nothing_makes_room_and_one_who_has_stays() {
+        let host = |last| Who::Address(IpAddr::from([10, 0, 0, last]));
+        let (shares, full) = (Shares::new("x", 3, 5), |share: &mut Share| {
+            share.replaced.as_mut().unwrap().try_recv().is_ok()
+        });
+        let mut own = shares.take_unproven(host(1)).unwrap();
+        own.is_proven();
+        // Of one address: the older of the two that show nothing has to go.
+        let mut idle: Vec<_> = (0..2).map(|_| shares.take_unproven(host(1)).unwrap()).collect();
+        let third = shares.take_unproven(host(1)).unwrap();
+        assert_eq!([full(&mut own), full(&mut idle[0]), full(&mut idle[1])], [false, true, false]);
+        drop((idle.remove(0), third));
+        // Of all: the oldest that shows nothing, whosever it is.
+        let more: Vec<_> = (2..5).map(|n| shares.take_unproven(host(n)).unwrap()).collect();
+        let last = shares.take_unproven(host(9)).unwrap();
+        assert_eq!((full(&mut own), full(&mut idle[0])), (false, true));
+        drop((own, idle, more, last));
+        assert_eq!(shares.held(), 0);
+        assert!(shares.state().held.is_empty() && shares.state().unproven.is_empty());
+        // Where all have shown who they are there is no room.
+        let all: Vec<_> = (0..5).map(|n| shares.take_unproven(host(n)).unwrap()).collect();
+        all.iter().for_each(Share::is_proven);
+        assert!(shares.take_unproven(host(9)).is_none());
     }
 
     #[tokio::test]

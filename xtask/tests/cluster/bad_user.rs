@@ -1,8 +1,14 @@
 //! Users whose account, home or rights are not as they should be: told why, nothing half done, and
 //! served as soon as the cause is gone.
 
+use std::thread;
+use std::time::Duration;
+
+use xtask::clock;
+
 use crate::service::{AGENTS, BROKER, Service};
 
+const UNAVAILABLE: i32 = 69;
 /// A desktop that cannot start.
 const SOFTWARE: i32 = 70;
 const NOT_ALLOWED: i32 = 77;
@@ -68,4 +74,55 @@ fn a_home_that_is_missing_or_not_theirs() {
     service.refused_cleanly("bob", SOFTWARE, &["/var/homes/bob", "is no directory"]);
     on_agents(&service, "rm /var/homes/bob");
     served(&service);
+}
+
+/// As an answer may take 20 s, and a start-up file that waits for ever would.
+const TOLD_WITHIN: Duration = Duration::from_secs(40);
+
+/// What a user's shell does at the session host before the service begins is told with that host's name, and in time.
+#[test]
+fn what_a_start_up_file_does_at_the_session_host_is_told() {
+    let service = Service::up("start-up");
+    let cases = [
+        ("alice", "exec sh", UNAVAILABLE, ["let you in and then said nothing", "(exec)"]),
+        ("bob", "echo Welcome to the desk", SOFTWARE, ["said \"Welcome to the desk\"", "prints"]),
+        ("carol", "exit 3", UNAVAILABLE, ["let you in and ended at once", "(code 3)"]),
+    ];
+    let file = |user: &str| format!("/home/{user}/.bashrc");
+    for (user, line, ..) in cases {
+        let only = format!("case $(uname -n) in agent*) {line};; esac");
+        service.sh(BROKER, &format!("echo '{only}' > {0}; chown {user} {0}", file(user)));
+    }
+    let look = &|user: &str| {
+        let to = format!("{user}@tlha");
+        let words = ["vsm", "connect", "--retry-for=0", "--screenshot", "/dev/null", &to];
+        service.exec("client", user, &words).unwrap()
+    };
+    for (way, bastion) in [("directly", None), ("by the broker's host", Some("true"))] {
+        if let Some(on) = bastion {
+            service.configure(BROKER, "vsmserver", &[&format!("/vsmserver/bastion={on}")]);
+        }
+        thread::scope(|scope| {
+            for (user, line, code, words) in cases {
+                scope.spawn(move || {
+                    let begun = clock::now();
+                    let said = look(user);
+                    let text = String::from_utf8_lossy(&said.stderr);
+                    assert_eq!(said.status.code(), Some(code), "{line}, {way}: {text}");
+                    let ours =
+                        text.lines().rfind(|line| line.starts_with("vsm: ")).unwrap_or_default();
+                    assert!(ours.starts_with("vsm: agent"), "{line}, {way}: {text}");
+                    let words = words.iter().chain(&["a start-up file of your shell"]);
+                    for word in words {
+                        assert!(ours.contains(word), "{line}, {way}: no {word:?} in {text}");
+                    }
+                    assert!(begun.elapsed() < TOLD_WITHIN, "{line}, {way}: {:?}", begun.elapsed());
+                });
+            }
+        });
+    }
+    for (user, ..) in cases {
+        service.sh(BROKER, &format!("rm {}", file(user)));
+    }
+    assert!(look("alice").status.success());
 }

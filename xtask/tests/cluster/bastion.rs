@@ -8,7 +8,7 @@ use crate::service::{AGENTS, BROKER, Row, SIGKILL, Service};
 use crate::{on, pair};
 
 /// Cuts the way from the client to the session hosts.
-fn cut_off(service: &Service) {
+pub(crate) fn cut_off(service: &Service) {
     for host in ["10.0.0.11", "10.0.0.12"] {
         service.sh("client", &format!("ip route add unreachable {host}"));
     }

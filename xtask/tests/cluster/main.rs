@@ -20,6 +20,7 @@ mod disk;
 mod drain;
 mod explain;
 mod faults;
+mod floods;
 mod forecast;
 mod garbage;
 mod guide;

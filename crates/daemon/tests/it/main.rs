@@ -2,7 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, io::Read, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd,
@@ -243,6 +250,42 @@ async fn a_certificate_out_of_its_time_is_told_with_its_dates_and_the_time_here(
         assert!(why.starts_with("it refuses this host's certificate, which by its clock"), "{why}");
         assert!(why.contains("this host's clock says 2"), "{why}");
     }
+}
+
+/// A user of a host has that host's address, and all users of a network behind one address have it: who has a certificate is served
+/// all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_shows_no_certificate_takes_no_place_from_a_host_of_the_same_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = authority();
+    let server = identity(dir.path(), &ours, "localhost");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let stop = CancellationToken::new();
+    let (routes, until) = (routes().await, stop.clone());
+    tokio::spawn(async move { grpc::serve_tls(listener, &server, routes, until).await });
+    let friend = identity(dir.path(), &ours, "friend");
+    let before = grpc::channel("localhost", port, &friend).unwrap();
+    assert!(is_healthy(before.clone()).await.unwrap());
+    // Half of them say something, as if they began TLS.
+    let mut idle = Vec::new();
+    for number in 0..400 {
+        let mut one = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        if number % 2 == 0 {
+            one.write_all(&[0x16, 3, 1, 2, 0]).unwrap();
+        }
+        idle.push(one);
+    }
+    let began = clock::now();
+    assert!(is_healthy(grpc::channel("localhost", port, &friend).unwrap()).await.unwrap());
+    assert!(is_healthy(before).await.unwrap(), "one that was served was put out");
+    let took = clock::now().saturating_duration_since(began);
+    assert!(
+        took < Duration::from_secs(5),
+        "it had to wait until the others were given up: {took:?}"
+    );
+    drop(idle);
+    stop.cancel();
 }
 
 #[tokio::test]
