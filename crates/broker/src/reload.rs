@@ -10,6 +10,7 @@ use std::{
 use tokio::sync::Mutex;
 use vsm_config::{Change, Config, keys};
 use vsm_daemon::{
+    at_start::{AtStart, Daemon},
     log::{self, LogSettings},
     notify,
     tls::Tls,
@@ -29,6 +30,7 @@ use crate::{
 pub struct Reloader {
     broker: Arc<Broker>,
     dir: PathBuf,
+    at_start: Arc<AtStart>,
     /// Locked for as long as a new one is being taken: one after the other.
     config: Mutex<Config>,
 }
@@ -51,7 +53,14 @@ impl Reloader {
     /// For a broker that runs with `config` from `dir`.
     #[must_use]
     pub fn new(broker: Arc<Broker>, config: Config, dir: PathBuf) -> Arc<Self> {
-        Arc::new(Self { broker, dir, config: Mutex::new(config) })
+        let at_start = AtStart::new(Daemon::Broker, &config, broker.troubles.clone());
+        Arc::new(Self { broker, dir, at_start, config: Mutex::new(config) })
+    }
+
+    /// What no reload changes.
+    #[must_use]
+    pub const fn at_start(&self) -> &Arc<AtStart> {
+        &self.at_start
     }
 
     /// Where the files are.
@@ -150,6 +159,8 @@ impl Reloader {
         log::unread(&new);
         broker.set_settings(settings);
         broker.troubles.over(Kind::Configuration, "");
+        self.at_start.compare(&new);
+        self.at_start.look();
         let mail = [keys::vsmserver::ADMIN_EMAIL.path(), keys::vsmserver::MAIL_PROGRAM.path()];
         if changes.iter().any(|change| mail.contains(&change.path.as_str())) {
             // The next mail tells.

@@ -1,6 +1,7 @@
 //! What each process does the same way: TLS identities, gRPC settings, sockets, logs, clocks, stopping, telling
 //! systemd.
 
+pub mod at_start;
 pub mod backoff;
 pub mod cause;
 pub mod clock;

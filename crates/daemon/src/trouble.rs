@@ -58,11 +58,15 @@ pub enum Kind {
     Start,
     /// The session table was damaged, or of a life that is over, and was set aside.
     Table,
+    /// A certificate ends soon, or has ended.
+    Certificate,
+    /// Something was changed that the daemon takes at its start only.
+    Restart,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Promise,
         Self::Configuration,
         Self::Displays,
@@ -79,6 +83,8 @@ impl Kind {
         Self::Limits,
         Self::Start,
         Self::Table,
+        Self::Certificate,
+        Self::Restart,
     ];
 
     /// Its stable word.
@@ -101,6 +107,8 @@ impl Kind {
             Self::Limits => "limits",
             Self::Start => "start",
             Self::Table => "table",
+            Self::Certificate => "certificate",
+            Self::Restart => "restart",
         }
     }
 
@@ -145,6 +153,10 @@ impl Kind {
                 "mend what it says; journalctl -u vsmagent there has more; it takes its turn again when the penalty is over, and a start that works ends this"
             }
             Self::Table => "look whether anything of it is missed, then remove that file",
+            Self::Certificate => {
+                "issue a new one (vsmctl pki issue; for an authority: vsmctl pki init elsewhere, then one for each host) to that place, and restart the daemon"
+            }
+            Self::Restart => "restart that daemon there, which ends no desktop, or change it back",
         }
     }
 }

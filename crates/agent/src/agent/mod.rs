@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use vsm_config::Config;
 use vsm_daemon::{
+    at_start::{AtStart, Daemon},
     duty::Duties,
     grpc,
     log::{self, LogSettings},
@@ -128,7 +129,10 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     hold_displays(&agent);
     let duties = &agent.duties;
     duties.run("look at displays", look_again(Arc::clone(&agent), stop.token.clone()));
-    duties.run("reloads", reload(Arc::clone(&agent), config_dir.to_owned(), stop.clone()));
+    let at_start = AtStart::new(Daemon::Agent, config, agent.troubles.clone());
+    duties.run("certificates", Arc::clone(&at_start).follow(stop.token.clone()));
+    let reloads = reload(Arc::clone(&agent), at_start, config_dir.to_owned(), stop.clone());
+    duties.run("reloads", reloads);
     let announce = announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone());
     duties.run_to_its_end("announcement", announce);
     let socket = agent.settings().session.run_dir.join(one_time::AGENT_SOCKET);
@@ -205,7 +209,7 @@ async fn look_again(agent: Arc<Agent>, stop: CancellationToken) {
 }
 
 /// Takes a new configuration at SIGHUP; a bad one is told, and the old one stays.
-async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
+async fn reload(agent: Arc<Agent>, at_start: Arc<AtStart>, dir: PathBuf, stop: Stop) {
     loop {
         tokio::select! {
             biased;
@@ -221,6 +225,8 @@ async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
                 log::unread(&config);
                 agent.set_settings(Settings::from_config(&config));
                 agent.troubles.over(Kind::Configuration, "");
+                at_start.compare(&config);
+                at_start.look();
                 tell_left_out(&agent.troubles, &config);
                 tracing::info!("configuration read again; what is running keeps its own");
             }
