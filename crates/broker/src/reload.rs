@@ -13,6 +13,7 @@ use vsm_daemon::{
     at_start::{AtStart, Daemon},
     log::{self, LogSettings},
     notify,
+    sshd::Sshd,
     tls::Tls,
     trouble::Kind,
 };
@@ -31,6 +32,7 @@ pub struct Reloader {
     broker: Arc<Broker>,
     dir: PathBuf,
     at_start: Arc<AtStart>,
+    sshd: Arc<Sshd>,
     /// Locked for as long as a new one is being taken: one after the other.
     config: Mutex<Config>,
 }
@@ -54,13 +56,20 @@ impl Reloader {
     #[must_use]
     pub fn new(broker: Arc<Broker>, config: Config, dir: PathBuf) -> Arc<Self> {
         let at_start = AtStart::new(Daemon::Broker, &config, broker.troubles.clone());
-        Arc::new(Self { broker, dir, at_start, config: Mutex::new(config) })
+        let sshd = Sshd::new(broker.troubles.clone());
+        Arc::new(Self { broker, dir, at_start, sshd, config: Mutex::new(config) })
     }
 
     /// What no reload changes.
     #[must_use]
     pub const fn at_start(&self) -> &Arc<AtStart> {
         &self.at_start
+    }
+
+    /// How users come in.
+    #[must_use]
+    pub const fn sshd(&self) -> &Arc<Sshd> {
+        &self.sshd
     }
 
     /// Where the files are.
@@ -76,6 +85,9 @@ impl Reloader {
     pub async fn reload(&self, actor: &str) -> Result<Vec<Change>, Refused> {
         let mut config = self.config.lock().await;
         notify::reloading();
+        // Whoever has mended something asks for it.
+        self.at_start.look();
+        self.sshd.look_again();
         let new = self.read().await.and_then(|new| {
             let settings = settings(&new)?;
             on_this_host(&new)?;
@@ -160,7 +172,6 @@ impl Reloader {
         broker.set_settings(settings);
         broker.troubles.over(Kind::Configuration, "");
         self.at_start.compare(&new);
-        self.at_start.look();
         let mail = [keys::vsmserver::ADMIN_EMAIL.path(), keys::vsmserver::MAIL_PROGRAM.path()];
         if changes.iter().any(|change| mail.contains(&change.path.as_str())) {
             // The next mail tells.

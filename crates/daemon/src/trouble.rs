@@ -62,11 +62,19 @@ pub enum Kind {
     Certificate,
     /// Something was changed that the daemon takes at its start only.
     Restart,
+    /// Users do not come in by this host's sshd.
+    Ssh,
+    /// The PAM service that desktops are opened with is not there.
+    Pam,
+    /// Nobody but root can log in at a broker.
+    NoLogin,
+    /// The clock of a host differs from the broker's.
+    Clock,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Promise,
         Self::Configuration,
         Self::Displays,
@@ -85,6 +93,10 @@ impl Kind {
         Self::Table,
         Self::Certificate,
         Self::Restart,
+        Self::Ssh,
+        Self::Pam,
+        Self::NoLogin,
+        Self::Clock,
     ];
 
     /// Its stable word.
@@ -109,6 +121,10 @@ impl Kind {
             Self::Table => "table",
             Self::Certificate => "certificate",
             Self::Restart => "restart",
+            Self::Ssh => "ssh",
+            Self::Pam => "pam",
+            Self::NoLogin => "nologin",
+            Self::Clock => "clock",
         }
     }
 
@@ -157,6 +173,14 @@ impl Kind {
                 "issue a new one (vsmctl pki issue; for an authority: vsmctl pki init elsewhere, then one for each host) to that place, and restart the daemon"
             }
             Self::Restart => "restart that daemon there, which ends no desktop, or change it back",
+            Self::Ssh => {
+                "systemctl status ssh, and sshd -T | grep subsystem, say what is missing there; mend it and reload sshd"
+            }
+            Self::Pam => {
+                "bring the file back, from the package (apt install --reinstall -o Dpkg::Options::=--force-confmiss vsm-agent) or another host"
+            }
+            Self::NoLogin => "remove the file when the work there is done",
+            Self::Clock => "timedatectl on both shows which is wrong; let both keep time with NTP",
         }
     }
 }

@@ -14,6 +14,7 @@ mod link;
 mod load;
 mod maintenance;
 mod notice;
+mod pam;
 mod registry;
 mod report;
 mod service;
@@ -40,6 +41,7 @@ use vsm_daemon::{
     log::{self, LogSettings},
     notify,
     one_time::{self, Keys},
+    sshd::Sshd,
     stop::Stop,
     tls::Tls,
     trouble::{Kind, Troubles},
@@ -127,11 +129,15 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     });
     adopt::adopt(&agent).await.context("cannot read the records of sessions")?;
     hold_displays(&agent);
+    pam::look(&agent);
     let duties = &agent.duties;
     duties.run("look at displays", look_again(Arc::clone(&agent), stop.token.clone()));
     let at_start = AtStart::new(Daemon::Agent, config, agent.troubles.clone());
     duties.run("certificates", Arc::clone(&at_start).follow(stop.token.clone()));
-    let reloads = reload(Arc::clone(&agent), at_start, config_dir.to_owned(), stop.clone());
+    let sshd = Sshd::new(agent.troubles.clone());
+    duties.run("look at sshd", Arc::clone(&sshd).follow(stop.token.clone()));
+    let looks = Looks { at_start, sshd };
+    let reloads = reload(Arc::clone(&agent), looks, config_dir.to_owned(), stop.clone());
     duties.run("reloads", reloads);
     let announce = announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone());
     duties.run_to_its_end("announcement", announce);
@@ -205,11 +211,18 @@ async fn look_again(agent: Arc<Agent>, stop: CancellationToken) {
         tell_taken(&agent, taken.min(before));
         before = taken;
         agent.troubles.expire();
+        pam::look(&agent);
     }
 }
 
+/// What is looked at again when somebody asks for it.
+struct Looks {
+    at_start: Arc<AtStart>,
+    sshd: Arc<Sshd>,
+}
+
 /// Takes a new configuration at SIGHUP; a bad one is told, and the old one stays.
-async fn reload(agent: Arc<Agent>, at_start: Arc<AtStart>, dir: PathBuf, stop: Stop) {
+async fn reload(agent: Arc<Agent>, looks: Looks, dir: PathBuf, stop: Stop) {
     loop {
         tokio::select! {
             biased;
@@ -217,6 +230,9 @@ async fn reload(agent: Arc<Agent>, at_start: Arc<AtStart>, dir: PathBuf, stop: S
             () = stop.reload.notified() => {}
         }
         notify::reloading();
+        // Whoever has mended something asks for it.
+        looks.at_start.look();
+        looks.sshd.look_again();
         // With the certificate, as `vsmagent --check` does: an agent that could not start again is to be known of.
         let read = Config::load(&dir).map_err(anyhow::Error::from);
         match read.and_then(|config| Ok((Tls::load(&config)?, config))) {
@@ -225,9 +241,9 @@ async fn reload(agent: Arc<Agent>, at_start: Arc<AtStart>, dir: PathBuf, stop: S
                 log::unread(&config);
                 agent.set_settings(Settings::from_config(&config));
                 agent.troubles.over(Kind::Configuration, "");
-                at_start.compare(&config);
-                at_start.look();
+                looks.at_start.compare(&config);
                 tell_left_out(&agent.troubles, &config);
+                pam::look(&agent);
                 tracing::info!("configuration read again; what is running keeps its own");
             }
             Err(error) => {
