@@ -335,7 +335,7 @@ fn spawn(
 ) -> Result<Child, Failure> {
     let misses = match target {
         Target::Broker(patience) => Some(format!("ServerAliveCountMax={}", patience.misses())),
-        _ => None,
+        Target::Session(_) | Target::Shadow { .. } | Target::Relay(_) => None,
     };
     let own: &[&str] = if misses.is_some() { &TO_BROKER } else { &TO_HOST };
     let is_proxy = |option: &OsString| option.as_encoded_bytes().starts_with(b"ProxyCommand=");

@@ -132,11 +132,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     pam::look(&agent);
     let duties = &agent.duties;
     duties.run("look at displays", look_again(Arc::clone(&agent), stop.token.clone()));
-    let at_start = AtStart::new(Daemon::Agent, config, agent.troubles.clone());
-    duties.run("certificates", Arc::clone(&at_start).follow(stop.token.clone()));
-    let sshd = Sshd::new(agent.troubles.clone());
-    duties.run("look at sshd", Arc::clone(&sshd).follow(stop.token.clone()));
-    let looks = Looks { at_start, sshd };
+    let looks = Looks::begin(&agent, config, &stop.token);
     let reloads = reload(Arc::clone(&agent), looks, config_dir.to_owned(), stop.clone());
     duties.run("reloads", reloads);
     let announce = announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone());
@@ -219,6 +215,17 @@ async fn look_again(agent: Arc<Agent>, stop: CancellationToken) {
 struct Looks {
     at_start: Arc<AtStart>,
     sshd: Arc<Sshd>,
+}
+
+impl Looks {
+    /// Begins to look, until `stop`.
+    fn begin(agent: &Agent, config: &Config, stop: &CancellationToken) -> Self {
+        let at_start = AtStart::new(Daemon::Agent, config, agent.troubles.clone());
+        let sshd = Sshd::new(agent.troubles.clone());
+        agent.duties.run("certificates", Arc::clone(&at_start).follow(stop.clone()));
+        agent.duties.run("look at sshd", Arc::clone(&sshd).follow(stop.clone()));
+        Self { at_start, sshd }
+    }
 }
 
 /// Takes a new configuration at SIGHUP; a bad one is told, and the old one stays.

@@ -29,7 +29,7 @@ fn missing(dirs: &[&str], service: &str) -> Option<String> {
             first.join(&name).display()
         )
     };
-    dirs.iter().all(|dir| is_gone(&dir)).then(what)
+    dirs.iter().all(is_gone).then(what)
 }
 
 #[cfg(test)]
