@@ -397,6 +397,33 @@ fn a_witness_that_errs(
     pair.same("bob", &bob);
 }
 
+/// The clock of the other node is wrong, which is one line in the list.
+fn clocks_that_differ(
+    pair: &Pair,
+    active: &str,
+    standby: &str,
+    status: impl Fn(&str) -> (Option<i32>, String),
+) {
+    let clock = Fault::Clock { host: standby.to_owned(), step_s: 120 };
+    pair.fault(&clock).unwrap();
+    let clocks = |text: &str| {
+        text.lines().filter(|line| line.contains("clock") && line.contains("NTP")).count()
+    };
+    wait_for("the clocks to be told", WAIT, || {
+        let (code, text) = status(active);
+        let told = text.contains("the clock of the other node is 1");
+        // Either node says so of the other one.
+        if code == Some(1) && told && clocks(&text) <= 2 { Ok(()) } else { Err(text) }
+    })
+    .unwrap();
+    pair.heal_fault(&clock).unwrap();
+    wait_for("the clocks to be one again", WAIT, || match status(active) {
+        (Some(0), _) => Ok(()),
+        (_, text) => Err(text),
+    })
+    .unwrap();
+}
+
 /// Both nodes say it, also the standby, which asks nobody for a vote.
 #[test]
 fn a_witness_that_has_no_vote_is_told_by_both_nodes() {
@@ -436,6 +463,7 @@ fn a_witness_that_has_no_vote_is_told_by_both_nodes() {
         .unwrap();
     }
     a_witness_that_errs(&pair, active, standby, status);
+    clocks_that_differ(&pair, active, standby, status);
     let dead = Fault::KeepalivedDead { host: standby.to_owned() };
     pair.fault(&dead).unwrap();
     wait_for("the standby to miss keepalived", WAIT, || {
