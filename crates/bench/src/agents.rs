@@ -113,6 +113,7 @@ const LOAD: pb::Load = pb::Load {
     cpu_busy_milli: 60,
     run_queue_milli: 4_000,
     memory_pressure_milli: 0,
+    clock_unix_ms: 0,
 };
 
 type Answer<T> = Result<Response<T>, Status>;

@@ -18,11 +18,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tracing::Instrument as _;
 use vsm_core::{AgentName, Epoch, Limits, Measured, SessionId, Standing, UnixMillis, Viewer};
-use vsm_daemon::{clock::Since, grpc, span, trouble::Troubles};
+use vsm_daemon::{
+    clock::{self, Since},
+    grpc, span,
+    trouble::Troubles,
+};
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
 
 use crate::{
     broker::Broker,
+    clocks::Clock,
     conduct::{Conduct, SESSIONS_MAX},
     fleet::{Fleet, Host, Openness},
     locks::locked,
@@ -304,6 +309,8 @@ pub struct Link {
     shadowed: Mutex<Option<ShadowedBy>>,
     /// How it has behaved.
     pub(crate) conduct: Mutex<Conduct>,
+    /// Its clock beside this one's.
+    clock: Mutex<Clock>,
     /// What is wrong with it, as far as this broker finds out by itself.
     pub(crate) troubles: Troubles,
     /// Wakes the link's task when it is put aside.
@@ -332,6 +339,7 @@ impl Link {
             promised: Mutex::default(),
             shadowed: Mutex::default(),
             conduct: Mutex::default(),
+            clock: Mutex::default(),
             troubles: Troubles::with(name.to_string()),
             misbehaved: Notify::new(),
             channel,
@@ -340,6 +348,15 @@ impl Link {
             fleet: Arc::clone(&broker.agents.fleet),
             client,
         })
+    }
+
+    /// Notes what its clock shows at this moment, in milliseconds since 1970; 0 = an older agent does not tell.
+    pub(crate) fn note_clock(&self, unix_ms: u64) {
+        if unix_ms != 0 {
+            let skew = i128::from(unix_ms) - i128::from(clock::unix_millis().0);
+            let skew = i64::try_from(skew).unwrap_or(i64::MAX);
+            locked(&self.clock).look(&self.troubles, self.name.as_str(), skew);
+        }
     }
 
     /// Notes who shadows a session now; who did before.

@@ -22,6 +22,7 @@
 //! | [`ha`] | the pair: roles, health, forwarding, the witnesses |
 //! | `locks` | locks within the process |
 //! | `capacity`, `upkeep` | the room that there is, and what the active node looks after by itself |
+//! | `clocks` | clocks of other hosts that differ |
 //! | [`user_api`], [`admin_api`], [`agents_api`], [`registry`] | the gRPC services |
 //! | [`server`] | sockets, start and stop |
 
@@ -32,6 +33,7 @@ mod alarm;
 pub mod args;
 pub mod broker;
 mod capacity;
+mod clocks;
 mod conduct;
 pub mod config_api;
 pub mod ending;

@@ -422,6 +422,7 @@ async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportRespons
         },
         Some(Item::Load(told)) => {
             let of = |view: &View| view.table.agent_use(&link.name).map_or(0, AgentUse::sessions);
+            link.note_clock(told.clock_unix_ms);
             let load = Load { told, at: clock::unix_millis(), sessions: broker.table.read(of) };
             modify(link, |up| up.load = Some(load));
         }

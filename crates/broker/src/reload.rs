@@ -10,8 +10,10 @@ use std::{
 use tokio::sync::Mutex;
 use vsm_config::{Change, Config, keys};
 use vsm_daemon::{
+    at_start::{AtStart, Daemon},
     log::{self, LogSettings},
     notify,
+    sshd::Sshd,
     tls::Tls,
     trouble::Kind,
 };
@@ -29,6 +31,8 @@ use crate::{
 pub struct Reloader {
     broker: Arc<Broker>,
     dir: PathBuf,
+    at_start: Arc<AtStart>,
+    sshd: Arc<Sshd>,
     /// Locked for as long as a new one is being taken: one after the other.
     config: Mutex<Config>,
 }
@@ -51,7 +55,21 @@ impl Reloader {
     /// For a broker that runs with `config` from `dir`.
     #[must_use]
     pub fn new(broker: Arc<Broker>, config: Config, dir: PathBuf) -> Arc<Self> {
-        Arc::new(Self { broker, dir, config: Mutex::new(config) })
+        let at_start = AtStart::new(Daemon::Broker, &config, broker.troubles.clone());
+        let sshd = Sshd::new(broker.troubles.clone());
+        Arc::new(Self { broker, dir, at_start, sshd, config: Mutex::new(config) })
+    }
+
+    /// What no reload changes.
+    #[must_use]
+    pub const fn at_start(&self) -> &Arc<AtStart> {
+        &self.at_start
+    }
+
+    /// How users come in.
+    #[must_use]
+    pub const fn sshd(&self) -> &Arc<Sshd> {
+        &self.sshd
     }
 
     /// Where the files are.
@@ -67,6 +85,9 @@ impl Reloader {
     pub async fn reload(&self, actor: &str) -> Result<Vec<Change>, Refused> {
         let mut config = self.config.lock().await;
         notify::reloading();
+        // Whoever has mended something asks for it.
+        self.at_start.look();
+        self.sshd.look_again();
         let new = self.read().await.and_then(|new| {
             let settings = settings(&new)?;
             on_this_host(&new)?;
@@ -150,6 +171,7 @@ impl Reloader {
         log::unread(&new);
         broker.set_settings(settings);
         broker.troubles.over(Kind::Configuration, "");
+        self.at_start.compare(&new);
         let mail = [keys::vsmserver::ADMIN_EMAIL.path(), keys::vsmserver::MAIL_PROGRAM.path()];
         if changes.iter().any(|change| mail.contains(&change.path.as_str())) {
             // The next mail tells.

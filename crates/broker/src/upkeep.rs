@@ -4,12 +4,13 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::MissedTickBehavior;
-use vsm_core::{AgentName, Level, Proposal};
-use vsm_daemon::clock;
+use vsm_core::{AgentName, Level, Proposal, printable};
+use vsm_daemon::{clock, nologin, trouble::Kind};
 
 use crate::{
     broker::Broker,
     capacity::{self, Capacity},
+    clocks,
     hooks::Hooks,
     trail::{Note, SELF},
 };
@@ -37,6 +38,7 @@ pub(crate) async fn follow(broker: Arc<Broker>) {
     // None while this node does not act: the other one has told what was to be told.
     let mut watched: Option<BTreeMap<String, Watched>> = None;
     let mut looks = 0_u32;
+    let mut peer_clock = clocks::Clock::default();
     loop {
         tokio::select! {
             biased;
@@ -44,6 +46,9 @@ pub(crate) async fn follow(broker: Arc<Broker>) {
             _ = ticks.tick() => {}
         }
         broker.agents.all().iter().for_each(|link| link.troubles.expire());
+        broker.troubles.expire();
+        look_at_logins(&broker);
+        clocks::look_at_peer(&broker, &mut peer_clock);
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(HOOKS_EVERY) {
             // Also where nobody logs in, as on a standby: it runs them when it takes over.
@@ -60,6 +65,17 @@ pub(crate) async fn follow(broker: Arc<Broker>) {
             watched = Some(watch_capacity(&broker, &before));
         }
     }
+}
+
+/// Users come to a broker by its sshd too, which lets in nobody but root while that file is there.
+fn look_at_logins(broker: &Broker) {
+    let what = |text: String| {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let colon = if words.is_empty() { "" } else { ": " };
+        let text = printable(&words.join(" "));
+        format!("/etc/nologin or /run/nologin lets in nobody but root{colon}{text}")
+    };
+    broker.troubles.set(Kind::NoLogin, "", nologin::text().map(what));
 }
 
 async fn end_drains(broker: &Broker) {

@@ -333,10 +333,9 @@ fn spawn(
     target: &Target,
     first: &[OsString],
 ) -> Result<Child, Failure> {
-    let misses = if let Target::Broker(patience) = target {
-        Some(format!("ServerAliveCountMax={}", patience.misses()))
-    } else {
-        None
+    let misses = match target {
+        Target::Broker(patience) => Some(format!("ServerAliveCountMax={}", patience.misses())),
+        Target::Session(_) | Target::Shadow { .. } | Target::Relay(_) => None,
     };
     let own: &[&str] = if misses.is_some() { &TO_BROKER } else { &TO_HOST };
     let is_proxy = |option: &OsString| option.as_encoded_bytes().starts_with(b"ProxyCommand=");

@@ -1,6 +1,7 @@
 //! What each process does the same way: TLS identities, gRPC settings, sockets, logs, clocks, stopping, telling
 //! systemd.
 
+pub mod at_start;
 pub mod backoff;
 pub mod cause;
 pub mod clock;
@@ -9,6 +10,7 @@ pub mod files;
 pub mod grpc;
 pub mod host_keys;
 pub mod log;
+pub mod nologin;
 pub mod notify;
 pub mod one_time;
 pub mod process;
@@ -16,6 +18,7 @@ pub mod program;
 pub mod share;
 pub mod socket;
 pub mod span;
+pub mod sshd;
 pub mod stop;
 pub mod tls;
 pub mod trouble;

@@ -58,11 +58,23 @@ pub enum Kind {
     Start,
     /// The session table was damaged, or of a life that is over, and was set aside.
     Table,
+    /// A certificate ends soon, or has ended.
+    Certificate,
+    /// Something was changed that the daemon takes at its start only.
+    Restart,
+    /// Users do not come in by this host's sshd.
+    Ssh,
+    /// The PAM service that desktops are opened with is not there.
+    Pam,
+    /// Nobody but root can log in at a broker.
+    NoLogin,
+    /// The clock of a host differs from the broker's.
+    Clock,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 22] = [
         Self::Promise,
         Self::Configuration,
         Self::Displays,
@@ -79,6 +91,12 @@ impl Kind {
         Self::Limits,
         Self::Start,
         Self::Table,
+        Self::Certificate,
+        Self::Restart,
+        Self::Ssh,
+        Self::Pam,
+        Self::NoLogin,
+        Self::Clock,
     ];
 
     /// Its stable word.
@@ -101,6 +119,12 @@ impl Kind {
             Self::Limits => "limits",
             Self::Start => "start",
             Self::Table => "table",
+            Self::Certificate => "certificate",
+            Self::Restart => "restart",
+            Self::Ssh => "ssh",
+            Self::Pam => "pam",
+            Self::NoLogin => "nologin",
+            Self::Clock => "clock",
         }
     }
 
@@ -145,6 +169,18 @@ impl Kind {
                 "mend what it says; journalctl -u vsmagent there has more; it takes its turn again when the penalty is over, and a start that works ends this"
             }
             Self::Table => "look whether anything of it is missed, then remove that file",
+            Self::Certificate => {
+                "issue a new one (vsmctl pki issue; for an authority: vsmctl pki init elsewhere, then one for each host) to that place, and restart the daemon"
+            }
+            Self::Restart => "restart that daemon there, which ends no desktop, or change it back",
+            Self::Ssh => {
+                "systemctl status ssh, and sshd -T | grep subsystem, say what is missing there; mend it and reload sshd"
+            }
+            Self::Pam => {
+                "bring the file back, from the package (apt install --reinstall -o Dpkg::Options::=--force-confmiss vsm-agent) or another host"
+            }
+            Self::NoLogin => "remove the file when the work there is done",
+            Self::Clock => "timedatectl on both shows which is wrong; let both keep time with NTP",
         }
     }
 }

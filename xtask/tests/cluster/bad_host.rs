@@ -121,7 +121,7 @@ fn a_broker_or_an_sshd_that_is_down_is_said() {
 }
 
 /// The cluster's own `vsmctl pki` on the machine.
-fn pki(words: &[&str]) {
+pub(crate) fn pki(words: &[&str]) {
     let vsmctl = PathBuf::from(XTASK).with_file_name("vsmctl");
     let output = Command::new(vsmctl).arg("pki").args(words).output().unwrap();
     assert!(output.status.success(), "{words:?}: {output:?}");

@@ -7,7 +7,7 @@ use xtask::cluster::Fault;
 
 use crate::pair_of_brokers::Pair;
 use crate::service::{AGENTS, BROKER, Connected, SIGHUP, Service, WAIT};
-use crate::{limits, on};
+use crate::{bad_host, limits, on};
 
 /// Has a unix socket in the abstract namespace as bob, until it is ended.
 const TAKE_NAME: &str = "import socket, time
@@ -176,6 +176,84 @@ fn what_lasts_is_an_event(service: &Service, host: &str) {
     service.until(BROKER, &event("agent-mended"));
 }
 
+/// What the host itself lacks, and what a daemon keeps from its start.
+#[test]
+fn what_a_host_lacks_is_told_until_it_is_there() {
+    let service = Service::up("shares-lacks");
+    let host = AGENTS[0];
+    let sh = |line: &str| service.sh(host, line);
+    let reload = || service.kill_daemon(host, "vsmagent", SIGHUP).unwrap();
+
+    let facility = |value: &str| {
+        let value = format!("/vsmagent/logging/syslog_facility={value}");
+        service.configure(host, "vsmagent", &[&value]);
+    };
+    facility("local3");
+    told(&service, host, "restart", "/vsmagent/logging/syslog_facility");
+    facility("local0");
+    well(&service, host);
+
+    let state = format!("/run/vsm-cluster/{}", service.name());
+    let (own, out) = (format!("{state}/pki"), format!("{state}/hosts/{host}/soon"));
+    let issue = ["issue", host, "--role", "agent", "--days", "20", "--dir", &own, "--out", &out];
+    bad_host::pki(&[&issue[..], &["--address", "10.0.0.11"]].concat());
+    sh("mv /etc/vsm/pki /etc/vsm/pki.good; cp -r /run/host/soon /etc/vsm/pki");
+    reload();
+    told(&service, host, "restart", "this host's certificate was replaced");
+    service.restart_daemon(host, "vsmagent").unwrap();
+    told(&service, host, "certificate", "/etc/vsm/pki/host.pem");
+    sh("rm -r /etc/vsm/pki; mv /etc/vsm/pki.good /etc/vsm/pki");
+    service.restart_daemon(host, "vsmagent").unwrap();
+    well(&service, host);
+
+    sh("mv /etc/pam.d/vsm /root/pam");
+    reload();
+    told(&service, host, "pam", "/etc/pam.d/vsm is missing");
+    sh("mv /root/pam /etc/pam.d/vsm");
+    reload();
+    well(&service, host);
+
+    let clock = Fault::Clock { host: host.to_owned(), step_s: 120 };
+    service.fault(&clock).unwrap();
+    told(&service, host, "clock", &format!("the clock of {host} is 1"));
+    service.heal_fault(&clock).unwrap();
+    well(&service, host);
+
+    service.sh(BROKER, "echo 'new disks' > /etc/nologin");
+    told(&service, BROKER, "nologin", "new disks");
+    service.sh(BROKER, "rm /etc/nologin");
+    well(&service, BROKER);
+    what_sshd_lacks(&service, [(host, "vsmagent"), (BROKER, "vsmserver")]);
+}
+
+fn what_sshd_lacks(service: &Service, daemons: [(&str, &str); 2]) {
+    let everywhere = |act: &dyn Fn(&str)| {
+        for (host, daemon) in daemons {
+            act(host);
+            service.kill_daemon(host, daemon, SIGHUP).unwrap();
+        }
+    };
+    let each = |look: &dyn Fn(&str)| daemons.iter().for_each(|(host, _)| look(host));
+    let moved = |from: &str, to: &str| {
+        everywhere(&|host| drop(service.sh(host, &format!("mv {from}/vsm.conf {to}/vsm.conf"))));
+    };
+    moved("/etc/ssh/sshd_config.d", "/root");
+    each(&|host| told(service, host, "ssh", "does not know the subsystem vsm"));
+    moved("/root", "/etc/ssh/sshd_config.d");
+    each(&|host| well(service, host));
+    // With systemd its folder goes with it.
+    everywhere(&|host| {
+        service.stop_daemon(host, "sshd").unwrap();
+        service.sh(host, "mv /run/sshd /run/sshd.gone");
+    });
+    each(&|host| told(service, host, "ssh", "nobody listens on port 22"));
+    everywhere(&|host| {
+        service.sh(host, "mv /run/sshd.gone /run/sshd");
+        service.start_daemon(host, "sshd").unwrap();
+    });
+    each(&|host| well(service, host));
+}
+
 #[test]
 fn what_a_broker_finds_out_of_a_host_is_told_too() {
     let service = Service::up("shares-found");
@@ -319,6 +397,33 @@ fn a_witness_that_errs(
     pair.same("bob", &bob);
 }
 
+/// The clock of the other node is wrong, which is one line in the list.
+fn clocks_that_differ(
+    pair: &Pair,
+    active: &str,
+    standby: &str,
+    status: impl Fn(&str) -> (Option<i32>, String),
+) {
+    let clock = Fault::Clock { host: standby.to_owned(), step_s: 120 };
+    pair.fault(&clock).unwrap();
+    let clocks = |text: &str| {
+        text.lines().filter(|line| line.contains("clock") && line.contains("NTP")).count()
+    };
+    wait_for("the clocks to be told", WAIT, || {
+        let (code, text) = status(active);
+        let told = text.contains("the clock of the other node is 1");
+        // Either node says so of the other one.
+        if code == Some(1) && told && clocks(&text) <= 2 { Ok(()) } else { Err(text) }
+    })
+    .unwrap();
+    pair.heal_fault(&clock).unwrap();
+    wait_for("the clocks to be one again", WAIT, || match status(active) {
+        (Some(0), _) => Ok(()),
+        (_, text) => Err(text),
+    })
+    .unwrap();
+}
+
 /// Both nodes say it, also the standby, which asks nobody for a vote.
 #[test]
 fn a_witness_that_has_no_vote_is_told_by_both_nodes() {
@@ -358,6 +463,7 @@ fn a_witness_that_has_no_vote_is_told_by_both_nodes() {
         .unwrap();
     }
     a_witness_that_errs(&pair, active, standby, status);
+    clocks_that_differ(&pair, active, standby, status);
     let dead = Fault::KeepalivedDead { host: standby.to_owned() };
     pair.fault(&dead).unwrap();
     wait_for("the standby to miss keepalived", WAIT, || {

@@ -112,6 +112,7 @@ impl Meter {
             memory_pressure_milli: pressure(
                 &self.of_group_or("memory.pressure", "/proc/pressure/memory"),
             ),
+            clock_unix_ms: 0,
         }
     }
 

@@ -1,26 +1,22 @@
 //! Whether the host is in maintenance: `/run/nologin` or `/etc/nologin` is there, by which its sshd lets in nobody but root.
 //! Looked at every two seconds, as the load is, and told at once when it changes.
 
-use std::{fs::File, io::Read, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use vsm_daemon::duty::Duties;
+use vsm_daemon::{duty::Duties, nologin};
 
 use crate::spec::one_line;
 
 const EVERY: Duration = Duration::from_secs(2);
-/// As `pam_nologin` looks for them.
-const FILES: [&str; 2] = ["/run/nologin", "/etc/nologin"];
-/// Most bytes that are read: it is shown in a line.
-const TEXT_MAX: u64 = 2048;
 
 /// What the host says to those who want to log in, in one line, perhaps an empty one; none = it is not in maintenance.
 pub(super) type Maintenance = Option<Arc<str>>;
 
 /// Whether it is now and as it changes, until `stop`.
 pub(super) fn watch(duties: &Duties, stop: CancellationToken) -> watch::Receiver<Maintenance> {
-    let (sender, receiver) = watch::channel(look(&FILES));
+    let (sender, receiver) = watch::channel(look(nologin::text()));
     duties.run("look at maintenance", async move {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -30,7 +26,7 @@ pub(super) fn watch(duties: &Duties, stop: CancellationToken) -> watch::Receiver
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            let now = look(&FILES);
+            let now = look(nologin::text());
             sender.send_if_modified(|told| {
                 if *told == now {
                     return false;
@@ -56,13 +52,8 @@ const fn words(now: &Maintenance) -> &'static str {
     }
 }
 
-/// The text of the first of these files that can be opened.
-fn look(files: &[&str]) -> Maintenance {
-    let file = files.iter().find_map(|path| File::open(path).ok())?;
-    let mut text = Vec::new();
-    // What cannot be read is in the way of logins all the same.
-    let _ = file.take(TEXT_MAX).read_to_end(&mut text);
-    Some(one_line(&String::from_utf8_lossy(&text)).into())
+fn look(text: Option<String>) -> Maintenance {
+    text.map(|text| one_line(&text).into())
 }
 
 #[cfg(test)]
@@ -70,14 +61,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_file_is_told_in_one_line_and_an_empty_one_counts() {
-        let dir = tempfile::tempdir().unwrap();
-        let paths = ["run", "etc"].map(|name| dir.path().join(name).display().to_string());
-        let [run, etc] = [paths[0].as_str(), paths[1].as_str()];
-        assert_eq!(look(&[run, etc]), None);
-        std::fs::write(etc, "").unwrap();
-        assert_eq!(look(&[run, etc]).as_deref(), Some(""));
-        std::fs::write(run, "new disks,\nback at \u{1b}[1mnoon\n").unwrap();
-        assert_eq!(look(&[run, etc]).as_deref(), Some("new disks, back at  [1mnoon"));
+    fn it_is_told_in_one_line_and_an_empty_one_counts() {
+        assert_eq!(look(None), None);
+        assert_eq!(look(Some(String::new())).as_deref(), Some(""));
+        let text = "new disks,\nback at \u{1b}[1mnoon\n".to_owned();
+        assert_eq!(look(Some(text)).as_deref(), Some("new disks, back at  [1mnoon"));
     }
 }

@@ -14,6 +14,7 @@ mod link;
 mod load;
 mod maintenance;
 mod notice;
+mod pam;
 mod registry;
 mod report;
 mod service;
@@ -34,11 +35,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use vsm_config::Config;
 use vsm_daemon::{
+    at_start::{AtStart, Daemon},
     duty::Duties,
     grpc,
     log::{self, LogSettings},
     notify,
     one_time::{self, Keys},
+    sshd::Sshd,
     stop::Stop,
     tls::Tls,
     trouble::{Kind, Troubles},
@@ -126,9 +129,12 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     });
     adopt::adopt(&agent).await.context("cannot read the records of sessions")?;
     hold_displays(&agent);
+    pam::look(&agent);
     let duties = &agent.duties;
     duties.run("look at displays", look_again(Arc::clone(&agent), stop.token.clone()));
-    duties.run("reloads", reload(Arc::clone(&agent), config_dir.to_owned(), stop.clone()));
+    let looks = Looks::begin(&agent, config, &stop.token);
+    let reloads = reload(Arc::clone(&agent), looks, config_dir.to_owned(), stop.clone());
+    duties.run("reloads", reloads);
     let announce = announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone());
     duties.run_to_its_end("announcement", announce);
     let socket = agent.settings().session.run_dir.join(one_time::AGENT_SOCKET);
@@ -201,11 +207,29 @@ async fn look_again(agent: Arc<Agent>, stop: CancellationToken) {
         tell_taken(&agent, taken.min(before));
         before = taken;
         agent.troubles.expire();
+        pam::look(&agent);
+    }
+}
+
+/// What is looked at again when somebody asks for it.
+struct Looks {
+    at_start: Arc<AtStart>,
+    sshd: Arc<Sshd>,
+}
+
+impl Looks {
+    /// Begins to look, until `stop`.
+    fn begin(agent: &Agent, config: &Config, stop: &CancellationToken) -> Self {
+        let at_start = AtStart::new(Daemon::Agent, config, agent.troubles.clone());
+        let sshd = Sshd::new(agent.troubles.clone());
+        agent.duties.run("certificates", Arc::clone(&at_start).follow(stop.clone()));
+        agent.duties.run("look at sshd", Arc::clone(&sshd).follow(stop.clone()));
+        Self { at_start, sshd }
     }
 }
 
 /// Takes a new configuration at SIGHUP; a bad one is told, and the old one stays.
-async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
+async fn reload(agent: Arc<Agent>, looks: Looks, dir: PathBuf, stop: Stop) {
     loop {
         tokio::select! {
             biased;
@@ -213,6 +237,9 @@ async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
             () = stop.reload.notified() => {}
         }
         notify::reloading();
+        // Whoever has mended something asks for it.
+        looks.at_start.look();
+        looks.sshd.look_again();
         // With the certificate, as `vsmagent --check` does: an agent that could not start again is to be known of.
         let read = Config::load(&dir).map_err(anyhow::Error::from);
         match read.and_then(|config| Ok((Tls::load(&config)?, config))) {
@@ -221,7 +248,9 @@ async fn reload(agent: Arc<Agent>, dir: PathBuf, stop: Stop) {
                 log::unread(&config);
                 agent.set_settings(Settings::from_config(&config));
                 agent.troubles.over(Kind::Configuration, "");
+                looks.at_start.compare(&config);
                 tell_left_out(&agent.troubles, &config);
+                pam::look(&agent);
                 tracing::info!("configuration read again; what is running keeps its own");
             }
             Err(error) => {

@@ -6,8 +6,9 @@ use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use vsm_daemon::clock;
 use vsm_proto::{
-    agent::v1::{Inventory, Maintenance, ReportResponse, Troubles, report_response::Item},
+    agent::v1::{Inventory, Load, Maintenance, ReportResponse, Troubles, report_response::Item},
     session::v1::LiveSession,
 };
 
@@ -47,7 +48,7 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
     };
     let (sender, receiver) = mpsc::channel(ITEMS_BOUND);
     let mut load = agent.load.clone();
-    let first_load = *load.borrow_and_update();
+    let first_load = stamped(*load.borrow_and_update());
     tokio::spawn(async move {
         let mut next = Some(Item::Load(first_load));
         if sender.send(item(Item::Inventory(inventory))).await.is_err() {
@@ -88,11 +89,16 @@ pub(super) async fn open(agent: Arc<Agent>, broker: String, stop: CancellationTo
                 Ok(()) = trouble.changed() => {
                     next = Some(Item::Troubles(Troubles { troubles: troubles.messages() }));
                 }
-                Ok(()) = load.changed() => next = Some(Item::Load(*load.borrow_and_update())),
+                Ok(()) = load.changed() => next = Some(Item::Load(stamped(*load.borrow_and_update()))),
             }
         }
     });
     Box::pin(ReceiverStream::new(receiver))
+}
+
+/// A load with the clock of this moment, at which it is sent.
+fn stamped(load: Load) -> Load {
+    Load { clock_unix_ms: clock::unix_millis().0, ..load }
 }
 
 /// What an agent says of itself.

@@ -146,10 +146,13 @@ fn differences(nodes: &[Node], lines: &mut Vec<String>) {
             "the SSH host keys differ: copy /etc/ssh/ssh_host_* from one node to the other".into(),
         );
     }
+    // What differs by more than seconds they say themselves.
+    let is_told = nodes.iter().flat_map(|node| &node.troubles).any(|it| it.kind == "clock");
     let skew =
         nodes.iter().filter_map(|node| node.stream.as_ref()).map(|stream| stream.clock_skew_ms);
     if let Some(skew) = skew.max_by_key(|skew| skew.unsigned_abs()).map(i64::unsigned_abs)
         && skew > SKEW_MAX_MS
+        && !is_told
     {
         lines
             .push(format!("the clocks of both nodes differ by {} s: see NTP on both", skew / 1000));
