@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: the ninth step of setting a pair up. A user logs in at the resource name and works, the active
-//! node's cable is pulled, and she logs in again and has the same desktop; the cable goes back, and the node catches up.
+//! node's cable is pulled, and she logs in again and has the same desktop; the cable goes back, and the node catches
+//! up.
 //!
 //! Everything runs on real parts: keepalived, sshd, brokers, agents, Xvnc, a window manager, a terminal. The
 //! pictures are taken by the product's own client.

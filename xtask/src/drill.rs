@@ -1,8 +1,8 @@
 //! `cargo xtask drill`: users log in and out all the time while things go wrong; then all is healed, and what they were
 //! told is compared with what the agents really run.
 //!
-//! Everything is real: keepalived (or Pacemaker: `pacemaker`), sshd, brokers, agents, Xvnc. The seed draws the faults and their order; how the
-//! processes interleave is the machine's. A cluster with violations stays standing for a look.
+//! Everything is real: keepalived (or Pacemaker: `pacemaker`), sshd, brokers, agents, Xvnc. The seed draws the faults
+//! and their order; how the processes interleave is the machine's. A cluster with violations stays standing for a look.
 
 mod act;
 mod check;

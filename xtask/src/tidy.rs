@@ -12,6 +12,9 @@ use anyhow::{Context, Result};
 const LINES_MAX: usize = 600;
 const LINES_HINT: usize = 400;
 
+/// Columns of a comment; the formatter leaves comments as they are.
+const COMMENT_COLUMNS: usize = 120;
+
 /// What is never committed; written so that this file does not break its own rule.
 const BANNED: [&str; 4] = [
     concat!("todo", "!("),
@@ -98,6 +101,13 @@ pub fn source(name: &str, text: &str, findings: &mut Findings) {
         findings.hints.push(format!("{name}: {lines} lines, better at most {LINES_HINT}"));
     }
     for (number, line) in (1..).zip(text.lines()) {
+        let is_comment = line.trim_start().starts_with("//");
+        let columns = line.chars().count();
+        if is_comment && columns > COMMENT_COLUMNS {
+            findings
+                .errors
+                .push(format!("{name}:{number}: {columns} columns, at most {COMMENT_COLUMNS}"));
+        }
         for banned in BANNED.iter().filter(|banned| line.contains(**banned)) {
             findings.errors.push(format!("{name}:{number}: {banned}"));
         }
@@ -229,6 +239,15 @@ mod tests {
             let findings = of_source("a.rs", &format!("//! Owns a.\n    {banned}\n"));
             assert_eq!(findings.errors, [format!("a.rs:2: {banned}")]);
         }
+    }
+
+    #[test]
+    fn a_comment_has_a_widest_line() {
+        let of = |columns: usize| {
+            of_source("a.rs", &format!("//! Owns a.\n    // {}\n", "x".repeat(columns - 7)))
+        };
+        assert!(of(120).errors.is_empty());
+        assert_eq!(of(121).errors, ["a.rs:2: 121 columns, at most 120"]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! One cgroup v2 per session, so that nothing which a session started can hide: a process may leave its parent, its
 //! process group and its terminal, but not its cgroup.
 //!
-//! Controllers are used where the broker sends limits. Where no cgroup v2 is mounted or it cannot be written, everything works
-//! without, and the end of a session falls back to its descendants and their environment.
+//! Controllers are used where the broker sends limits. Where no cgroup v2 is mounted or it cannot be written,
+//! everything works without, and the end of a session falls back to its descendants and their environment.
 
 use std::{
     fs, io,

@@ -52,8 +52,8 @@ pub enum Request {
         /// Program that asks the user, as the user.
         program: PathBuf,
     },
-    /// Shadow the desktop: the answer bears a connection, as for [`Request::Attach`]. Root only; afterwards nothing more
-    /// can be asked on this connection, which is handed to the one who shadows.
+    /// Shadow the desktop: the answer bears a connection, as for [`Request::Attach`]. Root only; afterwards nothing
+    /// more can be asked on this connection, which is handed to the one who shadows.
     Shadow {
         /// Who.
         by: String,

@@ -1,10 +1,10 @@
 //! The names of X displays, which lie where everybody can write: made so that only root can take them.
 //!
 //! An X client that is told `:10` asks the abstract name `@/tmp/.X11-unix/X10` first, then the socket of that path, and
-//! shows its cookie to whoever answers. So the abstract name is held by root without anybody listening on it ([`Name`]):
-//! clients are refused there and go on to the path. The X server runs with a `/tmp` of its own ([`Stage`]), where
-//! nobody else's locks and sockets are; its socket is then put at the usual path in the host's `/tmp`, in place of
-//! whatever stands there ([`Place::publish`]). Everything is done by descriptor, and no link is followed.
+//! shows its cookie to whoever answers. So the abstract name is held by root without anybody listening on it
+//! ([`Name`]): clients are refused there and go on to the path. The X server runs with a `/tmp` of its own ([`Stage`]),
+//! where nobody else's locks and sockets are; its socket is then put at the usual path in the host's `/tmp`, in place
+//! of whatever stands there ([`Place::publish`]). Everything is done by descriptor, and no link is followed.
 
 use std::{
     fs,
@@ -126,7 +126,8 @@ pub struct Stage {
 const DIR: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Whether only root can take names out of a folder: it is root's, and who else may write cannot remove what is not theirs.
+/// Whether only root can take names out of a folder: it is root's, and who else may write cannot remove what is not
+/// theirs.
 fn is_safe(dir: &OwnedFd) -> io::Result<Result<(), String>> {
     let stat = rustix::fs::fstat(dir)?;
     let mode = stat.st_mode & 0o7777;
@@ -222,8 +223,8 @@ impl Place {
         Ok(Stage { dir, sockets })
     }
 
-    /// Puts the socket that an X server has made on its stage where clients look for it, and a lock beside it that other
-    /// X servers heed. Whatever stands there goes.
+    /// Puts the socket that an X server has made on its stage where clients look for it, and a lock beside it that
+    /// other X servers heed. Whatever stands there goes.
     ///
     /// # Errors
     /// If it is not a socket of the user's, or the folder cannot be written.
@@ -320,7 +321,8 @@ pub fn clear(id: SessionId, display: Option<u32>) {
     place.remove_stage(id);
 }
 
-/// Gives this process, and what it becomes, the stage as its `/tmp`. Mounts that come and go on the host later still do.
+/// Gives this process, and what it becomes, the stage as its `/tmp`. Mounts that come and go on the host later still
+/// do.
 ///
 /// # Errors
 /// If the process may not mount.

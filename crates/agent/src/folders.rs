@@ -1,5 +1,5 @@
-//! Folders that a user can write to, and root has to clear: by descriptor, without following links, and without entering
-//! what is mounted there.
+//! Folders that a user can write to, and root has to clear: by descriptor, without following links, and without
+//! entering what is mounted there.
 
 use std::{
     fs, io,
@@ -12,7 +12,8 @@ use rustix::{
     io::Errno,
 };
 
-/// Folders within each other that are cleared at once, each of which is a descriptor; deeper ones come in the next round.
+/// Folders within each other that are cleared at once, each of which is a descriptor; deeper ones come in the next
+/// round.
 const DEPTH_MAX: u32 = 64;
 /// Rounds: a user can fill a folder as fast as it is emptied, and what stays is found again.
 const ROUNDS_MAX: u32 = 1000;

@@ -1,5 +1,5 @@
-//! What of this program's log can have a level of its own: `/vsmagent/logging/levels/PART`. Each module that logs belongs to
-//! one part, which `cargo xtask ci` checks.
+//! What of this program's log can have a level of its own: `/vsmagent/logging/levels/PART`. Each module that logs
+//! belongs to one part, which `cargo xtask ci` checks.
 
 use vsm_daemon::log::Parts;
 

@@ -1,7 +1,8 @@
-//! The desktop sessions that are installed on this host: what display managers offer, by the Desktop Entry Specification.
+//! The desktop sessions that are installed on this host: what display managers offer, by the Desktop Entry
+//! Specification.
 //!
-//! Only what a start needs is read: the first group's `Name`, `Comment`, `Exec`, `TryExec`, `DesktopNames` and `Hidden`,
-//! without translations.
+//! Only what a start needs is read: the first group's `Name`, `Comment`, `Exec`, `TryExec`, `DesktopNames` and
+//! `Hidden`, without translations.
 
 use std::{
     fs::{self, File},

@@ -1,6 +1,6 @@
-//! Many agents in one process: each has an address, a certificate and a listener of its own, serves the real interface by
-//! gRPC over mutual TLS, and has sessions that are nothing but records. What a broker has to do with a thousand agents is
-//! the same as with real ones, short of starting desktops.
+//! Many agents in one process: each has an address, a certificate and a listener of its own, serves the real interface
+//! by gRPC over mutual TLS, and has sessions that are nothing but records. What a broker has to do with a thousand
+//! agents is the same as with real ones, short of starting desktops.
 
 use std::{net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! What it takes to move pictures of a desktop to a viewer: over the X server's own socket, or by way of `vsm-login` as sshd
-//! runs it. The viewer asks for the whole desktop without compression again and again, and looks at nothing.
+//! What it takes to move pictures of a desktop to a viewer: over the X server's own socket, or by way of `vsm-login` as
+//! sshd runs it. The viewer asks for the whole desktop without compression again and again, and looks at nothing.
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
-//! Hosts in the wrong hands, for tests: a session host that says what is not so, and a broker that uses its certificate at a
-//! session host directly. Each has what root on that host has: its certificate and key, and nothing else.
+//! Hosts in the wrong hands, for tests: a session host that says what is not so, and a broker that uses its certificate
+//! at a session host directly. Each has what root on that host has: its certificate and key, and nothing else.
 
 use std::{
     pin::Pin,

@@ -1,5 +1,5 @@
-//! The administrator's API on the local admin socket, which only root and the admin group can open, and over mutual TLS for
-//! administrators on other hosts. A standby forwards to the active node.
+//! The administrator's API on the local admin socket, which only root and the admin group can open, and over mutual TLS
+//! for administrators on other hosts. A standby forwards to the active node.
 
 mod agents;
 mod events;

@@ -223,8 +223,8 @@ impl Agents {
         self.links.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Another agent that is the same host by another name, or a copy of its disk: it would be drained as the one and used as
-    /// the other.
+    /// Another agent that is the same host by another name, or a copy of its disk: it would be drained as the one and
+    /// used as the other.
     #[must_use]
     pub fn twin(&self, agent: &AgentName, up: &Up) -> Option<AgentName> {
         self.all().into_iter().filter(|link| link.name != *agent).find_map(|link| {
@@ -386,8 +386,8 @@ impl Link {
         self.channel.clone()
     }
 
-    /// Notes the length of its journal of promises; the greatest that was ever noted of this journal. A host that lost its
-    /// disk begins another one, whose length says nothing beside that of the former.
+    /// Notes the length of its journal of promises; the greatest that was ever noted of this journal. A host that lost
+    /// its disk begins another one, whose length says nothing beside that of the former.
     pub(crate) fn journal(&self, id: u64, told: u64) -> u64 {
         let mut known = locked(&self.journal);
         let greatest = if known.0 == id { known.1.max(told) } else { told };

@@ -1,5 +1,6 @@
 //! What has been away for long enough that somebody should know: agents, and the other node. It becomes an event of the
-//! trail, and so a mail. The active node does it; an agent that nobody misses, as it is in no subcluster, is none of it.
+//! trail, and so a mail. The active node does it; an agent that nobody misses, as it is in no subcluster, is none of
+//! it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

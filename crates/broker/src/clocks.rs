@@ -1,4 +1,5 @@
-//! Clocks of other hosts that differ from this broker's: certificates, limits of desktops and the times of events go by them.
+//! Clocks of other hosts that differ from this broker's: certificates, limits of desktops and the times of events go by
+//! them.
 
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Takes a look: the difference that is to be told, in milliseconds. What was long on its way looks late, so it is to be
-    /// so twice in a row.
+    /// Takes a look: the difference that is to be told, in milliseconds. What was long on its way looks late, so it is
+    /// to be so twice in a row.
     fn differs(&mut self, skew_ms: i64) -> Option<i64> {
         let before = self.seen.replace(skew_ms);
         let wrong = |skew: i64| skew.saturating_abs() > DIFFERS_MS;

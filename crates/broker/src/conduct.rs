@@ -1,6 +1,6 @@
-//! What one session host says counts for that host alone. One that names epochs which have no cause, or more sessions than
-//! a host can have, is put aside by name for an hour: nothing of it is believed and nobody is placed there, while the
-//! others serve on.
+//! What one session host says counts for that host alone. One that names epochs which have no cause, or more sessions
+//! than a host can have, is put aside by name for an hour: nothing of it is believed and nobody is placed there, while
+//! the others serve on.
 //!
 //! An epoch has a cause where the other broker may have begun it unheard. While both are in touch each hears of the
 //! other's reigns from itself, and without another node there is nobody to begin one; what is left are races and disks
@@ -111,7 +111,8 @@ impl Link {
     }
 }
 
-/// Whether an epoch that a host says it has promised to is one to rise above. If not, the host may be aside from now on.
+/// Whether an epoch that a host says it has promised to is one to rise above. If not, the host may be aside from now
+/// on.
 pub(crate) fn believes(broker: &Broker, link: &Link, promised: &Epoch) -> bool {
     if link.aside().is_some() {
         return false;

@@ -96,8 +96,8 @@ async fn record(
     }
     let refused = match broker.table.propose(Proposal::End { id: session.id }).await {
         Ok(_) => None,
-        // Without votes, or where no node has become active for want of them, the wish cannot be kept, but an agent that is
-        // there can be asked: it fences by itself.
+        // Without votes, or where no node has become active for want of them, the wish cannot be kept, but an agent
+        // that is there can be asked: it fences by itself.
         Err(error @ (ProposeError::NoVotes | ProposeError::NotActive)) if silent.is_none() => {
             Some(error.into())
         }
@@ -121,8 +121,8 @@ pub(crate) async fn silent(broker: &Broker, session: &Session) -> Option<String>
     broker.agents.reach(&session.agent).await.err().map(|(why, _)| why)
 }
 
-/// Has the agent end a session whose end cannot be recorded, by the right of this node's last reign: an agent that has promised
-/// to another broker since then refuses, and no promise is asked of it.
+/// Has the agent end a session whose end cannot be recorded, by the right of this node's last reign: an agent that has
+/// promised to another broker since then refuses, and no promise is asked of it.
 async fn without_votes(broker: &Broker, session: &Session) -> Result<(), ()> {
     let (link, _) = broker.agents.reach(&session.agent).await.map_err(drop)?;
     if link.aside().is_some() {

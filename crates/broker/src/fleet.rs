@@ -36,8 +36,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Whether both are one host, or one is a copy of the other's disk. One that had no journal when its report was opened
-    /// may have one by now: then it goes by where users reach it.
+    /// Whether both are one host, or one is a copy of the other's disk. One that had no journal when its report was
+    /// opened may have one by now: then it goes by where users reach it.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         match (self.journal, other.journal) {
@@ -62,8 +62,8 @@ pub struct Member {
     pub measured: Option<Measured>,
     /// Which host it is; none = it is not up.
     pub host: Option<Host>,
-    /// By which other name the same host is used already. It is used as the one, and is not counted and placed on again as the
-    /// other.
+    /// By which other name the same host is used already. It is used as the one, and is not counted and placed on again
+    /// as the other.
     pub second_of: Option<AgentName>,
 }
 
@@ -110,9 +110,11 @@ pub struct Fleet {
 struct Known {
     /// By name.
     members: Vec<Member>,
-    /// Those that take new sessions of everybody, by subcluster: made when asked for, thrown away when anything changes.
+    /// Those that take new sessions of everybody, by subcluster: made when asked for, thrown away when anything
+    /// changes.
     eligible: HashMap<String, Arc<[Eligible]>>,
-    /// Hosts have changed since second names were looked for, which is done when somebody asks: at a start thousands come at once.
+    /// Hosts have changed since second names were looked for, which is done when somebody asks: at a start thousands
+    /// come at once.
     second_names_due: bool,
 }
 
@@ -235,10 +237,11 @@ fn find(members: &[Member], agent: &AgentName) -> Option<usize> {
     members.binary_search_by(|member| member.agent.cmp(agent)).ok()
 }
 
-/// Notes of each that is up whether its host is used by another name. Names go before addresses, then it is by name, so that
-/// both nodes say the same.
+/// Notes of each that is up whether its host is used by another name. Names go before addresses, then it is by name, so
+/// that both nodes say the same.
 fn find_second_names(members: &mut [Member]) {
-    // A host that has no journal says only where users reach it, which may be another's name: it goes after those that have one.
+    // A host that has no journal says only where users reach it, which may be another's name: it goes after those that
+    // have one.
     let has_none = |member: &Member| member.host.as_ref().is_none_or(|host| host.journal == 0);
     let is_address = |member: &Member| member.agent.as_str().parse::<IpAddr>().is_ok();
     let mut order: Vec<usize> = (0..members.len()).collect();

@@ -29,9 +29,9 @@ fn unexplained(id: SessionId) -> Ended {
     Ended { id, reason: EndReason::Lost, detail, at: clock::unix_millis() }
 }
 
-/// Two parts of the broker may learn the same thing; that the table knows it already is no error. Nor is that another node is
-/// active by now, which hears it from the agent. Anything else means that the table lacks what the agent said: it is asked
-/// for all of it again later.
+/// Two parts of the broker may learn the same thing; that the table knows it already is no error. Nor is that another
+/// node is active by now, which hears it from the agent. Anything else means that the table lacks what the agent said:
+/// it is asked for all of it again later.
 pub(crate) fn log_unless_known(broker: &Broker, error: Option<ProposeError>, id: SessionId) {
     match error {
         None

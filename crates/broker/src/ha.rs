@@ -49,8 +49,8 @@ pub enum Ha {
         /// HA is configured and could not be turned on, and why: it starts alone then (docs/design-notes.md).
         unsafe_because: Option<String>,
     },
-    /// Its table is a pair's, and it cannot be one of the pair: HA is switched off, or could not be turned on. It places and
-    /// ends nothing, whatever it hears, as the other node may be active.
+    /// Its table is a pair's, and it cannot be one of the pair: HA is switched off, or could not be turned on. It
+    /// places and ends nothing, whatever it hears, as the other node may be active.
     Apart(Apart),
     /// It is.
     On(Arc<Pair>),

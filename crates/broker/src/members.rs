@@ -1,5 +1,5 @@
-//! Which of several folders of the configuration is a user's: of subclusters, of limits. Looked up by name, however many
-//! groups they are in.
+//! Which of several folders of the configuration is a user's: of subclusters, of limits. Looked up by name, however
+//! many groups they are in.
 //!
 //! Where the answer would not be clear there is none: what the configuration alone makes unclear is refused when it is
 //! loaded, and what a user's own groups make unclear is told with the names of both.

@@ -11,8 +11,8 @@ use crate::{
     users::Identity,
 };
 
-/// Announces the client's key to the desktop's agent. The keys of the agent's sshd; none = no key was announced, and the
-/// user logs in there by other means, which is no reason to refuse the desktop.
+/// Announces the client's key to the desktop's agent. The keys of the agent's sshd; none = no key was announced, and
+/// the user logs in there by other means, which is no reason to refuse the desktop.
 pub(crate) async fn announce(broker: &Broker, handed: &Handed, want: &Want) -> Option<Vec<SshKey>> {
     let (key, valid) = (want.key.as_ref()?, broker.settings().one_login?);
     let session = &handed.session;

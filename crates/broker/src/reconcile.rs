@@ -45,8 +45,8 @@ use crate::{
 
 /// Sessions of an inventory that are taken in at a time: what one flush of the table takes.
 const ABSORB_TOGETHER: usize = 256;
-/// The same of all inventories together. What is proposed waits for the other broker's word behind all that was proposed
-/// before: when a thousand agents come at once that must not take as long as a broker that does not answer.
+/// The same of all inventories together. What is proposed waits for the other broker's word behind all that was
+/// proposed before: when a thousand agents come at once that must not take as long as a broker that does not answer.
 static ABSORBING: Semaphore = Semaphore::const_new(ABSORB_TOGETHER);
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -221,8 +221,8 @@ async fn take_inventory(
     acts: bool,
 ) {
     begin_anew(link, &inventory);
-    // An agent that runs nothing goes over to any table. If each node of an empty pair followed what such agents have heard
-    // last, the two could end up with different ones.
+    // An agent that runs nothing goes over to any table. If each node of an empty pair followed what such agents have
+    // heard last, the two could end up with different ones.
     let former =
         !inventory.sessions.is_empty() && take_up_lineage(broker, link, &inventory.lineage).await;
     let promised = inventory.promised.and_then(|epoch| Epoch::try_from(epoch).ok());

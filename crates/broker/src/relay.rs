@@ -1,8 +1,9 @@
-//! The way to session hosts that users cannot reach by themselves: `vsm-login` on this host asks for a connection to the
-//! sshd of the agent that has the caller's desktop, and carries the user's ssh over it. The bytes never come through this
-//! process, so a desktop that is viewed does not depend on it.
+//! The way to session hosts that users cannot reach by themselves: `vsm-login` on this host asks for a connection to
+//! the sshd of the agent that has the caller's desktop, and carries the user's ssh over it. The bytes never come
+//! through this process, so a desktop that is viewed does not depend on it.
 //!
-//! What is said is one line of JSON each way. With the answer `joined` comes the connection; the others bear the reason.
+//! What is said is one line of JSON each way. With the answer `joined` comes the connection; the others bear the
+//! reason.
 
 use std::{
     io,

@@ -181,8 +181,8 @@ impl Reloader {
         if let Ha::On(pair) = &broker.ha
             && told_otherwise
         {
-            // Both nodes are to see what differs now. Where nothing does, they go on as they are: for the moment without a
-            // stream the witnesses would have to vote.
+            // Both nodes are to see what differs now. Where nothing does, they go on as they are: for the moment
+            // without a stream the witnesses would have to vote.
             pair.stream.reopen();
         }
         broker.agents.follow(broker);
@@ -202,8 +202,8 @@ fn settings(config: &Config) -> Result<Settings, Refused> {
     Settings::new(config).map_err(|error| Refused::Bad(error.to_string()))
 }
 
-/// What only this host knows of a configuration, and `vsmserver --check` looks at too: a broker that could not start again
-/// is to be known of while one runs. Small files: read on the spot.
+/// What only this host knows of a configuration, and `vsmserver --check` looks at too: a broker that could not start
+/// again is to be known of while one runs. Small files: read on the spot.
 fn on_this_host(config: &Config) -> Result<(), Refused> {
     Tls::load(config).map(drop).map_err(|error| Refused::Bad(error.to_string()))
 }

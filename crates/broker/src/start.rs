@@ -1,4 +1,5 @@
-//! Having an agent start a reserved session: drives [`vsm_core::lifecycle::Start`], which decides, by real calls and commits.
+//! Having an agent start a reserved session: drives [`vsm_core::lifecycle::Start`], which decides, by real calls and
+//! commits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -56,8 +57,8 @@ struct Driver<'a> {
     said: Said,
 }
 
-/// Has the agent of a reserved session start it, and commits what came of it. `may_be_there` = an earlier attempt may have
-/// reached the agent; `mark` = what says meanwhile that it is being started.
+/// Has the agent of a reserved session start it, and commits what came of it. `may_be_there` = an earlier attempt may
+/// have reached the agent; `mark` = what says meanwhile that it is being started.
 pub(crate) async fn attempt(
     broker: &Arc<Broker>,
     session: Arc<Session>,

@@ -1,5 +1,5 @@
-//! What an agent tells, as it can be shown: it is written by somebody on another host, so it is bounded and printable, and
-//! what cannot be is left out.
+//! What an agent tells, as it can be shown: it is written by somebody on another host, so it is bounded and printable,
+//! and what cannot be is left out.
 
 use std::sync::Arc;
 

@@ -67,7 +67,8 @@ struct Counted {
     left_out: u64,
 }
 
-/// Whose share of the ring an event takes, of what, and how large that is; none = it is nobody's who could fill the ring.
+/// Whose share of the ring an event takes, of what, and how large that is; none = it is nobody's who could fill the
+/// ring.
 fn share_of(event: &Event) -> Option<((String, &'static str), u64)> {
     let action = event.action.as_str();
     let of = |whose: String, what| Some((whose, what));

@@ -129,8 +129,8 @@ pub async fn run(arguments: ConnectArgs) -> Result<(), Failure> {
     go(&arguments, &viewer).await
 }
 
-/// Connects, and again whenever the connection to the desktop is lost, as at a failover: a network that is gone comes back
-/// without the user's doing.
+/// Connects, and again whenever the connection to the desktop is lost, as at a failover: a network that is gone comes
+/// back without the user's doing.
 async fn go(arguments: &ConnectArgs, viewer: &[OsString]) -> Result<(), Failure> {
     let mut wish = arguments.choice.wish();
     let mut losses = 0;

@@ -1,5 +1,5 @@
-//! How to get in at a session host: by a key that it takes once, or as the user does otherwise; directly, or through the
-//! broker's host where the site has it so.
+//! How to get in at a session host: by a key that it takes once, or as the user does otherwise; directly, or through
+//! the broker's host where the site has it so.
 
 use std::{ffi::OsString, os::unix::ffi::OsStrExt, path::PathBuf, time::Duration};
 

@@ -1,6 +1,6 @@
 //! A key for one login: made for each `vsm connect`, told to the broker, good at the session host once and for a short
-//! time. With it come the host's own keys, so that the user is asked neither for a second password nor about a host that
-//! they have never seen.
+//! time. With it come the host's own keys, so that the user is asked neither for a second password nor about a host
+//! that they have never seen.
 
 use std::{
     ffi::OsString,
@@ -132,7 +132,8 @@ impl OneTimeKey {
         &self.folder.0
     }
 
-    /// Arguments of ssh for a login with this key and nothing else. They stand before the user's, and so go before them.
+    /// Arguments of ssh for a login with this key and nothing else. They stand before the user's, and so go before
+    /// them.
     #[must_use]
     pub fn login(&self) -> Vec<OsString> {
         let key = ["-i".into(), self.folder.0.join(SECRET).into()];

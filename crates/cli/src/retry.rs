@@ -1,5 +1,5 @@
-//! Riding through a failover: a command asks again while one broker takes over from the other. The same request id makes
-//! that safe, as the broker that serves then knows what came of the first attempt.
+//! Riding through a failover: a command asks again while one broker takes over from the other. The same request id
+//! makes that safe, as the broker that serves then knows what came of the first attempt.
 
 use std::time::Duration;
 

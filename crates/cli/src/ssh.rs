@@ -45,14 +45,14 @@ const ANSWER_MAX: u64 = 4096;
 /// How long ssh may take to end once the pipe is closed.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
-/// For the broker only: a host that died is noticed in a few seconds, and a connection to an address that moved in about
-/// two. What the user gives with `-o` goes before them. How many keep-alives may be missed is [`Patience`].
+/// For the broker only: a host that died is noticed in a few seconds, and a connection to an address that moved in
+/// about two. What the user gives with `-o` goes before them. How many keep-alives may be missed is [`Patience`].
 const TO_BROKER: [&str; 2] = ["ConnectTimeout=3", "ServerAliveInterval=1"];
-/// For the session host and the way there: a network that is gone without a word is noticed within a minute, and what stands
-/// between has no reason to forget a desktop at which nothing moves.
+/// For the session host and the way there: a network that is gone without a word is noticed within a minute, and what
+/// stands between has no reason to forget a desktop at which nothing moves.
 const TO_HOST: [&str; 3] = ["ServerAliveInterval=10", "ServerAliveCountMax=3", "TCPKeepAlive=yes"];
-/// And for a host that is reached directly: the kernel by itself would try for two minutes, in steps that get longer, and miss
-/// that the network is back. On a way through others a person may have a password to type within that time.
+/// And for a host that is reached directly: the kernel by itself would try for two minutes, in steps that get longer,
+/// and miss that the network is back. On a way through others a person may have a password to type within that time.
 const TO_HOST_DIRECTLY: &str = "ConnectTimeout=10";
 /// So that ssh tells when the login is done, and says why it fails whatever the user's files say of it.
 const SPEAK: &str = "LogLevel=VERBOSE";
@@ -135,8 +135,8 @@ impl fmt::Display for Destination {
 }
 
 impl Destination {
-    /// The same host, with the login name by which it knows the user; empty = not known. What was typed, or stands in the
-    /// user's ssh_config for that host alone, may be another one.
+    /// The same host, with the login name by which it knows the user; empty = not known. What was typed, or stands in
+    /// the user's ssh_config for that host alone, may be another one.
     #[must_use]
     pub fn known_as(&self, user: &str) -> Self {
         let known = (!user.is_empty() && !user.starts_with('-')).then(|| user.to_owned());
@@ -234,8 +234,8 @@ pub struct Way<'a> {
     pub patience: Duration,
 }
 
-/// Goes there by a one-time key where there is one. Where that is not taken, by whatever other means the user has. A host
-/// that was not reached, or that hung up before the login, has not refused the key: it is asked again.
+/// Goes there by a one-time key where there is one. Where that is not taken, by whatever other means the user has. A
+/// host that was not reached, or that hung up before the login, has not refused the key: it is asked again.
 ///
 /// # Errors
 /// As [`open`].

@@ -30,8 +30,8 @@ const NO_VIEWER: &str = "no viewer is installed: install tigervnc-viewer, name o
 /// Viewers that take the path of a unix socket, best first.
 const KNOWN: [&str; 2] = ["vncviewer", "xtigervncviewer"];
 
-/// The directory of this user's sockets: theirs alone. After `su` the runtime directory of the environment is another user's;
-/// then it is the one that there is without any.
+/// The directory of this user's sockets: theirs alone. After `su` the runtime directory of the environment is another
+/// user's; then it is the one that there is without any.
 ///
 /// # Errors
 /// If neither can be made, or the last one belongs to somebody else.

@@ -159,8 +159,8 @@ async fn a_refusal_is_not_asked_for_twice() {
     assert_eq!((out.status.code(), calls.len()), (Some(69), 1));
 }
 
-/// The answer to the first attempt is lost, and the desktop is gone when it is asked for again: that is no error. And it
-/// is the same desktop, by its id, that is asked for.
+/// The answer to the first attempt is lost, and the desktop is gone when it is asked for again: that is no error. And
+/// it is the same desktop, by its id, that is asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_whose_answer_was_lost_is_an_end() {
     let answers = [Say::Hang, Say::Refuse(Code::NotFound, "NO_SESSION")];

@@ -92,8 +92,8 @@ fn subclusters(config: &Config, problems: &mut Vec<Problem>) {
     }
 }
 
-/// What two spellings of one host have in common: case and a dot at the end do not tell names apart, and an address has many
-/// forms.
+/// What two spellings of one host have in common: case and a dot at the end do not tell names apart, and an address has
+/// many forms.
 pub(crate) fn one_spelling(host: &str) -> String {
     match host.parse::<std::net::IpAddr>() {
         Ok(address) => address.to_canonical().to_string(),
@@ -101,7 +101,8 @@ pub(crate) fn one_spelling(host: &str) -> String {
     }
 }
 
-/// A host that is spelled in two ways would be two agents: drained as the one it is used as the other, and counted twice.
+/// A host that is spelled in two ways would be two agents: drained as the one it is used as the other, and counted
+/// twice.
 fn spellings(config: &Config, problems: &mut Vec<Problem>) {
     let mut seen: BTreeMap<String, (String, String)> = BTreeMap::new();
     let lists = config.subclusters().into_iter().map(|subcluster| {

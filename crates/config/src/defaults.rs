@@ -1,5 +1,5 @@
-//! The commented default configuration that packages install: every parameter with its meaning and default, and
-//! nothing set. It takes up the keys' order and nesting; without the first `#` of each line it is what a host without any
+//! The commented default configuration that packages install: every parameter with its meaning and default, and nothing
+//! set. It takes up the keys' order and nesting; without the first `#` of each line it is what a host without any
 //! configuration has.
 
 use crate::{
@@ -29,8 +29,8 @@ pub fn text() -> String {
     out
 }
 
-/// What is in a folder: its parameters, then the folders below. `named` = a part of its path stands for any name, so that
-/// it can only be shown.
+/// What is in a folder: its parameters, then the folders below. `named` = a part of its path stands for any name, so
+/// that it can only be shown.
 fn folder(path: &[&str], named: bool, out: &mut String) {
     let depth = path.len();
     let below: Vec<(&Param, Vec<&str>)> = PARAMS

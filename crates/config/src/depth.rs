@@ -1,11 +1,11 @@
-//! How deep a YAML text nests, before the parser sees it: that takes time with the square of the depth, and a minute for
-//! half a megabyte of `[`.
+//! How deep a YAML text nests, before the parser sees it: that takes time with the square of the depth, and a minute
+//! for half a megabyte of `[`.
 
 /// Deepest nesting that is read; the schema needs four.
 const NESTED_MAX: usize = 64;
 
-/// The line, from 1, on which a text nests deeper than anything that is read; none = it does not. Judged by characters: in
-/// a text that is no YAML the parser says so.
+/// The line, from 1, on which a text nests deeper than anything that is read; none = it does not. Judged by characters:
+/// in a text that is no YAML the parser says so.
 pub(crate) fn too_deep(text: &str) -> Option<usize> {
     let (mut depth, mut quote) = (0_usize, None);
     for (line, content) in text.lines().enumerate() {

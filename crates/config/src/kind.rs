@@ -205,8 +205,8 @@ fn normalise_list(item: Item, value: &Value) -> Result<Value, String> {
     Ok(Value::List(items))
 }
 
-/// Groups of directories whose names have a blank, as they look when the quotes are missing: the last word, and what may stand
-/// before it.
+/// Groups of directories whose names have a blank, as they look when the quotes are missing: the last word, and what
+/// may stand before it.
 const TORN_NAMES: [(&str, &[&str]); 8] = [
     ("users", &["domain", "desktop", "power", "protected"]),
     ("admins", &["domain", "enterprise", "schema"]),

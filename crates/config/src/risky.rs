@@ -1,5 +1,5 @@
-//! Values that would open a desktop to others, or run what somebody else has put there: named, so that they are not taken
-//! over or used without a word.
+//! Values that would open a desktop to others, or run what somebody else has put there: named, so that they are not
+//! taken over or used without a word.
 
 /// Arguments of the X server that let others in or put its door elsewhere, without what they begin with, in small
 /// letters, and how many words follow.

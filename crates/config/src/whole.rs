@@ -1,9 +1,10 @@
-//! Is a configuration good, for a broker that is to run by it? The one place that says so: `vsm-config check`, `vsmserver
-//! --check`, a start, a reload and what the other node pushes all ask here, and all say the same.
+//! Is a configuration good, for a broker that is to run by it? The one place that says so: `vsm-config check`,
+//! `vsmserver --check`, a start, a reload and what the other node pushes all ask here, and all say the same.
 //!
-//! What [`Config::load`] refuses, nothing can use. What is refused here says of single values nothing that is wrong, and a
-//! broker cannot do it: such files can be written step by step, and are not taken into use. What only the host knows (does
-//! a name resolve, is this node one of the two, can the files of the certificate be read) the daemons look at themselves.
+//! What [`Config::load`] refuses, nothing can use. What is refused here says of single values nothing that is wrong,
+//! and a broker cannot do it: such files can be written step by step, and are not taken into use. What only the host
+//! knows (does a name resolve, is this node one of the two, can the files of the certificate be read) the daemons look
+//! at themselves.
 
 use std::collections::BTreeMap;
 

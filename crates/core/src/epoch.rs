@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{LineageId, NodeName};
 
-/// One reign of one broker, totally ordered: by counter, then by node name, then by its nonce. Durable before it is used.
+/// One reign of one broker, totally ordered: by counter, then by node name, then by its nonce. Durable before it is
+/// used.
 ///
 /// A node that lost its disk may count to the same number again. The nonce tells the two reigns apart wherever logs and
 /// promises are compared, so that no argument about epochs rests on a disk that may be gone.

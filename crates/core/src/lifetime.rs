@@ -1,8 +1,9 @@
 //! The limits of a session's life: when its desktop is warned, its viewer dropped, its end come.
 //!
 //! [`Life`] is told how things stand ([`Facts`]) and says what to do now and when to ask again. It never acts without a
-//! warning that has been out for its whole time, whatever became of the limits, the clock or the caller meanwhile; it never
-//! acts before the moment that a warning has named; and what it does not know, such as the user's last key, ends nothing (P9).
+//! warning that has been out for its whole time, whatever became of the limits, the clock or the caller meanwhile; it
+//! never acts before the moment that a warning has named; and what it does not know, such as the user's last key, ends
+//! nothing (P9).
 
 use std::fmt;
 
@@ -10,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::UnixMillis;
 
-/// Milliseconds of a clock that only goes forward, from an origin of the caller's. The monotonic clock, not the wall clock,
-/// which jumps; and not one that counts while the host is suspended: nobody could come back in that time, nor see a warning.
+/// Milliseconds of a clock that only goes forward, from an origin of the caller's. The monotonic clock, not the wall
+/// clock, which jumps; and not one that counts while the host is suspended: nobody could come back in that time, nor
+/// see a warning.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -415,7 +417,8 @@ impl Life {
         let (at, step) = match self.warnings[limit as usize] {
             None if warn_ms == 0 => (due, Step::Act(limit)),
             None => {
-                // Late, as the limit is a new one or nobody has asked in time: all of the warning's time is given still.
+                // Late, as the limit is a new one or nobody has asked in time: all of the warning's time is given
+                // still.
                 let extended = self.extended[limit as usize].filter(|e| e.base == base);
                 let least = extended.map_or(warn_ms, |_| warn_ms.min(extension_ms));
                 let left_ms = due.since(now).max(least);
@@ -453,8 +456,8 @@ impl Life {
         extended.filter(|extended| Some(extended.base) == base).map_or(0, |extended| extended.times)
     }
 
-    /// Puts off the end that comes next, from the moment of that. One by idleness only once it was warned of: any key does
-    /// the same.
+    /// Puts off the end that comes next, from the moment of that. One by idleness only once it was warned of: any key
+    /// does the same.
     ///
     /// # Errors
     /// If there is none, or it may not be put off, or not again.

@@ -136,12 +136,12 @@ pub struct StartParams {
     /// The client's machine as it named itself; for people only.
     #[serde(default)]
     pub client_name: Box<str>,
-    /// It was made by a broker without votes, as the administrator allowed (`solo_create`): its user may have another one
-    /// elsewhere.
+    /// It was made by a broker without votes, as the administrator allowed (`solo_create`): its user may have another
+    /// one elsewhere.
     #[serde(default)]
     pub unvoted: bool,
-    /// What else the client told of itself, by key, for hooks and for programs in the session. [`CLIENT_PARAMS_MAX`] and
-    /// its neighbours bound it.
+    /// What else the client told of itself, by key, for hooks and for programs in the session. [`CLIENT_PARAMS_MAX`]
+    /// and its neighbours bound it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub client: BTreeMap<String, String>,
     /// Key of the profile that was asked for; empty = none: the agent's default, or the user's choice.

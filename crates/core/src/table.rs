@@ -10,8 +10,8 @@ use crate::{
     RequestId, Row, Session, SessionId, State, UnixMillis, UserName, audit::Trail, place,
 };
 
-/// All sessions, the starts that were given up, the agents' marks, and the trail of events. Indices by user and by agent are kept
-/// with every change, so that a look-up or a placement never walks the table.
+/// All sessions, the starts that were given up, the agents' marks, and the trail of events. Indices by user and by
+/// agent are kept with every change, so that a look-up or a placement never walks the table.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     sessions: BTreeMap<SessionId, Arc<Session>>,

@@ -1,5 +1,5 @@
-//! What a daemon takes at its start and keeps until the next: parameters that no reload changes, and certificates. Where the
-//! files say something else by now, or a certificate ends, that is told.
+//! What a daemon takes at its start and keeps until the next: parameters that no reload changes, and certificates.
+//! Where the files say something else by now, or a certificate ends, that is told.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 

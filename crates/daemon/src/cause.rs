@@ -1,5 +1,5 @@
-//! Why a call failed, in one line for people. The innermost cause says most; certificates are a matter of their own, as what
-//! is wrong with one may be nothing but a clock.
+//! Why a call failed, in one line for people. The innermost cause says most; certificates are a matter of their own, as
+//! what is wrong with one may be nothing but a clock.
 
 use std::{error::Error, io};
 

@@ -1,6 +1,6 @@
 //! The tasks that a daemon cannot be without. One that panics, or ends before its time, would be missed by nobody until
-//! something that it does is missing. So it takes the process down in good order, and its name is in the log: the service
-//! manager starts a new one, and a pair's other broker takes over meanwhile.
+//! something that it does is missing. So it takes the process down in good order, and its name is in the log: the
+//! service manager starts a new one, and a pair's other broker takes over meanwhile.
 
 use std::{
     any::Any,

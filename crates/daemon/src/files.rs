@@ -21,8 +21,8 @@ impl Access {
     pub const OWN: Self = Self { mode: 0o600, uid: None };
 }
 
-/// Replaces a file, or makes it. The content and the new name are durable when this returns; a reader sees the old file or the
-/// new one. A file has one writer at a time.
+/// Replaces a file, or makes it. The content and the new name are durable when this returns; a reader sees the old file
+/// or the new one. A file has one writer at a time.
 ///
 /// # Errors
 /// If the disk is full, read-only, or broken; names the file, which is as it was.

@@ -44,7 +44,8 @@ pub const REASON_KEY: &str = "vsm-reason";
 pub const STALE_KEY: &str = "vsm-stale";
 /// Calls under way on one connection of another host; more wait at the caller.
 const STREAMS_MAX: u32 = 1024;
-/// The same of a user of this host: a client makes one or two. What each costs in memory is what this and the next bound.
+/// The same of a user of this host: a client makes one or two. What each costs in memory is what this and the next
+/// bound.
 const STREAMS_LOCAL_MAX: u32 = 32;
 /// Connections of one user of this host to one socket.
 const OF_USER_MAX: usize = 64;
@@ -85,8 +86,8 @@ pub async fn standard_services(
     Ok(reporter)
 }
 
-/// Lets in callers on a socket of this host, and those whose certificate says what they are: one of the cluster's authority
-/// without a role is nobody's here.
+/// Lets in callers on a socket of this host, and those whose certificate says what they are: one of the cluster's
+/// authority without a role is nobody's here.
 fn known(request: Request<()>) -> Result<Request<()>, Status> {
     let local = request.extensions().get::<UdsConnectInfo>().is_some();
     if !local {
@@ -200,8 +201,8 @@ pub fn channel(host: &str, port: u16, tls: &Tls) -> Result<Channel, Error> {
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true);
-    // With a connector of its own the time to dial also bounds the look-up of the name and the TLS handshake. A host that
-    // dies in the middle of one would otherwise be waited for until the kernel gives up, a quarter of an hour.
+    // With a connector of its own the time to dial also bounds the look-up of the name and the TLS handshake. A host
+    // that dies in the middle of one would otherwise be waited for until the kernel gives up, a quarter of an hour.
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);

@@ -23,6 +23,6 @@ pub mod stop;
 pub mod tls;
 pub mod trouble;
 
-/// The version and the commit that it was built from, for `--version` of every program; the commit is `unknown` where the
-/// build had no git.
+/// The version and the commit that it was built from, for `--version` of every program; the commit is `unknown` where
+/// the build had no git.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("VSM_COMMIT"), ")");

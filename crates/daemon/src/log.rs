@@ -67,7 +67,8 @@ pub fn unread(config: &Config) {
     }
 }
 
-/// Takes other levels from now on, unless `VSM_LOG` decides, and opens the log file anew, which may have been moved away.
+/// Takes other levels from now on, unless `VSM_LOG` decides, and opens the log file anew, which may have been moved
+/// away.
 pub fn reload(settings: &LogSettings) {
     if let Some(file) = FILE.get()
         && let Err(error) = file.reopen()

@@ -1,9 +1,9 @@
-//! Keys that are good for one login each, at a session host or, on the way there, at a broker: what is said on a daemon's
-//! key socket, one line of JSON each way, and what the daemon keeps.
+//! Keys that are good for one login each, at a session host or, on the way there, at a broker: what is said on a
+//! daemon's key socket, one line of JSON each way, and what the daemon keeps.
 //!
-//! sshd has `vsm-authorized-keys` ask whether a key is good, and `vsm-login`, which sshd then runs as the user, takes the
-//! right that goes with it up. Both may be of another version than the daemon: unknown fields are skipped, fields may be
-//! added, never changed.
+//! sshd has `vsm-authorized-keys` ask whether a key is good, and `vsm-login`, which sshd then runs as the user, takes
+//! the right that goes with it up. Both may be of another version than the daemon: unknown fields are skipped, fields
+//! may be added, never changed.
 
 mod keys;
 

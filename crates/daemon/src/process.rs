@@ -10,8 +10,8 @@ use rustix::{
 /// The soft limit of open files as this process was started with it.
 static GIVEN: OnceLock<Option<u64>> = OnceLock::new();
 
-/// Modes are what the code says, and open files up to the hard limit: systemd's soft one of 1024 is for programs that use
-/// `select`. To be called first.
+/// Modes are what the code says, and open files up to the hard limit: systemd's soft one of 1024 is for programs that
+/// use `select`. To be called first.
 pub fn prepare() {
     plain_modes();
     let limit = getrlimit(Resource::Nofile);

@@ -81,8 +81,8 @@ struct Step {
     path: PathBuf,
 }
 
-/// Follows a path by descriptors, its links too, and looks at each directory and link on the way; what stands at its end
-/// is the caller's to look at.
+/// Follows a path by descriptors, its links too, and looks at each directory and link on the way; what stands at its
+/// end is the caller's to look at.
 fn walk(path: &Path) -> Result<Stat, Untrusted> {
     if !path.is_absolute() {
         return Err(Untrusted::Relative(path.to_owned()));

@@ -1,12 +1,12 @@
-//! A share for each of what many use: connections by the user who makes them or by the address that they come from. So one
-//! who opens all that there are has only their own, and the log says who it is.
+//! A share for each of what many use: connections by the user who makes them or by the address that they come from. So
+//! one who opens all that there are has only their own, and the log says who it is.
 //!
 //! Whoever has their share is refused at once and not queued: a queue, the kernel's too, would be everybody's. One who
 //! connects and says nothing gives their place back after a while.
 //!
-//! A host's share is also that of all its users, and of a network behind one address. So where who it is has to be shown
-//! first, the one who comes takes the place of the one who has taken longest to show it: whoever can show it has done so in
-//! milliseconds.
+//! A host's share is also that of all its users, and of a network behind one address. So where who it is has to be
+//! shown first, the one who comes takes the place of the one who has taken longest to show it: whoever can show it has
+//! done so in milliseconds.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -132,7 +132,8 @@ impl Shares {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more for somebody; none = they have their share, or there is no more. The log has it, once a minute for each.
+    /// One more for somebody; none = they have their share, or there is no more. The log has it, once a minute for
+    /// each.
     #[must_use]
     pub fn take(self: &Arc<Self>, who: Who) -> Option<Share> {
         let mut state = self.state();
@@ -144,8 +145,8 @@ impl Shares {
         None
     }
 
-    /// The same for one who has to show first who it is, until [`Share::is_proven`]. Where there is no more it takes the place
-    /// of the oldest that has not.
+    /// The same for one who has to show first who it is, until [`Share::is_proven`]. Where there is no more it takes
+    /// the place of the oldest that has not.
     #[must_use]
     pub fn take_unproven(self: &Arc<Self>, who: Who) -> Option<Share> {
         let mut state = self.state();

@@ -64,8 +64,8 @@ pub enum SocketError {
     },
 }
 
-/// Connects without waiting: where the queue of a listener is full a plain connect would wait as long as its owner likes.
-/// The connection itself blocks.
+/// Connects without waiting: where the queue of a listener is full a plain connect would wait as long as its owner
+/// likes. The connection itself blocks.
 ///
 /// # Errors
 /// `TimedOut` if nobody takes connections there; what the system says else.
@@ -118,8 +118,8 @@ pub fn listen(path: &Path, access: Access) -> Result<UnixListener, SocketError> 
     Ok(listener)
 }
 
-/// How many callers of a socket there may be of one user at a time, and how long a line they may send. Nobody waits in the
-/// socket's queue, which is everybody's.
+/// How many callers of a socket there may be of one user at a time, and how long a line they may send. Nobody waits in
+/// the socket's queue, which is everybody's.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Callers of one user.
@@ -148,8 +148,8 @@ impl Asked {
     }
 }
 
-/// Answers callers on the socket at `path`, which anybody may open, until `stop`: each sends one line, within 5 s. An answer
-/// that fails is of a caller who has gone.
+/// Answers callers on the socket at `path`, which anybody may open, until `stop`: each sends one line, within 5 s. An
+/// answer that fails is of a caller who has gone.
 ///
 /// # Errors
 /// If the socket cannot be opened.

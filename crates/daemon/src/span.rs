@@ -1,8 +1,9 @@
-//! What a line of the log belongs to. All that is done for one login bears the same fields on both hosts, so that one filter
-//! tells its whole story: `journalctl -u vsmserver -u vsmagent -g REFERENCE`, with the reference that the user was told.
+//! What a line of the log belongs to. All that is done for one login bears the same fields on both hosts, so that one
+//! filter tells its whole story: `journalctl -u vsmserver -u vsmagent -g REFERENCE`, with the reference that the user
+//! was told.
 //!
-//! Spans are of the level `error`, so that a level that leaves lines out takes no context from those that stay. None has
-//! a parent: each says all that it knows.
+//! Spans are of the level `error`, so that a level that leaves lines out takes no context from those that stay. None
+//! has a parent: each says all that it knows.
 
 use std::fmt::Display;
 

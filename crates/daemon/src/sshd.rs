@@ -1,8 +1,8 @@
 //! Whether this host's sshd takes users to VSM. They come by sshd alone, so one that does not run, or does not know the
 //! subsystem `vsm`, is nothing that a daemon misses, and everything to its users.
 //!
-//! There are many ways to run sshd. Where what is seen leaves a doubt nothing is said: one who is told of what is not so
-//! does not look the next time.
+//! There are many ways to run sshd. Where what is seen leaves a doubt nothing is said: one who is told of what is not
+//! so does not look the next time.
 
 use std::{
     ffi::OsStr,
@@ -127,7 +127,8 @@ fn nobody_listens(seen: &Seen) -> Option<String> {
         (Some(true), _) | (_, Some(true)) | (None, None) => false,
         (Some(false), _) | (None, Some(false)) => true,
     };
-    // Without its folder in /run it does not show what it makes of its files, and with systemd it has that while it runs.
+    // Without its folder in /run it does not show what it makes of its files, and with systemd it has that while it
+    // runs.
     let config = seen.config.as_ref().unwrap_or(&seen.files);
     let mut wanted = ports(config);
     if seen.config.is_none() {

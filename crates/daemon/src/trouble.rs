@@ -1,8 +1,8 @@
-//! What a daemon cannot do at the moment: what, since when, and the next step. `vsmctl agent list`, `vsmctl ha status` and
-//! `vsmctl status` show it, so that nobody has to find it in a log.
+//! What a daemon cannot do at the moment: what, since when, and the next step. `vsmctl agent list`, `vsmctl ha status`
+//! and `vsmctl status` show it, so that nobody has to find it in a log.
 //!
-//! Whoever finds something wrong [raises](Troubles::raise) it, and says when it is [over](Troubles::over). Both are logged
-//! here, once for each change.
+//! Whoever finds something wrong [raises](Troubles::raise) it, and says when it is [over](Troubles::over). Both are
+//! logged here, once for each change.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,8 @@ use vsm_proto::agent::v1 as pb;
 
 use crate::clock;
 
-/// Troubles of one kind at a time, so that none keeps others out of the list. What is beyond has as many like it in the list.
+/// Troubles of one kind at a time, so that none keeps others out of the list. What is beyond has as many like it in the
+/// list.
 pub const TROUBLES_MAX: usize = 16;
 /// Troubles of one daemon at a time.
 pub const ALL_MAX: usize = TROUBLES_MAX * Kind::ALL.len();
@@ -277,8 +278,8 @@ impl Troubles {
         }
     }
 
-    /// What is wrong of a kind, of all that is about something whose name begins with `group`: these, each with what it is
-    /// about, and no others.
+    /// What is wrong of a kind, of all that is about something whose name begins with `group`: these, each with what it
+    /// is about, and no others.
     pub fn only(&self, kind: Kind, group: &str, now: &[(String, String)]) {
         self.end(|of, about, _| {
             *of == kind && about.starts_with(group) && !now.iter().any(|(other, _)| other == about)

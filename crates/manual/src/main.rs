@@ -1,5 +1,5 @@
-//! `vsm-manual DIR`: what a package has beside its programs and is made from them: manual pages and shell completions from
-//! the command lines, the commented default configuration from the schema. No product; `cargo xtask dist` runs it.
+//! `vsm-manual DIR`: what a package has beside its programs and is made from them: manual pages and shell completions
+//! from the command lines, the commented default configuration from the schema. No product; `cargo xtask dist` runs it.
 
 use std::{
     fs,

@@ -135,8 +135,8 @@ impl World {
         }
     }
 
-    /// A broker's cluster software has the other one's power cut, mostly as it does not hear of it, and says so when that
-    /// is done; also late, and again.
+    /// A broker's cluster software has the other one's power cut, mostly as it does not hear of it, and says so when
+    /// that is done; also late, and again.
     pub(crate) fn shoot(&mut self, by: usize) {
         if !self.faults || !self.brokers[by].is_up() {
             return;
@@ -205,8 +205,8 @@ impl World {
         self.after(wait, Ev::AgentRestart { agent });
     }
 
-    /// A disk is lost, or goes back in time, which is found out and counts as lost. Only where what was committed is held
-    /// twice besides: more is more than the pair promises to survive.
+    /// A disk is lost, or goes back in time, which is found out and counts as lost. Only where what was committed is
+    /// held twice besides: more is more than the pair promises to survive.
     pub(crate) fn lose_disk(&mut self, broker: usize, rollback: bool) -> bool {
         if self.fencing != Fencing::None {
             // One disk lost while the other broker acts alone is more than the pair promises to survive.
@@ -261,8 +261,8 @@ impl World {
         })
     }
 
-    /// Whether what the witnesses keep joins on to what a broker has. It does not where that broker took what one witness
-    /// had from a reign that was replaced: then it needs the other one.
+    /// Whether what the witnesses keep joins on to what a broker has. It does not where that broker took what one
+    /// witness had from a reign that was replaced: then it needs the other one.
     fn joins(&self, broker: usize) -> bool {
         let disk = &self.brokers[broker].disk;
         let commit = self.brokers[broker].replica.as_ref().map_or(disk.commit, Replica::commit);
@@ -272,8 +272,8 @@ impl World {
         })
     }
 
-    /// One witness at most does without its promise at a time, and none while a broker's disk is new: the pair promises no
-    /// more than that.
+    /// One witness at most does without its promise at a time, and none while a broker's disk is new: the pair promises
+    /// no more than that.
     pub(crate) fn may_lose_promise(&self) -> bool {
         let [one, other] = self.brokers.each_ref().map(|broker| broker.disk.joined);
         self.witnesses().all(Agent::votes)

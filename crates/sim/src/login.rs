@@ -1,5 +1,5 @@
-//! A login at a broker, as in the broker's own code: find and verify, else reserve, start, commit, answer. The start is the
-//! broker's own.
+//! A login at a broker, as in the broker's own code: find and verify, else reserve, start, commit, answer. The start is
+//! the broker's own.
 
 use std::sync::Arc;
 

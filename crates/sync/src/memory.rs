@@ -1,6 +1,6 @@
 //! The store's twin in memory, for tests and simulation: what SQLite keeps on disk, kept in a value that can be cloned
-//! as "the disk" and opened again. It fails when it is told to, and it checks what SQLite takes on trust: that the rows it is
-//! given are what the writes make of the table.
+//! as "the disk" and opened again. It fails when it is told to, and it checks what SQLite takes on trust: that the rows
+//! it is given are what the writes make of the table.
 
 use std::{
     collections::BTreeSet,

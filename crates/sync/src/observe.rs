@@ -1,7 +1,7 @@
 //! What an observer is told: the committed table of this node, whole at first and then what changes in it.
 //!
-//! An observer is never waited for. Each has a copy of what it was sent, made of shared records; when the table has moved
-//! on it is compared with that, so that a slow observer misses states in between and nothing piles up.
+//! An observer is never waited for. Each has a copy of what it was sent, made of shared records; when the table has
+//! moved on it is compared with that, so that a slow observer misses states in between and nothing piles up.
 
 mod copy;
 

@@ -2,7 +2,8 @@
 //! replica together, sends what is to be sent, makes the replica's writes durable in one transaction, and answers.
 //!
 //! A write of a few entries is made where the task runs: handing it to another thread and back takes as long as a good
-//! disk. Whatever may take longer hands the thread's other tasks over first (`long`). The runtime has two threads at least.
+//! disk. Whatever may take longer hands the thread's other tasks over first (`long`). The runtime has two threads at
+//! least.
 //!
 //! There are two copies of the table, which share their sessions: the replica's, and the one that readers see.
 //!
@@ -176,8 +177,8 @@ impl<S: Store + 'static> Owner<S> {
         Ok((owner, view, watched))
     }
 
-    /// As a task of the runtime that this is called in, on its clock: beside the stream's tasks, so that what is sent and
-    /// what comes needs no other thread to wake up.
+    /// As a task of the runtime that this is called in, on its clock: beside the stream's tasks, so that what is sent
+    /// and what comes needs no other thread to wake up.
     pub(crate) fn spawn(self, commands: mpsc::Receiver<Command>) {
         tokio::spawn(self.run(commands));
     }

@@ -225,8 +225,8 @@ impl PeerStream {
         why
     }
 
-    /// Has a conversation over a stream that is open, whoever opened it, until it ends; why it ended. Once the other side
-    /// has introduced itself this stream replaces a former one.
+    /// Has a conversation over a stream that is open, whoever opened it, until it ends; why it ended. Once the other
+    /// side has introduced itself this stream replaces a former one.
     pub async fn converse(
         &self,
         inbound: impl tokio_stream::Stream<Item = Result<PeerFrame, Status>> + Unpin + Send,

@@ -114,8 +114,8 @@ impl SqliteStore {
         Ok(Opened { store: Self { connection, path, _lock: lock }, damaged })
     }
 
-    /// Begins anew where nobody would miss what there is ([`vsm_core::replica::Disk::is_expendable`]), and says where the
-    /// former file is.
+    /// Begins anew where nobody would miss what there is ([`vsm_core::replica::Disk::is_expendable`]), and says where
+    /// the former file is.
     ///
     /// # Errors
     /// If a file cannot be read, moved or made; then this store is of no use any more.
@@ -132,9 +132,9 @@ impl SqliteStore {
         Ok(Some(aside))
     }
 
-    /// A table of one life of the pair gives way to one of another ([`vsm_core::replica::Log::is_foreign`]): what was done in
-    /// it counts no more, and somebody may miss it. So there is a copy of it. That it cannot be made keeps nobody from
-    /// following.
+    /// A table of one life of the pair gives way to one of another ([`vsm_core::replica::Log::is_foreign`]): what was
+    /// done in it counts no more, and somebody may miss it. So there is a copy of it. That it cannot be made keeps
+    /// nobody from following.
     fn keep_what_is_replaced(&mut self, writes: &[Write]) {
         let whole = |write: &&Write| write.install.as_ref().is_some_and(|install| install.whole);
         let Some(install) = writes.iter().find(whole).and_then(|write| write.install.as_ref())
@@ -162,7 +162,8 @@ impl SqliteStore {
         }
     }
 
-    /// Makes a pair's table a single server's ([`vsm_core::replica::Disk::leave_pair`]); a store without a table stays so.
+    /// Makes a pair's table a single server's ([`vsm_core::replica::Disk::leave_pair`]); a store without a table stays
+    /// so.
     ///
     /// # Errors
     /// If the file cannot be read or written.
@@ -226,7 +227,8 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(path).map_err(wrap)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
     connection.pragma_update(None, "synchronous", "FULL").map_err(wrap)?;
-    // The table is read once and then only written: 2 MiB of its pages, as SQLite keeps them by itself, would be for nothing.
+    // The table is read once and then only written: 2 MiB of its pages, as SQLite keeps them by itself, would be for
+    // nothing.
     connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(wrap)?;
     let verdict: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(wrap)?;

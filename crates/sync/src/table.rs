@@ -224,8 +224,8 @@ impl SessionTable {
         self.send(Command::Event(Event::WitnessUp(agent))).await
     }
 
-    /// Writes also what no answer waits for, before a stop: that a change is committed, say. Without it a crash loses nothing, but a
-    /// node that starts again shows that change only when it has heard once more that it is committed.
+    /// Writes also what no answer waits for, before a stop: that a change is committed, say. Without it a crash loses
+    /// nothing, but a node that starts again shows that change only when it has heard once more that it is committed.
     pub async fn flush(&self) {
         let (reply, done) = oneshot::channel();
         if self.queue.send(Command::Flush(reply)).await.is_ok() {
@@ -270,8 +270,8 @@ impl SessionTable {
         self.state.clone()
     }
 
-    /// Follows whether this node serves, and nothing else: it changes seldom, where [`SessionTable::watch`] changes with each
-    /// commit.
+    /// Follows whether this node serves, and nothing else: it changes seldom, where [`SessionTable::watch`] changes
+    /// with each commit.
     #[must_use]
     pub fn watch_serving(&self) -> watch::Receiver<bool> {
         self.serving.clone()

@@ -1,8 +1,9 @@
 //! `cargo xtask bench NAME…`: how fast and how small the product is, on real parts, each figure beside that of a peer
 //! that was measured in the same run on the same hosts.
 //!
-//! What measures is `vsm-bench`, run inside the hosts of a miniature cluster of its own, or, where no hosts are needed, in
-//! a bare network; here is what to measure, in which order, and what becomes of the figures. An aim that is missed is a result, not a failure.
+//! What measures is `vsm-bench`, run inside the hosts of a miniature cluster of its own, or, where no hosts are needed,
+//! in a bare network; here is what to measure, in which order, and what becomes of the figures. An aim that is missed
+//! is a result, not a failure.
 
 mod agent;
 mod commit;

@@ -1,5 +1,5 @@
-//! A pair of brokers with a thousand agents and a hundred thousand sessions: what it takes at rest, in memory, and until an
-//! administrator sees the list.
+//! A pair of brokers with a thousand agents and a hundred thousand sessions: what it takes at rest, in memory, and
+//! until an administrator sees the list.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

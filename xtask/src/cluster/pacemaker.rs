@@ -23,8 +23,8 @@ const RESOURCES: &str = include_str!("../../../deploy/pacemaker/vsm.crm");
 /// The same for pcs; a test compares them.
 const FOR_PCS: &str = include_str!("../../../deploy/pacemaker/vsm.pcs");
 const AGENT: &str = include_str!("../../../deploy/pacemaker/vsmserver");
-/// A host's PID 1 is this program, which knows how to ask the power switch. What the agent is Pacemaker asks as a user of its
-/// own, who may not run that.
+/// A host's PID 1 is this program, which knows how to ask the power switch. What the agent is Pacemaker asks as a user
+/// of its own, who may not run that.
 const FENCE_AGENT: &str = r#"#!/bin/sh
 given=$(cat)
 case $given in

@@ -82,7 +82,8 @@ pub struct ClusterSpec {
     pub start: Start,
     /// Fresh hosts: a directory that they see as `/mnt`, such as one with packages.
     pub medium: Option<PathBuf>,
-    /// How many agents, 1 to 79; with a pair 0 too: then the brokers' hosts are the only agents, and there are no witnesses.
+    /// How many agents, 1 to 79; with a pair 0 too: then the brokers' hosts are the only agents, and there are no
+    /// witnesses.
     pub agents: u8,
     /// How many numbered users `user001`… beside alice, bob and carol, 0 to 999.
     pub users: u16,

@@ -1,8 +1,8 @@
 //! `cargo xtask dist`: the Debian packages and the tarball.
 //!
-//! `deploy/packages/NAME` says what is in a package: `install` lists its files, `control` describes it, the rest are its
-//! maintainer scripts. Manual pages, completions and the default configuration are made by `vsm-manual`. The trees are
-//! put together here and packed by dpkg-deb; no other packaging tool stands between the files and the package.
+//! `deploy/packages/NAME` says what is in a package: `install` lists its files, `control` describes it, the rest are
+//! its maintainer scripts. Manual pages, completions and the default configuration are made by `vsm-manual`. The trees
+//! are put together here and packed by dpkg-deb; no other packaging tool stands between the files and the package.
 
 mod archive;
 mod deb;
@@ -88,7 +88,8 @@ struct Workshop {
     out: PathBuf,
     version: String,
     architecture: String,
-    /// Time of the commit, in seconds since 1970: what is packed is no newer, so that the same commit gives the same bytes.
+    /// Time of the commit, in seconds since 1970: what is packed is no newer, so that the same commit gives the same
+    /// bytes.
     epoch: i64,
     /// Whether the packages are for tests: packed fast rather than small.
     fast: bool,

@@ -26,8 +26,8 @@ impl<'a> Steps<'a> {
         Ok(Self { page: page::one(book, page)?, reader: Reader::new(cluster) })
     }
 
-    /// Does a step, on those hosts of each of its blocks for which `wanted` is true of the host and what is typed there.
-    /// What hands do is always done.
+    /// Does a step, on those hosts of each of its blocks for which `wanted` is true of the host and what is typed
+    /// there. What hands do is always done.
     ///
     /// # Errors
     /// When a block does not do what the page says; when there is nothing to do.

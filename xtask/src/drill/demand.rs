@@ -1,5 +1,5 @@
-//! What is demanded after a heal: within seconds every session host starts and ends a desktop and votes, and from then on no
-//! reign changes without a cause.
+//! What is demanded after a heal: within seconds every session host starts and ends a desktop and votes, and from then
+//! on no reign changes without a cause.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! `cargo xtask drill --ha pacemaker`: the faults that Pacemaker is for, one after the other, while users log in and out.
-//! Then the same ones on a pair under keepalived, so that each time stands beside the other.
+//! `cargo xtask drill --ha pacemaker`: the faults that Pacemaker is for, one after the other, while users log in and
+//! out. Then the same ones on a pair under keepalived, so that each time stands beside the other.
 //!
 //! The fence race is one of them, as it goes without and with the documented configuration: without, the node whose
 //! cable is pulled shoots the healthy one.

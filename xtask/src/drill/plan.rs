@@ -166,14 +166,14 @@ impl Kind {
         ALL.iter().find(|(kind, _)| *kind == self).map_or("?", |(_, name)| *name)
     }
 
-    /// Whether desktops on its host end with it, rightly. An agent's disk has no desktop on it: it finds those that run by their
-    /// processes.
+    /// Whether desktops on its host end with it, rightly. An agent's disk has no desktop on it: it finds those that run
+    /// by their processes.
     pub(crate) const fn reboots_agents(self) -> bool {
         matches!(self, Self::AgentPower)
     }
 
-    /// Whether nothing else may go wrong at the same time: of two tables that are lost only the agents bring the sessions
-    /// back, so they have to be there.
+    /// Whether nothing else may go wrong at the same time: of two tables that are lost only the agents bring the
+    /// sessions back, so they have to be there.
     pub(crate) const fn alone(self) -> bool {
         matches!(self, Self::Forming)
     }

@@ -23,7 +23,8 @@ pub(super) struct Healed {
     quiet: noise::Mark,
 }
 
-/// Heals, and waits until the brokers are in step, as `settle` has it, and all hosts have done what is demanded, or failed to.
+/// Heals, and waits until the brokers are in step, as `settle` has it, and all hosts have done what is demanded, or
+/// failed to.
 ///
 /// # Errors
 /// When something cannot be healed, or the brokers do not come to be in step.

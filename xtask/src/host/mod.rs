@@ -1,9 +1,9 @@
 //! PID 1 of a host in miniature, and the short-lived program that starts it.
 //!
-//! `host-launch` moves into the host's network namespace and control group, makes the other
-//! namespaces and starts `host-init` in them as their PID 1. That mounts the host's own view of the
-//! machine ([`boot`]), then looks after its daemons as systemd would ([`supervise`]) and answers on
-//! a control socket ([`control`]). On a fresh host it hands over to Debian's systemd ([`debian`]). Killing it is a power cut: the kernel ends the whole host.
+//! `host-launch` moves into the host's network namespace and control group, makes the other namespaces and starts
+//! `host-init` in them as their PID 1. That mounts the host's own view of the machine ([`boot`]), then looks after its
+//! daemons as systemd would ([`supervise`]) and answers on a control socket ([`control`]). On a fresh host it hands
+//! over to Debian's systemd ([`debian`]). Killing it is a power cut: the kernel ends the whole host.
 
 pub(crate) mod boot;
 pub(crate) mod control;

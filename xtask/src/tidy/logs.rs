@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// Where a program has its table of parts, the crates whose modules are in it, and the modules that are in no part: the level
-/// of how a program starts and stops is the default one.
+/// Where a program has its table of parts, the crates whose modules are in it, and the modules that are in no part: the
+/// level of how a program starts and stops is the default one.
 const TABLES: [(&str, &[&str], &str); 2] = [
     ("crates/broker/src/log_parts.rs", &["broker", "sync"], "vsm_broker::server"),
     ("crates/agent/src/log_parts.rs", &["agent"], "vsm_agent::agent"),

@@ -1,5 +1,5 @@
-//! The ways to a session host: an address of IPv6 alone, one that is translated, and one of several. What users are told is
-//! `/vsmagent/agent_hostname`; what brokers and agents use among each other is theirs.
+//! The ways to a session host: an address of IPv6 alone, one that is translated, and one of several. What users are
+//! told is `/vsmagent/agent_hostname`; what brokers and agents use among each other is theirs.
 
 use crate::service::{AGENTS, BROKER, Service};
 

@@ -1,5 +1,5 @@
-//! Desktops that do what no desktop should, and hosts that change under them: each ends whole or goes on, and its user gets
-//! the next one.
+//! Desktops that do what no desktop should, and hosts that change under them: each ends whole or goes on, and its user
+//! gets the next one.
 
 use crate::service::{AGENTS, BROKER, Connected, Service, refusal};
 

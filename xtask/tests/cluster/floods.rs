@@ -1,5 +1,5 @@
-//! One who takes all that they can reach takes their own share alone: others log in meanwhile, what it costs is bounded, and who
-//! it is can be read.
+//! One who takes all that they can reach takes their own share alone: others log in meanwhile, what it costs is
+//! bounded, and who it is can be read.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -107,7 +107,8 @@ fn bob_tries_alices_desktop(service: &Service, session: &str) {
 
 #[test]
 fn a_user_who_opens_everything_has_their_own_share_alone() {
-    // Each login needs the sockets of both daemons here: session hosts take one-time keys alone, and the way is the broker's.
+    // Each login needs the sockets of both daemons here: session hosts take one-time keys alone, and the way is the
+    // broker's.
     let service = strict("floods");
     cut_off(&service);
     service.configure(

@@ -1,5 +1,5 @@
-//! A pair of which one node is there: what works without votes works, lists that may be old say so, and the preflight names
-//! the true cause.
+//! A pair of which one node is there: what works without votes works, lists that may be old say so, and the preflight
+//! names the true cause.
 
 use xtask::clock::wait_for;
 

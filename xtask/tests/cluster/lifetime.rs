@@ -136,8 +136,8 @@ fn warning_window(service: &Service, at: &Connected) -> [usize; 4] {
     })
 }
 
-/// The desktop that is shipped, and a limit that comes while it runs: the warning is a window that its user sees, before the
-/// end and for all of the time that it names.
+/// The desktop that is shipped, and a limit that comes while it runs: the warning is a window that its user sees,
+/// before the end and for all of the time that it names.
 #[test]
 fn a_warning_is_seen_on_the_desktop_before_it_ends() {
     let service = Service::up("life-seen");
@@ -343,8 +343,8 @@ fn limits_are_those_of_the_user_or_the_group_or_the_subcluster_or_all() {
     stands(&service, BROKER, &carol, "carol's to be none", none);
 }
 
-/// What the agent keeps to is on its disk: it holds without brokers and after a restart, and a later word of either broker
-/// reaches it.
+/// What the agent keeps to is on its disk: it holds without brokers and after a restart, and a later word of either
+/// broker reaches it.
 #[test]
 fn a_change_of_limits_reaches_desktops_on_both_sides_of_a_failover_and_outlives_the_agents_restart()
 {

@@ -1,4 +1,5 @@
-//! How many desktops a user may have, who may have one at all, and what happens while the user database does not answer.
+//! How many desktops a user may have, who may have one at all, and what happens while the user database does not
+//! answer.
 
 use std::process::Output;
 

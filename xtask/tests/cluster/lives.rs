@@ -1,5 +1,5 @@
-//! The lives of a pair: how it is formed, what it is when a node does not know itself, and what becomes of it when disks are
-//! lost and old copies come back. Faults found from outside, A1 to A8.
+//! The lives of a pair: how it is formed, what it is when a node does not know itself, and what becomes of it when
+//! disks are lost and old copies come back. Faults found from outside, A1 to A8.
 
 use std::time::Duration;
 

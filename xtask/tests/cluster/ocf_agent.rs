@@ -1,5 +1,5 @@
-//! The OCF agent by itself, as Pacemaker calls it: `ocf-tester`, and what it says when a parameter is wrong. How Pacemaker
-//! uses it is looked at in `pacemaker`.
+//! The OCF agent by itself, as Pacemaker calls it: `ocf-tester`, and what it says when a parameter is wrong. How
+//! Pacemaker uses it is looked at in `pacemaker`.
 
 use std::process::Output;
 

@@ -1,5 +1,5 @@
-//! One login: who has logged in at the broker is let in at the session host once, by a key that was made for it. Here the
-//! session hosts take nothing else: no password, no key of the user's own, and the client does not know them.
+//! One login: who has logged in at the broker is let in at the session host once, by a key that was made for it. Here
+//! the session hosts take nothing else: no password, no key of the user's own, and the client does not know them.
 
 use std::process::Output;
 

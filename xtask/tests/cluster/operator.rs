@@ -1,5 +1,5 @@
-//! What an administrator does with `vsmctl`: choosing sessions, ending them, watching them, sending texts, and the trail
-//! of who did what.
+//! What an administrator does with `vsmctl`: choosing sessions, ending them, watching them, sending texts, and the
+//! trail of who did what.
 
 use std::process::Output;
 use std::time::Duration;
@@ -273,7 +273,8 @@ fn a_text_is_shown_on_the_desktops_that_are_meant() {
     assert!(!service.connect("alice").created);
 }
 
-/// An administrator on another host needs a certificate that says so, and to be let in by name; then it is as on the broker.
+/// An administrator on another host needs a certificate that says so, and to be let in by name; then it is as on the
+/// broker.
 #[test]
 fn an_administrator_works_from_another_host_that_is_let_in() {
     let service = Service::up("remote-admin");

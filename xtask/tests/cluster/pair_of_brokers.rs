@@ -346,8 +346,8 @@ fn a_viewer_is_not_touched_by_a_failover() {
     pair.heal_all();
 }
 
-/// Agents that run nothing remember the lineage of a table that is gone. Who asks them last must not bring it back on one
-/// node alone.
+/// Agents that run nothing remember the lineage of a table that is gone. Who asks them last must not bring it back on
+/// one node alone.
 #[test]
 fn two_empty_tables_are_of_one_lineage_whatever_idle_agents_remember() {
     let pair = Pair::up("lineage");

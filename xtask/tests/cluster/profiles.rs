@@ -1,4 +1,5 @@
-//! Profiles: which desktop a session gets, by the user's word, the administrator's, or the user's choice on the desktop.
+//! Profiles: which desktop a session gets, by the user's word, the administrator's, or the user's choice on the
+//! desktop.
 
 use xtask::setup;
 

@@ -1,8 +1,8 @@
 //! What one session may take of its host, and what its user is told when it took more.
 //!
-//! The hosts' kernel has no controllers in cgroup v2 (they are with version 1 here), so that a real kill for want of memory
-//! cannot be had. Where a host is to have controllers, files stand in the place of the kernel's: the limits that are written,
-//! the counts that are read, and all that follows from these are real.
+//! The hosts' kernel has no controllers in cgroup v2 (they are with version 1 here), so that a real kill for want of
+//! memory cannot be had. Where a host is to have controllers, files stand in the place of the kernel's: the limits that
+//! are written, the counts that are read, and all that follows from these are real.
 
 use crate::service::{AGENTS, BROKER, Connected, Service, WAIT, connected};
 use xtask::clock::wait_for;

@@ -22,9 +22,9 @@ pub(crate) const BROKER: &str = "tlha-primary";
 pub(crate) const AGENTS: [&str; 2] = ["agent1", "agent2"];
 pub(crate) const SIGKILL: i32 = 9;
 pub(crate) const SIGHUP: i32 = 1;
-/// Everything that the sessions of an agent leave anywhere, a line each; the records of sessions
-/// that are over are meant to stay. A monitor on its last step out has no memory any more, and so no arguments; it has told that
-/// all is gone.
+/// Everything that the sessions of an agent leave anywhere, a line each; the records of sessions that are over are
+/// meant to stay. A monitor on its last step out has no memory any more, and so no arguments; it has told that all is
+/// gone.
 const TRACES: &str = r#"
 cd /run/vsm/sessions 2>/dev/null && for f in *; do [ -e "$f" ] && echo "folder $f"; done
 for f in /tmp/.X11-unix/X* /tmp/.X*-lock; do [ -e "$f" ] && echo "display $f"; done

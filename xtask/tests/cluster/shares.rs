@@ -1,5 +1,5 @@
-//! Who does less than their share is told by lists and exit codes: what, since when, why, and the next step. Each state is made,
-//! looked for, mended, and must be gone.
+//! Who does less than their share is told by lists and exit codes: what, since when, why, and the next step. Each state
+//! is made, looked for, mended, and must be gone.
 
 use serde_json::Value;
 use xtask::clock::wait_for;
@@ -29,8 +29,8 @@ fn troubles(service: &Service, host: &str) -> Vec<Value> {
     shown["troubles"].as_array().unwrap().clone()
 }
 
-/// Waits until a trouble of this kind is told with these words, and with a next step; it is also what people read, and what the
-/// exit code says.
+/// Waits until a trouble of this kind is told with these words, and with a next step; it is also what people read, and
+/// what the exit code says.
 pub(crate) fn told(service: &Service, host: &str, kind: &str, words: &str) {
     wait_for(&format!("{host} to tell {kind}: {words}"), WAIT, || {
         let all = troubles(service, host);

@@ -43,8 +43,8 @@ fn served(pair: &Pair, user: &str, node: &str) -> Desktop {
 /// Has a node make a desktop for a user who has none; a second login there gets the same one.
 ///
 /// The first may be told to try again while its desktop is being made: the other node, which has the address, can win a
-/// single witness over for a moment, and what was under way then is answered as unknown. So which of the logins says that
-/// it made the desktop is open.
+/// single witness over for a moment, and what was under way then is answered as unknown. So which of the logins says
+/// that it made the desktop is open.
 fn made(pair: &Pair, user: &str, node: &str) -> Desktop {
     let has = pair::rows(pair, node).unwrap().iter().any(|row| row.user == user);
     assert!(!has, "{user} has a desktop already");

@@ -209,7 +209,8 @@ fn case_9_without_witnesses_and_the_other_node_what_runs_can_be_reached() {
     pair.all_agree();
 }
 
-/// Case 9 with the other policy: what is made without votes is marked, found again, and in the table when there are votes.
+/// Case 9 with the other policy: what is made without votes is marked, found again, and in the table when there are
+/// votes.
 #[test]
 fn case_9_where_the_administrator_allows_it_a_desktop_is_made_and_marked() {
     let pair = Pair::with_agents("split-9b", 4);

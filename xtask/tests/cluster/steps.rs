@@ -1,5 +1,5 @@
-//! The nine steps of the guide done twice, and with some left out: what the page says is typed, on hosts with the packages
-//! alone. Nothing is lost, no desktop ends, and the check names the step.
+//! The nine steps of the guide done twice, and with some left out: what the page says is typed, on hosts with the
+//! packages alone. Nothing is lost, no desktop ends, and the check names the step.
 
 use std::path::{Path, PathBuf};
 

@@ -1,12 +1,12 @@
-//! A host whose clock is set: whatever it shows, no desktop ends for it, users get back to theirs, and times that are set in
-//! seconds last as long.
+//! A host whose clock is set: whatever it shows, no desktop ends for it, users get back to theirs, and times that are
+//! set in seconds last as long.
 
 use crate::lifetime::{NOTIFY, limit, warned};
 use crate::service::{AGENTS, BROKER, Service};
 
-/// Every program of a host sees its clock set off by the seconds in a file, from then on and as soon as that is changed. The
-/// machine's own clock is nobody's to set: other hosts have it too. Clocks that only go forward stay as they are, as they do
-/// when an administrator, or NTP, sets a clock.
+/// Every program of a host sees its clock set off by the seconds in a file, from then on and as soon as that is
+/// changed. The machine's own clock is nobody's to set: other hosts have it too. Clocks that only go forward stay as
+/// they are, as they do when an administrator, or NTP, sets a clock.
 const CLOCK: &str = r#"
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -2,9 +2,9 @@
 //! marks of.
 //!
 //! Hundreds of names are held from the agent's start, so that no user can take them all; the lowest are not, which X
-//! servers of others take by habit. A name that a session once had stays held. What lies at the
-//! paths of a number is replaced by its next session, so that no lock keeps a number from its use; only an X server that
-//! is there is passed over, and of each user a few.
+//! servers of others take by habit. A name that a session once had stays held. What lies at the paths of a number is
+//! replaced by its next session, so that no lock keeps a number from its use; only an X server that is there is passed
+//! over, and of each user a few.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -31,8 +31,8 @@ pub(super) struct Displays {
     held: HashMap<u32, Name>,
 }
 
-/// The first number that is free: one without marks, else one whose marks are stale, else one whose X server is one of too
-/// many of its user's. Numbers in the order of preference.
+/// The first number that is free: one without marks, else one whose marks are stale, else one whose X server is one of
+/// too many of its user's. Numbers in the order of preference.
 fn first(
     free: impl Iterator<Item = u32>,
     mark: impl Fn(u32) -> Mark,
@@ -60,7 +60,8 @@ fn first(
 }
 
 impl Displays {
-    /// Holds names of numbers in the range that are not `own`, ahead of users; how many it could not, as somebody has them.
+    /// Holds names of numbers in the range that are not `own`, ahead of users; how many it could not, as somebody has
+    /// them.
     pub(super) fn hold(&mut self, range: RangeInclusive<u32>, own: impl Fn(u32) -> bool) -> usize {
         let (min, max) = range.into_inner();
         // Of a range that has only low numbers the upper half.

@@ -4,8 +4,8 @@
 //! `STATE_DIR/promise` holds it ([`journal`]), durable before anyone is answered by it. Whoever acts holds a [`Permit`]
 //! while they do, so that no higher promise can be given between the check and the deed.
 //!
-//! A damaged promise, or one that went back in time, is moved to `promise.damaged`, and as long as that file is there the
-//! agent changes nothing: what it had promised is unknown, and serving a broker that was replaced is worse than not
+//! A damaged promise, or one that went back in time, is moved to `promise.damaged`, and as long as that file is there
+//! the agent changes nothing: what it had promised is unknown, and serving a broker that was replaced is worse than not
 //! serving. Desktops go on and look-ups are answered. Where a pair runs, its active broker mends this by itself when it
 //! is in sync with the other one: then both are in one reign, and no higher one can have been forgotten. Else the
 //! administrator, who knows which broker is active, removes the file and restarts the agent.
@@ -297,8 +297,8 @@ impl FenceKeeper {
         Ok(kept)
     }
 
-    /// Refuses an epoch so far above the promise that no pair can have come to it: whoever names it would have this host
-    /// serve nobody else.
+    /// Refuses an epoch so far above the promise that no pair can have come to it: whoever names it would have this
+    /// host serve nobody else.
     fn within_reason(&self, kept: &Kept, epoch: &Epoch) -> Result<(), Status> {
         let most = match &kept.witness.promised {
             Some(promised) => promised.counter.saturating_add(JUMP_MAX),
@@ -355,8 +355,8 @@ fn apart(file: &Path) -> String {
     )
 }
 
-/// A promise that another host made is a copy: that host votes by it, and this one would vote a second time. It keeps to the
-/// promise and begins a journal of its own, as one that lost what it held.
+/// A promise that another host made is a copy: that host votes by it, and this one would vote a second time. It keeps
+/// to the promise and begins a journal of its own, as one that lost what it held.
 fn own(mut kept: Kept, host: &str) -> Kept {
     let copied = !kept.host.is_empty() && kept.host != host;
     if copied {

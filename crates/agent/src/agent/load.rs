@@ -1,5 +1,5 @@
-//! How busy the host is: looked at every two seconds, told when it has changed by as much as matters, and at least twice a
-//! minute, so that the broker can tell what has been measured from what has come since.
+//! How busy the host is: looked at every two seconds, told when it has changed by as much as matters, and at least
+//! twice a minute, so that the broker can tell what has been measured from what has come since.
 //!
 //! In a container the figures are those of the container, as far as its control group has them: they are what its
 //! users have.

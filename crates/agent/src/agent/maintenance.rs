@@ -1,5 +1,5 @@
-//! Whether the host is in maintenance: `/run/nologin` or `/etc/nologin` is there, by which its sshd lets in nobody but root.
-//! Looked at every two seconds, as the load is, and told at once when it changes.
+//! Whether the host is in maintenance: `/run/nologin` or `/etc/nologin` is there, by which its sshd lets in nobody but
+//! root. Looked at every two seconds, as the load is, and told at once when it changes.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
-//! Whether there is the PAM service that desktops are opened with. Without it PAM takes the service `other`, which lets in
-//! nobody or everybody, and either is not what was meant.
+//! Whether there is the PAM service that desktops are opened with. Without it PAM takes the service `other`, which lets
+//! in nobody or everybody, and either is not what was meant.
 
 use std::path::Path;
 

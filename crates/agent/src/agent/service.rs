@@ -272,7 +272,8 @@ impl Service {
         Gone((&done.ended()).into())
     }
 
-    /// Makes durable that an id may never run. One that cannot be kept is forbidden until a restart, and its caller asks again.
+    /// Makes durable that an id may never run. One that cannot be kept is forbidden until a restart, and its caller
+    /// asks again.
     async fn keep(&self, Forbidden { done, forget }: Forbidden) -> Result<(), Status> {
         let store = self.agent.store.clone();
         tokio::task::spawn_blocking(move || store.save_done(&done))

@@ -1,5 +1,5 @@
-//! Shadowing, on the agent: a broker asks whether somebody may shadow a desktop; one who may comes by sshd as themselves,
-//! and gets a connection to the desktop here, as its control socket is not open to them.
+//! Shadowing, on the agent: a broker asks whether somebody may shadow a desktop; one who may comes by sshd as
+//! themselves, and gets a connection to the desktop here, as its control socket is not open to them.
 //!
 //! A right is in memory only and lives for a minute, like a one-time key.
 

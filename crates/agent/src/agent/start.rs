@@ -46,7 +46,8 @@ pub(super) fn longest(settings: &Settings) -> Duration {
     Duration::from_millis(settings.session.x_timeout_ms) + ACCOUNT_MAX + CLEAN_MAX
 }
 
-/// Spawns the process while the caller's right to do so is held, and leaves the rest to a task. The answer comes by the slot.
+/// Spawns the process while the caller's right to do so is held, and leaves the rest to a task. The answer comes by the
+/// slot.
 pub(super) fn begin(agent: &Arc<Agent>, slot: Arc<Slot>, resources: Resources, permit: Permit<'_>) {
     let settings = agent.settings();
     let first = spawn(agent, &slot);

@@ -21,7 +21,8 @@ const NEW_PASSWORD_REQUIRED: i32 = 12;
 const SKELETON: &str = "/etc/skel";
 /// Deepest folder in the skeleton; one that is deeper is a loop or a mistake.
 const SKELETON_DEPTH_MAX: u32 = 16;
-/// How long the home may take to be found: an automounter has enough of it, a file server that is gone would take for ever.
+/// How long the home may take to be found: an automounter has enough of it, a file server that is gone would take for
+/// ever.
 const HOME_MAX: Duration = Duration::from_secs(10);
 
 /// A user as the host's name service knows them.

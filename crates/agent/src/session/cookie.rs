@@ -1,7 +1,7 @@
 //! The X cookie in the user's home, where the administrator wants it there (`/vsmagent/xauthority_location`).
 //!
-//! `vsm-session add-cookie FROM TO PROGRAM`, as the user: puts the session's entry into the user's own Xauthority
-//! file, in place of older entries for the same display of this host, and turns into the program. `vsm-session drop-cookie
+//! `vsm-session add-cookie FROM TO PROGRAM`, as the user: puts the session's entry into the user's own Xauthority file,
+//! in place of older entries for the same display of this host, and turns into the program. `vsm-session drop-cookie
 //! FROM TO` takes it out again. The entry names the host, as one home may be on many. It runs with the user's rights,
 //! so that whatever stands at TO is the user's own business. If it fails the session keeps its own file.
 

@@ -29,7 +29,8 @@ pub(super) struct Program {
     pub(super) output: Stream,
 }
 
-/// Makes the user's folder of the session with the X cookie in it, and the file with the session's parameters; the cookie's entry.
+/// Makes the user's folder of the session with the X cookie in it, and the file with the session's parameters; the
+/// cookie's entry.
 pub(super) fn prepare(spec: &Spec, paths: &Paths, account: &Account) -> Result<Vec<u8>, Refused> {
     let Spec { session, display, .. } = spec;
     let make = || {
@@ -48,8 +49,8 @@ pub(super) fn prepare(spec: &Spec, paths: &Paths, account: &Account) -> Result<V
 /// The bus of all of a user's logins, which pam_systemd names: not a desktop's.
 const USER_BUS: &str = "DBUS_SESSION_BUS_ADDRESS";
 
-/// Where the user's programs keep sockets and such: `/run/user/UID` where logind has made it, as in every other login of theirs;
-/// else the session's own.
+/// Where the user's programs keep sockets and such: `/run/user/UID` where logind has made it, as in every other login
+/// of theirs; else the session's own.
 fn runtime_dir(pam: &BTreeMap<String, String>, uid: u32, own: &Path) -> PathBuf {
     let is_theirs = |path: &&String| {
         fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == uid)

@@ -1,8 +1,8 @@
 //! What PAM has set of this process and each program of the session is to have: the mask of modes and the limits of
 //! `limits.conf`.
 //!
-//! The monitor gives it on and keeps its own: a limit that is meant for a user's programs (memory, CPU time, files) must not
-//! end what looks after them.
+//! The monitor gives it on and keeps its own: a limit that is meant for a user's programs (memory, CPU time, files)
+//! must not end what looks after them.
 
 use std::io;
 

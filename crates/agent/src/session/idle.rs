@@ -1,9 +1,9 @@
-//! When the user's last input was: asked of the X server by the screen-saver extension, which counts keys and pointer of
-//! viewers as it does those of a real screen.
+//! When the user's last input was: asked of the X server by the screen-saver extension, which counts keys and pointer
+//! of viewers as it does those of a real screen.
 //!
-//! Whoever answers on the display is the user's own process and may do as it likes: nothing here blocks, each question has a
-//! deadline, and what does not answer as it should is not asked again over the same connection. The connection stays open,
-//! as an X server begins anew when its last client goes.
+//! Whoever answers on the display is the user's own process and may do as it likes: nothing here blocks, each question
+//! has a deadline, and what does not answer as it should is not asked again over the same connection. The connection
+//! stays open, as an X server begins anew when its last client goes.
 
 use std::{
     borrow::Cow,
@@ -106,8 +106,8 @@ impl Meter {
         }
     }
 
-    /// Takes what has come. The answer once there is one: milliseconds since the last input, or none, where the X server
-    /// cannot say.
+    /// Takes what has come. The answer once there is one: milliseconds since the last input, or none, where the X
+    /// server cannot say.
     pub(super) fn answer(&mut self, now: Instant) -> Option<Option<u64>> {
         let heard = self.hear();
         if heard.is_err() {

@@ -1,9 +1,9 @@
-//! The keyboard map of a desktop. Xvnc gives each character outside the map a key of its own, and has some twenty that are
-//! free. When they are used up it takes no new characters for the rest of the session (TigerVNC issue 93): from a phone, or
-//! by pasting, that is a minute's work.
+//! The keyboard map of a desktop. Xvnc gives each character outside the map a key of its own, and has some twenty that
+//! are free. When they are used up it takes no new characters for the rest of the session (TigerVNC issue 93): from a
+//! phone, or by pasting, that is a minute's work.
 //!
-//! So when it says that it has none left, the map is loaded anew as the desktop's layout says, which frees those keys. Only
-//! then, as what a user has changed by xmodmap goes with them.
+//! So when it says that it has none left, the map is loaded anew as the desktop's layout says, which frees those keys.
+//! Only then, as what a user has changed by xmodmap goes with them.
 
 use std::{
     path::Path,

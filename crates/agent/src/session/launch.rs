@@ -1,9 +1,9 @@
 //! The second stage of `vsm-session`: becomes the user and turns into the program to run.
 //!
-//! `vsm-session launch PROGRAM`, as root, with no environment and its [`Order`] on standard input: what a user or PAM says about
-//! the environment is text until the rights of root are gone. The supplementary groups are inherited from the monitor,
-//! where PAM had its say about them. A failure is one line on standard error and one of the exit codes below, which no X
-//! server or script uses.
+//! `vsm-session launch PROGRAM`, as root, with no environment and its [`Order`] on standard input: what a user or PAM
+//! says about the environment is text until the rights of root are gone. The supplementary groups are inherited from
+//! the monitor, where PAM had its say about them. A failure is one line on standard error and one of the exit codes
+//! below, which no X server or script uses.
 
 use std::{
     collections::BTreeMap,

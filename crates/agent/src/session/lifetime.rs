@@ -1,5 +1,5 @@
-//! What the monitor knows that the limits of its session depend on, and what it is to do: without input or output, so that
-//! weeks can be run through it in a moment.
+//! What the monitor knows that the limits of its session depend on, and what it is to do: without input or output, so
+//! that weeks can be run through it in a moment.
 //!
 //! The clock is the monotonic one, from the start of the session: this process lives as long as the session does, and
 //! neither a restart of vsmagent nor a jump of the wall clock moves it.

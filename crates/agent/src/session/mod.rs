@@ -1,10 +1,10 @@
 //! `vsm-session`: one desktop from its PAM session to its last process.
 //!
-//! It is small and has one thread, but for those that copy what one sees who may only look: what it does takes milliseconds, and it must still be there when everything else
-//! on the host is being restarted. [`start`] prepares the desktop, [`monitor`] looks after it, [`ending`] leaves
-//! nothing behind; [`lifetime`] keeps its time, [`limits`] does what the time wants and [`idle`] knows when the user was last
-//! there. A second stage of the same program ([`launch`]) drops to the user, so that no code of ours runs
-//! between `fork` and `exec`.
+//! It is small and has one thread, but for those that copy what one sees who may only look: what it does takes
+//! milliseconds, and it must still be there when everything else on the host is being restarted. [`start`] prepares the
+//! desktop, [`monitor`] looks after it, [`ending`] leaves nothing behind; [`lifetime`] keeps its time, [`limits`] does
+//! what the time wants and [`idle`] knows when the user was last there. A second stage of the same program ([`launch`])
+//! drops to the user, so that no code of ours runs between `fork` and `exec`.
 
 mod account;
 pub mod cookie;

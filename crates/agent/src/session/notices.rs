@@ -23,7 +23,8 @@ enum Waits {
     Nobody,
     /// This connection, to hear whether the text is shown.
     Text(u64),
-    /// This connection, to hear what the user says to being shadowed, by the exit code: 0 = yes, 2 = look only, else no.
+    /// This connection, to hear what the user says to being shadowed, by the exit code: 0 = yes, 2 = look only, else
+    /// no.
     Question {
         peer: u64,
         /// Whether control was asked for.

@@ -1,8 +1,8 @@
 //! Which desktop a session gets: the profile that was asked for, the default one, or those from which its user chooses.
 //!
-//! This is made out before the X server runs, so that a refusal leaves nothing half done. What is installed is looked at
-//! as root; the administrator's test commands run as the user, all at the same time, and for a bounded time. The session
-//! script is told by its environment, and starts the desktop: a host with a script of its own has its own way.
+//! This is made out before the X server runs, so that a refusal leaves nothing half done. What is installed is looked
+//! at as root; the administrator's test commands run as the user, all at the same time, and for a bounded time. The
+//! session script is told by its environment, and starts the desktop: a host with a script of its own has its own way.
 
 use std::{
     collections::BTreeMap,
@@ -54,8 +54,8 @@ struct Hidden {
     why: String,
 }
 
-/// The variables that tell the session script which desktop to start, or from which its user is to choose. None of them =
-/// its own default.
+/// The variables that tell the session script which desktop to start, or from which its user is to choose. None of them
+/// = its own default.
 pub(super) fn choose(
     spec: &Spec,
     place: &Place<'_>,

@@ -1,7 +1,7 @@
 //! Shadowing: somebody else looks at the desktop, or works at it where its user allows that.
 //!
-//! Who may at all is the broker's to say. What the desktop makes of it is the mode of its start; control is given by its
-//! user alone, whatever the mode.
+//! Who may at all is the broker's to say. What the desktop makes of it is the mode of its start; control is given by
+//! its user alone, whatever the mode.
 
 mod filter;
 

@@ -18,8 +18,8 @@ use crate::{
 const ALICE: u32 = 51001;
 const BOB: u32 = 51002;
 
-/// Takes the abstract names of displays 10 to 700, as far as it can, answers on them and on the paths, and tells what it
-/// was shown.
+/// Takes the abstract names of displays 10 to 700, as far as it can, answers on them and on the paths, and tells what
+/// it was shown.
 const THIEF: &str = r#"
 use Socket; $| = 1;
 my %got; my $names = 0;

@@ -99,7 +99,8 @@ fn with_link(
     view
 }
 
-/// All for which an agent does less than its share: what this broker knows, then what it found out, then what the agent says.
+/// All for which an agent does less than its share: what this broker knows, then what it found out, then what the agent
+/// says.
 fn troubles(
     broker: &Broker,
     agent: &AgentName,

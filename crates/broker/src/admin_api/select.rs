@@ -28,8 +28,8 @@ pub(super) struct Selector {
 }
 
 impl Selector {
-    /// Parses; nothing set selects everything. A user, an agent or a subcluster that there is not is refused: it is a slip
-    /// of the pen, and an empty list would say something else.
+    /// Parses; nothing set selects everything. A user, an agent or a subcluster that there is not is refused: it is a
+    /// slip of the pen, and an empty list would say something else.
     pub(super) async fn parse(
         selector: pb::SessionSelector,
         broker: &Broker,

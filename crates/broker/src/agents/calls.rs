@@ -194,7 +194,8 @@ impl Link {
         Ok(response.not_shown.into_iter().map(|not| (not.id, printable(&not.detail))).collect())
     }
 
-    /// Has the agent take a client's key for one login of a session's owner; the keys of its sshd that are of a known kind.
+    /// Has the agent take a client's key for one login of a session's owner; the keys of its sshd that are of a known
+    /// kind.
     pub(crate) async fn accept_key(
         &self,
         fence: Fence,

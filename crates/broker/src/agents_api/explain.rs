@@ -1,7 +1,7 @@
 //! Why a user would get which agent: what a login asks, asked without having anything done.
 //!
-//! The answer comes from the code that decides: the subcluster from [`crate::subclusters`], the agents from the fleet, what
-//! they are compared by from [`consider`], and the outcome from the check of the very proposal that a login makes.
+//! The answer comes from the code that decides: the subcluster from [`crate::subclusters`], the agents from the fleet,
+//! what they are compared by from [`consider`], and the outcome from the check of the very proposal that a login makes.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Forgetting an agent that is gone. Should it come back, its sessions are in its inventory and are taken in again (P9).
+//! Forgetting an agent that is gone. Should it come back, its sessions are in its inventory and are taken in again
+//! (P9).
 
 use std::sync::Arc;
 

@@ -61,8 +61,8 @@ pub(super) async fn drain(
     Ok(pb::DrainResponse { drain: Some(mark.as_ref().into()) })
 }
 
-/// The first of these subclusters in which no other agent would take new sessions. Where the agent itself is away, others
-/// that are away count too: they may come back before it.
+/// The first of these subclusters in which no other agent would take new sessions. Where the agent itself is away,
+/// others that are away count too: they may come back before it.
 fn left_empty(broker: &Broker, agent: &AgentName, subclusters: &[String]) -> Option<String> {
     let now = clock::unix_millis();
     let members = broker.agents.fleet.members();

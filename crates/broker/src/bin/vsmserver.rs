@@ -15,8 +15,8 @@ use vsm_daemon::{
 /// How long threads that write may take once everything else has ended.
 const THREADS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// When a thousand agents come at once, what they tell is in memory for a moment beside what stays of it. glibc keeps the room
-/// between; this one gives it back, a second later (`.cargo/config.toml`).
+/// When a thousand agents come at once, what they tell is in memory for a moment beside what stays of it. glibc keeps
+/// the room between; this one gives it back, a second later (`.cargo/config.toml`).
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

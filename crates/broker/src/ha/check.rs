@@ -1,8 +1,8 @@
-//! The nine steps of setting a pair up, as a preflight: each is looked at, and what is wrong comes with the command that
-//! mends it. The numbers are those of the guide (docs/ha.md).
+//! The nine steps of setting a pair up, as a preflight: each is looked at, and what is wrong comes with the command
+//! that mends it. The numbers are those of the guide (docs/ha.md).
 //!
-//! Each node finds by itself what it can (`local`); the one that is asked adds what the other one found, and compares the
-//! two. So whatever is wrong is found from either node.
+//! Each node finds by itself what it can (`local`); the one that is asked adds what the other one found, and compares
+//! the two. So whatever is wrong is found from either node.
 
 mod agents;
 mod compare;

@@ -1,9 +1,9 @@
 //! The cluster software says that the other node's power was cut. What that means is the replica's business
 //! (`core::replica::off`); here its time is made comparable with ours.
 //!
-//! Pacemaker tells times of day and the replica compares moments: whether the other node was heard since. A clock that was
-//! set back would make an old report look new, so it is taken for as old as it can be by any reading that this process
-//! has seen of the clock.
+//! Pacemaker tells times of day and the replica compares moments: whether the other node was heard since. A clock that
+//! was set back would make an old report look new, so it is taken for as old as it can be by any reading that this
+//! process has seen of the clock.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},

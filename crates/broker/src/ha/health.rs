@@ -113,7 +113,8 @@ pub fn judge(state: &State, past: Past) -> Health {
 /// How much this node is to be preferred as the active one, 0 to 100, for cluster software that compares the nodes.
 ///
 /// The one that is active is better than any other: moving costs the users something. Then the one that lacks least. An
-/// active node without votes is still better than none, as it hands out what runs, and worse than any that may get votes.
+/// active node without votes is still better than none, as it hands out what runs, and worse than any that may get
+/// votes.
 #[must_use]
 pub fn preference(state: &State, healthy: bool) -> u32 {
     const MOST_BEHIND: u64 = 30;

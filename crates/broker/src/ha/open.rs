@@ -80,8 +80,8 @@ pub(crate) fn open(
     }
 }
 
-/// Makes a pair's table a single server's: who decides so knows that the other node serves no more. What was done, and what is
-/// to be done now, in one line.
+/// Makes a pair's table a single server's: who decides so knows that the other node serves no more. What was done, and
+/// what is to be done now, in one line.
 ///
 /// # Errors
 /// If the table is in use, or cannot be written.
@@ -165,7 +165,8 @@ fn other_nodes(config: &Config) -> Vec<String> {
     config.get(&keys::ha::NODES).into_iter().filter(is_other).collect()
 }
 
-/// Whether a node with this configuration would have HA on when it starts; why not. Looks names up, which may take long.
+/// Whether a node with this configuration would have HA on when it starts; why not. Looks names up, which may take
+/// long.
 pub(crate) fn could_be_on(config: &Config) -> Result<(), String> {
     let enabled = keys::ha::ENABLED.path();
     if !config.get(&keys::ha::ENABLED) {
@@ -191,8 +192,8 @@ fn pair(
     card: Arc<RwLock<Card>>,
 ) -> Result<Opened, ServeError> {
     let Nodes { own, peer } = nodes;
-    // Each node was tried by itself before (step 6), and there can be one table. The first node keeps its own in any case: it
-    // may be the one that was in use for years, and what was done there is in it.
+    // Each node was tried by itself before (step 6), and there can be one table. The first node keeps its own in any
+    // case: it may be the one that was in use for years, and what was done there is in it.
     if config.get(&keys::ha::NODES).first().is_some_and(|first| *first != own.as_str())
         && let Some(former) = store.set_aside_expendable(&peer)?
     {

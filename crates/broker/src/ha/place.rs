@@ -215,8 +215,8 @@ pub(crate) fn is_root<T>(request: &Request<T>) -> bool {
     local.and_then(|info| info.peer_cred).is_some_and(|peer| peer.uid() == 0)
 }
 
-/// Where the client of a local call is, as its `vsm-login` says by the name of its own socket. That runs as the user: it
-/// is the user's word, and proves nothing.
+/// Where the client of a local call is, as its `vsm-login` says by the name of its own socket. That runs as the user:
+/// it is the user's word, and proves nothing.
 pub(crate) fn client_address<T>(request: &Request<T>) -> Option<IpAddr> {
     let from = request.extensions().get::<UdsConnectInfo>()?.peer_addr.as_ref()?;
     socket::named_address(from.as_abstract_name()?)

@@ -74,8 +74,8 @@ pub(crate) async fn follow(broker: Arc<Broker>, pair: Arc<Pair>) {
     }
 }
 
-/// Looks whether what was seen to move the address here still runs; what is known of it then. Where none was ever seen it is
-/// another program, of which nothing is known.
+/// Looks whether what was seen to move the address here still runs; what is known of it then. Where none was ever seen
+/// it is another program, of which nothing is known.
 async fn look_for_mover(broker: &Broker, seen: Option<&'static str>) -> Option<&'static str> {
     let running = tokio::task::spawn_blocking(mover).await.ok().flatten();
     let what = |name| {

@@ -29,9 +29,9 @@ fn count_of(agents: usize) -> usize {
     if agents >= MANY { MANY } else { agents.min(1) }
 }
 
-/// Whom to have instead of these witnesses; none = they stay. They do while each is an agent of the configuration and a host of
-/// its own, and there are as many as there can be. Who votes now goes on if it can, then those that are up: a witness that has
-/// never been reached is none yet.
+/// Whom to have instead of these witnesses; none = they stay. They do while each is an agent of the configuration and a
+/// host of its own, and there are as many as there can be. Who votes now goes on if it can, then those that are up: a
+/// witness that has never been reached is none yet.
 fn replacement(now: &[AgentName], members: &[Member], nodes: [&str; 2]) -> Option<Vec<AgentName>> {
     // By two names one host would vote twice.
     let mut hosts: Vec<&Member> = members

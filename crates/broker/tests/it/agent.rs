@@ -1,5 +1,5 @@
-//! A session host with no desktops behind it: the agent's real protocol on an address of loopback, which does what it is asked
-//! unless a test says otherwise.
+//! A session host with no desktops behind it: the agent's real protocol on an address of loopback, which does what it
+//! is asked unless a test says otherwise.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

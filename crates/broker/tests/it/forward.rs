@@ -45,7 +45,8 @@ pub(crate) fn local(node: &Node) -> Channel {
     Endpoint::from_shared(format!("unix://{}", node.socket.display())).unwrap().connect_lazy()
 }
 
-/// The kernel says who is at the standby's socket, whatever the caller says, and the standby says it to the active node.
+/// The kernel says who is at the standby's socket, whatever the caller says, and the standby says it to the active
+/// node.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_forwards_in_the_name_of_its_caller() {
     let lab = Lab::with_b_active().await;

@@ -1,5 +1,5 @@
-//! Two brokers of a pair in one process: tables in memory that talk to each other directly, and the real services on loopback
-//! with mutual TLS, and on a unix socket.
+//! Two brokers of a pair in one process: tables in memory that talk to each other directly, and the real services on
+//! loopback with mutual TLS, and on a unix socket.
 
 use std::{
     net::IpAddr,

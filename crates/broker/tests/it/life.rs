@@ -1,4 +1,5 @@
-//! The life of a desktop, from a login to its end, with hosts that do as they are asked, refuse, lose answers and lose power.
+//! The life of a desktop, from a login to its end, with hosts that do as they are asked, refuse, lose answers and lose
+//! power.
 
 use std::time::Duration;
 

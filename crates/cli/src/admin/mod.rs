@@ -58,8 +58,8 @@ pub struct AdminOptions {
     /// Admin socket, instead of /vsmserver/admin_socket
     #[arg(long, value_name = "PATH", global = true)]
     pub socket: Option<PathBuf>,
-    /// Broker to ask over the network, instead of the one on this host: needs a certificate with the role admin here, and
-    /// this host in /vsmserver/allowed_clients there
+    /// Broker to ask over the network, instead of the one on this host: needs a certificate with the role admin here,
+    /// and this host in /vsmserver/allowed_clients there
     #[arg(long, value_name = "HOST", global = true, conflicts_with = "socket")]
     pub broker: Option<String>,
     /// How to print it
@@ -83,14 +83,15 @@ impl AdminOptions {
         }
         let path = match &self.socket {
             Some(path) => path.clone(),
-            // A configuration that is bad at the moment must not keep anybody from the broker that runs: it says what is wrong.
+            // A configuration that is bad at the moment must not keep anybody from the broker that runs: it says what
+            // is wrong.
             None => self
                 .configuration()
                 .unwrap_or_else(|_| Config::defaults())
                 .get(&keys::vsmserver::ADMIN_SOCKET),
         };
-        // Tried here once, as the channel's own error would not say which socket nor why. Not the blocking way: a broker
-        // that is frozen has a full queue at last.
+        // Tried here once, as the channel's own error would not say which socket nor why. Not the blocking way: a
+        // broker that is frozen has a full queue at last.
         if let Err(error) = UnixStream::connect(&path).await {
             let path = path.display();
             return Err(if error.kind() == std::io::ErrorKind::PermissionDenied {

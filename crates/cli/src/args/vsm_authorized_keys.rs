@@ -6,8 +6,8 @@ use clap::Parser;
 
 /// Tell sshd that a key which a broker has announced is good for one login; for AuthorizedKeysCommand.
 ///
-/// Prints one line for sshd, or nothing. Where a site has a command of its own for this, it is given behind the key, and
-/// run in place of this program once that has answered.
+/// Prints one line for sshd, or nothing. Where a site has a command of its own for this, it is given behind the key,
+/// and run in place of this program once that has answered.
 #[derive(Debug, Parser)]
 #[command(
     name = "vsm-authorized-keys",

@@ -1,7 +1,7 @@
 //! `vsm-setup`: from a few answers to a host that is configured, or to a list of what is in the way.
 //!
-//! The order is what makes it all or nothing: answers, then every check, then the firewall, whose commands can be undone,
-//! and last the configuration, which `vsm-config` changes as a whole or not at all.
+//! The order is what makes it all or nothing: answers, then every check, then the firewall, whose commands can be
+//! undone, and last the configuration, which `vsm-config` changes as a whole or not at all.
 //!
 //! | module | owns |
 //! | --- | --- |

@@ -1,5 +1,5 @@
-//! What every ssh that these programs run is told, whatever the user's ssh_config says: that is written for a person at a
-//! terminal, and here a machine speaks through a pipe.
+//! What every ssh that these programs run is told, whatever the user's ssh_config says: that is written for a person at
+//! a terminal, and here a machine speaks through a pipe.
 
 use std::ffi::OsString;
 
@@ -27,8 +27,8 @@ const ALL: [&str; 12] = [
 /// For pipes to a daemon, which has no use for the user's keys.
 const PIPE: [&str; 1] = ["ForwardAgent=no"];
 
-/// Younger options (OpenSSH 8.7), behind the leave not to know them. They stand behind what the user gives, so that a wrong
-/// word there is an error still; in files it is not, as ssh takes but one list of what it need not know.
+/// Younger options (OpenSSH 8.7), behind the leave not to know them. They stand behind what the user gives, so that a
+/// wrong word there is an error still; in files it is not, as ssh takes but one list of what it need not know.
 const YOUNG: [&str; 3] = ["IgnoreUnknown=*", "StdinNull=no", "ForkAfterAuthentication=no"];
 
 fn options(all: &[&str]) -> Vec<OsString> {

@@ -5,13 +5,15 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// Keep-alives that may be missed, one each second; the next is waited for too. An answer is late by [`super::JOIN_TIMEOUT`] anyway.
+/// Keep-alives that may be missed, one each second; the next is waited for too. An answer is late by
+/// [`super::JOIN_TIMEOUT`] anyway.
 const MISSES: [u32; 3] = [1, 7, 15];
 const LONGEST: usize = MISSES.len() - 1;
 
-/// How long the broker's host may be silent, in one command. An sshd answers nothing while it opens a session, which PAM and
-/// the user's systemd make slow on a busy host: one that was given up for that has longer the next time. So an address that moved
-/// is noticed soon, and a host that is slow is not taken for a dead one again and again, which keeps it busy with logins in vain.
+/// How long the broker's host may be silent, in one command. An sshd answers nothing while it opens a session, which
+/// PAM and the user's systemd make slow on a busy host: one that was given up for that has longer the next time. So an
+/// address that moved is noticed soon, and a host that is slow is not taken for a dead one again and again, which keeps
+/// it busy with logins in vain.
 #[derive(Debug, Clone, Default)]
 pub struct Patience(Arc<AtomicUsize>);
 

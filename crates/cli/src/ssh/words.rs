@@ -1,5 +1,6 @@
-//! What ssh says on standard error. It passes through to the user, but for the lines that say that there is no connection:
-//! those tell whether trying again may help, and are told once, at the end. Nothing passes of an attempt that may well fail.
+//! What ssh says on standard error. It passes through to the user, but for the lines that say that there is no
+//! connection: those tell whether trying again may help, and are told once, at the end. Nothing passes of an attempt
+//! that may well fail.
 
 use std::{
     io::Write,

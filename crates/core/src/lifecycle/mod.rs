@@ -1,7 +1,7 @@
 //! The life of a session as pure machines: events in, effects out, no clock and no network of their own.
 //!
-//! The broker's tasks and the simulator drive the same code. Whoever drives one carries out the effects in their order and
-//! feeds what comes of them; of several effects at once only the last can lead to an event.
+//! The broker's tasks and the simulator drive the same code. Whoever drives one carries out the effects in their order
+//! and feeds what comes of them; of several effects at once only the last can lead to an event.
 //!
 //! - [`Start`]: one attempt to have an agent start a session.
 //! - [`reported`], [`expected`], [`owed`]: the table against what an agent runs.

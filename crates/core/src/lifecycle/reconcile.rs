@@ -1,7 +1,7 @@
 //! The table against what an agent says it runs.
 //!
-//! The agent owns whether a session exists. So one that the table does not know is adopted, one that the agent does not know
-//! is asked about and dropped, and what was decided while the agent was away is carried out when it is back.
+//! The agent owns whether a session exists. So one that the table does not know is adopted, one that the agent does not
+//! know is asked about and dropped, and what was decided while the agent was away is carried out when it is back.
 
 use std::sync::Arc;
 
@@ -47,8 +47,8 @@ pub fn reported(table: &Table, from: &AgentName, session: &Session, is_starting:
     }
 }
 
-/// The sessions that an agent should run. Those that it does not report are to be asked about. One that starts is none of
-/// them: the agent may not have heard of it yet.
+/// The sessions that an agent should run. Those that it does not report are to be asked about. One that starts is none
+/// of them: the agent may not have heard of it yet.
 #[must_use]
 pub fn expected(table: &Table, agent: &AgentName) -> Vec<SessionId> {
     let should_run = |session: &&Arc<Session>| {

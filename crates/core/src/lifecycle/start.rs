@@ -1,7 +1,7 @@
 //! One attempt to have an agent start a reserved session.
 //!
-//! An outcome that is unknown is asked for again until the grace is over. Only then is the start given up, durably, so that
-//! it can never become a second desktop, and the agent is told so before the tombstone may go.
+//! An outcome that is unknown is asked for again until the grace is over. Only then is the start given up, durably, so
+//! that it can never become a second desktop, and the agent is told so before the tombstone may go.
 
 use std::sync::Arc;
 
@@ -118,16 +118,16 @@ pub struct Start {
 }
 
 impl Start {
-    /// An attempt for this session, whose outcome is asked for again for `grace_ms`. `may_be_there` = an earlier attempt may
-    /// have reached the agent. It begins with [`Effect::Ask`].
+    /// An attempt for this session, whose outcome is asked for again for `grace_ms`. `may_be_there` = an earlier
+    /// attempt may have reached the agent. It begins with [`Effect::Ask`].
     #[must_use]
     pub fn new(session: &Arc<Session>, grace_ms: u64, may_be_there: bool) -> Self {
         let (id, agent) = (session.id, session.agent.clone());
         Self { id, agent, grace_ms, may_be_there, stage: Stage::Asking }
     }
 
-    /// Takes an event: `spent_ms` since the attempt began, at this time of day. What does not belong to the stage is of an
-    /// earlier question, and changes nothing.
+    /// Takes an event: `spent_ms` since the attempt began, at this time of day. What does not belong to the stage is of
+    /// an earlier question, and changes nothing.
     pub fn handle(&mut self, spent_ms: u64, now: UnixMillis, event: Event) -> Vec<Effect> {
         match (self.stage, event) {
             (Stage::Asking, Event::Ran(display)) => self.commit(display),

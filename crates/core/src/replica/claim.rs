@@ -191,8 +191,8 @@ impl Replica {
             && self.foreign.is_some()
             && self.foreign.as_ref() == super::log::life(&holds.history);
         if self.joined && self.holds().paired && self.peer_blank && !over {
-            // It has forgotten what it voted for: it cannot be active before it has our table. We can; or the witnesses know
-            // better, where one of the two tables is of another life.
+            // It has forgotten what it voted for: it cannot be active before it has our table. We can; or the witnesses
+            // know better, where one of the two tables is of another life.
             if matches!(self.role, Role::Standby { .. }) && self.now >= self.hold_off_ms {
                 self.begin_claim();
             }
@@ -226,7 +226,8 @@ impl Replica {
         }
         let Role::Claiming(claim) = &mut self.role else { return };
         if claim.epoch == *epoch {
-            // What is of another life of the table says nothing of this one, and whoever holds it forgot its votes in this.
+            // What is of another life of the table says nothing of this one, and whoever holds it forgot its votes in
+            // this.
             let holds = if foreign { Holds { joined: false, ..holds } } else { holds };
             let supply = if foreign { Supply::Nothing } else { supply };
             claim.peer = Some((holds, supply));
@@ -240,7 +241,8 @@ impl Replica {
             WitnessReply::Refused { promised } => self.on_higher(&promised),
             WitnessReply::Mute { loss } => self.on_mute(agent, loss),
             WitnessReply::Free { promised } => self.on_free(agent, &promised),
-            // Our table was put back from a copy, or the witness is still to be told of a new life. Only the peer helps.
+            // Our table was put back from a copy, or the witness is still to be told of a new life. Only the peer
+            // helps.
             WitnessReply::Foreign { life } if matches!(self.role, Role::Claiming(_)) => {
                 self.foreign = Some(life);
             }
@@ -277,8 +279,8 @@ impl Replica {
             claim.peer.as_ref().is_some_and(|(peer, _)| match (self.joined, peer.joined) {
                 _ if mutant::on(Mutant::BlankVotes) => true,
                 (true, true) | (false, false) => true,
-                // One of us has forgotten what it voted for. That matters unless there never was anything to vote for, or
-                // nobody but us two to vote: then whatever was committed is here.
+                // One of us has forgotten what it voted for. That matters unless there never was anything to vote for,
+                // or nobody but us two to vote: then whatever was committed is here.
                 (true, false) => !self.holds().paired || !self.has_witnesses(),
                 (false, true) => !peer.paired,
             });
@@ -389,8 +391,8 @@ impl Replica {
         Change::Roster(self.config.witnesses.clone().into())
     }
 
-    /// The pair is formed once both brokers have the table: only then are the witnesses named. Named before, they could not
-    /// vote yet, and a node that is interrupted in between could do nothing without a vote that nobody can give.
+    /// The pair is formed once both brokers have the table: only then are the witnesses named. Named before, they could
+    /// not vote yet, and a node that is interrupted in between could do nothing without a vote that nobody can give.
     pub(super) fn form_pair(&mut self) {
         let forming = self.rosters().is_empty() && !self.config.alone;
         let commit = self.commit;

@@ -95,16 +95,16 @@ impl Write {
 }
 
 impl Disk {
-    /// Whether nobody would miss it: a server kept it that was never one of a pair with this peer, so no vote of it counts
-    /// anywhere, and it has no sessions, no starts that were given up and no agents that are drained. What is not known to
-    /// be committed counts as there.
+    /// Whether nobody would miss it: a server kept it that was never one of a pair with this peer, so no vote of it
+    /// counts anywhere, and it has no sessions, no starts that were given up and no agents that are drained. What is
+    /// not known to be committed counts as there.
     #[must_use]
     pub fn is_expendable(&self, peer: &NodeName) -> bool {
         let mut table = self.table.clone();
         self.log.after(self.commit).for_each(|entry| table.apply(&entry.change));
         let of_pair = |entry: &Entry| entry.change == Change::Began { pair: true };
-        // A pair's first reign is there before its witnesses are named: this node's in its log, the peer's by its epoch. A
-        // vote for the peer is in the promise before anything of that reign is in the log.
+        // A pair's first reign is there before its witnesses are named: this node's in its log, the peer's by its
+        // epoch. A vote for the peer is in the promise before anything of that reign is in the log.
         let alone = mutant::on(Mutant::PairForServer)
             || !self.log.after(self.log.base().seq).any(of_pair)
                 && self.promised.node != *peer
@@ -115,17 +115,18 @@ impl Disk {
         self.joined && alone && table.roster().is_none() && empty
     }
 
-    /// Whether it is a pair's, or was: then a vote may be somewhere that this node knows nothing of, and it is never reigned
-    /// over by one vote.
+    /// Whether it is a pair's, or was: then a vote may be somewhere that this node knows nothing of, and it is never
+    /// reigned over by one vote.
     #[must_use]
     pub fn is_paired(&self) -> bool {
         let named = |entry: &Entry| matches!(entry.change, Change::Roster(_));
         self.table.roster().is_some() || self.log.after(self.log.base().seq).any(named)
     }
 
-    /// What makes a pair's table a single server's, kept by `node`: nothing of the pair is left in it, what is in the log and
-    /// not known to be committed is kept, and a new life of the table begins. Agents learn that life from its first reign on,
-    /// so that the other node's copy gets no votes when it is started again, and is replaced when the two become a pair.
+    /// What makes a pair's table a single server's, kept by `node`: nothing of the pair is left in it, what is in the
+    /// log and not known to be committed is kept, and a new life of the table begins. Agents learn that life from its
+    /// first reign on, so that the other node's copy gets no votes when it is started again, and is replaced when the
+    /// two become a pair.
     #[must_use]
     pub fn leave_pair(&self, node: NodeName, nonce: u32) -> Write {
         let mut table = self.table.clone();

@@ -1,11 +1,11 @@
-//! Agents that may not vote yet: who they are, and making up for what they lost. Every agent is greeted: also one that is no
-//! witness may have set itself apart, and acts again only when it is told to.
+//! Agents that may not vote yet: who they are, and making up for what they lost. Every agent is greeted: also one that
+//! is no witness may have set itself apart, and acts again only when it is told to.
 //!
-//! One that is new, or lost what it held, is *mute*: what it promised and kept is unknown. It tells its loss by a number
-//! that was drawn for it. The active node makes up for that loss when the peer has acknowledged something that it was sent
-//! *after* this node had heard of the loss. Whatever the witness had promised and forgotten it had promised before; had
-//! that been to a reign above this one, the peer would have claimed it, and would acknowledge nothing of this reign any more.
-//! An acknowledgement that was on its way when the loss was told proves nothing.
+//! One that is new, or lost what it held, is *mute*: what it promised and kept is unknown. It tells its loss by a
+//! number that was drawn for it. The active node makes up for that loss when the peer has acknowledged something that
+//! it was sent *after* this node had heard of the loss. Whatever the witness had promised and forgotten it had promised
+//! before; had that been to a reign above this one, the peer would have claimed it, and would acknowledge nothing of
+//! this reign any more. An acknowledgement that was on its way when the loss was told proves nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 

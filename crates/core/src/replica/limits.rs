@@ -10,7 +10,8 @@ pub struct Limits {
     pub near: u64,
     /// While the pair is in sync the base of a window to come is moved on after so many changed keys.
     pub keys_max: usize,
-    /// Entries that are kept for a peer that comes back, once there are a quarter more; further back it gets a snapshot.
+    /// Entries that are kept for a peer that comes back, once there are a quarter more; further back it gets a
+    /// snapshot.
     pub log_keep: usize,
 }
 

@@ -218,8 +218,8 @@ pub enum WitnessReply {
         /// The highest epoch that is promised.
         promised: Epoch,
     },
-    /// It is new, or lost what it held, and gives no vote before it was told by [`WitnessMsg::Clear`] that nothing of it
-    /// is needed.
+    /// It is new, or lost what it held, and gives no vote before it was told by [`WitnessMsg::Clear`] that nothing of
+    /// it is needed.
     Mute {
         /// This loss, by a number of its own.
         loss: u64,

@@ -22,7 +22,7 @@
 //! | `event` | what it is told, wants done, and is |
 //! | `node` | events in, actions out |
 //! | `off` | a peer that was switched off for certain |
-//! | `probe`, `claim`, `active`, `solo`, `follow` | looking whether to claim, becoming active, being it, being it with the witnesses, following |
+//! | `probe`, `claim`, `active`, `solo`, `follow` | before a claim, claiming, active, with witnesses alone, standby |
 //! | `greet` | witnesses that lost what they held |
 //! | `store`, `limits` | what is held, in memory and on disk; how much of it |
 //! | `status` | what it tells of itself |

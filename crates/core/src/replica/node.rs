@@ -35,8 +35,8 @@ pub struct Replica {
     pub(super) now: u64,
     pub(super) role: Role,
     pub(super) want: bool,
-    /// It handed over to the peer, for whom the address is still on its way: it wants nothing until it has no address, or
-    /// no peer.
+    /// It handed over to the peer, for whom the address is still on its way: it wants nothing until it has no address,
+    /// or no peer.
     pub(super) relieved: bool,
     pub(super) link: bool,
     pub(super) off: Off,
@@ -56,7 +56,8 @@ pub struct Replica {
     pub(super) attempts: u32,
     /// An administrator asked for it: the next claim is made also where it disturbs a reign.
     pub(super) forced: bool,
-    /// The table may have rows that are not committed: what one voter held is not shown before a reign has committed it.
+    /// The table may have rows that are not committed: what one voter held is not shown before a reign has committed
+    /// it.
     pub(super) unsure: bool,
     /// The peer's table is of another life.
     pub(super) peer_foreign: bool,
@@ -109,8 +110,8 @@ impl Replica {
     #[must_use]
     pub fn new(config: Config, disk: Disk, now_ms: u64) -> Self {
         let (random, heartbeat_ms, alone) = (config.seed | 1, config.heartbeat_ms, config.alone);
-        // Long enough to hear of a peer that is active; one without a table hears what agents promised to an earlier life
-        // of it, and rises above that.
+        // Long enough to hear of a peer that is active; one without a table hears what agents promised to an earlier
+        // life of it, and rises above that.
         let pause_ms = if disk.joined {
             heartbeat_ms * 2
         } else {
@@ -354,7 +355,8 @@ impl Replica {
         }
     }
 
-    /// Stops being active or claiming. What was proposed and not committed is unknown: the next active node may have it.
+    /// Stops being active or claiming. What was proposed and not committed is unknown: the next active node may have
+    /// it.
     pub(super) fn step_down(&mut self, leader: Option<Epoch>) {
         let role = mem::replace(&mut self.role, Role::Standby { leader, heard_ms: self.now });
         if let Role::Active(active) = role {

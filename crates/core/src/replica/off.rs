@@ -1,14 +1,14 @@
-//! A peer that was switched off for certain, by the power switch of cluster software: its vote counts as given, where there
-//! are no witnesses, until it is heard again.
+//! A peer that was switched off for certain, by the power switch of cluster software: its vote counts as given, where
+//! there are no witnesses, until it is heard again.
 //!
 //! That is safe for a node that is *whole*: nothing can have been committed without it. It was active, or took all from
-//! an active node, in this life of its process. From then on the peer commits nothing without it, as the peer would need
-//! its acknowledgement, or to have had it switched off, which would have ended this process. Of the peer's side: one that
-//! was switched off is not whole when it comes up, so it can neither be active nor commit before it has met this node.
-//! And before this node says a word to it, it is durable here that its vote has to be asked for again.
+//! an active node, in this life of its process. From then on the peer commits nothing without it, as the peer would
+//! need its acknowledgement, or to have had it switched off, which would have ended this process. Of the peer's side:
+//! one that was switched off is not whole when it comes up, so it can neither be active nor commit before it has met
+//! this node. And before this node says a word to it, it is durable here that its vote has to be asked for again.
 //!
-//! With witnesses it would not be safe, and they are there for it: the peer may have committed with them, unseen, before
-//! it was switched off. Then the word only spares the wait for an answer.
+//! With witnesses it would not be safe, and they are there for it: the peer may have committed with them, unseen,
+//! before it was switched off. Then the word only spares the wait for an answer.
 
 use super::{
     claim::BEATS,

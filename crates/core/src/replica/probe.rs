@@ -1,10 +1,11 @@
 //! Looking before claiming: whether another reign is alive that a claim would only disturb.
 //!
-//! A claim is durable before it is sent, and from then on the claimant follows nobody below it. So a node that cannot win,
-//! and claims all the same, ends the other one's reign as soon as the two meet; and a witness that it wins over ends it at once.
-//! Where only the connection between the brokers is cut, and both are wanted, the two would replace each other without end. So
-//! a node that does not reach its peer first asks the witnesses, which changes nothing anywhere. A witness that has lately
-//! taken something from a reign that is wanted where it is says so, and the asker waits.
+//! A claim is durable before it is sent, and from then on the claimant follows nobody below it. So a node that cannot
+//! win, and claims all the same, ends the other one's reign as soon as the two meet; and a witness that it wins over
+//! ends it at once. Where only the connection between the brokers is cut, and both are wanted, the two would replace
+//! each other without end. So a node that does not reach its peer first asks the witnesses, which changes nothing
+//! anywhere. A witness that has lately taken something from a reign that is wanted where it is says so, and the asker
+//! waits.
 
 use std::collections::BTreeSet;
 

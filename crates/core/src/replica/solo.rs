@@ -209,7 +209,8 @@ impl Replica {
             .filter_map(|key| Some((key.clone(), active.working.row(&key)?)))
             .collect();
         let window = Window { base, last, rows, history };
-        // Only a reign that is wanted where it is keeps others from trying; its next sign of life comes in one time-out.
+        // Only a reign that is wanted where it is keeps others from trying; its next sign of life comes in one
+        // time-out.
         let hold_ms = if self.want { self.config.ack_timeout_ms * HOLD_TIMEOUTS } else { 0 };
         self.ask_witness(agent.clone(), WitnessMsg::Accept { epoch, prev, window, hold_ms });
     }

@@ -54,7 +54,8 @@ pub struct Status {
     pub roster: Option<Arc<[AgentName]>>,
     /// Witnesses that give no vote, as they are new or lost what they held; the active node's view.
     pub mute: Vec<AgentName>,
-    /// The peer's table is of another life than this one: a copy that was put back, or of before one node left the pair.
+    /// The peer's table is of another life than this one: a copy that was put back, or of before one node left the
+    /// pair.
     pub peer_foreign: bool,
     /// This node's table is of another life than the pair's, which is this one: a copy that was put back, or of
     /// before the other node left the pair.

@@ -314,7 +314,8 @@ fn a_copy_of_a_former_life_is_no_vote_and_nothing_is_learnt_from_it() {
     for id in [1, 0] {
         pair.feed(id, Event::Link(true));
     }
-    // It cannot have kept to what it promised in this life: the active node claims anew, and needs the witnesses for it.
+    // It cannot have kept to what it promised in this life: the active node claims anew, and needs the witnesses for
+    // it.
     assert!(!matches!(pair.nodes[0].standing(), Standing::Active { .. }), "{:?}", pair.nodes[0]);
     assert!(pair.disks[0].log.contains(&before), "nothing of this life is lost");
     assert!(pair.nodes[0].status().peer_foreign);

@@ -15,8 +15,8 @@ pub struct Witness {
     pub promised: Option<Epoch>,
     /// What is kept, and the reign that gave it.
     pub kept: Option<(Epoch, Window)>,
-    /// It is new, or lost what it held, and this is the loss, by a number drawn for it: it gives no vote before a broker
-    /// has made up for this very loss.
+    /// It is new, or lost what it held, and this is the loss, by a number drawn for it: it gives no vote before a
+    /// broker has made up for this very loss.
     pub mute: Option<u64>,
     /// The life of the pair's table, as a reign told it: who comes with another has it from a copy.
     pub life: Option<Epoch>,
@@ -54,9 +54,10 @@ impl Living {
 }
 
 impl Witness {
-    /// A new one, or one that lost what it held. What it promised and kept is unknown, so it gives no vote before a broker
-    /// that is in sync with the other one has told it to keep nothing ([`WitnessMsg::Clear`] with this `loss`). Both brokers
-    /// were then in one reign after the loss, so nothing higher was forgotten here, and nothing that was kept is needed.
+    /// A new one, or one that lost what it held. What it promised and kept is unknown, so it gives no vote before a
+    /// broker that is in sync with the other one has told it to keep nothing ([`WitnessMsg::Clear`] with this `loss`).
+    /// Both brokers were then in one reign after the loss, so nothing higher was forgotten here, and nothing that was
+    /// kept is needed.
     ///
     /// `loss` is drawn at random for each loss: what makes up for an earlier one is of no use.
     #[must_use]
@@ -133,8 +134,8 @@ impl Witness {
         self.may_act(message.epoch()).err().map(|promised| WitnessReply::Refused { promised })
     }
 
-    /// Takes a message, of which [`Witness::answer`] said that it is to be taken. The caller makes the new state durable
-    /// before it sends the reply.
+    /// Takes a message, of which [`Witness::answer`] said that it is to be taken. The caller makes the new state
+    /// durable before it sends the reply.
     pub fn handle(&mut self, message: WitnessMsg) -> WitnessReply {
         if let Some(answer) = self.answer(&message, &Living::default(), 0) {
             return answer;

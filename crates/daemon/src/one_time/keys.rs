@@ -1,7 +1,8 @@
 //! Keys that are good for one login each, and the socket on which sshd and `vsm-login` ask about them.
 //!
-//! They are in memory only, and meant to be: one lives for a minute, and whoever comes while the daemon is being restarted
-//! logs in as if there were none. Time is monotonic, so that a clock that jumps neither prolongs nor ends one.
+//! They are in memory only, and meant to be: one lives for a minute, and whoever comes while the daemon is being
+//! restarted logs in as if there were none. Time is monotonic, so that a clock that jumps neither prolongs nor ends
+//! one.
 
 use std::{
     io,
@@ -101,8 +102,8 @@ impl Keys {
         keys.iter().find(fits).map(|good| good.right)
     }
 
-    /// Takes a right up, for the session that is asked for by `uid`. It is gone then, also where that is another session:
-    /// no client of ours asks for one.
+    /// Takes a right up, for the session that is asked for by `uid`. It is gone then, also where that is another
+    /// session: no client of ours asks for one.
     fn redeem(
         &self,
         now: Instant,
@@ -122,8 +123,8 @@ impl Keys {
     }
 }
 
-/// Serves those who ask about keys on the socket at `path` until `stop`. Without it users log in twice, which is no reason
-/// not to run.
+/// Serves those who ask about keys on the socket at `path` until `stop`. Without it users log in twice, which is no
+/// reason not to run.
 pub async fn serve(keys: Arc<Keys>, path: PathBuf, stop: CancellationToken, troubles: Troubles) {
     // Whoever asks has to know the key, or be the owner.
     let one = move |asked| {

@@ -16,7 +16,8 @@ const DESCRIPTORS_MAX: usize = 2;
 /// Longest line that is received with them.
 const LINE_MAX: usize = 4096;
 
-/// Sends a line in one piece, with at most two descriptors. The socket is one that has room for a line, or the line is cut.
+/// Sends a line in one piece, with at most two descriptors. The socket is one that has room for a line, or the line is
+/// cut.
 ///
 /// # Errors
 /// If the other side has gone, or there is no room.

@@ -252,8 +252,8 @@ async fn a_certificate_out_of_its_time_is_told_with_its_dates_and_the_time_here(
     }
 }
 
-/// A user of a host has that host's address, and all users of a network behind one address have it: who has a certificate is served
-/// all the same.
+/// A user of a host has that host's address, and all users of a network behind one address have it: who has a
+/// certificate is served all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_who_shows_no_certificate_takes_no_place_from_a_host_of_the_same_address() {
     let dir = tempfile::tempdir().unwrap();

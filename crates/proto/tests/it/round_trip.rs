@@ -1,4 +1,5 @@
-//! Whatever a replica may say comes out of its bytes as it went in; bytes that nobody wrote are refused without a panic.
+//! Whatever a replica may say comes out of its bytes as it went in; bytes that nobody wrote are refused without a
+//! panic.
 
 use std::sync::Arc;
 

@@ -191,8 +191,8 @@ impl Rules<'_> {
             broker.learnt = has;
         }
         if is_quorum(broker.voices) || self.lacks(Weakness::OneVotePromotes) {
-            // One whose votes went on to a later reign may still become active, and commits nothing. Where states are folded such
-            // a one is as good as none; else its commit is looked at.
+            // One whose votes went on to a later reign may still become active, and commits nothing. Where states are
+            // folded such a one is as good as none; else its commit is looked at.
             world.broken |=
                 self.bound.losses == 0 && !self.pieces.contains(broker.learnt, world.committed);
             let log = self.pieces.begin(broker.learnt, broker.epoch);
@@ -201,8 +201,8 @@ impl Rules<'_> {
         }
     }
 
-    /// A witness loses all that it held, or is greeted by the active broker: the peer, which is in this reign and has all of it, says
-    /// so after the loss.
+    /// A witness loses all that it held, or is greeted by the active broker: the peer, which is in this reign and has
+    /// all of it, says so after the loss.
     fn losses(&mut self, world: &World, steps: &mut Steps) {
         for agent in self.voters().filter(|_| world.losses < self.bound.losses) {
             let mut next = *world;
@@ -366,8 +366,8 @@ impl Rules<'_> {
         }
     }
 
-    /// Calls that arrive, perhaps late and not for the first time. An agent's crash changes nothing, as what it knows is
-    /// durable.
+    /// Calls that arrive, perhaps late and not for the first time. An agent's crash changes nothing, as what it knows
+    /// is durable.
     fn agents(&mut self, world: &World, steps: &mut Steps) {
         for sid in self.sids() {
             let bit = 1 << sid;

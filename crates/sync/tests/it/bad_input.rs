@@ -1,5 +1,5 @@
-//! What must not come from a peer: each is refused, or handled as the rules say; it is counted and named, the table is as
-//! it was, and the right peer is let in afterwards.
+//! What must not come from a peer: each is refused, or handled as the rules say; it is counted and named, the table is
+//! as it was, and the right peer is let in afterwards.
 
 use std::sync::atomic::Ordering;
 

@@ -78,7 +78,8 @@ async fn two_at_once_get_one_session() {
     );
 }
 
-/// P1: what cannot be made durable was never there, for readers and for later proposals; and it works again when it can.
+/// P1: what cannot be made durable was never there, for readers and for later proposals; and it works again when it
+/// can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_leaves_nothing_half_done() {
     let store = MemoryStore::new(LineageId::new(Uuid::from_u128(1)));

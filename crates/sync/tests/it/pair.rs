@@ -9,7 +9,8 @@ use super::{
     reserve,
 };
 
-/// P1, P6: what was committed is on the other node; one that was away gets what it missed, and one that lost its disk all.
+/// P1, P6: what was committed is on the other node; one that was away gets what it missed, and one that lost its disk
+/// all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pair_forms_and_a_node_that_was_away_gets_what_it_missed() {
     let (pair, a, b) = Pair::new().await;

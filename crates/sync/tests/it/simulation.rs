@@ -1,8 +1,8 @@
 //! The real shell of replication on a simulated network: two brokers' owners and their stream on turmoil's hosts and
-//! clock, with loss, cuts, crashes and restarts, disks that fail, witnesses that lose what they hold, and HA that is switched off
-//! and on; often from the first moment on, while the pair is made; and users all the while. Then everything heals, and what was said to users
-//! has to be true. The protocol itself is searched much further by the simulation of the core; here it is the tasks,
-//! queues and timeouts around it.
+//! clock, with loss, cuts, crashes and restarts, disks that fail, witnesses that lose what they hold, and HA that is
+//! switched off and on; often from the first moment on, while the pair is made; and users all the while. Then
+//! everything heals, and what was said to users has to be true. The protocol itself is searched much further by the
+//! simulation of the core; here it is the tasks, queues and timeouts around it.
 //!
 //! One seed is one run. A failure names its seed; put it into `one_seed` and run that with `--nocapture`.
 

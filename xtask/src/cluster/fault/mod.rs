@@ -119,7 +119,8 @@ pub enum Fault {
         /// The broker or agent.
         host: String,
     },
-    /// The daemon dies and starts again with what another agent had promised, as on a host that was cloned; nothing lasts.
+    /// The daemon dies and starts again with what another agent had promised, as on a host that was cloned; nothing
+    /// lasts.
     Clone {
         /// The agent.
         host: String,

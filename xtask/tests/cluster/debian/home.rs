@@ -1,5 +1,5 @@
-//! What lies in a home that all hosts share: the X authority of desktops on several, and start-up files that are in the way. And
-//! what else can be in the way of a login.
+//! What lies in a home that all hosts share: the X authority of desktops on several, and start-up files that are in the
+//! way. And what else can be in the way of a login.
 
 use std::process::Output;
 use std::thread;
@@ -93,7 +93,8 @@ fn has_what_is_in_the_way(service: &Service) {
     service.connect("bob");
 }
 
-/// PAM takes longer for a session than an sshd that lives may be silent, as with many users at once: asked again, it is waited for.
+/// PAM takes longer for a session than an sshd that lives may be silent, as with many users at once: asked again, it is
+/// waited for.
 fn is_opened_slowly(service: &Service) {
     let slowly = "echo 'session optional pam_exec.so quiet /bin/sleep 3' >> /etc/pam.d/sshd";
     service.sh(BROKER, slowly);

@@ -1,5 +1,5 @@
-//! Desktops on hosts as Debian has them: its PAM stack, its sshd with the limits that it comes with, systemd with logind and a
-//! bus for each user. A desktop there is a login like any other.
+//! Desktops on hosts as Debian has them: its PAM stack, its sshd with the limits that it comes with, systemd with
+//! logind and a bus for each user. A desktop there is a login like any other.
 
 mod home;
 mod same;

@@ -1,5 +1,5 @@
-//! What is tested on hosts in miniature, on hosts as Debian makes them: the same tests, several on each service, as these hosts
-//! take long to come up.
+//! What is tested on hosts in miniature, on hosts as Debian makes them: the same tests, several on each service, as
+//! these hosts take long to come up.
 
 use crate::pair_of_brokers::{self, Pair};
 use crate::service::{BROKER, Service};

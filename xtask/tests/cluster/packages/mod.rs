@@ -23,8 +23,8 @@ const WAIT: Duration = Duration::from_secs(20);
 /// Version of the packages that come after those of the workspace.
 const NEXT: &str = "9.0";
 
-/// A broker `tlha-primary`, a session host `agent1` and a client, with nothing but Debian; the packages are in `/mnt/now`
-/// and `/mnt/next`.
+/// A broker `tlha-primary`, a session host `agent1` and a client, with nothing but Debian; the packages are in
+/// `/mnt/now` and `/mnt/next`.
 fn hosts(name: &str) -> Cluster {
     hosts_with(name, 0)
 }
@@ -163,8 +163,8 @@ pub(crate) fn working(name: &str) -> Cluster {
     set_up(installed(name))
 }
 
-/// A broker, or a pair of them, with so many session hosts and users more, working together by `vsm-setup` and, for the pair,
-/// by what the guide has typed.
+/// A broker, or a pair of them, with so many session hosts and users more, working together by `vsm-setup` and, for the
+/// pair, by what the guide has typed.
 pub(crate) fn working_of(name: &str, brokers: Brokers, agents: u8, users: u16) -> Cluster {
     set_up(install_all(hosts_of(name, brokers, agents, users)))
 }

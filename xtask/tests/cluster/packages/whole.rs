@@ -68,8 +68,8 @@ fn every_program_and_unit_is_as_it_should_be() {
     );
 }
 
-/// In the broker's sandbox a file of the configuration can be edited, as `vsmctl config push` on the other node has it done,
-/// and nothing else of `/etc`.
+/// In the broker's sandbox a file of the configuration can be edited, as `vsmctl config push` on the other node has it
+/// done, and nothing else of `/etc`.
 fn the_unit_can_take_what_the_other_node_gives(cluster: &xtask::cluster::Cluster) {
     let of_unit = |key: &str| format!("-p \"$(systemctl show -p {key} vsmserver)\" ");
     let sandbox: String =

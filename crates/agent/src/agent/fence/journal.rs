@@ -22,8 +22,8 @@ const HEAD: usize = 8;
 /// What an agent promised and keeps.
 pub(super) type Kept = Keeping;
 
-/// What a host has that never promised anything, or lost all that it did: a journal of its own, and no vote before the pair
-/// has made up for the loss, which has the journal's number.
+/// What a host has that never promised anything, or lost all that it did: a journal of its own, and no vote before the
+/// pair has made up for the loss, which has the journal's number.
 pub(super) fn fresh(host: &str) -> Kept {
     let journal = rand::random();
     let witness = Witness::fresh(journal);

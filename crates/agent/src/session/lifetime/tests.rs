@@ -1,5 +1,6 @@
-//! Weeks of a session in a moment: the rule and the monitor's own keeping of time, driven by a clock that the test moves.
-//! What is not in it is the effects: the socket, the X server, the program that shows a text. Those are tested on hosts.
+//! Weeks of a session in a moment: the rule and the monitor's own keeping of time, driven by a clock that the test
+//! moves. What is not in it is the effects: the socket, the X server, the program that shows a text. Those are tested
+//! on hosts.
 
 use proptest::prelude::*;
 
@@ -260,8 +261,8 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// A thousand weeks with anything in them: a session that ends was warned for all of the time that was said, and one
-    /// without limits never ends.
+    /// A thousand weeks with anything in them: a session that ends was warned for all of the time that was said, and
+    /// one without limits never ends.
     #[test]
     fn no_week_ends_a_desktop_unwarned(
         first in any_limits(),

@@ -1,4 +1,5 @@
-//! What a viewer may say that may only look: everything by which it asks for pictures, nothing by which it does something.
+//! What a viewer may say that may only look: everything by which it asks for pictures, nothing by which it does
+//! something.
 //!
 //! The messages are those of RFC 6143, section 7.5, and the extensions that viewers of today use. One that is not known
 //! has no length that could be skipped: then the viewer is cut off.

@@ -21,7 +21,8 @@ use crate::{
 const RESOLVE: Duration = Duration::from_secs(2);
 /// Names that are resolved at the same time, each on a blocking thread.
 const RESOLVE_TOGETHER: usize = 64;
-/// Names of agents that are resolved, the others stand for themselves: two rounds, so that the node which asked still waits.
+/// Names of agents that are resolved, the others stand for themselves: two rounds, so that the node which asked still
+/// waits.
 const RESOLVE_MAX: usize = 2 * RESOLVE_TOGETHER;
 
 /// A name and the addresses that it stands for.

@@ -79,8 +79,8 @@ fn host_keys(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
     steps.note(2, same, text.to_owned(), same_keys(pair, own, peer));
 }
 
-/// How both get the keys that users know: those of the node that is active, or of the first while none is. It is typed on
-/// the first node in any case, from where the guide has root go to the others.
+/// How both get the keys that users know: those of the node that is active, or of the first while none is. It is typed
+/// on the first node in any case, from where the guide has root go to the others.
 fn same_keys(pair: &Pair, own: &NodeView, peer: &NodeView) -> String {
     let (first, second) = if is_first(pair, own) { (own, peer) } else { (peer, own) };
     let (first, there) = (&first.name, &second.name);

@@ -1,8 +1,8 @@
 //! The line to the user: whether anything still gets across.
 //!
 //! sshd asks by itself (`ClientAliveInterval`), but some versions only while nothing else happens: a desktop on which a
-//! clock ticks keeps them from it, and what is sent to a network that is gone is taken by the kernel for a quarter of an
-//! hour. So the kernel is asked whether the other end has acknowledged anything. A viewer that only rests, or takes
+//! clock ticks keeps them from it, and what is sent to a network that is gone is taken by the kernel for a quarter of
+//! an hour. So the kernel is asked whether the other end has acknowledged anything. A viewer that only rests, or takes
 //! nothing for a while, is none of that: its kernel answers for it.
 
 use std::{
@@ -62,7 +62,8 @@ impl Line {
     }
 }
 
-/// How often in a row the kernel has sent on this connection again, or probed it, without an answer; none = it is not there.
+/// How often in a row the kernel has sent on this connection again, or probed it, without an answer; none = it is not
+/// there.
 fn unanswered(table: &str, (here, there): (SocketAddr, SocketAddr)) -> Option<u32> {
     table.lines().skip(1).find_map(|line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();

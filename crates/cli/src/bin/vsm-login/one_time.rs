@@ -1,4 +1,5 @@
-//! A login by a one-time key: the right that goes with it is taken up at the daemon's key socket, which can be done once.
+//! A login by a one-time key: the right that goes with it is taken up at the daemon's key socket, which can be done
+//! once.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! The pipe: bytes both ways until one side ends. Nothing is read from one side that the other has no room for, and nothing
-//! is copied here.
+//! The pipe: bytes both ways until one side ends. Nothing is read from one side that the other has no room for, and
+//! nothing is copied here.
 
 use std::{
     io,
@@ -30,7 +30,8 @@ const QUIET: Duration = Duration::from_secs(5);
 const QUIET_POLL: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// Bytes on their way to the desktop: what a pipe of the kernel takes as it comes.
 const ROOM_OUT: usize = 64 << 10;
-/// Bytes on their way from it: pictures, which want fewer and longer turns (a fifth less CPU time than with as much as above).
+/// Bytes on their way from it: pictures, which want fewer and longer turns (a fifth less CPU time than with as much as
+/// above).
 const ROOM_BACK: usize = 256 << 10;
 
 /// One direction. The bytes go from one descriptor to the other by way of a pipe, and never come up to this process.
@@ -135,8 +136,8 @@ impl Watch {
     }
 }
 
-/// Joins standard input and output to `target` until either side ends, or the line to the user is dead. `control` tells why
-/// a viewer is dropped.
+/// Joins standard input and output to `target` until either side ends, or the line to the user is dead. `control` tells
+/// why a viewer is dropped.
 pub(crate) fn run(
     target: &UnixStream,
     control: Option<&UnixStream>,

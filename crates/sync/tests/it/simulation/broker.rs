@@ -1,5 +1,5 @@
-//! One broker on a simulated host: the table with its owner on the simulated clock, the stream over simulated TCP, witnesses
-//! that are asked with delay and loss, and users who come to this node.
+//! One broker on a simulated host: the table with its owner on the simulated clock, the stream over simulated TCP,
+//! witnesses that are asked with delay and loss, and users who come to this node.
 
 use std::{
     sync::{

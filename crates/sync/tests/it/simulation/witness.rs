@@ -1,5 +1,5 @@
-//! The witnesses, as real ones are: mute at first, until they are greeted; they lose what they hold, or are put back to an
-//! older copy of it, which they find out by their journal. What they promise and keep is durable at once.
+//! The witnesses, as real ones are: mute at first, until they are greeted; they lose what they hold, or are put back to
+//! an older copy of it, which they find out by their journal. What they promise and keep is durable at once.
 
 use std::collections::BTreeMap;
 
