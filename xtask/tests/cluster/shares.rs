@@ -184,14 +184,19 @@ fn what_a_host_lacks_is_told_until_it_is_there() {
     let sh = |line: &str| service.sh(host, line);
     let reload = || service.kill_daemon(host, "vsmagent", SIGHUP).unwrap();
 
-    let facility = |value: &str| {
-        let value = format!("/vsmagent/logging/syslog_facility={value}");
-        service.configure(host, "vsmagent", &[&value]);
+    let alice = service.connect("alice");
+    let host_of_alice = alice.agent.clone();
+    let run_dir = |value: &str| {
+        let value = format!("/vsmagent/run_dir={value}");
+        service.configure(&host_of_alice, "vsmagent", &[&value]);
     };
-    facility("local3");
-    told(&service, host, "restart", "/vsmagent/logging/syslog_facility");
-    facility("local0");
-    well(&service, host);
+    run_dir("/run/elsewhere");
+    told(&service, &host_of_alice, "restart", "/vsmagent/run_dir");
+    // Until then it is as it was: it finds its desktops.
+    service.sh(BROKER, "vsmctl session terminate --all --assume-yes");
+    service.rows_become("no session", |rows| rows.is_empty());
+    run_dir("/run/vsm");
+    well(&service, &host_of_alice);
 
     let state = format!("/run/vsm-cluster/{}", service.name());
     let (own, out) = (format!("{state}/pki"), format!("{state}/hosts/{host}/soon"));

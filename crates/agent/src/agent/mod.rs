@@ -246,7 +246,9 @@ async fn reload(agent: Arc<Agent>, looks: Looks, dir: PathBuf, stop: Stop) {
             Ok((_, config)) => {
                 log::reload(&LogSettings::vsmagent(&config, crate::LOG_PARTS));
                 log::unread(&config);
-                agent.set_settings(Settings::from_config(&config));
+                let mut settings = Settings::from_config(&config);
+                settings.keep(&agent.settings());
+                agent.set_settings(settings);
                 agent.troubles.over(Kind::Configuration, "");
                 looks.at_start.compare(&config);
                 tell_left_out(&agent.troubles, &config);

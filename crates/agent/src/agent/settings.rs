@@ -83,6 +83,13 @@ impl Settings {
             && self.master_hostname == other.master_hostname
     }
 
+    /// What only a start changes stays as the running agent has it: its sessions are where they are.
+    pub(super) fn keep(&mut self, running: &Self) {
+        self.listen_port = running.listen_port;
+        self.session.state_dir.clone_from(&running.session.state_dir);
+        self.session.run_dir.clone_from(&running.session.run_dir);
+    }
+
     /// Reads all that the agent needs.
     #[must_use]
     pub fn from_config(config: &Config) -> Self {
