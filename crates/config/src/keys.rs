@@ -203,7 +203,7 @@ schema! {
         EXTENSION: Duration, "/vsmserver/limits/<name>/extension", LIFE, "30m", Reload,
             "By how much users can extend the time until the next limit, with vsm-extend or vsm extend; 0 means not at all.";
         EXTENSIONS_MAX: u32, "/vsmserver/limits/<name>/extensions_max", int(0, 10_000, "times"), "2", Reload,
-            "How often users can extend the time. The count starts anew with each connection, with each time without one, and, for idle limits, after each key press.";
+            "How often users can extend a limit. The count starts anew when the time of the limit does: with each connection, with each time without one, or after each key press or pointer movement; never for lifetime_max.";
     }
 
     /// `/vsmserver/agents`: what the broker knows of single agents.
