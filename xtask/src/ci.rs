@@ -14,7 +14,7 @@ use crate::test;
 /// What to run.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Leave out `cargo xtask test`, which was run before
+    /// Skip `cargo xtask test`, because it was run before
     #[arg(long)]
     no_test: bool,
 }

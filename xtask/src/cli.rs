@@ -16,7 +16,7 @@ use crate::{bench, ci, demo, dist, docs, drill, host, interrupt, setup, test};
 /// Bad usage, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
 
-/// Everything that is done to this workspace.
+/// Builds, tests, packages and demonstrates this workspace.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -28,32 +28,32 @@ struct Cli {
 enum Cmd {
     /// Install the tools that development, tests and the demo need
     Setup {
-        /// Only say what is missing
+        /// Only report what is missing
         #[arg(long)]
         check: bool,
     },
-    /// Real hosts in miniature: a pair of brokers, agents and a client on this machine
+    /// Run a miniature cluster on this machine: a pair of brokers, agents and a client
     #[command(subcommand)]
     Cluster(ClusterCmd),
-    /// Show the whole story: log in, work, leave, come back to the same desktop
+    /// Demonstrate the whole story: log in, work, leave, come back to the same desktop
     Demo(demo::Options),
-    /// Let things go wrong while users log in and out, then compare what they were told with what runs
+    /// Inject faults while users log in and out, then compare what they were told with what runs
     Drill(drill::Options),
-    /// Measure speed and size, each beside a peer in the same run
+    /// Measure speed and size, each compared with a peer in the same run
     Bench(bench::Options),
     /// Build the Debian packages and the tarball
     Dist(dist::Options),
     /// Simulate the pair under faults: --seeds N, --seed S --trace, --mutants, --json
     Sim {
-        /// What `vsm-sim` takes; see `cargo xtask sim -- --help`
+        /// Arguments for `vsm-sim`; see `cargo xtask sim -- --help`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
     /// Run all tests
     Test(test::Options),
-    /// Build the book and check its links; with --run do what the guide says on fresh hosts
+    /// Build the book and check its links; with --run, follow the guide on fresh hosts
     Docs(docs::Options),
-    /// Run everything that a change must pass
+    /// Run all checks that a change must pass
     Ci(ci::Options),
     #[command(hide = true)]
     HostLaunch { cluster: String, host: String },
@@ -67,9 +67,9 @@ enum Cmd {
 
 #[derive(Debug, Subcommand)]
 enum ClusterCmd {
-    /// Bring it up; starts what is missing and puts newly built programs in place
+    /// Bring the cluster up: start what is missing, and install newly built programs
     Up(Up),
-    /// Take it away without a trace
+    /// Remove the cluster without a trace
     Down(Name),
     /// Show the hosts and their daemons
     Status {
@@ -91,7 +91,7 @@ enum ClusterCmd {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Stop and start a daemon; what it started goes on
+    /// Restart a daemon; what it started keeps running
     Restart(Daemon),
     /// Stop a daemon
     Stop(Daemon),
@@ -109,7 +109,7 @@ enum ClusterCmd {
         name: Name,
         host: String,
     },
-    /// Make something go wrong, until `heal` or for a moment
+    /// Inject a fault, until `heal` or for a moment
     Fault(fault::Options),
     /// Undo all faults, or those of some hosts
     Heal {
@@ -121,7 +121,7 @@ enum ClusterCmd {
 
 #[derive(Debug, Args)]
 struct Name {
-    /// The cluster's name; several can stand side by side
+    /// The cluster's name; several can run side by side
     #[arg(long, default_value = "dev", global = true)]
     name: String,
 }
@@ -141,25 +141,25 @@ struct Up {
     /// One broker without HA instead of a pair
     #[arg(long)]
     single: bool,
-    /// What gives one of the pair the resource address
+    /// HA software that gives the resource address to one of the pair
     #[arg(long, value_enum, default_value_t, conflicts_with = "single")]
     ha: HaSoftware,
-    /// Hosts with Debian's packages and systemd and nothing of VSM, to install it by hand
+    /// Hosts with Debian's packages and systemd but without VSM, to install it by hand
     #[arg(long, conflicts_with = "single")]
     fresh: bool,
     /// With --fresh: a directory that the hosts see as /mnt, such as target/dist
     #[arg(long, value_name = "DIR", requires = "fresh")]
     medium: Option<PathBuf>,
-    /// How many agents; 3 with a pair and 2 with a single broker where it is left out
+    /// Number of agents; by default 3 with a pair, and 2 with a single broker
     #[arg(long)]
     agents: Option<u8>,
-    /// How many users user001… beside alice, bob and carol
+    /// Number of users user001…, in addition to alice, bob and carol
     #[arg(long, default_value_t = 0)]
     users: u16,
     /// Use optimised programs
     #[arg(long)]
     release: bool,
-    /// Take the programs as they are
+    /// Do not build; use the programs that are there
     #[arg(long)]
     no_build: bool,
 }

@@ -36,10 +36,10 @@ pub(crate) struct Options {
     /// End with one line of JSON on stdout
     #[arg(long)]
     json: bool,
-    /// Leave the cluster `demo` standing
+    /// Leave the cluster `demo` running
     #[arg(long)]
     keep: bool,
-    /// Take the programs as they are
+    /// Do not build; use the programs that are there
     #[arg(long)]
     no_build: bool,
 }

@@ -36,22 +36,22 @@ const USERS: u16 = 8;
 /// How to drill.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// How many rounds of faults
+    /// Number of rounds of faults
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
-    /// Draws the faults; told when it is left out
+    /// Seed that the faults are drawn from; printed if it is left out
     #[arg(long)]
     seed: Option<u64>,
-    /// What moves the resource address; with pacemaker its own faults come in turn
+    /// HA software that moves the resource address; with pacemaker, its own faults come in turn
     #[arg(long, value_enum, default_value_t)]
     ha: HaSoftware,
-    /// Only these kinds of faults, with commas
+    /// Only these kinds of faults, separated by commas
     #[arg(long, value_delimiter = ',')]
     faults: Vec<String>,
     /// End with one line of JSON on stdout
     #[arg(long)]
     json: bool,
-    /// Take the programs as they are
+    /// Do not build; use the programs that are there
     #[arg(long)]
     no_build: bool,
 }

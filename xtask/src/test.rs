@@ -16,7 +16,7 @@ pub(crate) struct Options {
     /// Only tests whose name contains this
     #[arg(long)]
     filter: Option<String>,
-    /// Leave out the tests that bring clusters up
+    /// Skip the tests that bring clusters up
     #[arg(long)]
     no_cluster: bool,
 }

@@ -5,17 +5,17 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Parser};
 use vsm_core::SessionId;
 
-/// The VSM agent: runs on each session host, starts desktops for the broker and keeps them.
+/// The VSM agent: runs on each session host, starts desktops for the broker and looks after them.
 ///
-/// It is told what to do by brokers, over mutual TLS on /vsmagent/listen_port. Stopping or restarting it leaves all
-/// desktops running. SIGHUP reads the configuration again; SIGTERM ends it once calls under way are done.
+/// Brokers control it over mutual TLS on /vsmagent/listen_port. Stopping or restarting it leaves all desktops running.
+/// SIGHUP reloads the configuration; SIGTERM stops it once the calls in progress are done.
 #[derive(Debug, Parser)]
 #[command(name = "vsmagent", version = vsm_daemon::VERSION)]
 pub struct Arguments {
-    /// Folder of the configuration files.
+    /// Directory of the configuration files
     #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d")]
     pub config: PathBuf,
-    /// Check the configuration and exit: 0 if it is good, 78 if not.
+    /// Check the configuration and exit: with 0 if it is good, 78 if not
     #[arg(long)]
     pub check: bool,
 }
@@ -27,12 +27,12 @@ Examples:
   eval \"$(vsm-session-param -e LANGUAGE=/client/language)\"
 
 Parameters: /session/id, user, agent, display, start_command, profile, created; /client/name, language, address, \
-hardware_address, screen; and /client/params/KEY for each that was given with `vsm connect --param KEY=VALUE`. \
-What is under /client is what the client said of itself, and is not proven.
+hardware_address, screen; and /client/params/KEY for each parameter given with `vsm connect --param KEY=VALUE`. \
+Values under /client are what the client says about itself; nobody has verified them.
 
 Exit codes: 0 done; 1 no such parameter or folder; 64 bad usage; 66 no such session, or not yours.";
 
-/// What is known of this desktop and of the client that asked for it last; for programs in it.
+/// Prints what is known about this desktop and the client that last requested it; for programs in the desktop.
 #[derive(Debug, Parser)]
 #[command(name = "vsm-session-param", version = vsm_daemon::VERSION, after_help = PARAM_EXAMPLES)]
 pub struct ParamArguments {
@@ -53,7 +53,7 @@ pub struct ParamArguments {
 /// Which session a program in it means.
 #[derive(Debug, Args)]
 pub struct InsideOptions {
-    /// Of this session, instead of the one that it is run in; outside of one, your newest on this host
+    /// Session to use, instead of the one that this is run in; outside of a session, your newest one on this host
     #[arg(long = "session", value_name = "ID", env = "VSM_SESSION_ID", hide_env_values = true)]
     pub id: Option<SessionId>,
     /// The agent's run directory
@@ -67,7 +67,7 @@ pub struct InsideOptions {
     pub run_dir: PathBuf,
 }
 
-/// Leave the desktop that this is run in; the desktop goes on.
+/// Disconnect the viewer from the desktop that this is run in; the desktop keeps running.
 #[derive(Debug, Parser)]
 #[command(
     name = "vsm-disconnect",
@@ -75,7 +75,7 @@ pub struct InsideOptions {
     after_help = "Exit codes: 0 done; 64 bad usage; 66 nobody views it, or no such session of yours."
 )]
 pub struct DisconnectArguments {
-    /// Cut off those who shadow the desktop, not your own viewer
+    /// Disconnect those who shadow the desktop, instead of your own viewer
     #[arg(long)]
     pub shadowers: bool,
     /// Which session.
@@ -83,12 +83,12 @@ pub struct DisconnectArguments {
     pub session: InsideOptions,
 }
 
-/// Put off what a limit of the administrator's would do to the desktop that this is run in.
+/// Extend the time limit of the desktop that this is run in.
 #[derive(Debug, Parser)]
 #[command(
     name = "vsm-extend",
     version = vsm_daemon::VERSION,
-    after_help = "The desktop says before it is ended, or its viewer disconnected, how long there is still.\n\nExit codes: 0 done; 1 there is nothing to put off, or not again; 64 bad usage; 66 no such session of yours."
+    after_help = "A desktop shows how much time is left before it is ended or its viewer is disconnected.\n\nExit codes: 0 done; 1 there is no limit to extend, or no further extension is allowed; 64 bad usage; 66 no such session of yours."
 )]
 pub struct ExtendArguments {
     /// Which session.
@@ -96,7 +96,7 @@ pub struct ExtendArguments {
     pub session: InsideOptions,
 }
 
-/// Run a command as if it had been started in a desktop: with its display, its keys to it, and its other variables.
+/// Run a command as if it had been started in a desktop: with its display, X authority and other variables.
 #[derive(Debug, Parser)]
 #[command(
     name = "vsm-env",
@@ -107,7 +107,7 @@ pub struct EnvArguments {
     /// Which session.
     #[command(flatten)]
     pub session: InsideOptions,
-    /// Only DISPLAY and XAUTHORITY
+    /// Set DISPLAY and XAUTHORITY only
     #[arg(short, long)]
     pub display_only: bool,
     /// Command and its arguments
@@ -115,7 +115,7 @@ pub struct EnvArguments {
     pub command: Vec<OsString>,
 }
 
-/// Run a command for as long as the X server lives; then it is ended.
+/// Run a command, and end it when the X server ends.
 #[derive(Debug, Parser)]
 #[command(
     name = "vsm-while-x11",

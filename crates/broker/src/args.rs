@@ -21,8 +21,8 @@ pub struct Arguments {
     /// Check the configuration and exit
     #[arg(long)]
     pub check: bool,
-    /// Make this node's table, which was one of a pair, a single server's, and exit; the other node must never serve
-    /// with its copy again
+    /// Make this node of a former pair a single broker that keeps its table, and exit; the other node must never serve
+    /// with its copy of the table again
     #[arg(long, conflicts_with = "check")]
     pub leave_pair: bool,
 }

@@ -25,13 +25,14 @@ const NAMED_MAX: usize = 8;
 /// Which desktop.
 #[derive(Debug, Default, Args)]
 pub struct ChoiceOptions {
-    /// Which of several desktops: `single-disconnected`, which asks only where that is not one, or `ask`
+    /// How to choose among several desktops: `single-disconnected` takes the only disconnected one, or else asks; `ask`
+    /// always asks
     #[arg(long, value_enum, value_name = "POLICY", default_value_t, hide_possible_values = true)]
     policy: Policy,
-    /// A further desktop, even if you have one
+    /// Start another desktop, even if you have one
     #[arg(long, conflicts_with = "session")]
     new: bool,
-    /// This desktop: its id, or the end of it as `vsm list` shows it
+    /// Connect to this desktop: its id, or the end of it as `vsm list` shows it
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     session: String,
 }

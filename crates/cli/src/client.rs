@@ -15,10 +15,10 @@ use crate::{
 /// Options about what is told.
 #[derive(Debug, Default, Args)]
 pub struct ClientOptions {
-    /// Tell programs in the desktop KEY=VALUE; may be repeated
+    /// Pass KEY=VALUE to programs in the desktop; may be repeated
     #[arg(long = "param", value_name = "KEY=VALUE", value_parser = param)]
     params: Vec<(String, String)>,
-    /// Do not tell this machine's hardware (MAC) address
+    /// Do not send this machine's hardware (MAC) address
     #[arg(long)]
     no_hardware_address: bool,
 }

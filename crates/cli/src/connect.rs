@@ -38,25 +38,25 @@ const LOSSES_MAX: u32 = 3;
 /// What `vsm connect` takes.
 #[derive(Debug, Args)]
 pub struct ConnectArgs {
-    /// Broker: a host, with the login name where it differs from the local one
+    /// Host of the broker, with your login name there if it differs from the local one
     #[arg(value_name = "[USER@]HOST")]
     to: Destination,
-    /// Viewer to run; the path of a unix socket is added to it
+    /// Viewer to run; the path of a unix socket is appended to its arguments
     #[arg(long, value_name = "CMD", conflicts_with_all = ["no_viewer", "screenshot"])]
     viewer: Option<String>,
-    /// Run no viewer: print the unix socket on which one can reach the desktop, and leave it there
+    /// Run no viewer: print the unix socket through which one can reach the desktop, and leave it open
     #[arg(long, conflicts_with = "screenshot")]
     no_viewer: bool,
-    /// Take a picture of the desktop and leave
+    /// Save a picture of the desktop and exit
     #[arg(long, value_name = "FILE.png")]
     screenshot: Option<PathBuf>,
-    /// Size of a new desktop in pixels, instead of this screen's
+    /// Size of a new desktop in pixels, instead of the size of this screen
     #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
     geometry: Option<Geometry>,
-    /// Desktop with this command in it instead of the full desktop
+    /// Get a desktop that runs this command instead of the full desktop
     #[arg(long, value_name = "CMD", default_value = "", hide_default_value = true)]
     start_command: String,
-    /// Kind of a new desktop, by its key, as the administrator offers it; a desktop that you have stays as it is
+    /// Profile of a new desktop, by its key; a desktop that you already have keeps its own
     #[arg(long, value_name = "KEY", default_value = "", hide_default_value = true, conflicts_with = "start_command", value_parser = profile)]
     profile: String,
     /// Which desktop.

@@ -45,21 +45,21 @@ pub struct InitArgs {
 /// For whom and where.
 #[derive(Debug, Args)]
 pub struct IssueArgs {
-    /// Host, as the configuration spells it: an entry of /vsmserver/HA/nodes or of an agents list
+    /// Host, spelled as in the configuration: an entry of /vsmserver/HA/nodes or of an agents list
     name: String,
-    /// What it may be; repeat for a host that is both
+    /// Role of the host; may be repeated for a host with several roles
     #[arg(long = "role", value_name = "broker|agent|admin", required = true)]
     roles: Vec<Role>,
-    /// Further DNS name or address under which it is dialled; may be repeated
+    /// Additional DNS name or address under which the host is reached; may be repeated
     #[arg(long = "address", value_name = "NAME_OR_IP")]
     addresses: Vec<String>,
     /// Directory of the authority
     #[arg(long, value_name = "DIR", default_value = "/etc/vsm/ca")]
     dir: PathBuf,
-    /// Directory for host.pem, host.key and ca.pem, to be /etc/vsm/pki on the host
+    /// Directory for host.pem, host.key and ca.pem; copy it to /etc/vsm/pki on the host
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// How long it holds
+    /// How long the certificate is valid
     #[arg(long, value_name = "DAYS", default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=3650))]
     days: u32,
 }

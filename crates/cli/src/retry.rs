@@ -20,7 +20,7 @@ const BRIEF: Duration = Duration::from_secs(5);
 /// How long to go on.
 #[derive(Debug, Clone, Args)]
 pub struct RetryOptions {
-    /// How long to try again while the broker does not answer; 0 = not at all
+    /// How long to keep trying while the broker does not answer; 0 = try once
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub retry_for: u64,
     #[arg(skip)]

@@ -20,22 +20,22 @@ const ANSWER_DEADLINE: std::time::Duration = std::time::Duration::from_secs(90);
 /// What `vsm shadow` takes.
 #[derive(Debug, Args)]
 pub struct ShadowArgs {
-    /// Broker: a host, with your login name where it differs from the local one
+    /// Host of the broker, with your login name there if it differs from the local one
     #[arg(value_name = "[USER@]HOST")]
     to: Destination,
-    /// Whose desktop
+    /// User whose desktop to shadow
     #[arg(value_name = "WHOM")]
     user: String,
-    /// Which, where they have several: its id
+    /// Which desktop, if they have several: its id
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     session: String,
-    /// Ask for more than looking: keys, pointer and clipboard
+    /// Ask for control as well: keys, pointer and clipboard
     #[arg(long)]
     control: bool,
-    /// Viewer to run; the path of a unix socket is added to it
+    /// Viewer to run; the path of a unix socket is appended to its arguments
     #[arg(long, value_name = "CMD", conflicts_with = "screenshot")]
     viewer: Option<String>,
-    /// Take a picture of the desktop and leave
+    /// Save a picture of the desktop and exit
     #[arg(long, value_name = "FILE.png")]
     screenshot: Option<PathBuf>,
     #[command(flatten)]

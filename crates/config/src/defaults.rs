@@ -11,14 +11,14 @@ use crate::{
 const WIDTH: usize = 110;
 
 const HEAD: &str = "\
-## Every parameter of VSM with its meaning and its default. Nothing is set here, and nothing need be.
+## Every parameter of VSM, with its meaning and default. Nothing is set here, and nothing needs to be.
 ##
 ##   vsm-config /vsmserver/listen_port=9000    sets one, in a file of its own that wins over this one
-##   vsm-config doc /vsmserver/listen_port     tells what is allowed, and when a change takes effect
-##   vsm-config check                          looks at the whole configuration
+##   vsm-config doc /vsmserver/listen_port     explains it: allowed values, and when a change takes effect
+##   vsm-config check                          checks the whole configuration
 ##
-## Files here are read in the order of their names. What is set in this file by hand, by taking away the first
-## '#' of a line and of each folder above it, makes each upgrade ask which version of the file is to stay.
+## Files here are read in name order. If you set a parameter in this file, by removing the first '#' of its line
+## and of each folder above it, every upgrade asks which version of the file to keep.
 ";
 
 /// The text of the file.
@@ -68,7 +68,11 @@ fn describe(param: &Param, depth: usize, out: &mut String) {
         Apply::Reload => "a reload",
         Apply::Restart => "a restart",
     };
-    let text = format!("{} Allowed: {}. Wants {applies}.", param.meaning, param.kind.allowed());
+    let text = format!(
+        "{} Allowed: {}. Takes effect at {applies}.",
+        param.meaning,
+        param.kind.allowed()
+    );
     let room = WIDTH - 4 - 2 * depth;
     let mut row = String::new();
     out.push('\n');

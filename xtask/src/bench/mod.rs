@@ -50,18 +50,18 @@ const USERS: u16 = 20;
 /// What to measure.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Which; all where none is named
+    /// Benchmarks to run; all if none is named
     names: Vec<Name>,
-    /// Print the line of JSON alone
+    /// Print only the line of JSON
     #[arg(long)]
     json: bool,
-    /// How often each measurement is repeated; the medians count
+    /// How often to repeat each measurement; the medians count
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// Keep the figures in docs/benchmarks.md
+    /// Write the figures to docs/benchmarks.md
     #[arg(long)]
     write: bool,
-    /// Take the programs as they are
+    /// Do not build; use the programs that are there
     #[arg(long)]
     no_build: bool,
 }
@@ -69,17 +69,17 @@ pub(crate) struct Options {
 /// A benchmark.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Name {
-    /// A new desktop, beside the X server alone
+    /// A new desktop, compared with the X server alone
     Start,
-    /// Look-ups of a desktop, beside an echo over the same hops
+    /// Look-ups of a desktop, compared with an echo over the same hops
     Lookup,
-    /// The same beside x2gobroker
+    /// The same, compared with x2gobroker
     Login,
     /// Resident memory of the daemons
     Memory,
-    /// A session host with a hundred desktops, and the way of their pictures
+    /// A session host with a hundred desktops, and the path of their pictures
     Agent,
-    /// Changes that both brokers have on disk, beside other stores
+    /// Changes that both brokers have on disk, compared with other stores
     Commit,
     /// Bringing the other broker up to date
     Resync,

@@ -28,36 +28,36 @@ enum Kind {
         /// Which daemon, instead of vsmserver or vsmagent
         #[arg(long)]
         daemon: Option<String>,
-        /// Let it be started again, as systemd would
+        /// Restart it, as systemd would
         #[arg(long)]
         restart: bool,
     },
     /// Cut the power; heal boots the host
     Power(Hosts),
-    /// Have Pacemaker run nothing there: a planned move
+    /// Put the host on standby in Pacemaker, which runs nothing there: a planned move
     Standby(Hosts),
-    /// Stop all processes where they are
+    /// Freeze all processes
     Freeze(Hosts),
-    /// Let frozen processes go on
+    /// Let frozen processes continue
     Thaw(Hosts),
-    /// Keep the first host and each of the others from each other
+    /// Cut the first host off from each of the others
     Partition {
         one: String,
         #[arg(required = true)]
         others: Vec<String>,
-        /// Only what the first host sends is lost
+        /// Lose only what the first host sends
         #[arg(long)]
         one_way: bool,
-        /// Only VRRP is lost: keepalived thinks that the other is dead
+        /// Lose only VRRP: keepalived thinks that the other node is dead
         #[arg(long, conflicts_with = "except_vrrp")]
         vrrp_only: bool,
-        /// All but VRRP is lost: keepalived thinks that all is well
+        /// Lose everything except VRRP: keepalived thinks that all is well
         #[arg(long)]
         except_vrrp: bool,
     },
-    /// Lose a part of the packets from and to a host
+    /// Lose some of the packets from and to a host
     Loss {
-        /// How many of a hundred
+        /// Percentage of packets to lose
         #[arg(value_parser = clap::value_parser!(u8).range(1..=100))]
         percent: u8,
         #[command(flatten)]
@@ -65,7 +65,7 @@ enum Kind {
     },
     /// Give the resource address also to a broker that does not have it
     VipBoth {
-        /// Which one, instead of all
+        /// Only this broker, instead of all
         host: Option<String>,
     },
     /// Kill keepalived with SIGKILL; an address that the broker has stays
@@ -78,17 +78,17 @@ enum Kind {
         #[command(flatten)]
         on: Hosts,
     },
-    /// Leave no room on the disk with the daemon's store
+    /// Fill the disk that holds the daemon's store
     DiskFull(Hosts),
-    /// Take a copy of the daemon's store, for disk-rollback
+    /// Copy the daemon's store, for disk-rollback
     DiskSnapshot(Hosts),
-    /// Put the copy of the daemon's store back, and start the daemon on it
+    /// Restore the copy of the daemon's store, and start the daemon on it
     DiskRollback(Hosts),
-    /// Lose the daemon's store, and start the daemon without
+    /// Lose the daemon's store, and start the daemon without it
     DiskLost(Hosts),
-    /// Give an agent what another one promised, as on a host that was cloned
+    /// Give an agent the promises of another one, as on a cloned host
     Clone { of: String, host: String },
-    /// Have a broker's configuration name a node wrongly
+    /// Put a wrong node name into a broker's configuration
     Misnamed { host: String, node: String },
 }
 

@@ -37,22 +37,22 @@ const NEEDED_TO_LINT: [(&str, &str); 1] = [("/usr/bin/lintian", "lintian")];
 /// What to build.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// Where the packages go
+    /// Directory for the packages
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// How the programs are built: as for users, or as tests have built them already
+    /// How to build the programs: as for users, or as the tests have already built them
     #[arg(long, value_enum, default_value_t = DistProfile::Release)]
     profile: DistProfile,
-    /// Version of the packages, where it is not the workspace's
+    /// Version of the packages, if not the workspace's
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
-    /// Take the programs as they are
+    /// Do not build; use the programs that are there
     #[arg(long)]
     no_build: bool,
-    /// Leave the tarball out
+    /// Do not build the tarball
     #[arg(long)]
     no_tarball: bool,
-    /// Run lintian on the packages; what docs/packaging.md does not explain is an error
+    /// Run lintian on the packages; anything that docs/packaging.md does not explain is an error
     #[arg(long)]
     lint: bool,
     /// Print what was built as JSON

@@ -26,7 +26,7 @@ const MDBOOK: &str = "0.5.4";
 /// What to do.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Do what the guide says, block by block, on fresh hosts with the packages alone
+    /// Follow the guide, block by block, on fresh hosts that have only the packages
     #[arg(long)]
     run: bool,
     /// Print the result of the run as JSON
@@ -35,16 +35,16 @@ pub(crate) struct Options {
     /// Only the pages that share their hosts with this one, such as convert.md
     #[arg(long, value_name = "PAGE", requires = "run")]
     only: Option<String>,
-    /// With --only: go on with this line of the page, on the hosts that --keep has left
+    /// With --only: continue at this line of the page, on the hosts that --keep has left
     #[arg(long, value_name = "LINE", requires = "only")]
     from: Option<usize>,
-    /// The packages, where they are built already
+    /// Directory of the packages, if they are already built
     #[arg(long, value_name = "DIR", requires = "run")]
     packages: Option<PathBuf>,
-    /// Leave the hosts standing after a failure
+    /// Keep the hosts after a failure
     #[arg(long, requires = "run")]
     keep: bool,
-    /// Print what every command printed
+    /// Print the output of every command
     #[arg(long, requires = "run")]
     show: bool,
     /// The cluster's name

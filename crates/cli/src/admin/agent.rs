@@ -184,13 +184,13 @@ pub async fn agent_show(options: &AdminOptions, name: &str) -> Result<(), Failur
 pub struct DrainArgs {
     /// Agent
     name: String,
-    /// Why, in one line: it is shown to other administrators
+    /// Reason, in one line; shown to other administrators
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
-    /// When it ends by itself: a time such as 2026-03-01T09:00:00Z, or in so long: 30m, 2h, 1d
+    /// When the drain ends by itself: a time such as 2026-03-01T09:00:00Z, or a duration such as 30m, 2h or 1d
     #[arg(long, value_name = "TIME|DURATION")]
     until: Option<String>,
-    /// Also where it is the last agent of a subcluster that takes new sessions
+    /// Drain it even if it is the last agent of a subcluster that takes new sessions
     #[arg(long)]
     force: bool,
 }
@@ -252,7 +252,7 @@ struct UndrainRecord {
 pub struct ForgetArgs {
     /// Agent
     name: String,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short = 'y', long)]
     assume_yes: bool,
 }

@@ -151,7 +151,7 @@ pub async fn config_diff(options: &AdminOptions) -> Result<(), Failure> {
 /// Whether it has been thought over.
 #[derive(Debug, Args)]
 pub struct PushArgs {
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short = 'y', long)]
     assume_yes: bool,
 }

@@ -139,22 +139,22 @@ impl Shown {
 /// Which events.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
-    /// Go on with those that come, until interrupted
+    /// Keep printing new events, until interrupted
     #[arg(short, long)]
     follow: bool,
-    /// Only the last so many of those that there are; 0 = all that are kept
+    /// Only the last N events; 0 = all that are kept
     #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
     last: u32,
-    /// Only those after this number
+    /// Only events after this number
     #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
     after: u64,
-    /// Only those that concern this user, or were done by them
+    /// Only events that concern this user, or that they caused
     #[arg(long, value_name = "USER", default_value = "", hide_default_value = true)]
     user: String,
-    /// Only those that concern this agent
+    /// Only events that concern this agent
     #[arg(long, value_name = "AGENT", default_value = "", hide_default_value = true)]
     agent: String,
-    /// Only those of this session, by its whole id
+    /// Only events of this session, by its whole id
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     session: String,
     #[command(flatten)]

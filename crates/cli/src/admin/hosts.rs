@@ -35,7 +35,7 @@ pub struct HostsArgs {
     /// Only agents that the broker can reach
     #[arg(long)]
     up: bool,
-    /// So many at a time
+    /// Number of agents to work on at a time
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     parallel: u16,
 }

@@ -58,11 +58,11 @@ pub struct AdminOptions {
     /// Admin socket, instead of /vsmserver/admin_socket
     #[arg(long, value_name = "PATH", global = true)]
     pub socket: Option<PathBuf>,
-    /// Broker to ask over the network, instead of the one on this host: needs a certificate with the role admin here,
-    /// and this host in /vsmserver/allowed_clients there
+    /// Broker to contact over the network, instead of the one on this host: needs a certificate with the role admin on
+    /// this host, and this host in /vsmserver/allowed_clients on the broker
     #[arg(long, value_name = "HOST", global = true, conflicts_with = "socket")]
     pub broker: Option<String>,
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t, global = true)]
     pub output: Format,
 }

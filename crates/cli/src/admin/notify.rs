@@ -21,10 +21,10 @@ const NOTIFY_DEADLINE: Duration = Duration::from_secs(120);
 pub struct NotifyArgs {
     #[command(flatten)]
     selector: Selector,
-    /// Every desktop of the cluster
+    /// All desktops of the cluster
     #[arg(long)]
     all: bool,
-    /// What to show, at most 2048 bytes
+    /// Message to show, at most 2048 bytes
     text: String,
 }
 

@@ -37,7 +37,7 @@ pub struct Selector {
     /// Only those in this state
     #[arg(long, value_name = "STATE", value_enum)]
     pub state: Option<Condition>,
-    /// Only those made at least so long ago, such as 30m, 12h or 7d
+    /// Only those that are at least this old, such as 30m, 12h or 7d
     #[arg(long, value_name = "AGE", value_parser = seconds)]
     pub older_than: Option<u64>,
 }
@@ -47,13 +47,13 @@ pub struct Selector {
 pub enum Condition {
     /// Reserved on an agent, not handed out yet
     Starting,
-    /// Runs and is viewed
+    /// Running, with a viewer
     Connected,
-    /// Runs and nobody views it
+    /// Running, without a viewer
     Disconnected,
-    /// Its agent ends it
+    /// Being ended by its agent
     Ending,
-    /// Its agent has not been heard of
+    /// Its agent does not report
     Unreachable,
     /// Given up while its agent is away
     Abandoned,

@@ -56,7 +56,7 @@ pub async fn session_show(options: &AdminOptions, id: String) -> Result<(), Fail
 pub struct LogArgs {
     /// Session id, or the last 6 or more digits of it
     id: String,
-    /// The last so many lines; 0 = all that there is room for, which is 1 MiB
+    /// Only the last N lines; 0 = as many as fit in 1 MiB
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
     lines: usize,
 }
@@ -130,13 +130,13 @@ impl From<pb::Terminated> for TerminatedRow {
 pub struct TerminateArgs {
     #[command(flatten)]
     selector: Selector,
-    /// Every session of the cluster
+    /// All sessions of the cluster
     #[arg(long)]
     all: bool,
-    /// Also give up sessions whose agent is away: they no longer count, and end when it returns
+    /// Also abandon sessions whose agent is away: they no longer count, and end when it returns
     #[arg(long)]
     allow_abandon: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short = 'y', long)]
     assume_yes: bool,
 }

@@ -4,15 +4,15 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::Parser;
 
-/// Tell sshd that a key which a broker has announced is good for one login; for AuthorizedKeysCommand.
+/// Tell sshd whether a key is a one-time key from the broker; for AuthorizedKeysCommand.
 ///
-/// Prints one line for sshd, or nothing. Where a site has a command of its own for this, it is given behind the key,
-/// and run in place of this program once that has answered.
+/// Prints one line for sshd, or nothing. If the site has its own command for this, give it after the key: it is run
+/// next, in place of this program.
 #[derive(Debug, Parser)]
 #[command(
     name = "vsm-authorized-keys",
     version = vsm_daemon::VERSION,
-    after_help = "In sshd_config:\n  AuthorizedKeysCommand /usr/bin/vsm-authorized-keys %u %t %k\n  AuthorizedKeysCommandUser vsm-keys\n\nWith a command of the site's own:\n  AuthorizedKeysCommand /usr/bin/vsm-authorized-keys %u %t %k /usr/bin/sss_ssh_authorizedkeys %u\n\nExit codes: 0 done, though the agent may not run; those of COMMAND; 64 bad usage; 127 COMMAND cannot be run."
+    after_help = "In sshd_config:\n  AuthorizedKeysCommand /usr/bin/vsm-authorized-keys %u %t %k\n  AuthorizedKeysCommandUser vsm-keys\n\nWith the site's own command:\n  AuthorizedKeysCommand /usr/bin/vsm-authorized-keys %u %t %k /usr/bin/sss_ssh_authorizedkeys %u\n\nExit codes: 0 done, even if the agent is not running; those of COMMAND; 64 bad usage; 127 COMMAND cannot be run."
 )]
 pub struct Arguments {
     /// Who logs in (%u)
@@ -21,10 +21,10 @@ pub struct Arguments {
     pub kind: String,
     /// The key in base64 (%k)
     pub blob: String,
-    /// Program to run then, and its arguments
+    /// Program to run next, and its arguments
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub next: Vec<OsString>,
-    /// Program that sshd is to run for the user
+    /// Program that sshd runs for the user
     #[arg(long, value_name = "PATH", default_value = "/usr/bin/vsm-login")]
     pub login: String,
     /// Directory of the sockets of agent and broker

@@ -8,18 +8,18 @@ use vsm_daemon::VERSION;
 const EXAMPLES: &str = "\
 Examples:
   vsm-config /vsmagent/master_hostname             print a value
-  vsm-config /vsmagent/master_hostname=tlha        set one; several at once are set all or none
+  vsm-config /vsmagent/master_hostname=tlha        set one; of several, all or none are set
   vsm-config '/vsmserver/HA/nodes=tlha-primary tlha-secondary'
   vsm-config -a /vsmserver                         list a folder; -Ra / lists everything
   eval \"$(vsm-config -x -e PORT=/vsm/vsm_server_port)\"
   vsm-config doc /vsmserver/HA                     what the parameters mean
-  vsm-config check                                 is the whole configuration sound?
+  vsm-config check                                 check the whole configuration
 
-A list is printed as words with blanks between them; a word with blanks of its own stands in quotes, and may \
-be given so. Comments and the order of keys in the files are kept; a new key goes to the file named like its \
-top folder. Services take changes over with `systemctl reload`, or restart where `doc` says so.
+A list is printed as words separated by blanks; a word that contains blanks is printed in quotes, and may \
+be given so. Comments and the order of keys in the files are kept; a new key goes to the file named after its \
+top folder. To apply changes, run `systemctl reload`, or `systemctl restart` where `doc` says so.
 
-Exit codes: 0 done; 1 no such parameter; 2 bad value or usage; 3 cannot write. Nothing was changed unless it is 0.";
+Exit codes: 0 done; 1 no such parameter; 2 bad value or usage; 3 cannot write. Unless it is 0, nothing was changed.";
 
 /// Read and change the configuration of VSM.
 #[derive(Debug, Parser)]
@@ -33,7 +33,7 @@ pub struct Arguments {
     #[arg(short, long, value_name = "FOLDER", conflicts_with_all = ["eval", "eval_all", "import", "purge", "parameters"])]
     pub all_entries: Option<String>,
 
-    /// With -a: everything beneath the folder, by whole paths
+    /// With -a: list everything below the folder, with full paths
     #[arg(short = 'R', long, requires = "all_entries")]
     pub recursive: bool,
 
@@ -49,15 +49,15 @@ pub struct Arguments {
     #[arg(short = 'x', long)]
     pub export: bool,
 
-    /// Take over the parameters of a ThinLinc .hconf tree and tell what became of each
+    /// Import the parameters of a ThinLinc .hconf tree and report what became of each
     #[arg(short, long, value_name = "FILE.hconf", conflicts_with_all = ["purge", "parameters"])]
     pub import: Option<PathBuf>,
 
-    /// Drop from FILE the parameters that other files set too
+    /// Remove from FILE the parameters that other files also set
     #[arg(short, long, value_name = "FILE", conflicts_with = "parameters")]
     pub purge: Option<PathBuf>,
 
-    /// Parameters to print, and assignments to make
+    /// Parameters to print or set
     #[arg(value_name = "/path[=value]")]
     pub parameters: Vec<String>,
 
@@ -69,9 +69,9 @@ pub struct Arguments {
 /// What to do instead of printing and setting parameters.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check the whole configuration and print what is worth a look
+    /// Check the whole configuration and print what deserves attention
     Check,
-    /// Tell what parameters mean: type, range, default, when a change takes effect
+    /// Explain parameters: meaning, type, range, default, when a change takes effect
     Doc {
         /// Parameters or folders
         #[arg(value_name = "/path", required = true)]

@@ -6,31 +6,31 @@ use clap::Parser;
 use vsm_daemon::VERSION;
 
 const AFTER: &str = "\
-Answers are lines of the form `question = answer`; # begins a comment:
+Each answer is a line of the form `question = answer`; # begins a comment:
   role = agent                              server, agent or both
   public_name = agent1.example.org          the name under which users reach this host
   master = tlha                             agents: the broker's name; with a pair, that of the resource address
   brokers = tlha-primary tlha-secondary     the broker, or both of a pair
-  agents = agent1 agent2                    servers: the session hosts; empty leaves what is configured
+  agents = agent1 agent2                    servers: the session hosts; empty keeps what is configured
   firewall = show                           leave, show the rules, or open the port here and now
 
 Exit codes: 0 done; 64 bad usage or a bad answer; 66 the answers cannot be read; 69 something is missing or taken; \
-73 cannot write; 77 not root; 78 bad configuration. Nothing was changed unless it is 0.";
+73 cannot write; 77 not root; 78 bad configuration. Unless it is 0, nothing was changed.";
 
-/// Sets this host up as a broker or as a session host: by a few questions, or from a file of answers.
+/// Sets up this host as a broker or a session host: asks a few questions, or reads a file of answers.
 ///
-/// It looks at what the host needs, and then sets everything or nothing. To run it again is safe; where the answers are
-/// the same it changes nothing.
+/// It first checks what the host needs, then sets up everything or nothing. Running it again is safe: with the same
+/// answers it changes nothing.
 #[derive(Debug, Parser)]
 #[command(name = "vsm-setup", version = VERSION, after_help = AFTER)]
 pub struct Arguments {
     /// Take the answers from FILE and ask nothing
     #[arg(long, value_name = "FILE")]
     pub answers: Option<PathBuf>,
-    /// Write the answers to FILE, to be used for the next host
+    /// Write the answers to FILE, for use on the next host
     #[arg(long, value_name = "FILE")]
     pub write_answers: Option<PathBuf>,
-    /// Say what would be done, and what is in the way, and change nothing
+    /// Show what would be done and what prevents it, but change nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Directory of the configuration files

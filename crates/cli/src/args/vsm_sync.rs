@@ -7,7 +7,8 @@ use crate::observe::ObserveOptions;
 
 /// Follows a broker pair read-only: its nodes, its session table, and each change as it is committed.
 ///
-/// This host needs a certificate of the cluster with the role broker or admin, and its name in /vsmserver/HA/observers.
+/// This host needs a certificate of the cluster with the role broker or admin, and must be listed in
+/// /vsmserver/HA/observers.
 #[derive(Debug, Parser)]
 #[command(
     name = "vsm-sync",
@@ -26,10 +27,10 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// How each node is, and how far it is behind
+    /// Show the state of each node, and how far it is behind
     Status,
     /// Print the whole table once
     Dump,
-    /// Print changes as they come, until interrupted; with JSON one object on each line
+    /// Print changes as they happen, until interrupted; with JSON, one object per line
     Follow,
 }

@@ -13,7 +13,7 @@ use crate::{
     retry::RetryOptions,
 };
 
-/// Sees and changes what the broker on this host does.
+/// Monitors and controls the broker on this host.
 #[derive(Debug, Parser)]
 #[command(
     name = "vsmctl",
@@ -32,35 +32,35 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Sessions of all users
+    /// List, watch and end the sessions of all users
     #[command(subcommand)]
     Session(SessionCommand),
-    /// How busy the agents are
+    /// Show how busy the agents are
     #[command(subcommand)]
     Load(LoadCommand),
-    /// The agents and whether they can be reached
+    /// List, drain and manage the agents
     #[command(subcommand)]
     Agent(AgentCommand),
-    /// Show a text on desktops
+    /// Show a message on desktops
     Notify(NotifyArgs),
-    /// Who did what when: the last events, or all as they happen
+    /// Show who did what when: the last events, or new ones as they happen
     Events(EventsArgs),
-    /// Take the configuration of this node anew, whole or not at all
+    /// Reload the configuration of this node, as a whole or not at all
     Reload,
-    /// The configuration of both nodes of a pair
+    /// Compare the configuration of both nodes of a pair, or copy it
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Why a user would get which agent, rule by rule; nothing is done
+    /// Explain which agent a user would get, rule by rule; changes nothing
     Explain {
         /// Login name
         user: String,
     },
-    /// What this broker is: its role, epoch and table
+    /// Show this broker's role, epoch and table
     Status,
-    /// The pair: both nodes, their votes, taking over
+    /// Show and control the pair: both nodes, their votes, take-overs
     #[command(subcommand)]
     Ha(HaCommand),
-    /// Certificates of the cluster
+    /// Create the certificates of the cluster
     #[command(subcommand)]
     Pki(PkiCommand),
 }
@@ -84,18 +84,18 @@ pub enum SessionCommand {
         #[command(flatten)]
         retry: RetryOptions,
     },
-    /// Print the end of a session's log, also of one that is over
+    /// Print the end of a session's log, also after the session has ended
     Log(LogArgs),
-    /// End sessions and all that runs in them; what is not saved is lost
+    /// End sessions and everything that runs in them; unsaved work is lost
     Terminate(TerminateArgs),
 }
 
 /// `vsmctl config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Show where this node and the other one differ; exit code 1 if they do
+    /// Show where this node and the other one differ; exits with 1 if they do
     Diff,
-    /// Give the other node the configuration of this one, after showing what would change
+    /// Copy this node's configuration to the other one, after showing what would change
     Push(PushArgs),
 }
 
@@ -104,7 +104,7 @@ pub enum ConfigCommand {
 pub enum LoadCommand {
     /// List all agents with their load, and how many more users fit
     List {
-        /// By which column
+        /// Column to sort by
         #[arg(long, value_enum, value_name = "COLUMN", default_value_t)]
         sort: Sort,
     },
@@ -120,9 +120,9 @@ pub enum LoadCommand {
 /// `vsmctl agent`.
 #[derive(Debug, Subcommand)]
 pub enum AgentCommand {
-    /// List all agents, and below what is to do
+    /// List all agents, and below them what needs to be done
     List {
-        /// End with 1 if something is to do
+        /// Exit with 1 if something needs to be done
         #[arg(long)]
         exit_code: bool,
     },
@@ -131,16 +131,16 @@ pub enum AgentCommand {
         /// Agent
         name: String,
     },
-    /// Have an agent take no new sessions; what runs there goes on and can be come back to
+    /// Place no new sessions on an agent; its running sessions go on and can be reconnected
     Drain(DrainArgs),
-    /// Have it take new sessions again
+    /// Place new sessions on an agent again
     Undrain {
         /// Agent
         name: String,
     },
-    /// Drop all that is known of an agent that is gone; should it return, its sessions are taken in again
+    /// Forget everything about an agent that is gone; if it returns, its sessions are adopted again
     Forget(ForgetArgs),
-    /// Run a command on agents by ssh, each line of output with the agent's name before it
+    /// Run a command on agents by ssh; each line of output begins with the agent's name
     Ssh(SshArgs),
     /// Copy files to or from agents by rsync
     Rsync(RsyncArgs),
@@ -149,7 +149,7 @@ pub enum AgentCommand {
 /// `vsmctl pki`.
 #[derive(Debug, Subcommand)]
 pub enum PkiCommand {
-    /// Make the cluster's certificate authority
+    /// Create the cluster's certificate authority
     Init(InitArgs),
     /// Issue a certificate to a host
     Issue(IssueArgs),

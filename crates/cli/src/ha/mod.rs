@@ -34,39 +34,39 @@ const LONG_DEADLINE: Duration = Duration::from_secs(120);
 /// What can be asked about the pair.
 #[derive(Debug, Subcommand)]
 pub enum HaCommand {
-    /// Both nodes side by side as each sees itself, the witnesses, and what is to do
+    /// Show both nodes as each sees itself, the witnesses, and what needs to be done
     Status {
-        /// End with 1 if something is to do
+        /// Exit with 1 if something needs to be done
         #[arg(long)]
         exit_code: bool,
     },
-    /// May this node have the resource address? For the HA software
+    /// Tell the HA software whether this node may have the resource address
     #[command(
         after_help = "Exit codes: 0 it may, 1 it may not, 2 the broker could not be asked within 0.9 s"
     )]
     Health,
-    /// Make this node the active one; the other hands over in good order
+    /// Make this node the active one, in an orderly hand-over
     Takeover {
-        /// Only tell what would happen
+        /// Only show what would happen
         #[arg(long)]
         dry_run: bool,
     },
-    /// Which node could still do what after each single cut or loss, for the pair as it is now
+    /// Show what each node could still do after each single cut or loss, for the pair as it is now
     Simulate,
-    /// Go through the nine steps of setting a pair up
+    /// Check the nine steps of setting up a pair
     Check,
-    /// Compare both tables and the agents
+    /// Compare the tables of both nodes with each other and with the agents
     Verify,
-    /// This node is to be active: for cluster software (/vsmserver/HA/role_source = cluster)
+    /// Tell this node to be active; for cluster software (/vsmserver/HA/role_source = cluster)
     Promote,
-    /// This node is not to be active: for cluster software
+    /// Tell this node not to be active; for cluster software
     Demote,
-    /// The other node's power was cut, and that was confirmed: for cluster software
+    /// Report that the other node's power was cut, and that this was confirmed; for cluster software
     #[command(
-        after_help = "Where there are no witnesses its vote counts as given then, until it is heard again. Exit codes: 0 it counts, 1 it does not, and why"
+        after_help = "Without witnesses, the other node's vote then counts as given until it is heard again. Exit codes: 0 it counts, 1 it does not, and why"
     )]
     Fenced {
-        /// When, in seconds since 1970 UTC by this host's clock
+        /// When it was cut, in seconds since 1970 UTC by this host's clock
         #[arg(long, value_name = "SECONDS")]
         at: u64,
     },

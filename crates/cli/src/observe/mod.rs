@@ -35,13 +35,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Where the pair is.
 #[derive(Debug, Clone, Args)]
 pub struct ObserveOptions {
-    /// Directory of the configuration files: /tls/*, and /vsmserver/HA/nodes without --nodes
+    /// Directory of the configuration files: for /tls/*, and without --nodes for /vsmserver/HA/nodes
     #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d", global = true)]
     config: PathBuf,
-    /// The nodes of the pair, by the names that their certificates are for
+    /// The nodes of the pair, by the names in their certificates
     #[arg(long, value_name = "HOST[:PORT],...", value_delimiter = ',', global = true)]
     nodes: Vec<Address>,
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t, global = true)]
     output: Format,
 }

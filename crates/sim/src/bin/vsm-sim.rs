@@ -18,7 +18,7 @@ const STATES_MAX: usize = 100_000_000;
 #[derive(Debug, Parser)]
 #[command(name = "vsm-sim", version)]
 struct Cli {
-    /// How many seeds: 300, and at most 20000 for each deliberate bug.
+    /// How many seeds: by default 300, and at most 20000 for each deliberate bug.
     #[arg(long)]
     seeds: Option<u64>,
     /// The first seed.
@@ -27,7 +27,7 @@ struct Cli {
     /// Only this seed.
     #[arg(long)]
     seed: Option<u64>,
-    /// Print all that happens, on stderr.
+    /// Print everything that happens, on stderr.
     #[arg(long, requires = "seed")]
     trace: bool,
     /// Look for each deliberate bug, with at most `--seeds` seeds for each; exit code 1 if one is not found.
@@ -39,7 +39,7 @@ struct Cli {
     /// Only this deliberate bug.
     #[arg(long)]
     mutant: Option<String>,
-    /// The result as JSON only.
+    /// Print only the result, as JSON.
     #[arg(long)]
     json: bool,
 }

@@ -50,11 +50,11 @@ Options:
                         [default: /run/vsm/vsmserver.sock]
   --run-dir DIR         the agent's run directory [env VSM_RUN_DIR]
                         [default: /run/vsm]
-  --one-time ID         the login is by a one-time key: nothing but its desktop
+  --one-time ID         the login used a one-time key: allow only its desktop
   --help                print this
   --version             print the version
 
-Then one line on standard input: `vsm/1 broker`, `vsm/1 session UUID` or `vsm/1 relay UUID`.
+It then reads one line from standard input: `vsm/1 broker`, `vsm/1 session UUID` or `vsm/1 relay UUID`.
 ";
 
 /// Where things are.
