@@ -145,7 +145,7 @@ pub enum Refusal {
     #[error("the broker cannot record new desktops ({0}); existing ones can be reached")]
     Storage(String),
     /// Another broker became active while this was under way; the same request there finds what came of it.
-    #[error("the brokers change places, or lost sight of each other, at this moment; try again")]
+    #[error("failover is in progress; try again in a moment")]
     Replaced,
     /// The pair is cut in pieces, and this one may not make new sessions.
     #[error(

@@ -10,7 +10,8 @@ use crate::{
     door::{Door, Key},
     exit::{Failure, SOFTWARE},
     output,
-    ssh::{Destination, Farewell, Patience, SshOptions, TRY_HOST_MAX},
+    retry::{self, RetryOptions},
+    ssh::{Destination, Farewell, SshOptions, TRY_HOST_MAX},
     viewer,
 };
 
@@ -39,6 +40,8 @@ pub struct ShadowArgs {
     #[arg(long, value_name = "FILE.png")]
     screenshot: Option<PathBuf>,
     #[command(flatten)]
+    retry: RetryOptions,
+    #[command(flatten)]
     ssh: SshOptions,
 }
 
@@ -47,13 +50,15 @@ pub struct ShadowArgs {
 /// # Errors
 /// With one line for the user.
 pub async fn run(arguments: ShadowArgs) -> Result<(), Failure> {
-    let ShadowArgs { to, user, session, control, viewer, screenshot, ssh } = arguments;
+    let ShadowArgs { to, user, session, control, viewer, screenshot, retry, ssh } = arguments;
     let viewer = match screenshot {
         None => viewer::ready(viewer.as_deref())?,
         Some(_) => Vec::new(),
     };
     let mut key = Key::make();
-    let mut broker = broker::dial(&ssh, &to, Patience::of_one_attempt()).await?;
+    // Not tried again once it was asked: the user of the desktop would be asked twice.
+    let dial = async || broker::dial(&ssh, &to, retry.patience()).await;
+    let mut broker = retry::riding(&retry, dial).await?;
     output::progress(&format!("Asking for the desktop of {user} ..."));
     let public_key = key.public().await;
     let request = ShadowRequest { user: user.clone(), session_id: session, control, public_key };

@@ -87,6 +87,17 @@ fn a_broker_that_is_silent_has_longer_each_time() {
     assert!(ran.calls[0].contains("ServerAliveCountMax=15 "), "{}", ran.calls[0]);
 }
 
+/// The way to the broker is tried again; the question, which a user may have to answer, is not.
+#[test]
+fn a_broker_that_is_away_is_asked_again_before_somebody_is_shadowed() {
+    let body = "if [ $call -lt 3 ]; then\n\
+                echo 'ssh: connect to host tlha port 22: Connection refused' >&2; exit 255; fi\n\
+                echo 'error refused not yours'";
+    let arguments = ["shadow", "--screenshot", "/dev/null", "tlha", "alice"];
+    let ran = Ssh::new(body).vsm(&arguments);
+    assert_eq!((ran.code, ran.calls.len()), (77, 3), "{}", ran.err);
+}
+
 #[test]
 fn a_daemon_that_is_just_gone_is_waited_for() {
     let body = "if [ $call -lt 2 ]; then echo 'error no-broker nobody listens'; exit 1; fi\n\
