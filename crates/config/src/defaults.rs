@@ -68,11 +68,8 @@ fn describe(param: &Param, depth: usize, out: &mut String) {
         Apply::Reload => "a reload",
         Apply::Restart => "a restart",
     };
-    let text = format!(
-        "{} Allowed: {}. Takes effect at {applies}.",
-        param.meaning,
-        param.kind.allowed()
-    );
+    let text =
+        format!("{} Allowed: {}. Takes effect at {applies}.", param.meaning, param.kind.allowed());
     let room = WIDTH - 4 - 2 * depth;
     let mut row = String::new();
     out.push('\n');
