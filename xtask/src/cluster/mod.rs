@@ -24,7 +24,7 @@ mod up;
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -192,6 +192,14 @@ impl Cluster {
     pub fn init_pid(&self, host: &str) -> Result<i32> {
         self.host(host)?;
         init_pid(&self.layout.name, host).with_context(|| format!("{host} is off"))
+    }
+
+    /// Puts a program where all hosts find it: they do not see every folder of this machine.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn install(&self, program: &Path) -> Result<()> {
+        files::install(&self.layout.name, program)
     }
 
     fn host(&self, host: &str) -> Result<&Host> {

@@ -228,6 +228,7 @@ impl Wronged {
         let active = pair::other(standby);
         pair.sh(active, "vsmctl ha takeover");
         assert_eq!(pair.in_step(), (active, standby));
+        pair.0.install(&Path::new(XTASK).with_file_name("vsm-bench")).unwrap();
         let alice = pair.login("alice");
         let find = "grep -aoE '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' /var/lib/vsm-agent/promise | head -n 1";
         let lineage = pair.sh(&alice.agent, find);
@@ -238,8 +239,7 @@ impl Wronged {
 
     /// Runs `vsm-bench`, which is no program of the hosts.
     fn bench(&self, host: &str, words: &[&str]) -> Command {
-        let bench = Path::new(XTASK).with_file_name("vsm-bench");
-        let words = [&[bench.to_str().unwrap()], words].concat();
+        let words = [&["vsm-bench"], words].concat();
         self.pair.command(host, "root", &words).unwrap()
     }
 
