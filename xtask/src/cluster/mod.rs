@@ -34,7 +34,7 @@ pub use self::fault::{Fault, Traffic};
 pub use self::pacemaker::Placed;
 pub use self::spec::{Brokers, ClusterSpec, HaSoftware, Host, Role, Start};
 use self::spec::{Layout, RESOURCE, check_name, netns, state_dir};
-use crate::host::boot::Paths;
+use crate::host::boot::{Paths, VSM_BIN};
 pub use crate::host::control::{DaemonState, DaemonStatus};
 use crate::interrupt;
 
@@ -194,12 +194,13 @@ impl Cluster {
         init_pid(&self.layout.name, host).with_context(|| format!("{host} is off"))
     }
 
-    /// Puts a program where all hosts find it: they do not see every folder of this machine.
+    /// Puts a program where all hosts see it, as they do not see every folder of this machine; its path there.
     ///
     /// # Errors
     /// When it cannot be copied.
-    pub fn install(&self, program: &Path) -> Result<()> {
-        files::install(&self.layout.name, program)
+    pub fn install(&self, program: &Path) -> Result<PathBuf> {
+        files::install(&self.layout.name, program)?;
+        Ok(Path::new(VSM_BIN).join(program.file_name().unwrap_or_default()))
     }
 
     fn host(&self, host: &str) -> Result<&Host> {

@@ -2,7 +2,7 @@
 //! bounded, and who it is can be read.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde::Deserialize;
@@ -219,6 +219,8 @@ struct Wronged {
     /// The reign, and its number.
     epoch: String,
     counter: u64,
+    /// Where the hosts see `vsm-bench`.
+    bench: PathBuf,
 }
 
 impl Wronged {
@@ -228,18 +230,18 @@ impl Wronged {
         let active = pair::other(standby);
         pair.sh(active, "vsmctl ha takeover");
         assert_eq!(pair.in_step(), (active, standby));
-        pair.0.install(&Path::new(XTASK).with_file_name("vsm-bench")).unwrap();
+        let bench = pair.0.install(&Path::new(XTASK).with_file_name("vsm-bench")).unwrap();
         let alice = pair.login("alice");
         let find = "grep -aoE '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' /var/lib/vsm-agent/promise | head -n 1";
         let lineage = pair.sh(&alice.agent, find);
         let epoch = pair::node(&pair, active).unwrap().epoch.unwrap();
         let counter = epoch.split_once('@').unwrap().0.parse().unwrap();
-        Self { pair, active, standby, alice, lineage, epoch, counter }
+        Self { pair, active, standby, alice, lineage, epoch, counter, bench }
     }
 
     /// Runs `vsm-bench`, which is no program of the hosts.
     fn bench(&self, host: &str, words: &[&str]) -> Command {
-        let words = [&["vsm-bench"], words].concat();
+        let words = [&[self.bench.to_str().unwrap()], words].concat();
         self.pair.command(host, "root", &words).unwrap()
     }
 
