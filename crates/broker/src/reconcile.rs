@@ -171,7 +171,7 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
                     }
                     // One that still is at it looks at the same things.
                     if link.carrying_out.try_lock().is_ok() {
-                        drop(tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link)).in_current_span()));
+                        begin_carry_out(broker, link);
                     }
                 }
             }
@@ -248,11 +248,12 @@ async fn take_inventory(
             let (broker, link) = (Arc::clone(broker), Arc::clone(link));
             // It is never closed; were it, all would only be taken in at once.
             let turn = ABSORBING.acquire().await;
-            together.spawn(async move {
+            let work = async move {
                 let _turn = turn;
                 let (seen, shadowers) = (seen(&live), shadowers(&live));
                 absorb(&broker, &link, live, acts).await.map(|id| (id, seen, shadowers))
-            });
+            };
+            together.spawn(work.in_current_span());
         }
         if together.is_empty() {
             break;
@@ -292,7 +293,7 @@ async fn take_inventory(
             drop_missing(broker, link, id).await;
         }
     }
-    tokio::spawn(carry_out(Arc::clone(broker), Arc::clone(link)).in_current_span());
+    begin_carry_out(broker, link);
     limiting::begin(broker, link);
 }
 
@@ -356,6 +357,12 @@ async fn drop_missing(broker: &Broker, link: &Link, id: SessionId) {
             broker.agents.mark_missed();
         }
     }
+}
+
+/// The report goes on meanwhile.
+fn begin_carry_out(broker: &Arc<Broker>, link: &Arc<Link>) {
+    let work = carry_out(Arc::clone(broker), Arc::clone(link));
+    drop(tokio::spawn(work.in_current_span()));
 }
 
 /// Does what was decided while the agent was away.

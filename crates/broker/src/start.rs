@@ -58,18 +58,16 @@ struct Driver<'a> {
 }
 
 /// Has the agent of a reserved session start it, and commits what came of it. `may_be_there` = an earlier attempt may
-/// have reached the agent; `mark` = what says meanwhile that it is being started.
+/// have reached the agent; `_mark` = what says meanwhile that it is being started.
 pub(crate) async fn attempt(
     broker: &Arc<Broker>,
     session: Arc<Session>,
     bounds: &Bounds,
     may_be_there: bool,
-    mark: StartMark,
+    _mark: StartMark,
 ) -> Result<Attempt, Refusal> {
     let span = span::session(&session);
-    let done = drive(broker, session, bounds, may_be_there).instrument(span).await;
-    drop(mark);
-    done
+    drive(broker, session, bounds, may_be_there).instrument(span).await
 }
 
 async fn drive(
@@ -118,6 +116,10 @@ impl Driver<'_> {
                     Err(ProposeError::Rejected(rejected)) => {
                         let state =
                             broker.table.read(|view| view.table.session(id).map(|s| s.state));
+                        if self.said.why.is_empty() {
+                            // The agent had nothing against it.
+                            self.said.why = rejected.to_string();
+                        }
                         self.said.failure = Some(ProposeError::Rejected(rejected.clone()));
                         Proposed::Rejected(rejected, state)
                     }
@@ -132,7 +134,7 @@ impl Driver<'_> {
             // It has logged why, if it could not.
             Effect::End => drop(ending::carry_out(broker, &self.session).await),
             Effect::Bury => {
-                tracing::warn!(why = self.said.why, "giving up a start without an answer");
+                tracing::warn!(why = self.said.why, "giving up a start");
                 if let Some(link) = &self.link {
                     gone::bury(broker, link, id).await;
                 }

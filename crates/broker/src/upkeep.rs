@@ -12,6 +12,7 @@ use crate::{
     capacity::{self, Capacity},
     clocks,
     hooks::Hooks,
+    placing::Said,
     trail::{Note, SELF},
 };
 
@@ -70,10 +71,8 @@ pub(crate) async fn follow(broker: Arc<Broker>) {
 /// Users come to a broker by its sshd too, which lets in nobody but root while that file is there.
 fn look_at_logins(broker: &Broker) {
     let what = |text: String| {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        let colon = if words.is_empty() { "" } else { ": " };
-        let text = printable(&words.join(" "));
-        format!("/etc/nologin or /run/nologin lets in nobody but root{colon}{text}")
+        let text = printable(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+        format!("/etc/nologin or /run/nologin lets in nobody but root{}", Said(&text))
     };
     broker.troubles.set(Kind::NoLogin, "", nologin::text().map(what));
 }

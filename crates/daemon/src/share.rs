@@ -141,18 +141,23 @@ impl Shares {
         if !is_full {
             return Some(self.give(&mut state, who));
         }
-        self.tell(&mut state, who, held);
+        self.tell(&mut state, who, held, "refused: there are too many connections");
         None
     }
 
-    /// The same for one who has to show first who it is, until [`Share::is_proven`]. Where there is no more it takes
+    /// The same for one who has to show first who it is, until [`Share::prove`]. Where there is no more it takes
     /// the place of the oldest that has not.
     #[must_use]
     pub fn take_unproven(self: &Arc<Self>, who: Who) -> Option<Share> {
         let mut state = self.state();
         let (held, is_full) = self.fullness(&state, who);
         if is_full {
-            self.tell(&mut state, who, held);
+            self.tell(
+                &mut state,
+                who,
+                held,
+                "there are too many connections: the oldest without a certificate gives way",
+            );
             let own = state.held.get(&who).and_then(|part| part.unproven.keys().next()).copied();
             let oldest = || state.unproven.keys().next().copied();
             let oldest = if held < who.share(self.each) { oldest() } else { own };
@@ -179,7 +184,7 @@ impl Shares {
         Share { of: Arc::clone(self), who, number: state.last, replaced: None }
     }
 
-    fn tell(&self, state: &mut State, who: Who, held: usize) {
+    fn tell(&self, state: &mut State, who: Who, held: usize, said: &str) {
         if state.told.len() >= TOLD_MAX {
             state.told.clear();
         }
@@ -192,7 +197,7 @@ impl Shares {
         }
         state.told.insert(who, (now, 0));
         let (what, sum) = (&self.what, state.sum);
-        tracing::warn!(what, %who, held, sum, refused, "refused: there are too many connections");
+        tracing::warn!(what, %who, held, sum, refused, "{said}");
     }
 
     /// How many are held now.
@@ -216,7 +221,7 @@ impl State {
 
 impl Share {
     /// It has shown who it is, and keeps its place.
-    pub fn is_proven(&self) {
+    pub fn prove(&self) {
         let mut state = self.of.state();
         if state.unproven.remove(&self.number).is_some()
             && let Some(part) = state.held.get_mut(&self.who)
@@ -228,7 +233,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.is_proven();
+        self.prove();
         let mut state = self.of.state();
         state.sum = state.sum.saturating_sub(1);
         if let Some(part) = state.held.get_mut(&self.who) {
@@ -266,7 +271,7 @@ impl<T: Connected> Connected for Held<T> {
 
     /// Asked for once a connection is served, which is after the TLS handshake.
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.share.is_proven();
+        self.share.prove();
         self.io.connect_info()
     }
 }
@@ -357,7 +362,7 @@ mod tests {
             share.replaced.as_mut().unwrap().try_recv().is_ok()
         });
         let mut own = shares.take_unproven(host(1)).unwrap();
-        own.is_proven();
+        own.prove();
         // Of one address: the older of the two that show nothing has to go.
         let mut idle: Vec<_> = (0..2).map(|_| shares.take_unproven(host(1)).unwrap()).collect();
         let third = shares.take_unproven(host(1)).unwrap();
@@ -372,7 +377,7 @@ mod tests {
         assert!(shares.state().held.is_empty() && shares.state().unproven.is_empty());
         // Where all have shown who they are there is no room.
         let all: Vec<_> = (0..5).map(|n| shares.take_unproven(host(n)).unwrap()).collect();
-        all.iter().for_each(Share::is_proven);
+        all.iter().for_each(Share::prove);
         assert!(shares.take_unproven(host(9)).is_none());
     }
 

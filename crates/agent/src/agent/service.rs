@@ -261,9 +261,9 @@ impl Service {
                 }
                 return Alive(report::live(&slot.live()));
             }
-            let span = slot.over(STORY_MAX).await;
+            let story = slot.over(STORY_MAX).await;
             let done =
-                span.unwrap_or_else(|| made_out(id, EndReason::XServer, "its X server is gone"));
+                story.unwrap_or_else(|| made_out(id, EndReason::XServer, "its X server is gone"));
             return Gone((&done.ended()).into());
         }
         let done = self.agent.registry.done(id);
@@ -354,10 +354,8 @@ impl agent_server::Agent for Service {
         };
         let ended = match self.agent.registry.slot(id) {
             Some(slot) => {
-                let (why, span) = (
-                    format!("ended at the request of broker {broker}"),
-                    span::session(&slot.session()),
-                );
+                let why = format!("ended at the request of broker {broker}");
+                let span = span::session(&slot.session());
                 self.end(&slot, &why, permit).instrument(span).await?
             }
             None => {
