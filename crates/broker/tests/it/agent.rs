@@ -26,6 +26,9 @@ use vsm_proto::{
 
 use super::lab::Authority;
 
+/// What a host says at each report, in place of the truth.
+type Says = Box<dyn FnMut() -> Vec<Item> + Send>;
+
 type Items = Pin<Box<dyn Stream<Item = Result<pb::ReportResponse, Status>> + Send>>;
 
 /// What a start comes to.
@@ -41,7 +44,7 @@ pub(crate) enum Start {
     RunsAndIsGone,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     sessions: BTreeMap<String, Session>,
     /// Ids that may never run.
@@ -50,10 +53,11 @@ struct State {
     starts: VecDeque<Start>,
     /// All that was asked: the call, and the session.
     asked: Vec<(&'static str, String)>,
+    says: Option<Says>,
 }
 
 /// What the server and the test share.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Agent {
     number: u8,
     state: Arc<Mutex<State>>,
@@ -63,7 +67,6 @@ struct Agent {
 }
 
 /// The host.
-#[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) name: String,
     agent: Agent,
@@ -136,6 +139,11 @@ impl Host {
         self.asked("report")
     }
 
+    /// It is in the wrong hands: each report has this, and ends.
+    pub(crate) fn says(&self, says: impl FnMut() -> Vec<Item> + Send + 'static) {
+        self.agent.state().says = Some(Box::new(says));
+    }
+
     /// Something runs here that no broker asked for.
     pub(crate) fn runs(&self, session: Session) {
         self.agent.state().sessions.insert(session.id.clone(), session);
@@ -177,11 +185,6 @@ impl Agent {
         let mut state = self.state();
         state.asked.push((call, id.to_owned()));
         state
-    }
-
-    fn unimplemented<T>(&self, call: &'static str, id: &str) -> Result<Response<T>, Status> {
-        drop(self.about(call, id));
-        Err(Status::unimplemented(call))
     }
 }
 
@@ -286,7 +289,11 @@ impl pb::agent_server::Agent for Agent {
             journal_id: self.number.into(),
             ..pb::Inventory::default()
         };
-        drop(self.about("report", ""));
+        let said = self.about("report", "").says.as_mut().map(|says| says());
+        if let Some(items) = said {
+            let items = items.into_iter().map(|item| Ok(pb::ReportResponse { item: Some(item) }));
+            return Ok(Response::new(Box::pin(tokio_stream::iter(items.collect::<Vec<_>>()))));
+        }
         let (sender, items) = mpsc::channel(16);
         let (mut told, stop) = (self.tells.subscribe(), self.stop.clone());
         tokio::spawn(async move {
@@ -308,43 +315,43 @@ impl pb::agent_server::Agent for Agent {
 
     async fn disconnect_viewer(
         &self,
-        request: Request<pb::DisconnectViewerRequest>,
+        _: Request<pb::DisconnectViewerRequest>,
     ) -> Result<Response<pb::DisconnectViewerResponse>, Status> {
-        self.unimplemented("disconnect", &request.get_ref().id)
+        Err(Status::unimplemented("disconnect"))
     }
 
     async fn extend(
         &self,
-        request: Request<pb::ExtendRequest>,
+        _: Request<pb::ExtendRequest>,
     ) -> Result<Response<pb::ExtendResponse>, Status> {
-        self.unimplemented("extend", &request.get_ref().id)
+        Err(Status::unimplemented("extend"))
     }
 
     async fn notify(
         &self,
         _: Request<pb::NotifyRequest>,
     ) -> Result<Response<pb::NotifyResponse>, Status> {
-        self.unimplemented("notify", "")
+        Err(Status::unimplemented("notify"))
     }
 
     async fn session_log(
         &self,
-        request: Request<pb::SessionLogRequest>,
+        _: Request<pb::SessionLogRequest>,
     ) -> Result<Response<pb::SessionLogResponse>, Status> {
-        self.unimplemented("log", &request.get_ref().id)
+        Err(Status::unimplemented("log"))
     }
 
     async fn accept_key(
         &self,
-        request: Request<pb::AcceptKeyRequest>,
+        _: Request<pb::AcceptKeyRequest>,
     ) -> Result<Response<pb::AcceptKeyResponse>, Status> {
-        self.unimplemented("key", &request.get_ref().id)
+        Err(Status::unimplemented("key"))
     }
 
     async fn allow_shadow(
         &self,
-        request: Request<pb::AllowShadowRequest>,
+        _: Request<pb::AllowShadowRequest>,
     ) -> Result<Response<pb::AllowShadowResponse>, Status> {
-        self.unimplemented("shadow", &request.get_ref().id)
+        Err(Status::unimplemented("shadow"))
     }
 }

@@ -1,82 +1,27 @@
 //! A session host in the wrong hands: what it says counts for itself alone, and it is put aside by name.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio_stream::Stream;
-use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, service::RoutesBuilder};
-use vsm_broker::settings::Settings;
-use vsm_config::Config;
 use vsm_core::SessionId;
-use vsm_daemon::grpc;
 use vsm_proto::{
-    agent::v1::{self as pb, agent_server::AgentServer, report_response::Item},
+    agent::v1::{self as pb, report_response::Item},
     session::v1::{Ended, Epoch, LiveSession, Session, SessionState},
 };
 
-use super::lab::{LONG, Lab, Node};
+use super::{
+    agent::Host,
+    lab::{LONG, Lab, Node},
+};
 
-type Items = Pin<Box<dyn Stream<Item = Result<pb::ReportResponse, Status>> + Send>>;
+/// The agent.
+const AGENT: &str = "127.0.0.2";
 
-/// What the agent says next time.
-type Says = Arc<Mutex<Box<dyn FnMut() -> Vec<Item> + Send>>>;
-
-struct Agent(Says);
-
-macro_rules! agent {
-    ($($call:ident: $request:ident -> $response:ident;)*) => {
-        #[tonic::async_trait]
-        impl pb::agent_server::Agent for Agent {
-            $(async fn $call(&self, _: Request<pb::$request>) -> Result<Response<pb::$response>, Status> {
-                Err(Status::unimplemented(stringify!($call)))
-            })*
-
-            type ReportStream = Items;
-
-            async fn report(&self, _: Request<pb::ReportRequest>) -> Result<Response<Items>, Status> {
-                let items = (self.0.lock().unwrap())();
-                let items = items.into_iter().map(|item| Ok(pb::ReportResponse { item: Some(item) }));
-                Ok(Response::new(Box::pin(tokio_stream::iter(items.collect::<Vec<_>>()))))
-            }
-        }
-    };
-}
-
-agent! {
-    start: StartRequest -> StartResponse;
-    verify: VerifyRequest -> VerifyResponse;
-    terminate: TerminateRequest -> TerminateResponse;
-    disconnect_viewer: DisconnectViewerRequest -> DisconnectViewerResponse;
-    set_limits: SetLimitsRequest -> SetLimitsResponse;
-    extend: ExtendRequest -> ExtendResponse;
-    notify: NotifyRequest -> NotifyResponse;
-    session_log: SessionLogRequest -> SessionLogResponse;
-    accept_key: AcceptKeyRequest -> AcceptKeyResponse;
-    allow_shadow: AllowShadowRequest -> AllowShadowResponse;
-    cancel_start: CancelStartRequest -> CancelStartResponse;
-}
-
-/// An active broker with an agent `localhost` that says such things, and another one that is away.
+/// An active broker with an agent that says such things, and another one that is away.
 async fn with(lab: &Lab, says: impl FnMut() -> Vec<Item> + Send + 'static) -> &Node {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let mut routes = RoutesBuilder::default();
-    routes.add_service(AgentServer::new(Agent(Arc::new(Mutex::new(Box::new(says))))));
-    let (tls, stop) = (lab.authority.issue("agent", "localhost"), CancellationToken::new());
-    tokio::spawn(async move { grpc::serve_tls(listener, &tls, routes.routes(), stop).await });
-    let dir = tempfile::tempdir().unwrap();
-    let yaml = format!(
-        "vsm: {{vsm_agent_port: {port}}}\nsubclusters: {{x: {{agents: [localhost, agent1]}}}}\n"
-    );
-    std::fs::write(dir.path().join("a.yaml"), yaml).unwrap();
-    let broker = &lab.b.broker;
-    broker.set_settings(Settings::new(&Config::load(dir.path()).unwrap()).unwrap());
-    broker.agents.follow(broker);
+    let (port, hosts) = Host::several(&lab.authority, 1).await;
+    hosts[0].says(says);
+    let agents = format!("subclusters: {{x: {{agents: [{AGENT}, agent1]}}}}\n");
+    lab.b.has_agents(port, &agents);
     &lab.b
 }
 
@@ -95,7 +40,7 @@ fn live(id: &str, user: &str) -> LiveSession {
     let session = Session {
         id: id.to_owned(),
         user: user.to_owned(),
-        agent: "localhost".to_owned(),
+        agent: AGENT.to_owned(),
         display: 10,
         state: SessionState::Running.into(),
         request_id: uuid::Uuid::new_v4().to_string(),
@@ -107,7 +52,7 @@ fn live(id: &str, user: &str) -> LiveSession {
 /// Waits until the agent is down with these words; how it stands.
 async fn put_aside(node: &Node, words: &str) {
     use vsm_broker::agents::LinkState;
-    let link = node.broker.agents.link(&"localhost".parse().unwrap()).unwrap();
+    let link = node.broker.agents.link(&AGENT.parse().unwrap()).unwrap();
     let mut seen = String::new();
     let wait = async {
         loop {

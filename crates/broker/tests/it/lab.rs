@@ -162,6 +162,15 @@ impl Node {
         tokio::time::timeout(LONG, serves).await.expect("it serves").unwrap();
     }
 
+    /// Has it follow the agents of this configuration, all of which answer on one port.
+    pub(crate) fn has_agents(&self, port: u16, yaml: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("vsm: {{vsm_agent_port: {port}}}\n{yaml}");
+        std::fs::write(dir.path().join("a.yaml"), text).unwrap();
+        self.broker.set_settings(Settings::new(&Config::load(dir.path()).unwrap()).unwrap());
+        self.broker.agents.follow(&self.broker);
+    }
+
     /// A session of root's, as if an agent had told of it.
     pub(crate) async fn session_of_root(&self) -> SessionId {
         let id = SessionId::new(Uuid::from_u128(7));

@@ -4,8 +4,6 @@
 use std::time::Duration;
 
 use tonic::{Code, Response, Status, transport::Channel};
-use vsm_broker::settings::Settings;
-use vsm_config::Config;
 use vsm_proto::{
     agent::v1::StartRefusal,
     broker::v1::{
@@ -37,15 +35,13 @@ impl Site {
         let (port, hosts) = Host::several(&lab.authority, 2).await;
         let names: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();
         let (names, grace) = (names.join(", "), GRACE.as_secs());
-        let yaml = format!(
-            "vsm: {{vsm_agent_port: {port}}}\nsubclusters: {{x: {{agents: [{names}]}}}}\n\
-             vsmserver: {{start_unknown_grace: {grace}, login_timeout: 20}}\n"
+        lab.b.has_agents(
+            port,
+            &format!(
+                "subclusters: {{x: {{agents: [{names}]}}}}\n\
+                 vsmserver: {{start_unknown_grace: {grace}, login_timeout: 20}}\n"
+            ),
         );
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("a.yaml"), yaml).unwrap();
-        let broker = &lab.b.broker;
-        broker.set_settings(Settings::new(&Config::load(dir.path()).unwrap()).unwrap());
-        broker.agents.follow(broker);
         let user = nix::unistd::User::from_uid(nix::unistd::Uid::current()).unwrap().unwrap().name;
         Self { lab, hosts, user }
     }
