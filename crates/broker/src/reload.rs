@@ -10,10 +10,10 @@ use std::{
 use tokio::sync::Mutex;
 use vsm_config::{Change, Config, keys};
 use vsm_daemon::{
-    at_start::{AtStart, Daemon},
+    at_start::Daemon,
     log::{self, LogSettings},
+    looks::Looks,
     notify,
-    sshd::Sshd,
     tls::Tls,
     trouble::Kind,
 };
@@ -31,8 +31,7 @@ use crate::{
 pub struct Reloader {
     broker: Arc<Broker>,
     dir: PathBuf,
-    at_start: Arc<AtStart>,
-    sshd: Arc<Sshd>,
+    looks: Looks,
     /// Locked for as long as a new one is being taken: one after the other.
     config: Mutex<Config>,
 }
@@ -55,21 +54,13 @@ impl Reloader {
     /// For a broker that runs with `config` from `dir`.
     #[must_use]
     pub fn new(broker: Arc<Broker>, config: Config, dir: PathBuf) -> Arc<Self> {
-        let at_start = AtStart::new(Daemon::Broker, &config, broker.troubles.clone());
-        let sshd = Sshd::new(broker.troubles.clone());
-        Arc::new(Self { broker, dir, at_start, sshd, config: Mutex::new(config) })
+        let looks = Looks::new(Daemon::Broker, &config, &broker.troubles);
+        Arc::new(Self { broker, dir, looks, config: Mutex::new(config) })
     }
 
-    /// What no reload changes.
-    #[must_use]
-    pub const fn at_start(&self) -> &Arc<AtStart> {
-        &self.at_start
-    }
-
-    /// How users come in.
-    #[must_use]
-    pub const fn sshd(&self) -> &Arc<Sshd> {
-        &self.sshd
+    /// Looks at this host between reloads too, until the broker stops.
+    pub fn look_on(&self) {
+        self.looks.follow(&self.broker.duties, &self.broker.stop);
     }
 
     /// Where the files are.
@@ -85,9 +76,7 @@ impl Reloader {
     pub async fn reload(&self, actor: &str) -> Result<Vec<Change>, Refused> {
         let mut config = self.config.lock().await;
         notify::reloading();
-        // Whoever has mended something asks for it.
-        self.at_start.look();
-        self.sshd.look_again();
+        self.looks.at_reload();
         let new = self.read().await.and_then(|new| {
             let settings = settings(&new)?;
             on_this_host(&new)?;
@@ -171,7 +160,7 @@ impl Reloader {
         log::unread(&new);
         broker.set_settings(settings);
         broker.troubles.over(Kind::Configuration, "");
-        self.at_start.compare(&new);
+        self.looks.taken(&new);
         let mail = [keys::vsmserver::ADMIN_EMAIL.path(), keys::vsmserver::MAIL_PROGRAM.path()];
         if changes.iter().any(|change| mail.contains(&change.path.as_str())) {
             // The next mail tells.

@@ -160,8 +160,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
         duties.run("witnesses", witness::carry(Arc::clone(&broker), asked));
     }
     let reloader = Reloader::new(Arc::clone(&broker), config, config_dir);
-    duties.run("certificates", Arc::clone(reloader.at_start()).follow(stop.token.clone()));
-    duties.run("look at sshd", Arc::clone(reloader.sshd()).follow(stop.token.clone()));
+    reloader.look_on();
     duties.run("reloads", on_hang_up(Arc::clone(&reloader), stop.clone()));
     let watch = watch_files::follow(Arc::clone(&broker), Arc::clone(&reloader));
     duties.run_to_its_end("watch on the configuration", watch);

@@ -10,6 +10,7 @@ pub mod files;
 pub mod grpc;
 pub mod host_keys;
 pub mod log;
+pub mod looks;
 pub mod nologin;
 pub mod notify;
 pub mod one_time;

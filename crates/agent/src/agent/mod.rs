@@ -35,13 +35,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 use vsm_config::Config;
 use vsm_daemon::{
-    at_start::{AtStart, Daemon},
+    at_start::Daemon,
     duty::Duties,
     grpc,
     log::{self, LogSettings},
+    looks::Looks,
     notify,
     one_time::{self, Keys},
-    sshd::Sshd,
     stop::Stop,
     tls::Tls,
     trouble::{Kind, Troubles},
@@ -132,7 +132,8 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     pam::look(&agent);
     let duties = &agent.duties;
     duties.run("look at displays", look_again(Arc::clone(&agent), stop.token.clone()));
-    let looks = Looks::begin(&agent, config, &stop.token);
+    let looks = Looks::new(Daemon::Agent, config, &agent.troubles);
+    looks.follow(duties, &stop.token);
     let reloads = reload(Arc::clone(&agent), looks, config_dir.to_owned(), stop.clone());
     duties.run("reloads", reloads);
     let announce = announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone());
@@ -211,23 +212,6 @@ async fn look_again(agent: Arc<Agent>, stop: CancellationToken) {
     }
 }
 
-/// What is looked at again when somebody asks for it.
-struct Looks {
-    at_start: Arc<AtStart>,
-    sshd: Arc<Sshd>,
-}
-
-impl Looks {
-    /// Begins to look, until `stop`.
-    fn begin(agent: &Agent, config: &Config, stop: &CancellationToken) -> Self {
-        let at_start = AtStart::new(Daemon::Agent, config, agent.troubles.clone());
-        let sshd = Sshd::new(agent.troubles.clone());
-        agent.duties.run("certificates", Arc::clone(&at_start).follow(stop.clone()));
-        agent.duties.run("look at sshd", Arc::clone(&sshd).follow(stop.clone()));
-        Self { at_start, sshd }
-    }
-}
-
 /// Takes a new configuration at SIGHUP; a bad one is told, and the old one stays.
 async fn reload(agent: Arc<Agent>, looks: Looks, dir: PathBuf, stop: Stop) {
     loop {
@@ -237,9 +221,7 @@ async fn reload(agent: Arc<Agent>, looks: Looks, dir: PathBuf, stop: Stop) {
             () = stop.reload.notified() => {}
         }
         notify::reloading();
-        // Whoever has mended something asks for it.
-        looks.at_start.look();
-        looks.sshd.look_again();
+        looks.at_reload();
         // With the certificate, as `vsmagent --check` does: an agent that could not start again is to be known of.
         let read = Config::load(&dir).map_err(anyhow::Error::from);
         match read.and_then(|config| Ok((Tls::load(&config)?, config))) {
@@ -250,7 +232,7 @@ async fn reload(agent: Arc<Agent>, looks: Looks, dir: PathBuf, stop: Stop) {
                 settings.keep(&agent.settings());
                 agent.set_settings(settings);
                 agent.troubles.over(Kind::Configuration, "");
-                looks.at_start.compare(&config);
+                looks.taken(&config);
                 tell_left_out(&agent.troubles, &config);
                 pam::look(&agent);
                 tracing::info!("configuration read again; what is running keeps its own");

@@ -1,0 +1,47 @@
+//! What a daemon finds wrong with its host by looking now and then: what waits for a restart, certificates that end,
+//! and whether sshd lets users in.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use vsm_config::Config;
+
+use crate::{
+    at_start::{AtStart, Daemon},
+    duty::Duties,
+    sshd::Sshd,
+    trouble::Troubles,
+};
+
+/// What is looked at.
+#[derive(Debug)]
+pub struct Looks {
+    at_start: Arc<AtStart>,
+    sshd: Arc<Sshd>,
+}
+
+impl Looks {
+    /// For a daemon that starts with `config`, whose certificates were loaded just now.
+    #[must_use]
+    pub fn new(daemon: Daemon, config: &Config, troubles: &Troubles) -> Self {
+        let at_start = AtStart::new(daemon, config, troubles.clone());
+        Self { at_start, sshd: Sshd::new(troubles.clone()) }
+    }
+
+    /// Looks until `stop`.
+    pub fn follow(&self, duties: &Duties, stop: &CancellationToken) {
+        duties.run("certificates", Arc::clone(&self.at_start).follow(stop.clone()));
+        duties.run("look at sshd", Arc::clone(&self.sshd).follow(stop.clone()));
+    }
+
+    /// Looks at once: whoever has mended something asks for a reload.
+    pub fn at_reload(&self) {
+        self.at_start.look();
+        self.sshd.look_again();
+    }
+
+    /// A configuration was taken: tells what of it waits for a restart.
+    pub fn taken(&self, config: &Config) {
+        self.at_start.compare(config);
+    }
+}
