@@ -75,6 +75,8 @@ type Troubled = BTreeMap<(Option<AgentName>, String), (Absence, String)>;
 
 fn look_at_troubles(broker: &Broker, known: &mut Troubled) {
     let mut now: BTreeMap<(Option<AgentName>, String), String> = BTreeMap::new();
+    // What is wrong there is not known: nothing is over because its host is away.
+    let mut silent = BTreeSet::new();
     for own in broker.troubles.messages() {
         now.entry((None, own.kind)).or_insert(own.what);
     }
@@ -82,7 +84,10 @@ fn look_at_troubles(broker: &Broker, known: &mut Troubled) {
         let found = link.troubles.messages();
         let told = match link.state() {
             LinkState::Up(up) => up.troubles.to_vec(),
-            LinkState::Down { .. } | LinkState::Connecting => Vec::new(),
+            LinkState::Down { .. } | LinkState::Connecting => {
+                silent.insert(link.name.clone());
+                Vec::new()
+            }
         };
         // A word of which nothing is known is a newer agent's, or none: it is in the list, and is no event.
         let is_known = |word: &str| Kind::ALL.iter().any(|kind| kind.word() == word);
@@ -96,6 +101,9 @@ fn look_at_troubles(broker: &Broker, known: &mut Troubled) {
     }
     known.retain(|(agent, kind), (absence, told)| {
         let what = now.get(&(agent.clone(), kind.clone()));
+        if what.is_none() && agent.as_ref().is_some_and(|agent| silent.contains(agent)) {
+            return true;
+        }
         let (lost, mended) = match agent {
             Some(_) => ("agent-trouble", "agent-mended"),
             None => ("broker-trouble", "broker-mended"),

@@ -35,6 +35,16 @@ pub enum Refusal {
         /// Why not.
         why: String,
     },
+    /// The desktop is on an agent that is silent.
+    #[error("the desktop of {user} is on {agent}, which does not answer ({why})")]
+    ShadowUnreachable {
+        /// Whose.
+        user: UserName,
+        /// Agent.
+        agent: AgentName,
+        /// Why.
+        why: String,
+    },
     /// A command was asked for instead of the full desktop.
     #[error(
         "only whole desktops are given here, no start commands (/vsmserver/allow_start_command)"
@@ -181,7 +191,9 @@ impl Refusal {
             Self::NotExtended(_) => ("NOT_EXTENDED", Code::FailedPrecondition),
             Self::NoAgent(_) => ("NO_AGENT", Code::Unavailable),
             Self::AtLimit { .. } => ("AT_LIMIT", Code::ResourceExhausted),
-            Self::Unreachable { .. } => ("UNREACHABLE", Code::Unavailable),
+            Self::Unreachable { .. } | Self::ShadowUnreachable { .. } => {
+                ("UNREACHABLE", Code::Unavailable)
+            }
             Self::Maintenance { .. } => ("MAINTENANCE", Code::Unavailable),
             Self::Reachable(..) => ("REACHABLE", Code::FailedPrecondition),
             Self::StartFailed(_) => ("START_FAILED", Code::FailedPrecondition),

@@ -49,10 +49,11 @@ pub(crate) async fn ask(
     }
     let session = target(broker, &wish)?;
     let mode = if wish.control { "control" } else { "view" };
-    let (link, up) = broker.agents.reach(&session.agent).await.map_err(|(why, _)| {
-        let agent = session.agent.clone();
-        Refusal::Unreachable { agent, why, later: String::new() }
-    })?;
+    let away = |why: String| {
+        let (user, agent) = (session.user.clone(), session.agent.clone());
+        Refusal::ShadowUnreachable { user, agent, why }
+    };
+    let (link, up) = broker.agents.reach(&session.agent).await.map_err(|(why, _)| away(why))?;
     let valid = settings.one_login.unwrap_or(RIGHT_MIN);
     let key = wish.key.as_ref().filter(|_| settings.one_login.is_some());
     let ask = ShadowWish { by: &who.user, control: wish.control, key, valid };
@@ -69,10 +70,7 @@ pub(crate) async fn ask(
             broker.note(note("shadow-refused").detail(format!("{mode}: {why}")));
             Err(Refusal::ShadowRefused { user: session.user.clone(), why })
         }
-        Err(error) => {
-            let (agent, why) = (session.agent.clone(), error.why);
-            Err(Refusal::Unreachable { agent, why, later: String::new() })
-        }
+        Err(error) => Err(away(error.why)),
     }
 }
 

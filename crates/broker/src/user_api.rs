@@ -144,7 +144,7 @@ impl UserApi {
     /// Does what `end_session` is asked for, here.
     async fn end(&self, who: &Identity, id: &str) -> Result<pb::EndSessionResponse, Status> {
         let session = self.chosen(who, id)?;
-        tracing::info!(user = %who.user, session = %session.id, "the user ends a session");
+        span::session(&session).in_scope(|| tracing::info!("the user ends a session"));
         let note = Note::new(who.user.as_str(), "session-end-asked").session(&session);
         let done = match ending::end(&self.0, &session, IfSilent::Leave, note).await? {
             Outcome::Ended => true,
@@ -161,7 +161,7 @@ impl UserApi {
         id: &str,
     ) -> Result<pb::AbandonSessionResponse, Status> {
         let session = self.silent(who, id).await?;
-        tracing::info!(user = %who.user, session = %session.id, agent = %session.agent, "the user gives up a session");
+        span::session(&session).in_scope(|| tracing::info!("the user gives up a session"));
         let note = Note::new(who.user.as_str(), "session-abandoned").session(&session);
         match ending::end(&self.0, &session, IfSilent::Abandon, note).await? {
             // It came back in this very moment, or was given up before: what was wanted.

@@ -1,7 +1,13 @@
 //! What a daemon takes at its start and keeps until the next: parameters that no reload changes, and certificates.
 //! Where the files say something else by now, or a certificate ends, that is told.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use tokio_util::sync::CancellationToken;
@@ -56,7 +62,8 @@ pub struct AtStart {
 struct InUse {
     path: PathBuf,
     what: &'static str,
-    data: Vec<u8>,
+    /// Of what was in it: one is a private key.
+    digest: u64,
     /// When it ends; none where that cannot be read.
     ends: Option<UnixMillis>,
 }
@@ -71,6 +78,7 @@ impl AtStart {
         let certificates = [
             InUse::read(config.get(&keys::tls::CERT_FILE), "this host's certificate", first),
             InUse::read(config.get(&keys::tls::CA_FILE), "the authority's certificate", last),
+            InUse::read(config.get(&keys::tls::KEY_FILE), "this host's private key", |_| None),
         ];
         let certificates = certificates.into_iter().flatten().collect();
         let config = config.clone();
@@ -119,7 +127,7 @@ impl InUse {
             .filter_map(Result::ok)
             .filter_map(|certificate| end_of(&certificate))
             .collect();
-        Some(Self { ends: which(&ends), path, what, data })
+        Some(Self { ends: which(&ends), path, what, digest: digest(&data) })
     }
 
     fn ends_soon(&self, now: UnixMillis) -> Option<String> {
@@ -137,9 +145,15 @@ impl InUse {
         // One that cannot be read is for a reload or a start to tell.
         let now = fs::read(&self.path).ok()?;
         let (what, path) = (self.what, self.path.display());
-        (now != self.data)
+        (digest(&now) != self.digest)
             .then(|| format!("{what} was replaced, and the former one is in use: {path}"))
     }
+}
+
+fn digest(data: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    data.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// When a certificate ends. The verifier of rustls does not tell, but for one that is looked at after its end.
@@ -182,6 +196,7 @@ mod tests {
         fn new(certificate: &str, authority: &str) -> Self {
             let host = Self(tempfile::tempdir().unwrap());
             host.write("host.pem", certificate);
+            host.write("host.key", "key");
             host.write("ca.pem", authority);
             host
         }
@@ -196,9 +211,10 @@ mod tests {
 
         /// Its configuration with further lines.
         fn config(&self, lines: &str) -> Config {
-            let (ca, host) = (self.path("ca.pem"), self.path("host.pem"));
-            let (ca, host) = (ca.display(), host.display());
-            self.write("a.yaml", &format!("tls: {{ca_file: {ca}, cert_file: {host}}}\n{lines}"));
+            let paths = ["ca.pem", "host.pem", "host.key"].map(|name| self.path(name));
+            let [ca, host, key] = [0, 1, 2].map(|n: usize| paths[n].display());
+            let tls = format!("tls: {{ca_file: {ca}, cert_file: {host}, key_file: {key}}}\n");
+            self.write("a.yaml", &(tls + lines));
             Config::load(self.0.path()).unwrap()
         }
     }
@@ -262,5 +278,9 @@ mod tests {
         host.write("host.pem", &before);
         daemon.look();
         assert_eq!(troubles.now(), []);
+        host.write("host.key", "another");
+        daemon.look();
+        let said = told(&troubles, Kind::Restart, &host.path("host.key")).unwrap();
+        assert!(said.starts_with("this host's private key was replaced"), "{said}");
     }
 }

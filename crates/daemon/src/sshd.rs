@@ -41,6 +41,8 @@ const MORE_ARGUMENTS: [&str; 2] =
     ["/etc/systemd/system/ssh.service.d", "/etc/systemd/system/sshd.service.d"];
 /// Where it listens unless its configuration says otherwise.
 const SSH_PORT: u16 = 22;
+/// What a service may not see, or sees otherwise than sshd.
+const HIDDEN: [&str; 5] = ["/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/"];
 const CONFIG: &str = "/etc/ssh/sshd_config";
 const DROP_INS: &str = "/etc/ssh/sshd_config.d";
 /// What a trouble is about.
@@ -65,6 +67,8 @@ struct Seen {
     runs: Option<bool>,
     /// Whether one that runs has, or may have, another configuration than the usual one.
     has_arguments: bool,
+    /// Whether the subsystem is there for some users alone, and so perhaps not for whom it is asked.
+    is_matched: bool,
     /// Ports on which somebody listens.
     ports: Vec<u16>,
     /// Whether systemd waits for connections, or has it running; none = it does not say.
@@ -107,17 +111,20 @@ impl Sshd {
 
 /// What is wrong with its configuration.
 fn no_subsystem(seen: &Seen) -> Option<String> {
-    if seen.has_arguments {
+    if seen.has_arguments || seen.is_matched {
         return None;
     }
     let config = seen.config.as_ref()?;
     let Some(command) = config.lines().find_map(|line| line.strip_prefix("subsystem vsm ")) else {
         return Some(format!(
-            "its sshd does not know the subsystem vsm, so no user comes in: {DROP_INS}/vsm.conf is missing, or {CONFIG} does not include it"
+            "its sshd does not know the subsystem vsm, so no user comes in: the line of {DROP_INS}/vsm.conf is missing, or {CONFIG} does not include that file"
         ));
     };
     let program = command.split_whitespace().next().unwrap_or_default();
-    let is_gone = program.starts_with("/usr/") && !Path::new(program).exists();
+    let is_hidden = HIDDEN.iter().any(|folder| program.starts_with(folder));
+    let is_gone = program.starts_with('/')
+        && !is_hidden
+        && matches!(Path::new(program).try_exists(), Ok(false));
     is_gone.then(|| format!("its sshd is to run {program} for users, which is not there"))
 }
 
@@ -162,8 +169,8 @@ async fn look() -> Seen {
     let Ok((listener, ports, files)) = found.await else { return Seen::default() };
     let mut seen = Seen {
         ports,
-        // What is inside a Match block holds for some users, and not for whom it is asked.
-        has_arguments: listener.has_arguments || files.iter().any(|file| is_matched(file)),
+        has_arguments: listener.has_arguments,
+        is_matched: files.iter().any(|file| is_matched(file)),
         files: files.join("\n"),
         runs: (listener.is_there || listener.sees_all).then_some(listener.is_there),
         ..Seen::default()
@@ -313,9 +320,13 @@ mod tests {
         assert!(no_subsystem(&seen(without)).unwrap().contains("does not know the subsystem vsm"));
         assert_eq!(no_subsystem(&seen(KNOWN)), None);
         assert_eq!(no_subsystem(&Seen { has_arguments: true, ..seen(without) }), None);
+        assert_eq!(no_subsystem(&Seen { is_matched: true, ..seen(without) }), None);
         assert_eq!(no_subsystem(&Seen { config: None, ..seen(without) }), None);
-        let gone = no_subsystem(&seen("subsystem vsm /usr/no/vsm-login -x\n")).unwrap();
-        assert!(gone.contains("/usr/no/vsm-login for users, which is not there"), "{gone}");
+        for program in ["/usr/no/vsm-login", "/nope/vsm-login"] {
+            let gone = no_subsystem(&seen(&format!("subsystem vsm {program} -x\n"))).unwrap();
+            assert!(gone.contains(&format!("{program} for users, which is not there")), "{gone}");
+        }
+        assert_eq!(no_subsystem(&seen("subsystem vsm /home/x/vsm-login\n")), None);
     }
 
     #[test]
@@ -327,6 +338,8 @@ mod tests {
         assert!(nobody_listens(&stopped).unwrap().ends_with("port 22 or 24"));
         assert!(told(&Seen { runs: None, ..seen(KNOWN) }));
         assert!(told(&Seen { by_systemd: None, ..seen(KNOWN) }));
+        // One that dies of a Match block does not run either.
+        assert!(told(&Seen { is_matched: true, config: None, ..seen(KNOWN) }));
         for doubt in [
             Seen { ports: vec![80, 22], ..seen(KNOWN) },
             Seen { runs: Some(true), ..seen(KNOWN) },

@@ -173,12 +173,15 @@ impl Kind {
             Self::Certificate => {
                 "issue a new one (vsmctl pki issue; for an authority: vsmctl pki init elsewhere, then one for each host) to that place, and restart the daemon"
             }
-            Self::Restart => "restart that daemon there, which ends no desktop, or change it back",
+            Self::Restart => {
+                "restart that daemon there, which ends no desktop, or change it back; check a new certificate first (openssl \
+                 verify -CAfile), as with a wrong one it does not come back"
+            }
             Self::Ssh => {
                 "systemctl status ssh, and sshd -T | grep subsystem, say what is missing there; mend it and reload sshd"
             }
             Self::Pam => {
-                "bring the file back, from the package (apt install --reinstall -o Dpkg::Options::=--force-confmiss vsm-agent) or another host"
+                "correct /vsmagent/pam_service, or bring the file back, from the package (apt install --reinstall -o Dpkg::Options::=--force-confmiss vsm-agent) or another host"
             }
             Self::NoLogin => "remove the file when the work there is done",
             Self::Clock => "timedatectl on both shows which is wrong; let both keep time with NTP",

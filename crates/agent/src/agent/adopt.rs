@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 use vsm_core::{EndReason, SessionId};
 use vsm_daemon::{clock, span};
 
@@ -136,6 +136,7 @@ async fn rebuild(agent: &Agent, record: &Record) {
 /// Ends what is left of a session whose process is gone, and remembers why it is gone.
 async fn bury(agent: &Agent, id: SessionId, record: Option<Record>) {
     let same_boot = record.as_ref().is_none_or(|record| record.boot_id == agent.boot_id);
+    let span = record.as_ref().map_or_else(Span::none, |record| span::session(&record.session));
     // The numbers of another boot mean other processes now.
     link::sweep(agent, id, record.filter(|_| same_boot)).await;
     if agent.registry.done(id).is_some() {
@@ -146,7 +147,9 @@ async fn bury(agent: &Agent, id: SessionId, record: Option<Record>) {
     } else {
         made_out(id, EndReason::HostReboot, "the host was restarted")
     };
-    tracing::warn!(session = %id, reason = ?done.ended().reason, "session is gone");
+    span.in_scope(
+        || tracing::warn!(session = %id, reason = ?done.ended().reason, "session is gone"),
+    );
     link::keep(agent, &done).await;
     let forget = agent.registry.remember(done, &agent.settings());
     link::forget_on_disk(agent, forget);

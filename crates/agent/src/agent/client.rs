@@ -6,6 +6,7 @@ use std::{
 };
 
 use vsm_core::{SessionId, StartParams};
+use vsm_daemon::span;
 
 use super::{Agent, registry::Slot};
 use crate::{control, params};
@@ -32,7 +33,8 @@ pub(super) async fn came(agent: &Arc<Agent>, slot: &Arc<Slot>, client: StartPara
         Ok(())
     });
     if let Err(error) = written.await.map_err(io::Error::other).and_then(|result| result) {
-        tracing::warn!(session = %slot.id, %error, "the parameters of a client cannot be kept");
+        let span = span::session(&slot.session());
+        span.in_scope(|| tracing::warn!(%error, "the parameters of a client cannot be kept"));
     }
     agent.registry.set_client(slot, &name);
 }

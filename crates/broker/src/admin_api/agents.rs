@@ -72,9 +72,7 @@ fn with_link(
             }
             view.maintenance = up.maintenance.as_deref().map(str::to_owned);
             if let Some(twin) = broker.agents.twin(agent, &up) {
-                view.detail = format!(
-                    "error: it is the same host as {twin}, or a copy of it; leave one of both names in the agents lists"
-                );
+                view.detail = format!("error: it is the same host as {twin}, or a copy of it");
                 of = ("twin", TWIN);
             }
             if let Some(Load { told, at, sessions }) = up.load {
@@ -146,12 +144,18 @@ fn troubles(
     }
     if view.penalised_until_unix_ms != 0 {
         let known = link.as_ref().and_then(|link| link.troubles.of(Kind::Start, ""));
-        let why = known.map_or_else(|| "it failed a start".to_owned(), |trouble| trouble.what);
+        let (why, next) = match known {
+            Some(trouble) => (trouble.what, Kind::Start.next_step()),
+            None => (
+                "it failed a start, and has started one since, or why is forgotten".into(),
+                PENALISED,
+            ),
+        };
         let left =
             view.penalised_until_unix_ms.saturating_sub(clock::unix_millis().0).div_ceil(1000);
         let what = format!("last in the queue for {left} s more: {why}");
         let since = broker.table.read(|view| view.table.failed_at(agent).map_or(0, |at| at.0));
-        add("penalised", since, what, Kind::Start.next_step());
+        add("penalised", since, what, next);
     }
     if let Some(link) = &link {
         let penalised = view.penalised_until_unix_ms != 0;
@@ -170,6 +174,8 @@ const DOWN: &str = "mend what it says; if nothing answers, see that vsmagent run
                     network lets its port through";
 const TWIN: &str = "leave one of both names in the agents lists, and reload";
 const UNHEARD: &str = "nothing, if both brokers run: it is mended within seconds once they are in sync (vsmctl ha status)";
+const PENALISED: &str =
+    "nothing, if starts work there: it is over by itself (/vsmserver/agent_failure_penalty)";
 const MAINTENANCE: &str = "remove /etc/nologin or /run/nologin there, when users are to come again";
 
 fn room(settings: &Settings, view: &pb::AgentView, measured: Option<&Measured>) -> pb::Room {

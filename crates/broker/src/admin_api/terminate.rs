@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::{sync::Semaphore, task::JoinSet};
 use tonic::Status;
 use vsm_core::{Session, SessionId};
+use vsm_daemon::span;
 use vsm_proto::{admin::v1 as pb, convert};
 
 use crate::{
@@ -60,7 +61,7 @@ async fn one(
         detail,
         abandoned,
     };
-    tracing::info!(session = %session.id, user = %session.user, actor, "an administrator ends a session");
+    span::session(session).in_scope(|| tracing::info!(actor, "an administrator ends a session"));
     let note = Note::new(actor, "session-terminated").session(session);
     let if_silent = if allow_abandon { IfSilent::Abandon } else { IfSilent::Leave };
     match ending::end(broker, session, if_silent, note).await {
