@@ -2,13 +2,9 @@
 //! as "the disk" and opened again. It fails when it is told to, and it checks what SQLite takes on trust: that the rows
 //! it is given are what the writes make of the table.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use vsm_core::{
     Key, LineageId, Row,
     replica::{Disk, Write},
@@ -43,7 +39,7 @@ pub struct StoreSwitch(Arc<Mutex<Condition>>);
 
 impl StoreSwitch {
     fn condition(&self) -> MutexGuard<'_, Condition> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// From now on it fails in this way; none = it does what it is asked.
