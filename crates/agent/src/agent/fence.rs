@@ -106,7 +106,7 @@ impl FenceKeeper {
             Ok(kept) => State::Known(Box::new(own(kept, host))),
             Err(error) => {
                 fs::rename(&path, &damaged)?;
-                tracing::error!(error, moved_to = %damaged.display(), "the promise cannot be read");
+                tracing::error!(%error, moved_to = %damaged.display(), "the promise cannot be read");
                 set_aside()
             }
         };
