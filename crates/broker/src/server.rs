@@ -12,10 +12,10 @@ use tonic_health::server::HealthReporter;
 use vsm_config::{Config, keys};
 use vsm_daemon::{
     clock::Since,
-    duty, grpc, notify, one_time,
-    socket::{self, Access, SocketError},
+    grpc, notify, one_time,
+    socket::{self, Access},
     stop::Stop,
-    tls::{self, Tls, TlsError},
+    tls::{self, Tls},
 };
 use vsm_proto::{
     DESCRIPTORS,
@@ -27,7 +27,6 @@ use vsm_proto::{
     sync::v1::{observe_server::ObserveServer, peer_server::PeerServer},
 };
 use vsm_sync::{
-    StoreError,
     observe::{ObserveApi, ObserveConfig},
     peer::{FRAME_MAX, PeerApi},
 };
@@ -38,6 +37,7 @@ use crate::{
         registry::RegistryApi, user::UserApi,
     },
     broker::{Broker, Parts},
+    error::ServeError,
     journal::{alarm, mail, trail},
     pair::{
         Ha, Pair, health,
@@ -55,58 +55,6 @@ const FLUSH_MAX: Duration = Duration::from_secs(3);
 const GROUP_MAX: Duration = Duration::from_secs(3);
 /// How long a stop waits for logins and ends under way.
 const TASKS_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Why the broker cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The configuration means nothing that the broker can do.
-    #[error("{0}")]
-    Config(String),
-    /// Certificates.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The session table.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A unix socket.
-    #[error(transparent)]
-    Socket(#[from] SocketError),
-    /// The port.
-    #[error("cannot listen on port {port} (/vsmserver/listen_port): {source}")]
-    Listen {
-        /// Port.
-        port: u16,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// gRPC.
-    #[error("cannot serve: {0}")]
-    Serve(#[from] tonic::transport::Error),
-    /// A task that the broker cannot be without; see the log.
-    #[error("{0}")]
-    Duty(#[from] duty::Failed),
-    /// Reflection.
-    #[error("cannot serve reflection: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
-}
-
-impl ServeError {
-    /// The exit code of `vsmserver`: 78 for bad configuration, 75 where another one runs here, else 1.
-    #[must_use]
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) | Self::Tls(_) => 78,
-            Self::Store(StoreError::Locked(_)) | Self::Socket(SocketError::InUse(_)) => 75,
-            Self::Store(_)
-            | Self::Socket(_)
-            | Self::Listen { .. }
-            | Self::Serve(_)
-            | Self::Duty(_)
-            | Self::Reflection(_) => 1,
-        }
-    }
-}
 
 /// Runs the broker until `stop`. On a reload the configuration is read from `config_dir` again.
 ///
