@@ -7,6 +7,7 @@
 //! | [`server`] | sockets, start and stop |
 //! | [`api`] | the edge: the gRPC services, and forwarding to the active node |
 //! | [`reload`] | taking a new configuration |
+//! | `upkeep` | what a node looks after by itself, asked by nobody |
 //! | [`sessions`] | logins, starts, ends, and what agents report of sessions |
 //! | [`pair`] | this node and the other one: roles, health, the witnesses |
 //! | [`hosts`] | links to agents, calls to them, what is known of them |
@@ -28,6 +29,7 @@ pub mod reload;
 pub mod server;
 pub mod sessions;
 pub mod site;
+mod upkeep;
 pub mod users;
 
 pub use log_parts::PARTS as LOG_PARTS;

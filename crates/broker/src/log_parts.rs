@@ -42,7 +42,7 @@ pub const PARTS: &Parts = &[
         ],
     ),
     ("admin", &["vsm_broker::api::admin", "vsm_broker::journal::trail", "vsm_broker::reload"]),
-    ("loadinfo", &["vsm_broker::hosts::fleet", "vsm_broker::sessions::upkeep"]),
+    ("loadinfo", &["vsm_broker::hosts::fleet", "vsm_broker::upkeep"]),
     ("extcmd", &["vsm_broker::sessions::hooks"]),
 ];
 

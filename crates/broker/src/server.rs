@@ -38,15 +38,16 @@ use crate::{
     },
     broker::{Broker, Parts},
     error::ServeError,
-    journal::{alarm, mail, trail},
+    journal::{mail, trail},
     pair::{
         Ha, Pair, health,
         open::{self, Opened},
         role, roster, set_aside, witness,
     },
     reload::{Reloader, watch_files},
-    sessions::{relay, upkeep},
+    sessions::relay,
     site::settings::Settings,
+    upkeep::{self, alarm},
 };
 
 /// How long the last write may take.

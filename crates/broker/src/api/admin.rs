@@ -22,7 +22,7 @@ use vsm_proto::{
 
 use crate::{
     api::{
-        pair,
+        pair::view::role,
         place::{self, Place},
     },
     broker::Broker,
@@ -215,7 +215,7 @@ impl Admin for AdminApi {
         Ok(Response::new(pb::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: self.broker.node.to_string(),
-            role: pair::role(&self.broker).to_owned(),
+            role: role(&self.broker).to_owned(),
             epoch: Some((&epoch).into()),
             lineage: self.broker.table.fence().lineage.to_string(),
             last_seq,

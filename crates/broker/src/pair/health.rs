@@ -16,11 +16,10 @@ use vsm_daemon::{
     clock,
     trouble::{Kind, Troubles},
 };
-use vsm_proto::admin::v1 as pb;
 use vsm_sync::State;
 
-use super::{Ha, Pair, fenced};
-use crate::{api::pair as edge, broker::Broker};
+use super::{Ha, Pair};
+use crate::broker::Broker;
 
 /// The name under which the gRPC health service tells it.
 pub const SERVICE: &str = "vsm.admin.v1.Ha";
@@ -128,49 +127,6 @@ pub fn preference(state: &State, healthy: bool) -> u32 {
             80 - u32::try_from(replica.behind.min(MOST_BEHIND)).unwrap_or(0)
         }
         (Standing::Standby { .. }, true) => 40,
-    }
-}
-
-/// What is answered to who asks for it.
-pub(crate) fn answer(broker: &Broker) -> pb::HealthResponse {
-    let role = edge::role(broker).to_owned();
-    match &broker.ha {
-        Ha::On(pair) => {
-            let health = pair.health.borrow().clone();
-            let state = broker.table.state();
-            pb::HealthResponse {
-                healthy: health.healthy,
-                reason: health.reason,
-                role,
-                ready: state.serving().is_some(),
-                // One that handed over is told again and again that it is to be active, until it is not.
-                wanted: state.replica.want || state.replica.relieved,
-                preference: preference(&state, health.healthy),
-                peer: pair.peer.to_string(),
-                fencing_counts: fenced::matters(&state),
-            }
-        }
-        Ha::Apart(apart) => pb::HealthResponse {
-            healthy: false,
-            reason: apart.why.clone(),
-            role,
-            ..pb::HealthResponse::default()
-        },
-        Ha::Off { unsafe_because: Some(why) } => pb::HealthResponse {
-            healthy: false,
-            reason: format!("HA is configured and could not be turned on: {why}"),
-            role,
-            ..pb::HealthResponse::default()
-        },
-        Ha::Off { unsafe_because: None } => pb::HealthResponse {
-            healthy: true,
-            reason: "HA is off".to_owned(),
-            role,
-            ready: true,
-            wanted: true,
-            preference: 100,
-            ..pb::HealthResponse::default()
-        },
     }
 }
 

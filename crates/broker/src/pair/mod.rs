@@ -12,10 +12,8 @@
 //! | `roster` | who the witnesses are |
 //! | `open` | opening the table: as one of two, alone, or apart with a pair's table |
 //! | `set_aside` | tables that were set aside, told until somebody takes them away |
-//! | `check`, `verify` | finding out whether the pair is set up well, and its tables the same |
 
 pub(crate) mod card;
-pub(crate) mod check;
 pub mod fenced;
 pub mod health;
 pub mod identity;
@@ -23,7 +21,6 @@ pub(crate) mod open;
 pub(crate) mod role;
 pub(crate) mod roster;
 pub(crate) mod set_aside;
-pub(crate) mod verify;
 pub(crate) mod witness;
 
 pub use open::leave;

@@ -15,7 +15,6 @@
 //! | [`reconcile`] | comparing the table with what an agent says is running |
 //! | `limiting` | telling agents the limits of a session's life |
 //! | [`ending`], `gone` | ending sessions, and what is over |
-//! | `upkeep` | what the active node looks after by itself |
 
 pub mod ending;
 pub(crate) mod find;
@@ -30,4 +29,3 @@ pub(crate) mod relay;
 pub(crate) mod shadow;
 mod start;
 mod unvoted;
-pub(crate) mod upkeep;

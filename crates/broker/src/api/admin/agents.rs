@@ -67,7 +67,7 @@ fn with_link(
             view.public_name = up.host.public_name.to_string();
             view.version.clone_from(&up.version);
             if broker.table.state().replica.mute.contains(agent) {
-                crate::api::pair::MUTE.clone_into(&mut view.detail);
+                crate::api::pair::view::MUTE.clone_into(&mut view.detail);
                 of = ("unheard", UNHEARD);
             }
             view.maintenance = up.maintenance.as_deref().map(str::to_owned);

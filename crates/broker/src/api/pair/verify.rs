@@ -14,8 +14,12 @@ use vsm_proto::{
     sync::v1 as sync,
 };
 
-use super::{Ha, Pair};
-use crate::{api::place, broker::Broker, hosts::agents::Link};
+use crate::{
+    api::place,
+    broker::Broker,
+    hosts::agents::Link,
+    pair::{Ha, Pair, card},
+};
 
 /// The tables are compared at the same committed number; under load that takes some tries.
 const TRIES: u32 = 40;
@@ -27,7 +31,7 @@ const TOLD: usize = 100;
 /// A digest of a table: equal tables have equal ones.
 pub(crate) fn digest(table: &Table) -> u64 {
     // Rows in any order: each is hashed alone, and the sum tells.
-    table.rows().fold(0_u64, |sum, row| sum.wrapping_add(super::card::hash(&format!("{row:?}"))))
+    table.rows().fold(0_u64, |sum, row| sum.wrapping_add(card::hash(&format!("{row:?}"))))
 }
 
 /// Compares.

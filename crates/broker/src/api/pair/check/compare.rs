@@ -9,7 +9,7 @@ use vsm_sync::peer::APART;
 
 use super::steps::Steps;
 use crate::{
-    api::pair as edge,
+    api::pair::view::HA_IS_OFF,
     broker::Broker,
     pair::{Pair, roster},
 };
@@ -38,7 +38,7 @@ fn software(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
         let text =
             format!("{} runs {}, {} runs {}", own.name, own.version, peer.name, peer.version);
         steps.note(1, same, text, "bring both nodes to the same version, the standby first");
-    } else if peer.unreachable == edge::HA_IS_OFF {
+    } else if peer.unreachable == HA_IS_OFF {
         let remedy = format!(
             "on {}: vsm-config /vsmserver/HA/enabled=true '/vsmserver/HA/nodes={}' /vsmserver/HA/resource_address={}; \
              systemctl restart vsmserver",
@@ -60,7 +60,7 @@ fn software(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
 
 /// The step in which what was not compared is told to be mended first.
 fn see(peer: &NodeView) -> &'static str {
-    if peer.unreachable == edge::HA_IS_OFF { "see step 7" } else { "see step 1" }
+    if peer.unreachable == HA_IS_OFF { "see step 7" } else { "see step 1" }
 }
 
 fn host_keys(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {

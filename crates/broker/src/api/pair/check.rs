@@ -14,10 +14,12 @@ use vsm_daemon::trouble::Kind;
 use vsm_proto::admin::v1::{self as pb, Finding, NodeView, ha_client::HaClient};
 
 use self::steps::Steps;
-use super::{Ha, Pair};
+use super::view::{own_view, peer_view};
 use crate::{
-    api::{pair as edge, place},
+    api::place,
     broker::Broker,
+    hosts::agents::CallError,
+    pair::{Ha, Pair},
 };
 
 /// How long the other node may take to look at itself.
@@ -25,10 +27,10 @@ const PEER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Goes through all steps.
 pub(crate) async fn check(broker: &Arc<Broker>) -> Vec<Finding> {
-    let own = edge::own_view(broker);
+    let own = own_view(broker);
     let mut steps = look(broker, &own).await;
     if let Ha::On(pair) = &broker.ha {
-        let peer = edge::peer_view(pair).await;
+        let peer = peer_view(pair).await;
         if peer.unreachable.is_empty() {
             match found_there(pair).await {
                 Ok(findings) => steps.merge(findings),
@@ -46,7 +48,7 @@ pub(crate) async fn check(broker: &Arc<Broker>) -> Vec<Finding> {
 
 /// What this node finds without the other one.
 pub(crate) async fn local(broker: &Arc<Broker>) -> Vec<Finding> {
-    look(broker, &edge::own_view(broker)).await.sorted()
+    look(broker, &own_view(broker)).await.sorted()
 }
 
 /// `own` is asked for once, as it has a digest of the whole table.
@@ -127,7 +129,7 @@ async fn found_there(pair: &Pair) -> Result<Vec<Finding>, String> {
     let request = place::forwarded(pb::CheckRequest { local_only: true }, None);
     match tokio::time::timeout(PEER_DEADLINE, client.check(request)).await {
         Ok(Ok(response)) => Ok(response.into_inner().findings),
-        Ok(Err(status)) => Err(crate::hosts::agents::CallError::from(status).why),
+        Ok(Err(status)) => Err(CallError::from(status).why),
         Err(_) => Err(format!("no answer within {} s", PEER_DEADLINE.as_secs())),
     }
 }

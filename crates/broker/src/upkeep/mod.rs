@@ -1,19 +1,24 @@
 //! What the active node looks after by itself: marks of drained agents whose time is over, and subclusters that run out
-//! of room.
+//! of room. `alarm` tells of what has been away or wrong for long. Nobody asks for any of it, and it starts and ends no
+//! session.
+
+pub(crate) mod alarm;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::MissedTickBehavior;
 use vsm_core::{AgentName, Level, Proposal, printable};
 use vsm_daemon::{clock, nologin, trouble::Kind};
+use vsm_sync::peer::Stream;
 
 use crate::{
     broker::Broker,
     hosts::{
         capacity::{self, Capacity},
-        clocks,
+        clocks::Clock,
     },
     journal::trail::{Note, SELF},
+    pair::Ha,
     sessions::{hooks::Hooks, placing::Said},
 };
 
@@ -40,7 +45,7 @@ pub(crate) async fn follow(broker: Arc<Broker>) {
     // None while this node does not act: the other one has told what was to be told.
     let mut watched: Option<BTreeMap<String, Watched>> = None;
     let mut looks = 0_u32;
-    let mut peer_clock = clocks::Clock::default();
+    let mut peer_clock = Clock::default();
     loop {
         tokio::select! {
             biased;
@@ -50,7 +55,7 @@ pub(crate) async fn follow(broker: Arc<Broker>) {
         broker.agents.all().iter().for_each(|link| link.troubles.expire());
         broker.troubles.expire();
         look_at_logins(&broker);
-        clocks::look_at_peer(&broker, &mut peer_clock);
+        look_at_peer_clock(&broker, &mut peer_clock);
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(HOOKS_EVERY) {
             // Also where nobody logs in, as on a standby: it runs them when it takes over.
@@ -76,6 +81,14 @@ fn look_at_logins(broker: &Broker) {
         format!("/etc/nologin or /run/nologin lets in nobody but root{}", Said(&text))
     };
     broker.troubles.set(Kind::NoLogin, "", nologin::text().map(what));
+}
+
+/// Looks at the clock of the other node.
+fn look_at_peer_clock(broker: &Broker, clock: &mut Clock) {
+    let Ha::On(pair) = &broker.ha else { return };
+    if let Stream::Open(met) = pair.stream.state() {
+        clock.look(&broker.troubles, "the other node", met.skew_ms);
+    }
 }
 
 async fn end_drains(broker: &Broker) {
