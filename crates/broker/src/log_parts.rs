@@ -36,7 +36,7 @@ pub const PARTS: &Parts = &[
         &[
             "vsm_broker::api::pair",
             "vsm_broker::api::place",
-            "vsm_broker::broker",
+            "vsm_broker::authority",
             "vsm_broker::pair",
             "vsm_sync",
         ],

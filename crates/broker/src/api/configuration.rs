@@ -9,8 +9,8 @@ use vsm_proto::admin::v1::{
 };
 
 use crate::{
+    api::Edge,
     api::place,
-    broker::Broker,
     pair::{Ha, Pair, card, open},
     reload::{Refused, Reloader},
 };
@@ -24,8 +24,8 @@ type Parameters = BTreeMap<String, (String, String)>;
 /// The service.
 #[derive(Debug, Clone)]
 pub struct ConfigApi {
-    /// The broker.
-    pub broker: Arc<Broker>,
+    /// What it serves.
+    pub edge: Arc<Edge>,
     /// What is in force.
     pub reloader: Arc<Reloader>,
 }
@@ -44,16 +44,16 @@ impl From<Refused> for Status {
 impl ConfigApi {
     /// Lets administrators in.
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        place::check_admin(&self.broker, request)
+        place::check_admin(&self.edge, request)
     }
 
     /// Lets the other node in, and who may open the admin socket.
     fn check_peer<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        if place::is_local(request) { Ok(()) } else { place::check_peer(&self.broker, request) }
+        if place::is_local(request) { Ok(()) } else { place::check_peer(&self.edge, request) }
     }
 
     fn pair(&self) -> Result<&Arc<Pair>, Status> {
-        match &self.broker.ha {
+        match &self.edge.side.ha {
             Ha::On(pair) => Ok(pair),
             Ha::Off { .. } | Ha::Apart(_) => Err(Status::failed_precondition(
                 "this broker is not one of a pair (/vsmserver/HA/enabled): there is nothing to compare with",
@@ -138,7 +138,7 @@ impl Configuration for ConfigApi {
         request: Request<pb::ReloadRequest>,
     ) -> Result<Response<pb::ReloadResponse>, Status> {
         self.check(&request)?;
-        let actor = place::admin(&self.broker, &request).await;
+        let actor = place::admin(&self.edge, &request).await;
         let changes = changes(self.reloader.reload(&actor).await?);
         Ok(Response::new(pb::ReloadResponse { changes }))
     }
@@ -163,7 +163,7 @@ impl Configuration for ConfigApi {
         request: Request<pb::PushRequest>,
     ) -> Result<Response<pb::PushResponse>, Status> {
         self.check(&request)?;
-        let actor = place::admin(&self.broker, &request).await;
+        let actor = place::admin(&self.edge, &request).await;
         let pair = self.pair()?;
         let (own, peer) = self.both(pair).await?;
         if request.get_ref().token != token(&own, &peer) {
@@ -223,8 +223,8 @@ impl Configuration for ConfigApi {
                 "the other broker of the pair calls this: set parameters with vsm-config, as root",
             ));
         }
-        place::check_peer(&self.broker, &request)?;
-        let actor = place::admin(&self.broker, &request).await;
+        place::check_peer(&self.edge, &request)?;
+        let actor = place::admin(&self.edge, &request).await;
         let pb::AdoptRequest { set, drop, expected } = request.into_inner();
         if let Some(own) = set.keys().chain(&drop).find(|path| card::is_own(path)) {
             return Err(Status::invalid_argument(format!(
@@ -235,7 +235,8 @@ impl Configuration for ConfigApi {
         // Not in the caller's task: what was begun is done.
         let reloader = Arc::clone(&self.reloader);
         let task = self
-            .broker
+            .edge
+            .process
             .tasks
             .spawn(async move { reloader.adopt(set, drop, &expected, &actor).await });
         let adopted = task.await.map_err(|error| Status::internal(error.to_string()))?;

@@ -16,8 +16,8 @@ use vsm_proto::admin::v1::{self as pb, ha_server};
 use vsm_sync::State;
 
 use crate::{
+    api::Edge,
     api::place,
-    broker::Broker,
     pair::{
         Ha, Pair,
         fenced::{self, NotTaken},
@@ -35,17 +35,17 @@ const PAGE: usize = 512;
 /// The service.
 #[derive(Debug, Clone)]
 pub struct HaApi {
-    /// The broker.
-    pub broker: Arc<Broker>,
+    /// What it serves.
+    pub edge: Arc<Edge>,
 }
 
 impl HaApi {
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        place::check_admin(&self.broker, request)
+        place::check_admin(&self.edge, request)
     }
 
     fn pair(&self) -> Result<&Arc<Pair>, Status> {
-        match &self.broker.ha {
+        match &self.edge.side.ha {
             Ha::On(pair) => Ok(pair),
             Ha::Apart(apart) => Err(Status::failed_precondition(apart.why.clone())),
             Ha::Off { unsafe_because: Some(why) } => {
@@ -65,8 +65,8 @@ impl ha_server::Ha for HaApi {
         request: Request<pb::ListNodesRequest>,
     ) -> Result<Response<pb::ListNodesResponse>, Status> {
         self.check(&request)?;
-        let mut nodes = vec![own_view(&self.broker)];
-        if let (Ha::On(pair), false) = (&self.broker.ha, request.into_inner().local_only) {
+        let mut nodes = vec![own_view(&self.edge)];
+        if let (Ha::On(pair), false) = (&self.edge.side.ha, request.into_inner().local_only) {
             nodes.push(peer_view(pair).await);
         }
         Ok(Response::new(pb::ListNodesResponse { nodes }))
@@ -77,7 +77,7 @@ impl ha_server::Ha for HaApi {
         request: Request<pb::HealthRequest>,
     ) -> Result<Response<pb::HealthResponse>, Status> {
         self.check(&request)?;
-        Ok(Response::new(view::health(&self.broker)))
+        Ok(Response::new(view::health(&self.edge)))
     }
 
     async fn take_over(
@@ -90,7 +90,7 @@ impl ha_server::Ha for HaApi {
             let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             Ok(Response::new(pb::TakeOverResponse { done, detail, took_ms }))
         };
-        let state = self.broker.table.state();
+        let state = self.edge.table.state();
         if state.serving().is_some() {
             return answer(true, format!("{} is active already", pair.own), Duration::ZERO);
         }
@@ -107,12 +107,12 @@ impl ha_server::Ha for HaApi {
         }
         tracing::info!("an administrator asks for a hand-over to this node");
         let began = clock::now();
-        self.broker
+        self.edge
             .table
             .take_over()
             .await
             .map_err(|error| Status::unavailable(error.to_string()))?;
-        let mut states = self.broker.table.watch();
+        let mut states = self.edge.table.watch();
         let served = states.wait_for(|state| state.serving().is_some());
         let served = tokio::time::timeout(TAKE_OVER, served).await.is_ok();
         let took = clock::now().duration_since(began);
@@ -121,7 +121,7 @@ impl ha_server::Ha for HaApi {
                 if follows(pair).await { "" } else { "; the resource address is still elsewhere" };
             return answer(true, format!("{} is active{address}", pair.own), took);
         }
-        let why = hindrance(&self.broker.table.state());
+        let why = hindrance(&self.edge.table.state());
         answer(false, why.unwrap_or_else(|| "it did not get the votes".to_owned()), took)
     }
 
@@ -137,7 +137,7 @@ impl ha_server::Ha for HaApi {
             ));
         }
         let wanted = request.into_inner().wanted;
-        self.broker
+        self.edge
             .table
             .want(wanted)
             .await
@@ -156,7 +156,7 @@ impl ha_server::Ha for HaApi {
                 "only the cluster software of this node says that",
             ));
         }
-        let told = fenced::told(&self.broker.table, pair, request.into_inner().at_unix_ms).await;
+        let told = fenced::told(&self.edge.table, pair, request.into_inner().at_unix_ms).await;
         match told {
             Ok((counts, detail)) => Ok(Response::new(pb::PeerFencedResponse { counts, detail })),
             Err(why @ NotTaken::NotCluster) => Err(Status::failed_precondition(why.to_string())),
@@ -170,7 +170,7 @@ impl ha_server::Ha for HaApi {
         request: Request<pb::VerifyRequest>,
     ) -> Result<Response<pb::VerifyResponse>, Status> {
         self.check(&request)?;
-        Ok(Response::new(verify::verify(&self.broker).await))
+        Ok(Response::new(verify::verify(&self.edge).await))
     }
 
     type ListRowsStream = std::pin::Pin<
@@ -183,7 +183,7 @@ impl ha_server::Ha for HaApi {
     ) -> Result<Response<Self::ListRowsStream>, Status> {
         self.check(&request)?;
         let (commit, rows) =
-            self.broker.table.read(|view| (view.last_seq, view.table.rows().collect::<Vec<Row>>()));
+            self.edge.table.read(|view| (view.last_seq, view.table.rows().collect::<Vec<Row>>()));
         let pages = rows.len().div_ceil(PAGE).max(1);
         let page = move |index: usize| {
             let page = rows.iter().skip(index * PAGE).take(PAGE).map(Into::into).collect();
@@ -198,9 +198,9 @@ impl ha_server::Ha for HaApi {
     ) -> Result<Response<pb::CheckResponse>, Status> {
         Self::check(self, &request)?;
         let findings = if request.into_inner().local_only {
-            check::local(&self.broker).await
+            check::local(&self.edge).await
         } else {
-            check::check(&self.broker).await
+            check::check(&self.edge).await
         };
         Ok(Response::new(pb::CheckResponse { findings }))
     }

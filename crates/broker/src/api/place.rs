@@ -17,7 +17,7 @@ use vsm_daemon::{
 use vsm_sync::peer::Stream;
 
 use crate::{
-    broker::Broker,
+    api::Edge,
     error::Refusal,
     pair::{Apart, Ha, Pair},
     users::Identity,
@@ -40,9 +40,9 @@ pub(crate) enum Place {
 }
 
 /// Where a call is to be served now; waits, for a bounded time, while nobody is active.
-pub(crate) async fn find<T>(broker: &Arc<Broker>, request: &Request<T>) -> Result<Place, Refusal> {
+pub(crate) async fn find<T>(edge: &Arc<Edge>, request: &Request<T>) -> Result<Place, Refusal> {
     let forwarded = request.metadata().contains_key(FORWARDED_KEY);
-    let pair = match &broker.ha {
+    let pair = match &edge.side.ha {
         Ha::Off { .. } => return Ok(Place::Here),
         Ha::Apart(Apart { other: Some(other), .. }) if !forwarded => {
             return Ok(Place::There(other.clone()));
@@ -52,43 +52,43 @@ pub(crate) async fn find<T>(broker: &Arc<Broker>, request: &Request<T>) -> Resul
     };
     let until = clock::now() + WAIT;
     loop {
-        if broker.table.is_serving() {
+        if edge.table.is_serving() {
             return Ok(Place::Here);
         }
-        if !forwarded && peer_serves(broker, pair) {
+        if !forwarded && peer_serves(edge, pair) {
             return Ok(Place::There(pair.channel.clone()));
         }
         if pair.source == RoleSource::Request && !forwarded {
             // Users come here: this node is to be active, if nobody is.
-            let _ = broker.table.want(true).await;
+            let _ = edge.table.want(true).await;
         }
-        if clock::now() >= until || broker.stop.is_cancelled() {
-            return Err(Refusal::Standby(why(broker, pair)));
+        if clock::now() >= until || edge.process.stop.is_cancelled() {
+            return Err(Refusal::Standby(why(edge, pair)));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-fn peer_serves(broker: &Broker, pair: &Pair) -> bool {
-    let state = broker.table.state();
+fn peer_serves(edge: &Edge, pair: &Pair) -> bool {
+    let state = edge.table.state();
     state.replica.link
         && matches!(&state.replica.standing, Standing::Standby { leader: Some(epoch) } if epoch.node == pair.peer)
 }
 
 /// What an administrator who names a user is told where NSS says that there is none.
-pub(crate) fn no_such_user(broker: &Broker, user: &UserName) -> Status {
-    Status::not_found(format!("there is no user {user} on {}", broker.node))
+pub(crate) fn no_such_user(edge: &Edge, user: &UserName) -> Status {
+    Status::not_found(format!("there is no user {user} on {}", edge.process.node))
 }
 
 /// Why what this node has may be old, for who is shown it while no node that could be asked serves.
-pub(crate) fn stale(broker: &Broker) -> String {
-    let node = &broker.node;
-    let (since, why) = match &broker.ha {
+pub(crate) fn stale(edge: &Edge) -> String {
+    let node = &edge.process.node;
+    let (since, why) = match &edge.side.ha {
         Ha::On(pair) => match pair.stream.state() {
             Stream::Closed { why, since } => {
                 (Some(since), format!("{} cannot be reached: {why}", pair.peer))
             }
-            Stream::Open(_) => (None, why(broker, pair)),
+            Stream::Open(_) => (None, why(edge, pair)),
         },
         Ha::Apart(apart) => (None, apart.why.clone()),
         Ha::Off { .. } => (None, "it does not serve".to_owned()),
@@ -99,8 +99,8 @@ pub(crate) fn stale(broker: &Broker) -> String {
     ))
 }
 
-fn why(broker: &Broker, pair: &Pair) -> String {
-    let state = broker.table.state();
+fn why(edge: &Edge, pair: &Pair) -> String {
+    let state = edge.table.state();
     let peer = match pair.stream.state() {
         Stream::Open(_) => format!("{} is not active either", pair.peer),
         Stream::Closed { why, .. } => format!("{} cannot be reached: {why}", pair.peer),
@@ -146,10 +146,10 @@ fn text<'a, T>(request: &'a Request<T>, key: &str) -> Option<&'a str> {
 /// Which administrator makes a call, for the log and the trail: the login name behind the admin socket, or for a call
 /// that the other broker forwards the name that it gives, or the host of an administrator; [`check_admin`] has let them
 /// in. Never fails: who may open the socket may call, and one whom NSS does not know has a number.
-pub(crate) async fn admin<T>(broker: &Broker, request: &Request<T>) -> String {
+pub(crate) async fn admin<T>(edge: &Edge, request: &Request<T>) -> String {
     if let Some(info) = request.extensions().get::<UdsConnectInfo>() {
         let Some(peer) = info.peer_cred else { return "an administrator".to_owned() };
-        let identity = broker.identity(peer.uid()).await;
+        let identity = edge.site.identity(peer.uid()).await;
         return identity
             .map_or_else(|_| format!("uid {}", peer.uid()), |identity| identity.user.to_string());
     }
@@ -163,7 +163,7 @@ pub(crate) async fn admin<T>(broker: &Broker, request: &Request<T>) -> String {
 /// Who makes a call: the kernel says it on the socket, and the other broker of the pair says it for a call that it
 /// forwards.
 pub(crate) async fn caller<T>(
-    broker: &Broker,
+    edge: &Edge,
     request: &Request<T>,
 ) -> Result<(u32, Arc<Identity>), Status> {
     if let Some(info) = request.extensions().get::<UdsConnectInfo>() {
@@ -171,14 +171,14 @@ pub(crate) async fn caller<T>(
         let uid = peer
             .ok_or_else(|| Status::unauthenticated("the socket does not tell who you are"))?
             .uid();
-        return Ok((uid, broker.identity(uid).await.map_err(Refusal::from)?));
+        return Ok((uid, edge.site.identity(uid).await.map_err(Refusal::from)?));
     }
-    check_peer(broker, request)?;
+    check_peer(edge, request)?;
     let uid = text(request, UID_KEY).and_then(|uid| uid.parse().ok());
     let (Some(uid), Some(name)) = (uid, text(request, USER_KEY)) else {
         return Err(Status::unauthenticated("a forwarded call names its user"));
     };
-    let who = broker.identity(uid).await.map_err(Refusal::from)?;
+    let who = edge.site.identity(uid).await.map_err(Refusal::from)?;
     if who.user.as_str() != name {
         return Err(Status::permission_denied(format!(
             "uid {uid} is {name} on the other broker and {} here: the nodes need the same users",
@@ -190,21 +190,21 @@ pub(crate) async fn caller<T>(
 
 /// Lets in who may open the admin socket, the other broker of the pair, and administrators on other hosts: with a
 /// certificate that says so, from a host that the configuration names.
-pub(crate) fn check_admin<T>(broker: &Broker, request: &Request<T>) -> Result<(), Status> {
+pub(crate) fn check_admin<T>(edge: &Edge, request: &Request<T>) -> Result<(), Status> {
     if is_local(request) {
         return Ok(());
     }
     let Ok(caller) = tls::peer_with_role(request.extensions(), Role::Admin) else {
-        return check_peer(broker, request);
+        return check_peer(edge, request);
     };
     let address = request.remote_addr().map(|address| address.ip().to_canonical());
-    if caller.is_among(&broker.settings().allowed_clients, address) {
+    if caller.is_among(&edge.site.settings().allowed_clients, address) {
         return Ok(());
     }
     tracing::warn!(admin = caller.name, ?address, "refused: not in /vsmserver/allowed_clients");
     Err(Status::permission_denied(format!(
         "{} is not in /vsmserver/allowed_clients of {}",
-        caller.name, broker.node
+        caller.name, edge.process.node
     )))
 }
 
@@ -227,9 +227,9 @@ pub(crate) fn client_address<T>(request: &Request<T>) -> Option<IpAddr> {
 }
 
 /// Lets in the other broker of the pair only.
-pub(crate) fn check_peer<T>(broker: &Broker, request: &Request<T>) -> Result<(), Status> {
+pub(crate) fn check_peer<T>(edge: &Edge, request: &Request<T>) -> Result<(), Status> {
     let caller = tls::peer_with_role(request.extensions(), Role::Broker)?;
-    match &broker.ha {
+    match &edge.side.ha {
         Ha::On(pair)
             if caller.name == pair.peer.as_str()
                 || pair.peer.as_str().parse::<IpAddr>().is_ok() =>
@@ -242,7 +242,7 @@ pub(crate) fn check_peer<T>(broker: &Broker, request: &Request<T>) -> Result<(),
         ))),
         // The caller takes this one for the other of a pair, and is told by the code what is missing.
         Ha::Off { .. } | Ha::Apart(_) => {
-            Err(Status::failed_precondition(format!("HA is off on {}", broker.node)))
+            Err(Status::failed_precondition(format!("HA is off on {}", edge.process.node)))
         }
     }
 }

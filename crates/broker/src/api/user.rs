@@ -16,19 +16,19 @@ use vsm_proto::{
 };
 
 use crate::{
+    api::Edge,
     api::{
         place::{self, Place},
         view::Viewer,
     },
-    broker::Broker,
     error::{Refusal, list},
     hosts::agents::Shadowed,
     journal::trail::Note,
     pair::Ha,
     sessions::{
         ending::{self, IfSilent, Outcome},
-        login::{self, Answer, Handed, Want, Wish},
-        one_login, shadow,
+        login, one_login, shadow,
+        want::{Answer, Handed, Want, Wish},
     },
     users::Identity,
 };
@@ -38,7 +38,7 @@ const ADDRESS: &str = "address";
 
 /// The service.
 #[derive(Debug, Clone)]
-pub struct UserApi(pub Arc<Broker>);
+pub struct UserApi(pub Arc<Edge>);
 
 impl UserApi {
     /// The caller's sessions: all of them, or the one named.
@@ -55,7 +55,7 @@ impl UserApi {
 
     /// How the user's last desktop ended, where they may wonder why it is gone.
     fn last_ended(&self, user: &UserName) -> Option<vsm_proto::session::v1::Ended> {
-        let last = self.0.ended_of(user).into_iter().next();
+        let last = self.0.sessions.ended_of(user).into_iter().next();
         last.filter(|ended| ended.reason.is_a_surprise()).as_ref().map(Into::into)
     }
 
@@ -68,9 +68,9 @@ impl UserApi {
     ) -> Result<Response<pb::LoginResponse>, Status> {
         let user = who.user.clone();
         let answer = match standby {
-            None => login::login(&self.0, who, want).await,
+            None => login::login(&self.0.sessions, who, want).await,
             // Nobody is active: what runs can still be reached.
-            Some(standby) => match login::existing(&self.0, &who, &want).await {
+            Some(standby) => match login::existing(&self.0.sessions, &who, &want).await {
                 Ok(Some(answer)) => Ok(answer),
                 Ok(None) | Err(Refusal::NoSession(_)) => Err(standby),
                 Err(refusal) => Err(refusal),
@@ -79,7 +79,7 @@ impl UserApi {
         match answer {
             Ok(Answer::Desktop(handed)) => {
                 tracing::debug!(session = %handed.session.id, created = handed.created, "handed out");
-                let relay = self.0.settings().bastion.is_some();
+                let relay = self.0.site.settings().bastion.is_some();
                 let last_ended = handed.created.then(|| self.last_ended(&user)).flatten();
                 Ok(Response::new(pb::LoginResponse { relay, last_ended, ..desktop(handed) }))
             }
@@ -103,7 +103,9 @@ impl UserApi {
         let session = printable(id);
         tracing::info!(%user, action, session, why, "refused");
         let named = if session.is_empty() { String::new() } else { format!("{session}: ") };
-        self.0.note(Note::new(user.as_str(), action).user(user).detail(format!("{named}{why}")));
+        self.0
+            .journal
+            .note(Note::new(user.as_str(), action).user(user).detail(format!("{named}{why}")));
     }
 
     /// Does what `disconnect_session` is asked for, here.
@@ -122,7 +124,7 @@ impl UserApi {
             .map_err(|error| away(error.why))?;
         if was_connected {
             let by = who.user.as_str();
-            self.0.note(Note::new(by, "session-disconnected").session(&session));
+            self.0.journal.note(Note::new(by, "session-disconnected").session(&session));
         }
         Ok(pb::DisconnectSessionResponse { id: session.id.to_string(), was_connected })
     }
@@ -138,7 +140,7 @@ impl UserApi {
         let Extension { limit, left_ms, more } = extended.map_err(Refusal::NotExtended)?;
         let detail = format!("{}: {} left", limit.key(), Words(left_ms));
         let note = Note::new(who.user.as_str(), "session-extended").session(&session);
-        self.0.note(note.detail(detail));
+        self.0.journal.note(note.detail(detail));
         let (id, limit) = (session.id.to_string(), limit.key().to_owned());
         Ok(pb::ExtendSessionResponse { id, limit, left_ms, more })
     }
@@ -148,7 +150,7 @@ impl UserApi {
         let session = self.chosen(who, id)?;
         span::session(&session).in_scope(|| tracing::info!("the user ends a session"));
         let note = Note::new(who.user.as_str(), "session-end-asked").session(&session);
-        let done = match ending::end(&self.0, &session, IfSilent::Leave, note).await? {
+        let done = match ending::end(&self.0.sessions, &session, IfSilent::Leave, note).await? {
             Outcome::Ended => true,
             Outcome::Later(_) | Outcome::Abandoned(_) => false,
             Outcome::Silent(why) => return Err(unreachable(&session, why).into()),
@@ -165,7 +167,7 @@ impl UserApi {
         let session = self.silent(who, id).await?;
         span::session(&session).in_scope(|| tracing::info!("the user gives up a session"));
         let note = Note::new(who.user.as_str(), "session-abandoned").session(&session);
-        match ending::end(&self.0, &session, IfSilent::Abandon, note).await? {
+        match ending::end(&self.0.sessions, &session, IfSilent::Abandon, note).await? {
             // It came back in this very moment, or was given up before: what was wanted.
             Outcome::Ended | Outcome::Later(_) | Outcome::Abandoned(_) => {}
             Outcome::Silent(why) => return Err(unreachable(&session, why).into()),
@@ -178,8 +180,8 @@ impl UserApi {
     async fn silent(&self, who: &Identity, id: &str) -> Result<Arc<Session>, Status> {
         let mut asked = JoinSet::new();
         for session in self.own(who, id)? {
-            let broker = Arc::clone(&self.0);
-            asked.spawn(async move { (ending::silent(&broker, &session).await, session) });
+            let sessions = Arc::clone(&self.0.sessions);
+            asked.spawn(async move { (ending::silent(&sessions, &session).await, session) });
         }
         let asked = asked.join_all().await;
         let answers = asked.iter().find(|(why, _)| why.is_none()).map(|(_, session)| session);
@@ -307,7 +309,7 @@ impl BrokerApi for UserApi {
         };
         let (session, relay) = (answer.get_ref().session.as_ref(), answer.get_ref().relay);
         if let Some(session) = session.filter(|_| local && relay) {
-            one_login::on_the_way(&self.0, uid, &who, &key, session);
+            one_login::on_the_way(&self.0.sessions, uid, &who, &key, session);
         }
         Ok(answer)
     }
@@ -327,7 +329,7 @@ impl BrokerApi for UserApi {
         let mut viewer = Viewer::new(&self.0);
         let sessions = own.iter().map(|session| viewer.view(session)).collect();
         let ended = if request.into_inner().include_ended {
-            self.0.ended_of(&who.user)
+            self.0.sessions.ended_of(&who.user)
         } else {
             Vec::new()
         };
@@ -378,7 +380,7 @@ impl BrokerApi for UserApi {
             return BrokerClient::new(channel).end_session(request).await;
         }
         let id = request.into_inner().id;
-        let done = match (place, &self.0.ha) {
+        let done = match (place, &self.0.side.ha) {
             (Ok(_), _) => self.end(&who, &id).await,
             // For want of votes nobody is active; an end needs none, if the agent is there.
             (Err(refusal), Ha::On(_)) => {
@@ -423,16 +425,16 @@ impl BrokerApi for UserApi {
         } else {
             // The trail is to have it.
             place?;
-            let granted = shadow::ask(&self.0, &who, shadow_wish(message)?).await?;
-            let relay = self.0.settings().bastion.is_some();
+            let granted = shadow::ask(&self.0.sessions, &who, shadow_wish(message)?).await?;
+            let relay = self.0.site.settings().bastion.is_some();
             let caller = who.user.to_string();
             Response::new(pb::ShadowResponse { relay, caller, ..shadowed(granted) })
         };
         let (session, relay) = (answer.get_ref().session.as_ref(), answer.get_ref().relay);
         if let Some(session) = session.filter(|_| local && relay) {
-            one_login::on_the_way(&self.0, uid, &who, &key, session);
+            one_login::on_the_way(&self.0.sessions, uid, &who, &key, session);
             if let Ok(id) = session.id.parse() {
-                self.0.ways.open(uid, id);
+                self.0.sessions.ways.open(uid, id);
             }
         }
         Ok(answer)

@@ -8,3 +8,42 @@
 
 pub(crate) mod mail;
 pub(crate) mod trail;
+
+use std::sync::Arc;
+
+use tonic::transport::Channel;
+
+use crate::{authority::Authority, process::Process, site::Site};
+use mail::Mail;
+use trail::{Note, Trail};
+
+/// The journal.
+#[derive(Debug)]
+pub struct Journal {
+    process: Arc<Process>,
+    site: Arc<Site>,
+    authority: Arc<Authority>,
+    /// The way to the other node, which records what this one cannot; none = there is no other node.
+    other: Option<Channel>,
+    trail: Trail,
+    mail: Mail,
+}
+
+impl Journal {
+    /// An empty one. Until its tasks run ([`trail::record`], [`mail::send`]) what is noted waits.
+    #[must_use]
+    pub fn new(
+        process: Arc<Process>,
+        site: Arc<Site>,
+        authority: Arc<Authority>,
+        other: Option<Channel>,
+    ) -> Self {
+        Self { process, site, authority, other, trail: Trail::default(), mail: Mail::default() }
+    }
+
+    /// Records an event in the trail, and mails what is worth it; each in its own time.
+    pub(crate) fn note(&self, note: Note) {
+        self.mail.take(note.event());
+        self.trail.note(note);
+    }
+}

@@ -17,7 +17,8 @@ use vsm_daemon::clock;
 use vsm_proto::admin::v1::{RecordEventRequest, admin_client::AdminClient};
 use vsm_sync::ProposeError;
 
-use crate::{broker::Broker, locks::locked, pair::Ha};
+use super::Journal;
+use crate::locks::locked;
 
 /// Events that wait to be recorded; more are told to the log alone. A storm of logins makes two for each session.
 const QUEUE_BOUND: usize = 4096;
@@ -180,21 +181,21 @@ impl Note {
 }
 
 /// Records events until the broker stops.
-pub(crate) async fn record(broker: Arc<Broker>) {
-    let events = locked(&broker.trail.events).take();
+pub(crate) async fn record(journal: Arc<Journal>) {
+    let events = locked(&journal.trail.events).take();
     let Some(mut events) = events else { return };
     let mut batch = Vec::with_capacity(TOGETHER);
     loop {
         tokio::select! {
             biased;
-            () = broker.stop.cancelled() => return,
+            () = journal.process.stop.cancelled() => return,
             count = events.recv_many(&mut batch, TOGETHER) => if count == 0 { return },
         }
         let mut under_way = JoinSet::new();
         for event in batch.drain(..) {
-            let broker = Arc::clone(&broker);
+            let journal = Arc::clone(&journal);
             under_way.spawn(async move {
-                if let Err(why) = one(&broker, event.clone()).await {
+                if let Err(why) = one(&journal, event.clone()).await {
                     log(&event, &why);
                 }
             });
@@ -204,11 +205,12 @@ pub(crate) async fn record(broker: Arc<Broker>) {
 }
 
 /// Records an event here, or on the node that is active.
-async fn one(broker: &Broker, event: Event) -> Result<(), String> {
-    match (broker.table.propose(Proposal::Note(event.clone())).await, &broker.ha) {
+async fn one(journal: &Journal, event: Event) -> Result<(), String> {
+    let table = &journal.authority.table;
+    match (table.propose(Proposal::Note(event.clone())).await, &journal.other) {
         (Ok(_), _) => Ok(()),
-        (Err(ProposeError::NotActive), Ha::On(pair)) => {
-            let mut peer = AdminClient::new(pair.channel.clone());
+        (Err(ProposeError::NotActive), Some(other)) => {
+            let mut peer = AdminClient::new(other.clone());
             let mut request = Request::new(RecordEventRequest { event: Some((&event).into()) });
             request.set_timeout(PEER_CALL);
             let told = tokio::time::timeout(PEER_CALL, peer.record_event(request)).await;

@@ -16,8 +16,8 @@ use vsm_sync::peer::Stream;
 
 use super::verify;
 use crate::{
+    api::Edge,
     api::place,
-    broker::Broker,
     hosts::agents::{CallError, Link, LinkState, Up},
     pair::{Ha, Pair, card, fenced, health::preference},
 };
@@ -26,14 +26,14 @@ use crate::{
 const PEER_DEADLINE: Duration = Duration::from_secs(3);
 
 /// This node as it sees itself.
-pub(crate) fn own_view(broker: &Broker) -> pb::NodeView {
-    let state = broker.table.state();
+pub(crate) fn own_view(edge: &Edge) -> pb::NodeView {
+    let state = edge.table.state();
     let replica = &state.replica;
-    let (sessions, digest, lineage) = broker
+    let (sessions, digest, lineage) = edge
         .table
         .read(|view| (view.table.sessions().len(), verify::digest(&view.table), view.lineage));
     let mut view = pb::NodeView {
-        name: broker.node.to_string(),
+        name: edge.process.node.to_string(),
         local: true,
         at_unix_ms: clock::unix_millis().0,
         promised: epoch_message(&replica.promised),
@@ -42,20 +42,20 @@ pub(crate) fn own_view(broker: &Broker) -> pb::NodeView {
         behind: replica.behind,
         wanted: replica.want,
         failed_claims: replica.attempts,
-        health: Some(health(broker)),
-        witnesses: witnesses(broker, replica),
+        health: Some(health(edge)),
+        witnesses: witnesses(edge, replica),
         sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
         table_digest: digest,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         lineage: lineage.to_string(),
         peer_fenced: replica.peer_off,
         former_life: replica.foreign.is_some(),
-        troubles: broker.troubles.messages(),
+        troubles: edge.process.troubles.messages(),
         store_fault: state.fault.as_ref().map(ToString::to_string).unwrap_or_default(),
         ..pb::NodeView::default()
     };
     set_standing(&mut view, replica);
-    match &broker.ha {
+    match &edge.side.ha {
         Ha::Off { unsafe_because } => {
             "standalone".clone_into(&mut view.role);
             "own".clone_into(&mut view.second_vote);
@@ -70,14 +70,14 @@ pub(crate) fn own_view(broker: &Broker) -> pb::NodeView {
             view.r#unsafe.clone_from(&apart.why);
             view.host_keys = card::host_keys();
         }
-        Ha::On(pair) => set_pair(&mut view, broker, pair),
+        Ha::On(pair) => set_pair(&mut view, edge, pair),
     }
     view
 }
 
 /// What this node is, in one word.
-pub(crate) fn role(broker: &Broker) -> &'static str {
-    match (&broker.ha, &broker.table.state().replica.standing) {
+pub(crate) fn role(edge: &Edge) -> &'static str {
+    match (&edge.side.ha, &edge.table.state().replica.standing) {
         (Ha::Off { .. }, _) => "standalone",
         (Ha::Apart(_), _) => "apart",
         (Ha::On(_), Standing::Active { .. }) => "active",
@@ -87,12 +87,12 @@ pub(crate) fn role(broker: &Broker) -> &'static str {
 }
 
 /// Whether the resource address may be here, as it is answered to who asks for it.
-pub(crate) fn health(broker: &Broker) -> pb::HealthResponse {
-    let role = role(broker).to_owned();
-    match &broker.ha {
+pub(crate) fn health(edge: &Edge) -> pb::HealthResponse {
+    let role = role(edge).to_owned();
+    match &edge.side.ha {
         Ha::On(pair) => {
             let health = pair.health.borrow().clone();
-            let state = broker.table.state();
+            let state = edge.table.state();
             pb::HealthResponse {
                 healthy: health.healthy,
                 reason: health.reason,
@@ -152,10 +152,10 @@ fn set_standing(view: &mut pb::NodeView, replica: &Replica) {
     }
 }
 
-fn set_pair(view: &mut pb::NodeView, broker: &Broker, pair: &Pair) {
+fn set_pair(view: &mut pb::NodeView, edge: &Edge, pair: &Pair) {
     view.role_source = pair.source.to_string();
     view.holds_address = pair.holds_address.load(Ordering::Relaxed);
-    let ours = broker.card();
+    let ours = edge.side.card();
     let counters = pair.stream.counters();
     let mut stream = pb::StreamView {
         opened: counters.opened.load(Ordering::Relaxed),
@@ -181,11 +181,11 @@ fn set_pair(view: &mut pb::NodeView, broker: &Broker, pair: &Pair) {
     view.host_keys = card::host_keys();
 }
 
-fn witnesses(broker: &Broker, replica: &Replica) -> Vec<pb::WitnessView> {
+fn witnesses(edge: &Edge, replica: &Replica) -> Vec<pb::WitnessView> {
     let kept: BTreeMap<&AgentName, u64> =
         replica.witnesses.iter().map(|witness| (&witness.agent, witness.acked)).collect();
     let view = |agent: &AgentName| {
-        let link = broker.agents.link(agent);
+        let link = edge.agents.link(agent);
         let (up, trouble) = match link.as_ref().map(|link| link.state()) {
             Some(LinkState::Up(_)) if replica.mute.contains(agent) => (true, MUTE.to_owned()),
             Some(LinkState::Up(up)) => (true, no_vote(link.as_deref(), &up)),

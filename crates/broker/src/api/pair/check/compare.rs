@@ -9,27 +9,21 @@ use vsm_sync::peer::APART;
 
 use super::steps::Steps;
 use crate::{
+    api::Edge,
     api::pair::view::HA_IS_OFF,
-    broker::Broker,
     pair::{Pair, roster},
 };
 
 /// Clocks that differ by more are said.
 const SKEW_MS: i64 = 2000;
 
-pub(super) fn nodes(
-    steps: &mut Steps,
-    broker: &Broker,
-    pair: &Pair,
-    own: &NodeView,
-    peer: &NodeView,
-) {
+pub(super) fn nodes(steps: &mut Steps, edge: &Edge, pair: &Pair, own: &NodeView, peer: &NodeView) {
     software(steps, pair, own, peer);
     host_keys(steps, pair, own, peer);
     address(steps, pair, own, peer);
     tables(steps, pair, own, peer);
     parameters(steps, own, peer);
-    works(steps, broker, pair, own, peer);
+    works(steps, edge, pair, own, peer);
 }
 
 fn software(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
@@ -50,7 +44,7 @@ fn software(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
     } else {
         let text = format!("{} cannot be asked: {}", peer.name, peer.unreachable);
         let remedy = format!(
-            "let port 9000 through between the nodes; a certificate comes from vsmctl pki issue {} --role broker; vsmctl ha \
+            "let port 9000 through between the nodes; a certificate comes from vsmctl pki issue {} --role edge; vsmctl ha \
              check there says why it does not start; on {}: systemctl start vsmserver",
             peer.name, peer.name
         );
@@ -191,11 +185,11 @@ fn parameters(steps: &mut Steps, own: &NodeView, peer: &NodeView) {
 }
 
 /// The witnesses that this node's settings would give.
-fn chosen(broker: &Broker, pair: &Pair) -> Vec<AgentName> {
-    roster::choose(&broker.settings(), [pair.own.as_str(), pair.peer.as_str()])
+fn chosen(edge: &Edge, pair: &Pair) -> Vec<AgentName> {
+    roster::choose(&edge.site.settings(), [pair.own.as_str(), pair.peer.as_str()])
 }
 
-fn works(steps: &mut Steps, broker: &Broker, pair: &Pair, own: &NodeView, peer: &NodeView) {
+fn works(steps: &mut Steps, edge: &Edge, pair: &Pair, own: &NodeView, peer: &NodeView) {
     let active = [own, peer].into_iter().filter(|node| node.role == "active").count();
     steps.note(
         9,
@@ -211,7 +205,7 @@ fn works(steps: &mut Steps, broker: &Broker, pair: &Pair, own: &NodeView, peer: 
             "there are no witnesses: a node acts alone once the other one's power was cut"
                 .to_owned(),
         );
-    } else if all == 0 && !chosen(broker, pair).is_empty() {
+    } else if all == 0 && !chosen(edge, pair).is_empty() {
         // There are agents that could be; both nodes choose them together.
         let stream = own.stream.clone().unwrap_or_default();
         let remedy = match (stream.open, peer.unreachable.is_empty()) {
