@@ -1,11 +1,9 @@
 //! Calls to the broker through ssh, and what `vsm list`, `disconnect` and `end` print.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde::Serialize;
 use tonic::{
     Code, Request,
@@ -24,7 +22,7 @@ use crate::{
     life::LifeRow,
     output::{self, Columns, Format},
     retry::{self, RetryOptions},
-    ssh::{self, Destination, Patience, Pipe, SshOptions, Target},
+    ssh::{self, Destination, Pipe, SshOptions, Target},
 };
 
 /// Longer than the largest bound that a broker can have on a login (`/vsmserver/login_timeout`), so that its words are
@@ -46,9 +44,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub async fn dial(
     options: &SshOptions,
     to: &Destination,
-    patience: Patience,
 ) -> Result<BrokerClient<Channel>, Failure> {
-    let pipe = ssh::open(options, to, &Target::Broker(patience)).await?;
+    let pipe = ssh::open(options, to, &Target::Broker).await?;
     let channel = over(pipe).await?;
     Ok(BrokerClient::new(channel))
 }
@@ -57,7 +54,7 @@ pub async fn dial(
 async fn over(pipe: Pipe) -> Result<Channel, Failure> {
     let once = Arc::new(Mutex::new(Some(pipe)));
     let connector = tower::service_fn(move |_: Uri| {
-        let pipe = once.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let pipe = once.lock().take();
         async move {
             pipe.map(TokioIo::new).ok_or_else(|| std::io::Error::other("the connection broke"))
         }
@@ -238,7 +235,7 @@ impl Route {
     /// # Errors
     /// As there.
     pub async fn dial(&self) -> Result<BrokerClient<Channel>, Failure> {
-        dial(&self.ssh, &self.to, self.retry.patience()).await
+        dial(&self.ssh, &self.to).await
     }
 }
 

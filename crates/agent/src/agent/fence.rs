@@ -15,10 +15,11 @@ mod journal;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tonic::Status;
 use vsm_core::{
@@ -105,7 +106,7 @@ impl FenceKeeper {
             Ok(kept) => State::Known(Box::new(own(kept, host))),
             Err(error) => {
                 fs::rename(&path, &damaged)?;
-                tracing::error!(error, moved_to = %damaged.display(), "the promise cannot be read");
+                tracing::error!(%error, moved_to = %damaged.display(), "the promise cannot be read");
                 set_aside()
             }
         };
@@ -209,7 +210,7 @@ impl FenceKeeper {
                 return Ok((&WitnessReply::Refused { promised }).into());
             }
         };
-        let living = || self.living.lock().unwrap_or_else(PoisonError::into_inner);
+        let living = || self.living.lock();
         let answer = kept.witness.answer(&message, &living(), now_ms);
         let reply = if let Some(answer) = answer {
             answer
@@ -322,7 +323,7 @@ impl FenceKeeper {
     async fn write(&self, before: &Kept, kind: Kind) -> Result<(), Denied> {
         // The state goes along only where the file is to be written anew, which is seldom.
         let journal = Arc::clone(&self.journal);
-        let needs = journal.lock().unwrap_or_else(PoisonError::into_inner).needs_rewrite();
+        let needs = journal.lock().needs_rewrite();
         let before = needs.then(|| before.clone());
         let write = move |journal: &mut Journal| {
             before.as_ref().map_or(Ok(()), |kept| journal.rewrite(kept))?;
@@ -336,7 +337,7 @@ impl FenceKeeper {
         write: impl FnOnce(&mut Journal) -> io::Result<()> + Send + 'static,
     ) -> Result<(), Status> {
         let journal = Arc::clone(&self.journal);
-        let write = move || write(&mut journal.lock().unwrap_or_else(PoisonError::into_inner));
+        let write = move || write(&mut journal.lock());
         let written = tokio::task::spawn_blocking(write).await;
         let written = written.map_err(io::Error::other).and_then(|done| done);
         let what = |error: &io::Error| {

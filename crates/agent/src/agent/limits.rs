@@ -10,8 +10,12 @@ use vsm_proto::{
     convert,
 };
 
-use super::{Agent, link, registry::Slot};
-use crate::control::{self, Event, Request};
+use super::{
+    Agent,
+    registry::Slot,
+    wish::{NotDone, ask},
+};
+use crate::control::{Event, Request};
 
 /// Sessions in one request.
 const SESSIONS_MAX: usize = 65_536;
@@ -44,31 +48,29 @@ pub(super) async fn set(
             let _turn = together.acquire_owned().await;
             let done = match agent.registry.slot(id) {
                 Some(slot) => set_one(&agent, &slot, limits).await,
-                None => Err("it is not on this agent any more".to_owned()),
+                None => Err(NotDone::NotHere),
             };
-            done.err().map(|detail| LimitsNotSet { id: id.to_string(), detail })
+            let detail = done.err()?.to_string();
+            Some(LimitsNotSet { id: id.to_string(), detail })
         });
     }
     under_way.join_all().await.into_iter().flatten().collect()
 }
 
-async fn set_one(agent: &Agent, slot: &Slot, limits: Limits) -> Result<(), String> {
-    match ask(agent, slot, &Request::Limits { limits: Box::new(limits) }).await {
-        // The standing that follows tells what holds now.
-        Ok(Event::LimitsSet) => Ok(()),
-        Ok(Event::Refused { why }) | Err(why) => Err(why),
-        Ok(_) => Err("the session is ending".to_owned()),
-    }
+async fn set_one(agent: &Agent, slot: &Slot, limits: Limits) -> Result<(), NotDone> {
+    let answer = ask(agent, slot, &Request::Limits { limits: Box::new(limits) }).await?;
+    // The standing that follows tells what holds now.
+    if matches!(answer, Event::LimitsSet) { Ok(()) } else { Err(NotDone::Ending) }
 }
 
 /// Puts off what a limit would do next.
 pub(super) async fn extend(agent: &Agent, slot: &Slot) -> Result<ExtendResponse, Status> {
     use extend_response::Result::{Extended as Done, Refused};
     let result = match ask(agent, slot, &Request::Extend).await {
-        Err(why) => return Err(Status::unavailable(why)),
         Ok(Event::Extended { limit, left_ms, more }) => Done(Extended { limit, left_ms, more }),
-        Ok(Event::Refused { why }) => Refused(why),
-        Ok(_) => Refused("the session is ending".to_owned()),
+        Err(error @ NotDone::NoAnswer(_)) => return Err(Status::unavailable(error.to_string())),
+        Err(why) => Refused(why.to_string()),
+        Ok(_) => Refused(NotDone::Ending.to_string()),
     };
     Ok(ExtendResponse { result: Some(result) })
 }
@@ -79,10 +81,4 @@ pub(super) async fn standing(agent: &Agent, slot: &Slot) -> Option<Standing> {
         Ok(Event::Standing { standing }) => Some(*standing),
         Ok(_) | Err(_) => None,
     }
-}
-
-async fn ask(agent: &Agent, slot: &Slot, request: &Request) -> Result<Event, String> {
-    let dir = control::session_dir(&agent.settings().session.run_dir, slot.id);
-    let answer = link::ask(&dir, request).await;
-    answer.map_err(|error| format!("the session does not answer: {error}"))
 }

@@ -22,6 +22,7 @@ mod session_log;
 mod settings;
 mod shadow;
 mod start;
+mod wish;
 
 use std::{
     path::{Path, PathBuf},

@@ -10,8 +10,12 @@ use vsm_proto::{
     convert,
 };
 
-use super::{Agent, link, registry::Slot};
-use crate::control::{self, Event, Request};
+use super::{
+    Agent,
+    registry::Slot,
+    wish::{NotDone, ask},
+};
+use crate::control::{Event, Request};
 
 /// Sessions in one request.
 const SESSIONS_MAX: usize = 65_536;
@@ -45,9 +49,10 @@ pub(super) async fn show(
             let _turn = together.acquire_owned().await;
             let shown = match agent.registry.slot(id) {
                 Some(slot) => on_desktop(&agent, &slot, program, text).await,
-                None => Err("it is not on this agent any more".to_owned()),
+                None => Err(NotDone::NotHere),
             };
-            shown.err().map(|detail| NotShown { id: id.to_string(), detail })
+            let detail = shown.err()?.to_string();
+            Some(NotShown { id: id.to_string(), detail })
         });
     }
     Ok(NotifyResponse { not_shown: under_way.join_all().await.into_iter().flatten().collect() })
@@ -58,12 +63,7 @@ async fn on_desktop(
     slot: &Slot,
     program: PathBuf,
     text: String,
-) -> Result<(), String> {
-    let dir = control::session_dir(&agent.settings().session.run_dir, slot.id);
-    match link::ask(&dir, &Request::Notify { program, text }).await {
-        Ok(Event::Shown) => Ok(()),
-        Ok(Event::Refused { why }) => Err(why),
-        Ok(_) => Err("the desktop is ending".to_owned()),
-        Err(error) => Err(format!("the session does not answer: {error}")),
-    }
+) -> Result<(), NotDone> {
+    let answer = ask(agent, slot, &Request::Notify { program, text }).await?;
+    if matches!(answer, Event::Shown) { Ok(()) } else { Err(NotDone::Ending) }
 }

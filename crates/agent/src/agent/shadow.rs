@@ -7,11 +7,12 @@ use std::{
     io::{self, Write},
     os::fd::{AsFd, OwnedFd},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use nix::unistd::User;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -61,7 +62,7 @@ pub(super) struct Rights(Mutex<Vec<Right>>);
 
 impl Rights {
     fn add(&self, now: Instant, right: Right) -> bool {
-        let mut rights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rights = self.0.lock();
         rights.retain(|right| right.until > now);
         let has_room = rights.len() < RIGHTS_MAX;
         if has_room {
@@ -71,7 +72,7 @@ impl Rights {
     }
 
     fn take(&self, now: Instant, id: Uuid, session: SessionId, uid: u32) -> Option<Right> {
-        let mut rights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rights = self.0.lock();
         rights.retain(|right| right.until > now);
         let fits = |right: &Right| right.id == id && right.session == session && right.uid == uid;
         let place = rights.iter().position(fits)?;
