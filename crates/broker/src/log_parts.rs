@@ -34,8 +34,8 @@ pub const PARTS: &Parts = &[
     (
         "ha",
         &[
+            "vsm_broker::api::caller",
             "vsm_broker::api::pair",
-            "vsm_broker::api::place",
             "vsm_broker::authority",
             "vsm_broker::pair",
             "vsm_sync",

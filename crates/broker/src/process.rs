@@ -37,4 +37,17 @@ impl Process {
             troubles: Troubles::default(),
         }
     }
+
+    /// Begins a duty that lasts until the broker stops, and has the stop wait for its end.
+    pub(crate) fn run_to_the_last(
+        &self,
+        name: &'static str,
+        duty: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let awaited = self.tasks.token();
+        self.duties.run(name, async move {
+            duty.await;
+            drop(awaited);
+        });
+    }
 }

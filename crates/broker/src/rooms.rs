@@ -9,10 +9,10 @@ use vsm_daemon::{clock::Since, tls::Tls};
 use vsm_sync::{SessionTable, peer::Card};
 
 use crate::{
-    api::Edge,
+    api::{Edge, forward::OtherTrail},
     authority::Authority,
     hosts::agents::Agents,
-    journal::Journal,
+    journal::{Elsewhere, Journal},
     pair::{Ha, Side},
     process::Process,
     sessions::Sessions,
@@ -70,11 +70,12 @@ impl Rooms {
         let process = Arc::new(Process::new(node, tls, started, stop));
         let site = Arc::new(Site::new(settings, Users::new(process.troubles.clone())));
         let authority = Arc::new(Authority::new(table, ha.standing()));
+        let other = ha.other().map(|other| Box::new(OtherTrail(other)) as Box<dyn Elsewhere>);
         let journal = Arc::new(Journal::new(
             Arc::clone(&process),
             Arc::clone(&site),
             Arc::clone(&authority),
-            ha.other(),
+            other,
         ));
         let agents = Arc::new(Agents::new(
             Arc::clone(&process),

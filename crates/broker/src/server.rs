@@ -202,7 +202,8 @@ impl Listeners {
         match &rooms.side.ha {
             Ha::On(pair) => start_pair(rooms, pair, health_file, reporters),
             Ha::Off { .. } | Ha::Apart(_) => {
-                rooms.process.tasks.spawn(health::alone(Arc::clone(&rooms.side), health_file));
+                let alone = health::alone(Arc::clone(&rooms.side), health_file);
+                rooms.process.run_to_the_last("health", alone);
             }
         }
         let stop = &rooms.process.stop;
@@ -275,7 +276,7 @@ fn start_pair(
     let both = || (Arc::clone(&rooms.side), Arc::clone(pair));
     let (own, pair_) = both();
     // A stop waits for it, so that the file says at the end that the address is to go.
-    process.tasks.spawn(health::follow(own, pair_, health_file, reporters));
+    process.run_to_the_last("health", health::follow(own, pair_, health_file, reporters));
     let (own, pair_) = both();
     // Without a resource address there is none to follow.
     process.duties.run_to_its_end("resource address", role::follow(own, pair_));

@@ -20,12 +20,10 @@ use vsm_proto::{
     convert,
 };
 
-use crate::{
-    api::Edge,
-    api::{
-        pair::view::role,
-        place::{self, Place},
-    },
+use crate::api::{
+    Edge, caller,
+    forward::{self, Place},
+    pair::view::role,
 };
 
 use select::{Pages, Selector};
@@ -52,11 +50,11 @@ impl AdminApi {
 
     /// The same of a list. While nobody is active each node shows what it has, and says so.
     async fn look<T>(&self, request: &Request<T>) -> Result<Seen, Status> {
-        place::check_admin(&self.edge, request)?;
-        Ok(match place::find(&self.edge, request).await {
+        caller::check_admin(&self.edge, request)?;
+        Ok(match forward::find(&self.edge, request).await {
             Ok(Place::There(channel)) => Seen::There(AdminClient::new(channel)),
             Ok(Place::Here) => Seen::Here(None),
-            Err(_) => Seen::Here(Some(place::stale(&self.edge))),
+            Err(_) => Seen::Here(Some(forward::stale(&self.edge))),
         })
     }
 }
@@ -90,7 +88,7 @@ impl Admin for AdminApi {
         let stale = match self.look(&request).await? {
             Seen::There(mut there) => {
                 let list =
-                    there.list_sessions(place::forwarded(request.into_inner(), None)).await?;
+                    there.list_sessions(caller::forwarded(request.into_inner(), None)).await?;
                 return Ok(list.map(|list| Box::pin(list) as Sessions));
             }
             Seen::Here(stale) => stale,
@@ -112,7 +110,7 @@ impl Admin for AdminApi {
         let stale = match self.look(&request).await? {
             Seen::There(mut there) => {
                 let told =
-                    there.watch_sessions(place::forwarded(request.into_inner(), None)).await?;
+                    there.watch_sessions(caller::forwarded(request.into_inner(), None)).await?;
                 return Ok(told.map(|told| Box::pin(told) as Self::WatchSessionsStream));
             }
             Seen::Here(stale) => stale,
@@ -132,7 +130,7 @@ impl Admin for AdminApi {
     ) -> Result<Response<Self::ListEventsStream>, Status> {
         let stale = match self.look(&request).await? {
             Seen::There(mut there) => {
-                let told = there.list_events(place::forwarded(request.into_inner(), None)).await?;
+                let told = there.list_events(caller::forwarded(request.into_inner(), None)).await?;
                 return Ok(told.map(|told| Box::pin(told) as Self::ListEventsStream));
             }
             Seen::Here(stale) => stale,
@@ -148,7 +146,7 @@ impl Admin for AdminApi {
         request: Request<pb::SessionLogRequest>,
     ) -> Result<Response<pb::SessionLogResponse>, Status> {
         if let Some(mut there) = self.place(&request).await? {
-            return there.session_log(place::forwarded(request.into_inner(), None)).await;
+            return there.session_log(caller::forwarded(request.into_inner(), None)).await;
         }
         Ok(Response::new(log::fetch(&self.edge, request.into_inner()).await?))
     }
@@ -157,7 +155,7 @@ impl Admin for AdminApi {
         &self,
         request: Request<pb::RecordEventRequest>,
     ) -> Result<Response<pb::RecordEventResponse>, Status> {
-        place::check_peer(&self.edge, &request)?;
+        caller::check_peer(&self.edge, &request)?;
         let event = convert::required("event", request.into_inner().event)?;
         let noted = self.edge.table.propose(Proposal::Note(event.try_into()?)).await;
         noted.map_err(|error| Status::unavailable(error.to_string()))?;
@@ -169,9 +167,9 @@ impl Admin for AdminApi {
         request: Request<pb::TerminateSessionsRequest>,
     ) -> Result<Response<pb::TerminateSessionsResponse>, Status> {
         let there = self.place(&request).await?;
-        let actor = place::admin(&self.edge, &request).await;
+        let actor = caller::admin(&self.edge, &request).await;
         if let Some(mut there) = there {
-            let request = place::forwarded_for(request.into_inner(), &actor);
+            let request = caller::forwarded_for(request.into_inner(), &actor);
             return there.terminate_sessions(request).await;
         }
         Ok(Response::new(terminate::all(&self.edge, request.into_inner(), actor).await?))
@@ -182,9 +180,9 @@ impl Admin for AdminApi {
         request: Request<pb::NotifyRequest>,
     ) -> Result<Response<pb::NotifyResponse>, Status> {
         let there = self.place(&request).await?;
-        let actor = place::admin(&self.edge, &request).await;
+        let actor = caller::admin(&self.edge, &request).await;
         if let Some(mut there) = there {
-            return there.notify(place::forwarded_for(request.into_inner(), &actor)).await;
+            return there.notify(caller::forwarded_for(request.into_inner(), &actor)).await;
         }
         Ok(Response::new(notify::show(&self.edge, request.into_inner(), actor).await?))
     }
@@ -195,7 +193,7 @@ impl Admin for AdminApi {
     ) -> Result<Response<pb::ListAgentsResponse>, Status> {
         let stale = match self.look(&request).await? {
             Seen::There(mut there) => {
-                return there.list_agents(place::forwarded(request.into_inner(), None)).await;
+                return there.list_agents(caller::forwarded(request.into_inner(), None)).await;
             }
             Seen::Here(stale) => stale,
         };
@@ -207,7 +205,7 @@ impl Admin for AdminApi {
         &self,
         request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
-        place::check_admin(&self.edge, &request)?;
+        caller::check_admin(&self.edge, &request)?;
         let (epoch, last_seq, sessions) = self
             .edge
             .table

@@ -16,8 +16,10 @@ use vsm_proto::{
 };
 
 use crate::{
-    api::Edge,
-    api::place::{self, Place},
+    api::{
+        Edge, caller,
+        forward::{self, Place},
+    },
     error::Refusal,
     hosts::capacity,
 };
@@ -70,11 +72,11 @@ impl From<Refused> for Status {
 impl AgentsApi {
     /// Where to serve: here, or on the active node.
     async fn place<T>(&self, request: &Request<T>) -> Result<Place, Refusal> {
-        place::find(&self.edge, request).await
+        forward::find(&self.edge, request).await
     }
 
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        place::check_admin(&self.edge, request)
+        caller::check_admin(&self.edge, request)
     }
 
     /// Hands what changes something to a task of the broker's, so that it does not die with its caller.
@@ -99,9 +101,9 @@ impl Agents for AgentsApi {
         request: Request<pb::DrainRequest>,
     ) -> Result<Response<pb::DrainResponse>, Status> {
         self.check(&request)?;
-        let actor = place::admin(&self.edge, &request).await;
+        let actor = caller::admin(&self.edge, &request).await;
         if let Place::There(channel) = self.place(&request).await? {
-            return there(channel).drain(place::forwarded_for(request.into_inner(), &actor)).await;
+            return there(channel).drain(caller::forwarded_for(request.into_inner(), &actor)).await;
         }
         let edge = Arc::clone(&self.edge);
         let wanted = marks::Wanted::parse(request.into_inner())?;
@@ -113,10 +115,10 @@ impl Agents for AgentsApi {
         request: Request<pb::UndrainRequest>,
     ) -> Result<Response<pb::UndrainResponse>, Status> {
         self.check(&request)?;
-        let actor = place::admin(&self.edge, &request).await;
+        let actor = caller::admin(&self.edge, &request).await;
         if let Place::There(channel) = self.place(&request).await? {
             return there(channel)
-                .undrain(place::forwarded_for(request.into_inner(), &actor))
+                .undrain(caller::forwarded_for(request.into_inner(), &actor))
                 .await;
         }
         let edge = Arc::clone(&self.edge);
@@ -129,9 +131,11 @@ impl Agents for AgentsApi {
         request: Request<pb::ForgetRequest>,
     ) -> Result<Response<pb::ForgetResponse>, Status> {
         self.check(&request)?;
-        let actor = place::admin(&self.edge, &request).await;
+        let actor = caller::admin(&self.edge, &request).await;
         if let Place::There(channel) = self.place(&request).await? {
-            return there(channel).forget(place::forwarded_for(request.into_inner(), &actor)).await;
+            return there(channel)
+                .forget(caller::forwarded_for(request.into_inner(), &actor))
+                .await;
         }
         let edge = Arc::clone(&self.edge);
         let agent = convert::text("agent", &request.into_inner().agent)?;
@@ -145,7 +149,7 @@ impl Agents for AgentsApi {
         self.check(&request)?;
         // While nobody is active each node shows what it has.
         if let Ok(Place::There(channel)) = self.place(&request).await {
-            let request = place::forwarded(request.into_inner(), None);
+            let request = caller::forwarded(request.into_inner(), None);
             return there(channel).list_subclusters(request).await;
         }
         let all = capacity::all(&self.edge.agents, &self.edge.site.settings());
@@ -171,7 +175,7 @@ impl Agents for AgentsApi {
     ) -> Result<Response<pb::ExplainResponse>, Status> {
         self.check(&request)?;
         if let Ok(Place::There(channel)) = self.place(&request).await {
-            return there(channel).explain(place::forwarded(request.into_inner(), None)).await;
+            return there(channel).explain(caller::forwarded(request.into_inner(), None)).await;
         }
         let user = convert::text("user", &request.into_inner().user)?;
         Ok(Response::new(explain::explain(&self.edge, user).await?))

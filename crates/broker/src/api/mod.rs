@@ -9,14 +9,16 @@
 //! | [`configuration`] | the configuration in force, and taking a new one |
 //! | [`pair`] | the administrator's view of the pair |
 //! | [`registry`] | agents that announce themselves |
-//! | `place` | where a call is to be served: here, or on the active node |
+//! | `caller` | who makes a call, and whether they may |
+//! | `forward` | where a call is served: here, or on the active node, to which it is passed on |
 //! | `view` | a session as users and administrators see it |
 
 pub mod admin;
 pub mod agents;
+pub(crate) mod caller;
 pub mod configuration;
+pub(crate) mod forward;
 pub mod pair;
-pub(crate) mod place;
 pub mod registry;
 pub mod user;
 pub(crate) mod view;

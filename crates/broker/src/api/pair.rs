@@ -16,8 +16,7 @@ use vsm_proto::admin::v1::{self as pb, ha_server};
 use vsm_sync::State;
 
 use crate::{
-    api::Edge,
-    api::place,
+    api::{Edge, caller},
     pair::{
         Ha, Pair,
         fenced::{self, NotTaken},
@@ -41,7 +40,7 @@ pub struct HaApi {
 
 impl HaApi {
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        place::check_admin(&self.edge, request)
+        caller::check_admin(&self.edge, request)
     }
 
     fn pair(&self) -> Result<&Arc<Pair>, Status> {
@@ -151,7 +150,7 @@ impl ha_server::Ha for HaApi {
     ) -> Result<Response<pb::PeerFencedResponse>, Status> {
         self.check(&request)?;
         let pair = self.pair()?;
-        if !place::is_local(&request) {
+        if !caller::is_local(&request) {
             return Err(Status::permission_denied(
                 "only the cluster software of this node says that",
             ));

@@ -16,9 +16,9 @@ use vsm_proto::{
 };
 
 use crate::{
-    api::Edge,
     api::{
-        place::{self, Place},
+        Edge, caller,
+        forward::{self, Here, Place, UserCall},
         view::Viewer,
     },
     error::{Refusal, list},
@@ -261,7 +261,7 @@ fn wanted(request: pb::LoginRequest) -> Result<Want, Status> {
 /// The message of a login, with the client's address among the client parameters as the broker says it, and nobody
 /// else. The broker that has forwarded a call has done so.
 fn with_address(request: Request<pb::LoginRequest>) -> pb::LoginRequest {
-    let local = place::is_local(&request).then(|| place::client_address(&request));
+    let local = caller::is_local(&request).then(|| caller::client_address(&request));
     let mut message = request.into_inner();
     if let Some(address) = local {
         let params = message.params.get_or_insert_default();
@@ -288,19 +288,19 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::LoginRequest>,
     ) -> Result<Response<pb::LoginResponse>, Status> {
-        let (uid, who) = match place::caller(&self.0, &request).await {
+        let (uid, who) = match caller::caller(&self.0, &request).await {
             Ok(caller) => caller,
             Err(status) => {
                 tracing::warn!(request = request.get_ref().request_id, %status, "login refused");
                 return Err(status);
             }
         };
-        let place = place::find(&self.0, &request).await;
-        let local = place::is_local(&request);
+        let place = forward::find(&self.0, &request).await;
+        let local = caller::is_local(&request);
         let message = with_address(request);
         let key = message.public_key.clone();
         let answer = if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(message, Some((uid, &who)));
+            let request = caller::forwarded(message, Some((uid, &who)));
             BrokerClient::new(channel).login(request).await?
         } else {
             let want = wanted(message)?;
@@ -318,21 +318,16 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
-        let (uid, who) = place::caller(&self.0, &request).await?;
-        let place = place::find(&self.0, &request).await;
-        if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
-            return BrokerClient::new(channel).list_sessions(request).await;
-        }
+        let Here { who, message, .. } = match forward::user(&self.0, request).await? {
+            UserCall::There(mut there, request) => return there.list_sessions(request).await,
+            UserCall::Here(here) => here,
+        };
         let own: Vec<_> =
             self.0.table.read(|view| view.table.of_user(&who.user).cloned().collect());
         let mut viewer = Viewer::new(&self.0);
         let sessions = own.iter().map(|session| viewer.view(session)).collect();
-        let ended = if request.into_inner().include_ended {
-            self.0.sessions.ended_of(&who.user)
-        } else {
-            Vec::new()
-        };
+        let ended =
+            if message.include_ended { self.0.sessions.ended_of(&who.user) } else { Vec::new() };
         let ended = ended.iter().map(Into::into).collect();
         Ok(Response::new(pb::ListSessionsResponse { sessions, ended }))
     }
@@ -341,13 +336,11 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::DisconnectSessionRequest>,
     ) -> Result<Response<pb::DisconnectSessionResponse>, Status> {
-        let (uid, who) = place::caller(&self.0, &request).await?;
-        let place = place::find(&self.0, &request).await;
-        if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
-            return BrokerClient::new(channel).disconnect_session(request).await;
-        }
-        let id = request.into_inner().id;
+        let Here { who, message, .. } = match forward::user(&self.0, request).await? {
+            UserCall::There(mut there, request) => return there.disconnect_session(request).await,
+            UserCall::Here(here) => here,
+        };
+        let id = message.id;
         let done = self.disconnect(&who, &id).await;
         done.map(Response::new)
             .inspect_err(|status| self.refused(&who, "disconnect-refused", &id, status))
@@ -357,13 +350,11 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::ExtendSessionRequest>,
     ) -> Result<Response<pb::ExtendSessionResponse>, Status> {
-        let (uid, who) = place::caller(&self.0, &request).await?;
-        let place = place::find(&self.0, &request).await;
-        if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
-            return BrokerClient::new(channel).extend_session(request).await;
-        }
-        let id = request.into_inner().id;
+        let Here { who, message, .. } = match forward::user(&self.0, request).await? {
+            UserCall::There(mut there, request) => return there.extend_session(request).await,
+            UserCall::Here(here) => here,
+        };
+        let id = message.id;
         let done = self.extend(&who, &id).await;
         done.map(Response::new)
             .inspect_err(|status| self.refused(&who, "extend-refused", &id, status))
@@ -373,20 +364,18 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::EndSessionRequest>,
     ) -> Result<Response<pb::EndSessionResponse>, Status> {
-        let (uid, who) = place::caller(&self.0, &request).await?;
-        let place = place::find(&self.0, &request).await;
-        if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
-            return BrokerClient::new(channel).end_session(request).await;
-        }
-        let id = request.into_inner().id;
-        let done = match (place, &self.0.side.ha) {
-            (Ok(_), _) => self.end(&who, &id).await,
+        let Here { who, message, standby } = match forward::user(&self.0, request).await? {
+            UserCall::There(mut there, request) => return there.end_session(request).await,
+            UserCall::Here(here) => here,
+        };
+        let id = message.id;
+        let done = match (standby, &self.0.side.ha) {
+            (None, _) => self.end(&who, &id).await,
             // For want of votes nobody is active; an end needs none, if the agent is there.
-            (Err(refusal), Ha::On(_)) => {
+            (Some(refusal), Ha::On(_)) => {
                 self.end(&who, &id).await.map_err(|_| Status::from(refusal))
             }
-            (Err(refusal), Ha::Off { .. } | Ha::Apart(_)) => Err(refusal.into()),
+            (Some(refusal), Ha::Off { .. } | Ha::Apart(_)) => Err(refusal.into()),
         };
         done.map(Response::new).inspect_err(|status| self.refused(&who, "end-refused", &id, status))
     }
@@ -395,16 +384,14 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::AbandonSessionRequest>,
     ) -> Result<Response<pb::AbandonSessionResponse>, Status> {
-        let (uid, who) = place::caller(&self.0, &request).await?;
-        let place = place::find(&self.0, &request).await;
-        if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
-            return BrokerClient::new(channel).abandon_session(request).await;
-        }
-        let id = request.into_inner().id;
-        let done = match place {
-            Ok(_) => self.abandon(&who, &id).await,
-            Err(refusal) => Err(refusal.into()),
+        let Here { who, message, standby } = match forward::user(&self.0, request).await? {
+            UserCall::There(mut there, request) => return there.abandon_session(request).await,
+            UserCall::Here(here) => here,
+        };
+        let id = message.id;
+        let done = match standby {
+            None => self.abandon(&who, &id).await,
+            Some(refusal) => Err(refusal.into()),
         };
         done.map(Response::new)
             .inspect_err(|status| self.refused(&who, "abandon-refused", &id, status))
@@ -414,13 +401,13 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::ShadowRequest>,
     ) -> Result<Response<pb::ShadowResponse>, Status> {
-        let (uid, who) = place::caller(&self.0, &request).await?;
-        let place = place::find(&self.0, &request).await;
-        let local = place::is_local(&request);
+        let (uid, who) = caller::caller(&self.0, &request).await?;
+        let place = forward::find(&self.0, &request).await;
+        let local = caller::is_local(&request);
         let message = request.into_inner();
         let key = message.public_key.clone();
         let answer = if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(message, Some((uid, &who)));
+            let request = caller::forwarded(message, Some((uid, &who)));
             BrokerClient::new(channel).shadow(request).await?
         } else {
             // The trail is to have it.

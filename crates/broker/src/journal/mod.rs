@@ -11,10 +11,9 @@ pub(crate) mod trail;
 
 use std::sync::Arc;
 
-use tonic::transport::Channel;
-
 use crate::{authority::Authority, process::Process, site::Site};
 use mail::Mail;
+pub use trail::Elsewhere;
 use trail::{Note, Trail};
 
 /// The journal.
@@ -23,8 +22,8 @@ pub struct Journal {
     process: Arc<Process>,
     site: Arc<Site>,
     authority: Arc<Authority>,
-    /// The way to the other node, which records what this one cannot; none = there is no other node.
-    other: Option<Channel>,
+    /// The other node's trail, which records what this one cannot; none = there is no other node.
+    other: Option<Box<dyn Elsewhere>>,
     trail: Trail,
     mail: Mail,
 }
@@ -36,7 +35,7 @@ impl Journal {
         process: Arc<Process>,
         site: Arc<Site>,
         authority: Arc<Authority>,
-        other: Option<Channel>,
+        other: Option<Box<dyn Elsewhere>>,
     ) -> Self {
         Self { process, site, authority, other, trail: Trail::default(), mail: Mail::default() }
     }

@@ -31,7 +31,8 @@ pub(crate) async fn carry(side: Arc<Side>, mut asked: mpsc::Receiver<(AgentName,
     while let Some((agent, message)) = asked.recv().await {
         let line = lines.entry(agent.clone()).or_insert_with(|| {
             let (line, messages) = mpsc::channel(BOUND);
-            tokio::spawn(ask(Arc::clone(&side), agent, messages));
+            let ask = ask(Arc::clone(&side), agent, messages);
+            side.process.duties.run_to_its_end("line to a witness", ask);
             line
         });
         // Lost, and asked again.

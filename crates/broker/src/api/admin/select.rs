@@ -12,8 +12,7 @@ use vsm_proto::{
 };
 
 use crate::{
-    api::Edge,
-    api::{place, view::Viewer},
+    api::{Edge, caller, view::Viewer},
     site::settings::Settings,
     users::LookupError,
 };
@@ -131,7 +130,7 @@ async fn user(edge: &Edge, name: &str) -> Result<UserName, Status> {
     let user: UserName = convert::text("selector.user", name)?;
     let known = || edge.table.read(|view| view.table.of_user(&user).next().is_some());
     if !known() && matches!(edge.site.users.uid(&user).await, Err(LookupError::BadName(_))) {
-        return Err(place::no_such_user(edge, &user));
+        return Err(caller::no_such_user(edge, &user));
     }
     Ok(user)
 }

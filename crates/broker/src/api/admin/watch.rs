@@ -14,7 +14,10 @@ use vsm_daemon::clock;
 use vsm_proto::{admin::v1 as pb, broker::v1::SessionView};
 
 use super::select::{PAGE, Selector};
-use crate::{api::Edge, api::view::Viewer, pair::card};
+use crate::{
+    api::{Edge, view::Viewer},
+    pair::card,
+};
 
 /// Shortest pause between two looks.
 const PAUSE_MIN: Duration = Duration::from_millis(200);

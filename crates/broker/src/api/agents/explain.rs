@@ -18,8 +18,7 @@ use vsm_daemon::clock;
 use vsm_proto::admin::v1 as pb;
 
 use crate::{
-    api::Edge,
-    api::{place, view::Viewer},
+    api::{Edge, caller, view::Viewer},
     error::Refusal,
     sessions::{
         login,
@@ -202,7 +201,7 @@ async fn identity(edge: &Edge, user: UserName) -> Result<(Arc<Identity>, Vec<Str
     let down =
         |why: String| Status::unavailable(format!("the user database does not answer: {why}"));
     let Some((uid, groups)) = by_name(&user).await.map_err(down)? else {
-        return Err(place::no_such_user(edge, &user));
+        return Err(caller::no_such_user(edge, &user));
     };
     Ok((edge.site.identity(uid).await.map_err(Refusal::from)?, groups))
 }

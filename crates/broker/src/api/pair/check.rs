@@ -16,8 +16,7 @@ use vsm_proto::admin::v1::{self as pb, Finding, NodeView, ha_client::HaClient};
 use self::steps::Steps;
 use super::view::{own_view, peer_view};
 use crate::{
-    api::Edge,
-    api::place,
+    api::{Edge, caller},
     hosts::agents::CallError,
     pair::{Ha, Pair},
 };
@@ -126,7 +125,7 @@ fn empty_subclusters(steps: &mut Steps, edge: &Edge) {
 
 async fn found_there(pair: &Pair) -> Result<Vec<Finding>, String> {
     let mut client = HaClient::new(pair.channel.clone());
-    let request = place::forwarded(pb::CheckRequest { local_only: true }, None);
+    let request = caller::forwarded(pb::CheckRequest { local_only: true }, None);
     match tokio::time::timeout(PEER_DEADLINE, client.check(request)).await {
         Ok(Ok(response)) => Ok(response.into_inner().findings),
         Ok(Err(status)) => Err(CallError::from(status).why),

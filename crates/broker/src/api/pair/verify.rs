@@ -15,8 +15,7 @@ use vsm_proto::{
 };
 
 use crate::{
-    api::Edge,
-    api::place,
+    api::{Edge, caller},
     hosts::agents::Link,
     pair::{Ha, Pair, card},
 };
@@ -88,7 +87,7 @@ fn sessions(rows: &BTreeMap<Key, Row>) -> u32 {
 
 async fn rows_of(pair: &Pair) -> Result<(u64, BTreeMap<Key, Row>), String> {
     let mut client = HaClient::new(pair.channel.clone());
-    let request = place::forwarded(pb::ListRowsRequest {}, None);
+    let request = caller::forwarded(pb::ListRowsRequest {}, None);
     let mut pages =
         client.list_rows(request).await.map_err(|status| status.message().to_owned())?.into_inner();
     let (mut commit, mut rows) = (0, Vec::new());

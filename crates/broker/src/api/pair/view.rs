@@ -16,8 +16,7 @@ use vsm_sync::peer::Stream;
 
 use super::verify;
 use crate::{
-    api::Edge,
-    api::place,
+    api::{Edge, caller},
     hosts::agents::{CallError, Link, LinkState, Up},
     pair::{Ha, Pair, card, fenced, health::preference},
 };
@@ -221,7 +220,7 @@ pub(crate) const HA_IS_OFF: &str = "HA is off there, or could not be turned on";
 
 pub(crate) async fn peer_view(pair: &Pair) -> pb::NodeView {
     let mut client = HaClient::new(pair.channel.clone());
-    let request = place::forwarded(pb::ListNodesRequest { local_only: true }, None);
+    let request = caller::forwarded(pb::ListNodesRequest { local_only: true }, None);
     let unreachable = match tokio::time::timeout(PEER_DEADLINE, client.list_nodes(request)).await {
         Ok(Ok(response)) => match response.into_inner().nodes.into_iter().next() {
             Some(view) => return pb::NodeView { local: false, ..view },

@@ -9,8 +9,7 @@ use vsm_sync::peer::APART;
 
 use super::steps::Steps;
 use crate::{
-    api::Edge,
-    api::pair::view::HA_IS_OFF,
+    api::{Edge, pair::view::HA_IS_OFF},
     pair::{Pair, roster},
 };
 

@@ -1,31 +1,17 @@
-//! Where a call is to be served: here, or on the active node, to which a standby forwards. So connecting to either
-//! node works.
+//! Who makes a call, and whether they may: the kernel says it on a socket, a certificate on the port, and the other
+//! broker in the metadata of a call that it forwards.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
-use tonic::{
-    Request, Status,
-    metadata::MetadataValue,
-    transport::{Channel, server::UdsConnectInfo},
-};
-use vsm_config::RoleSource;
-use vsm_core::{UserName, replica::Standing};
+use tonic::{Request, Status, metadata::MetadataValue, transport::server::UdsConnectInfo};
+use vsm_core::UserName;
 use vsm_daemon::{
-    clock, socket,
+    socket,
     tls::{self, Role},
 };
-use vsm_sync::peer::Stream;
 
-use crate::{
-    api::Edge,
-    error::Refusal,
-    pair::{Apart, Ha, Pair},
-    users::Identity,
-};
+use crate::{api::Edge, error::Refusal, pair::Ha, users::Identity};
 
-/// How long a call waits for somebody to become active.
-const WAIT: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Metadata of a forwarded call: uid and name of the user for whom it is made.
 const UID_KEY: &str = "vsm-uid";
 const USER_KEY: &str = "vsm-user";
@@ -33,83 +19,14 @@ const FORWARDED_KEY: &str = "vsm-forwarded";
 /// Metadata of an administrator's forwarded call: who made it.
 const ACTOR_KEY: &str = "vsm-actor";
 
-/// Where a call is to be served.
-pub(crate) enum Place {
-    Here,
-    There(Channel),
-}
-
-/// Where a call is to be served now; waits, for a bounded time, while nobody is active.
-pub(crate) async fn find<T>(edge: &Arc<Edge>, request: &Request<T>) -> Result<Place, Refusal> {
-    let forwarded = request.metadata().contains_key(FORWARDED_KEY);
-    let pair = match &edge.side.ha {
-        Ha::Off { .. } => return Ok(Place::Here),
-        Ha::Apart(Apart { other: Some(other), .. }) if !forwarded => {
-            return Ok(Place::There(other.clone()));
-        }
-        Ha::Apart(apart) => return Err(Refusal::Standby(apart.why.clone())),
-        Ha::On(pair) => pair,
-    };
-    let until = clock::now() + WAIT;
-    loop {
-        if edge.table.is_serving() {
-            return Ok(Place::Here);
-        }
-        if !forwarded && peer_serves(edge, pair) {
-            return Ok(Place::There(pair.channel.clone()));
-        }
-        if pair.source == RoleSource::Request && !forwarded {
-            // Users come here: this node is to be active, if nobody is.
-            let _ = edge.table.want(true).await;
-        }
-        if clock::now() >= until || edge.process.stop.is_cancelled() {
-            return Err(Refusal::Standby(why(edge, pair)));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-fn peer_serves(edge: &Edge, pair: &Pair) -> bool {
-    let state = edge.table.state();
-    state.replica.link
-        && matches!(&state.replica.standing, Standing::Standby { leader: Some(epoch) } if epoch.node == pair.peer)
-}
-
 /// What an administrator who names a user is told where NSS says that there is none.
 pub(crate) fn no_such_user(edge: &Edge, user: &UserName) -> Status {
     Status::not_found(format!("there is no user {user} on {}", edge.process.node))
 }
 
-/// Why what this node has may be old, for who is shown it while no node that could be asked serves.
-pub(crate) fn stale(edge: &Edge) -> String {
-    let node = &edge.process.node;
-    let (since, why) = match &edge.side.ha {
-        Ha::On(pair) => match pair.stream.state() {
-            Stream::Closed { why, since } => {
-                (Some(since), format!("{} cannot be reached: {why}", pair.peer))
-            }
-            Stream::Open(_) => (None, why(edge, pair)),
-        },
-        Ha::Apart(apart) => (None, apart.why.clone()),
-        Ha::Off { .. } => (None, "it does not serve".to_owned()),
-    };
-    let since = since.map_or_else(String::new, |since| format!(" since {}", clock::shown(since)));
-    vsm_core::printable(&format!(
-        "this is the copy that {node} has, which follows no active node{since} and may be old ({why})"
-    ))
-}
-
-fn why(edge: &Edge, pair: &Pair) -> String {
-    let state = edge.table.state();
-    let peer = match pair.stream.state() {
-        Stream::Open(_) => format!("{} is not active either", pair.peer),
-        Stream::Closed { why, .. } => format!("{} cannot be reached: {why}", pair.peer),
-    };
-    match &state.replica.standing {
-        Standing::Active { .. } => "it is taking over".to_owned(),
-        Standing::Claiming(_) => format!("it asks for votes; {peer}"),
-        Standing::Standby { .. } => peer,
-    }
+/// Whether the other broker has forwarded a call: it goes no further.
+pub(crate) fn is_forwarded<T>(request: &Request<T>) -> bool {
+    request.metadata().contains_key(FORWARDED_KEY)
 }
 
 /// The same call, for the active node, on behalf of a user.
