@@ -12,7 +12,10 @@ use vsm_daemon::span;
 use vsm_sync::ProposeError;
 
 use crate::{
-    broker::Broker, error::Refusal, hosts::agents::Fenced, journal::trail::Note, sessions::gone,
+    error::Refusal,
+    hosts::agents::Fenced,
+    journal::trail::Note,
+    sessions::{Sessions, gone},
 };
 
 /// What is to become of a session whose agent is silent.
@@ -42,7 +45,7 @@ pub(crate) enum Outcome {
 /// # Errors
 /// If the wish cannot be recorded, or the session is unknown.
 pub(crate) async fn end(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     session: &Arc<Session>,
     if_silent: IfSilent,
     note: Note,
@@ -71,7 +74,7 @@ pub(crate) async fn end(
             }
         }
     };
-    let task = broker.tasks.spawn(work.instrument(span));
+    let task = broker.process.tasks.spawn(work.instrument(span));
     task.await.map_err(|error| Refusal::Internal(error.to_string()))?
 }
 
@@ -87,7 +90,7 @@ enum Recorded {
 
 /// Records the wish, where it may.
 async fn record(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     session: &Session,
     if_silent: IfSilent,
     note: Note,
@@ -119,19 +122,19 @@ fn away(session: &Session, why: &str) -> String {
 }
 
 /// Why the session's agent cannot be reached; none = it can.
-pub(crate) async fn silent(broker: &Broker, session: &Session) -> Option<String> {
+pub(crate) async fn silent(broker: &Sessions, session: &Session) -> Option<String> {
     broker.agents.reach(&session.agent).await.err().map(|(why, _)| why)
 }
 
 /// Has the agent end a session whose end cannot be recorded, by the right of this node's last reign: an agent that has
 /// promised to another broker since then refuses, and no promise is asked of it.
-async fn without_votes(broker: &Broker, session: &Session) -> Result<(), ()> {
+async fn without_votes(broker: &Sessions, session: &Session) -> Result<(), ()> {
     let (link, _) = broker.agents.reach(&session.agent).await.map_err(drop)?;
     if link.aside().is_some() {
         return Err(());
     }
     let last = broker.table.state().replica.last.epoch.clone();
-    if last.node != broker.node {
+    if last.node != *broker.node() {
         return Err(());
     }
     // Never by the epoch of a claim that nobody voted for: the agent would promise to it.
@@ -154,7 +157,7 @@ async fn without_votes(broker: &Broker, session: &Session) -> Result<(), ()> {
 }
 
 /// Has the agent end a session whose end was asked for; why not.
-pub(crate) async fn carry_out(broker: &Broker, session: &Session) -> Result<(), String> {
+pub(crate) async fn carry_out(broker: &Sessions, session: &Session) -> Result<(), String> {
     let reached = broker.agents.reach(&session.agent).await;
     let (link, _) = reached.map_err(|(why, _)| away(session, &why))?;
     match broker.fenced(&link, |fence| link.terminate(fence, session.id)).await {

@@ -8,15 +8,14 @@ use vsm_core::{AgentName, Candidate, Choice, Chosen, Session, SessionId, StartPa
 use vsm_daemon::clock::Since;
 
 use crate::{
-    broker::Broker,
     error::Refusal,
     hosts::{
         agents::{LinkState, Verdict},
         fleet::is_root,
     },
     sessions::{
-        gone, limiting,
-        login::{Handed, Want, Wish},
+        Sessions, gone, limiting,
+        want::{Handed, Want, Wish},
     },
     users::Identity,
 };
@@ -45,7 +44,7 @@ pub(crate) struct Silent {
 /// # Errors
 /// `NO_SESSION` for one that was named and is not the user's.
 pub(crate) async fn find(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     who: &Identity,
     want: &Want,
 ) -> Result<Found, Refusal> {
@@ -104,14 +103,14 @@ pub(crate) async fn find(
 }
 
 /// All sessions of a user that this node knows of.
-pub(crate) fn sessions(broker: &Broker, who: &Identity) -> Vec<Arc<Session>> {
+pub(crate) fn sessions(broker: &Sessions, who: &Identity) -> Vec<Arc<Session>> {
     let mut own: Vec<_> =
         broker.table.read(|view| view.table.of_user(&who.user).cloned().collect());
     own.extend(broker.unvoted_of(&who.user));
     own
 }
 
-fn on_agent(broker: &Broker, who: &Identity, agent: &AgentName) -> Vec<SessionId> {
+fn on_agent(broker: &Sessions, who: &Identity, agent: &AgentName) -> Vec<SessionId> {
     let there = sessions(broker, who).into_iter().filter(|session| session.agent == *agent);
     there.map(|session| session.id).collect()
 }
@@ -126,7 +125,7 @@ fn is_meant(session: &Session, want: &Want) -> bool {
     matches!(session.state, State::Running { .. }) && (fits || session.request == want.request)
 }
 
-fn choose(broker: &Broker, want: &Want, sessions: &[Arc<Session>]) -> Chosen {
+fn choose(broker: &Sessions, want: &Want, sessions: &[Arc<Session>]) -> Chosen {
     let made = sessions.iter().find(|session| session.request == want.request);
     let choice = match want.wish {
         Wish::This(id) if sessions.iter().any(|session| session.id == id) => {
@@ -145,21 +144,21 @@ fn choose(broker: &Broker, want: &Want, sessions: &[Arc<Session>]) -> Chosen {
     choice.among(&candidates, broker.settings().max_sessions_per_user)
 }
 
-fn state(broker: &Broker, session: &Session) -> Option<LinkState> {
+fn state(broker: &Sessions, session: &Session) -> Option<LinkState> {
     broker.agents.link(&session.agent).map(|link| link.state())
 }
 
-fn is_up(broker: &Broker, session: &Session) -> bool {
+fn is_up(broker: &Sessions, session: &Session) -> bool {
     matches!(state(broker, session), Some(LinkState::Up(_)))
 }
 
 /// Whether its host, as far as that is known, lets its user in.
-fn is_open(broker: &Broker, session: &Session) -> bool {
+fn is_open(broker: &Sessions, session: &Session) -> bool {
     is_root(&session.user)
         || state(broker, session).is_none_or(|state| state.maintenance().is_none())
 }
 
-fn is_connected(broker: &Broker, session: &Session) -> bool {
+fn is_connected(broker: &Sessions, session: &Session) -> bool {
     match state(broker, session) {
         Some(LinkState::Up(up)) => {
             up.seen.get(&session.id).is_some_and(|seen| seen.viewer.is_some())
@@ -169,7 +168,7 @@ fn is_connected(broker: &Broker, session: &Session) -> bool {
 }
 
 /// Where there is something to choose: waits, right after a start of the broker, until it is known which agents answer.
-async fn settle(broker: &Broker, sessions: &[Arc<Session>]) {
+async fn settle(broker: &Sessions, sessions: &[Arc<Session>]) {
     if sessions.len() > 1 {
         let agents: HashSet<_> = sessions.iter().map(|session| &session.agent).collect();
         for link in agents.into_iter().filter_map(|agent| broker.agents.link(agent)) {
@@ -180,12 +179,12 @@ async fn settle(broker: &Broker, sessions: &[Arc<Session>]) {
 
 /// Asks the session's agent, and tells it of the client; none = it is dead.
 async fn verify(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     session: &Arc<Session>,
     who: &Identity,
     client: &StartParams,
 ) -> Result<Option<Handed>, (String, Since)> {
-    let away = |(why, since): (_, Option<_>)| (why, since.unwrap_or(broker.started));
+    let away = |(why, since): (_, Option<_>)| (why, since.unwrap_or(broker.process.started));
     let (link, up) = broker.agents.reach(&session.agent).await.map_err(away)?;
     match link.verify(session.id, Some((client, broker.table.fence()))).await {
         Ok(Verdict::Alive) => {

@@ -4,10 +4,10 @@ use vsm_core::{EndReason, Ended, Proposal, Rejected, SessionId};
 use vsm_daemon::{clock, span};
 use vsm_sync::ProposeError;
 
-use crate::{broker::Broker, hosts::agents::Link, journal::trail::Note};
+use crate::{hosts::agents::Link, journal::trail::Note, sessions::Sessions};
 
 /// Drops a session that its agent says is gone, and remembers why.
-pub(crate) async fn gone(broker: &Broker, id: SessionId, ended: Option<Ended>) {
+pub(crate) async fn gone(broker: &Sessions, id: SessionId, ended: Option<Ended>) {
     broker.forget_unvoted(id);
     let Some(session) = broker.table.read(|view| view.table.session(id).cloned()) else { return };
     let ended = ended.unwrap_or_else(|| unexplained(id));
@@ -32,7 +32,7 @@ fn unexplained(id: SessionId) -> Ended {
 /// Two parts of the broker may learn the same thing; that the table knows it already is no error. Nor is that another
 /// node is active by now, which hears it from the agent. Anything else means that the table lacks what the agent said:
 /// it is asked for all of it again later.
-pub(crate) fn log_unless_known(broker: &Broker, error: Option<ProposeError>, id: SessionId) {
+pub(crate) fn log_unless_known(broker: &Sessions, error: Option<ProposeError>, id: SessionId) {
     match error {
         None
         | Some(ProposeError::Rejected(
@@ -50,7 +50,7 @@ pub(crate) fn log_unless_known(broker: &Broker, error: Option<ProposeError>, id:
 }
 
 /// Has the agent hold to a tombstone, which is then forgotten here.
-pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
+pub(crate) async fn bury(broker: &Sessions, link: &Link, id: SessionId) {
     match broker.fenced(link, |fence| link.cancel_start(fence, id)).await {
         Ok(()) => {
             log_unless_known(

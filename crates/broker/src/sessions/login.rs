@@ -7,24 +7,22 @@ use std::sync::Arc;
 
 use tracing::Instrument as _;
 use uuid::Uuid;
-use vsm_core::{
-    AgentName, Change, Choice, Draft, Rejected, RequestId, Session, SessionId, SshKey, StartParams,
-    State,
-};
+use vsm_core::{AgentName, Change, Draft, Rejected, Session, SessionId, State};
 use vsm_daemon::clock;
 use vsm_sync::ProposeError;
 
 use crate::{
-    broker::Broker,
     error::Refusal,
     hosts::{agents::LinkState, fleet::is_root},
     sessions::{
+        Sessions,
         find::{Found, Silent, find},
         hooks::{self, Moment},
         one_login,
         placing::{self, Said, long_unreachable, reservation},
         start::{Attempt, attempt},
         unvoted,
+        want::{Answer, Handed, Want, Wish},
     },
     users::{Identity, LookupError, Source},
 };
@@ -34,68 +32,12 @@ const UNDER_WAY_MAX: usize = 4096;
 /// Sessions that a user is given to choose from: more than a person looks through, and a message of bounded size.
 const CHOICES_MAX: usize = 100;
 
-/// What a user wants.
-#[derive(Debug, Clone)]
-pub struct Want {
-    /// The client's id of this wish.
-    pub request: RequestId,
-    /// What a new session is to be like, and what the client tells of itself.
-    pub params: StartParams,
-    /// Which session.
-    pub wish: Wish,
-    /// A key made for this login, by which the client is to be let in at the agent.
-    pub key: Option<SshKey>,
-}
-
-/// Which session a user wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// This one, and no other.
-    This(SessionId),
-    /// One with the start command of the request.
-    Any(Choice),
-}
-
-/// Where the desktop is.
-#[derive(Debug, Clone)]
-pub struct Handed {
-    /// The session, running.
-    pub session: Arc<Session>,
-    /// Where the user reaches its agent.
-    pub host: String,
-    /// Whether it was made for this request.
-    pub created: bool,
-    /// The keys of the agent's sshd, where the agent takes the client's own key; none = it takes none.
-    pub host_keys: Option<Vec<SshKey>>,
-}
-
-impl Handed {
-    /// A desktop whose agent has not been told of a client's key.
-    pub(crate) const fn new(session: Arc<Session>, host: String, created: bool) -> Self {
-        Self { session, host, created, host_keys: None }
-    }
-}
-
-/// What a login is answered with.
-#[derive(Debug, Clone)]
-pub enum Answer {
-    /// A desktop.
-    Desktop(Handed),
-    /// The user is to choose.
-    Choose {
-        /// From these, the newest of those there are, oldest first.
-        sessions: Vec<Arc<Session>>,
-        /// Whether the limit allows a new one.
-        may_create: bool,
-    },
-}
-
 /// Gives the user their desktop, or asks which one.
 ///
 /// # Errors
 /// See [`Refusal`]; nothing is left half done, and the next login works.
 pub async fn login(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     who: Arc<Identity>,
     want: Want,
 ) -> Result<Answer, Refusal> {
@@ -108,7 +50,7 @@ pub async fn login(
             return Ok(answer);
         }
         for_new(&who)?;
-        if broker.tasks.len() >= UNDER_WAY_MAX {
+        if broker.process.tasks.len() >= UNDER_WAY_MAX {
             return Err(Refusal::Busy);
         }
         let worker = Arc::clone(broker);
@@ -117,7 +59,7 @@ pub async fn login(
             after(&worker, answer, &want).await
         }
         .in_current_span();
-        let task = broker.tasks.spawn(work);
+        let task = broker.process.tasks.spawn(work);
         task.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
     };
     let done = tokio::time::timeout(timeout, find_or_make).await;
@@ -136,7 +78,7 @@ pub(crate) fn for_new(who: &Identity) -> Result<(), Refusal> {
 /// What a node that is not active can still do while nobody is: hand out a session that runs, as its agent says. None =
 /// there is none to be had.
 pub(crate) async fn existing(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     who: &Identity,
     want: &Want,
 ) -> Result<Option<Answer>, Refusal> {
@@ -147,7 +89,11 @@ pub(crate) async fn existing(
 }
 
 /// What the user has that answers the login, with the hooks run; none = nothing.
-async fn has(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Option<Answer>, Refusal> {
+async fn has(
+    broker: &Arc<Sessions>,
+    who: &Identity,
+    want: &Want,
+) -> Result<Option<Answer>, Refusal> {
     let answer = match find(broker, who, want).await? {
         Found::Alive(handed) => Answer::Desktop(handed),
         Found::Several(sessions) => choose(broker, who, sessions),
@@ -157,7 +103,7 @@ async fn has(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Option
 }
 
 /// Runs the hooks for a desktop that is to be handed out; then the agent lets the client in, for a time that is short.
-async fn after(broker: &Arc<Broker>, mut answer: Answer, want: &Want) -> Result<Answer, Refusal> {
+async fn after(broker: &Arc<Sessions>, mut answer: Answer, want: &Want) -> Result<Answer, Refusal> {
     if let Answer::Desktop(handed) = &mut answer {
         open(broker, &handed.session)?;
         let made = handed.session.request == want.request;
@@ -169,7 +115,7 @@ async fn after(broker: &Arc<Broker>, mut answer: Answer, want: &Want) -> Result<
 }
 
 /// That the sshd of a session's host lets its user in.
-fn open(broker: &Broker, session: &Session) -> Result<(), Refusal> {
+fn open(broker: &Sessions, session: &Session) -> Result<(), Refusal> {
     let state = broker.agents.link(&session.agent).map(|link| link.state());
     match state.as_ref().and_then(LinkState::maintenance) {
         Some(text) if !is_root(&session.user) => {
@@ -179,7 +125,7 @@ fn open(broker: &Broker, session: &Session) -> Result<(), Refusal> {
     }
 }
 
-fn choose(broker: &Broker, who: &Identity, mut sessions: Vec<Arc<Session>>) -> Answer {
+fn choose(broker: &Sessions, who: &Identity, mut sessions: Vec<Arc<Session>>) -> Answer {
     let cap = broker.settings().max_sessions_per_user;
     let uncounted = long_unreachable(broker, &who.user);
     let may_create = broker.table.read(|view| view.table.has_room(&who.user, cap, &uncounted));
@@ -189,7 +135,7 @@ fn choose(broker: &Broker, who: &Identity, mut sessions: Vec<Arc<Session>>) -> A
 }
 
 /// The part that may make a session: one at a time for each user.
-async fn make(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Answer, Refusal> {
+async fn make(broker: &Arc<Sessions>, who: &Identity, want: &Want) -> Result<Answer, Refusal> {
     let lock = broker.logins.of(who.user.clone());
     let _turn = lock.lock().await;
     // What runs on the agents may not be in the table yet.
@@ -218,7 +164,7 @@ async fn make(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Answe
     }
 }
 
-fn unreachable(broker: &Broker, Silent { agent, why, since }: Silent) -> Refusal {
+fn unreachable(broker: &Sessions, Silent { agent, why, since }: Silent) -> Refusal {
     let later = match broker
         .settings()
         .unreachable_grace
@@ -234,7 +180,7 @@ fn unreachable(broker: &Broker, Silent { agent, why, since }: Silent) -> Refusal
 /// A start that was left unfinished, by a crash of this broker or by an answer that was lost: asking again gives the
 /// agent's first result. One of another request is taken up only where it is what is wanted now.
 async fn resume(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     who: &Identity,
     want: &Want,
 ) -> Result<Option<Handed>, Refusal> {
@@ -257,7 +203,7 @@ async fn resume(
 }
 
 /// A new session on the best agent, else on the next best.
-async fn create(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Handed, Refusal> {
+async fn create(broker: &Arc<Sessions>, who: &Identity, want: &Want) -> Result<Handed, Refusal> {
     let settings = broker.settings();
     if !want.params.start_command.is_empty() && !settings.allow_start_command {
         return Err(Refusal::NoStartCommand);

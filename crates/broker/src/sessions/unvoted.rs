@@ -11,16 +11,18 @@ use vsm_core::{Eligible, Placement, Session, SessionId, StartParams, State, plac
 use vsm_daemon::{clock, span};
 
 use crate::{
-    broker::Broker,
     error::Refusal,
     hosts::agents::Started,
-    sessions::login::{Handed, Want},
+    sessions::{
+        Sessions,
+        want::{Handed, Want},
+    },
     users::Identity,
 };
 
 /// Makes a desktop on the best of these agents, else on the next best.
 pub(crate) async fn create(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     who: &Identity,
     want: &Want,
     eligible: &[Eligible],
