@@ -9,7 +9,7 @@ use crate::command::show;
 use crate::compile::cargo;
 use crate::progress::Progress;
 use crate::setup::has_cargo_tool;
-use crate::test;
+use crate::{test, tidy};
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -66,7 +66,7 @@ fn checks() -> Vec<Check> {
     };
     vec![
         ("fmt", cargo_check(&["fmt", "--all", "--check"])),
-        ("tidy", cargo_check(&["test", "--quiet", "--package", "xtask", "--test", "tidy"])),
+        ("tidy", Box::new(tidy::report)),
         (
             "clippy",
             cargo_check(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]),

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{self, Cluster, ClusterSpec, HaSoftware, HostStatus, Placed, UnknownHost};
 use crate::compile::{self, Profile};
-use crate::{bench, ci, demo, dist, docs, drill, host, interrupt, setup, test};
+use crate::{bench, ci, demo, dist, docs, drill, host, interrupt, setup, test, tidy};
 
 /// Bad usage, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -55,6 +55,8 @@ enum Cmd {
     Docs(docs::Options),
     /// Run all checks that a change must pass
     Ci(ci::Options),
+    /// Check the rules of the house: layout, imports, lengths, docs of the log
+    Tidy,
     #[command(hide = true)]
     HostLaunch { cluster: String, host: String },
     #[command(hide = true)]
@@ -200,6 +202,7 @@ fn run(command: Cmd) -> Result<ExitCode> {
         Cmd::Test(options) => test::test(&options)?,
         Cmd::Docs(options) => docs::docs(&options)?,
         Cmd::Ci(options) => ci::ci(&options)?,
+        Cmd::Tidy => tidy::report()?,
         Cmd::HostLaunch { cluster, host } => host::launch::launch(&cluster, &host)?,
         Cmd::HostInit { state, host } => host::init(&state, &host)?,
         Cmd::HostPower { cluster } => cluster::power_switch::serve(&cluster)?,

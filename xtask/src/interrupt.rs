@@ -5,7 +5,7 @@
 //! The owner's own clean-up may run at the same time: both take the cluster's lock, both are safe
 //! to run twice.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
@@ -13,10 +13,11 @@ use anyhow::{Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cluster;
+/// Takes a cluster of this name down.
+type TakeDown = fn(&str) -> Result<()>;
 
 static STOPPING: AtomicBool = AtomicBool::new(false);
-static OWNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+static OWNED: Mutex<BTreeMap<String, TakeDown>> = Mutex::new(BTreeMap::new());
 static INSTALL: Once = Once::new();
 
 /// Whether a signal has asked this process to stop.
@@ -36,18 +37,18 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Makes a signal take the cluster `name` down before the process ends.
-pub(crate) fn own(name: &str) {
+/// Makes a signal take the cluster `name` down, by `down`, before the process ends.
+pub(crate) fn own(name: &str, down: TakeDown) {
     INSTALL.call_once(install);
-    owned(|set| set.insert(name.to_owned()));
+    owned(|all| all.insert(name.to_owned(), down));
 }
 
 /// Leaves the cluster `name` standing when the process ends.
 pub(crate) fn disown(name: &str) {
-    owned(|set| set.remove(name));
+    owned(|all| all.remove(name));
 }
 
-fn owned<T>(change: impl FnOnce(&mut BTreeSet<String>) -> T) -> T {
+fn owned<T>(change: impl FnOnce(&mut BTreeMap<String, TakeDown>) -> T) -> T {
     change(&mut OWNED.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
@@ -59,9 +60,9 @@ fn install() {
     std::thread::spawn(move || {
         let Some(signal) = signals.forever().next() else { return };
         STOPPING.store(true, Ordering::SeqCst);
-        for name in owned(|set| set.clone()) {
+        for (name, down) in owned(|all| all.clone()) {
             eprintln!("xtask: taking cluster {name} down");
-            if let Err(error) = cluster::down(&name) {
+            if let Err(error) = down(&name) {
                 eprintln!("xtask: {error:#}");
             }
         }

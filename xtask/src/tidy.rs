@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+
+use crate::compile;
 
 /// A file longer than this is an error; than the second, a hint.
 const LINES_MAX: usize = 600;
@@ -69,6 +71,24 @@ pub fn check(root: &Path) -> Result<Findings> {
     let text = fs::read_to_string(root.join(name)).with_context(|| name)?;
     features(name, &text, &functions, &mut findings.errors);
     Ok(findings)
+}
+
+/// Checks this workspace and prints what breaks a rule, and what should be looked at.
+///
+/// # Errors
+/// When a rule is broken.
+pub fn report() -> Result<()> {
+    let findings = check(&compile::root())?;
+    for hint in &findings.hints {
+        println!("hint: {hint}");
+    }
+    for error in &findings.errors {
+        println!("{error}");
+    }
+    match findings.errors.len() {
+        0 => Ok(()),
+        broken => bail!("the rules of the house are broken {broken} times"),
+    }
 }
 
 /// The name of the function that begins on this line.

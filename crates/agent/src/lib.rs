@@ -17,6 +17,7 @@ mod log_parts;
 pub mod params;
 pub mod process;
 pub mod record;
+pub mod refusal;
 pub mod session;
 pub mod spec;
 pub mod xsessions;

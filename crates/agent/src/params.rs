@@ -75,7 +75,7 @@ pub fn profile(session_dir: &Path) -> String {
     let mut key = String::new();
     let file = fs::File::open(session_dir.join("user").join("vsm-profile"));
     match file.map(|file| file.take(PROFILE_MAX).read_to_string(&mut key)) {
-        Ok(Ok(_)) => crate::spec::one_line(&key),
+        Ok(Ok(_)) => crate::refusal::one_line(&key),
         Ok(Err(_)) | Err(_) => String::new(),
     }
 }

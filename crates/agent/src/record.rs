@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use vsm_core::{EndReason, Ended, Limits, Session, SessionId, UnixMillis};
 use vsm_daemon::files::{self, Access};
 
-use crate::{process::Process, spec::Refused};
+use crate::{process::Process, refusal::Refused};
 
 /// Version of the record's form. A higher one is read too: fields are only added.
 pub const VERSION: u32 = 1;

@@ -10,7 +10,7 @@ use tokio::{
 use vsm_proto::broker::v1::{LoginChoice, LoginResponse};
 
 use crate::{
-    broker::SessionRow,
+    desktops::SessionRow,
     exit::{Failure, SOFTWARE, TRY_LATER, USAGE},
     output,
 };

@@ -27,6 +27,7 @@ pub mod broker;
 pub mod choose;
 pub mod client;
 pub mod connect;
+pub mod desktops;
 pub mod door;
 pub mod exit;
 pub mod forward;

@@ -11,6 +11,7 @@ use crate::{
     keys::{self, PARAMS},
     load::{self, LoadError, Merged},
     param::{self, Apply, Key, Param, canonical},
+    schema,
     value::{Typed, Value},
 };
 
@@ -198,7 +199,7 @@ impl Config {
         paths
             .into_iter()
             .filter_map(|path| {
-                let param = param::find(path)?;
+                let param = schema::find(path)?;
                 let effective = |config: &Self| {
                     config.inner.settings.get(path).map_or_else(
                         || param.normalise(&param.default_value()).ok(),
@@ -221,7 +222,7 @@ impl Config {
         let set = self.inner.settings.iter();
         set.filter(|(path, setting)| {
             let default =
-                param::find(path).and_then(|param| param.normalise(&param.default_value()).ok());
+                schema::find(path).and_then(|param| param.normalise(&param.default_value()).ok());
             default.as_ref() != Some(&setting.normal)
         })
         .map(|(path, setting)| (path.clone(), setting.normal.to_string()))
@@ -260,7 +261,7 @@ impl Config {
         if let Some(setting) = self.inner.settings.get(&path) {
             return Some(setting.raw.to_string());
         }
-        let param = param::find(&path)?;
+        let param = schema::find(&path)?;
         let exists = !param.is_pattern() || self.entries().contains_key(&path);
         exists.then(|| param.default.to_owned())
     }

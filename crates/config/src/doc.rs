@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::{
     keys::PARAMS,
     param::{self, Apply, Param, canonical},
+    schema,
 };
 
 /// The description of the parameter at `path`, or of each in that folder; `None` where there is neither.
@@ -12,7 +13,7 @@ use crate::{
 pub fn text(path: &str) -> Option<String> {
     let path = canonical(path);
     if let Some(param) =
-        PARAMS.iter().copied().find(|param| param.path == path).or_else(|| param::find(&path))
+        PARAMS.iter().copied().find(|param| param.path == path).or_else(|| schema::find(&path))
     {
         return Some(one(param));
     }

@@ -2,13 +2,7 @@
 //!
 //! Each parameter of the tree gives one [`Verdict`], so that the report can be read beside the old files.
 
-use crate::{
-    hconf::Entry,
-    kind::Kind,
-    param::{self, canonical},
-    risky,
-    set::Assignment,
-};
+use crate::{hconf::Entry, kind::Kind, param::canonical, risky, schema, set::Assignment};
 
 /// Where the other product keeps its own files, which do not exist here.
 const FOREIGN_FILES: &str = "/opt/thinlinc/";
@@ -84,9 +78,9 @@ pub(crate) fn judge(entry: &Entry) -> Verdict {
     } else if canonical(&entry.path) != entry.path || stripped != entry.path {
         reasons.push("the path is spelled so here".to_owned());
     }
-    let Some(param) = param::find(&path) else {
+    let Some(param) = schema::find(&path) else {
         let near =
-            param::nearest(&path).map_or_else(String::new, |near| format!("; nearest: {near}"));
+            schema::nearest(&path).map_or_else(String::new, |near| format!("; nearest: {near}"));
         return Verdict::Ignored(format!("there is no such parameter{near}"));
     };
     let (value, reason) = translate(&path, param.kind, &entry.value);

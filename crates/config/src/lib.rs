@@ -26,6 +26,7 @@ mod param;
 mod profiles;
 pub mod risky;
 mod scan;
+mod schema;
 mod set;
 pub mod tool;
 mod tree;

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::param::{self, canonical};
+use crate::{param::canonical, schema};
 
 /// How a key's value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub(crate) fn doubled(nodes: &[Node]) -> Vec<(&Node, &Node)> {
     for later in nodes {
         let earlier = *seen.entry(&later.path).or_insert(later);
         // The same folder may stand under its old and its new spelling; the same mapping key may not.
-        let same = earlier.indent == later.indent || param::find(&later.path).is_some();
+        let same = earlier.indent == later.indent || schema::find(&later.path).is_some();
         if earlier.line != later.line && same {
             pairs.push((earlier, later));
         }

@@ -10,7 +10,8 @@ use crate::{
     edit,
     kind::Kind,
     load::{self, Problem, Source},
-    param::{self, canonical, segments},
+    param::{canonical, segments},
+    schema,
     tool::ToolError,
     value::Value,
     write::{self, Lock, Rewrite},
@@ -28,7 +29,7 @@ impl Assignment {
     /// Checks a path and a value as typed.
     pub(crate) fn of(path: &str, value: &str) -> Result<Self, ToolError> {
         let path = canonical(path);
-        let Some(param) = param::find(&path) else { return Err(ToolError::no_such(&path)) };
+        let Some(param) = schema::find(&path) else { return Err(ToolError::no_such(&path)) };
         let typed = Value::Text(value.to_owned());
         let normal =
             param.normalise(&typed).map_err(|text| ToolError::Bad(format!("{path}: {text}")))?;

@@ -9,6 +9,7 @@ use crate::{
     import::{self, Verdict},
     load::{self, LoadError},
     param::{self, canonical},
+    schema,
     set::{self, Assignment},
 };
 
@@ -49,13 +50,13 @@ impl ToolError {
     }
 
     pub(crate) fn no_such(path: &str) -> Self {
-        if param::is_folder(path) {
+        if schema::is_folder(path) {
             return Self::NoSuch(format!(
                 "{path}: is a folder, not a parameter; list it with -a {path}"
             ));
         }
-        let near =
-            param::nearest(path).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        let near = schema::nearest(path)
+            .map_or_else(String::new, |near| format!("; did you mean {near}?"));
         Self::NoSuch(format!("{path}: no such parameter{near}"))
     }
 }
@@ -83,7 +84,7 @@ pub fn parameters(dir: &Path, arguments: &[String]) -> Result<String, ToolError>
         }
         match argument.split_once('=') {
             Some((path, value)) => assignments.push(Assignment::of(path, value)?),
-            None if param::find(&canonical(path)).is_none() => {
+            None if schema::find(&canonical(path)).is_none() => {
                 return Err(ToolError::no_such(&canonical(path)));
             }
             None => wanted.push(canonical(path)),
@@ -148,10 +149,10 @@ pub fn list(dir: &Path, folder: &str, recursive: bool) -> Result<String, ToolErr
 
 fn checked_folder(folder: &str) -> Result<String, ToolError> {
     let path = canonical(folder);
-    if param::is_folder(&path) {
+    if schema::is_folder(&path) {
         return Ok(path);
     }
-    match param::find(&path) {
+    match schema::find(&path) {
         Some(_) => Err(ToolError::NoSuch(format!("{path}: is a parameter, not a folder"))),
         None => Err(ToolError::no_such(&path)),
     }
@@ -187,7 +188,7 @@ pub fn shell(
             )));
         };
         let path = canonical(path);
-        if param::find(&path).is_none() {
+        if schema::find(&path).is_none() {
             return Err(ToolError::no_such(&path));
         }
         assign(name, &config.value(&path).ok_or_else(|| unset(&path))?);

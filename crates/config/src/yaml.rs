@@ -11,8 +11,8 @@ use std::{
 use crate::{
     depth,
     load::Problem,
-    param::{self, Param, canonical},
-    scan,
+    param::{Param, canonical},
+    scan, schema,
     tree::Tree,
     value::Value,
 };
@@ -102,12 +102,12 @@ impl Reader<'_> {
 
     fn walk(&mut self, path: &str, tree: &Tree, depth: usize) {
         let line = self.line_of(path);
-        if let Some(param) = param::find(path) {
+        if let Some(param) = schema::find(path) {
             return self.leaf(param, path, tree, line);
         }
-        if !param::is_folder(path) {
+        if !schema::is_folder(path) {
             let near =
-                if self.parsed.problems.len() < NEAREST_MAX { param::nearest(path) } else { None };
+                if self.parsed.problems.len() < NEAREST_MAX { schema::nearest(path) } else { None };
             let near = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
             return self.problem(line, path, format!("no such parameter{near}"));
         }

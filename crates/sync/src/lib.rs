@@ -19,9 +19,11 @@ pub mod peer;
 mod sqlite;
 mod store;
 mod table;
+mod view;
 
 pub use memory::{Failing, MemoryStore, StoreSwitch};
 pub use owner::Outbox;
 pub use sqlite::{Opened, SqliteStore};
 pub use store::{Loaded, Store, StoreError};
-pub use table::{EPOCH_JUMP_MAX, PeerLink, ProposeError, SessionTable, State, View};
+pub use table::{EPOCH_JUMP_MAX, PeerLink, SessionTable};
+pub use view::{ProposeError, State, View};

@@ -31,7 +31,7 @@ use vsm_core::{
 
 use crate::{
     store::{Loaded, Store, StoreError},
-    table::{ProposeError, State, View},
+    view::{ProposeError, State, View},
 };
 
 /// Commands that share one flush. Larger batches would only make the first caller wait.

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::lab::{Lab, NODES, Node};
 use super::report::{Report, Want};
 use super::rivals::{self, Rival};
+use super::speed::Speed;
 use super::{median_of, median_ratio};
 use crate::clock::wait_for;
 use crate::progress::Progress;
@@ -25,8 +26,6 @@ for sixteen). All data is on the same file system. `floor` is the least that it 
 over mutual TLS, both append them to a file and `fdatasync` it at the same time, and 16 bytes come back; one at a time,
 by plain blocking threads.";
 
-/// Bytes of a record.
-pub(super) const RECORD_LEN: usize = 400;
 const PORT: u16 = 7904;
 const FLOOR_PORT: &str = "7905";
 /// How long one measurement takes.
@@ -34,14 +33,6 @@ const FOR_MS: u64 = 1000;
 const SERVICE_WAIT: Duration = Duration::from_secs(20);
 const FLOOR_AIM: f64 = 1.3;
 const RIVAL_AIM: f64 = 1.2;
-
-/// What the measuring program prints of calls.
-#[derive(Debug, Clone, Copy, Deserialize)]
-pub(super) struct Speed {
-    pub(super) per_second: f64,
-    pub(super) p50_us: f64,
-    pub(super) p99_us: f64,
-}
 
 /// How a node is.
 #[derive(Debug, Clone, Copy, Deserialize)]

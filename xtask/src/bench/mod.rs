@@ -19,6 +19,7 @@ mod report;
 mod resync;
 mod rivals;
 mod scale;
+mod speed;
 mod start;
 
 use std::process::{Child, Stdio};

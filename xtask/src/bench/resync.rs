@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::commit::{self, Now, Speed};
+use super::commit::{self, Now};
 use super::lab::{Lab, NODES, Node};
 use super::report::{Report, Want};
+use super::speed::Speed;
 use super::{median, median_of, median_ratio};
 use crate::progress::Progress;
 

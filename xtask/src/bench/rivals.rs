@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::commit::Speed;
 use super::lab::{Daemon, HOST, Lab, NODES};
+use super::speed::{RECORD_LEN, Speed};
 use crate::clock::wait_for;
 use crate::command::run;
 use crate::setup;
@@ -176,7 +176,7 @@ pub(super) fn postgres(lab: &Lab) -> Result<Rival> {
     done(&[&program("pg_basebackup"), "-D", &standby, "-R", "-X", "stream", "-d", &connection])?;
     let second = lab.daemon("postgres-b", USER, &[&server, "-D", &standby, "-c", "port=7923"])?;
     psql("postgres", "CREATE TABLE session (id bigint PRIMARY KEY, record text NOT NULL)")?;
-    let record = "x".repeat(super::commit::RECORD_LEN);
+    let record = "x".repeat(RECORD_LEN);
     let script = format!(
         "\\set id random(1, 9000000000000000)\nINSERT INTO session VALUES (:id, '{record}');\n"
     );

@@ -85,7 +85,7 @@ impl Cluster {
     /// name. What was begun is taken down again.
     pub fn up(spec: &ClusterSpec) -> Result<Self> {
         spec.check()?;
-        interrupt::own(&spec.name);
+        interrupt::own(&spec.name, down);
         let existed = Self::read_layout(&spec.name).is_ok();
         match up::up(spec) {
             Ok(layout) => Ok(Self { layout, helper: spec.helper.clone(), owned: true }),

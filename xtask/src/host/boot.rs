@@ -12,14 +12,13 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use serde::{Deserialize, Serialize};
 
+use super::HOST_DIR;
 use super::daemon::DaemonSpec;
 use crate::cluster::spec::{Start, User};
 
 /// Where a host sees the product's programs; `/usr/bin` has links to here, so that a rebuilt
 /// program can be put in place under a running host.
 pub(crate) const VSM_BIN: &str = "/run/vsm-bin";
-/// Where a host sees its own state directory.
-pub(crate) const HOST_DIR: &str = "/run/host";
 
 /// What PID 1 is told, in `host.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::boot::HOST_DIR;
+use super::HOST_DIR;
 use super::control::{DaemonState, DaemonStatus};
 use crate::command::command;
 

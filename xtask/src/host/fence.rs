@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::boot::HOST_DIR;
+use super::HOST_DIR;
 use crate::cluster::power_switch::SOCKET;
 
 /// The switch may have to wait for a command that works on the cluster.

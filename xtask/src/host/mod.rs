@@ -14,3 +14,6 @@ pub(crate) mod launch;
 mod supervise;
 
 pub(crate) use supervise::init;
+
+/// Where a host sees its own state directory.
+pub(crate) const HOST_DIR: &str = "/run/host";

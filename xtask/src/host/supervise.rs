@@ -14,7 +14,8 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use signal_hook::consts::SIGCHLD;
 
-use super::boot::{self, HOST_DIR, HostSpec};
+use super::HOST_DIR;
+use super::boot::{self, HostSpec};
 use super::control::{Reply, Request, serve};
 use super::daemon::Daemon;
 use super::debian;

@@ -41,7 +41,7 @@ pub(super) fn recall(agent: &Agent, slot: &Slot) {
     let params = params::read(&session_dir(agent, slot.id)).unwrap_or_default();
     if let Some(name) = params.get(params::CLIENT_NAME) {
         // The file is the user's to change: it is told to nobody but themselves and administrators.
-        agent.registry.set_client(slot, &crate::spec::one_line(name));
+        agent.registry.set_client(slot, &crate::refusal::one_line(name));
     }
 }
 

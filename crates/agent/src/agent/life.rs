@@ -19,7 +19,7 @@ use super::{
 use crate::{
     control::{self, Request},
     record::{Done, Outcome},
-    spec::{Refusal, Refused, one_line},
+    refusal::{Refusal, Refused, one_line},
 };
 
 /// How long the end of a session may take: programs are asked, then killed.

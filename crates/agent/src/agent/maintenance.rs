@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use vsm_daemon::{duty::Duties, nologin};
 
-use crate::spec::one_line;
+use crate::refusal::one_line;
 
 const EVERY: Duration = Duration::from_secs(2);
 

@@ -20,7 +20,7 @@ use super::{Settings, display::Displays};
 use crate::{
     process::{Held, Process},
     record::{Done, Outcome, Record},
-    spec::{Refusal, Refused},
+    refusal::{Refusal, Refused},
 };
 
 /// Changes that a slow report may be behind; then its broker has to open a new one.

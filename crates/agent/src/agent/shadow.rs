@@ -28,7 +28,7 @@ use super::{Agent, call_error::CallError, keys, link, wish::NotDone};
 use crate::{
     control::{self, Event, Request},
     lines,
-    spec::one_line,
+    refusal::one_line,
 };
 
 /// Name of the socket, in the agent's run directory.

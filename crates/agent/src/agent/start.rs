@@ -25,7 +25,8 @@ use crate::{
     lines::{self, LINE_MAX},
     process::Process,
     record::{Done, Outcome, Record},
-    spec::{self, Refusal, Refused, Reply, Spec},
+    refusal::{Refusal, Refused},
+    spec::{self, Reply, Spec},
 };
 
 /// Display numbers that are tried where others take them at the same moment.

@@ -12,7 +12,10 @@ use std::{
 use nix::unistd::{Gid, Uid, User, initgroups};
 use vsm_pam::{Item, Pam, PamError};
 
-use crate::spec::{Refusal, Refused, Spec};
+use crate::{
+    refusal::{Refusal, Refused},
+    spec::Spec,
+};
 
 /// Linux-PAM's codes for the two refusals that have words of their own.
 const ACCOUNT_EXPIRED: i32 = 13;

@@ -19,7 +19,8 @@ use crate::{
     cgroup::Cgroup,
     params,
     process::SESSION_VARIABLE,
-    spec::{Refusal, Refused, Spec},
+    refusal::{Refusal, Refused},
+    spec::Spec,
 };
 
 /// A child of the monitor. Its end is told by `SIGCHLD`.

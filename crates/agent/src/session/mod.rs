@@ -38,7 +38,8 @@ use vsm_daemon::socket;
 use crate::{
     displays::Name,
     lines::{self, LINE_MAX},
-    spec::{self, Refusal, Refused, Reply, Spec},
+    refusal::{Refusal, Refused},
+    spec::{self, Reply, Spec},
 };
 
 /// Runs one session: the spec comes as one line on standard input, the reply goes as one line to standard output.

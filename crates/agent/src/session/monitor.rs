@@ -44,7 +44,8 @@ use crate::{
     control::{DropCause, Event, Phase},
     process,
     record::{Done, Outcome, Record, Store},
-    spec::{Spec, one_line},
+    refusal::one_line,
+    spec::Spec,
 };
 
 /// A script that fails within this time has not been a session.

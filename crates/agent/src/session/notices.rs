@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     control::{Event, Phase},
-    spec::one_line,
+    refusal::one_line,
 };
 
 /// Programs that show a text at a time; more are refused.

@@ -21,7 +21,8 @@ use vsm_daemon::clock;
 use super::{desktop::Place, ending, launch, output::Log};
 use crate::{
     process::{Held, Process},
-    spec::{Refusal, Refused, Spec, one_line},
+    refusal::{Refusal, Refused, one_line},
+    spec::Spec,
     xsessions::{self, XSession},
 };
 

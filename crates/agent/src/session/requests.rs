@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     control::{DropCause, Event, Phase, Request},
-    spec::{SecondViewer, one_line},
+    refusal::one_line,
+    spec::SecondViewer,
 };
 
 /// Connections of the owner at a time; `vsmagent`'s are not counted against it.

@@ -18,7 +18,8 @@ use filter::Filter;
 use super::{monitor::Monitor, xserver};
 use crate::{
     control::{DropCause, Event, Phase},
-    spec::{ShadowMode, one_line},
+    refusal::one_line,
+    spec::ShadowMode,
 };
 
 /// Shadowers at a time.

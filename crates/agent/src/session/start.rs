@@ -40,7 +40,8 @@ use crate::{
     control, displays, folders,
     process::{self, Process},
     record::{Record, Store, VERSION},
-    spec::{Refusal, Refused, Reply, Spec},
+    refusal::{Refusal, Refused},
+    spec::{Reply, Spec},
 };
 
 impl From<Refused> for Reply {

@@ -12,7 +12,10 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use vsm_daemon::socket;
 
 use super::account::Account;
-use crate::spec::{Refusal, Refused, Spec};
+use crate::{
+    refusal::{Refusal, Refused},
+    spec::Spec,
+};
 
 /// Names of X servers that speak RFB on a unix socket, best first.
 const KNOWN: [&str; 2] = ["Xtigervnc", "Xvnc"];

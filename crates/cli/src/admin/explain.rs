@@ -7,7 +7,8 @@ use vsm_proto::admin::v1::{self as pb, agents_client::AgentsClient};
 
 use super::{AdminOptions, DEADLINE};
 use crate::{
-    broker::{SessionRow, with_deadline},
+    broker::with_deadline,
+    desktops::SessionRow,
     exit::Failure,
     output::{self, Columns, or_dash},
 };

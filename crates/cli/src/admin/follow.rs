@@ -15,7 +15,8 @@ use vsm_proto::admin::v1 as pb;
 
 use super::{AdminOptions, DEADLINE, select::Selector};
 use crate::{
-    broker::{SessionRow, with_deadline},
+    broker::with_deadline,
+    desktops::SessionRow,
     exit::{Failure, SOFTWARE},
     output::{self, Format},
     retry::{self, RetryOptions},

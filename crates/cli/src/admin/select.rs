@@ -11,7 +11,8 @@ use vsm_proto::{
 
 use super::DEADLINE;
 use crate::{
-    broker::{SessionRow, with_deadline},
+    broker::with_deadline,
+    desktops::SessionRow,
     exit::{Failure, USAGE},
     output,
 };

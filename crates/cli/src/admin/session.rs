@@ -8,7 +8,8 @@ use vsm_proto::admin::v1 as pb;
 
 use super::{AdminOptions, DEADLINE, confirm, select::Selector};
 use crate::{
-    broker::{SessionRow, with_deadline},
+    broker::with_deadline,
+    desktops::SessionRow,
     exit::{Failure, NOT_FOUND, UNAVAILABLE, USAGE},
     output::{self, Columns, Format, LongList},
 };

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use vsm_cli::{
     args::vsm::{Arguments, Command, ListArgs, OneArgs},
-    broker::{self, Route},
-    connect, door,
+    broker::Route,
+    connect, desktops, door,
     exit::{self, Failure, SOFTWARE},
     forward, life, shadow,
 };
@@ -25,19 +25,19 @@ async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Connect(arguments) => connect::run(*arguments).await,
         Command::List(ListArgs { to, ended, output, ssh, retry }) => {
-            broker::list(&Route { to, ssh, retry }, ended, output).await
+            desktops::list(&Route { to, ssh, retry }, ended, output).await
         }
         Command::Disconnect(OneArgs { to, session, ssh, retry }) => {
-            broker::disconnect(&Route { to, ssh, retry }, session).await
+            desktops::disconnect(&Route { to, ssh, retry }, session).await
         }
         Command::Extend(OneArgs { to, session, ssh, retry }) => {
             life::extend(&Route { to, ssh, retry }, session).await
         }
         Command::End(OneArgs { to, session, ssh, retry }) => {
-            broker::end(&Route { to, ssh, retry }, session).await
+            desktops::end(&Route { to, ssh, retry }, session).await
         }
         Command::Abandon(OneArgs { to, session, ssh, retry }) => {
-            broker::abandon(&Route { to, ssh, retry }, session).await
+            desktops::abandon(&Route { to, ssh, retry }, session).await
         }
         Command::Shadow(arguments) => shadow::run(*arguments).await,
         Command::Forward(arguments) => forward::run(*arguments).await,

@@ -11,7 +11,7 @@ use vsm_core::{
 use super::{FAULT_RETRY, Fault, LAZY, Owner};
 use crate::{
     store::{Loaded, Store, StoreError},
-    table::ProposeError,
+    view::ProposeError,
 };
 
 /// So many changed rows are written with the next entries, so that no write is a long one.

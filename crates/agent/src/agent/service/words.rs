@@ -18,7 +18,7 @@ use super::super::{
     call_error::CallError, fence::Denied, keys::Announced, life::Start, limits, report, shadow,
     wish::NotDone,
 };
-use crate::spec::Refusal;
+use crate::refusal::Refusal;
 
 /// Sessions in one request.
 const SESSIONS_MAX: usize = 65_536;
