@@ -11,6 +11,7 @@ pub const PARTS: &Parts = &[
             "vsm_agent::agent::adopt",
             "vsm_agent::agent::client",
             "vsm_agent::agent::keys",
+            "vsm_agent::agent::life",
             "vsm_agent::agent::link",
             "vsm_agent::agent::shadow",
             "vsm_agent::agent::start",

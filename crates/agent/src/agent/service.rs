@@ -1,6 +1,6 @@
 //! What brokers see: the gRPC service. Requests are parsed and refused here, in [`words`]. Behind it there are no
-//! generated types but in what leaves by itself: reports, the load, announcements; and in the journal of promises, whose
-//! records are the brokers' own messages.
+//! generated types but in what leaves by itself: reports, the load, announcements; and in the journal of promises,
+//! whose records are the brokers' own messages.
 
 mod words;
 
