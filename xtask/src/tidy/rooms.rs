@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::modules::{self, Imports};
 
 /// Circles that there still are, by crate. None may be added; one that gets smaller, or goes, is to be changed here.
-const KNOWN: [(&str, &[&str]); 14] = [
-    ("crates/agent", &["agent::keys", "agent::service", "agent::shadow"]),
+const KNOWN: [(&str, &[&str]); 12] = [
     ("crates/agent", &["record", "spec"]),
     (
         "crates/agent",
@@ -22,7 +21,6 @@ const KNOWN: [(&str, &[&str]); 14] = [
         ],
     ),
     ("crates/cli", &["broker", "life"]),
-    ("crates/cli", &["retry", "ssh"]),
     ("crates/config", &["check", "config", "load", "profiles", "yaml"]),
     ("crates/config", &["import", "set", "tool"]),
     ("crates/config", &["keys", "param"]),
@@ -160,7 +158,7 @@ mod tests {
     use crate::tidy::modules::tests::sources;
 
     /// Adding to it is never the way out; lower it when a circle got smaller.
-    const KNOWN_FILES_MAX: usize = 50;
+    const KNOWN_FILES_MAX: usize = 45;
 
     fn imports(files: &[(&str, &str)]) -> Imports {
         modules::imports(&sources(files), "crates/x")

@@ -2,10 +2,7 @@
 //!
 //! A broker's port is for agents and the other broker, an agent's for brokers; users need sshd's alone.
 
-use std::{
-    net::{IpAddr, ToSocketAddrs},
-    process::Command,
-};
+use std::{net::ToSocketAddrs, process::Command};
 
 use vsm_config::{Config, keys};
 
@@ -15,11 +12,9 @@ use crate::{
         answers::Answers,
         check,
         nft::{self, Chain},
+        rule::{COMMENT, Rule},
     },
 };
-
-/// The mark on rules of ours.
-pub(super) const COMMENT: &str = "vsm-setup";
 
 /// ufw makes no rule twice, and says so.
 const UFW_HAS_IT: &str = "Skipping adding existing rule";
@@ -38,15 +33,6 @@ pub enum Tool {
     },
     /// Nothing.
     None,
-}
-
-/// Lets one host, or every one, reach a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
-    /// TCP port.
-    pub port: u16,
-    /// From where; none = from everywhere.
-    pub source: Option<IpAddr>,
 }
 
 /// The firewall that runs here.

@@ -9,7 +9,7 @@
 //! | `ask` | asking a person |
 //! | [`check`] | what is missing on this host or in the way |
 //! | `port` | which program has a port |
-//! | [`firewall`] | which firewall runs here, and its rules |
+//! | [`firewall`], [`rule`] | which firewall runs here, and its rules |
 
 pub mod answers;
 mod ask;
@@ -17,6 +17,7 @@ pub mod check;
 pub mod firewall;
 pub mod nft;
 mod port;
+pub mod rule;
 
 use std::path::Path;
 
@@ -29,7 +30,7 @@ use crate::{
     output,
     setup::{
         answers::{Answers, Firewall},
-        firewall::Rule,
+        rule::Rule,
     },
 };
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::firewall::{COMMENT, Rule};
+use super::rule::{COMMENT, Rule};
 
 /// A chain of rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
