@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use vsm_core::{
     Change, Epoch, Key, NodeName, Proposal, Rejected, RequestId, SessionId,
+    lifecycle::login::Wish,
     replica::{
         Action, Config, Disk, Event, Failure, PeerMsg, Replica, Standing, Token, WitnessMsg, Write,
         mutant::{self, Mutant},
@@ -42,10 +43,12 @@ pub(crate) struct Broker {
     /// Each agent's report, while it is open.
     pub(crate) heard: Vec<Option<u64>>,
     pub(crate) tasks: BTreeMap<u64, Task>,
-    pub(crate) waiting: VecDeque<(ClientId, RequestId)>,
+    pub(crate) waiting: VecDeque<(ClientId, RequestId, Wish)>,
     then: BTreeMap<u64, Then>,
     pub(crate) calls: BTreeMap<u64, Then>,
     pub(crate) carried_out_ms: u64,
+    /// When its last reign began to serve.
+    pub(crate) ready_ms: u64,
     /// Its disk takes long to sync.
     pub(crate) is_slow: bool,
     /// Its disk syncs nothing before this moment.
@@ -83,6 +86,7 @@ impl Broker {
             then: BTreeMap::new(),
             calls: BTreeMap::new(),
             carried_out_ms: 0,
+            ready_ms: 0,
             is_slow: false,
             hangs_until: 0,
             writes: 0,
@@ -222,6 +226,7 @@ impl World {
             self.drop_tasks(id);
         }
         if !is_ready(&before) && is_ready(&after) {
+            self.brokers[id].ready_ms = now;
             // What agents said before could not be recorded here.
             (0..self.agents.len()).for_each(|agent| self.report_anew(id, agent));
         }

@@ -51,10 +51,10 @@ impl World {
             Reply::Terminated(session) => {
                 self.propose(id, Proposal::Gone { id: *session }, Then::Report(agent));
             }
-            Reply::Gone(session) => {
+            Reply::Gone(session) if matches!(then, Some(Then::Report(_))) => {
                 self.propose(id, Proposal::Gone { id: *session }, Then::Report(agent));
             }
-            Reply::Running(..) | Reply::Refused(_) | Reply::Alive(_) => {}
+            Reply::Running(..) | Reply::Refused(_) | Reply::Alive(_) | Reply::Gone(_) => {}
         }
         if let Some(Then::Task(task)) = then {
             self.task_replied(id, task, Some(reply));
@@ -207,6 +207,7 @@ impl World {
         }
     }
 
+    /// Whether a login of this broker is at the start of a session.
     pub(crate) fn is_starting(&self, id: BrokerId, session: SessionId) -> bool {
         self.brokers[id].tasks.values().any(|task| task.starts(session))
     }

@@ -141,6 +141,10 @@ mutants! {
     StartingMissed,
     /// A session that the table does not know is left alone.
     UnknownLeft,
+    /// A repeated request is about any session of its user.
+    RequestForgotten,
+    /// A session does not count against the limit as soon as its agent is silent.
+    GraceForgotten,
 }
 
 #[cfg(feature = "mutants")]

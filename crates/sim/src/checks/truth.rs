@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use vsm_core::{RequestId, Session, SessionId, UserName};
+use vsm_core::{RequestId, Session, SessionId, UnixMillis, UserName};
 
 /// A session's life.
 #[derive(Debug)]
@@ -20,14 +20,24 @@ pub(super) struct Life {
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
     pub(super) lives: BTreeMap<SessionId, Life>,
+    /// When both brokers' disks were lost.
+    lost: Option<UnixMillis>,
 }
 
 impl Truth {
     pub(crate) fn started(&mut self, session: &Arc<Session>, agent: usize, _now: u64) {
         let user = session.user.clone();
         let request = session.request;
-        let life = Life { user, request, agent, died: None, handed: false, wished: false };
+        // A start may have been under way when the table that promised it was lost.
+        let wished = self.lost.is_some_and(|lost| session.created <= lost);
+        let life = Life { user, request, agent, died: None, handed: false, wished };
         self.lives.insert(session.id, life);
+    }
+
+    /// Both brokers' disks are lost, and with them what was decided about all sessions so far.
+    pub(super) fn lost_all(&mut self, at: UnixMillis) {
+        self.lost = Some(at);
+        self.lives.values_mut().for_each(|life| life.wished = true);
     }
 
     pub(crate) fn wish(&mut self, session: SessionId) {
