@@ -8,8 +8,8 @@ use clap::Args;
 use serde::Serialize;
 use uuid::Uuid;
 use vsm_broker::{
-    fleet::{Fleet, Openness},
-    settings::Settings,
+    hosts::fleet::{Fleet, Openness},
+    site::settings::Settings,
     users::{Identity, Source},
 };
 use vsm_config::Config;

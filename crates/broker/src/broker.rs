@@ -13,15 +13,18 @@ use vsm_daemon::{clock::Since, duty::Duties, one_time::Keys, tls::Tls, trouble::
 use vsm_sync::{SessionTable, peer::Card};
 
 use crate::{
-    agents::{Agents, CallError, Fenced, Link},
-    conduct,
-    ha::Ha,
-    hooks::Hooks,
+    hosts::{
+        agents::{Agents, CallError, Fenced, Link},
+        conduct,
+    },
+    journal::{
+        mail::Mail,
+        trail::{Note, Trail},
+    },
     locks::{KeyedLocks, locked},
-    mail::Mail,
-    relay::Ways,
-    settings::Settings,
-    trail::{Note, Trail},
+    pair::Ha,
+    sessions::{hooks::Hooks, relay::Ways},
+    site::settings::Settings,
     users::{Identity, LookupError, Users},
 };
 

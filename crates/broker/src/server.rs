@@ -33,27 +33,20 @@ use vsm_sync::{
 };
 
 use crate::{
-    admin_api::AdminApi,
-    agents_api::AgentsApi,
-    alarm,
-    broker::{Broker, Parts},
-    config_api::ConfigApi,
-    ha::{
-        Ha, Pair,
-        api::HaApi,
-        health,
-        open::{self, Opened},
-        role, roster, witness,
+    api::{
+        admin::AdminApi, agents::AgentsApi, configuration::ConfigApi, pair::HaApi,
+        registry::RegistryApi, user::UserApi,
     },
-    mail,
-    registry::RegistryApi,
-    relay,
-    reload::Reloader,
-    set_aside,
-    settings::Settings,
-    trail, upkeep,
-    user_api::UserApi,
-    watch_files,
+    broker::{Broker, Parts},
+    journal::{alarm, mail, trail},
+    pair::{
+        Ha, Pair, health,
+        open::{self, Opened},
+        role, roster, set_aside, witness,
+    },
+    reload::{Reloader, watch_files},
+    sessions::{relay, upkeep},
+    site::settings::Settings,
 };
 
 /// How long the last write may take.

@@ -24,7 +24,7 @@ use crate::{
     life::LifeRow,
     output::{self, Columns, Format},
     retry::{self, RetryOptions},
-    ssh::{self, Destination, Patience, Pipe, SshOptions, Target},
+    ssh::{self, Destination, Pipe, SshOptions, Target},
 };
 
 /// Longer than the largest bound that a broker can have on a login (`/vsmserver/login_timeout`), so that its words are
@@ -46,9 +46,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub async fn dial(
     options: &SshOptions,
     to: &Destination,
-    patience: Patience,
 ) -> Result<BrokerClient<Channel>, Failure> {
-    let pipe = ssh::open(options, to, &Target::Broker(patience)).await?;
+    let pipe = ssh::open(options, to, &Target::Broker).await?;
     let channel = over(pipe).await?;
     Ok(BrokerClient::new(channel))
 }
@@ -238,7 +237,7 @@ impl Route {
     /// # Errors
     /// As there.
     pub async fn dial(&self) -> Result<BrokerClient<Channel>, Failure> {
-        dial(&self.ssh, &self.to, self.retry.patience()).await
+        dial(&self.ssh, &self.to).await
     }
 }
 

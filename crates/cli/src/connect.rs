@@ -26,7 +26,7 @@ use crate::{
     forward, output,
     retry::{self, RetryOptions},
     rfb,
-    ssh::{Destination, Farewell, Patience, Pipe, SshOptions, TRY_HOST_MAX},
+    ssh::{Destination, Farewell, Pipe, SshOptions, TRY_HOST_MAX},
     viewer,
 };
 
@@ -167,10 +167,7 @@ async fn ask_broker(
             (timings.ssh, timings.broker) = (0.0, 0.0);
             let mut broker = match held.take() {
                 Some(broker) => broker,
-                None => {
-                    let patience = arguments.retry.patience();
-                    broker::dial(&arguments.ssh, &arguments.to, patience).await?
-                }
+                None => broker::dial(&arguments.ssh, &arguments.to).await?,
             };
             timings.ssh = elapsed(lap);
             let public = key.public().await;
@@ -326,9 +323,7 @@ async fn part(arguments: &ConnectArgs, farewell: Farewell, session: &str) -> Res
         ),
         Farewell::Ended => {
             let mut why = None;
-            let patience = Patience::of_one_attempt();
-            let broker = broker::dial(&arguments.ssh, &arguments.to, patience).await;
-            if let Ok(mut broker) = broker {
+            if let Ok(mut broker) = broker::dial(&arguments.ssh, &arguments.to).await {
                 why = broker::why_ended(&mut broker, session).await;
             }
             let why = why.unwrap_or_else(|| "the broker may know why".to_owned());

@@ -2,11 +2,9 @@
 //! one line each way. ssh does the authentication; it asks on the terminal itself.
 
 pub mod fixed;
-mod patience;
 mod reason;
+mod running;
 mod words;
-
-pub use self::patience::Patience;
 
 use std::{
     ffi::OsString,
@@ -25,6 +23,7 @@ use tokio::{
 
 use self::{
     reason::{LastWords, SPENT},
+    running::{Exit, Running},
     words::Words,
 };
 use crate::{
@@ -36,8 +35,9 @@ use crate::{
 const SUBSYSTEM: &str = "vsm";
 /// Logging in includes a person who types a password or a code.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
-/// From the login to the answer: nobody has anything to type then.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// From the login to the answer: nobody has anything to type then, but PAM opens a session, which a directory or a home
+/// that is slow may delay.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a session host is asked again that turns connections away, at most.
 pub const TRY_HOST_MAX: Duration = Duration::from_secs(20);
 /// Longest answer to the preface.
@@ -45,9 +45,11 @@ const ANSWER_MAX: u64 = 4096;
 /// How long ssh may take to end once the pipe is closed.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
-/// For the broker only: a host that died is noticed in a few seconds, and a connection to an address that moved in
-/// about two. What the user gives with `-o` goes before them. How many keep-alives may be missed is [`Patience`].
-const TO_BROKER: [&str; 2] = ["ConnectTimeout=3", "ServerAliveInterval=1"];
+/// For the broker only: a host that died is noticed in a few seconds. The keep-alives have its kernel answer, which
+/// [`Running`] looks at; that its sshd answers none is waited for almost as long as [`JOIN_TIMEOUT`]. What the user
+/// gives with `-o` goes before them.
+const TO_BROKER: [&str; 3] =
+    ["ConnectTimeout=3", "ServerAliveInterval=1", "ServerAliveCountMax=27"];
 /// For the session host and the way there: a network that is gone without a word is noticed within a minute, and what
 /// stands between has no reason to forget a desktop at which nothing moves.
 const TO_HOST: [&str; 3] = ["ServerAliveInterval=10", "ServerAliveCountMax=3", "TCPKeepAlive=yes"];
@@ -153,8 +155,8 @@ impl Destination {
 /// What to be joined to.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// The broker's user socket, on a host that may be silent for so long.
-    Broker(Patience),
+    /// The broker's user socket.
+    Broker,
     /// The desktop of this session.
     Session(String),
     /// Somebody else's desktop, by this right.
@@ -191,7 +193,7 @@ pub struct Pipe {
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
     /// Killed when the pipe is dropped.
-    child: Child,
+    ssh: Running,
 }
 
 impl Pipe {
@@ -199,8 +201,8 @@ impl Pipe {
     pub async fn finish(mut self) -> Farewell {
         drop(self.stdin);
         // One that takes longer, on a line that is dead, is killed.
-        let ended = tokio::time::timeout(FAREWELL_MAX, self.child.wait()).await;
-        match ended.ok().and_then(Result::ok).and_then(|status| status.code()) {
+        let ended = tokio::time::timeout(FAREWELL_MAX, self.ssh.ended()).await;
+        match ended.ok().and_then(|exit| exit.code) {
             Some(3) => Farewell::Disconnected,
             Some(4) => Farewell::Replaced,
             Some(5) => Farewell::Ended,
@@ -275,8 +277,9 @@ async fn open_by(
         return Err(Failure::new(SOFTWARE, "ssh has no pipes"));
     };
     let words = child.stderr.take().map(|stderr| Words::listen(stderr, shown));
+    let mut ssh = Running::new(child, matches!(target, Target::Broker));
     let preface = match target {
-        Target::Broker(_) => "vsm/1 broker\n".to_owned(),
+        Target::Broker => "vsm/1 broker\n".to_owned(),
         Target::Session(id) => format!("vsm/1 session {id}\n"),
         Target::Shadow { session, right } => format!("vsm/1 shadow {session} {right}\n"),
         Target::Relay(id) => format!("vsm/1 relay {id}\n"),
@@ -300,18 +303,16 @@ async fn open_by(
     }
     let answer = String::from_utf8_lossy(&answer);
     match answer.trim_end() {
-        "ok" => Ok(Pipe { stdin, stdout, child }),
+        "ok" => Ok(Pipe { stdin, stdout, ssh }),
         "" => {
-            let code = child.wait().await.ok().and_then(|status| status.code());
+            let Exit { code, given_up } = ssh.ended().await;
+            if given_up {
+                return Err(reason::of_unanswered(&to.host));
+            }
             let words = match words {
                 Some(words) => words.last().await,
                 None => LastWords::default(),
             };
-            if let Target::Broker(patience) = target
-                && words.is_silent()
-            {
-                patience.longer();
-            }
             Err(reason::of_exit(code, &to.host, words))
         }
         other => Err(reason::of_answer(other, &to.host)),
@@ -333,16 +334,12 @@ fn spawn(
     target: &Target,
     first: &[OsString],
 ) -> Result<Child, Failure> {
-    let misses = match target {
-        Target::Broker(patience) => Some(format!("ServerAliveCountMax={}", patience.misses())),
-        Target::Session(_) | Target::Shadow { .. } | Target::Relay(_) => None,
-    };
-    let own: &[&str] = if misses.is_some() { &TO_BROKER } else { &TO_HOST };
+    let to_broker = matches!(target, Target::Broker);
+    let own = if to_broker { &TO_BROKER } else { &TO_HOST };
     let is_proxy = |option: &OsString| option.as_encoded_bytes().starts_with(b"ProxyCommand=");
-    let directly = misses.is_none() && options.jump.is_none() && !first.iter().any(is_proxy);
+    let directly = !to_broker && options.jump.is_none() && !first.iter().any(is_proxy);
     let own = own.iter().chain(directly.then_some(&TO_HOST_DIRECTLY)).chain([&SPEAK]);
-    let own = own.map(|option| (*option).to_owned());
-    let own = own.chain(misses).flat_map(|option| ["-o".into(), option.into()]);
+    let own = own.flat_map(|option| ["-o".into(), (*option).into()]);
     let given = options.arguments().into_iter().chain(own).collect();
     let mut command = Command::new(&options.ssh);
     command.args(first).args(fixed::pipe(given));

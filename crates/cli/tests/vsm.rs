@@ -67,24 +67,9 @@ fn ssh_to_the_broker_notices_soon_that_it_is_gone_and_the_users_options_go_first
     let call = &ran.calls[0];
     let own = call.find("ConnectTimeout=3 ").unwrap();
     assert!(call.find("ConnectTimeout=60").unwrap() < own, "ssh takes the first: {call}");
-    for option in ["ServerAliveInterval=1", "ServerAliveCountMax=1", "-s -- tlha vsm"] {
+    for option in ["ServerAliveInterval=1", "ServerAliveCountMax=27", "-s -- tlha vsm"] {
         assert!(call.contains(option), "{option}: {call}");
     }
-}
-
-/// sshd answers nothing while PAM opens a session: a host that is slow at that is no dead one.
-#[test]
-fn a_broker_that_is_silent_has_longer_each_time() {
-    let body = "if [ $call -lt 5 ]; then echo 'Timeout, server tlha not responding.' >&2; exit 255; fi\n\
-                echo 'error refused not yours'";
-    let ran = Ssh::new(body).vsm(&["list", "alice@tlha"]);
-    assert_eq!((ran.code, ran.calls.len()), (77, 5), "{}", ran.err);
-    for (call, misses) in ran.calls.iter().zip([1, 7, 15, 15, 15]) {
-        assert!(call.contains(&format!("ServerAliveCountMax={misses} ")), "{misses}: {call}");
-    }
-    // No other attempt follows: nothing is gained by giving up soon.
-    let ran = Ssh::new("echo 'error refused not yours'").vsm(&["list", "tlha", "--retry-for", "0"]);
-    assert!(ran.calls[0].contains("ServerAliveCountMax=15 "), "{}", ran.calls[0]);
 }
 
 /// The way to the broker is tried again; the question, which a user may have to answer, is not.

@@ -18,6 +18,7 @@ pub mod process;
 pub mod program;
 pub mod share;
 pub mod socket;
+pub mod sockets;
 pub mod span;
 pub mod sshd;
 pub mod stop;

@@ -23,8 +23,8 @@ static CHANGE: OnceLock<Change> = OnceLock::new();
 static FILE: OnceLock<LogFile> = OnceLock::new();
 
 /// Starts logging. The variable `VSM_LOG` overrides the levels; it takes filters such as
-/// `info,vsm_broker::login=debug`. What cannot be read, opened or reached is told and left out: a daemon without logs
-/// would be worse.
+/// `info,vsm_broker::sessions::login=debug`. What cannot be read, opened or reached is told and left out: a
+/// daemon without logs would be worse.
 pub fn init(settings: &LogSettings) {
     let wanted = std::env::var("VSM_LOG").unwrap_or_else(|_| settings.filter());
     let (filter, bad) = match EnvFilter::try_new(&wanted) {

@@ -17,7 +17,10 @@ use std::{
 use tokio::{process::Command, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
-use crate::trouble::{Kind, Troubles};
+use crate::{
+    sockets::{self, State},
+    trouble::{Kind, Troubles},
+};
 
 /// How often it is looked at: that starts a program.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -287,19 +290,8 @@ fn is_matched(config: &str) -> bool {
 
 /// Ports on which somebody listens on this host.
 fn listening() -> Vec<u16> {
-    // Of itself: another one may not be shown to a service.
-    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
-    tables.iter().flat_map(|path| listening_in(&text(Path::new(path)))).collect()
-}
-
-fn listening_in(table: &str) -> Vec<u16> {
-    let port = |line: &str| {
-        let mut words = line.split_whitespace().skip(1);
-        let (local, state) = (words.next()?, words.nth(1)?);
-        let port = local.rsplit(':').next()?;
-        (state == "0A").then(|| u16::from_str_radix(port, 16).ok()).flatten()
-    };
-    table.lines().filter_map(port).collect()
+    let listen = sockets::all().into_iter().filter(|socket| socket.state == State::Listening);
+    listen.map(|socket| socket.local.port()).collect()
 }
 
 #[cfg(test)]
@@ -366,13 +358,5 @@ mod tests {
         }
         assert!(is_matched("Match Group staff\n  Subsystem \"vsm\" /usr/bin/vsm-login\n"));
         assert!(!is_matched("Subsystem vsm /usr/bin/vsm-login\nMatch User x\n X11Forwarding no\n"));
-    }
-
-    #[test]
-    fn the_kernels_table_tells_who_listens() {
-        let table = "  sl  local_address rem_address   st\n   \
-            0: 00000000:0016 00000000:0000 0A 00000000:00000000\n   \
-            1: 0100007F:1F90 0100007F:0016 01 00000000:00000000\n";
-        assert_eq!(listening_in(table), [22]);
     }
 }

@@ -212,7 +212,7 @@ fn linked(cluster: &Cluster) -> Result<()> {
             let log = cluster.daemon_log(node, "vsmserver");
             let heard = (0..AGENTS).filter(|number| {
                 log.contains(&format!(
-                    "agent{{agent=sim{number:04}}}: vsm_broker::reconcile: agent is here "
+                    "agent{{agent=sim{number:04}}}: vsm_broker::sessions::reconcile: agent is here "
                 ))
             });
             let heard = heard.count();

@@ -76,15 +76,15 @@ fn is_field(word: &str) -> bool {
 mod tests {
     use super::*;
 
-    const FIRST: &str = "2026-01-02T01:02:03.000456Z ERROR vsm_broker::conduct: a host misbehaves agent=agent1 why=\"a b=c\"";
+    const FIRST: &str = "2026-01-02T01:02:03.000456Z ERROR vsm_broker::hosts::conduct: a host misbehaves agent=agent1 why=\"a b=c\"";
 
     #[test]
     fn an_error_is_its_message_without_what_varies() {
-        assert_eq!(error(FIRST).unwrap(), "vsm_broker::conduct: a host misbehaves");
+        assert_eq!(error(FIRST).unwrap(), "vsm_broker::hosts::conduct: a host misbehaves");
         assert_eq!(error(&FIRST.replace("ERROR", " WARN")), None);
         assert_eq!(error("panicked at nothing"), None);
         let of = FIRST.replace("ERROR ", "ERROR agent{agent=agent1 x=2}: ");
-        assert_eq!(error(&of).unwrap(), "agent vsm_broker::conduct: a host misbehaves");
+        assert_eq!(error(&of).unwrap(), "agent vsm_broker::hosts::conduct: a host misbehaves");
         let numbered = "2026-01-02T01:02:03Z ERROR x: port 9000 is taken";
         assert_eq!(error(numbered).unwrap(), "x: port #### is taken");
     }

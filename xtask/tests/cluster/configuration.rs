@@ -246,7 +246,7 @@ fn the_log_goes_to_a_file_that_can_be_rotated_and_parts_have_levels() {
     service.connect("alice");
     service.connect("alice");
     service.until(BROKER, "grep -q 'DEBUG.*handed out' /var/log/vsm-test.log");
-    let others = "grep DEBUG /var/log/vsm-test.log | grep -v 'vsm_broker::\\(user_api\\|login\\|start\\|ending\\)' || true";
+    let others = "grep DEBUG /var/log/vsm-test.log | grep -v 'vsm_broker::\\(api::user\\|sessions::\\(login\\|start\\|ending\\)\\)' || true";
     assert_eq!(service.sh(BROKER, others), "");
     service.sh(BROKER, "! grep -q DEBUG /var/log/vsm-test.log.1");
 }

@@ -60,6 +60,11 @@ pub(crate) fn sshd(service: &Service, host: &str, lines: &str) {
 
 /// `vsm connect` for alice at a desk where ssh's questions are answered from a file.
 pub(crate) fn connect(service: &Service, answers: &str, options: &[&str]) -> Output {
+    connect_and_ask(service, answers, &[&["--retry-for=0"], options].concat())
+}
+
+/// The same, with as many attempts as by default.
+fn connect_and_ask(service: &Service, answers: &str, options: &[&str]) -> Output {
     let put = format!("printf '{answers}' > ~/answers; rm -f ~/asked ~/picture.png");
     service.output("client", "alice", &["sh", "-c", &put]).unwrap();
     let environment = [
@@ -68,7 +73,6 @@ pub(crate) fn connect(service: &Service, answers: &str, options: &[&str]) -> Out
         "SSH_ASKPASS_REQUIRE=force",
         "vsm",
         "connect",
-        "--retry-for=0",
         "--screenshot",
         PICTURE,
     ];
@@ -128,6 +132,14 @@ pub(crate) fn asked_once(service: &Service) {
     // By password: the hosts of this service have no other way in now.
     service.sh("client", "rm /home/alice/.ssh/id_ed25519");
     one_password(service);
+
+    // The broker's host is slow: its PAM takes longer than an address takes to move. It is no dead one.
+    let slow = "session required pam_exec.so /bin/sleep 7";
+    service.sh(BROKER, &format!("echo '{slow}' >> /etc/pam.d/sshd"));
+    let output = connect_and_ask(service, "correct-horse\\n", &[]);
+    has_picture(service, &output);
+    assert_eq!(asked(service).len(), 1, "{:?}", asked(service));
+    service.sh(BROKER, "sed -i '/pam_exec.so .bin.sleep/d' /etc/pam.d/sshd");
 
     // By a code that is good once.
     service.sh(

@@ -45,7 +45,7 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
         return Ok(());
     }
     if arguments.leave_pair {
-        let done = vsm_broker::ha::leave(&config)
+        let done = vsm_broker::pair::leave(&config)
             .map_err(|error| (error.exit_code(), error.to_string()))?;
         // Where nobody can read it, it was done all the same.
         let _ = writeln!(std::io::stdout(), "{done}");

@@ -51,7 +51,7 @@ fn live(id: &str, user: &str) -> LiveSession {
 
 /// Waits until the agent is down with these words; how it stands.
 async fn put_aside(node: &Node, words: &str) {
-    use vsm_broker::agents::LinkState;
+    use vsm_broker::hosts::agents::LinkState;
     let link = node.broker.agents.link(&AGENT.parse().unwrap()).unwrap();
     let mut seen = String::new();
     let wait = async {

@@ -18,13 +18,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{service::RoutesBuilder, transport::Channel};
 use uuid::Uuid;
 use vsm_broker::{
-    admin_api::AdminApi,
+    api::{admin::AdminApi, configuration::ConfigApi, user::UserApi},
     broker::{Broker, Parts},
-    config_api::ConfigApi,
-    ha::{Ha, Pair, health::Health},
+    pair::{Ha, Pair, health::Health},
     reload::Reloader,
-    settings::Settings,
-    user_api::UserApi,
+    site::settings::Settings,
 };
 use vsm_config::{Config, RoleSource};
 use vsm_core::{
@@ -131,7 +129,7 @@ impl Node {
             resource: String::new(),
             holds_address: AtomicBool::new(false),
             health: watch::Sender::new(Health { healthy: false, reason: "starting".into() }),
-            clock: vsm_broker::ha::fenced::WallClock::new(),
+            clock: vsm_broker::pair::fenced::WallClock::new(),
         };
         let broker = Broker::new(Parts {
             table,

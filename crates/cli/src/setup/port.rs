@@ -1,10 +1,9 @@
 //! Which program listens on a port of this host, from `/proc`: asked before anything is changed, as a daemon that finds
 //! its port taken can only fail.
 
-use std::{fs, path::Path};
+use std::fs;
 
-/// `/proc/net/tcp` writes this for a socket that listens.
-const LISTENS: &str = "0A";
+use vsm_daemon::sockets::{self, State};
 
 /// A program that listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,37 +16,16 @@ pub(super) struct Holder {
 
 /// Who listens on this TCP port, if anybody does.
 pub(super) fn holder(port: u16) -> Option<Holder> {
-    let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .filter_map(|table| fs::read_to_string(table).ok())
-        .find_map(|table| listener(&table, port))?;
-    let link = format!("socket:[{inode}]");
+    let listens = |it: &sockets::Socket| it.state == State::Listening && it.local.port() == port;
+    let inode = sockets::all().into_iter().find(listens)?.inode;
     let pid = fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .find(|pid| holds(Path::new(&format!("/proc/{pid}/fd")), &link));
+        .find(|pid| sockets::inodes_of(*pid).contains(&inode));
     let name = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok());
     let program = name.map_or_else(|| "another program".to_owned(), |name| name.trim().to_owned());
     Some(Holder { program, pid })
-}
-
-/// The inode of the socket that listens on the port.
-fn listener(table: &str, port: u16) -> Option<String> {
-    table.lines().skip(1).find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let (local, state, inode) = (words.get(1)?, words.get(3)?, words.get(9)?);
-        let number = local.rsplit_once(':').and_then(|(_, hex)| u16::from_str_radix(hex, 16).ok());
-        (number == Some(port) && *state == LISTENS).then(|| (*inode).to_owned())
-    })
-}
-
-fn holds(fds: &Path, link: &str) -> bool {
-    fs::read_dir(fds)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .any(|target| target.as_os_str() == link)
 }
 
 #[cfg(test)]

@@ -110,13 +110,6 @@ pub(super) struct LastWords {
     pub(super) on_the_way: Option<String>,
 }
 
-impl LastWords {
-    /// Whether it was given up as the host said nothing for too long.
-    pub(super) fn is_silent(&self) -> bool {
-        self.why.as_deref().is_some_and(|why| why.starts_with("Timeout, server "))
-    }
-}
-
 /// ssh ended with this code (none = by a signal) and nothing came through the pipe.
 pub(super) fn of_exit(code: Option<i32>, host: &str, words: LastWords) -> Failure {
     if let Some(reason) = words.reason {
@@ -145,13 +138,19 @@ pub(super) fn of_exit(code: Option<i32>, host: &str, words: LastWords) -> Failur
     }
 }
 
+/// The host acknowledged nothing any more.
+pub(super) fn of_unanswered(host: &str) -> Failure {
+    Failure::new(SSH, format!("ssh to {host} failed: {host} is gone, or the network to it"))
+        .retry(Retry::Patiently)
+}
+
 /// Nothing came for so many seconds after the login.
 pub(super) fn of_silence(host: &str, seconds: u64) -> Failure {
     Failure::new(
         UNAVAILABLE,
         format!(
             "{host} let you in and then said nothing for {seconds} s: {INSTEAD} waits or runs another program (exec), or \
-             your home does not answer"
+             your home there or what else its sshd opens a session with does not answer"
         ),
     )
 }
@@ -250,7 +249,7 @@ mod tests {
             assert_eq!(failure.code, wanted, "{code:?} {line}: {failure}");
             assert!(failure.text.contains(words), "{code:?} {line}: {failure}");
         }
-        let silence = of_silence("h", 20).text;
-        assert!(silence.contains("20 s") && silence.contains("ForceCommand"), "{silence}");
+        let silence = of_silence("h", 30).text;
+        assert!(silence.contains("30 s") && silence.contains("ForceCommand"), "{silence}");
     }
 }

@@ -1,0 +1,476 @@
+//! A link to each agent: its report is held open, so that its state here is at most one message old, and calls go
+//! over the same channel.
+
+mod calls;
+mod life;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tracing::Instrument as _;
+use vsm_core::{AgentName, Epoch, Limits, Measured, SessionId, Standing, UnixMillis, Viewer};
+use vsm_daemon::{
+    clock::{self, Since},
+    grpc, span,
+    trouble::Troubles,
+};
+use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
+
+use crate::{
+    broker::Broker,
+    hosts::{
+        clocks::Clock,
+        conduct::{Conduct, SESSIONS_MAX},
+        fleet::{Fleet, Host, Openness},
+    },
+    locks::locked,
+};
+
+pub use calls::CallError;
+pub(crate) use calls::{Fenced, ShadowWish, Shadowed, Started, Verdict};
+
+/// How long a login waits for an agent that is not linked at the moment.
+const LINK_WAIT: Duration = Duration::from_secs(3);
+
+/// What is known of an agent now.
+#[derive(Debug, Clone)]
+pub enum LinkState {
+    /// Nobody has answered or refused yet.
+    Connecting,
+    /// Its report is open.
+    Up(Arc<Up>),
+    /// It cannot be reached.
+    Down {
+        /// Why, in one line.
+        why: String,
+        /// Since when it has not been heard of.
+        since: Since,
+    },
+}
+
+/// An agent whose report is open.
+#[derive(Debug, Clone)]
+pub struct Up {
+    /// Which host it is, and where users reach it.
+    pub host: Host,
+    /// Its software version.
+    pub version: String,
+    /// Since when the report is open.
+    pub since: UnixMillis,
+    /// What it tells of sessions; those are left out of which there is nothing to tell.
+    pub seen: HashMap<SessionId, Seen>,
+    /// Brokers that it lets in, by name or address; empty where it does not tell.
+    pub allowed_brokers: Vec<String>,
+    /// Where it announces itself; empty where it does not tell.
+    pub master_hostname: String,
+    /// Its load, once heard.
+    pub load: Option<Load>,
+    /// What its host says to those who want to log in, as it is in maintenance; none = it is not.
+    pub maintenance: Option<Arc<str>>,
+    /// What it says is wrong there.
+    pub troubles: Arc<[pb::Trouble]>,
+}
+
+/// What an agent tells of a session besides its record.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// The connected viewer.
+    pub viewer: Option<Viewer>,
+    /// The machine from which it was last asked for, where that is not the one that started it.
+    pub client: Option<Arc<str>>,
+    /// How it stands against its limits, where it has some.
+    pub standing: Option<Arc<Standing>>,
+}
+
+impl Seen {
+    /// The limits that its agent keeps it to.
+    pub(crate) fn limits(&self) -> Limits {
+        self.standing.as_ref().map(|standing| standing.limits.clone()).unwrap_or_default()
+    }
+
+    /// Whether there is nothing to tell.
+    pub(crate) const fn is_nothing(&self) -> bool {
+        self.viewer.is_none() && self.client.is_none() && self.standing.is_none()
+    }
+}
+
+impl Up {
+    /// Notes what is told of a session now; what was before.
+    pub(crate) fn note(&mut self, id: SessionId, now: Seen) -> Seen {
+        let before = self.seen.remove(&id).unwrap_or_default();
+        if !now.is_nothing() && self.seen.len() < SESSIONS_MAX {
+            self.seen.insert(id, now);
+        }
+        before
+    }
+}
+
+/// Who shadows which session; one that nobody does is not in it.
+pub(crate) type ShadowedBy = HashMap<SessionId, Vec<String>>;
+
+/// How busy an agent said it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// As it said it.
+    pub told: pb::Load,
+    /// When it was heard.
+    pub at: UnixMillis,
+    /// Sessions that the table had there then.
+    pub sessions: u32,
+}
+
+impl Load {
+    /// The same as placement takes it; none = it has no figure for memory.
+    fn measured(&self) -> Option<Measured> {
+        let told = &self.told;
+        (told.memory_total_mib > 0).then(|| Measured {
+            memory_total_mib: told.memory_total_mib,
+            memory_available_mib: told.memory_available_mib,
+            cpus: told.cpus.max(1),
+            cpu_busy_milli: told.cpu_busy_milli,
+            run_queue_milli: told.run_queue_milli,
+            stall_milli: told.cpu_pressure_milli.max(told.memory_pressure_milli),
+            sessions: self.sessions,
+        })
+    }
+}
+
+impl LinkState {
+    /// Whether there is an agent that could take new sessions, and whose.
+    fn openness(&self) -> Openness {
+        match self {
+            Self::Up(up) if up.maintenance.is_some() => Openness::Root,
+            Self::Up(_) => Openness::All,
+            Self::Connecting | Self::Down { .. } => Openness::Down,
+        }
+    }
+
+    /// Which host it is; none = it is not up.
+    fn host(&self) -> Option<&Host> {
+        match self {
+            Self::Up(up) => Some(&up.host),
+            Self::Connecting | Self::Down { .. } => None,
+        }
+    }
+
+    /// What the agent's host says as it is in maintenance; none = it is not, or that is not known.
+    #[must_use]
+    pub fn maintenance(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Up(up) => up.maintenance.as_ref(),
+            Self::Connecting | Self::Down { .. } => None,
+        }
+    }
+
+    /// What the agent last measured.
+    #[must_use]
+    pub fn measured(&self) -> Option<Measured> {
+        match self {
+            Self::Up(up) => up.load.as_ref()?.measured(),
+            Self::Connecting | Self::Down { .. } => None,
+        }
+    }
+}
+
+/// All links, by agent.
+#[derive(Debug, Default)]
+pub struct Agents {
+    links: RwLock<BTreeMap<AgentName, Arc<Link>>>,
+    changes: watch::Sender<()>,
+    /// What placement knows of those of the configuration.
+    pub fleet: Arc<Fleet>,
+    /// Held while an administrator's mark is looked at and changed: two who drain two agents at the same time must not
+    /// each find that the other one is left.
+    pub(crate) marks: tokio::sync::Mutex<()>,
+}
+
+impl Agents {
+    /// The link to an agent.
+    #[must_use]
+    pub fn link(&self, agent: &AgentName) -> Option<Arc<Link>> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).get(agent).cloned()
+    }
+
+    /// The link to an agent once its report is open, and that report; waits for it for a bounded time.
+    ///
+    /// # Errors
+    /// Why it cannot be reached, and since when: of one that is in no subcluster that is not known.
+    pub(crate) async fn reach(
+        &self,
+        agent: &AgentName,
+    ) -> Result<(Arc<Link>, Arc<Up>), (String, Option<Since>)> {
+        let none = || ("it is in no subcluster".to_owned(), None);
+        let link = self.link(agent).ok_or_else(none)?;
+        let up = link.up().await.map_err(|(why, since)| (why, Some(since)))?;
+        Ok((link, up))
+    }
+
+    /// Wakes whenever anything that is known of an agent has changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// All links, by name.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Link>> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Another agent that is the same host by another name, or a copy of its disk: it would be drained as the one and
+    /// used as the other.
+    #[must_use]
+    pub fn twin(&self, agent: &AgentName, up: &Up) -> Option<AgentName> {
+        self.all().into_iter().filter(|link| link.name != *agent).find_map(|link| {
+            matches!(link.state(), LinkState::Up(other) if up.host.is(&other.host))
+                .then(|| link.name.clone())
+        })
+    }
+
+    /// Makes links to the agents of the configuration and to those that still have sessions; ends the others.
+    pub fn follow(&self, broker: &Arc<Broker>) {
+        let settings = broker.settings();
+        self.fleet.configure(&settings);
+        let mut wanted: BTreeSet<AgentName> = settings.agents().keys().cloned().collect();
+        broker.table.read(|view| wanted.extend(view.table.agents_in_use().cloned()));
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        links.retain(|name, link| {
+            let keep = wanted.contains(name);
+            if !keep {
+                link.stop.cancel();
+            }
+            keep
+        });
+        for name in wanted {
+            if links.contains_key(&name) {
+                continue;
+            }
+            match Link::new(&name, settings.agent_port, broker) {
+                Ok(link) => {
+                    let link = Arc::new(link);
+                    let span = span::agent(&name);
+                    links.insert(name, Arc::clone(&link));
+                    let follow = crate::sessions::reconcile::follow(Arc::clone(broker), link)
+                        .instrument(span);
+                    broker.duties.run_to_its_end("follower of an agent", follow);
+                }
+                Err(error) => tracing::error!(agent = %name, %error, "cannot dial this agent"),
+            }
+        }
+    }
+
+    /// Something that an agent reported could not be recorded: every report is to be opened again before long.
+    pub(crate) fn mark_missed(&self) {
+        for link in self.all() {
+            link.missed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether each agent has either answered or refused: right after a start of the broker they have not.
+    pub(crate) fn is_settled(&self) -> bool {
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.values().all(|link| !matches!(*link.state.borrow(), LinkState::Connecting))
+    }
+
+    /// Waits, for a bounded time, until each link has either an answer or a refusal: only right after a start of the
+    /// broker there is anything to wait for.
+    pub(crate) async fn settle(&self) {
+        for link in self.all() {
+            link.settled().await;
+        }
+    }
+}
+
+/// The link to one agent.
+#[derive(Debug)]
+pub struct Link {
+    /// The agent.
+    pub name: AgentName,
+    /// Wakes the link's task so that it dials at once.
+    pub wake: Notify,
+    pub(crate) stop: CancellationToken,
+    missed: AtomicBool,
+    /// Limits of sessions there are to be compared with the configuration again.
+    limits_due: AtomicBool,
+    /// Held while they are told.
+    pub(crate) limiting: tokio::sync::Mutex<()>,
+    /// Held while what was decided in its absence is carried out.
+    pub(crate) carrying_out: tokio::sync::Mutex<()>,
+    /// Its journal of promises: which one, and how many records it is known to have had.
+    journal: Mutex<(u64, u64)>,
+    promised: Mutex<Option<Epoch>>,
+    /// Who shadowed which session when that was last told, which the link may have been down since; none = never yet.
+    shadowed: Mutex<Option<ShadowedBy>>,
+    /// How it has behaved.
+    pub(crate) conduct: Mutex<Conduct>,
+    /// Its clock beside this one's.
+    clock: Mutex<Clock>,
+    /// What is wrong with it, as far as this broker finds out by itself.
+    pub(crate) troubles: Troubles,
+    /// Wakes the link's task when it is put aside.
+    pub(crate) misbehaved: Notify,
+    channel: Channel,
+    state: watch::Sender<LinkState>,
+    /// Of all links; see [`Agents::changes`].
+    changes: watch::Sender<()>,
+    fleet: Arc<Fleet>,
+    client: AgentClient<Channel>,
+}
+
+impl Link {
+    fn new(name: &AgentName, port: u16, broker: &Broker) -> Result<Self, tonic::transport::Error> {
+        let channel = grpc::channel(name.as_str(), port, &broker.tls)?;
+        let client = AgentClient::new(channel.clone()).max_decoding_message_size(grpc::MESSAGE_MAX);
+        Ok(Self {
+            name: name.clone(),
+            wake: Notify::new(),
+            stop: broker.stop.child_token(),
+            missed: AtomicBool::new(false),
+            limits_due: AtomicBool::new(false),
+            limiting: tokio::sync::Mutex::default(),
+            carrying_out: tokio::sync::Mutex::default(),
+            journal: Mutex::default(),
+            promised: Mutex::default(),
+            shadowed: Mutex::default(),
+            conduct: Mutex::default(),
+            clock: Mutex::default(),
+            troubles: Troubles::with(name.to_string()),
+            misbehaved: Notify::new(),
+            channel,
+            state: watch::Sender::new(LinkState::Connecting),
+            changes: broker.agents.changes.clone(),
+            fleet: Arc::clone(&broker.agents.fleet),
+            client,
+        })
+    }
+
+    /// Notes what its clock shows at this moment, in milliseconds since 1970; 0 = an older agent does not tell.
+    pub(crate) fn note_clock(&self, unix_ms: u64) {
+        if unix_ms != 0 {
+            let skew = i128::from(unix_ms) - i128::from(clock::unix_millis().0);
+            let skew = i64::try_from(skew).unwrap_or(i64::MAX);
+            locked(&self.clock).look(&self.troubles, self.name.as_str(), skew);
+        }
+    }
+
+    /// Notes who shadows a session now; who did before.
+    pub(crate) fn note_shadowers(&self, id: SessionId, now: Vec<String>) -> Vec<String> {
+        let mut shadowed = locked(&self.shadowed);
+        let all = shadowed.get_or_insert_default();
+        let before = all.remove(&id).unwrap_or_default();
+        if !now.is_empty() && all.len() < SESSIONS_MAX {
+            all.insert(id, now);
+        }
+        before
+    }
+
+    /// Notes who shadows which session, of all; the same before, none = nothing was told yet.
+    pub(crate) fn note_all_shadowers(&self, now: ShadowedBy) -> Option<ShadowedBy> {
+        locked(&self.shadowed).replace(now)
+    }
+
+    /// What is known of the agent now.
+    #[must_use]
+    pub fn state(&self) -> LinkState {
+        self.state.borrow().clone()
+    }
+
+    /// The connection to it.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Notes the length of its journal of promises; the greatest that was ever noted of this journal. A host that lost
+    /// its disk begins another one, whose length says nothing beside that of the former.
+    pub(crate) fn journal(&self, id: u64, told: u64) -> u64 {
+        let mut known = locked(&self.journal);
+        let greatest = if known.0 == id { known.1.max(told) } else { told };
+        *known = (id, greatest);
+        greatest
+    }
+
+    /// The highest epoch that it has promised, as it last said.
+    #[must_use]
+    pub fn promised(&self) -> Option<Epoch> {
+        locked(&self.promised).clone()
+    }
+
+    pub(crate) fn set_promised(&self, epoch: Epoch) {
+        *locked(&self.promised) = Some(epoch);
+    }
+
+    /// Whether its report is open.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(*self.state.borrow(), LinkState::Up(_))
+    }
+
+    /// Whether the report is to be opened again; asked once.
+    pub(crate) fn take_missed(&self) -> bool {
+        self.missed.swap(false, Ordering::Relaxed)
+    }
+
+    /// The limits of sessions there are to be looked at again before long.
+    pub(crate) fn mark_limits_due(&self) {
+        self.limits_due.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they are; asked once.
+    pub(crate) fn take_limits_due(&self) -> bool {
+        self.limits_due.swap(false, Ordering::Relaxed)
+    }
+
+    /// Changes what is known.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut LinkState)) {
+        self.state.send_modify(|state| {
+            change(state);
+            // Under the lock of the state, so that the last change is also the last that placement hears of.
+            self.fleet.set_host(&self.name, state.host());
+            self.fleet.set(&self.name, state.openness(), state.measured());
+        });
+        self.changes.send_replace(());
+    }
+
+    /// Waits, for a bounded time, until it has answered or refused.
+    pub(crate) async fn settled(&self) {
+        let mut state = self.state.subscribe();
+        let settled = state.wait_for(|state| !matches!(state, LinkState::Connecting));
+        // An agent that neither answers nor refuses counts as away.
+        drop(tokio::time::timeout(LINK_WAIT, settled).await);
+    }
+
+    /// Waits, for a bounded time, until the report is open; why not.
+    ///
+    /// # Errors
+    /// If it is not open by then.
+    pub(crate) async fn up(&self) -> Result<Arc<Up>, (String, Since)> {
+        self.up_within(LINK_WAIT).await
+    }
+
+    pub(crate) async fn up_within(&self, wait: Duration) -> Result<Arc<Up>, (String, Since)> {
+        if !self.is_up() {
+            self.wake.notify_one();
+            let mut state = self.state.subscribe();
+            drop(
+                tokio::time::timeout(
+                    wait,
+                    state.wait_for(|state| matches!(state, LinkState::Up(_))),
+                )
+                .await,
+            );
+        }
+        match self.state() {
+            LinkState::Up(up) => Ok(up),
+            LinkState::Down { why, since } => Err((why, since)),
+            LinkState::Connecting => Err(("it has not answered yet".into(), Since::now())),
+        }
+    }
+}

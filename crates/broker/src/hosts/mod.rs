@@ -1,0 +1,18 @@
+//! The session hosts: a link to each agent, its state and calls to it, and what placement knows of all. It knows
+//! nothing of logins, of users or of the API.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`agents`] | a link to each agent: its report, its state, calls to it |
+//! | [`fleet`] | what placement knows of every agent |
+//! | `capacity` | the room that there is |
+//! | `clocks` | clocks of other hosts that differ |
+//! | `conduct` | hosts that misbehave are put aside |
+//! | `told` | what an agent tells, bounded and printable |
+
+pub mod agents;
+pub(crate) mod capacity;
+pub(crate) mod clocks;
+pub(crate) mod conduct;
+pub mod fleet;
+pub(crate) mod told;

@@ -1,0 +1,95 @@
+//! The pair: which node this is, what makes it want to be active, and whether it may have the resource address. What
+//! administrators ask about it, and forwarding to the active node, belong to the API.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`identity`] | which entry of `/vsmserver/HA/nodes` this host is |
+//! | `role` | what tells this node that it should try to be active |
+//! | [`health`] | whether the resource address may be here, told to the HA software |
+//! | [`fenced`] | the word of cluster software that the other node was switched off |
+//! | `witness` | carrying messages to the witnesses and their answers back |
+//! //! | `card` | what this node tells the other of its configuration and keys |
+//! | `roster` | who the witnesses are |
+//! | `open` | opening the table: as one of two, alone, or apart with a pair's table |
+//! | `set_aside` | tables that were set aside, told until somebody takes them away |
+//! | `check`, `verify` | finding out whether the pair is set up well, and its tables the same |
+
+pub(crate) mod card;
+pub(crate) mod check;
+pub mod fenced;
+pub mod health;
+pub mod identity;
+pub(crate) mod open;
+pub(crate) mod role;
+pub(crate) mod roster;
+pub(crate) mod set_aside;
+pub(crate) mod verify;
+pub(crate) mod witness;
+
+pub use open::leave;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use tokio::sync::watch;
+use tonic::transport::Channel;
+use vsm_config::RoleSource;
+use vsm_core::NodeName;
+use vsm_sync::peer::PeerStream;
+
+use health::Health;
+
+/// Whether this broker is one of a pair.
+#[derive(Debug)]
+pub enum Ha {
+    /// It is not.
+    Off {
+        /// HA is configured and could not be turned on, and why: it starts alone then (docs/design-notes.md).
+        unsafe_because: Option<String>,
+    },
+    /// Its table is a pair's, and it cannot be one of the pair: HA is switched off, or could not be turned on. It
+    /// places and ends nothing, whatever it hears, as the other node may be active.
+    Apart(Apart),
+    /// It is.
+    On(Arc<Pair>),
+}
+
+/// A node that stands apart.
+#[derive(Debug)]
+pub struct Apart {
+    /// Why, and what helps.
+    pub why: String,
+    /// HA is switched off; else it could not be turned on.
+    pub switched_off: bool,
+    /// The one entry of `/vsmserver/HA/nodes` that is another host, if there is one: users are sent on to it.
+    pub other: Option<Channel>,
+}
+
+/// The pair as this node has it.
+#[derive(Debug)]
+pub struct Pair {
+    /// This node.
+    pub own: NodeName,
+    /// The other one.
+    pub peer: NodeName,
+    /// The stream to it.
+    pub stream: Arc<PeerStream>,
+    /// Both, as `/vsmserver/HA/nodes` has them.
+    pub nodes: Vec<String>,
+    /// `/vsmserver/state_dir`, for who is told to look there.
+    pub state_dir: PathBuf,
+    /// Calls to it.
+    pub channel: Channel,
+    /// What tells this node that it should try to be active.
+    pub source: RoleSource,
+    /// The resource address as configured; empty = none.
+    pub resource: String,
+    /// Whether the resource address is on this host.
+    pub holds_address: AtomicBool,
+    /// Whether the resource address may be here.
+    pub health: watch::Sender<Health>,
+    /// The wall clock.
+    pub clock: fenced::WallClock,
+}

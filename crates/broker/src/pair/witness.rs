@@ -1,0 +1,128 @@
+//! Carries messages to the witnesses and their answers back, each witness by itself, over the channel of its report.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use vsm_core::{
+    AgentName, Epoch,
+    replica::{WitnessMsg, WitnessReply},
+};
+use vsm_daemon::{grpc, trouble::Kind};
+use vsm_proto::sync::v1::{
+    QuarantineRequest, WitnessRequest, WitnessResponse, witness_client::WitnessClient,
+};
+
+use crate::{
+    broker::Broker,
+    hosts::{agents::Link, conduct},
+};
+
+/// Messages that wait for one witness; beyond it they are lost, and the replica asks again.
+const BOUND: usize = 32;
+/// A witness that does not answer by then is asked again by the replica.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// So long an answer that did not come is told: who is asked no more says no more that it is well.
+const COUNTS_FOR: Duration = Duration::from_secs(15);
+
+/// Carries until the broker stops.
+pub(crate) async fn carry(broker: Arc<Broker>, mut asked: mpsc::Receiver<(AgentName, WitnessMsg)>) {
+    let mut lines: HashMap<AgentName, mpsc::Sender<WitnessMsg>> = HashMap::new();
+    while let Some((agent, message)) = asked.recv().await {
+        let line = lines.entry(agent.clone()).or_insert_with(|| {
+            let (line, messages) = mpsc::channel(BOUND);
+            tokio::spawn(ask(Arc::clone(&broker), agent, messages));
+            line
+        });
+        // Lost, and asked again.
+        let _ = line.try_send(message);
+    }
+}
+
+/// Asks one witness, one message after the other.
+async fn ask(broker: Arc<Broker>, agent: AgentName, mut messages: mpsc::Receiver<WitnessMsg>) {
+    while let Some(message) = messages.recv().await {
+        let answer = match broker.agents.link(&agent) {
+            Some(link) => one(&broker, &link, &message).await,
+            None => Err("it is in no subcluster".to_owned()),
+        };
+        match answer {
+            Ok(reply) => {
+                tell(&broker, &agent, None);
+                if broker.table.witness(agent.clone(), reply).await.is_err() {
+                    return;
+                }
+            }
+            Err(why) => {
+                tell(&broker, &agent, Some(why));
+                // What waits behind is as old; the replica sends what counts again.
+                while messages.try_recv().is_ok() {}
+            }
+        }
+    }
+}
+
+/// Notes how it went, where the host's link does not tell that anyway.
+fn tell(broker: &Broker, agent: &AgentName, failed: Option<String>) {
+    let Some(link) = broker.agents.link(agent) else { return };
+    let there = link.is_up() && link.aside().is_none();
+    match failed.filter(|_| there) {
+        // As long as its vote is wanted it is asked all the time.
+        Some(why) => {
+            let what = format!("it does not answer as a witness: {why}");
+            link.troubles.raise_for(COUNTS_FOR, Kind::Witness, "", what);
+        }
+        None => link.troubles.over(Kind::Witness, ""),
+    }
+}
+
+async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<WitnessReply, String> {
+    if let Some(aside) = link.aside() {
+        return Err(aside.words());
+    }
+    let lineage = broker.table.read(|view| view.lineage).to_string();
+    let request = WitnessRequest { lineage, ..message.into() };
+    let mut client = WitnessClient::new(link.channel())
+        .max_decoding_message_size(grpc::WINDOW_MAX)
+        .max_encoding_message_size(grpc::WINDOW_MAX);
+    let response: WitnessResponse = match tokio::time::timeout(DEADLINE, client.ask(request)).await
+    {
+        Ok(Ok(response)) => response.into_inner(),
+        // An agent of a version that does not know the question: nobody is disturbed that it knows of.
+        Ok(Err(status))
+            if matches!(message, WitnessMsg::Probe { .. })
+                && status.code() == tonic::Code::InvalidArgument =>
+        {
+            return Ok(WitnessReply::Free { promised: Epoch::zero() });
+        }
+        Ok(Err(status)) => return Err(status.message().to_owned()),
+        Err(_) => return Err(format!("no answer within {} s", DEADLINE.as_secs())),
+    };
+    if set_apart(broker, link, response.journal_id, response.journal).await {
+        return Err("its disk went back in time; it is set apart".to_owned());
+    }
+    let reply: WitnessReply =
+        response.try_into().map_err(|error: vsm_proto::convert::Invalid| error.to_string())?;
+    if let WitnessReply::Refused { promised } | WitnessReply::Free { promised } = &reply
+        && !conduct::believes(broker, link, promised)
+    {
+        return Err(format!("it names epoch {promised}, which is not believed"));
+    }
+    Ok(reply)
+}
+
+/// Has an agent whose journal is shorter than it was set itself apart; whether it did.
+pub(crate) async fn set_apart(broker: &Broker, link: &Link, id: u64, journal: u64) -> bool {
+    let known = link.journal(id, journal);
+    if journal >= known {
+        return false;
+    }
+    let fence = broker.table.fence();
+    let (lineage, fence) = (fence.lineage.to_string(), Some((&fence).into()));
+    let request = QuarantineRequest { lineage, journal: known, journal_id: id, fence };
+    let call = async { WitnessClient::new(link.channel()).quarantine(request).await };
+    // An answer that was overtaken by a later one looks the same: the agent itself knows.
+    match tokio::time::timeout(DEADLINE, call).await {
+        Ok(Ok(response)) => response.into_inner().done,
+        Ok(Err(_)) | Err(_) => false,
+    }
+}

@@ -1,0 +1,208 @@
+//! The configuration as it is in force, and taking a new one: whole or not at all, whoever asks for it: SIGHUP, an
+//! administrator, a file that changed (`watch_files` finds it), or the other node.
+
+pub(crate) mod watch_files;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::sync::Mutex;
+use vsm_config::{Change, Config, keys};
+use vsm_daemon::{
+    at_start::Daemon,
+    log::{self, LogSettings},
+    looks::Looks,
+    notify,
+    tls::Tls,
+    trouble::Kind,
+};
+
+use crate::{
+    broker::Broker,
+    journal::trail::Note,
+    pair::{Ha, card},
+    server::ha_word,
+    site::settings::Settings,
+};
+
+/// What is in force, and where it comes from.
+#[derive(Debug)]
+pub struct Reloader {
+    broker: Arc<Broker>,
+    dir: PathBuf,
+    looks: Looks,
+    /// Locked for as long as a new one is being taken: one after the other.
+    config: Mutex<Config>,
+}
+
+/// Why a new configuration is not in force.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It is bad: every problem, one a line.
+    #[error("{0}")]
+    Bad(String),
+    /// A file cannot be written.
+    #[error("{0}")]
+    Write(String),
+    /// The files are not as the caller saw them.
+    #[error("the configuration of {0} has changed meanwhile; compare again")]
+    Changed(String),
+}
+
+impl Reloader {
+    /// For a broker that runs with `config` from `dir`.
+    #[must_use]
+    pub fn new(broker: Arc<Broker>, config: Config, dir: PathBuf) -> Arc<Self> {
+        let looks = Looks::new(Daemon::Broker, &config, &broker.troubles);
+        Arc::new(Self { broker, dir, looks, config: Mutex::new(config) })
+    }
+
+    /// Looks at this host between reloads too, until the broker stops.
+    pub fn look_on(&self) {
+        self.looks.follow(&self.broker.duties, &self.broker.stop);
+    }
+
+    /// Where the files are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Reads the files again and takes them, whole or not at all; what changed.
+    ///
+    /// # Errors
+    /// If they are bad; what is in force stays so.
+    pub async fn reload(&self, actor: &str) -> Result<Vec<Change>, Refused> {
+        let mut config = self.config.lock().await;
+        notify::reloading();
+        self.looks.at_reload();
+        let new = self.read().await.and_then(|new| {
+            let settings = settings(&new)?;
+            on_this_host(&new)?;
+            Ok((settings, new))
+        });
+        let taken = match new {
+            Ok((settings, new)) => Ok(self.take(&mut config, settings, new, actor)),
+            Err(error) => {
+                // Each time: whoever asked for it looks into the log.
+                tracing::error!(%error, "the new configuration is bad; the old one stays");
+                let what = format!("a new configuration is bad, and the old one stays: {error}");
+                self.broker.troubles.raise(Kind::Configuration, "", what);
+                let first = error.to_string().lines().next().unwrap_or_default().to_owned();
+                self.broker.note(Note::new(actor, "configuration-refused").detail(first));
+                Err(error)
+            }
+        };
+        notify::ready(ha_word(&self.broker));
+        taken
+    }
+
+    /// The parameters in the files that have to be the same on both nodes: as written, and what they mean.
+    ///
+    /// # Errors
+    /// If the files are bad.
+    pub async fn shared(&self) -> Result<BTreeMap<String, (String, String)>, Refused> {
+        Ok(shared(&self.read().await?))
+    }
+
+    /// Writes parameters into the files and takes them, whole or not at all; what changed. `expected` = what
+    /// [`Reloader::shared`] said when it was decided on.
+    ///
+    /// # Errors
+    /// If something is bad, cannot be written, or is not as expected. Neither files nor what is in force change then.
+    pub async fn adopt(
+        &self,
+        set: BTreeMap<String, String>,
+        drop: Vec<String>,
+        expected: &BTreeMap<String, (String, String)>,
+        actor: &str,
+    ) -> Result<Vec<Change>, Refused> {
+        let mut config = self.config.lock().await;
+        if self.shared().await? != *expected {
+            return Err(Refused::Changed(self.broker.node.to_string()));
+        }
+        let dir = self.dir.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            let accept =
+                |new: &Config| settings(new).map(|_| ()).map_err(|error| error.to_string());
+            vsm_config::adopt(&dir, &set, &drop, accept)
+        });
+        let new = match written.await {
+            Ok(Ok(new)) => new,
+            Ok(Err(error @ vsm_config::tool::ToolError::Write(_))) => {
+                return Err(Refused::Write(error.to_string()));
+            }
+            Ok(Err(error)) => return Err(Refused::Bad(error.to_string())),
+            Err(error) => return Err(Refused::Write(error.to_string())),
+        };
+        let settings = settings(&new)?;
+        Ok(self.take(&mut config, settings, new, actor))
+    }
+
+    pub(crate) async fn read(&self) -> Result<Config, Refused> {
+        let dir = self.dir.clone();
+        let read = tokio::task::spawn_blocking(move || Config::load(&dir)).await;
+        let read = read.map_err(|error| Refused::Bad(error.to_string()))?;
+        read.map_err(|error| Refused::Bad(error.to_string()))
+    }
+
+    /// Puts a configuration that was checked in force.
+    fn take(&self, old: &mut Config, settings: Settings, new: Config, actor: &str) -> Vec<Change> {
+        let broker = &self.broker;
+        let changes = old.diff(&new);
+        for change in &changes {
+            let needs = if change.restart { "takes effect after a restart" } else { "in effect" };
+            let (path, old, new) = (&change.path, &change.old, &change.new);
+            tracing::info!(path, old, new, needs, "parameter changed");
+        }
+        log::reload(&LogSettings::vsmserver(&new, crate::LOG_PARTS));
+        log::unread(&new);
+        broker.set_settings(settings);
+        broker.troubles.over(Kind::Configuration, "");
+        self.looks.taken(&new);
+        let mail = [keys::vsmserver::ADMIN_EMAIL.path(), keys::vsmserver::MAIL_PROGRAM.path()];
+        if changes.iter().any(|change| mail.contains(&change.path.as_str())) {
+            // The next mail tells.
+            broker.troubles.over(Kind::Mail, "");
+        }
+        let told_otherwise = broker.set_card(card::card(&new));
+        if let Ha::On(pair) = &broker.ha
+            && told_otherwise
+        {
+            // Both nodes are to see what differs now. Where nothing does, they go on as they are: for the moment
+            // without a stream the witnesses would have to vote.
+            pair.stream.reopen();
+        }
+        broker.agents.follow(broker);
+        *old = new;
+        if !changes.is_empty() {
+            let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
+            let detail = format!("on {}: {}", broker.node, paths.join(" "));
+            broker.note(Note::new(actor, "configuration-changed").detail(detail));
+        }
+        changes
+    }
+}
+
+/// What the broker makes of a good configuration. One with which the next start would have HA off is refused too.
+fn settings(config: &Config) -> Result<Settings, Refused> {
+    config.check().map_err(|error| Refused::Bad(error.to_string()))?;
+    Settings::new(config).map_err(|error| Refused::Bad(error.to_string()))
+}
+
+/// What only this host knows of a configuration, and `vsmserver --check` looks at too: a broker that could not start
+/// again is to be known of while one runs. Small files: read on the spot.
+fn on_this_host(config: &Config) -> Result<(), Refused> {
+    Tls::load(config).map(drop).map_err(|error| Refused::Bad(error.to_string()))
+}
+
+fn shared(config: &Config) -> BTreeMap<String, (String, String)> {
+    let mut written = config.effective_as_written();
+    let meaning = card::shared(config).into_iter();
+    meaning
+        .filter_map(|(path, meaning)| Some((path.clone(), (written.remove(&path)?, meaning))))
+        .collect()
+}

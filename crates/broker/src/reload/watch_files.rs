@@ -1,0 +1,89 @@
+//! Reloading by itself when a configuration file changes (`/vsmserver/watch_config`).
+//!
+//! The folder is looked at now and then, which also works where the kernel tells nothing, as on a network file system.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{broker::Broker, journal::trail::SELF, reload::Reloader};
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What shows that a file is another one than before: its number, size and time of change.
+type Looks = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
+
+/// Reloads whenever a file has changed, while the parameter says so, until the broker stops.
+pub(crate) async fn follow(broker: Arc<Broker>, reloader: Arc<Reloader>) {
+    let mut settings = broker.watch_settings();
+    loop {
+        let mut is = async |on| settings.wait_for(|now| now.watch_config == on).await.is_ok();
+        if broker.stop.run_until_cancelled(is(true)).await != Some(true) {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = broker.stop.cancelled() => return,
+            known = is(false) => if !known { return },
+            () = watch(&reloader) => {}
+        }
+    }
+}
+
+async fn watch(reloader: &Arc<Reloader>) {
+    let mut taken = looks(reloader).await;
+    let mut before = taken.clone();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = looks(reloader).await;
+        // Editors and package managers touch files several times: they are read when they have been left alone.
+        if now == before && now != taken {
+            // It has logged why not. A bad one is not tried again before it changes.
+            let _ = reloader.reload(SELF).await;
+            taken.clone_from(&now);
+        }
+        before = now;
+    }
+}
+
+/// How the files look; a folder that cannot be read looks like an empty one.
+async fn looks(reloader: &Arc<Reloader>) -> Looks {
+    let dir = reloader.dir().to_owned();
+    let looked = tokio::task::spawn_blocking(move || look(&dir));
+    looked.await.map_err(io::Error::other).and_then(|looks| looks).unwrap_or_default()
+}
+
+fn look(dir: &Path) -> io::Result<Looks> {
+    let is_config = |path: &PathBuf| path.extension().is_some_and(|it| it == "yaml");
+    let files = fs::read_dir(dir)?.filter_map(Result::ok).map(|entry| entry.path());
+    Ok(files
+        .filter(is_config)
+        .filter_map(|path| {
+            let found = fs::metadata(&path).ok()?;
+            Some((path, (found.ino(), found.size(), found.ctime(), found.ctime_nsec())))
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_replaced_by_one_of_the_same_size_looks_different() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, new) = (dir.path().join("a.yaml"), dir.path().join("a.yaml.new"));
+        fs::write(&file, "a: 1").unwrap();
+        let before = look(dir.path()).unwrap();
+        fs::write(&new, "a: 2").unwrap();
+        assert_eq!(look(dir.path()).unwrap(), before, "only .yaml counts");
+        fs::rename(&new, &file).unwrap();
+        assert_ne!(look(dir.path()).unwrap(), before);
+        assert!(look(&dir.path().join("missing")).is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! What is over: a session that its agent says is gone, and a start that was given up.
+
+use vsm_core::{EndReason, Ended, Proposal, Rejected, SessionId};
+use vsm_daemon::{clock, span};
+use vsm_sync::ProposeError;
+
+use crate::{broker::Broker, hosts::agents::Link, journal::trail::Note};
+
+/// Drops a session that its agent says is gone, and remembers why.
+pub(crate) async fn gone(broker: &Broker, id: SessionId, ended: Option<Ended>) {
+    broker.forget_unvoted(id);
+    let Some(session) = broker.table.read(|view| view.table.session(id).cloned()) else { return };
+    let ended = ended.unwrap_or_else(|| unexplained(id));
+    let (reason, detail) = (ended.reason, ended.detail.clone());
+    broker.remember_ended(session.user.clone(), ended);
+    // The agent's report and its answer to a call both tell of an end: whoever records it tells others.
+    match broker.table.propose(Proposal::Gone { id }).await {
+        Ok(_) => {
+            span::session(&session).in_scope(|| tracing::info!(?reason, detail, "session ended"));
+            let agent = format!("agent {}", session.agent);
+            broker.note(Note::new(agent, "session-ended").session(&session).detail(&detail));
+        }
+        Err(error) => log_unless_known(broker, Some(error), id),
+    }
+}
+
+fn unexplained(id: SessionId) -> Ended {
+    let detail = "its host does not know it any more".to_owned();
+    Ended { id, reason: EndReason::Lost, detail, at: clock::unix_millis() }
+}
+
+/// Two parts of the broker may learn the same thing; that the table knows it already is no error. Nor is that another
+/// node is active by now, which hears it from the agent. Anything else means that the table lacks what the agent said:
+/// it is asked for all of it again later.
+pub(crate) fn log_unless_known(broker: &Broker, error: Option<ProposeError>, id: SessionId) {
+    match error {
+        None
+        | Some(ProposeError::Rejected(
+            Rejected::UnknownSession(_)
+            | Rejected::AlreadyRunning(_)
+            | Rejected::IdUsed(_)
+            | Rejected::GivenUp(_),
+        ))
+        | Some(ProposeError::NotActive) => {}
+        Some(error) => {
+            tracing::error!(session = %id, %error, "cannot record what an agent reports");
+            broker.agents.mark_missed();
+        }
+    }
+}
+
+/// Has the agent hold to a tombstone, which is then forgotten here.
+pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId) {
+    match broker.fenced(link, |fence| link.cancel_start(fence, id)).await {
+        Ok(()) => {
+            log_unless_known(
+                broker,
+                broker.table.propose(Proposal::TombstoneDone { id }).await.err(),
+                id,
+            );
+        }
+        Err(error) => {
+            tracing::info!(session = %id, %error, "cannot cancel a start yet");
+        }
+    }
+}

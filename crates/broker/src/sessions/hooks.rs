@@ -1,0 +1,200 @@
+//! Programs that root provides for logins: those in one directory run after a desktop was started and before its user
+//! is answered, those in another before a reconnect is answered.
+//!
+//! They run on the broker that answers, in name order, one after the other, each bounded in time. One login waits for
+//! them and nobody else does: neither the lock of its user nor a thread is held. Two logins to one session do not run
+//! its hooks at the same time. A start that is asked for again, as its answer was lost, runs its hooks again.
+
+mod process;
+mod programs;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use tokio::sync::Semaphore;
+use tracing::Instrument as _;
+use vsm_config::OnHookFailure;
+use vsm_core::{Session, SessionId, StartParams};
+use vsm_daemon::{
+    span,
+    trouble::{Kind, Troubles},
+};
+
+use crate::{
+    broker::Broker,
+    error::Refusal,
+    journal::trail::{Note, SELF},
+    locks::KeyedLocks,
+    sessions::{
+        ending::{self, IfSilent},
+        login::Handed,
+    },
+    site::settings::HookSettings,
+};
+
+/// Logins whose hooks run at a time; others wait for their turn, at most as long as a login may take.
+const AT_ONCE_MAX: usize = 64;
+
+/// For what hooks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// A desktop was started.
+    Start,
+    /// Its user comes back to one.
+    Reconnect,
+}
+
+impl Moment {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Reconnect => "reconnect",
+        }
+    }
+}
+
+/// What is shared by the hooks of all logins.
+#[derive(Debug)]
+pub(crate) struct Hooks {
+    turns: Semaphore,
+    sessions: KeyedLocks<SessionId>,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        let turns = Semaphore::new(AT_ONCE_MAX);
+        Self { turns, sessions: KeyedLocks::default() }
+    }
+}
+
+impl Hooks {
+    /// Tells what of both folders is not run.
+    pub(crate) fn look(settings: &HookSettings, troubles: &Troubles) {
+        for moment in [Moment::Start, Moment::Reconnect] {
+            Self::programs(settings, moment, troubles);
+        }
+    }
+
+    /// What is to be run; what is not goes to `troubles`.
+    fn programs(settings: &HookSettings, moment: Moment, troubles: &Troubles) -> Vec<PathBuf> {
+        let dir = match moment {
+            Moment::Start => &settings.startup_dir,
+            Moment::Reconnect => &settings.reconnect_dir,
+        };
+        let found = programs::find(dir);
+        // One by one, so that each is told whole; `moment` keeps those of both folders apart.
+        let told = |skipped: &String| {
+            (format!("{} {skipped}", moment.word()), format!("not run as a hook: {skipped}"))
+        };
+        let now: Vec<_> = found.skipped.iter().map(told).collect();
+        troubles.only(Kind::Hooks, moment.word(), &now);
+        found.programs
+    }
+}
+
+/// Runs the hooks of a login that got this session, and waits for them. They are run to their end though the caller
+/// goes away.
+///
+/// # Errors
+/// `HOOK_FAILED` if one failed and the configuration says that this refuses the login.
+pub(crate) async fn run(
+    broker: &Arc<Broker>,
+    moment: Moment,
+    handed: &Handed,
+    client: &StartParams,
+) -> Result<(), Refusal> {
+    let settings = broker.settings();
+    // Where there are none this costs the look into one directory.
+    let programs = Hooks::programs(&settings.hooks, moment, &broker.troubles);
+    if programs.is_empty() {
+        return Ok(());
+    }
+    let environment = environment(broker, moment, handed, client);
+    let (worker, session) = (Arc::clone(broker), Arc::clone(&handed.session));
+    let work = async move {
+        let lock = worker.hooks.sessions.of(session.id);
+        let _alone = lock.lock().await;
+        // Never closed; were it, running without a turn would only be less orderly.
+        let _turn = worker.hooks.turns.acquire().await;
+        for program in programs {
+            let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let ended = process::run(&program, &environment, settings.hooks.timeout).await;
+            ended.said.log(&name);
+            if let Err(why) = ended.result {
+                failed(&worker, &session, moment, &name, &why);
+                if settings.hooks.on_failure == OnHookFailure::Refuse {
+                    take_back(&worker, &session, moment).await;
+                    return Err(Refusal::HookFailed(format!("{name} {why}")));
+                }
+            }
+        }
+        Ok(())
+    };
+    let task = broker.tasks.spawn(work.instrument(span::session(&handed.session)));
+    task.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
+}
+
+fn failed(broker: &Broker, session: &Session, moment: Moment, name: &str, why: &str) {
+    tracing::warn!(hook = name, moment = moment.word(), why, "a hook failed");
+    let detail = format!("{} hook {name} {why}", moment.word());
+    broker.note(Note::new(SELF, "hook-failed").session(session).detail(detail));
+}
+
+/// A desktop that was just started, and is not handed out, is of no use to anybody.
+async fn take_back(broker: &Arc<Broker>, session: &Arc<Session>, moment: Moment) {
+    if moment != Moment::Start {
+        return;
+    }
+    let note = Note::new(SELF, "session-end-asked").session(session).detail("a hook failed");
+    if let Err(error) = ending::end(broker, session, IfSilent::Abandon, note).await {
+        tracing::warn!(%error, "a desktop whose hook failed cannot be ended");
+    }
+}
+
+/// What a hook is told. Of what the client says every control character is taken out.
+fn environment(
+    broker: &Broker,
+    moment: Moment,
+    handed: &Handed,
+    client: &StartParams,
+) -> BTreeMap<String, String> {
+    let session = &handed.session;
+    let of_client = client.client.iter().map(|(key, value)| (variable(key), value.clone()));
+    let mut all: BTreeMap<String, String> = of_client.collect();
+    let display = session.state.display().unwrap_or(0);
+    let own = [
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("VSM_EVENT", moment.word().to_owned()),
+        ("VSM_NODE", broker.node.to_string()),
+        ("VSM_SESSION_ID", session.id.to_string()),
+        ("VSM_USER", session.user.to_string()),
+        ("VSM_AGENT", session.agent.to_string()),
+        ("VSM_AGENT_HOST", handed.host.clone()),
+        ("VSM_DISPLAY", display.to_string()),
+        ("VSM_START_COMMAND", session.params.start_command.clone().into()),
+        ("VSM_CLIENT_NAME", client.client_name.clone().into()),
+        ("VSM_CLIENT_LANGUAGE", client.language.clone().into()),
+    ];
+    all.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    for value in all.values_mut() {
+        *value = value.replace(char::is_control, " ");
+    }
+    all
+}
+
+/// `VSM_CLIENT_PARAMS_ROOM` for `params/room`.
+fn variable(key: &str) -> String {
+    let key = key.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    format!("VSM_CLIENT_{}", key.to_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_become_variables() {
+        assert_eq!(variable("hardware_address"), "VSM_CLIENT_HARDWARE_ADDRESS");
+        assert_eq!(variable("params/floor-2.room"), "VSM_CLIENT_PARAMS_FLOOR_2_ROOM");
+    }
+}

@@ -1,0 +1,98 @@
+//! What a new session is proposed with, and what is the matter with the agents that do not get it: for logins, and for
+//! `vsmctl explain`, which asks the same without having it done.
+
+use std::{fmt, sync::Arc};
+
+use vsm_core::{AgentName, Draft, Eligible, Proposal, Rule, SessionId, UserName};
+use vsm_daemon::clock;
+
+use crate::{
+    broker::Broker,
+    hosts::{agents::LinkState, fleet::Member},
+    site::settings::Settings,
+};
+
+/// Agents that a refusal names: it is one line.
+const NAMED_MAX: usize = 8;
+
+/// These agents but for those that were tried already.
+pub(crate) fn but(eligible: Arc<[Eligible]>, tried: &[AgentName]) -> Arc<[Eligible]> {
+    if tried.is_empty() {
+        return eligible;
+    }
+    eligible.iter().filter(|eligible| !tried.contains(&eligible.agent)).cloned().collect()
+}
+
+/// Asks for a new session on the best of these agents.
+pub(crate) fn reservation(
+    broker: &Broker,
+    settings: &Settings,
+    draft: Draft,
+    eligible: Arc<[Eligible]>,
+    rule: Rule,
+) -> Proposal {
+    let uncounted = long_unreachable(broker, &draft.user);
+    Proposal::Reserve { draft, cap: settings.max_sessions_per_user, uncounted, eligible, rule }
+}
+
+/// The user's sessions on agents that have been silent for longer than the grace.
+pub(crate) fn long_unreachable(broker: &Broker, user: &UserName) -> Vec<SessionId> {
+    let grace = broker.settings().unreachable_grace;
+    let long_down = |agent: &AgentName| match broker.agents.link(agent).map(|link| link.state()) {
+        Some(LinkState::Down { since, .. }) => since.elapsed() >= grace,
+        Some(LinkState::Up(_) | LinkState::Connecting) | None => false,
+    };
+    broker.table.read(|view| {
+        let own = view.table.of_user(user);
+        own.filter(|session| long_down(&session.agent)).map(|session| session.id).collect()
+    })
+}
+
+/// Why an agent takes no new sessions, as far as its link and the configuration know; none = it does.
+pub(crate) fn why_not(broker: &Broker, member: &Member) -> Option<String> {
+    match broker.agents.link(&member.agent).map(|link| link.state()) {
+        Some(LinkState::Down { why, .. }) => Some(format!("down, {why}")),
+        Some(LinkState::Connecting) | None => Some("not reached yet".to_owned()),
+        Some(LinkState::Up(_)) if member.settings.draining => {
+            Some("draining (/vsmserver/agents/draining)".to_owned())
+        }
+        Some(LinkState::Up(up)) => {
+            let second = member.second_of.as_ref();
+            let second = second.map(|first| {
+                format!("the same host as {first}, and used by that name alone (vsmctl ha check)")
+            });
+            let closed =
+                || up.maintenance.as_ref().map(|text| format!("in maintenance{}", Said(text)));
+            second.or_else(closed)
+        }
+    }
+}
+
+/// What a host in maintenance says, behind a colon; nothing where it says nothing.
+pub(crate) struct Said<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
+    }
+}
+
+/// What is the matter with each agent of a subcluster of which none takes a session.
+pub(crate) fn why_none(broker: &Broker, subcluster: &str) -> String {
+    let members = broker.agents.fleet.members_of(subcluster);
+    let now = clock::unix_millis();
+    let drained = |agent: &AgentName| broker.table.read(|view| view.table.is_drained(agent, now));
+    let state = |member: &Member| {
+        let why = why_not(broker, member)
+            .unwrap_or_else(|| if drained(&member.agent) { "draining" } else { "full" }.to_owned());
+        format!("{} is {why}", member.agent)
+    };
+    let mut states: Vec<_> = members.iter().take(NAMED_MAX).map(state).collect();
+    if states.is_empty() {
+        return "there are none".to_owned();
+    }
+    if members.len() > NAMED_MAX {
+        states.push(format!("and {} more", members.len() - NAMED_MAX));
+    }
+    states.join("; ")
+}

@@ -1,0 +1,76 @@
+//! Desktops that are made without votes, where the administrator chose so (`solo_create = allow_and_mark`): while this
+//! node reaches neither the other broker nor enough witnesses it cannot know whether a user has one elsewhere.
+//!
+//! They are in no log. The agent has the record, with the mark, and so they come into the table by its next inventory
+//! once there are votes; until then this process remembers them, so that their users find them again.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+use vsm_core::{Eligible, Placement, Session, SessionId, StartParams, State, place};
+use vsm_daemon::{clock, span};
+
+use crate::{
+    broker::Broker,
+    error::Refusal,
+    hosts::agents::Started,
+    sessions::login::{Handed, Want},
+    users::Identity,
+};
+
+/// Makes a desktop on the best of these agents, else on the next best.
+pub(crate) async fn create(
+    broker: &Arc<Broker>,
+    who: &Identity,
+    want: &Want,
+    eligible: &[Eligible],
+) -> Result<Handed, Refusal> {
+    let settings = broker.settings();
+    let bounds = settings.bounds_of(who)?;
+    let mut eligible = eligible.to_vec();
+    let mut last = "no session host can be reached".to_owned();
+    while !eligible.is_empty() {
+        let now = clock::unix_millis();
+        let rule = settings.rule(now, rand::random());
+        let placement = Placement { user: &who.user, rule };
+        let best = broker.table.read(|view| place(&view.table, &eligible, placement).cloned());
+        let Some(agent) = best else { break };
+        eligible.retain(|other| other.agent != agent);
+        let Some(link) = broker.agents.link(&agent) else { continue };
+        let session = Session {
+            id: SessionId::new(Uuid::now_v7()),
+            user: who.user.clone(),
+            agent,
+            state: State::Starting,
+            request: want.request,
+            params: StartParams { unvoted: true, ..want.params.clone() },
+            created: now,
+        };
+        let deadline = settings.start_timeout;
+        let started =
+            broker.fenced(&link, |fence| link.start(fence, &session, &bounds, deadline)).await;
+        match started {
+            Ok(Started::Running(display)) => {
+                let session = Arc::new(Session { state: State::Running { display }, ..session });
+                let span = span::session(&session);
+                span.in_scope(|| {
+                    tracing::warn!("made a desktop without votes (/vsmserver/HA/solo_create)");
+                });
+                broker.remember_unvoted(Arc::clone(&session));
+                let up = link.up().await;
+                let host = up.map_or_else(
+                    |_| session.agent.to_string(),
+                    |up| up.host.public_name.to_string(),
+                );
+                return Ok(Handed::new(session, host, true));
+            }
+            Ok(Started::Refused(_, detail)) => last = detail,
+            // Whether it runs is not known: another one would be a second desktop for sure.
+            Err(error) if !error.unsent => {
+                return Err(Refusal::StartFailed(format!("{} ({})", error.why, session.agent)));
+            }
+            Err(error) => last = error.why,
+        }
+    }
+    Err(Refusal::StartFailed(last))
+}

@@ -1,0 +1,82 @@
+//! One ssh that runs, and whether the host at its other end is there.
+//!
+//! Keep-alives alone cannot tell: sshd answers none while PAM opens a session, which takes seconds where a directory or
+//! a home is slow. Whoever gave that up and came again would be asked for the password twice, and keep a busy host
+//! busier. But the kernel of a host that lives acknowledges what is sent, whatever its sshd does. So ours is asked.
+
+use std::time::Duration;
+
+use tokio::process::Child;
+use tokio_util::task::AbortOnDropHandle;
+use vsm_daemon::{
+    clock,
+    sockets::{self, State},
+};
+
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// So long nothing is acknowledged, and the host is given up: the address may have moved.
+const UNANSWERED_MAX: Duration = Duration::from_millis(1500);
+
+/// How an ssh ended.
+#[derive(Debug)]
+pub(super) struct Exit {
+    /// Its exit code; none = by a signal.
+    pub(super) code: Option<i32>,
+    /// It was ended here, as its host acknowledged nothing.
+    pub(super) given_up: bool,
+}
+
+/// An ssh; killed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Running(AbortOnDropHandle<Exit>);
+
+impl Running {
+    /// Takes care of an ssh that was spawned to be killed on drop. One that is `watched` ends soon after its host is
+    /// gone. A host on a way through other programs cannot be seen, nor one from a system without `/proc`: there ssh's
+    /// own keep-alives decide.
+    pub(super) fn new(child: Child, watched: bool) -> Self {
+        Self(AbortOnDropHandle::new(tokio::spawn(run(child, watched))))
+    }
+
+    /// Waits until it has ended.
+    pub(super) async fn ended(&mut self) -> Exit {
+        (&mut self.0).await.unwrap_or(Exit { code: None, given_up: false })
+    }
+}
+
+async fn run(mut child: Child, watched: bool) -> Exit {
+    let pid = child.id();
+    tokio::select! {
+        status = child.wait() => {
+            return Exit { code: status.ok().and_then(|status| status.code()), given_up: false };
+        }
+        () = unanswered(pid), if watched => {}
+    }
+    // It may have ended by itself in this moment.
+    let _ = child.kill().await;
+    Exit { code: None, given_up: true }
+}
+
+/// Over when nothing that this process sends is acknowledged any more.
+async fn unanswered(pid: Option<u32>) {
+    let mut since = None;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if pid.is_some_and(is_unanswered) {
+            let since = *since.get_or_insert_with(clock::now);
+            if since.elapsed() >= UNANSWERED_MAX {
+                return;
+            }
+        } else {
+            since = None;
+        }
+    }
+}
+
+fn is_unanswered(pid: u32) -> bool {
+    let waits = sockets::all().into_iter();
+    let waits = waits.filter(|it| it.state == State::Established && it.unanswered > 0);
+    let waits: Vec<u64> = waits.map(|it| it.inode).collect();
+    // Mostly there is none at all, and a process has more files than one wants to ask for.
+    !waits.is_empty() && sockets::inodes_of(pid).iter().any(|inode| waits.contains(inode))
+}

@@ -1,0 +1,132 @@
+//! The TCP sockets of this host as its kernel shows them in `/proc` (proc(5)): who listens, and whether the other end
+//! of a connection still acknowledges what is sent.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+/// Of the asking process itself: another one's may not be shown to a service.
+const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+
+/// What a socket is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It waits for connections.
+    Listening,
+    /// It is a connection.
+    Established,
+    /// It is about to be one, or was one.
+    Other,
+}
+
+/// A TCP socket in the network namespace of this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Socket {
+    /// This end. An IPv4 address on a socket for both kinds is one.
+    pub local: SocketAddr,
+    /// The other end; unspecified = none.
+    pub remote: SocketAddr,
+    /// What it is about.
+    pub state: State,
+    /// How often in a row the kernel has sent again, or probed, without an answer.
+    pub unanswered: u32,
+    /// Names it among the open files of a process.
+    pub inode: u64,
+}
+
+/// All of them; none where there is no `/proc`.
+#[must_use]
+pub fn all() -> Vec<Socket> {
+    let tables = TABLES.iter().filter_map(|path| fs::read_to_string(path).ok());
+    tables.flat_map(|table| parse(&table)).collect()
+}
+
+/// Sockets of any kind that a process holds; none where that is not shown.
+#[must_use]
+pub fn inodes_of(pid: u32) -> Vec<u64> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let links = files.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let inode = |link: &str| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+    links.filter_map(|link| inode(link.to_str()?)).collect()
+}
+
+fn parse(table: &str) -> Vec<Socket> {
+    table.lines().skip(1).filter_map(socket).collect()
+}
+
+fn socket(line: &str) -> Option<Socket> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let [_, local, remote, state, _, _, again, _, probes, inode, ..] = words.as_slice() else {
+        return None;
+    };
+    let again = u32::from_str_radix(again, 16).ok()?;
+    Some(Socket {
+        local: end(local)?,
+        remote: end(remote)?,
+        state: match *state {
+            "01" => State::Established,
+            "0A" => State::Listening,
+            _ => State::Other,
+        },
+        unanswered: again.saturating_add(probes.parse().ok()?),
+        inode: inode.parse().ok()?,
+    })
+}
+
+/// An address as the kernel prints it: words of 32 bits as they are in memory.
+fn end(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let mut bytes = Vec::new();
+    for at in (0..address.len()).step_by(8) {
+        bytes.extend(u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+    }
+    let address: IpAddr = match <[u8; 4]>::try_from(bytes.as_slice()) {
+        Ok(four) => Ipv4Addr::from(four).into(),
+        Err(_) => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into(),
+    };
+    Some(SocketAddr::new(address.to_canonical(), u16::from_str_radix(port, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn both_ends_of_a_connection_and_who_listens_are_found() {
+        for (host, to) in
+            [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "127.0.0.1"), ("[::1]:0", "::1")]
+        {
+            let listener = TcpListener::bind(host).unwrap();
+            let here = listener.local_addr().unwrap();
+            let client = TcpStream::connect((to, here.port())).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            let all = all();
+            let ours = inodes_of(std::process::id());
+            let find = |local: SocketAddr, state| {
+                all.iter().find(|it| it.local == local && it.state == state).unwrap()
+            };
+            assert!(ours.contains(&find(here, State::Listening).inode), "{host}");
+            let (there, here) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+            for (local, remote) in [(there, here), (here, there)] {
+                let end = find(local, State::Established);
+                assert_eq!((end.remote, end.unanswered), (remote, 0), "{host}");
+                assert!(ours.contains(&end.inode), "{host}");
+            }
+            drop(server);
+        }
+    }
+
+    #[test]
+    fn what_is_sent_again_or_probed_without_an_answer_is_counted() {
+        const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0C00000A:0016 6400000A:85E8 01 0000003C:00000000 01:00000410 0000000B     0        2 10 1 0 420 4 30 31 1 -1
+   1: 0C00000A:0016 6400000A:85E9 06 0000003C:00000000 01:00000410 00000000     0        0 11 1 0 420 4 30 31 1 -1
+   no line of a table";
+        let found: Vec<_> =
+            parse(TABLE).iter().map(|it| (it.remote.port(), it.unanswered, it.inode)).collect();
+        assert_eq!(found, [(34280, 13, 10), (34281, 0, 11)]);
+    }
+}
