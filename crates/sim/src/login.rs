@@ -118,7 +118,7 @@ impl World {
                     self.drive_login(id, number, login::Event::Places(places));
                 }
                 login::Effect::Propose(proposal) => {
-                    self.propose(id, proposal, Then::Task(number));
+                    self.propose(id, *proposal, Then::Task(number));
                 }
                 login::Effect::Start { session, may_be_there } => {
                     let start = Start::new(&session, GRACE_MS, may_be_there);

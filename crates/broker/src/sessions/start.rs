@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::Instrument as _;
 use vsm_core::{
-    Proposal, Session, State,
+    Change, Proposal, Session, SessionId, State,
     lifecycle::{Effect, Event, Outcome, Proposed, Start},
 };
 use vsm_daemon::{
@@ -32,7 +32,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What became of one attempt to start a session.
 pub(crate) enum Attempt {
-    Running(Handed),
+    /// It runs, on this display.
+    Running(Handed, u32),
     Failed(String),
     /// There is no such profile there, or not for this user.
     NoProfile(String),
@@ -96,6 +97,31 @@ async fn drive(
     }
 }
 
+/// What became of a proposal, as the machines of the lifecycle are told it; with the state of a session, if it is about
+/// one.
+pub(crate) fn proposed(
+    broker: &Broker,
+    session: Option<SessionId>,
+    result: &Result<Change, ProposeError>,
+) -> Proposed {
+    match result {
+        Ok(change) => Proposed::Committed(change.clone()),
+        Err(ProposeError::Rejected(rejected)) => {
+            let state = |id| broker.table.read(|view| view.table.session(id).map(|s| s.state));
+            Proposed::Rejected(rejected.clone(), session.and_then(state))
+        }
+        Err(ProposeError::NotActive) => Proposed::NotActive,
+        Err(ProposeError::NoVotes) => Proposed::NoVotes,
+        Err(
+            ProposeError::Store(_)
+            | ProposeError::PeerAway
+            | ProposeError::Unknown
+            | ProposeError::Busy
+            | ProposeError::Stopping,
+        ) => Proposed::Failed,
+    }
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -109,23 +135,17 @@ impl Driver<'_> {
             Effect::Ask => return Ok(Some(self.ask().await)),
             Effect::Propose(proposal) => {
                 let result = broker.table.propose(proposal).await;
-                return Ok(Some(Event::Proposed(match result {
-                    Ok(change) => Proposed::Committed(change),
-                    Err(ProposeError::Rejected(rejected)) => {
-                        let state =
-                            broker.table.read(|view| view.table.session(id).map(|s| s.state));
-                        if self.said.why.is_empty() {
-                            // The agent had nothing against it.
-                            self.said.why = rejected.to_string();
-                        }
-                        self.said.failure = Some(ProposeError::Rejected(rejected.clone()));
-                        Proposed::Rejected(rejected, state)
+                let event = Event::Proposed(proposed(broker, Some(id), &result));
+                if let Err(error) = result {
+                    if let (true, ProposeError::Rejected(rejected)) =
+                        (self.said.why.is_empty(), &error)
+                    {
+                        // The agent had nothing against it.
+                        self.said.why = rejected.to_string();
                     }
-                    Err(error) => {
-                        self.said.failure = Some(error);
-                        Proposed::Failed
-                    }
-                })));
+                    self.said.failure = Some(error);
+                }
+                return Ok(Some(event));
             }
             Effect::Note(proposal) => self.note(proposal).await,
             Effect::Drop => gone::gone(broker, id, None).await,
@@ -208,7 +228,7 @@ impl Driver<'_> {
                 );
                 let state = State::Running { display: number };
                 let session = Arc::new(Session { state, ..Session::clone(&session) });
-                Ok(Attempt::Running(Handed::new(session, host, true)))
+                Ok(Attempt::Running(Handed::new(session, host, true), number))
             }
             Outcome::Next if said.no_profile => Ok(Attempt::NoProfile(said.why)),
             Outcome::Next => Ok(Attempt::Failed(said.why)),

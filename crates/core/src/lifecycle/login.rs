@@ -121,7 +121,7 @@ pub enum Effect {
     Place,
     /// Propose this reservation; feed what became of it. From before that until the start is over, nobody else may take
     /// it for one that was left behind.
-    Propose(Proposal),
+    Propose(Box<Proposal>),
     /// Drive a [`super::Start`]; feed what came of it.
     Start {
         /// The session, reserved.
@@ -380,7 +380,8 @@ impl Login {
         let Wanted { user, request, params, .. } = self.want.clone();
         let draft = Draft { id, user, request, params };
         let cap = if mutant::on(Mutant::CapUnchecked) { 0 } else { self.terms.cap };
-        vec![Effect::Propose(Proposal::Reserve { draft, cap, uncounted, eligible, rule })]
+        let proposal = Proposal::Reserve { draft, cap, uncounted, eligible, rule };
+        vec![Effect::Propose(Box::new(proposal))]
     }
 
     fn reserved(&mut self, result: Proposed, eligible: Arc<[Eligible]>) -> Vec<Effect> {

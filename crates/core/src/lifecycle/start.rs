@@ -211,10 +211,7 @@ impl Start {
             Proposed::Rejected(Rejected::AlreadyRunning(_), Some(State::Running { display })) => {
                 return self.over([], Outcome::Running(*display));
             }
-            Proposed::Rejected(..)
-            | Proposed::NotActive
-            | Proposed::NoVotes
-            | Proposed::Failed => {
+            Proposed::Rejected(..) | Proposed::NotActive | Proposed::NoVotes | Proposed::Failed => {
                 return self.over([], Outcome::Undecided);
             }
         }

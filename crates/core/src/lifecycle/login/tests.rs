@@ -61,12 +61,7 @@ fn places() -> Event {
         measured: None,
     };
     let eligible = [eligible("agent8"), eligible("agent9")].into();
-    let rule = Rule {
-        strategy: crate::Strategy::Users,
-        now: UnixMillis(7),
-        penalty_ms: 0,
-        tie: 0,
-    };
+    let rule = Rule { strategy: crate::Strategy::Users, now: UnixMillis(7), penalty_ms: 0, tie: 0 };
     Event::Places(Places { id: id(9), eligible, uncounted: Vec::new(), rule })
 }
 
@@ -105,10 +100,12 @@ fn words(effects: &[Effect]) -> Vec<String> {
         Effect::Verify(session) => format!("verify {}", number(&session.id)),
         Effect::Drop(id) => format!("drop {}", number(id)),
         Effect::Place => "place".to_owned(),
-        Effect::Propose(Proposal::Reserve { draft, cap, eligible, .. }) => {
-            format!("reserve {} under {cap} on {}", number(&draft.id), eligible.len())
-        }
-        Effect::Propose(other) => format!("{other:?}"),
+        Effect::Propose(proposal) => match proposal.as_ref() {
+            Proposal::Reserve { draft, cap, eligible, .. } => {
+                format!("reserve {} under {cap} on {}", number(&draft.id), eligible.len())
+            }
+            other => format!("{other:?}"),
+        },
         Effect::Start { session, may_be_there } => {
             format!("{} {}", if *may_be_there { "resume" } else { "start" }, number(&session.id))
         }
@@ -168,13 +165,16 @@ fn a_repeated_request_is_about_what_it_has_made() {
     for wish in [ANY, NEW, Wish::Any(Choice::Ask)] {
         let mut login = login(1, wish);
         let own = || Event::Has(vec![runs(1, Host::Silent), runs(2, UP)]);
-        follow(&mut login, [
-            (own(), &["verify 1"]),
-            (Event::Silent, &["look"]),
-            (own(), &["place"]),
-            (places(), &["reserve 9 under 2 on 2"]),
-            (refused(Rejected::Repeated(id(1))), &["unreachable agent1"]),
-        ]);
+        follow(
+            &mut login,
+            [
+                (own(), &["verify 1"]),
+                (Event::Silent, &["look"]),
+                (own(), &["place"]),
+                (places(), &["reserve 9 under 2 on 2"]),
+                (refused(Rejected::Repeated(id(1))), &["unreachable agent1"]),
+            ],
+        );
     }
     let own = vec![starts(1), runs(2, UP)];
     assert_eq!(words(&login(1, ANY).handle(Event::Has(own))), ["resume 1"]);
@@ -185,27 +185,33 @@ fn a_repeated_request_is_about_what_it_has_made() {
 fn what_is_handed_out_runs_as_its_agent_says() {
     let both = || Event::Has(vec![runs(1, UP), runs(2, BUSY)]);
     let mut login = login(9, ANY);
-    follow(&mut login, [
-        (both(), &["verify 1"]),
-        (Event::Gone, &["drop 1", "look"]),
-        // It may not have left the table yet.
-        (both(), &["verify 2"]),
-        (Event::Alive, &["found 2"]),
-        (Event::Alive, &[]),
-    ]);
+    follow(
+        &mut login,
+        [
+            (both(), &["verify 1"]),
+            (Event::Gone, &["drop 1", "look"]),
+            // It may not have left the table yet.
+            (both(), &["verify 2"]),
+            (Event::Alive, &["found 2"]),
+            (Event::Alive, &[]),
+        ],
+    );
 }
 
 #[test]
 fn silence_is_nobodys_end() {
     let own = || Event::Has(vec![runs(1, UP)]);
     let mut makes = login(9, ANY);
-    follow(&mut makes, [
-        (own(), &["verify 1"]),
-        (Event::Silent, &["look"]),
-        (own(), &["place"]),
-        (places(), &["reserve 9 under 2 on 2"]),
-        (refused(at_limit()), &["unreachable agent1"]),
-    ]);
+    follow(
+        &mut makes,
+        [
+            (own(), &["verify 1"]),
+            (Event::Silent, &["look"]),
+            (own(), &["place"]),
+            (places(), &["reserve 9 under 2 on 2"]),
+            (refused(at_limit()), &["unreachable agent1"]),
+        ],
+    );
     let mut named = login(9, Wish::This(id(1)));
     follow(&mut named, [(own(), &["verify 1"]), (Event::Silent, &["look"])]);
     follow(&mut named, [(own(), &["unreachable agent1"])]);
@@ -228,16 +234,19 @@ fn one_that_only_finds_makes_nothing() {
 #[test]
 fn one_agent_after_the_other_is_asked() {
     let mut login = login(9, ANY);
-    follow(&mut login, [
-        (Event::Has(vec![starts(1)]), &["resume 1"]),
-        // What was left behind does not count as an attempt.
-        (Event::Started(Attempt::Next), &["place"]),
-        (places(), &["reserve 9 under 2 on 2"]),
-        (reserved(8), &["start 8"]),
-        (Event::Started(Attempt::Next), &["place"]),
-        (places(), &["reserve 9 under 2 on 1"]),
-        (reserved(9), &["start 9"]),
-    ]);
+    follow(
+        &mut login,
+        [
+            (Event::Has(vec![starts(1)]), &["resume 1"]),
+            // What was left behind does not count as an attempt.
+            (Event::Started(Attempt::Next), &["place"]),
+            (places(), &["reserve 9 under 2 on 2"]),
+            (reserved(8), &["start 8"]),
+            (Event::Started(Attempt::Next), &["place"]),
+            (places(), &["reserve 9 under 2 on 1"]),
+            (reserved(9), &["start 9"]),
+        ],
+    );
     let mut other = login.clone();
     follow(&mut login, [(Event::Started(Attempt::Next), &["NoHost"])]);
     follow(&mut other, [(Event::Started(Attempt::Running(4)), &["started 9 4"])]);
@@ -268,13 +277,9 @@ fn what_the_table_says_of_a_reservation_decides() {
 #[test]
 fn a_session_does_not_count_once_its_agent_was_silent_for_the_grace() {
     let mut table = Table::default();
-    let eligible: Arc<[Eligible]> = [Eligible {
-        agent: "agent1".parse().unwrap(),
-        weight: 100,
-        max_users: 0,
-        measured: None,
-    }]
-    .into();
+    let eligible: Arc<[Eligible]> =
+        [Eligible { agent: "agent1".parse().unwrap(), weight: 100, max_users: 0, measured: None }]
+            .into();
     let session = testing::reserve(&mut table, "ann", &eligible).unwrap();
     for (silent, expected) in [(None, 0), (Some(99), 0), (Some(100), 1)] {
         let found = uncounted(&table, &session.user, 100, |_| silent);
