@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use vsm_core::{
     Change, Epoch, Key, NodeName, Proposal, Rejected, RequestId, SessionId,
-    lifecycle::login::Wish,
+    lifecycle::{self, login::Wish},
     replica::{
         Action, Config, Disk, Event, Failure, PeerMsg, Replica, Standing, Token, WitnessMsg, Write,
         mutant::{self, Mutant},
@@ -12,6 +12,7 @@ use vsm_core::{
 };
 
 use crate::{
+    ending::{Burying, Ending},
     event::{AgentId, BrokerId, ClientId, Ev},
     login::Task,
     tell,
@@ -22,7 +23,10 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Then {
     Task(u64),
-    CarryOutEnd(SessionId),
+    End(u64),
+    Burial(u64),
+    /// An agent did not report this one.
+    Missed(AgentId, SessionId),
     /// What an agent reports: if it cannot be recorded, its report is asked for anew.
     Report(AgentId),
     Nothing,
@@ -43,6 +47,8 @@ pub(crate) struct Broker {
     /// Each agent's report, while it is open.
     pub(crate) heard: Vec<Option<u64>>,
     pub(crate) tasks: BTreeMap<u64, Task>,
+    pub(crate) ends: BTreeMap<u64, Ending>,
+    pub(crate) burials: BTreeMap<u64, Burying>,
     pub(crate) waiting: VecDeque<(ClientId, RequestId, Wish)>,
     then: BTreeMap<u64, Then>,
     pub(crate) calls: BTreeMap<u64, Then>,
@@ -82,6 +88,8 @@ impl Broker {
             address: false,
             heard: vec![None; agents],
             tasks: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            burials: BTreeMap::new(),
             waiting: VecDeque::new(),
             then: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -205,6 +213,8 @@ impl World {
         broker.last_sync = 0;
         broker.heard.fill(None);
         broker.tasks.clear();
+        broker.ends.clear();
+        broker.burials.clear();
         broker.waiting.clear();
         broker.then.clear();
         broker.calls.clear();
@@ -227,6 +237,8 @@ impl World {
         }
         if !is_ready(&before) && is_ready(&after) {
             self.brokers[id].ready_ms = now;
+        }
+        if lifecycle::is_stale(is_ready(&before), is_ready(&after)) {
             // What agents said before could not be recorded here.
             (0..self.agents.len()).for_each(|agent| self.report_anew(id, agent));
         }
@@ -328,7 +340,8 @@ impl World {
         }
         match (self.brokers[id].then.remove(&number), result) {
             (Some(Then::Task(task)), result) => self.task_answered(id, task, result),
-            (Some(Then::CarryOutEnd(session)), Ok(_)) => self.carry_out_end(id, session),
+            (Some(Then::End(number)), result) => self.end_answered(id, number, result),
+            (Some(Then::Burial(number)), result) => self.burial_answered(id, number, result),
             (Some(Then::Report(agent)), Err(failure)) if !is_known(&failure) => {
                 self.report_anew(id, agent);
             }
@@ -338,7 +351,10 @@ impl World {
 
     fn drop_tasks(&mut self, id: BrokerId) {
         let tasks = std::mem::take(&mut self.brokers[id].tasks);
-        self.brokers[id].calls.clear();
+        let broker = &mut self.brokers[id];
+        broker.calls.clear();
+        broker.ends.clear();
+        broker.burials.clear();
         for task in tasks.into_values() {
             self.answer_client(task.client, task.request, Err(()));
         }

@@ -23,11 +23,11 @@ use crate::{
     hosts::{agents::LinkState, fleet::is_root},
     sessions::{
         find::{self, Silent, Verified},
-        gone,
+        gone::{self, proposed},
         hooks::{self, Moment},
         one_login,
         placing::{self, Said, long_unreachable},
-        start::{Attempt, attempt, proposed},
+        start::{Attempt, attempt},
         unvoted,
     },
     site::settings::Bounds,

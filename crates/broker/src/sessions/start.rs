@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::Instrument as _;
 use vsm_core::{
-    Change, Proposal, Session, SessionId, State,
-    lifecycle::{Effect, Event, Outcome, Proposed, Start},
+    Proposal, Session, State,
+    lifecycle::{Burial, Effect, Event, Outcome, Start},
 };
 use vsm_daemon::{
     backoff::Backoff,
@@ -22,7 +22,11 @@ use crate::{
     error::Refusal,
     hosts::agents::{CallError, Link, Started},
     journal::trail::{Note, SELF},
-    sessions::{ending, gone, login::Handed},
+    sessions::{
+        ending,
+        gone::{self, proposed},
+        login::Handed,
+    },
     site::settings::Bounds,
 };
 
@@ -97,31 +101,6 @@ async fn drive(
     }
 }
 
-/// What became of a proposal, as the machines of the lifecycle are told it; with the state of a session, if it is about
-/// one.
-pub(crate) fn proposed(
-    broker: &Broker,
-    session: Option<SessionId>,
-    result: &Result<Change, ProposeError>,
-) -> Proposed {
-    match result {
-        Ok(change) => Proposed::Committed(change.clone()),
-        Err(ProposeError::Rejected(rejected)) => {
-            let state = |id| broker.table.read(|view| view.table.session(id).map(|s| s.state));
-            Proposed::Rejected(rejected.clone(), session.and_then(state))
-        }
-        Err(ProposeError::NotActive) => Proposed::NotActive,
-        Err(ProposeError::NoVotes) => Proposed::NoVotes,
-        Err(
-            ProposeError::Store(_)
-            | ProposeError::PeerAway
-            | ProposeError::Unknown
-            | ProposeError::Busy
-            | ProposeError::Stopping,
-        ) => Proposed::Failed,
-    }
-}
-
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
@@ -150,11 +129,11 @@ impl Driver<'_> {
             Effect::Note(proposal) => self.note(proposal).await,
             Effect::Drop => gone::gone(broker, id, None).await,
             // It has logged why, if it could not.
-            Effect::End => drop(ending::carry_out(broker, &self.session).await),
+            Effect::End => ending::carry_out(broker, &self.session).await,
             Effect::Bury => {
                 tracing::warn!(why = self.said.why, "giving up a start");
                 if let Some(link) = &self.link {
-                    gone::bury(broker, link, id).await;
+                    gone::bury(broker, link, id, Burial::of(id)).await;
                 }
             }
             Effect::Wait(most_ms) => {

@@ -100,12 +100,12 @@ fn words(effects: &[Effect]) -> Vec<String> {
         Effect::Verify(session) => format!("verify {}", number(&session.id)),
         Effect::Drop(id) => format!("drop {}", number(id)),
         Effect::Place => "place".to_owned(),
-        Effect::Propose(proposal) => match proposal.as_ref() {
-            Proposal::Reserve { draft, cap, eligible, .. } => {
-                format!("reserve {} under {cap} on {}", number(&draft.id), eligible.len())
-            }
-            other => format!("{other:?}"),
-        },
+        Effect::Propose(proposal) => {
+            let Proposal::Reserve { draft, cap, eligible, .. } = proposal.as_ref() else {
+                panic!("{proposal:?}")
+            };
+            format!("reserve {} under {cap} on {}", number(&draft.id), eligible.len())
+        }
         Effect::Start { session, may_be_there } => {
             format!("{} {}", if *may_be_there { "resume" } else { "start" }, number(&session.id))
         }
