@@ -1,6 +1,8 @@
 //! The rules of CONTRIBUTING.md that a machine can hold; each returns what breaks it.
 
 mod logs;
+mod modules;
+mod rooms;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -62,6 +64,7 @@ pub fn check(root: &Path) -> Result<Findings> {
         }
     }
     logs::check(&sources, &mut findings.errors);
+    rooms::check(&sources, &mut findings.errors);
     let name = "docs/features.md";
     let text = fs::read_to_string(root.join(name)).with_context(|| name)?;
     features(name, &text, &functions, &mut findings.errors);

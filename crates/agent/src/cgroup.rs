@@ -52,8 +52,29 @@ const CPU_PERIOD_US: u64 = 100_000;
 /// Microseconds of a period that are one percent of a CPU.
 const CPU_PERCENT_US: u64 = CPU_PERIOD_US / 100;
 
-fn named(path: &Path) -> impl FnOnce(io::Error) -> String {
-    move |error| format!("cannot write {}: {error}", path.display())
+/// Why a session is not held to one of its limits.
+#[derive(Debug, thiserror::Error)]
+pub enum NotHeld {
+    /// This host, or whatever it runs in, has not delegated the controller.
+    #[error("there is no {controller} controller in {} (cgroup v2)", folder.display())]
+    NoController {
+        /// As the kernel names it.
+        controller: &'static str,
+        /// Where it is missing.
+        folder: PathBuf,
+    },
+    /// The kernel does not take it.
+    #[error("cannot write {}: {why}", path.display())]
+    NotWritten {
+        /// The kernel's file.
+        path: PathBuf,
+        /// What it says.
+        why: io::Error,
+    },
+}
+
+fn write(path: PathBuf, value: &str) -> Result<(), NotHeld> {
+    fs::write(&path, value).map_err(|why| NotHeld::NotWritten { path, why })
 }
 
 impl Cgroup {
@@ -79,7 +100,7 @@ impl Cgroup {
 
     /// Limits what is in it, all together. Of each limit that cannot be held it says why, in one line.
     #[must_use]
-    pub fn limit(&self, resources: Resources) -> Vec<String> {
+    pub fn limit(&self, resources: Resources) -> Vec<NotHeld> {
         let Resources { memory_max_mib, cpu_max_percent, pids_max } = resources;
         let cpu = u64::from(cpu_max_percent).saturating_mul(CPU_PERCENT_US);
         let wanted = [
@@ -95,7 +116,7 @@ impl Cgroup {
     }
 
     /// Has a controller hold the session to one limit.
-    fn hold(&self, controller: &str, value: &str) -> Result<(), String> {
+    fn hold(&self, controller: &'static str, value: &str) -> Result<(), NotHeld> {
         let above: Vec<&Path> = self.0.ancestors().skip(1).take(2).collect();
         for folder in above.into_iter().rev() {
             let has = |file: &str| {
@@ -106,19 +127,15 @@ impl Cgroup {
                 continue;
             }
             if !has("cgroup.controllers") {
-                let folder = folder.display();
-                return Err(format!("there is no {controller} controller in {folder} (cgroup v2)"));
+                return Err(NotHeld::NoController { controller, folder: folder.to_owned() });
             }
-            let path = folder.join("cgroup.subtree_control");
-            fs::write(&path, format!("+{controller}")).map_err(named(&path))?;
+            write(folder.join("cgroup.subtree_control"), &format!("+{controller}"))?;
         }
-        let path = self.0.join(format!("{controller}.max"));
-        fs::write(&path, value).map_err(named(&path))?;
+        write(self.0.join(format!("{controller}.max")), value)?;
         if controller == "memory" {
             // Whole or not at all: what is left of a desktop without the one program that was the largest is of no use
             // to anybody, and its user would not be told.
-            let path = self.0.join("memory.oom.group");
-            fs::write(&path, "1").map_err(named(&path))?;
+            write(self.0.join("memory.oom.group"), "1")?;
         }
         Ok(())
     }
@@ -210,13 +227,16 @@ mod tests {
         let failed = cgroup.limit(all);
         assert_eq!(failed.len(), 3, "{failed:?}");
         let place = root.path().display();
-        assert_eq!(failed[0], format!("there is no memory controller in {place} (cgroup v2)"));
+        assert_eq!(
+            failed[0].to_string(),
+            format!("there is no memory controller in {place} (cgroup v2)")
+        );
         assert!(!dir.join("memory.max").exists());
         assert!(cgroup.limit(Resources::default()).is_empty());
         fs::write(root.path().join("cgroup.controllers"), "cpuset cpu memory pids\n").unwrap();
         fs::write(root.path().join("cgroup.subtree_control"), "pids\n").unwrap();
         fs::write(above.join("cgroup.controllers"), "cpu pids memory\n").unwrap();
-        assert_eq!(cgroup.limit(all), Vec::<String>::new());
+        assert!(cgroup.limit(all).is_empty());
         let is = |file: &str| fs::read_to_string(dir.join(file)).unwrap();
         assert_eq!((is("memory.max"), is("memory.oom.group")), ("536870912".into(), "1".into()));
         assert_eq!((is("cpu.max"), is("pids.max")), ("150000 100000".into(), "4096".into()));

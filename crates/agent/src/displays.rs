@@ -126,13 +126,13 @@ pub struct Stage {
 const DIR: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Whether only root can take names out of a folder: it is root's, and who else may write cannot remove what is not
-/// theirs.
-fn is_safe(dir: &OwnedFd) -> io::Result<Result<(), String>> {
+/// Why others than root can take names out of a folder; none = they cannot: it is root's, and who else may write cannot
+/// remove what is not theirs.
+fn unsafety(dir: &OwnedFd) -> io::Result<Option<String>> {
     let stat = rustix::fs::fstat(dir)?;
     let mode = stat.st_mode & 0o7777;
     let safe = stat.st_uid == 0 && (mode & 0o022 == 0 || mode & 0o1000 != 0);
-    Ok(if safe { Ok(()) } else { Err(format!("owned by uid {}, mode {mode:04o}", stat.st_uid)) })
+    Ok((!safe).then(|| format!("owned by uid {}, mode {mode:04o}", stat.st_uid)))
 }
 
 fn named(path: &Path, error: impl Into<io::Error>) -> io::Error {
@@ -147,9 +147,9 @@ fn claim(parent: &OwnedFd, path: &Path, mode: u32, moved: &mut Vec<String>) -> i
     let fail = |error: Errno| named(path, error);
     for _ in 0..TRIES_MAX {
         let why = match rustix::fs::openat(parent, &*name, DIR, Mode::empty()) {
-            Ok(dir) => match is_safe(&dir)? {
-                Ok(()) => return Ok(dir),
-                Err(why) => Some(why),
+            Ok(dir) => match unsafety(&dir)? {
+                None => return Ok(dir),
+                why => why,
             },
             Err(Errno::NOENT) => None,
             Err(Errno::NOTDIR | Errno::LOOP) => Some("no folder".to_owned()),
@@ -191,9 +191,10 @@ impl Place {
         let path = Path::new("/tmp");
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let tmp = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| named(path, e))?;
-        is_safe(&tmp)?.map_err(|why| {
-            named(path, io::Error::other(format!("{why}; it must be root's, and mode 1777")))
-        })?;
+        if let Some(why) = unsafety(&tmp)? {
+            let why = format!("{why}; it must be root's, and mode 1777");
+            return Err(named(path, io::Error::other(why)));
+        }
         let mut moved = Vec::new();
         let sockets = claim(&tmp, Path::new(SOCKETS), SHARED_MODE, &mut moved)?;
         // Desktops' session managers have their names there.

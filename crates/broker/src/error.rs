@@ -1,11 +1,12 @@
-//! Why a user does not get what they asked for: one line for them, a stable reason for programs, a gRPC code.
+//! Why a user does not get what they asked for: one line for them, a stable reason for programs, a gRPC code. And why
+//! the broker cannot run.
 //!
 //! The reason travels in the metadata key `vsm-reason`. docs/errors.md lists them all.
 
 use tonic::{Code, Status, metadata::MetadataValue};
 use vsm_core::{AgentName, Rejected, SessionId, UserName};
-use vsm_daemon::grpc::REASON_KEY;
-use vsm_sync::ProposeError;
+use vsm_daemon::{duty, grpc::REASON_KEY, socket::SocketError, tls::TlsError};
+use vsm_sync::{ProposeError, StoreError};
 
 use crate::users::LookupError;
 
@@ -250,6 +251,58 @@ impl From<ProposeError> for Refusal {
             ProposeError::NoVotes | ProposeError::PeerAway => Self::NoVotes,
             ProposeError::Busy => Self::Busy,
             ProposeError::Stopping => Self::Stopping,
+        }
+    }
+}
+
+/// Why the broker cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration means nothing that the broker can do.
+    #[error("{0}")]
+    Config(String),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The session table.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A unix socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The port.
+    #[error("cannot listen on port {port} (/vsmserver/listen_port): {source}")]
+    Listen {
+        /// Port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// gRPC.
+    #[error("cannot serve: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    /// A task that the broker cannot be without; see the log.
+    #[error("{0}")]
+    Duty(#[from] duty::Failed),
+    /// Reflection.
+    #[error("cannot serve reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl ServeError {
+    /// The exit code of `vsmserver`: 78 for bad configuration, 75 where another one runs here, else 1.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Tls(_) => 78,
+            Self::Store(StoreError::Locked(_)) | Self::Socket(SocketError::InUse(_)) => 75,
+            Self::Store(_)
+            | Self::Socket(_)
+            | Self::Listen { .. }
+            | Self::Serve(_)
+            | Self::Duty(_)
+            | Self::Reflection(_) => 1,
         }
     }
 }

@@ -4,30 +4,35 @@
 //!
 //! | room | owns |
 //! | --- | --- |
-//! | [`server`] | sockets, start and stop |
+//! | [`server`], [`rooms`] | sockets, start and stop; all rooms put together |
 //! | [`api`] | the edge: the gRPC services, and forwarding to the active node |
 //! | [`reload`] | taking a new configuration |
+//! | `upkeep` | what a node looks after by itself, asked by nobody |
 //! | [`sessions`] | logins, starts, ends, and what agents report of sessions |
 //! | [`pair`] | this node and the other one: roles, health, the witnesses |
 //! | [`hosts`] | links to agents, calls to them, what is known of them |
-//! | `journal` | what is remembered and who is told |
-//! | [`site`] | what the configuration means |
-//! | [`error`], [`users`], `locks` | every refusal, who a uid is, locks within the process |
+//! | [`journal`] | what is remembered and who is told |
+//! | [`authority`] | the table, and whether this node may act with it |
+//! | [`site`] | what the configuration means, and who the users are |
+//! | [`process`], [`error`], [`users`], `locks` | the process, every refusal, who a uid is, locks within the process |
 //! | [`args`] | the command line |
 
 pub mod api;
 pub mod args;
-pub mod broker;
+pub mod authority;
 pub mod error;
 pub mod hosts;
-mod journal;
+pub mod journal;
 mod locks;
 mod log_parts;
 pub mod pair;
+pub mod process;
 pub mod reload;
+pub mod rooms;
 pub mod server;
 pub mod sessions;
 pub mod site;
+mod upkeep;
 pub mod users;
 
 pub use log_parts::PARTS as LOG_PARTS;

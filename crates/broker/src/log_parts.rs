@@ -34,15 +34,15 @@ pub const PARTS: &Parts = &[
     (
         "ha",
         &[
+            "vsm_broker::api::caller",
             "vsm_broker::api::pair",
-            "vsm_broker::api::place",
-            "vsm_broker::broker",
+            "vsm_broker::authority",
             "vsm_broker::pair",
             "vsm_sync",
         ],
     ),
     ("admin", &["vsm_broker::api::admin", "vsm_broker::journal::trail", "vsm_broker::reload"]),
-    ("loadinfo", &["vsm_broker::hosts::fleet", "vsm_broker::sessions::upkeep"]),
+    ("loadinfo", &["vsm_broker::hosts::fleet", "vsm_broker::upkeep"]),
     ("extcmd", &["vsm_broker::sessions::hooks"]),
 ];
 

@@ -12,10 +12,10 @@ use tonic_health::server::HealthReporter;
 use vsm_config::{Config, keys};
 use vsm_daemon::{
     clock::Since,
-    duty, grpc, notify, one_time,
-    socket::{self, Access, SocketError},
+    grpc, notify, one_time,
+    socket::{self, Access},
     stop::Stop,
-    tls::{self, Tls, TlsError},
+    tls::{self, Tls},
 };
 use vsm_proto::{
     DESCRIPTORS,
@@ -27,7 +27,6 @@ use vsm_proto::{
     sync::v1::{observe_server::ObserveServer, peer_server::PeerServer},
 };
 use vsm_sync::{
-    StoreError,
     observe::{ObserveApi, ObserveConfig},
     peer::{FRAME_MAX, PeerApi},
 };
@@ -37,16 +36,18 @@ use crate::{
         admin::AdminApi, agents::AgentsApi, configuration::ConfigApi, pair::HaApi,
         registry::RegistryApi, user::UserApi,
     },
-    broker::{Broker, Parts},
-    journal::{alarm, mail, trail},
+    error::ServeError,
+    journal::{mail, trail},
     pair::{
         Ha, Pair, health,
         open::{self, Opened},
         role, roster, set_aside, witness,
     },
     reload::{Reloader, watch_files},
-    sessions::{relay, upkeep},
+    rooms::{Parts, Rooms},
+    sessions::relay,
     site::settings::Settings,
+    upkeep::{self, Upkeep, alarm},
 };
 
 /// How long the last write may take.
@@ -55,58 +56,6 @@ const FLUSH_MAX: Duration = Duration::from_secs(3);
 const GROUP_MAX: Duration = Duration::from_secs(3);
 /// How long a stop waits for logins and ends under way.
 const TASKS_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Why the broker cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The configuration means nothing that the broker can do.
-    #[error("{0}")]
-    Config(String),
-    /// Certificates.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The session table.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A unix socket.
-    #[error(transparent)]
-    Socket(#[from] SocketError),
-    /// The port.
-    #[error("cannot listen on port {port} (/vsmserver/listen_port): {source}")]
-    Listen {
-        /// Port.
-        port: u16,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// gRPC.
-    #[error("cannot serve: {0}")]
-    Serve(#[from] tonic::transport::Error),
-    /// A task that the broker cannot be without; see the log.
-    #[error("{0}")]
-    Duty(#[from] duty::Failed),
-    /// Reflection.
-    #[error("cannot serve reflection: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
-}
-
-impl ServeError {
-    /// The exit code of `vsmserver`: 78 for bad configuration, 75 where another one runs here, else 1.
-    #[must_use]
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) | Self::Tls(_) => 78,
-            Self::Store(StoreError::Locked(_)) | Self::Socket(SocketError::InUse(_)) => 75,
-            Self::Store(_)
-            | Self::Socket(_)
-            | Self::Listen { .. }
-            | Self::Serve(_)
-            | Self::Duty(_)
-            | Self::Reflection(_) => 1,
-        }
-    }
-}
 
 /// Runs the broker until `stop`. On a reload the configuration is read from `config_dir` again.
 ///
@@ -128,53 +77,53 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
         started: Since::now(),
         stop: stop.token.clone(),
     };
-    let broker = Broker::new(parts);
+    let rooms = Rooms::new(parts);
+    let Rooms { process, sessions, journal, side, .. } = &rooms;
     let listeners = Listeners::open(&config).await?;
     let beside = |name| config.get(&keys::vsmserver::USER_SOCKET).with_file_name(name);
     let health_file = beside("vsmserver.health");
-    let keys = Arc::clone(&broker.keys);
+    let keys = Arc::clone(&sessions.keys);
     let socket = beside(one_time::BROKER_SOCKET);
-    let duties = &broker.duties;
+    let duties = &process.duties;
     // Users go on without both, and it is told (`ha status`).
     duties.run_to_its_end(
         "one-time keys",
-        one_time::serve(keys, socket, stop.token.clone(), broker.troubles.clone()),
+        one_time::serve(keys, socket, stop.token.clone(), process.troubles.clone()),
     );
-    duties.run_to_its_end("relay", relay::serve(Arc::clone(&broker), beside(relay::SOCKET)));
-    broker.agents.follow(&broker);
-    duties.run("session table", broker.table.ended());
-    duties.run("trail", trail::record(Arc::clone(&broker)));
-    duties.run("mail", mail::send(Arc::clone(&broker)));
-    duties.run("alarms", alarm::follow(Arc::clone(&broker)));
-    duties.run("upkeep", upkeep::follow(Arc::clone(&broker)));
+    duties.run_to_its_end("relay", relay::serve(Arc::clone(sessions), beside(relay::SOCKET)));
+    sessions.follow_agents();
+    duties.run("session table", rooms.authority.table.ended());
+    duties.run("trail", trail::record(Arc::clone(journal)));
+    duties.run("mail", mail::send(Arc::clone(journal)));
+    start_upkeep(&rooms);
     let dir = config.get(&keys::vsmserver::STATE_DIR);
-    duties.run("tables set aside", set_aside::follow(Arc::clone(&broker), dir));
+    duties.run("tables set aside", set_aside::follow(Arc::clone(process), dir));
     if let Some(asked) = asked {
-        duties.run("witnesses", witness::carry(Arc::clone(&broker), asked));
+        duties.run("witnesses", witness::carry(Arc::clone(side), asked));
     }
-    let reloader = Reloader::new(Arc::clone(&broker), config, config_dir);
+    let reloader = Reloader::new(Arc::clone(sessions), Arc::clone(side), config, config_dir);
     reloader.look_on();
     duties.run("reloads", on_hang_up(Arc::clone(&reloader), stop.clone()));
-    let watch = watch_files::follow(Arc::clone(&broker), Arc::clone(&reloader));
+    let watch = watch_files::follow(Arc::clone(&reloader));
     duties.run_to_its_end("watch on the configuration", watch);
-    notify::ready(ha_word(&broker));
-    tracing::info!(node = %broker.node, epoch = %broker.table.fence().epoch, "vsmserver is {}", ha_word(&broker));
-    let served = Box::pin(listeners.serve(&broker, &reloader, health_file)).await;
+    notify::ready(side.ha.word());
+    tracing::info!(node = %process.node, epoch = %rooms.authority.table.fence().epoch, "vsmserver is {}", side.ha.word());
+    let served = Box::pin(listeners.serve(&rooms, &reloader, health_file)).await;
     notify::stopping();
     stop.token.cancel();
-    broker.tasks.close();
-    if tokio::time::timeout(TASKS_TIMEOUT, broker.tasks.wait()).await.is_err() {
+    process.tasks.close();
+    if tokio::time::timeout(TASKS_TIMEOUT, process.tasks.wait()).await.is_err() {
         tracing::warn!(
-            tasks = broker.tasks.len(),
+            tasks = process.tasks.len(),
             "logins were still under way when the time to drain was over"
         );
     }
-    if tokio::time::timeout(FLUSH_MAX, broker.table.flush()).await.is_err() {
+    if tokio::time::timeout(FLUSH_MAX, rooms.authority.table.flush()).await.is_err() {
         tracing::warn!(
             "the disk is too slow for the last write; nothing that was answered is in it"
         );
     }
-    match broker.duties.failed() {
+    match process.duties.failed() {
         Some(failed) => Err(ServeError::Duty(failed)),
         None => served,
     }
@@ -211,19 +160,19 @@ impl Listeners {
 
     async fn serve(
         self,
-        broker: &Arc<Broker>,
+        rooms: &Rooms,
         reloader: &Arc<Reloader>,
         health_file: PathBuf,
     ) -> Result<(), ServeError> {
+        let edge = &rooms.edge;
         let user_api =
-            BrokerServer::new(UserApi(Arc::clone(broker))).max_decoding_message_size(64 << 10);
-        let admin_api = AdminServer::new(AdminApi { broker: Arc::clone(broker) });
-        let agents_api = AgentsServer::new(AgentsApi { broker: Arc::clone(broker) });
-        let ha_api = HaServer::new(HaApi { broker: Arc::clone(broker) });
+            BrokerServer::new(UserApi(Arc::clone(edge))).max_decoding_message_size(64 << 10);
+        let admin_api = AdminServer::new(AdminApi { edge: Arc::clone(edge) });
+        let agents_api = AgentsServer::new(AgentsApi { edge: Arc::clone(edge) });
+        let ha_api = HaServer::new(HaApi { edge: Arc::clone(edge) });
         let reloader = Arc::clone(reloader);
-        let config_api =
-            ConfigurationServer::new(ConfigApi { broker: Arc::clone(broker), reloader });
-        let registry = RegistryServer::new(RegistryApi(Arc::clone(broker)))
+        let config_api = ConfigurationServer::new(ConfigApi { edge: Arc::clone(edge), reloader });
+        let registry = RegistryServer::new(RegistryApi(Arc::clone(&rooms.agents)))
             .max_decoding_message_size(64 << 10);
         let mut user = RoutesBuilder::default();
         user.add_service(user_api.clone());
@@ -235,12 +184,12 @@ impl Listeners {
             .add_service(config_api.clone());
         let mut tcp = RoutesBuilder::default();
         tcp.add_service(registry)
-            .add_service(ObserveServer::new(observe_api(broker)))
+            .add_service(ObserveServer::new(observe_api(rooms)))
             .add_service(admin_api)
             .add_service(agents_api)
             .add_service(ha_api)
             .add_service(config_api);
-        if let Ha::On(pair) = &broker.ha {
+        if let Ha::On(pair) = &rooms.side.ha {
             // What the other broker forwards, and the stream to it.
             let stream = PeerServer::new(PeerApi(Arc::clone(&pair.stream)))
                 .max_decoding_message_size(FRAME_MAX);
@@ -250,17 +199,18 @@ impl Listeners {
         for routes in [&mut user, &mut admin, &mut tcp] {
             reporters.push(grpc::standard_services(routes, DESCRIPTORS).await?);
         }
-        match &broker.ha {
-            Ha::On(pair) => start_pair(broker, pair, health_file, reporters),
+        match &rooms.side.ha {
+            Ha::On(pair) => start_pair(rooms, pair, health_file, reporters),
             Ha::Off { .. } | Ha::Apart(_) => {
-                broker.tasks.spawn(health::alone(Arc::clone(broker), health_file));
+                let alone = health::alone(Arc::clone(&rooms.side), health_file);
+                rooms.process.run_to_the_last("health", alone);
             }
         }
-        let stop = &broker.stop;
+        let stop = &rooms.process.stop;
         tokio::try_join!(
             grpc::serve_unix(self.user, user.routes(), stop.clone()),
             grpc::serve_unix(self.admin, admin.routes(), stop.clone()),
-            grpc::serve_tls(self.tcp, &broker.tls, tcp.routes(), stop.clone()),
+            grpc::serve_tls(self.tcp, &rooms.process.tls, tcp.routes(), stop.clone()),
         )?;
         Ok(())
     }
@@ -286,48 +236,55 @@ async fn admin_group(name: String) -> Option<u32> {
 }
 
 /// Observers follow the table of either node.
-fn observe_api(broker: &Arc<Broker>) -> ObserveApi {
-    let asked = Arc::clone(broker);
+fn observe_api(rooms: &Rooms) -> ObserveApi {
+    let asked = Arc::clone(&rooms.site);
     let allowed = move |peer: &tls::Peer, address: Option<IpAddr>| {
         peer.is_among(&asked.settings().observers, address)
     };
     let config = ObserveConfig {
-        node: broker.node.clone(),
-        standalone: matches!(broker.ha, Ha::Off { .. }),
+        node: rooms.process.node.clone(),
+        standalone: matches!(rooms.side.ha, Ha::Off { .. }),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         allowed: Box::new(allowed),
     };
-    ObserveApi::new(config, broker.table.clone(), broker.stop.clone())
+    ObserveApi::new(config, rooms.authority.table.clone(), rooms.process.stop.clone())
+}
+
+/// Starts what a node looks after by itself.
+fn start_upkeep(rooms: &Rooms) {
+    let upkeep = Arc::new(Upkeep {
+        process: Arc::clone(&rooms.process),
+        site: Arc::clone(&rooms.site),
+        authority: Arc::clone(&rooms.authority),
+        journal: Arc::clone(&rooms.journal),
+        agents: Arc::clone(&rooms.agents),
+        side: Arc::clone(&rooms.side),
+    });
+    let duties = &rooms.process.duties;
+    duties.run("alarms", alarm::follow(Arc::clone(&upkeep)));
+    duties.run("upkeep", upkeep::follow(upkeep));
 }
 
 /// Starts what keeps a pair going.
 fn start_pair(
-    broker: &Arc<Broker>,
+    rooms: &Rooms,
     pair: &Arc<Pair>,
     health_file: PathBuf,
     reporters: Vec<HealthReporter>,
 ) {
-    let both = || (Arc::clone(broker), Arc::clone(pair));
+    let process = &rooms.process;
+    let both = || (Arc::clone(&rooms.side), Arc::clone(pair));
     let (own, pair_) = both();
     // A stop waits for it, so that the file says at the end that the address is to go.
-    broker.tasks.spawn(health::follow(own, pair_, health_file, reporters));
+    process.run_to_the_last("health", health::follow(own, pair_, health_file, reporters));
     let (own, pair_) = both();
     // Without a resource address there is none to follow.
-    broker.duties.run_to_its_end("resource address", role::follow(own, pair_));
+    process.duties.run_to_its_end("resource address", role::follow(own, pair_));
     let (own, pair_) = both();
-    broker.duties.run("choice of witnesses", roster::follow(own, pair_));
+    process.duties.run("choice of witnesses", roster::follow(own, pair_));
     if pair.stream.dials() {
         let dial = Arc::clone(&pair.stream).dial(pair.channel.clone());
-        broker.duties.run("stream to the other node", dial);
-    }
-}
-
-pub(crate) fn ha_word(broker: &Broker) -> &'static str {
-    match &broker.ha {
-        Ha::On(_) => "serving, HA on",
-        Ha::Off { unsafe_because: None } => "serving, HA off",
-        Ha::Off { unsafe_because: Some(_) } => "serving, HA could not be turned on",
-        Ha::Apart(_) => "not serving: it has a pair's table and cannot be one of the pair",
+        process.duties.run("stream to the other node", dial);
     }
 }
 

@@ -1,11 +1,9 @@
 //! Calls to the broker through ssh, and what `vsm list`, `disconnect` and `end` print.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde::Serialize;
 use tonic::{
     Code, Request,
@@ -56,7 +54,7 @@ pub async fn dial(
 async fn over(pipe: Pipe) -> Result<Channel, Failure> {
     let once = Arc::new(Mutex::new(Some(pipe)));
     let connector = tower::service_fn(move |_: Uri| {
-        let pipe = once.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let pipe = once.lock().take();
         async move {
             pipe.map(TokioIo::new).ok_or_else(|| std::io::Error::other("the connection broke"))
         }

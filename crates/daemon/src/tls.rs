@@ -52,14 +52,19 @@ impl fmt::Display for Role {
     }
 }
 
-impl FromStr for Role {
-    type Err = String;
+/// A word that names no [`Role`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no role; there are broker, agent and admin")]
+pub struct UnknownRole(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRole> {
         [Self::Broker, Self::Agent, Self::Admin]
             .into_iter()
             .find(|role| role.word() == text)
-            .ok_or_else(|| format!("{text:?} is no role; there are broker, agent and admin"))
+            .ok_or_else(|| UnknownRole(text.to_owned()))
     }
 }
 

@@ -6,10 +6,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use vsm_core::UnixMillis;
 use vsm_proto::agent::v1 as pb;
@@ -341,8 +342,8 @@ impl Troubles {
         self.0.changes.subscribe()
     }
 
-    fn all(&self) -> std::sync::MutexGuard<'_, All> {
-        self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
+    fn all(&self) -> parking_lot::MutexGuard<'_, All> {
+        self.0.all.lock()
     }
 }
 

@@ -2,13 +2,9 @@
 //! as "the disk" and opened again. It fails when it is told to, and it checks what SQLite takes on trust: that the rows
 //! it is given are what the writes make of the table.
 
-use std::{
-    collections::BTreeSet,
-    io,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use vsm_core::{
     Key, LineageId, Row,
     replica::{Disk, Write},
@@ -43,7 +39,7 @@ pub struct StoreSwitch(Arc<Mutex<Condition>>);
 
 impl StoreSwitch {
     fn condition(&self) -> MutexGuard<'_, Condition> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// From now on it fails in this way; none = it does what it is asked.
@@ -132,10 +128,19 @@ impl Store for MemoryStore {
         for write in writes {
             changed.apply(&mut disk, write);
         }
-        changed.check(&disk, rows).map_err(|wrong| self.switch.refuse(wrong))?;
+        changed.check(&disk, rows).map_err(|wrong| self.switch.refuse(wrong.to_string()))?;
         self.loaded.disk = disk;
         Ok(())
     }
+}
+
+/// A row that is not what the writes before it make of it.
+#[derive(Debug, thiserror::Error)]
+enum WrongRow {
+    #[error("this row is not given, or not as it is: {0:?}")]
+    Missing(Box<Row>),
+    #[error("no write explains this row: {0:?}")]
+    Unexplained(Box<Row>),
 }
 
 /// What writes do to the table.
@@ -163,17 +168,17 @@ impl Changed {
     }
 
     /// Each row that is committed or installed is given as it is now, and no other.
-    fn check(&self, disk: &Disk, rows: &[Row]) -> Result<(), String> {
+    fn check(&self, disk: &Disk, rows: &[Row]) -> Result<(), WrongRow> {
         let wanted: Vec<Row> = if self.whole {
             disk.table.rows().collect()
         } else {
             self.keys.iter().filter_map(|key| disk.table.row(key)).collect()
         };
         if let Some(missing) = wanted.iter().find(|row| !rows.contains(row)) {
-            return Err(format!("this row is not given, or not as it is: {missing:?}"));
+            return Err(WrongRow::Missing(Box::new(missing.clone())));
         }
         match rows.iter().find(|row| !wanted.contains(row)) {
-            Some(more) => Err(format!("no write explains this row: {more:?}")),
+            Some(more) => Err(WrongRow::Unexplained(Box::new(more.clone()))),
             None => Ok(()),
         }
     }

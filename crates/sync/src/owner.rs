@@ -14,13 +14,9 @@
 mod durable;
 mod tell;
 
-use std::{
-    collections::HashMap,
-    mem,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
     sync::{mpsc, oneshot, watch},
@@ -375,13 +371,13 @@ impl<S: Store + 'static> Owner<S> {
     fn take_up(&mut self, lineage: LineageId) -> Result<bool, ProposeError> {
         let table = self.replica.table();
         let holds = table.sessions().len() > 0 || table.tombstones().next().is_some();
-        let own = self.view.read().unwrap_or_else(PoisonError::into_inner).lineage;
+        let own = self.view.read().lineage;
         if own == lineage || holds {
             return Ok(own == lineage);
         }
         self.store.set_lineage(lineage).map_err(|error| ProposeError::Store(Arc::new(error)))?;
         tracing::warn!(from = %own, to = %lineage, "this table is empty: taking up the lineage that others know");
-        self.view.write().unwrap_or_else(PoisonError::into_inner).lineage = lineage;
+        self.view.write().lineage = lineage;
         Ok(true)
     }
 
@@ -390,7 +386,7 @@ impl<S: Store + 'static> Owner<S> {
         let status = self.replica.status();
         {
             let table = self.replica.table();
-            let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            let mut view = self.view.write();
             if self.replica.is_sure() {
                 let touched = mem::take(&mut self.to_show);
                 if touched.whole {

@@ -11,12 +11,13 @@ mod frame;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
@@ -186,7 +187,7 @@ impl PeerStream {
     }
 
     fn current(&self) -> MutexGuard<'_, (u64, CancellationToken)> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock()
     }
 
     /// Opens the stream, and again whenever it breaks, until the stop. Only for the node that dials.

@@ -2,12 +2,13 @@
 
 use std::{
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot, watch};
 use vsm_core::{
     AgentName, Change, Epoch, Fence, Incarnation, LineageId, Proposal, Rejected, Table,
@@ -255,7 +256,7 @@ impl SessionTable {
 
     /// Looks at the committed state. Keep it short: the owner waits for readers before it publishes.
     pub fn read<R>(&self, look: impl FnOnce(&View) -> R) -> R {
-        look(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+        look(&self.view.read())
     }
 
     /// How the replica is now.

@@ -1,9 +1,6 @@
 //! The client for which a session was asked for last: programs in the session see it, and brokers are told its name.
 
-use std::{
-    io,
-    sync::{Arc, PoisonError},
-};
+use std::{io, sync::Arc};
 
 use vsm_core::{SessionId, StartParams};
 use vsm_daemon::span;
@@ -14,7 +11,7 @@ use crate::{control, params};
 /// A client asks for a session that runs: its parameters replace those of the one before. That they cannot be kept is
 /// no reason to keep the user from the desktop.
 pub(super) async fn came(agent: &Arc<Agent>, slot: &Arc<Slot>, client: StartParams) {
-    let known = || slot.client.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = || slot.client.lock();
     // What is not the client's but the desktop's stays what it was at the start.
     let (start_command, profile) = <(Box<str>, Box<str>)>::default();
     let client = StartParams { geometry: None, start_command, profile, ..client };
@@ -25,7 +22,7 @@ pub(super) async fn came(agent: &Arc<Agent>, slot: &Arc<Slot>, client: StartPara
     let dir = session_dir(agent, slot.id);
     let written = tokio::task::spawn_blocking(move || {
         // Held, so that of two clients the file and the memory are of the same.
-        let mut known = writer.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = writer.client.lock();
         let Some(record) = writer.record() else { return Ok(()) };
         let params = params::of(&record.session, writer.display(), &client);
         params::write(&dir, &params, record.uid)?;

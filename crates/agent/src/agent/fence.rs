@@ -15,12 +15,12 @@ mod journal;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{RwLock, RwLockReadGuard};
-use tonic::Status;
 use vsm_core::{
     Epoch, Fence, LineageId,
     replica::{Living, Witness, WitnessMsg, WitnessReply},
@@ -65,13 +65,39 @@ enum State {
     Damaged(PathBuf, u64),
 }
 
-/// Why a call is not served.
-#[derive(Debug)]
+/// Why a broker may not act here.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Denied {
     /// To a higher epoch was promised.
+    #[error("this agent has promised to another broker ({0})")]
     Fenced(Epoch),
-    /// Not to be served at all.
-    Status(Status),
+    /// What was promised is not known, which is told in this file.
+    #[error("this agent's promise was damaged; see {} and the agent's log", .0.display())]
+    Damaged(PathBuf),
+    /// It has sessions of another table.
+    #[error(
+        "this agent has sessions of the brokers with lineage {ours}, and you are of lineage {theirs}"
+    )]
+    OtherLineage {
+        /// Whose sessions it has.
+        ours: LineageId,
+        /// The caller's.
+        theirs: LineageId,
+    },
+    /// No pair can have come to this epoch.
+    #[error("epoch {epoch} is beyond all reason: this agent takes none above {most} now")]
+    BeyondReason {
+        /// The caller's.
+        epoch: Epoch,
+        /// The highest counter that is taken.
+        most: u64,
+    },
+    /// The message is none.
+    #[error(transparent)]
+    Invalid(#[from] convert::Invalid),
+    /// The disk does not take it.
+    #[error("cannot keep the promise: {0}")]
+    NotKept(#[from] io::Error),
 }
 
 /// The right to act now. Nothing higher is promised while it is held.
@@ -105,7 +131,7 @@ impl FenceKeeper {
             Ok(kept) => State::Known(Box::new(own(kept, host))),
             Err(error) => {
                 fs::rename(&path, &damaged)?;
-                tracing::error!(error, moved_to = %damaged.display(), "the promise cannot be read");
+                tracing::error!(%error, moved_to = %damaged.display(), "the promise cannot be read");
                 set_aside()
             }
         };
@@ -152,10 +178,10 @@ impl FenceKeeper {
         // Twice at most in practice; each round that fails means that the promise has grown.
         loop {
             let held = self.state.read().await;
-            let State::Known(kept) = &*held else { return Err(Denied::Status(damaged(&held))) };
+            let kept = known(&held)?;
             if kept.lineage == Some(fence.lineage) {
                 kept.witness.may_act(&fence.epoch).map_err(Denied::Fenced)?;
-                self.within_reason(kept, &fence.epoch).map_err(Denied::Status)?;
+                self.within_reason(kept, &fence.epoch)?;
                 if kept.witness.promised.as_ref() == Some(&fence.epoch) {
                     return Ok(Permit { _held: held });
                 }
@@ -164,7 +190,7 @@ impl FenceKeeper {
             let mut state = self.state.write().await;
             let kept = self.of_lineage(&mut state, fence.lineage, &is_empty).await?;
             if kept.witness.may_act(&fence.epoch).is_ok() {
-                self.within_reason(kept, &fence.epoch).map_err(Denied::Status)?;
+                self.within_reason(kept, &fence.epoch)?;
                 // Written while the lock is held: nobody acts by a promise that is not durable.
                 self.write(kept, Kind::Admitted((&fence.epoch).into())).await?;
                 kept.position += 1;
@@ -178,12 +204,12 @@ impl FenceKeeper {
     /// Whether a broker could act now, without promising anything.
     pub(super) async fn check(&self, fence: &Fence) -> Result<(), Denied> {
         let held = self.state.read().await;
-        let State::Known(kept) = &*held else { return Err(Denied::Status(damaged(&held))) };
-        if let Some(known) = kept.lineage.filter(|known| *known != fence.lineage) {
-            return Err(Denied::Status(other_lineage(known, fence.lineage)));
+        let kept = known(&held)?;
+        if let Some(ours) = kept.lineage.filter(|known| *known != fence.lineage) {
+            return Err(Denied::OtherLineage { ours, theirs: fence.lineage });
         }
         kept.witness.may_act(&fence.epoch).map_err(Denied::Fenced)?;
-        self.within_reason(kept, &fence.epoch).map_err(Denied::Status)
+        self.within_reason(kept, &fence.epoch)
     }
 
     /// Takes a broker's message to this host as a witness; the answer is durable.
@@ -191,7 +217,7 @@ impl FenceKeeper {
         &self,
         request: WitnessRequest,
         is_empty: impl Fn() -> bool + Send,
-    ) -> Result<WitnessResponse, Status> {
+    ) -> Result<WitnessResponse, Denied> {
         let lineage = convert::text("lineage", &request.lineage)?;
         let message = WitnessMsg::try_from(request.clone())?;
         let mut state = self.state.write().await;
@@ -204,21 +230,19 @@ impl FenceKeeper {
         let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let kept = match self.of_lineage(&mut state, lineage, &is_empty).await {
             Ok(kept) => kept,
-            Err(Denied::Status(status)) => return Err(status),
             Err(Denied::Fenced(promised)) => {
                 return Ok((&WitnessReply::Refused { promised }).into());
             }
+            Err(denied) => return Err(denied),
         };
-        let living = || self.living.lock().unwrap_or_else(PoisonError::into_inner);
+        let living = || self.living.lock();
         let answer = kept.witness.answer(&message, &living(), now_ms);
         let reply = if let Some(answer) = answer {
             answer
         } else {
             self.within_reason(kept, message.epoch())?;
             living().heard(&message, now_ms);
-            if let Err(Denied::Status(status)) = self.write(kept, journal::taken(request)).await {
-                return Err(status);
-            }
+            self.write(kept, journal::taken(request)).await?;
             kept.position += 1;
             kept.witness.handle(message)
         };
@@ -257,13 +281,13 @@ impl FenceKeeper {
     }
 
     /// Both brokers are in one reign and say so: what was promised to a higher one cannot have been forgotten here.
-    async fn mend(&self, state: &mut State, lineage: LineageId, loss: u64) -> Result<(), Status> {
+    async fn mend(&self, state: &mut State, lineage: LineageId, loss: u64) -> Result<(), Denied> {
         let witness = Witness::fresh(loss);
         let kept =
             Kept { lineage: Some(lineage), witness, journal: loss, ..journal::fresh(&self.host) };
         self.rewrite(&kept).await?;
         let old = self.damaged.with_extension("damaged.old");
-        fs::rename(&self.damaged, &old).map_err(|error| unwritable(&error))?;
+        fs::rename(&self.damaged, &old)?;
         tracing::warn!(moved_to = %old.display(), "both brokers are in sync: this host acts and votes again");
         self.troubles.over(Wrong::Promise, "");
         *state = State::Known(Box::new(kept));
@@ -277,21 +301,21 @@ impl FenceKeeper {
         lineage: LineageId,
         is_empty: &(impl Fn() -> bool + Send),
     ) -> Result<&'a mut Kept, Denied> {
-        if let State::Damaged(..) = state {
-            return Err(Denied::Status(damaged(state)));
-        }
-        let State::Known(kept) = state else { return Err(Denied::Status(damaged(state))) };
+        let kept = match state {
+            State::Known(kept) => kept,
+            State::Damaged(file, _) => return Err(Denied::Damaged(file.clone())),
+        };
         if kept.lineage != Some(lineage) {
-            if let Some(known) = kept.lineage
+            if let Some(ours) = kept.lineage
                 && !is_empty()
             {
-                return Err(Denied::Status(other_lineage(known, lineage)));
+                return Err(Denied::OtherLineage { ours, theirs: lineage });
             }
             // One that is new keeps the journal that brokers were told of.
             let new =
                 if kept.lineage.is_none() { (**kept).clone() } else { journal::fresh(&self.host) };
             let new = Kept { lineage: Some(lineage), ..new };
-            self.rewrite(&new).await.map_err(Denied::Status)?;
+            self.rewrite(&new).await?;
             **kept = new;
         }
         Ok(kept)
@@ -299,7 +323,7 @@ impl FenceKeeper {
 
     /// Refuses an epoch so far above the promise that no pair can have come to it: whoever names it would have this
     /// host serve nobody else.
-    fn within_reason(&self, kept: &Kept, epoch: &Epoch) -> Result<(), Status> {
+    fn within_reason(&self, kept: &Kept, epoch: &Epoch) -> Result<(), Denied> {
         let most = match &kept.witness.promised {
             Some(promised) => promised.counter.saturating_add(JUMP_MAX),
             None => FIRST_MAX,
@@ -307,14 +331,13 @@ impl FenceKeeper {
         if epoch.counter <= most {
             return Ok(());
         }
-        let what =
-            format!("epoch {epoch} is beyond all reason: this agent takes none above {most} now");
+        let denied = Denied::BeyondReason { epoch: epoch.clone(), most };
         // Another broker that is as it should be says nothing of this one.
-        self.troubles.raise_for(TOLD_FOR, Wrong::Refused, "epoch", what.clone());
-        Err(Status::failed_precondition(what))
+        self.troubles.raise_for(TOLD_FOR, Wrong::Refused, "epoch", denied.to_string());
+        Err(denied)
     }
 
-    async fn rewrite(&self, kept: &Kept) -> Result<(), Status> {
+    async fn rewrite(&self, kept: &Kept) -> Result<(), Denied> {
         let kept = kept.clone();
         self.on_disk(move |journal| journal.rewrite(&kept)).await
     }
@@ -322,28 +345,36 @@ impl FenceKeeper {
     async fn write(&self, before: &Kept, kind: Kind) -> Result<(), Denied> {
         // The state goes along only where the file is to be written anew, which is seldom.
         let journal = Arc::clone(&self.journal);
-        let needs = journal.lock().unwrap_or_else(PoisonError::into_inner).needs_rewrite();
+        let needs = journal.lock().needs_rewrite();
         let before = needs.then(|| before.clone());
         let write = move |journal: &mut Journal| {
             before.as_ref().map_or(Ok(()), |kept| journal.rewrite(kept))?;
             journal.append(kind)
         };
-        self.on_disk(write).await.map_err(Denied::Status)
+        self.on_disk(write).await
     }
 
     async fn on_disk(
         &self,
         write: impl FnOnce(&mut Journal) -> io::Result<()> + Send + 'static,
-    ) -> Result<(), Status> {
+    ) -> Result<(), Denied> {
         let journal = Arc::clone(&self.journal);
-        let write = move || write(&mut journal.lock().unwrap_or_else(PoisonError::into_inner));
+        let write = move || write(&mut journal.lock());
         let written = tokio::task::spawn_blocking(write).await;
         let written = written.map_err(io::Error::other).and_then(|done| done);
         let what = |error: &io::Error| {
             format!("promises cannot be written, so nobody is served here: {error}")
         };
         self.troubles.set(Wrong::Disk, "promise", written.as_ref().err().map(what));
-        written.map_err(|error| unwritable(&error))
+        Ok(written?)
+    }
+}
+
+/// What is promised, if that is known.
+fn known(state: &State) -> Result<&Kept, Denied> {
+    match state {
+        State::Known(kept) => Ok(kept),
+        State::Damaged(file, _) => Err(Denied::Damaged(file.clone())),
     }
 }
 
@@ -381,26 +412,6 @@ fn own(mut kept: Kept, host: &str) -> Kept {
 
 fn response(reply: &WitnessReply, position: u64, journal: u64) -> WitnessResponse {
     WitnessResponse { journal: position, journal_id: journal, ..reply.into() }
-}
-
-fn unwritable(error: &io::Error) -> Status {
-    Status::resource_exhausted(format!("cannot keep the promise: {error}"))
-}
-
-fn damaged(state: &State) -> Status {
-    let file = match state {
-        State::Damaged(file, _) => file.display().to_string(),
-        State::Known(_) => String::new(),
-    };
-    Status::failed_precondition(format!(
-        "this agent's promise was damaged; see {file} and the agent's log"
-    ))
-}
-
-fn other_lineage(known: LineageId, other: LineageId) -> Status {
-    Status::failed_precondition(format!(
-        "this agent has sessions of the brokers with lineage {known}, and you are of lineage {other}"
-    ))
 }
 
 #[cfg(test)]

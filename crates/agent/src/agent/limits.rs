@@ -3,38 +3,23 @@
 use std::sync::Arc;
 
 use tokio::{sync::Semaphore, task::JoinSet};
-use tonic::Status;
 use vsm_core::{Limits, SessionId, Standing};
-use vsm_proto::{
-    agent::v1::{ExtendResponse, Extended, LimitsNotSet, SessionLimits, extend_response},
-    convert,
+
+use super::{
+    Agent,
+    registry::Slot,
+    wish::{NotDone, ask},
 };
+use crate::control::{Event, Request};
 
-use super::{Agent, link, registry::Slot};
-use crate::control::{self, Event, Request};
-
-/// Sessions in one request.
-const SESSIONS_MAX: usize = 65_536;
 /// Sessions at a time: each writes its record.
 const TOGETHER: usize = 16;
-
-/// What was asked for, parsed.
-pub(super) fn parse(sessions: Vec<SessionLimits>) -> Result<Vec<(SessionId, Limits)>, Status> {
-    if sessions.len() > SESSIONS_MAX {
-        return Err(Status::invalid_argument(format!("sessions: at most {SESSIONS_MAX}")));
-    }
-    let one = |session: SessionLimits| {
-        let limits = session.limits.unwrap_or_default().try_into()?;
-        Ok((convert::text("sessions.id", &session.id)?, limits))
-    };
-    sessions.into_iter().map(one).collect()
-}
 
 /// Gives sessions these limits; which have not taken them, and why.
 pub(super) async fn set(
     agent: &Arc<Agent>,
     sessions: Vec<(SessionId, Limits)>,
-) -> Vec<LimitsNotSet> {
+) -> Vec<(SessionId, NotDone)> {
     let together = Arc::new(Semaphore::new(TOGETHER));
     let mut under_way = JoinSet::new();
     for (id, limits) in sessions {
@@ -44,33 +29,36 @@ pub(super) async fn set(
             let _turn = together.acquire_owned().await;
             let done = match agent.registry.slot(id) {
                 Some(slot) => set_one(&agent, &slot, limits).await,
-                None => Err("it is not on this agent any more".to_owned()),
+                None => Err(NotDone::NotHere),
             };
-            done.err().map(|detail| LimitsNotSet { id: id.to_string(), detail })
+            Some((id, done.err()?))
         });
     }
     under_way.join_all().await.into_iter().flatten().collect()
 }
 
-async fn set_one(agent: &Agent, slot: &Slot, limits: Limits) -> Result<(), String> {
-    match ask(agent, slot, &Request::Limits { limits: Box::new(limits) }).await {
-        // The standing that follows tells what holds now.
-        Ok(Event::LimitsSet) => Ok(()),
-        Ok(Event::Refused { why }) | Err(why) => Err(why),
-        Ok(_) => Err("the session is ending".to_owned()),
-    }
+async fn set_one(agent: &Agent, slot: &Slot, limits: Limits) -> Result<(), NotDone> {
+    let answer = ask(agent, slot, &Request::Limits { limits: Box::new(limits) }).await?;
+    // The standing that follows tells what holds now.
+    if matches!(answer, Event::LimitsSet) { Ok(()) } else { Err(NotDone::Ending) }
+}
+
+/// What was put off.
+#[derive(Debug)]
+pub(super) struct Extended {
+    /// In words.
+    pub(super) limit: String,
+    /// How long there is now, in milliseconds.
+    pub(super) left_ms: u64,
+    /// How often it can be done again.
+    pub(super) more: u32,
 }
 
 /// Puts off what a limit would do next.
-pub(super) async fn extend(agent: &Agent, slot: &Slot) -> Result<ExtendResponse, Status> {
-    use extend_response::Result::{Extended as Done, Refused};
-    let result = match ask(agent, slot, &Request::Extend).await {
-        Err(why) => return Err(Status::unavailable(why)),
-        Ok(Event::Extended { limit, left_ms, more }) => Done(Extended { limit, left_ms, more }),
-        Ok(Event::Refused { why }) => Refused(why),
-        Ok(_) => Refused("the session is ending".to_owned()),
-    };
-    Ok(ExtendResponse { result: Some(result) })
+pub(super) async fn extend(agent: &Agent, slot: &Slot) -> Result<Extended, NotDone> {
+    let answer = ask(agent, slot, &Request::Extend).await?;
+    let Event::Extended { limit, left_ms, more } = answer else { return Err(NotDone::Ending) };
+    Ok(Extended { limit, left_ms, more })
 }
 
 /// How the session itself says that it stands now; none = it does not answer.
@@ -79,10 +67,4 @@ pub(super) async fn standing(agent: &Agent, slot: &Slot) -> Option<Standing> {
         Ok(Event::Standing { standing }) => Some(*standing),
         Ok(_) | Err(_) => None,
     }
-}
-
-async fn ask(agent: &Agent, slot: &Slot, request: &Request) -> Result<Event, String> {
-    let dir = control::session_dir(&agent.settings().session.run_dir, slot.id);
-    let answer = link::ask(&dir, request).await;
-    answer.map_err(|error| format!("the session does not answer: {error}"))
 }

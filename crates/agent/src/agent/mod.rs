@@ -5,10 +5,12 @@
 
 mod adopt;
 mod announce;
+mod call_error;
 mod client;
 mod display;
 mod fence;
 mod keys;
+mod life;
 mod limits;
 mod link;
 mod load;
@@ -22,6 +24,7 @@ mod session_log;
 mod settings;
 mod shadow;
 mod start;
+mod wish;
 
 use std::{
     path::{Path, PathBuf},

@@ -3,54 +3,41 @@
 use std::{path::PathBuf, sync::Arc};
 
 use tokio::{sync::Semaphore, task::JoinSet};
-use tonic::Status;
 use vsm_core::SessionId;
-use vsm_proto::{
-    agent::v1::{NotShown, NotifyRequest, NotifyResponse},
-    convert,
+
+use super::{
+    Agent,
+    registry::Slot,
+    wish::{NotDone, ask},
 };
+use crate::control::{Event, Request};
 
-use super::{Agent, link, registry::Slot};
-use crate::control::{self, Event, Request};
-
-/// Sessions in one request.
-const SESSIONS_MAX: usize = 65_536;
-/// Longest text, in bytes.
-const TEXT_MAX: usize = 2048;
 /// Desktops at a time: each takes a process or two to start.
 const TOGETHER: usize = 16;
 
 /// Shows a text on desktops; where it is not shown, and why.
 pub(super) async fn show(
     agent: &Arc<Agent>,
-    request: NotifyRequest,
-) -> Result<NotifyResponse, Status> {
-    let NotifyRequest { ids, text, fence: _ } = request;
-    if ids.is_empty() || ids.len() > SESSIONS_MAX {
-        return Err(Status::invalid_argument(format!("ids: name 1 to {SESSIONS_MAX} sessions")));
-    }
-    if text.is_empty() || text.len() > TEXT_MAX || text.contains('\0') {
-        return Err(Status::invalid_argument("text: 1 to 2048 bytes without NUL"));
-    }
-    let ids: Vec<SessionId> =
-        ids.iter().map(|id| convert::text("ids", id)).collect::<Result<_, _>>()?;
+    ids: Vec<SessionId>,
+    text: &str,
+) -> Vec<(SessionId, NotDone)> {
     let program = agent.settings().notify_program.clone();
     let together = Arc::new(Semaphore::new(TOGETHER));
     let mut under_way = JoinSet::new();
     for id in ids {
         let (agent, together) = (Arc::clone(agent), Arc::clone(&together));
-        let (program, text) = (program.clone(), text.clone());
+        let (program, text) = (program.clone(), text.to_owned());
         under_way.spawn(async move {
             // Never closed; were it, all at once would only be less gentle.
             let _turn = together.acquire_owned().await;
             let shown = match agent.registry.slot(id) {
                 Some(slot) => on_desktop(&agent, &slot, program, text).await,
-                None => Err("it is not on this agent any more".to_owned()),
+                None => Err(NotDone::NotHere),
             };
-            shown.err().map(|detail| NotShown { id: id.to_string(), detail })
+            Some((id, shown.err()?))
         });
     }
-    Ok(NotifyResponse { not_shown: under_way.join_all().await.into_iter().flatten().collect() })
+    under_way.join_all().await.into_iter().flatten().collect()
 }
 
 async fn on_desktop(
@@ -58,12 +45,7 @@ async fn on_desktop(
     slot: &Slot,
     program: PathBuf,
     text: String,
-) -> Result<(), String> {
-    let dir = control::session_dir(&agent.settings().session.run_dir, slot.id);
-    match link::ask(&dir, &Request::Notify { program, text }).await {
-        Ok(Event::Shown) => Ok(()),
-        Ok(Event::Refused { why }) => Err(why),
-        Ok(_) => Err("the desktop is ending".to_owned()),
-        Err(error) => Err(format!("the session does not answer: {error}")),
-    }
+) -> Result<(), NotDone> {
+    let answer = ask(agent, slot, &Request::Notify { program, text }).await?;
+    if matches!(answer, Event::Shown) { Ok(()) } else { Err(NotDone::Ending) }
 }

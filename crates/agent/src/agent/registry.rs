@@ -7,10 +7,11 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     io,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{broadcast, watch};
 use vsm_core::{EndReason, Ended, Limits, Session, SessionId, Standing, StartParams, Viewer};
 use vsm_daemon::clock;
@@ -119,7 +120,7 @@ impl Body {
 
 impl Slot {
     fn body(&self) -> MutexGuard<'_, Body> {
-        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+        self.body.lock()
     }
 
     /// As reports tell it.
@@ -261,7 +262,7 @@ fn slot(session: Session, limits: Limits, display: u32, status: Status) -> Arc<S
 
 impl Registry {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     pub(super) fn live_count(&self) -> usize {

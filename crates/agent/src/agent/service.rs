@@ -1,7 +1,10 @@
-//! What brokers see: the gRPC service. Requests are parsed here and refused here; behind this file there are no
-//! generated types but in reports.
+//! What brokers see: the gRPC service. Requests are parsed and refused here, in [`words`]. Behind it there are no
+//! generated types but in what leaves by itself: reports, the load, announcements; and in the journal of promises, whose
+//! records are the brokers' own messages.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+mod words;
+
+use std::{net::IpAddr, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -9,23 +12,20 @@ use tonic::{
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
 use tracing::Instrument as _;
-use vsm_core::{
-    EndReason, Ended, Epoch, Fence, Limits, Resources, Session, SessionId, StartParams, State,
-};
+use vsm_core::{Epoch, Fence, Session, SessionId, State};
 use vsm_daemon::{
-    clock, span,
+    span,
     tls::{self, Role},
 };
 use vsm_proto::{
     agent::v1::{
         AcceptKeyRequest, AcceptKeyResponse, AllowShadowRequest, AllowShadowResponse,
         CancelStartRequest, CancelStartResponse, Cancelled, DisconnectViewerRequest,
-        DisconnectViewerResponse, ExtendRequest, ExtendResponse, Fenced, LimitsSet, NotifyRequest,
+        DisconnectViewerResponse, ExtendRequest, ExtendResponse, LimitsSet, NotifyRequest,
         NotifyResponse, ReportRequest, SessionLogRequest, SessionLogResponse, SetLimitsRequest,
-        SetLimitsResponse, StartRefusal, StartRefused, StartRequest, StartResponse,
-        TerminateRequest, TerminateResponse, VerifyRequest, VerifyResponse, agent_server,
-        cancel_start_response, set_limits_response, start_response, terminate_response,
-        verify_response,
+        SetLimitsResponse, StartRequest, StartResponse, TerminateRequest, TerminateResponse,
+        VerifyRequest, VerifyResponse, agent_server, cancel_start_response, set_limits_response,
+        start_response, terminate_response,
     },
     convert,
     sync::v1::{
@@ -34,63 +34,19 @@ use vsm_proto::{
 };
 
 use super::{
-    Agent, client,
-    fence::{Denied, Permit},
-    keys, limits, link, notice,
-    registry::{Forbidden, Found, Slot, Status as SlotStatus, made_out},
-    report, session_log, shadow, start,
+    Agent, call_error::CallError, fence::Permit, keys, life, limits, link, notice, report,
+    session_log, shadow, wish::NotDone,
 };
 use crate::{
     control::{self, Event, Request as Ask},
-    record::{Done, Outcome},
-    spec::{Refusal, Refused, one_line},
+    spec::one_line,
 };
-
-/// How long the end of a session may take: programs are asked, then killed.
-const END_MAX: Duration = Duration::from_secs(15);
-/// How long a verify waits for the span behind a desktop that it found dead.
-const STORY_MAX: Duration = Duration::from_millis(500);
 
 /// The service.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
     agent: Arc<Agent>,
     stop: CancellationToken,
-}
-
-impl From<Refusal> for StartRefusal {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::UnknownUser => Self::UnknownUser,
-            Refusal::Account => Self::Account,
-            Refusal::Home => Self::Home,
-            Refusal::XServer => Self::XServer,
-            Refusal::Full => Self::Full,
-            Refusal::Storage => Self::Storage,
-            Refusal::Cancelled => Self::Cancelled,
-            Refusal::Profile => Self::Profile,
-            Refusal::Internal => Self::Internal,
-        }
-    }
-}
-
-fn refused(refused: Refused) -> start_response::Result {
-    let reason = StartRefusal::from(refused.reason).into();
-    start_response::Result::Refused(StartRefused { reason, detail: refused.detail })
-}
-
-fn over(done: Done) -> start_response::Result {
-    match done.outcome {
-        Outcome::Refused(why) => refused(why),
-        Outcome::Ended { detail, .. } => refused(Refused::new(
-            Refusal::Cancelled,
-            format!("the session has ended already: {detail}"),
-        )),
-    }
-}
-
-fn fenced(epoch: &Epoch) -> Fenced {
-    Fenced { promised: Some(epoch.into()) }
 }
 
 /// Where a call comes from.
@@ -110,22 +66,6 @@ fn check_own(extensions: &Extensions, epoch: &Epoch) -> Result<(), Status> {
         "epoch {epoch} is not one of the broker whose certificate says {}",
         peer.name
     )))
-}
-
-/// That a session is none of this agent's.
-pub(super) fn no_session(id: SessionId) -> Status {
-    Status::not_found(format!("there is no session {id} here"))
-}
-
-impl From<Denied> for Status {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::Fenced(promised) => {
-                Self::aborted(format!("this agent has promised to another broker ({promised})"))
-            }
-            Denied::Status(status) => status,
-        }
-    }
 }
 
 impl Service {
@@ -150,10 +90,6 @@ impl Service {
         )))
     }
 
-    async fn admit(&self, fence: &Fence) -> Result<Permit<'_>, Denied> {
-        self.agent.fence.admit(fence, || self.agent.registry.live_count() == 0).await
-    }
-
     /// The right that a call bears, which has to be its caller's own.
     fn right(
         &self,
@@ -173,118 +109,7 @@ impl Service {
         fence: Option<vsm_proto::session::v1::Fence>,
     ) -> Result<Permit<'_>, Status> {
         let fence = self.right(extensions, fence)?;
-        self.admit(&fence).await.map_err(Status::from)
-    }
-
-    async fn start_session(
-        &self,
-        fence: &Fence,
-        session: Session,
-        limits: Limits,
-        resources: Resources,
-    ) -> Result<start_response::Result, Status> {
-        let permit = match self.admit(fence).await {
-            Ok(permit) => permit,
-            Err(Denied::Fenced(epoch)) => {
-                return Ok(start_response::Result::Fenced(fenced(&epoch)));
-            }
-            Err(Denied::Status(status)) => return Err(status),
-        };
-        let settings = self.agent.settings();
-        let slot = match self.agent.registry.begin(session, limits, &settings) {
-            Found::New(slot) => {
-                start::begin(&self.agent, Arc::clone(&slot), resources, permit);
-                slot
-            }
-            Found::Again(slot) => {
-                drop(permit);
-                slot
-            }
-            Found::Over(done) => return Ok(over(done)),
-            Found::Refused(Forbidden { done, forget }) => {
-                link::forget_on_disk(&self.agent, forget);
-                return Ok(over(done));
-            }
-        };
-        let status = tokio::time::timeout(start::longest(&settings) * 2, slot.started())
-            .await
-            .map_err(|_| {
-                Status::deadline_exceeded(format!("session {} is still being started", slot.id))
-            })?;
-        // A broker that was replaced meanwhile learns it here; its successor finds the session in the inventory.
-        if let Some(promised) = self.agent.fence.promise().await.epoch
-            && promised > fence.epoch
-        {
-            return Ok(start_response::Result::Fenced(fenced(&promised)));
-        }
-        Ok(match status {
-            SlotStatus::Over(done) => over(done),
-            SlotStatus::Starting | SlotStatus::Running => {
-                start_response::Result::Started((&slot.session()).into())
-            }
-        })
-    }
-
-    /// Ends a live session and waits until nothing is left of it.
-    async fn end(&self, slot: &Arc<Slot>, why: &str, permit: Permit<'_>) -> Result<Ended, Status> {
-        if matches!(slot.status(), SlotStatus::Starting) {
-            slot.cancel();
-        } else {
-            let dir = control::session_dir(&self.agent.settings().session.run_dir, slot.id);
-            let request = Ask::Terminate { reason: EndReason::Terminated, detail: one_line(why) };
-            if let Err(error) = link::ask(&dir, &request).await {
-                // Its end may be under way; the link makes out what became of it.
-                tracing::info!(%error, "the session's monitor does not answer");
-            }
-        }
-        // The deed is done; a higher promise need not wait for the last process.
-        drop(permit);
-        let done = slot.over(END_MAX).await;
-        done.map(|done| done.ended()).ok_or_else(|| {
-            Status::deadline_exceeded(format!("session {} is still ending", slot.id))
-        })
-    }
-
-    async fn verify_session(
-        &self,
-        id: SessionId,
-        client: Option<StartParams>,
-    ) -> verify_response::Result {
-        use verify_response::Result::{Alive, Gone};
-        if let Some(slot) = self.agent.registry.slot(id) {
-            if matches!(slot.status(), SlotStatus::Starting) {
-                return Alive(report::live(&slot.live()));
-            }
-            if slot.is_alive() {
-                if let Some(client) = client {
-                    client::came(&self.agent, &slot, client).await;
-                }
-                return Alive(report::live(&slot.live()));
-            }
-            let story = slot.over(STORY_MAX).await;
-            let done =
-                story.unwrap_or_else(|| made_out(id, EndReason::XServer, "its X server is gone"));
-            return Gone((&done.ended()).into());
-        }
-        let done = self.agent.registry.done(id);
-        let done = done
-            .unwrap_or_else(|| made_out(id, EndReason::Lost, "the agent knows no such session"));
-        Gone((&done.ended()).into())
-    }
-
-    /// Makes durable that an id may never run. One that cannot be kept is forbidden until a restart, and its caller
-    /// asks again.
-    async fn keep(&self, Forbidden { done, forget }: Forbidden) -> Result<(), Status> {
-        let store = self.agent.store.clone();
-        tokio::task::spawn_blocking(move || store.save_done(&done))
-            .await
-            .map_err(std::io::Error::other)
-            .and_then(|result| result)
-            .map_err(|error| {
-                Status::resource_exhausted(format!("the cancel cannot be kept: {error}"))
-            })?;
-        link::forget_on_disk(&self.agent, forget);
-        Ok(())
+        Ok(self.agent.admit(&fence).await?)
     }
 }
 
@@ -301,10 +126,10 @@ impl agent_server::Agent for Service {
         let limits = limits.unwrap_or_default().try_into()?;
         let resources = resources.unwrap_or_default().into();
         let span = span::session(&session);
-        let started =
-            self.start_session(&fence, session, limits, resources).instrument(span).await?;
-        let result = Some(started);
-        Ok(Response::new(StartResponse { result }))
+        let start = life::begin(&self.agent, &fence, session, limits, resources);
+        let started = start.instrument(span).await.map(words::started);
+        let result = words::or_fenced(started, start_response::Result::Fenced)?;
+        Ok(Response::new(StartResponse { result: Some(result) }))
     }
 
     async fn verify(
@@ -328,11 +153,8 @@ impl agent_server::Agent for Service {
             None => None,
         };
         let client = client.map(TryInto::try_into).transpose()?;
-        let mut result = self.verify_session(id, client).await;
-        if let (verify_response::Result::Alive(live), Some(standing)) = (&mut result, standing) {
-            live.standing = Some((&standing).into());
-        }
-        let result = Some(result);
+        let found = life::verify(&self.agent, id, client).await;
+        let result = Some(words::verified(found, standing.as_ref()));
         Ok(Response::new(VerifyResponse { result }))
     }
 
@@ -344,29 +166,17 @@ impl agent_server::Agent for Service {
         let broker = self.check_caller(request.extensions())?;
         let fence = self.right(request.extensions(), request.get_ref().fence.clone())?;
         let id = convert::text("id", &request.get_ref().id)?;
-        let permit = match self.admit(&fence).await {
-            Ok(permit) => permit,
-            Err(Denied::Fenced(epoch)) => {
-                let result = Some(Answer::Fenced(fenced(&epoch)));
-                return Ok(Response::new(TerminateResponse { result }));
-            }
-            Err(Denied::Status(status)) => return Err(status),
+        let end = async {
+            let permit = self.agent.admit(&fence).await?;
+            let Some(slot) = self.agent.registry.slot(id) else {
+                return Ok(life::how_it_ended(&self.agent, id));
+            };
+            let why = format!("ended at the request of broker {broker}");
+            let span = span::session(&slot.session());
+            life::end(&self.agent, &slot, &why, permit).instrument(span).await
         };
-        let ended = match self.agent.registry.slot(id) {
-            Some(slot) => {
-                let why = format!("ended at the request of broker {broker}");
-                let span = span::session(&slot.session());
-                self.end(&slot, &why, permit).instrument(span).await?
-            }
-            None => {
-                let done = self.agent.registry.done(id);
-                done.unwrap_or_else(|| {
-                    made_out(id, EndReason::Lost, "the agent knows no such session")
-                })
-                .ended()
-            }
-        };
-        let result = Some(Answer::Ended((&ended).into()));
+        let ended = end.await.map(|ended| Answer::Ended((&ended).into()));
+        let result = Some(words::or_fenced(ended, Answer::Fenced)?);
         Ok(Response::new(TerminateResponse { result }))
     }
 
@@ -378,14 +188,14 @@ impl agent_server::Agent for Service {
         drop(self.acts(request.extensions(), request.get_ref().fence.clone()).await?);
         let DisconnectViewerRequest { id, reason, fence: _ } = request.into_inner();
         let id: SessionId = convert::text("id", &id)?;
-        let slot = self.agent.registry.slot(id).ok_or_else(|| no_session(id))?;
+        let slot = self.agent.registry.slot(id).ok_or(CallError::NoSession(id))?;
         let dir = control::session_dir(&self.agent.settings().session.run_dir, slot.id);
         match link::ask(&dir, &Ask::Disconnect { reason: one_line(&reason) }).await {
             Ok(Event::Disconnected { was_connected }) => {
                 Ok(Response::new(DisconnectViewerResponse { was_connected }))
             }
             Ok(other) => Err(Status::internal(format!("the session answered {other:?}"))),
-            Err(error) => Err(Status::unavailable(format!("the session does not answer: {error}"))),
+            Err(error) => Err(CallError::from(NotDone::from(error)).into()),
         }
     }
 
@@ -395,19 +205,19 @@ impl agent_server::Agent for Service {
     ) -> Result<Response<SetLimitsResponse>, Status> {
         use set_limits_response::Result as Answer;
         let fence = self.right(request.extensions(), request.get_ref().fence.clone())?;
-        let sessions = limits::parse(request.into_inner().sessions)?;
-        match self.admit(&fence).await {
+        let sessions = words::limits(request.into_inner().sessions)?;
+        let set = async {
             // Not held until all is done, which may take seconds where a session hangs. If a broker with other words is
             // promised meanwhile, it sees in its report what came of these, and says its own again.
-            Ok(permit) => drop(permit),
-            Err(Denied::Fenced(epoch)) => {
-                let result = Some(Answer::Fenced(fenced(&epoch)));
-                return Ok(Response::new(SetLimitsResponse { result }));
-            }
-            Err(Denied::Status(status)) => return Err(status),
-        }
-        let not_set = limits::set(&self.agent, sessions).await;
-        Ok(Response::new(SetLimitsResponse { result: Some(Answer::Set(LimitsSet { not_set })) }))
+            drop(self.agent.admit(&fence).await?);
+            Ok(limits::set(&self.agent, sessions).await)
+        };
+        let set = set.await.map(|not_set| {
+            let not_set = not_set.into_iter().map(words::not_set).collect();
+            Answer::Set(LimitsSet { not_set })
+        });
+        let result = Some(words::or_fenced(set, Answer::Fenced)?);
+        Ok(Response::new(SetLimitsResponse { result }))
     }
 
     async fn extend(
@@ -416,9 +226,8 @@ impl agent_server::Agent for Service {
     ) -> Result<Response<ExtendResponse>, Status> {
         drop(self.acts(request.extensions(), request.get_ref().fence.clone()).await?);
         let id: SessionId = convert::text("id", &request.into_inner().id)?;
-        let unknown = || Status::not_found(format!("there is no session {id} here"));
-        let slot = self.agent.registry.slot(id).ok_or_else(unknown)?;
-        Ok(Response::new(limits::extend(&self.agent, &slot).await?))
+        let slot = self.agent.registry.slot(id).ok_or(CallError::NoSession(id))?;
+        Ok(Response::new(words::extended(limits::extend(&self.agent, &slot).await)?))
     }
 
     async fn notify(
@@ -426,7 +235,8 @@ impl agent_server::Agent for Service {
         request: Request<NotifyRequest>,
     ) -> Result<Response<NotifyResponse>, Status> {
         drop(self.acts(request.extensions(), request.get_ref().fence.clone()).await?);
-        Ok(Response::new(notice::show(&self.agent, request.into_inner()).await?))
+        let (ids, text) = words::notice(request.into_inner())?;
+        Ok(Response::new(words::not_shown(notice::show(&self.agent, ids, &text).await)))
     }
 
     async fn session_log(
@@ -438,7 +248,7 @@ impl agent_server::Agent for Service {
         let (id, store) = (convert::text("id", &id)?, self.agent.store.clone());
         let read = tokio::task::spawn_blocking(move || session_log::tail(&store, id, bytes)).await;
         let text = read.map_err(std::io::Error::other).and_then(|text| text);
-        let text = text.map_err(|error| Status::internal(format!("the log: {error}")))?;
+        let text = text.map_err(CallError::Log)?;
         Ok(Response::new(SessionLogResponse { text }))
     }
 
@@ -447,9 +257,9 @@ impl agent_server::Agent for Service {
         request: Request<AcceptKeyRequest>,
     ) -> Result<Response<AcceptKeyResponse>, Status> {
         let permit = self.acts(request.extensions(), request.get_ref().fence.clone()).await?;
-        let accepted = keys::accept(&self.agent, request.into_inner()).await?;
+        let host_keys = keys::accept(&self.agent, words::key(request.get_ref())?).await?;
         drop(permit);
-        Ok(Response::new(accepted))
+        Ok(Response::new(AcceptKeyResponse { host_keys }))
     }
 
     async fn allow_shadow(
@@ -457,11 +267,11 @@ impl agent_server::Agent for Service {
         request: Request<AllowShadowRequest>,
     ) -> Result<Response<AllowShadowResponse>, Status> {
         let fence = self.right(request.extensions(), request.get_ref().fence.clone())?;
-        drop(self.admit(&fence).await?);
-        let answer = shadow::allow(&self.agent, request.into_inner()).await?;
+        drop(self.agent.admit(&fence).await?);
+        let verdict = shadow::allow(&self.agent, words::shadow(request.get_ref())?).await?;
         // The user may have taken their time. A right that nobody is told of lets nobody in.
         self.agent.fence.check(&fence).await?;
-        Ok(Response::new(answer))
+        Ok(Response::new(words::shadow_verdict(verdict)))
     }
 
     async fn cancel_start(
@@ -471,22 +281,13 @@ impl agent_server::Agent for Service {
         use cancel_start_response::Result as Answer;
         let fence = self.right(request.extensions(), request.get_ref().fence.clone())?;
         let id: SessionId = convert::text("id", &request.get_ref().id)?;
-        let permit = match self.admit(&fence).await {
-            Ok(permit) => permit,
-            Err(Denied::Fenced(epoch)) => {
-                let result = Some(Answer::Fenced(fenced(&epoch)));
-                return Ok(Response::new(CancelStartResponse { result }));
-            }
-            Err(Denied::Status(status)) => return Err(status),
+        let forbid = async {
+            let permit = self.agent.admit(&fence).await?;
+            life::forbid(&self.agent, id, permit).await
         };
-        let outcome = Outcome::Refused(Refused::new(Refusal::Cancelled, "the start was cancelled"));
-        let done = Done { id, at: clock::unix_millis(), outcome };
-        match self.agent.registry.forbid(&done, &self.agent.settings()) {
-            // Running or not: a start that is cancelled was never handed to anybody.
-            Err(slot) => drop(self.end(&slot, "its start was cancelled", permit).await?),
-            Ok(forbidden) => self.keep(forbidden).await?,
-        }
-        Ok(Response::new(CancelStartResponse { result: Some(Answer::Cancelled(Cancelled {})) }))
+        let forbidden = forbid.await.map(|()| Answer::Cancelled(Cancelled {}));
+        let result = Some(words::or_fenced(forbidden, Answer::Fenced)?);
+        Ok(Response::new(CancelStartResponse { result }))
     }
 
     type ReportStream = report::Items;
@@ -525,10 +326,8 @@ impl witness_server::Witness for Service {
         self.agent.fence.check(&fence).await?;
         let QuarantineRequest { lineage, journal, journal_id, fence: _ } = request.into_inner();
         let lineage = convert::text("lineage", &lineage)?;
-        let done =
-            self.agent.fence.quarantine(lineage, journal_id, journal).await.map_err(|error| {
-                Status::resource_exhausted(format!("cannot set the promise aside: {error}"))
-            })?;
+        let done = self.agent.fence.quarantine(lineage, journal_id, journal).await;
+        let done = done.map_err(CallError::NotSetAside)?;
         Ok(Response::new(QuarantineResponse { done }))
     }
 }

@@ -7,28 +7,24 @@ use std::{
     io::{self, Write},
     os::fd::{AsFd, OwnedFd},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use nix::unistd::User;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use uuid::Uuid;
-use vsm_core::{SessionId, UserName};
+use vsm_core::{SessionId, SshKey, UserName};
 use vsm_daemon::{
     clock,
     one_time::Bearer,
     socket::{self, Asked, Bounds},
     trouble::Kind,
 };
-use vsm_proto::{
-    agent::v1::{AllowShadowRequest, AllowShadowResponse},
-    convert,
-};
 
-use super::{Agent, keys, link, service};
+use super::{Agent, call_error::CallError, keys, link, wish::NotDone};
 use crate::{
     control::{self, Event, Request},
     lines,
@@ -61,7 +57,7 @@ pub(super) struct Rights(Mutex<Vec<Right>>);
 
 impl Rights {
     fn add(&self, now: Instant, right: Right) -> bool {
-        let mut rights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rights = self.0.lock();
         rights.retain(|right| right.until > now);
         let has_room = rights.len() < RIGHTS_MAX;
         if has_room {
@@ -71,7 +67,7 @@ impl Rights {
     }
 
     fn take(&self, now: Instant, id: Uuid, session: SessionId, uid: u32) -> Option<Right> {
-        let mut rights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rights = self.0.lock();
         rights.retain(|right| right.until > now);
         let fits = |right: &Right| right.id == id && right.session == session && right.uid == uid;
         let place = rights.iter().position(fits)?;
@@ -79,21 +75,41 @@ impl Rights {
     }
 }
 
+/// Who wants to shadow which desktop.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) session: SessionId,
+    pub(super) by: UserName,
+    /// Not only look.
+    pub(super) control: bool,
+    /// Lets them in at this host.
+    pub(super) key: Option<SshKey>,
+    /// How long the right is good, and the key.
+    pub(super) valid: Duration,
+}
+
+/// Whether they may.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// No, and why.
+    Refused(String),
+    /// Yes, once.
+    Granted {
+        /// Not only look.
+        control: bool,
+        right: Uuid,
+        /// By which keys this host is known to whom the key lets in; none = no key was taken.
+        host_keys: Option<Vec<String>>,
+    },
+}
+
 /// Asks the desktop, and its user where that is so, whether it may be shadowed.
 pub(super) async fn allow(
     agent: &Arc<Agent>,
-    request: AllowShadowRequest,
-) -> Result<AllowShadowResponse, Status> {
-    let AllowShadowRequest { id, by, control, public_key, valid_ms, fence: _ } = request;
-    let session: SessionId = convert::text("id", &id)?;
-    let by: UserName = convert::text("by", &by)?;
-    let valid = keys::valid(valid_ms)?;
-    let key = match public_key.as_str() {
-        "" => None,
-        key => Some(convert::text("public_key", key)?),
-    };
-    let no = |why: String| Ok(AllowShadowResponse { why, ..Default::default() });
-    let slot = agent.registry.slot(session).ok_or_else(|| service::no_session(session))?;
+    Wish { session, by, control, key, valid }: Wish,
+) -> Result<Verdict, CallError> {
+    let no = |why: String| Ok(Verdict::Refused(why));
+    let slot = agent.registry.slot(session).ok_or(CallError::NoSession(session))?;
     let name = by.to_string();
     let found = tokio::task::spawn_blocking(move || User::from_name(&name)).await;
     let Ok(Ok(Some(account))) = found else {
@@ -110,7 +126,7 @@ pub(super) async fn allow(
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             return no("its user gave no answer".to_owned());
         }
-        Err(error) => return Err(Status::unavailable(format!("the desktop: {error}"))),
+        Err(error) => return Err(NotDone::NoAnswer(error).into()),
     };
     let (now, uid) = (clock::now(), account.uid.as_raw());
     let right = Uuid::new_v4();
@@ -119,21 +135,14 @@ pub(super) async fn allow(
         .shadow_rights
         .add(now, Right { id: right, by: by.clone(), uid, session, control, until })
     {
-        return Err(Status::resource_exhausted("too many are about to shadow desktops"));
+        return Err(CallError::TooManyShadowers);
     }
-    let mut answer = AllowShadowResponse {
-        granted: true,
-        control,
-        right: right.to_string(),
-        ..Default::default()
-    };
-    if let Some(key) = key {
+    let host_keys = match key {
         // Without it they log in as they do otherwise.
-        let let_in = keys::let_in(agent, Bearer { key, user: by, uid, session }, valid).await;
-        answer.key_accepted = let_in.is_ok();
-        answer.host_keys = let_in.unwrap_or_default();
-    }
-    Ok(answer)
+        Some(key) => keys::let_in(agent, Bearer { key, user: by, uid, session }, valid).await.ok(),
+        None => None,
+    };
+    Ok(Verdict::Granted { control, right, host_keys })
 }
 
 /// What `vsm-login` asks for.

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn run(WhileArguments { display, command }: WhileArguments) -> Result<ExitCode, Failure> {
-    let server = x_server(&display).map_err(|why| (NO_SESSION, why))?;
+    let server = x_server(&display)?;
     let Some((program, words)) = command.split_first() else {
         return Err((USAGE, "name a command".to_owned()));
     };
@@ -39,17 +39,19 @@ fn run(WhileArguments { display, command }: WhileArguments) -> Result<ExitCode, 
 }
 
 /// The X server of a display, by who serves its socket.
-fn x_server(display: &str) -> Result<Pid, String> {
+fn x_server(display: &str) -> Result<Pid, Failure> {
+    let none = |why: String| (NO_SESSION, why);
     let number = display.split_once(':').map_or("", |(_, rest)| rest);
     let number = number.split('.').next().unwrap_or_default();
     if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("{display:?} is not a display of this host, such as :10"));
+        return Err(none(format!("{display:?} is not a display of this host, such as :10")));
     }
     let socket = PathBuf::from(format!("/tmp/.X11-unix/X{number}"));
-    let stream =
-        UnixStream::connect(&socket).map_err(|error| format!("{}: {error}", socket.display()))?;
-    let peer = getsockopt(&stream, PeerCredentials).map_err(|error| error.to_string())?;
-    Pid::from_raw(peer.pid()).ok_or_else(|| "the X server is in another world".to_owned())
+    let stream = UnixStream::connect(&socket)
+        .map_err(|error| none(format!("{}: {error}", socket.display())))?;
+    let peer = getsockopt(&stream, PeerCredentials).map_err(|error| none(error.to_string()))?;
+    Pid::from_raw(peer.pid())
+        .ok_or_else(|| none("the X server is in another PID namespace".to_owned()))
 }
 
 /// Waits for the end of the command, or of the X server, which ends it.

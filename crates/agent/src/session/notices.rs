@@ -1,7 +1,11 @@
 //! Texts that are shown on the desktop: a program of the administrator's runs as the user, in the session, and its exit
 //! says whether the text is shown.
 
-use std::{path::Path, process::ExitStatus};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+};
 
 use super::{
     desktop::{Place, Program},
@@ -15,6 +19,15 @@ use crate::{
 
 /// Programs that show a text at a time; more are refused.
 const NOTICES_MAX: usize = 8;
+
+/// Why a program does not run in the desktop.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotRun {
+    #[error("too many texts are being shown on this desktop")]
+    TooMany,
+    #[error("{} cannot be run: {why}", program.display())]
+    Failed { program: PathBuf, why: io::Error },
+}
 
 /// Who waits for the end of a program that shows something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +75,7 @@ impl Monitor {
         if self.phase() != Phase::Running {
             return Some(Event::Terminating);
         }
-        self.show(program, words, waits).err().map(|why| Event::Refused { why })
+        self.show(program, words, waits).err().map(|why| Event::Refused { why: why.to_string() })
     }
 
     /// Warns the desktop of what a limit will do to it. Where that cannot be shown the log says so: the limit holds.
@@ -84,20 +97,19 @@ impl Monitor {
     ///
     /// # Errors
     /// If it cannot be run, or too many are.
-    pub(super) fn run_inside(&mut self, program: &Path, words: &[&str]) -> Result<(), String> {
+    pub(super) fn run_inside(&mut self, program: &Path, words: &[&str]) -> Result<(), NotRun> {
         self.show(program, words, Waits::Nobody)
     }
 
-    fn show(&mut self, program: &Path, words: &[&str], waits: Waits) -> Result<(), String> {
+    fn show(&mut self, program: &Path, words: &[&str], waits: Waits) -> Result<(), NotRun> {
         if self.notices.len() >= NOTICES_MAX {
-            return Err("too many texts are being shown on this desktop".to_owned());
+            return Err(NotRun::TooMany);
         }
         let super::monitor::Desktop { account, environment, given, .. } = &self.desktop;
         let cgroup = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref());
         let place = Place { account, cgroup, environment, tmp: None, given };
-        let spawned = place.spawn(program, words.iter().copied());
-        let spawned =
-            spawned.map_err(|error| format!("{} cannot be run: {error}", program.display()))?;
+        let failed = |why| NotRun::Failed { program: program.to_owned(), why };
+        let spawned = place.spawn(program, words.iter().copied()).map_err(failed)?;
         self.notices.push(Notice { program: spawned, waits });
         Ok(())
     }

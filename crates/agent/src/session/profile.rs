@@ -83,7 +83,7 @@ pub(super) fn choose(
                 variables.insert("VSM_PROFILE_BY".to_owned(), how.to_owned());
                 return Ok(variables);
             }
-            Err(why) => hidden.push(Hidden { key: one.key, why }),
+            Err(why) => hidden.push(Hidden { key: one.key, why: why.to_string() }),
         }
     }
     let tested = test(place, &candidates.iter().collect::<Vec<_>>());
@@ -91,7 +91,7 @@ pub(super) fn choose(
     for (one, tested) in candidates.into_iter().zip(tested) {
         match tested {
             Ok(()) => available.push(one),
-            Err(why) => hidden.push(Hidden { key: one.key, why }),
+            Err(why) => hidden.push(Hidden { key: one.key, why: why.to_string() }),
         }
     }
     for Hidden { key, why } in &hidden {
@@ -243,6 +243,17 @@ fn offer(
     Ok(given.map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
+/// What the test command of a profile that is not offered has done.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error("its testcmd cannot be run: {0}")]
+    NotRun(io::Error),
+    #[error("its testcmd ended with {}", launch::describe(*.0))]
+    Failed(ExitStatus),
+    #[error("its testcmd took longer than {} s", TEST_MAX.as_secs())]
+    Late,
+}
+
 /// One test command that runs.
 struct Test {
     pid: i32,
@@ -251,7 +262,7 @@ struct Test {
 }
 
 /// Whether each of these may be offered; why not.
-fn test(place: &Place<'_>, candidates: &[&Candidate]) -> Vec<Result<(), String>> {
+fn test(place: &Place<'_>, candidates: &[&Candidate]) -> Vec<Result<(), Unfit>> {
     let started: Vec<_> = candidates.iter().map(|one| begin(place, one)).collect();
     let deadline = clock::now() + TEST_MAX;
     let mut tests: Vec<Option<io::Result<Test>>> = started;
@@ -277,20 +288,18 @@ fn test(place: &Place<'_>, candidates: &[&Candidate]) -> Vec<Result<(), String>>
     tests.into_iter().map(verdict).collect()
 }
 
-fn verdict(test: Option<io::Result<Test>>) -> Result<(), String> {
+fn verdict(test: Option<io::Result<Test>>) -> Result<(), Unfit> {
     match test {
         None => Ok(()),
-        Some(Err(error)) => Err(format!("its testcmd cannot be run: {error}")),
+        Some(Err(error)) => Err(Unfit::NotRun(error)),
         Some(Ok(Test { status: Some(status), .. })) if status.success() => Ok(()),
-        Some(Ok(Test { status: Some(status), .. })) => {
-            Err(format!("its testcmd ended with {}", launch::describe(status)))
-        }
+        Some(Ok(Test { status: Some(status), .. })) => Err(Unfit::Failed(status)),
         Some(Ok(Test { status: None, pid, .. })) => {
             if let Some(pid) = rustix::process::Pid::from_raw(pid) {
                 // It leads a group of its own; what has left that is killed before the X server starts.
                 let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
             }
-            Err(format!("its testcmd took longer than {} s", TEST_MAX.as_secs()))
+            Err(Unfit::Late)
         }
     }
 }
@@ -380,8 +389,8 @@ mod tests {
             let status = Some(ExitStatus::from_raw(status));
             verdict(Some(Ok(Test { pid: 0, held: None, status })))
         };
-        assert_eq!((verdict(None), over(0)), (Ok(()), Ok(())));
-        assert!(over(3 << 8).unwrap_err().ends_with("ended with exit status 3"));
-        assert!(over(9).unwrap_err().contains("SIGKILL"));
+        assert!(verdict(None).is_ok() && over(0).is_ok());
+        assert!(over(3 << 8).unwrap_err().to_string().ends_with("ended with exit status 3"));
+        assert!(over(9).unwrap_err().to_string().contains("SIGKILL"));
     }
 }

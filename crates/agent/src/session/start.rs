@@ -287,7 +287,7 @@ fn limit(spec: &Spec, leftovers: &mut Leftovers, log: &mut Log) -> Result<(), Re
         return Ok(());
     }
     leftovers.unlimited = match &leftovers.cgroup {
-        Some(cgroup) => cgroup.limit(spec.resources),
+        Some(cgroup) => cgroup.limit(spec.resources).iter().map(ToString::to_string).collect(),
         None => vec!["there is no cgroup v2 here that can be written".to_owned()],
     };
     for why in &leftovers.unlimited {

@@ -20,12 +20,10 @@ use vsm_proto::{
     convert,
 };
 
-use crate::{
-    api::{
-        pair,
-        place::{self, Place},
-    },
-    broker::Broker,
+use crate::api::{
+    Edge, caller,
+    forward::{self, Place},
+    pair::view::role,
 };
 
 use select::{Pages, Selector};
@@ -37,8 +35,8 @@ type Sessions = Stream<pb::ListSessionsResponse>;
 /// The service.
 #[derive(Debug, Clone)]
 pub struct AdminApi {
-    /// The broker.
-    pub broker: Arc<Broker>,
+    /// What it serves.
+    pub edge: Arc<Edge>,
 }
 
 impl AdminApi {
@@ -52,11 +50,11 @@ impl AdminApi {
 
     /// The same of a list. While nobody is active each node shows what it has, and says so.
     async fn look<T>(&self, request: &Request<T>) -> Result<Seen, Status> {
-        place::check_admin(&self.broker, request)?;
-        Ok(match place::find(&self.broker, request).await {
+        caller::check_admin(&self.edge, request)?;
+        Ok(match forward::find(&self.edge, request).await {
             Ok(Place::There(channel)) => Seen::There(AdminClient::new(channel)),
             Ok(Place::Here) => Seen::Here(None),
-            Err(_) => Seen::Here(Some(place::stale(&self.broker))),
+            Err(_) => Seen::Here(Some(forward::stale(&self.edge))),
         })
     }
 }
@@ -90,15 +88,15 @@ impl Admin for AdminApi {
         let stale = match self.look(&request).await? {
             Seen::There(mut there) => {
                 let list =
-                    there.list_sessions(place::forwarded(request.into_inner(), None)).await?;
+                    there.list_sessions(caller::forwarded(request.into_inner(), None)).await?;
                 return Ok(list.map(|list| Box::pin(list) as Sessions));
             }
             Seen::Here(stale) => stale,
         };
-        let selector = Selector::parse(request.into_inner(), &self.broker).await?;
-        let list: Sessions = match selector.by_id(&self.broker).await {
+        let selector = Selector::parse(request.into_inner(), &self.edge).await?;
+        let list: Sessions = match selector.by_id(&self.edge).await {
             Some(page) => Box::pin(tokio_stream::once(Ok(page))),
-            None => Box::pin(tokio_stream::iter(Pages::new(Arc::clone(&self.broker), selector))),
+            None => Box::pin(tokio_stream::iter(Pages::new(Arc::clone(&self.edge), selector))),
         };
         Ok(marked(list, stale))
     }
@@ -112,14 +110,14 @@ impl Admin for AdminApi {
         let stale = match self.look(&request).await? {
             Seen::There(mut there) => {
                 let told =
-                    there.watch_sessions(place::forwarded(request.into_inner(), None)).await?;
+                    there.watch_sessions(caller::forwarded(request.into_inner(), None)).await?;
                 return Ok(told.map(|told| Box::pin(told) as Self::WatchSessionsStream));
             }
             Seen::Here(stale) => stale,
         };
-        let selector = Selector::parse(request.into_inner(), &self.broker).await?;
-        let place = self.broker.follower()?;
-        let told = watch::begin(Arc::clone(&self.broker), selector, place);
+        let selector = Selector::parse(request.into_inner(), &self.edge).await?;
+        let place = self.edge.follower()?;
+        let told = watch::begin(Arc::clone(&self.edge), selector, place);
         let told: Self::WatchSessionsStream = Box::pin(ReceiverStream::new(told));
         Ok(marked(told, stale))
     }
@@ -132,13 +130,13 @@ impl Admin for AdminApi {
     ) -> Result<Response<Self::ListEventsStream>, Status> {
         let stale = match self.look(&request).await? {
             Seen::There(mut there) => {
-                let told = there.list_events(place::forwarded(request.into_inner(), None)).await?;
+                let told = there.list_events(caller::forwarded(request.into_inner(), None)).await?;
                 return Ok(told.map(|told| Box::pin(told) as Self::ListEventsStream));
             }
             Seen::Here(stale) => stale,
         };
-        let place = self.broker.follower()?;
-        let told = events::begin(Arc::clone(&self.broker), request.get_ref(), place)?;
+        let place = self.edge.follower()?;
+        let told = events::begin(Arc::clone(&self.edge), request.get_ref(), place)?;
         let told: Self::ListEventsStream = Box::pin(ReceiverStream::new(told));
         Ok(marked(told, stale))
     }
@@ -148,18 +146,18 @@ impl Admin for AdminApi {
         request: Request<pb::SessionLogRequest>,
     ) -> Result<Response<pb::SessionLogResponse>, Status> {
         if let Some(mut there) = self.place(&request).await? {
-            return there.session_log(place::forwarded(request.into_inner(), None)).await;
+            return there.session_log(caller::forwarded(request.into_inner(), None)).await;
         }
-        Ok(Response::new(log::fetch(&self.broker, request.into_inner()).await?))
+        Ok(Response::new(log::fetch(&self.edge, request.into_inner()).await?))
     }
 
     async fn record_event(
         &self,
         request: Request<pb::RecordEventRequest>,
     ) -> Result<Response<pb::RecordEventResponse>, Status> {
-        place::check_peer(&self.broker, &request)?;
+        caller::check_peer(&self.edge, &request)?;
         let event = convert::required("event", request.into_inner().event)?;
-        let noted = self.broker.table.propose(Proposal::Note(event.try_into()?)).await;
+        let noted = self.edge.table.propose(Proposal::Note(event.try_into()?)).await;
         noted.map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(pb::RecordEventResponse {}))
     }
@@ -169,12 +167,12 @@ impl Admin for AdminApi {
         request: Request<pb::TerminateSessionsRequest>,
     ) -> Result<Response<pb::TerminateSessionsResponse>, Status> {
         let there = self.place(&request).await?;
-        let actor = place::admin(&self.broker, &request).await;
+        let actor = caller::admin(&self.edge, &request).await;
         if let Some(mut there) = there {
-            let request = place::forwarded_for(request.into_inner(), &actor);
+            let request = caller::forwarded_for(request.into_inner(), &actor);
             return there.terminate_sessions(request).await;
         }
-        Ok(Response::new(terminate::all(&self.broker, request.into_inner(), actor).await?))
+        Ok(Response::new(terminate::all(&self.edge, request.into_inner(), actor).await?))
     }
 
     async fn notify(
@@ -182,11 +180,11 @@ impl Admin for AdminApi {
         request: Request<pb::NotifyRequest>,
     ) -> Result<Response<pb::NotifyResponse>, Status> {
         let there = self.place(&request).await?;
-        let actor = place::admin(&self.broker, &request).await;
+        let actor = caller::admin(&self.edge, &request).await;
         if let Some(mut there) = there {
-            return there.notify(place::forwarded_for(request.into_inner(), &actor)).await;
+            return there.notify(caller::forwarded_for(request.into_inner(), &actor)).await;
         }
-        Ok(Response::new(notify::show(&self.broker, request.into_inner(), actor).await?))
+        Ok(Response::new(notify::show(&self.edge, request.into_inner(), actor).await?))
     }
 
     async fn list_agents(
@@ -195,11 +193,11 @@ impl Admin for AdminApi {
     ) -> Result<Response<pb::ListAgentsResponse>, Status> {
         let stale = match self.look(&request).await? {
             Seen::There(mut there) => {
-                return there.list_agents(place::forwarded(request.into_inner(), None)).await;
+                return there.list_agents(caller::forwarded(request.into_inner(), None)).await;
             }
             Seen::Here(stale) => stale,
         };
-        let list = pb::ListAgentsResponse { agents: agents::list(&self.broker) };
+        let list = pb::ListAgentsResponse { agents: agents::list(&self.edge) };
         Ok(marked(list, stale))
     }
 
@@ -207,21 +205,21 @@ impl Admin for AdminApi {
         &self,
         request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
-        place::check_admin(&self.broker, &request)?;
+        caller::check_admin(&self.edge, &request)?;
         let (epoch, last_seq, sessions) = self
-            .broker
+            .edge
             .table
             .read(|view| (view.epoch.clone(), view.last_seq, view.table.sessions().len()));
         Ok(Response::new(pb::StatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            node: self.broker.node.to_string(),
-            role: pair::role(&self.broker).to_owned(),
+            node: self.edge.process.node.to_string(),
+            role: role(&self.edge).to_owned(),
             epoch: Some((&epoch).into()),
-            lineage: self.broker.table.fence().lineage.to_string(),
+            lineage: self.edge.table.fence().lineage.to_string(),
             last_seq,
             sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
-            started_unix_ms: self.broker.started.at.0,
-            troubles: self.broker.troubles.messages(),
+            started_unix_ms: self.edge.process.started.at.0,
+            troubles: self.edge.process.troubles.messages(),
         }))
     }
 }

@@ -16,8 +16,10 @@ use vsm_proto::{
 };
 
 use crate::{
-    api::place::{self, Place},
-    broker::Broker,
+    api::{
+        Edge, caller,
+        forward::{self, Place},
+    },
     error::Refusal,
     hosts::capacity,
 };
@@ -25,8 +27,8 @@ use crate::{
 /// The service.
 #[derive(Debug, Clone)]
 pub struct AgentsApi {
-    /// The broker.
-    pub broker: Arc<Broker>,
+    /// What it serves.
+    pub edge: Arc<Edge>,
 }
 
 /// Why an administrator does not get what they asked for.
@@ -70,11 +72,11 @@ impl From<Refused> for Status {
 impl AgentsApi {
     /// Where to serve: here, or on the active node.
     async fn place<T>(&self, request: &Request<T>) -> Result<Place, Refusal> {
-        place::find(&self.broker, request).await
+        forward::find(&self.edge, request).await
     }
 
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        place::check_admin(&self.broker, request)
+        caller::check_admin(&self.edge, request)
     }
 
     /// Hands what changes something to a task of the broker's, so that it does not die with its caller.
@@ -82,7 +84,7 @@ impl AgentsApi {
         &self,
         work: impl Future<Output = Result<T, Status>> + Send + 'static,
     ) -> Result<Response<T>, Status> {
-        let done = self.broker.tasks.spawn(work).await;
+        let done = self.edge.process.tasks.spawn(work).await;
         done.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string()).into()))
             .map(Response::new)
     }
@@ -99,13 +101,13 @@ impl Agents for AgentsApi {
         request: Request<pb::DrainRequest>,
     ) -> Result<Response<pb::DrainResponse>, Status> {
         self.check(&request)?;
-        let actor = place::admin(&self.broker, &request).await;
+        let actor = caller::admin(&self.edge, &request).await;
         if let Place::There(channel) = self.place(&request).await? {
-            return there(channel).drain(place::forwarded_for(request.into_inner(), &actor)).await;
+            return there(channel).drain(caller::forwarded_for(request.into_inner(), &actor)).await;
         }
-        let broker = Arc::clone(&self.broker);
+        let edge = Arc::clone(&self.edge);
         let wanted = marks::Wanted::parse(request.into_inner())?;
-        self.done(async move { marks::drain(&broker, actor, wanted).await }).await
+        self.done(async move { marks::drain(&edge, actor, wanted).await }).await
     }
 
     async fn undrain(
@@ -113,15 +115,15 @@ impl Agents for AgentsApi {
         request: Request<pb::UndrainRequest>,
     ) -> Result<Response<pb::UndrainResponse>, Status> {
         self.check(&request)?;
-        let actor = place::admin(&self.broker, &request).await;
+        let actor = caller::admin(&self.edge, &request).await;
         if let Place::There(channel) = self.place(&request).await? {
             return there(channel)
-                .undrain(place::forwarded_for(request.into_inner(), &actor))
+                .undrain(caller::forwarded_for(request.into_inner(), &actor))
                 .await;
         }
-        let broker = Arc::clone(&self.broker);
+        let edge = Arc::clone(&self.edge);
         let agent = convert::text("agent", &request.into_inner().agent)?;
-        self.done(async move { marks::undrain(&broker, actor, agent).await }).await
+        self.done(async move { marks::undrain(&edge, actor, agent).await }).await
     }
 
     async fn forget(
@@ -129,13 +131,15 @@ impl Agents for AgentsApi {
         request: Request<pb::ForgetRequest>,
     ) -> Result<Response<pb::ForgetResponse>, Status> {
         self.check(&request)?;
-        let actor = place::admin(&self.broker, &request).await;
+        let actor = caller::admin(&self.edge, &request).await;
         if let Place::There(channel) = self.place(&request).await? {
-            return there(channel).forget(place::forwarded_for(request.into_inner(), &actor)).await;
+            return there(channel)
+                .forget(caller::forwarded_for(request.into_inner(), &actor))
+                .await;
         }
-        let broker = Arc::clone(&self.broker);
+        let edge = Arc::clone(&self.edge);
         let agent = convert::text("agent", &request.into_inner().agent)?;
-        self.done(async move { forget::forget(&broker, &actor, agent).await }).await
+        self.done(async move { forget::forget(&edge, &actor, agent).await }).await
     }
 
     async fn list_subclusters(
@@ -145,12 +149,12 @@ impl Agents for AgentsApi {
         self.check(&request)?;
         // While nobody is active each node shows what it has.
         if let Ok(Place::There(channel)) = self.place(&request).await {
-            let request = place::forwarded(request.into_inner(), None);
+            let request = caller::forwarded(request.into_inner(), None);
             return there(channel).list_subclusters(request).await;
         }
-        let all = capacity::all(&self.broker, &self.broker.settings());
+        let all = capacity::all(&self.edge.agents, &self.edge.site.settings());
         let view = |capacity: capacity::Capacity| pb::SubclusterView {
-            level: self.broker.agents.fleet.level(&capacity.name).word().to_owned(),
+            level: self.edge.agents.fleet.level(&capacity.name).word().to_owned(),
             agents: capacity.agents.iter().map(ToString::to_string).collect(),
             taking: capacity.taking,
             users: capacity.users,
@@ -171,9 +175,9 @@ impl Agents for AgentsApi {
     ) -> Result<Response<pb::ExplainResponse>, Status> {
         self.check(&request)?;
         if let Ok(Place::There(channel)) = self.place(&request).await {
-            return there(channel).explain(place::forwarded(request.into_inner(), None)).await;
+            return there(channel).explain(caller::forwarded(request.into_inner(), None)).await;
         }
         let user = convert::text("user", &request.into_inner().user)?;
-        Ok(Response::new(explain::explain(&self.broker, user).await?))
+        Ok(Response::new(explain::explain(&self.edge, user).await?))
     }
 }

@@ -9,8 +9,7 @@ use vsm_proto::admin::v1::{
 };
 
 use crate::{
-    api::place,
-    broker::Broker,
+    api::{Edge, caller},
     pair::{Ha, Pair, card, open},
     reload::{Refused, Reloader},
 };
@@ -24,8 +23,8 @@ type Parameters = BTreeMap<String, (String, String)>;
 /// The service.
 #[derive(Debug, Clone)]
 pub struct ConfigApi {
-    /// The broker.
-    pub broker: Arc<Broker>,
+    /// What it serves.
+    pub edge: Arc<Edge>,
     /// What is in force.
     pub reloader: Arc<Reloader>,
 }
@@ -44,16 +43,16 @@ impl From<Refused> for Status {
 impl ConfigApi {
     /// Lets administrators in.
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        place::check_admin(&self.broker, request)
+        caller::check_admin(&self.edge, request)
     }
 
     /// Lets the other node in, and who may open the admin socket.
     fn check_peer<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        if place::is_local(request) { Ok(()) } else { place::check_peer(&self.broker, request) }
+        if caller::is_local(request) { Ok(()) } else { caller::check_peer(&self.edge, request) }
     }
 
     fn pair(&self) -> Result<&Arc<Pair>, Status> {
-        match &self.broker.ha {
+        match &self.edge.side.ha {
             Ha::On(pair) => Ok(pair),
             Ha::Off { .. } | Ha::Apart(_) => Err(Status::failed_precondition(
                 "this broker is not one of a pair (/vsmserver/HA/enabled): there is nothing to compare with",
@@ -65,7 +64,7 @@ impl ConfigApi {
     async fn both(&self, pair: &Pair) -> Result<(Parameters, Parameters), Status> {
         let own = self.reloader.shared().await?;
         let mut peer = ConfigurationClient::new(pair.channel.clone());
-        let call = peer.parameters(place::forwarded(pb::ParametersRequest {}, None));
+        let call = peer.parameters(caller::forwarded(pb::ParametersRequest {}, None));
         let theirs = within(pair, call).await?.parameters;
         Ok((own, theirs.into_iter().map(|(path, value)| (path, parts(value))).collect()))
     }
@@ -138,7 +137,7 @@ impl Configuration for ConfigApi {
         request: Request<pb::ReloadRequest>,
     ) -> Result<Response<pb::ReloadResponse>, Status> {
         self.check(&request)?;
-        let actor = place::admin(&self.broker, &request).await;
+        let actor = caller::admin(&self.edge, &request).await;
         let changes = changes(self.reloader.reload(&actor).await?);
         Ok(Response::new(pb::ReloadResponse { changes }))
     }
@@ -163,7 +162,7 @@ impl Configuration for ConfigApi {
         request: Request<pb::PushRequest>,
     ) -> Result<Response<pb::PushResponse>, Status> {
         self.check(&request)?;
-        let actor = place::admin(&self.broker, &request).await;
+        let actor = caller::admin(&self.edge, &request).await;
         let pair = self.pair()?;
         let (own, peer) = self.both(pair).await?;
         if request.get_ref().token != token(&own, &peer) {
@@ -173,7 +172,7 @@ impl Configuration for ConfigApi {
         }
         let differing = differences(&own, &peer);
         let programs = differing.iter().map(|one| &one.path).find(|path| is_roots_program(path));
-        if let (Some(path), false) = (programs, place::is_root(&request)) {
+        if let (Some(path), false) = (programs, caller::is_root(&request)) {
             return Err(Status::permission_denied(format!(
                 "{path} names what root runs: only root on this node may push it"
             )));
@@ -200,7 +199,7 @@ impl Configuration for ConfigApi {
         }
         let adopt = pb::AdoptRequest { set, drop, expected: messages(peer) };
         let mut client = ConfigurationClient::new(pair.channel.clone());
-        let adopted = within(pair, client.adopt(place::forwarded_for(adopt, &actor))).await?;
+        let adopted = within(pair, client.adopt(caller::forwarded_for(adopt, &actor))).await?;
         Ok(Response::new(pb::PushResponse { changes: adopted.changes }))
     }
 
@@ -218,13 +217,13 @@ impl Configuration for ConfigApi {
         request: Request<pb::AdoptRequest>,
     ) -> Result<Response<pb::AdoptResponse>, Status> {
         // What it sets root runs: it is the other node's files that say it, which are root's.
-        if place::is_local(&request) {
+        if caller::is_local(&request) {
             return Err(Status::permission_denied(
                 "the other broker of the pair calls this: set parameters with vsm-config, as root",
             ));
         }
-        place::check_peer(&self.broker, &request)?;
-        let actor = place::admin(&self.broker, &request).await;
+        caller::check_peer(&self.edge, &request)?;
+        let actor = caller::admin(&self.edge, &request).await;
         let pb::AdoptRequest { set, drop, expected } = request.into_inner();
         if let Some(own) = set.keys().chain(&drop).find(|path| card::is_own(path)) {
             return Err(Status::invalid_argument(format!(
@@ -235,7 +234,8 @@ impl Configuration for ConfigApi {
         // Not in the caller's task: what was begun is done.
         let reloader = Arc::clone(&self.reloader);
         let task = self
-            .broker
+            .edge
+            .process
             .tasks
             .spawn(async move { reloader.adopt(set, drop, &expected, &actor).await });
         let adopted = task.await.map_err(|error| Status::internal(error.to_string()))?;

@@ -9,14 +9,72 @@
 //! | [`configuration`] | the configuration in force, and taking a new one |
 //! | [`pair`] | the administrator's view of the pair |
 //! | [`registry`] | agents that announce themselves |
-//! | `place` | where a call is to be served: here, or on the active node |
+//! | `caller` | who makes a call, and whether they may |
+//! | `forward` | where a call is served: here, or on the active node, to which it is passed on |
 //! | `view` | a session as users and administrators see it |
 
 pub mod admin;
 pub mod agents;
+pub(crate) mod caller;
 pub mod configuration;
+pub(crate) mod forward;
 pub mod pair;
-pub(crate) mod place;
 pub mod registry;
 pub mod user;
 pub(crate) mod view;
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+use vsm_sync::SessionTable;
+
+use crate::{
+    hosts::agents::Agents, journal::Journal, pair::Side, process::Process, sessions::Sessions,
+    site::Site,
+};
+
+/// Administrators' calls that follow something at a time: each costs work with every change.
+const FOLLOWERS_MAX: usize = 32;
+
+/// What the services serve from: each room below.
+#[derive(Debug)]
+pub struct Edge {
+    pub(crate) process: Arc<Process>,
+    pub(crate) site: Arc<Site>,
+    pub(crate) table: SessionTable,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) agents: Arc<Agents>,
+    pub(crate) side: Arc<Side>,
+    pub(crate) sessions: Arc<Sessions>,
+    followers: Arc<Semaphore>,
+}
+
+impl Edge {
+    /// An edge before these rooms.
+    #[must_use]
+    pub fn new(sessions: Arc<Sessions>, side: Arc<Side>) -> Self {
+        Self {
+            process: Arc::clone(&sessions.process),
+            site: Arc::clone(&sessions.site),
+            table: sessions.table.clone(),
+            journal: Arc::clone(&sessions.journal),
+            agents: Arc::clone(&sessions.agents),
+            side,
+            sessions,
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+        }
+    }
+
+    /// A place for a call that follows something.
+    ///
+    /// # Errors
+    /// If there are too many already.
+    pub(crate) fn follower(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.followers).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!(
+                "{FOLLOWERS_MAX} calls follow this broker already; end one of them"
+            ))
+        })
+    }
+}

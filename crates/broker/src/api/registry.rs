@@ -10,11 +10,11 @@ use vsm_proto::{
     convert,
 };
 
-use crate::broker::Broker;
+use crate::hosts::agents::Agents;
 
 /// The service.
 #[derive(Debug, Clone)]
-pub struct RegistryApi(pub Arc<Broker>);
+pub struct RegistryApi(pub Arc<Agents>);
 
 #[tonic::async_trait]
 impl Registry for RegistryApi {
@@ -24,7 +24,7 @@ impl Registry for RegistryApi {
     ) -> Result<Response<AnnounceResponse>, Status> {
         let peer = tls::peer_with_role(request.extensions(), Role::Agent)?;
         let agent: AgentName = convert::text("certificate name", &peer.name)?;
-        let link = self.0.agents.link(&agent);
+        let link = self.0.link(&agent);
         tracing::info!(%agent, known = link.is_some(), boot_id = request.into_inner().boot_id, "an agent announces itself");
         if let Some(link) = &link {
             link.wake.notify_one();

@@ -17,18 +17,18 @@ use vsm_proto::{
 
 use crate::{
     api::{
-        place::{self, Place},
+        Edge, caller,
+        forward::{self, Here, Place, UserCall},
         view::Viewer,
     },
-    broker::Broker,
     error::{Refusal, list},
     hosts::agents::Shadowed,
     journal::trail::Note,
     pair::Ha,
     sessions::{
         ending::{self, IfSilent, Outcome},
-        login::{self, Answer, Handed, Want, Wish},
-        one_login, shadow,
+        login, one_login, shadow,
+        want::{Answer, Handed, Want, Wish},
     },
     users::Identity,
 };
@@ -38,7 +38,7 @@ const ADDRESS: &str = "address";
 
 /// The service.
 #[derive(Debug, Clone)]
-pub struct UserApi(pub Arc<Broker>);
+pub struct UserApi(pub Arc<Edge>);
 
 impl UserApi {
     /// The caller's sessions: all of them, or the one named.
@@ -55,7 +55,7 @@ impl UserApi {
 
     /// How the user's last desktop ended, where they may wonder why it is gone.
     fn last_ended(&self, user: &UserName) -> Option<vsm_proto::session::v1::Ended> {
-        let last = self.0.ended_of(user).into_iter().next();
+        let last = self.0.sessions.ended_of(user).into_iter().next();
         last.filter(|ended| ended.reason.is_a_surprise()).as_ref().map(Into::into)
     }
 
@@ -68,9 +68,9 @@ impl UserApi {
     ) -> Result<Response<pb::LoginResponse>, Status> {
         let user = who.user.clone();
         let answer = match standby {
-            None => login::login(&self.0, who, want).await,
+            None => login::login(&self.0.sessions, who, want).await,
             // Nobody is active: what runs can still be reached.
-            Some(standby) => match login::existing(&self.0, &who, &want).await {
+            Some(standby) => match login::existing(&self.0.sessions, &who, &want).await {
                 Ok(Some(answer)) => Ok(answer),
                 Ok(None) | Err(Refusal::NoSession(_)) => Err(standby),
                 Err(refusal) => Err(refusal),
@@ -79,7 +79,7 @@ impl UserApi {
         match answer {
             Ok(Answer::Desktop(handed)) => {
                 tracing::debug!(session = %handed.session.id, created = handed.created, "handed out");
-                let relay = self.0.settings().bastion.is_some();
+                let relay = self.0.site.settings().bastion.is_some();
                 let last_ended = handed.created.then(|| self.last_ended(&user)).flatten();
                 Ok(Response::new(pb::LoginResponse { relay, last_ended, ..desktop(handed) }))
             }
@@ -103,7 +103,9 @@ impl UserApi {
         let session = printable(id);
         tracing::info!(%user, action, session, why, "refused");
         let named = if session.is_empty() { String::new() } else { format!("{session}: ") };
-        self.0.note(Note::new(user.as_str(), action).user(user).detail(format!("{named}{why}")));
+        self.0
+            .journal
+            .note(Note::new(user.as_str(), action).user(user).detail(format!("{named}{why}")));
     }
 
     /// Does what `disconnect_session` is asked for, here.
@@ -122,7 +124,7 @@ impl UserApi {
             .map_err(|error| away(error.why))?;
         if was_connected {
             let by = who.user.as_str();
-            self.0.note(Note::new(by, "session-disconnected").session(&session));
+            self.0.journal.note(Note::new(by, "session-disconnected").session(&session));
         }
         Ok(pb::DisconnectSessionResponse { id: session.id.to_string(), was_connected })
     }
@@ -138,7 +140,7 @@ impl UserApi {
         let Extension { limit, left_ms, more } = extended.map_err(Refusal::NotExtended)?;
         let detail = format!("{}: {} left", limit.key(), Words(left_ms));
         let note = Note::new(who.user.as_str(), "session-extended").session(&session);
-        self.0.note(note.detail(detail));
+        self.0.journal.note(note.detail(detail));
         let (id, limit) = (session.id.to_string(), limit.key().to_owned());
         Ok(pb::ExtendSessionResponse { id, limit, left_ms, more })
     }
@@ -148,7 +150,7 @@ impl UserApi {
         let session = self.chosen(who, id)?;
         span::session(&session).in_scope(|| tracing::info!("the user ends a session"));
         let note = Note::new(who.user.as_str(), "session-end-asked").session(&session);
-        let done = match ending::end(&self.0, &session, IfSilent::Leave, note).await? {
+        let done = match ending::end(&self.0.sessions, &session, IfSilent::Leave, note).await? {
             Outcome::Ended => true,
             Outcome::Later(_) | Outcome::Abandoned(_) => false,
             Outcome::Silent(why) => return Err(unreachable(&session, why).into()),
@@ -165,7 +167,7 @@ impl UserApi {
         let session = self.silent(who, id).await?;
         span::session(&session).in_scope(|| tracing::info!("the user gives up a session"));
         let note = Note::new(who.user.as_str(), "session-abandoned").session(&session);
-        match ending::end(&self.0, &session, IfSilent::Abandon, note).await? {
+        match ending::end(&self.0.sessions, &session, IfSilent::Abandon, note).await? {
             // It came back in this very moment, or was given up before: what was wanted.
             Outcome::Ended | Outcome::Later(_) | Outcome::Abandoned(_) => {}
             Outcome::Silent(why) => return Err(unreachable(&session, why).into()),
@@ -178,8 +180,8 @@ impl UserApi {
     async fn silent(&self, who: &Identity, id: &str) -> Result<Arc<Session>, Status> {
         let mut asked = JoinSet::new();
         for session in self.own(who, id)? {
-            let broker = Arc::clone(&self.0);
-            asked.spawn(async move { (ending::silent(&broker, &session).await, session) });
+            let sessions = Arc::clone(&self.0.sessions);
+            asked.spawn(async move { (ending::silent(&sessions, &session).await, session) });
         }
         let asked = asked.join_all().await;
         let answers = asked.iter().find(|(why, _)| why.is_none()).map(|(_, session)| session);
@@ -259,7 +261,7 @@ fn wanted(request: pb::LoginRequest) -> Result<Want, Status> {
 /// The message of a login, with the client's address among the client parameters as the broker says it, and nobody
 /// else. The broker that has forwarded a call has done so.
 fn with_address(request: Request<pb::LoginRequest>) -> pb::LoginRequest {
-    let local = place::is_local(&request).then(|| place::client_address(&request));
+    let local = caller::is_local(&request).then(|| caller::client_address(&request));
     let mut message = request.into_inner();
     if let Some(address) = local {
         let params = message.params.get_or_insert_default();
@@ -286,19 +288,19 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::LoginRequest>,
     ) -> Result<Response<pb::LoginResponse>, Status> {
-        let (uid, who) = match place::caller(&self.0, &request).await {
+        let (uid, who) = match caller::caller(&self.0, &request).await {
             Ok(caller) => caller,
             Err(status) => {
                 tracing::warn!(request = request.get_ref().request_id, %status, "login refused");
                 return Err(status);
             }
         };
-        let place = place::find(&self.0, &request).await;
-        let local = place::is_local(&request);
+        let place = forward::find(&self.0, &request).await;
+        let local = caller::is_local(&request);
         let message = with_address(request);
         let key = message.public_key.clone();
         let answer = if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(message, Some((uid, &who)));
+            let request = caller::forwarded(message, Some((uid, &who)));
             BrokerClient::new(channel).login(request).await?
         } else {
             let want = wanted(message)?;
@@ -307,7 +309,7 @@ impl BrokerApi for UserApi {
         };
         let (session, relay) = (answer.get_ref().session.as_ref(), answer.get_ref().relay);
         if let Some(session) = session.filter(|_| local && relay) {
-            one_login::on_the_way(&self.0, uid, &who, &key, session);
+            one_login::on_the_way(&self.0.sessions, uid, &who, &key, session);
         }
         Ok(answer)
     }
@@ -316,21 +318,16 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::ListSessionsRequest>,
     ) -> Result<Response<pb::ListSessionsResponse>, Status> {
-        let (uid, who) = place::caller(&self.0, &request).await?;
-        let place = place::find(&self.0, &request).await;
-        if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
-            return BrokerClient::new(channel).list_sessions(request).await;
-        }
+        let Here { who, message, .. } = match forward::user(&self.0, request).await? {
+            UserCall::There(mut there, request) => return there.list_sessions(request).await,
+            UserCall::Here(here) => here,
+        };
         let own: Vec<_> =
             self.0.table.read(|view| view.table.of_user(&who.user).cloned().collect());
         let mut viewer = Viewer::new(&self.0);
         let sessions = own.iter().map(|session| viewer.view(session)).collect();
-        let ended = if request.into_inner().include_ended {
-            self.0.ended_of(&who.user)
-        } else {
-            Vec::new()
-        };
+        let ended =
+            if message.include_ended { self.0.sessions.ended_of(&who.user) } else { Vec::new() };
         let ended = ended.iter().map(Into::into).collect();
         Ok(Response::new(pb::ListSessionsResponse { sessions, ended }))
     }
@@ -339,13 +336,11 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::DisconnectSessionRequest>,
     ) -> Result<Response<pb::DisconnectSessionResponse>, Status> {
-        let (uid, who) = place::caller(&self.0, &request).await?;
-        let place = place::find(&self.0, &request).await;
-        if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
-            return BrokerClient::new(channel).disconnect_session(request).await;
-        }
-        let id = request.into_inner().id;
+        let Here { who, message, .. } = match forward::user(&self.0, request).await? {
+            UserCall::There(mut there, request) => return there.disconnect_session(request).await,
+            UserCall::Here(here) => here,
+        };
+        let id = message.id;
         let done = self.disconnect(&who, &id).await;
         done.map(Response::new)
             .inspect_err(|status| self.refused(&who, "disconnect-refused", &id, status))
@@ -355,13 +350,11 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::ExtendSessionRequest>,
     ) -> Result<Response<pb::ExtendSessionResponse>, Status> {
-        let (uid, who) = place::caller(&self.0, &request).await?;
-        let place = place::find(&self.0, &request).await;
-        if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
-            return BrokerClient::new(channel).extend_session(request).await;
-        }
-        let id = request.into_inner().id;
+        let Here { who, message, .. } = match forward::user(&self.0, request).await? {
+            UserCall::There(mut there, request) => return there.extend_session(request).await,
+            UserCall::Here(here) => here,
+        };
+        let id = message.id;
         let done = self.extend(&who, &id).await;
         done.map(Response::new)
             .inspect_err(|status| self.refused(&who, "extend-refused", &id, status))
@@ -371,20 +364,18 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::EndSessionRequest>,
     ) -> Result<Response<pb::EndSessionResponse>, Status> {
-        let (uid, who) = place::caller(&self.0, &request).await?;
-        let place = place::find(&self.0, &request).await;
-        if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
-            return BrokerClient::new(channel).end_session(request).await;
-        }
-        let id = request.into_inner().id;
-        let done = match (place, &self.0.ha) {
-            (Ok(_), _) => self.end(&who, &id).await,
+        let Here { who, message, standby } = match forward::user(&self.0, request).await? {
+            UserCall::There(mut there, request) => return there.end_session(request).await,
+            UserCall::Here(here) => here,
+        };
+        let id = message.id;
+        let done = match (standby, &self.0.side.ha) {
+            (None, _) => self.end(&who, &id).await,
             // For want of votes nobody is active; an end needs none, if the agent is there.
-            (Err(refusal), Ha::On(_)) => {
+            (Some(refusal), Ha::On(_)) => {
                 self.end(&who, &id).await.map_err(|_| Status::from(refusal))
             }
-            (Err(refusal), Ha::Off { .. } | Ha::Apart(_)) => Err(refusal.into()),
+            (Some(refusal), Ha::Off { .. } | Ha::Apart(_)) => Err(refusal.into()),
         };
         done.map(Response::new).inspect_err(|status| self.refused(&who, "end-refused", &id, status))
     }
@@ -393,16 +384,14 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::AbandonSessionRequest>,
     ) -> Result<Response<pb::AbandonSessionResponse>, Status> {
-        let (uid, who) = place::caller(&self.0, &request).await?;
-        let place = place::find(&self.0, &request).await;
-        if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(request.into_inner(), Some((uid, &who)));
-            return BrokerClient::new(channel).abandon_session(request).await;
-        }
-        let id = request.into_inner().id;
-        let done = match place {
-            Ok(_) => self.abandon(&who, &id).await,
-            Err(refusal) => Err(refusal.into()),
+        let Here { who, message, standby } = match forward::user(&self.0, request).await? {
+            UserCall::There(mut there, request) => return there.abandon_session(request).await,
+            UserCall::Here(here) => here,
+        };
+        let id = message.id;
+        let done = match standby {
+            None => self.abandon(&who, &id).await,
+            Some(refusal) => Err(refusal.into()),
         };
         done.map(Response::new)
             .inspect_err(|status| self.refused(&who, "abandon-refused", &id, status))
@@ -412,27 +401,27 @@ impl BrokerApi for UserApi {
         &self,
         request: Request<pb::ShadowRequest>,
     ) -> Result<Response<pb::ShadowResponse>, Status> {
-        let (uid, who) = place::caller(&self.0, &request).await?;
-        let place = place::find(&self.0, &request).await;
-        let local = place::is_local(&request);
+        let (uid, who) = caller::caller(&self.0, &request).await?;
+        let place = forward::find(&self.0, &request).await;
+        let local = caller::is_local(&request);
         let message = request.into_inner();
         let key = message.public_key.clone();
         let answer = if let Ok(Place::There(channel)) = place {
-            let request = place::forwarded(message, Some((uid, &who)));
+            let request = caller::forwarded(message, Some((uid, &who)));
             BrokerClient::new(channel).shadow(request).await?
         } else {
             // The trail is to have it.
             place?;
-            let granted = shadow::ask(&self.0, &who, shadow_wish(message)?).await?;
-            let relay = self.0.settings().bastion.is_some();
+            let granted = shadow::ask(&self.0.sessions, &who, shadow_wish(message)?).await?;
+            let relay = self.0.site.settings().bastion.is_some();
             let caller = who.user.to_string();
             Response::new(pb::ShadowResponse { relay, caller, ..shadowed(granted) })
         };
         let (session, relay) = (answer.get_ref().session.as_ref(), answer.get_ref().relay);
         if let Some(session) = session.filter(|_| local && relay) {
-            one_login::on_the_way(&self.0, uid, &who, &key, session);
+            one_login::on_the_way(&self.0.sessions, uid, &who, &key, session);
             if let Ok(id) = session.id.parse() {
-                self.0.ways.open(uid, id);
+                self.0.sessions.ways.open(uid, id);
             }
         }
         Ok(answer)

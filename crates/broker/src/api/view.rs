@@ -5,26 +5,26 @@ use std::collections::HashMap;
 use vsm_core::{AgentName, Session, State};
 use vsm_proto::broker::v1::{SessionCondition, SessionView};
 
-use crate::{broker::Broker, hosts::agents::LinkState};
+use crate::{api::Edge, hosts::agents::LinkState};
 
 /// Adds to records what the links know; looks at each link once.
 #[derive(Debug)]
 pub(crate) struct Viewer<'a> {
-    broker: &'a Broker,
+    edge: &'a Edge,
     states: HashMap<AgentName, Option<LinkState>>,
 }
 
 impl<'a> Viewer<'a> {
-    pub(crate) fn new(broker: &'a Broker) -> Self {
-        Self { broker, states: HashMap::new() }
+    pub(crate) fn new(edge: &'a Edge) -> Self {
+        Self { edge, states: HashMap::new() }
     }
 
     pub(crate) fn view(&mut self, session: &Session) -> SessionView {
-        let broker = self.broker;
+        let edge = self.edge;
         let state = self
             .states
             .entry(session.agent.clone())
-            .or_insert_with(|| broker.agents.link(&session.agent).map(|link| link.state()));
+            .or_insert_with(|| edge.agents.link(&session.agent).map(|link| link.state()));
         let mut last_client = String::from(session.params.client_name.clone());
         let mut standing = None;
         let (viewer, unreachable_since) = match state {
@@ -37,7 +37,7 @@ impl<'a> Viewer<'a> {
                 (seen.and_then(|seen| seen.viewer.as_ref()).map(Into::into), 0)
             }
             Some(LinkState::Down { since, .. }) => (None, since.at.0),
-            Some(LinkState::Connecting) | None => (None, broker.started.at.0),
+            Some(LinkState::Connecting) | None => (None, edge.process.started.at.0),
         };
         let condition = match (session.state, unreachable_since, &viewer) {
             (State::Starting, ..) => SessionCondition::Starting,

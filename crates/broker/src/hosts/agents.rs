@@ -16,23 +16,25 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tracing::Instrument as _;
 use vsm_core::{AgentName, Epoch, Limits, Measured, SessionId, Standing, UnixMillis, Viewer};
 use vsm_daemon::{
     clock::{self, Since},
-    grpc, span,
+    grpc,
     trouble::Troubles,
 };
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
 
 use crate::{
-    broker::Broker,
+    authority::Authority,
     hosts::{
+        behaviour::{Conduct, SESSIONS_MAX},
         clocks::Clock,
-        conduct::{Conduct, SESSIONS_MAX},
         fleet::{Fleet, Host, Openness},
     },
+    journal::Journal,
     locks::locked,
+    process::Process,
+    site::Site,
 };
 
 pub use calls::CallError;
@@ -182,8 +184,12 @@ impl LinkState {
 }
 
 /// All links, by agent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Agents {
+    process: Arc<Process>,
+    site: Arc<Site>,
+    pub(super) authority: Arc<Authority>,
+    pub(super) journal: Arc<Journal>,
     links: RwLock<BTreeMap<AgentName, Arc<Link>>>,
     changes: watch::Sender<()>,
     /// What placement knows of those of the configuration.
@@ -194,6 +200,26 @@ pub struct Agents {
 }
 
 impl Agents {
+    /// No links yet: see [`Agents::relink`].
+    #[must_use]
+    pub fn new(
+        process: Arc<Process>,
+        site: Arc<Site>,
+        authority: Arc<Authority>,
+        journal: Arc<Journal>,
+    ) -> Self {
+        Self {
+            process,
+            site,
+            authority,
+            journal,
+            links: RwLock::default(),
+            changes: watch::Sender::default(),
+            fleet: Arc::default(),
+            marks: tokio::sync::Mutex::default(),
+        }
+    }
+
     /// The link to an agent.
     #[must_use]
     pub fn link(&self, agent: &AgentName) -> Option<Arc<Link>> {
@@ -235,12 +261,13 @@ impl Agents {
         })
     }
 
-    /// Makes links to the agents of the configuration and to those that still have sessions; ends the others.
-    pub fn follow(&self, broker: &Arc<Broker>) {
-        let settings = broker.settings();
+    /// Makes links to the agents of the configuration and to those that still have sessions; ends the others. The new
+    /// links: whoever called has their reports followed.
+    pub(crate) fn relink(&self) -> Vec<Arc<Link>> {
+        let settings = self.site.settings();
         self.fleet.configure(&settings);
         let mut wanted: BTreeSet<AgentName> = settings.agents().keys().cloned().collect();
-        broker.table.read(|view| wanted.extend(view.table.agents_in_use().cloned()));
+        self.authority.table.read(|view| wanted.extend(view.table.agents_in_use().cloned()));
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
         links.retain(|name, link| {
             let keep = wanted.contains(name);
@@ -249,22 +276,21 @@ impl Agents {
             }
             keep
         });
+        let mut new = Vec::new();
         for name in wanted {
             if links.contains_key(&name) {
                 continue;
             }
-            match Link::new(&name, settings.agent_port, broker) {
+            match Link::new(&name, settings.agent_port, self) {
                 Ok(link) => {
                     let link = Arc::new(link);
-                    let span = span::agent(&name);
                     links.insert(name, Arc::clone(&link));
-                    let follow = crate::sessions::reconcile::follow(Arc::clone(broker), link)
-                        .instrument(span);
-                    broker.duties.run_to_its_end("follower of an agent", follow);
+                    new.push(link);
                 }
                 Err(error) => tracing::error!(agent = %name, %error, "cannot dial this agent"),
             }
         }
+        new
     }
 
     /// Something that an agent reported could not be recorded: every report is to be opened again before long.
@@ -326,13 +352,13 @@ pub struct Link {
 }
 
 impl Link {
-    fn new(name: &AgentName, port: u16, broker: &Broker) -> Result<Self, tonic::transport::Error> {
-        let channel = grpc::channel(name.as_str(), port, &broker.tls)?;
+    fn new(name: &AgentName, port: u16, agents: &Agents) -> Result<Self, tonic::transport::Error> {
+        let channel = grpc::channel(name.as_str(), port, &agents.process.tls)?;
         let client = AgentClient::new(channel.clone()).max_decoding_message_size(grpc::MESSAGE_MAX);
         Ok(Self {
             name: name.clone(),
             wake: Notify::new(),
-            stop: broker.stop.child_token(),
+            stop: agents.process.stop.child_token(),
             missed: AtomicBool::new(false),
             limits_due: AtomicBool::new(false),
             limiting: tokio::sync::Mutex::default(),
@@ -346,8 +372,8 @@ impl Link {
             misbehaved: Notify::new(),
             channel,
             state: watch::Sender::new(LinkState::Connecting),
-            changes: broker.agents.changes.clone(),
-            fleet: Arc::clone(&broker.agents.fleet),
+            changes: agents.changes.clone(),
+            fleet: Arc::clone(&agents.fleet),
             client,
         })
     }

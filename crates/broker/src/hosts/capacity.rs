@@ -3,7 +3,10 @@
 use vsm_core::{AgentName, AgentUse, Room, UnixMillis};
 use vsm_daemon::clock;
 
-use crate::{broker::Broker, hosts::fleet::Member, site::settings::Settings};
+use crate::{
+    hosts::{agents::Agents, fleet::Member},
+    site::settings::Settings,
+};
 
 /// What a subcluster holds and can hold.
 #[derive(Debug, Clone)]
@@ -25,15 +28,15 @@ pub(crate) struct Capacity {
 }
 
 /// Of all subclusters of the configuration, by name.
-pub(crate) fn all(broker: &Broker, settings: &Settings) -> Vec<Capacity> {
+pub(crate) fn all(agents: &Agents, settings: &Settings) -> Vec<Capacity> {
     let now = clock::unix_millis();
     let subclusters = settings.subclusters.all().iter();
-    subclusters.map(|subcluster| of(broker, settings, &subcluster.name, now)).collect()
+    subclusters.map(|subcluster| of(agents, settings, &subcluster.name, now)).collect()
 }
 
-fn of(broker: &Broker, settings: &Settings, name: &str, now: UnixMillis) -> Capacity {
-    let members = broker.agents.fleet.members_of(name);
-    let seconds = broker.agents.fleet.members().into_iter();
+fn of(agents: &Agents, settings: &Settings, name: &str, now: UnixMillis) -> Capacity {
+    let members = agents.fleet.members_of(name);
+    let seconds = agents.fleet.members().into_iter();
     let seconds: Vec<Member> = seconds.filter(|member| member.second_of.is_some()).collect();
     let none = Room { by_memory: Some(0), by_cap: Some(0) };
     let mut capacity = Capacity {
@@ -45,7 +48,7 @@ fn of(broker: &Broker, settings: &Settings, name: &str, now: UnixMillis) -> Capa
         room: none,
         more: Some(0),
     };
-    broker.table.read(|view| {
+    agents.authority.table.read(|view| {
         for member in &members {
             let use_ = view.table.agent_use(&member.agent);
             let mut users = use_.map_or(0, AgentUse::users);

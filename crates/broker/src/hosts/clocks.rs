@@ -4,9 +4,6 @@
 use std::time::Duration;
 
 use vsm_daemon::trouble::{Kind, Troubles};
-use vsm_sync::peer::Stream;
-
-use crate::{broker::Broker, pair::Ha};
 
 /// So much they may differ.
 const DIFFERS_MS: i64 = 30_000;
@@ -50,14 +47,6 @@ impl Clock {
             }
             None => troubles.over(Kind::Clock, who),
         }
-    }
-}
-
-/// Looks at the clock of the other node.
-pub(crate) fn look_at_peer(broker: &Broker, clock: &mut Clock) {
-    let Ha::On(pair) = &broker.ha else { return };
-    if let Stream::Open(met) = pair.stream.state() {
-        clock.look(&broker.troubles, "the other node", met.skew_ms);
     }
 }
 

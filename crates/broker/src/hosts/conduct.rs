@@ -8,32 +8,27 @@
 //!
 //! Never more than half of the hosts are put aside: where so many are wrong it is not they who misbehave.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use vsm_core::{Epoch, SessionId};
+use vsm_core::{Epoch, Fence, SessionId};
 use vsm_daemon::{clock, trouble::Kind};
 
+pub(crate) use crate::hosts::behaviour::SESSIONS_MAX;
 use crate::{
-    broker::Broker,
-    hosts::agents::Link,
+    hosts::{
+        agents::{Agents, CallError, Fenced, Link},
+        behaviour::{Aside, Conduct, WINDOW, is_too_often},
+    },
     journal::trail::{Note, SELF},
     locks::locked,
-    pair::Ha,
 };
 
-/// Sessions of one host: no host has so many, by far. A million invented ones would fill the brokers' memory.
-pub(crate) const SESSIONS_MAX: usize = 4096;
 /// Sessions of one host that are adopted within [`WINDOW`]: all that it may have, once over after a loss of the table.
 const ADOPTED_MAX: usize = 2 * SESSIONS_MAX;
 /// Epochs that one host may make this broker rise above within [`WINDOW`], where there is no cause.
 const RAISES_MAX: usize = 8;
 /// The same while the other broker cannot be heard: its claims are heard of in this way.
 const RAISES_UNHEARD_MAX: usize = 200;
-/// So long these are counted.
-const WINDOW: Duration = Duration::from_secs(600);
 /// By how much an epoch may be above all that this broker knows: more reigns than it can have missed.
 const JUMP_MAX: u64 = 10_000;
 /// The same of a young table, which may be that of a pair that lost both disks. Agents take more (their `JUMP_MAX`), so
@@ -43,44 +38,6 @@ const JUMP_YOUNG_MAX: u64 = 500_000;
 const YOUNG: u64 = 1000;
 /// So long a host stays aside; then it is heard again.
 const ASIDE: Duration = Duration::from_secs(3600);
-
-/// How a host has behaved.
-#[derive(Debug, Default)]
-pub(crate) struct Conduct {
-    raises: VecDeque<Instant>,
-    last: Option<Epoch>,
-    adopted: VecDeque<Instant>,
-    aside: Option<Aside>,
-}
-
-/// A host that is put aside.
-#[derive(Debug, Clone)]
-pub(crate) struct Aside {
-    /// Why, in one line.
-    pub(crate) why: String,
-    until: Instant,
-}
-
-impl Aside {
-    /// Why nothing is asked of the host.
-    pub(crate) fn words(&self) -> String {
-        format!("put aside, as {}", self.why)
-    }
-
-    /// How long it stays so.
-    pub(crate) fn left(&self) -> Duration {
-        self.until.saturating_duration_since(clock::now())
-    }
-}
-
-/// Notes one more within the window; whether there are more than `max`.
-fn is_too_often(times: &mut VecDeque<Instant>, now: Instant, max: usize) -> bool {
-    while times.front().is_some_and(|first| now.saturating_duration_since(*first) > WINDOW) {
-        times.pop_front();
-    }
-    times.push_back(now);
-    times.len() > max
-}
 
 impl Link {
     /// Whether it is put aside now, and why.
@@ -111,25 +68,63 @@ impl Link {
     }
 }
 
+impl Agents {
+    /// Makes a call that bears a fence. An agent that has promised to a higher epoch has a broker of a pair stop being
+    /// active at once. With HA off nobody else can be active, so the promise is this broker's own from before it
+    /// lost its disk, and it begins a reign above that, once.
+    ///
+    /// # Errors
+    /// If the call fails, or the agent refuses the new epoch too.
+    pub(crate) async fn fenced<T, F>(
+        &self,
+        link: &Link,
+        call: impl Fn(Fence) -> F,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<Fenced<T>, CallError>>,
+    {
+        if let Some(aside) = link.aside() {
+            return Err(CallError::new(aside.words()));
+        }
+        let authority = &self.authority;
+        match call(authority.table.fence()).await? {
+            Fenced::Done(answer) => Ok(answer),
+            Fenced::Refused(promised) => {
+                if !believes(self, link, &promised) {
+                    return Err(CallError::fenced(&promised));
+                }
+                authority.rise_above(promised.clone()).await;
+                if !authority.acts() {
+                    return Err(CallError::fenced(&promised));
+                }
+                match call(authority.table.fence()).await? {
+                    Fenced::Done(answer) => Ok(answer),
+                    Fenced::Refused(_) => Err(CallError::fenced(&promised)),
+                }
+            }
+        }
+    }
+}
+
 /// Whether an epoch that a host says it has promised to is one to rise above. If not, the host may be aside from now
 /// on.
-pub(crate) fn believes(broker: &Broker, link: &Link, promised: &Epoch) -> bool {
+pub(crate) fn believes(agents: &Agents, link: &Link, promised: &Epoch) -> bool {
     if link.aside().is_some() {
         return false;
     }
-    if *promised <= broker.table.fence().epoch {
+    if *promised <= agents.authority.table.fence().epoch {
         return true;
     }
-    let state = broker.table.state();
+    let state = agents.authority.table.state();
     let seen = state.replica.seen.counter;
     let jump = if seen <= YOUNG { JUMP_YOUNG_MAX } else { JUMP_MAX };
     if promised.counter > seen.saturating_add(jump) {
         let why =
             format!("it names epoch {promised}, far above {seen}, the highest that was heard of");
-        put_aside(broker, link, why);
+        put_aside(agents, link, why);
         return false;
     }
-    let unheard = matches!(&broker.ha, Ha::On(_)) && !state.replica.link;
+    let unheard = agents.authority.is_of_pair() && !state.replica.link;
     let max = if unheard { RAISES_UNHEARD_MAX } else { RAISES_MAX };
     if !link.raises_too_often(promised, clock::now(), max) {
         return true;
@@ -138,16 +133,18 @@ pub(crate) fn believes(broker: &Broker, link: &Link, promised: &Epoch) -> bool {
     let why =
         format!("it named more than {max} new epochs within {minutes} minutes, last {promised}");
     // Where it may not be put aside it is not the host.
-    !put_aside(broker, link, why)
+    !put_aside(agents, link, why)
 }
 
 /// Whether a session that only its host knows may be adopted. If not, the host is aside from now on.
-pub(crate) fn may_adopt(broker: &Broker, link: &Link, id: SessionId) -> bool {
-    let has =
-        broker.table.read(|view| view.table.agent_use(&link.name).map_or(0, |of| of.sessions()));
+pub(crate) fn may_adopt(agents: &Agents, link: &Link, id: SessionId) -> bool {
+    let has = agents
+        .authority
+        .table
+        .read(|view| view.table.agent_use(&link.name).map_or(0, |of| of.sessions()));
     if usize::try_from(has).unwrap_or(usize::MAX) >= SESSIONS_MAX {
         tracing::warn!(session = %id, "not adopted: its host has too many already");
-        put_aside(broker, link, format!("it says that it has more than {SESSIONS_MAX} sessions"));
+        put_aside(agents, link, format!("it says that it has more than {SESSIONS_MAX} sessions"));
         return false;
     }
     if link.may_adopt(clock::now()) {
@@ -156,13 +153,13 @@ pub(crate) fn may_adopt(broker: &Broker, link: &Link, id: SessionId) -> bool {
     let minutes = WINDOW.as_secs() / 60;
     let why =
         format!("it told of more than {ADOPTED_MAX} unknown sessions within {minutes} minutes");
-    put_aside(broker, link, why);
+    put_aside(agents, link, why);
     false
 }
 
 /// Puts a host aside, if not too many are; whether it is.
-pub(crate) fn put_aside(broker: &Broker, link: &Link, why: String) -> bool {
-    let all = broker.agents.all();
+pub(crate) fn put_aside(agents: &Agents, link: &Link, why: String) -> bool {
+    let all = agents.all();
     let others = all.iter().filter(|other| other.name != link.name && other.aside().is_some());
     if (others.count() + 1) * 2 > all.len() {
         let what =
@@ -180,23 +177,7 @@ pub(crate) fn put_aside(broker: &Broker, link: &Link, why: String) -> bool {
     }
     link.troubles.over(Kind::Refused, "conduct");
     tracing::error!(agent = %link.name, why, "this host is put aside: nothing that it says is believed for an hour");
-    broker.note(Note::new(SELF, "agent-put-aside").agent(&link.name).detail(why));
+    agents.journal.note(Note::new(SELF, "agent-put-aside").agent(&link.name).detail(why));
     link.misbehaved.notify_one();
     true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_long_ago_does_not_count() {
-        let (mut times, now) = (VecDeque::new(), clock::now());
-        for _ in 0..3 {
-            assert!(!is_too_often(&mut times, now, 3));
-        }
-        assert!(is_too_often(&mut times, now, 3));
-        assert!(!is_too_often(&mut times, now + WINDOW + Duration::from_secs(1), 3));
-        assert_eq!(times.len(), 1);
-    }
 }

@@ -7,10 +7,12 @@
 //! | [`fleet`] | what placement knows of every agent |
 //! | `capacity` | the room that there is |
 //! | `clocks` | clocks of other hosts that differ |
-//! | `conduct` | hosts that misbehave are put aside |
+//! | `conduct` | what is believed of what a host says; hosts that misbehave are put aside |
+//! | `behaviour` | how a host has behaved |
 //! | `told` | what an agent tells, bounded and printable |
 
 pub mod agents;
+mod behaviour;
 pub(crate) mod capacity;
 pub(crate) mod clocks;
 pub(crate) mod conduct;

@@ -14,10 +14,11 @@ use tokio::{
     sync::mpsc::{self, Receiver, Sender},
 };
 use vsm_config::{Config, keys};
-use vsm_core::Event;
+use vsm_core::{Event, NodeName};
 use vsm_daemon::{program, trouble::Kind};
 
-use crate::{broker::Broker, locks::locked};
+use super::Journal;
+use crate::locks::locked;
 
 /// What is worth a mail; all else is in the trail.
 const WORTH_IT: [&str; 14] = [
@@ -69,8 +70,8 @@ impl Mail {
 }
 
 /// Sends mails until the broker stops.
-pub(crate) async fn send(broker: Arc<Broker>) {
-    let events = locked(&broker.mail.events).take();
+pub(crate) async fn send(journal: Arc<Journal>) {
+    let events = locked(&journal.mail.events).take();
     let Some(mut events) = events else { return };
     // Where mail goes that nobody has asked for.
     let unasked = Config::defaults().get(&keys::vsmserver::ADMIN_EMAIL);
@@ -81,9 +82,9 @@ pub(crate) async fn send(broker: Arc<Broker>) {
             while let Ok(event) = events.try_recv() {
                 batch.push(event);
             }
-            let settings = broker.settings();
+            let settings = journal.site.settings();
             if !settings.admin_email.is_empty() {
-                let text = message(&broker, &settings.admin_email, &batch);
+                let text = message(&journal.process.node, &settings.admin_email, &batch);
                 let failed = post(&settings.mail_program, text).await.err();
                 // Nobody has asked for mail, and there is no program for it: no mail is sent, as the parameter says.
                 let wanted = settings.mail_program.exists() || settings.admin_email != unasked;
@@ -92,16 +93,16 @@ pub(crate) async fn send(broker: Arc<Broker>) {
                 let what = |error| {
                     format!("no mail was sent by {program} (/vsmserver/mail_program): {error}")
                 };
-                broker.troubles.set(Kind::Mail, "", failed.map(what));
+                journal.process.troubles.set(Kind::Mail, "", failed.map(what));
             }
             batch.clear();
         }
     };
-    broker.stop.clone().run_until_cancelled(sending).await;
+    journal.process.stop.clone().run_until_cancelled(sending).await;
 }
 
 /// The mail as sendmail(8) reads it.
-fn message(broker: &Broker, to: &[String], events: &[Event]) -> String {
+fn message(node: &NodeName, to: &[String], events: &[Event]) -> String {
     let subject = match events {
         [one] => one.action.clone(),
         many => format!("{} events", many.len()),
@@ -109,7 +110,7 @@ fn message(broker: &Broker, to: &[String], events: &[Event]) -> String {
     let mut text = format!(
         "To: {}\nSubject: VSM on {}: {subject}\nAuto-Submitted: auto-generated\nContent-Type: text/plain; charset=utf-8\n\n",
         to.join(", "),
-        broker.node
+        node
     );
     for event in events {
         let about = event.agent.as_ref().map_or_else(String::new, |agent| format!(" {agent}"));

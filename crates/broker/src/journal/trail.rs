@@ -11,13 +11,12 @@ use tokio::{
     sync::mpsc::{self, Receiver, Sender, error::TrySendError},
     task::JoinSet,
 };
-use tonic::Request;
 use vsm_core::{AgentName, Event, Proposal, Session, UserName};
 use vsm_daemon::clock;
-use vsm_proto::admin::v1::{RecordEventRequest, admin_client::AdminClient};
 use vsm_sync::ProposeError;
 
-use crate::{broker::Broker, locks::locked, pair::Ha};
+use super::Journal;
+use crate::locks::locked;
 
 /// Events that wait to be recorded; more are told to the log alone. A storm of logins makes two for each session.
 const QUEUE_BOUND: usize = 4096;
@@ -25,8 +24,6 @@ const QUEUE_BOUND: usize = 4096;
 const TOGETHER: usize = 64;
 /// Longest detail, in bytes: the trail's memory is bounded by it.
 const DETAIL_MAX: usize = 512;
-/// How long the other node may take to record an event.
-const PEER_CALL: Duration = Duration::from_secs(5);
 
 /// The actor of what the broker does by itself.
 pub(crate) const SELF: &str = "vsmserver";
@@ -41,6 +38,16 @@ const ADOPTED_MAX: u64 = 64;
 const OF_USER_MAX: u64 = 256;
 /// Kinds of events that are counted at a time; beyond it all counts begin anew.
 const COUNTED_MAX: usize = 4096;
+
+/// The trail of another node, which records what this one may not.
+#[tonic::async_trait]
+pub trait Elsewhere: std::fmt::Debug + Send + Sync {
+    /// Records an event there.
+    ///
+    /// # Errors
+    /// Why not, in one line.
+    async fn record(&self, event: &Event) -> Result<(), String>;
+}
 
 /// Where events wait to be recorded.
 #[derive(Debug)]
@@ -180,21 +187,21 @@ impl Note {
 }
 
 /// Records events until the broker stops.
-pub(crate) async fn record(broker: Arc<Broker>) {
-    let events = locked(&broker.trail.events).take();
+pub(crate) async fn record(journal: Arc<Journal>) {
+    let events = locked(&journal.trail.events).take();
     let Some(mut events) = events else { return };
     let mut batch = Vec::with_capacity(TOGETHER);
     loop {
         tokio::select! {
             biased;
-            () = broker.stop.cancelled() => return,
+            () = journal.process.stop.cancelled() => return,
             count = events.recv_many(&mut batch, TOGETHER) => if count == 0 { return },
         }
         let mut under_way = JoinSet::new();
         for event in batch.drain(..) {
-            let broker = Arc::clone(&broker);
+            let journal = Arc::clone(&journal);
             under_way.spawn(async move {
-                if let Err(why) = one(&broker, event.clone()).await {
+                if let Err(why) = one(&journal, event.clone()).await {
                     log(&event, &why);
                 }
             });
@@ -204,17 +211,11 @@ pub(crate) async fn record(broker: Arc<Broker>) {
 }
 
 /// Records an event here, or on the node that is active.
-async fn one(broker: &Broker, event: Event) -> Result<(), String> {
-    match (broker.table.propose(Proposal::Note(event.clone())).await, &broker.ha) {
+async fn one(journal: &Journal, event: Event) -> Result<(), String> {
+    let table = &journal.authority.table;
+    match (table.propose(Proposal::Note(event.clone())).await, &journal.other) {
         (Ok(_), _) => Ok(()),
-        (Err(ProposeError::NotActive), Ha::On(pair)) => {
-            let mut peer = AdminClient::new(pair.channel.clone());
-            let mut request = Request::new(RecordEventRequest { event: Some((&event).into()) });
-            request.set_timeout(PEER_CALL);
-            let told = tokio::time::timeout(PEER_CALL, peer.record_event(request)).await;
-            let told = told.map_err(|_| "the other node does not answer".to_owned())?;
-            told.map(|_| ()).map_err(|status| status.message().to_owned())
-        }
+        (Err(ProposeError::NotActive), Some(other)) => other.record(&event).await,
         (Err(error), _) => Err(error.to_string()),
     }
 }

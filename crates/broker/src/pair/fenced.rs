@@ -10,9 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tonic::{Response, Status};
 use vsm_daemon::clock;
-use vsm_proto::admin::v1 as pb;
 use vsm_sync::{SessionTable, State};
 
 use super::Pair;
@@ -76,22 +74,34 @@ pub(crate) fn matters(state: &State) -> bool {
         && replica.roster.as_ref().is_some_and(|roster| roster.is_empty())
 }
 
-/// Passes it on, and waits until it is durable.
+/// Why the word of the cluster software is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    /// Here nobody can know.
+    #[error("/vsmserver/HA/role_source is not cluster: nobody here can be certain of that")]
+    NotCluster,
+    /// It cannot be true.
+    #[error("that is yet to come, by this host's clock")]
+    YetToCome,
+    /// The table's owner has stopped.
+    #[error("{0}")]
+    Table(String),
+}
+
+/// Passes it on, and waits until it is durable: whether the other node's vote counts as given, and why.
 pub(crate) async fn told(
     table: &SessionTable,
     pair: &Pair,
     at_unix_ms: u64,
-) -> Result<Response<pb::PeerFencedResponse>, Status> {
+) -> Result<(bool, String), NotTaken> {
     if pair.source != vsm_config::RoleSource::Cluster {
-        return Err(Status::failed_precondition(
-            "/vsmserver/HA/role_source is not cluster: nobody here can be certain of that",
-        ));
+        return Err(NotTaken::NotCluster);
     }
     let Some(ago) = pair.clock.ago(at_unix_ms) else {
-        return Err(Status::invalid_argument("that is yet to come, by this host's clock"));
+        return Err(NotTaken::YetToCome);
     };
     let taken = table.peer_off(ago).await;
-    let mut counts = taken.map_err(|error| Status::unavailable(error.to_string()))?;
+    let mut counts = taken.map_err(|error| NotTaken::Table(error.to_string()))?;
     let mut states = table.watch();
     if counts {
         let noted = states.wait_for(|state| state.replica.peer_off);
@@ -120,7 +130,7 @@ pub(crate) async fn told(
     } else {
         tracing::debug!(peer = %pair.peer, detail, "the cluster software says that it is off");
     }
-    Ok(Response::new(pb::PeerFencedResponse { counts, detail }))
+    Ok((counts, detail))
 }
 
 #[cfg(test)]

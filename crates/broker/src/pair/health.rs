@@ -16,11 +16,10 @@ use vsm_daemon::{
     clock,
     trouble::{Kind, Troubles},
 };
-use vsm_proto::admin::v1 as pb;
 use vsm_sync::State;
 
-use super::{Ha, Pair, fenced};
-use crate::{api::pair as edge, broker::Broker};
+use super::{Ha, Pair};
+use crate::pair::Side;
 
 /// The name under which the gRPC health service tells it.
 pub const SERVICE: &str = "vsm.admin.v1.Ha";
@@ -131,52 +130,9 @@ pub fn preference(state: &State, healthy: bool) -> u32 {
     }
 }
 
-/// What is answered to who asks for it.
-pub(crate) fn answer(broker: &Broker) -> pb::HealthResponse {
-    let role = edge::role(broker).to_owned();
-    match &broker.ha {
-        Ha::On(pair) => {
-            let health = pair.health.borrow().clone();
-            let state = broker.table.state();
-            pb::HealthResponse {
-                healthy: health.healthy,
-                reason: health.reason,
-                role,
-                ready: state.serving().is_some(),
-                // One that handed over is told again and again that it is to be active, until it is not.
-                wanted: state.replica.want || state.replica.relieved,
-                preference: preference(&state, health.healthy),
-                peer: pair.peer.to_string(),
-                fencing_counts: fenced::matters(&state),
-            }
-        }
-        Ha::Apart(apart) => pb::HealthResponse {
-            healthy: false,
-            reason: apart.why.clone(),
-            role,
-            ..pb::HealthResponse::default()
-        },
-        Ha::Off { unsafe_because: Some(why) } => pb::HealthResponse {
-            healthy: false,
-            reason: format!("HA is configured and could not be turned on: {why}"),
-            role,
-            ..pb::HealthResponse::default()
-        },
-        Ha::Off { unsafe_because: None } => pb::HealthResponse {
-            healthy: true,
-            reason: "HA is off".to_owned(),
-            role,
-            ready: true,
-            wanted: true,
-            preference: 100,
-            ..pb::HealthResponse::default()
-        },
-    }
-}
-
 /// Keeps the answer true until the broker stops; then the file says no.
 pub(crate) async fn follow(
-    broker: Arc<Broker>,
+    side: Arc<Side>,
     pair: Arc<Pair>,
     file: PathBuf,
     reporters: Vec<HealthReporter>,
@@ -184,7 +140,7 @@ pub(crate) async fn follow(
     let began = clock::now();
     let mut attempts = 0;
     let mut failed_at: Option<Instant> = None;
-    let mut state = broker.table.watch();
+    let mut state = side.authority.table.watch();
     let mut told = None;
     loop {
         pair.clock.look();
@@ -199,30 +155,30 @@ pub(crate) async fn follow(
             judge(&seen, Past { running: now.duration_since(began), since_failure: since })
         };
         if told.as_ref() != Some(&health) {
-            tell(&broker, &pair, &file, &reporters, &health).await;
+            tell(&side, &pair, &file, &reporters, &health).await;
             told = Some(health);
         }
         tokio::select! {
             biased;
-            () = broker.stop.cancelled() => break,
+            () = side.process.stop.cancelled() => break,
             changed = state.changed() => if changed.is_err() { break },
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
-    tell(&broker, &pair, &file, &reporters, &Health::no("stopping")).await;
+    tell(&side, &pair, &file, &reporters, &Health::no("stopping")).await;
 }
 
 /// The same without a pair: a broker with HA off may have the address, as while a pair is being set up; one whose HA
 /// could not be turned on may not, as the other node may serve.
-pub(crate) async fn alone(broker: Arc<Broker>, file: PathBuf) {
-    let yes = matches!(broker.ha, Ha::Off { unsafe_because: None });
-    write(&broker.troubles, &file, yes).await;
-    broker.stop.cancelled().await;
-    write(&broker.troubles, &file, false).await;
+pub(crate) async fn alone(side: Arc<Side>, file: PathBuf) {
+    let yes = matches!(side.ha, Ha::Off { unsafe_because: None });
+    write(&side.process.troubles, &file, yes).await;
+    side.process.stop.cancelled().await;
+    write(&side.process.troubles, &file, false).await;
 }
 
 async fn tell(
-    broker: &Broker,
+    side: &Side,
     pair: &Pair,
     file: &Path,
     reporters: &[HealthReporter],
@@ -232,7 +188,7 @@ async fn tell(
     if was.healthy != health.healthy {
         tracing::info!(healthy = health.healthy, reason = health.reason, "health");
     }
-    write(&broker.troubles, file, health.healthy).await;
+    write(&side.process.troubles, file, health.healthy).await;
     let status = if health.healthy { ServingStatus::Serving } else { ServingStatus::NotServing };
     for reporter in reporters {
         reporter.set_service_status(SERVICE, status).await;

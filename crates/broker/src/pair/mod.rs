@@ -12,10 +12,8 @@
 //! | `roster` | who the witnesses are |
 //! | `open` | opening the table: as one of two, alone, or apart with a pair's table |
 //! | `set_aside` | tables that were set aside, told until somebody takes them away |
-//! | `check`, `verify` | finding out whether the pair is set up well, and its tables the same |
 
 pub(crate) mod card;
-pub(crate) mod check;
 pub mod fenced;
 pub mod health;
 pub mod identity;
@@ -23,22 +21,26 @@ pub(crate) mod open;
 pub(crate) mod role;
 pub(crate) mod roster;
 pub(crate) mod set_aside;
-pub(crate) mod verify;
 pub(crate) mod witness;
 
 pub use open::leave;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
 };
 
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use vsm_config::RoleSource;
 use vsm_core::NodeName;
-use vsm_sync::peer::PeerStream;
+use vsm_sync::peer::{Card, PeerStream};
 
+use crate::{
+    authority::{Authority, Standing},
+    hosts::agents::Agents,
+    process::Process,
+};
 use health::Health;
 
 /// Whether this broker is one of a pair.
@@ -92,4 +94,74 @@ pub struct Pair {
     pub health: watch::Sender<Health>,
     /// The wall clock.
     pub clock: fenced::WallClock,
+}
+
+impl Ha {
+    /// How a node stands that is so.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        match self {
+            Self::Off { .. } => Standing::Alone,
+            Self::Apart(_) => Standing::Apart,
+            Self::On(_) => Standing::OfPair,
+        }
+    }
+
+    /// What this node does, in a few words, for systemd and the log.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self {
+            Self::On(_) => "serving, HA on",
+            Self::Off { unsafe_because: None } => "serving, HA off",
+            Self::Off { unsafe_because: Some(_) } => "serving, HA could not be turned on",
+            Self::Apart(_) => "not serving: it has a pair's table and cannot be one of the pair",
+        }
+    }
+
+    /// Calls to the other node, if it is one of a pair.
+    #[must_use]
+    pub fn other(&self) -> Option<Channel> {
+        match self {
+            Self::On(pair) => Some(pair.channel.clone()),
+            Self::Off { .. } | Self::Apart(_) => None,
+        }
+    }
+}
+
+/// This node's side of the pair; with HA off there is no other one.
+#[derive(Debug)]
+pub struct Side {
+    process: Arc<Process>,
+    authority: Arc<Authority>,
+    agents: Arc<Agents>,
+    /// Whether this broker is one of a pair.
+    pub ha: Ha,
+    card: Arc<RwLock<Card>>,
+}
+
+impl Side {
+    /// A side that tells the other one what `card` says.
+    #[must_use]
+    pub const fn new(
+        process: Arc<Process>,
+        authority: Arc<Authority>,
+        agents: Arc<Agents>,
+        ha: Ha,
+        card: Arc<RwLock<Card>>,
+    ) -> Self {
+        Self { process, authority, agents, ha, card }
+    }
+
+    /// What this node tells the other of itself.
+    #[must_use]
+    pub fn card(&self) -> Card {
+        self.card.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces what this node tells of itself; whether it is something else than before.
+    pub fn set_card(&self, card: Card) -> bool {
+        let mut now = self.card.write().unwrap_or_else(PoisonError::into_inner);
+        let differs = *now != card;
+        *now = card;
+        differs
+    }
 }

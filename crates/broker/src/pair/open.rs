@@ -24,7 +24,7 @@ use super::{
     identity::{self, Host, Nodes},
     roster,
 };
-use crate::{server::ServeError, site::settings::Settings};
+use crate::{error::ServeError, site::settings::Settings};
 
 /// Messages that wait for the witnesses' lines.
 const WITNESS_BOUND: usize = 256;

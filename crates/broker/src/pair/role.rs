@@ -19,7 +19,7 @@ use vsm_config::RoleSource;
 use vsm_daemon::trouble::Kind;
 
 use super::{Pair, identity};
-use crate::broker::Broker;
+use crate::pair::Side;
 
 /// How often the state is looked at without a message.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ const MOVERS: [&str; 2] = ["keepalived", "pacemakerd"];
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 
 /// Follows the role source until the broker stops.
-pub(crate) async fn follow(broker: Arc<Broker>, pair: Arc<Pair>) {
+pub(crate) async fn follow(side: Arc<Side>, pair: Arc<Pair>) {
     if pair.resource.is_empty() {
         return;
     }
@@ -47,12 +47,12 @@ pub(crate) async fn follow(broker: Arc<Broker>, pair: Arc<Pair>) {
     let mut wanted: Vec<IpAddr> = Vec::new();
     let mut looks = 0_u32;
     let (mut told, mut seen) = (None, None);
-    while !broker.stop.is_cancelled() {
+    while !side.process.stop.is_cancelled() {
         if looks.is_multiple_of(RESOLVE_EVERY) || wanted.is_empty() {
-            wanted = resolved(&broker, &pair.resource, wanted).await;
+            wanted = resolved(&side, &pair.resource, wanted).await;
         }
         if looks.is_multiple_of(MOVERS_EVERY) {
-            seen = look_for_mover(&broker, seen).await;
+            seen = look_for_mover(&side, seen).await;
         }
         looks = looks.wrapping_add(1);
         let holds = identity::local_addresses()
@@ -62,12 +62,12 @@ pub(crate) async fn follow(broker: Arc<Broker>, pair: Arc<Pair>) {
             tracing::info!(address = pair.resource, holds, "the resource address");
             told = Some(holds);
         }
-        if pair.source == RoleSource::Address && broker.table.want(holds).await.is_err() {
+        if pair.source == RoleSource::Address && side.authority.table.want(holds).await.is_err() {
             return;
         }
         tokio::select! {
             biased;
-            () = broker.stop.cancelled() => return,
+            () = side.process.stop.cancelled() => return,
             () = heard(messages.as_ref()) => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
@@ -76,7 +76,7 @@ pub(crate) async fn follow(broker: Arc<Broker>, pair: Arc<Pair>) {
 
 /// Looks whether what was seen to move the address here still runs; what is known of it then. Where none was ever seen
 /// it is another program, of which nothing is known.
-async fn look_for_mover(broker: &Broker, seen: Option<&'static str>) -> Option<&'static str> {
+async fn look_for_mover(side: &Side, seen: Option<&'static str>) -> Option<&'static str> {
     let running = tokio::task::spawn_blocking(mover).await.ok().flatten();
     let what = |name| {
         format!(
@@ -84,7 +84,7 @@ async fn look_for_mover(broker: &Broker, seen: Option<&'static str>) -> Option<&
         )
     };
     let gone = if running.is_some() { None } else { seen };
-    broker.troubles.set(Kind::HaSoftware, "", gone.map(what));
+    side.process.troubles.set(Kind::HaSoftware, "", gone.map(what));
     running.or(seen)
 }
 
@@ -96,7 +96,7 @@ fn mover() -> Option<&'static str> {
     names.find_map(|name| MOVERS.into_iter().find(|mover| *mover == name.trim()))
 }
 
-async fn resolved(broker: &Broker, resource: &str, before: Vec<IpAddr>) -> Vec<IpAddr> {
+async fn resolved(side: &Side, resource: &str, before: Vec<IpAddr>) -> Vec<IpAddr> {
     let name = resource.to_owned();
     let found = match tokio::task::spawn_blocking(move || identity::resolve(&name)).await {
         Ok(found) => found.map_err(|error| error.to_string()),
@@ -107,7 +107,7 @@ async fn resolved(broker: &Broker, resource: &str, before: Vec<IpAddr>) -> Vec<I
             if before.is_empty() { "no node is active by it" } else { "what it was before holds" };
         format!("/vsmserver/HA/resource_address {resource} does not resolve ({error}): {still}")
     };
-    broker.troubles.set(Kind::Address, "", found.as_ref().err().map(what));
+    side.process.troubles.set(Kind::Address, "", found.as_ref().err().map(what));
     found.unwrap_or(before)
 }
 

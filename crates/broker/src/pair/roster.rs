@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use vsm_core::{AgentName, Proposal, replica::Standing};
 
 use super::Pair;
-use crate::{broker::Broker, hosts::fleet::Member, site::settings::Settings};
+use crate::{hosts::fleet::Member, pair::Side, site::settings::Settings};
 
 /// So many where there are enough agents; else one.
 const MANY: usize = 3;
@@ -50,20 +50,20 @@ fn replacement(now: &[AgentName], members: &[Member], nodes: [&str; 2]) -> Optio
 }
 
 /// Replaces witnesses that can be none any more, while both brokers are there to do so.
-pub(crate) async fn follow(broker: Arc<Broker>, pair: Arc<Pair>) {
-    while !broker.stop.is_cancelled() {
+pub(crate) async fn follow(side: Arc<Side>, pair: Arc<Pair>) {
+    while !side.process.stop.is_cancelled() {
         tokio::select! {
             biased;
-            () = broker.stop.cancelled() => return,
+            () = side.process.stop.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        let state = broker.table.state();
+        let state = side.authority.table.state();
         let synced =
             matches!(state.replica.standing, Standing::Active { ready: true, synced: true, .. });
         let Some(now) = state.replica.roster.clone().filter(|_| synced) else { continue };
         let nodes = [pair.own.as_str(), pair.peer.as_str()];
-        if let Some(wanted) = replacement(&now, &broker.agents.fleet.members(), nodes) {
-            match broker.table.propose(Proposal::SetRoster(wanted.clone().into())).await {
+        if let Some(wanted) = replacement(&now, &side.agents.fleet.members(), nodes) {
+            match side.authority.table.propose(Proposal::SetRoster(wanted.clone().into())).await {
                 Ok(_) => tracing::info!(from = ?now, to = ?wanted, "other witnesses"),
                 Err(error) => tracing::warn!(%error, "cannot change the witnesses now"),
             }

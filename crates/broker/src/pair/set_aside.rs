@@ -10,7 +10,7 @@ use std::{
 
 use vsm_daemon::trouble::Kind;
 
-use crate::broker::Broker;
+use crate::process::Process;
 
 /// How often the folder is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -27,10 +27,10 @@ const SAID: [(&str, &str); 2] = [
 ];
 
 /// Tells of them until the broker stops.
-pub(crate) async fn follow(broker: Arc<Broker>, dir: PathBuf) {
+pub(crate) async fn follow(process: Arc<Process>, dir: PathBuf) {
     loop {
-        broker.troubles.only(Kind::Table, FILE, &found(&dir));
-        if broker.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
+        process.troubles.only(Kind::Table, FILE, &found(&dir));
+        if process.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_none() {
             return;
         }
     }

@@ -13,8 +13,9 @@ use vsm_proto::sync::v1::{
 };
 
 use crate::{
-    broker::Broker,
+    authority::Authority,
     hosts::{agents::Link, conduct},
+    pair::Side,
 };
 
 /// Messages that wait for one witness; beyond it they are lost, and the replica asks again.
@@ -25,12 +26,13 @@ const DEADLINE: Duration = Duration::from_secs(2);
 const COUNTS_FOR: Duration = Duration::from_secs(15);
 
 /// Carries until the broker stops.
-pub(crate) async fn carry(broker: Arc<Broker>, mut asked: mpsc::Receiver<(AgentName, WitnessMsg)>) {
+pub(crate) async fn carry(side: Arc<Side>, mut asked: mpsc::Receiver<(AgentName, WitnessMsg)>) {
     let mut lines: HashMap<AgentName, mpsc::Sender<WitnessMsg>> = HashMap::new();
     while let Some((agent, message)) = asked.recv().await {
         let line = lines.entry(agent.clone()).or_insert_with(|| {
             let (line, messages) = mpsc::channel(BOUND);
-            tokio::spawn(ask(Arc::clone(&broker), agent, messages));
+            let ask = ask(Arc::clone(&side), agent, messages);
+            side.process.duties.run_to_its_end("line to a witness", ask);
             line
         });
         // Lost, and asked again.
@@ -39,21 +41,21 @@ pub(crate) async fn carry(broker: Arc<Broker>, mut asked: mpsc::Receiver<(AgentN
 }
 
 /// Asks one witness, one message after the other.
-async fn ask(broker: Arc<Broker>, agent: AgentName, mut messages: mpsc::Receiver<WitnessMsg>) {
+async fn ask(side: Arc<Side>, agent: AgentName, mut messages: mpsc::Receiver<WitnessMsg>) {
     while let Some(message) = messages.recv().await {
-        let answer = match broker.agents.link(&agent) {
-            Some(link) => one(&broker, &link, &message).await,
+        let answer = match side.agents.link(&agent) {
+            Some(link) => one(&side, &link, &message).await,
             None => Err("it is in no subcluster".to_owned()),
         };
         match answer {
             Ok(reply) => {
-                tell(&broker, &agent, None);
-                if broker.table.witness(agent.clone(), reply).await.is_err() {
+                tell(&side, &agent, None);
+                if side.authority.table.witness(agent.clone(), reply).await.is_err() {
                     return;
                 }
             }
             Err(why) => {
-                tell(&broker, &agent, Some(why));
+                tell(&side, &agent, Some(why));
                 // What waits behind is as old; the replica sends what counts again.
                 while messages.try_recv().is_ok() {}
             }
@@ -62,8 +64,8 @@ async fn ask(broker: Arc<Broker>, agent: AgentName, mut messages: mpsc::Receiver
 }
 
 /// Notes how it went, where the host's link does not tell that anyway.
-fn tell(broker: &Broker, agent: &AgentName, failed: Option<String>) {
-    let Some(link) = broker.agents.link(agent) else { return };
+fn tell(side: &Side, agent: &AgentName, failed: Option<String>) {
+    let Some(link) = side.agents.link(agent) else { return };
     let there = link.is_up() && link.aside().is_none();
     match failed.filter(|_| there) {
         // As long as its vote is wanted it is asked all the time.
@@ -75,11 +77,11 @@ fn tell(broker: &Broker, agent: &AgentName, failed: Option<String>) {
     }
 }
 
-async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<WitnessReply, String> {
+async fn one(side: &Side, link: &Link, message: &WitnessMsg) -> Result<WitnessReply, String> {
     if let Some(aside) = link.aside() {
         return Err(aside.words());
     }
-    let lineage = broker.table.read(|view| view.lineage).to_string();
+    let lineage = side.authority.table.read(|view| view.lineage).to_string();
     let request = WitnessRequest { lineage, ..message.into() };
     let mut client = WitnessClient::new(link.channel())
         .max_decoding_message_size(grpc::WINDOW_MAX)
@@ -97,13 +99,13 @@ async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<Witne
         Ok(Err(status)) => return Err(status.message().to_owned()),
         Err(_) => return Err(format!("no answer within {} s", DEADLINE.as_secs())),
     };
-    if set_apart(broker, link, response.journal_id, response.journal).await {
+    if set_apart(&side.authority, link, response.journal_id, response.journal).await {
         return Err("its disk went back in time; it is set apart".to_owned());
     }
     let reply: WitnessReply =
         response.try_into().map_err(|error: vsm_proto::convert::Invalid| error.to_string())?;
     if let WitnessReply::Refused { promised } | WitnessReply::Free { promised } = &reply
-        && !conduct::believes(broker, link, promised)
+        && !conduct::believes(&side.agents, link, promised)
     {
         return Err(format!("it names epoch {promised}, which is not believed"));
     }
@@ -111,12 +113,12 @@ async fn one(broker: &Broker, link: &Link, message: &WitnessMsg) -> Result<Witne
 }
 
 /// Has an agent whose journal is shorter than it was set itself apart; whether it did.
-pub(crate) async fn set_apart(broker: &Broker, link: &Link, id: u64, journal: u64) -> bool {
+pub(crate) async fn set_apart(authority: &Authority, link: &Link, id: u64, journal: u64) -> bool {
     let known = link.journal(id, journal);
     if journal >= known {
         return false;
     }
-    let fence = broker.table.fence();
+    let fence = authority.table.fence();
     let (lineage, fence) = (fence.lineage.to_string(), Some((&fence).into()));
     let request = QuarantineRequest { lineage, journal: known, journal_id: id, fence };
     let call = async { WitnessClient::new(link.channel()).quarantine(request).await };

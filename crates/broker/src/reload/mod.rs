@@ -21,17 +21,21 @@ use vsm_daemon::{
 };
 
 use crate::{
-    broker::Broker,
-    journal::trail::Note,
-    pair::{Ha, card},
-    server::ha_word,
-    site::settings::Settings,
+    journal::{Journal, trail::Note},
+    pair::{Ha, Side, card},
+    process::Process,
+    sessions::Sessions,
+    site::{Site, settings::Settings},
 };
 
 /// What is in force, and where it comes from.
 #[derive(Debug)]
 pub struct Reloader {
-    broker: Arc<Broker>,
+    process: Arc<Process>,
+    site: Arc<Site>,
+    journal: Arc<Journal>,
+    side: Arc<Side>,
+    sessions: Arc<Sessions>,
     dir: PathBuf,
     looks: Looks,
     /// Locked for as long as a new one is being taken: one after the other.
@@ -55,14 +59,22 @@ pub enum Refused {
 impl Reloader {
     /// For a broker that runs with `config` from `dir`.
     #[must_use]
-    pub fn new(broker: Arc<Broker>, config: Config, dir: PathBuf) -> Arc<Self> {
-        let looks = Looks::new(Daemon::Broker, &config, &broker.troubles);
-        Arc::new(Self { broker, dir, looks, config: Mutex::new(config) })
+    pub fn new(
+        sessions: Arc<Sessions>,
+        side: Arc<Side>,
+        config: Config,
+        dir: PathBuf,
+    ) -> Arc<Self> {
+        let (process, site) = (Arc::clone(&sessions.process), Arc::clone(&sessions.site));
+        let journal = Arc::clone(&sessions.journal);
+        let looks = Looks::new(Daemon::Broker, &config, &process.troubles);
+        let config = Mutex::new(config);
+        Arc::new(Self { process, site, journal, side, sessions, dir, looks, config })
     }
 
     /// Looks at this host between reloads too, until the broker stops.
     pub fn look_on(&self) {
-        self.looks.follow(&self.broker.duties, &self.broker.stop);
+        self.looks.follow(&self.process.duties, &self.process.stop);
     }
 
     /// Where the files are.
@@ -90,13 +102,13 @@ impl Reloader {
                 // Each time: whoever asked for it looks into the log.
                 tracing::error!(%error, "the new configuration is bad; the old one stays");
                 let what = format!("a new configuration is bad, and the old one stays: {error}");
-                self.broker.troubles.raise(Kind::Configuration, "", what);
+                self.process.troubles.raise(Kind::Configuration, "", what);
                 let first = error.to_string().lines().next().unwrap_or_default().to_owned();
-                self.broker.note(Note::new(actor, "configuration-refused").detail(first));
+                self.journal.note(Note::new(actor, "configuration-refused").detail(first));
                 Err(error)
             }
         };
-        notify::ready(ha_word(&self.broker));
+        notify::ready(self.side.ha.word());
         taken
     }
 
@@ -122,7 +134,7 @@ impl Reloader {
     ) -> Result<Vec<Change>, Refused> {
         let mut config = self.config.lock().await;
         if self.shared().await? != *expected {
-            return Err(Refused::Changed(self.broker.node.to_string()));
+            return Err(Refused::Changed(self.process.node.to_string()));
         }
         let dir = self.dir.clone();
         let written = tokio::task::spawn_blocking(move || {
@@ -151,7 +163,6 @@ impl Reloader {
 
     /// Puts a configuration that was checked in force.
     fn take(&self, old: &mut Config, settings: Settings, new: Config, actor: &str) -> Vec<Change> {
-        let broker = &self.broker;
         let changes = old.diff(&new);
         for change in &changes {
             let needs = if change.restart { "takes effect after a restart" } else { "in effect" };
@@ -160,28 +171,28 @@ impl Reloader {
         }
         log::reload(&LogSettings::vsmserver(&new, crate::LOG_PARTS));
         log::unread(&new);
-        broker.set_settings(settings);
-        broker.troubles.over(Kind::Configuration, "");
+        self.site.set_settings(settings);
+        self.process.troubles.over(Kind::Configuration, "");
         self.looks.taken(&new);
         let mail = [keys::vsmserver::ADMIN_EMAIL.path(), keys::vsmserver::MAIL_PROGRAM.path()];
         if changes.iter().any(|change| mail.contains(&change.path.as_str())) {
             // The next mail tells.
-            broker.troubles.over(Kind::Mail, "");
+            self.process.troubles.over(Kind::Mail, "");
         }
-        let told_otherwise = broker.set_card(card::card(&new));
-        if let Ha::On(pair) = &broker.ha
+        let told_otherwise = self.side.set_card(card::card(&new));
+        if let Ha::On(pair) = &self.side.ha
             && told_otherwise
         {
             // Both nodes are to see what differs now. Where nothing does, they go on as they are: for the moment
             // without a stream the witnesses would have to vote.
             pair.stream.reopen();
         }
-        broker.agents.follow(broker);
+        self.sessions.follow_agents();
         *old = new;
         if !changes.is_empty() {
             let paths: Vec<&str> = changes.iter().map(|change| change.path.as_str()).collect();
-            let detail = format!("on {}: {}", broker.node, paths.join(" "));
-            broker.note(Note::new(actor, "configuration-changed").detail(detail));
+            let detail = format!("on {}: {}", self.process.node, paths.join(" "));
+            self.journal.note(Note::new(actor, "configuration-changed").detail(detail));
         }
         changes
     }

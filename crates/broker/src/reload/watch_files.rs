@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{broker::Broker, journal::trail::SELF, reload::Reloader};
+use crate::{journal::trail::SELF, reload::Reloader};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -19,16 +19,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 type Looks = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
 
 /// Reloads whenever a file has changed, while the parameter says so, until the broker stops.
-pub(crate) async fn follow(broker: Arc<Broker>, reloader: Arc<Reloader>) {
-    let mut settings = broker.watch_settings();
+pub(crate) async fn follow(reloader: Arc<Reloader>) {
+    let mut settings = reloader.site.watch_settings();
     loop {
         let mut is = async |on| settings.wait_for(|now| now.watch_config == on).await.is_ok();
-        if broker.stop.run_until_cancelled(is(true)).await != Some(true) {
+        if reloader.process.stop.run_until_cancelled(is(true)).await != Some(true) {
             return;
         }
         tokio::select! {
             biased;
-            () = broker.stop.cancelled() => return,
+            () = reloader.process.stop.cancelled() => return,
             known = is(false) => if !known { return },
             () = watch(&reloader) => {}
         }

@@ -18,11 +18,13 @@ use vsm_core::{
 use vsm_daemon::span;
 
 use crate::{
-    broker::Broker,
     error::Refusal,
     hosts::agents::Fenced,
     journal::trail::Note,
-    sessions::gone::{gone, proposed},
+    sessions::{
+        Sessions,
+        gone::{gone, proposed},
+    },
 };
 
 /// What became of a session that was to end.
@@ -43,7 +45,7 @@ pub(crate) enum Outcome {
 /// # Errors
 /// If the wish cannot be recorded, or the session is unknown.
 pub(crate) async fn end(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     session: &Arc<Session>,
     if_silent: IfSilent,
     note: Note,
@@ -55,18 +57,18 @@ pub(crate) async fn end(
         let machine = End::wanted(session.id, session.state, if_silent);
         drive(&worker, &session, machine, Some(note)).await
     };
-    let task = broker.tasks.spawn(work.instrument(span));
+    let task = broker.process.tasks.spawn(work.instrument(span));
     task.await.map_err(|error| Refusal::Internal(error.to_string()))?
 }
 
 /// Has the agent end a session whose end is recorded. What cannot be done now is logged, and tried again.
-pub(crate) async fn carry_out(broker: &Broker, session: &Session) {
+pub(crate) async fn carry_out(broker: &Sessions, session: &Session) {
     drop(drive(broker, session, End::recorded(session.id), None).await);
 }
 
 /// What was said last: the machine decides by kinds, people are told the words.
 struct Driver<'a> {
-    broker: &'a Broker,
+    broker: &'a Sessions,
     session: &'a Session,
     note: Option<Note>,
     /// Why its agent cannot be reached, or cannot end it now.
@@ -77,7 +79,7 @@ struct Driver<'a> {
 
 /// Carries out what the machine says.
 async fn drive(
-    broker: &Broker,
+    broker: &Sessions,
     session: &Session,
     mut machine: End,
     note: Option<Note>,
@@ -166,7 +168,7 @@ impl Driver<'_> {
             return Event::NotNow;
         };
         let last = broker.table.state().replica.last.epoch.clone();
-        if link.aside().is_some() || last.node != broker.node {
+        if link.aside().is_some() || last.node != *broker.node() {
             return Event::NotNow;
         }
         // Never by the epoch of a claim that nobody voted for: the agent would promise to it.
@@ -207,6 +209,6 @@ fn away(session: &Session, why: &str) -> String {
 }
 
 /// Why the session's agent cannot be reached; none = it can.
-pub(crate) async fn silent(broker: &Broker, session: &Session) -> Option<String> {
+pub(crate) async fn silent(broker: &Sessions, session: &Session) -> Option<String> {
     broker.agents.reach(&session.agent).await.err().map(|(why, _)| why)
 }

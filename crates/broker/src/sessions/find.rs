@@ -10,12 +10,11 @@ use vsm_core::{
 use vsm_daemon::clock::Since;
 
 use crate::{
-    broker::Broker,
     hosts::{
         agents::{LinkState, Verdict},
         fleet::is_root,
     },
-    sessions::{limiting, login::Handed},
+    sessions::{Sessions, limiting, want::Handed},
     users::Identity,
 };
 
@@ -34,7 +33,7 @@ pub(crate) enum Verified {
 }
 
 /// All sessions of a user that this node knows of.
-pub(crate) fn sessions(broker: &Broker, who: &Identity) -> Vec<Arc<Session>> {
+pub(crate) fn sessions(broker: &Sessions, who: &Identity) -> Vec<Arc<Session>> {
     let mut own: Vec<_> =
         broker.table.read(|view| view.table.of_user(&who.user).cloned().collect());
     own.extend(broker.unvoted_of(&who.user));
@@ -42,7 +41,7 @@ pub(crate) fn sessions(broker: &Broker, who: &Identity) -> Vec<Arc<Session>> {
 }
 
 /// The same with what is known of their agents.
-pub(crate) fn own(broker: &Broker, who: &Identity) -> Vec<Own> {
+pub(crate) fn own(broker: &Sessions, who: &Identity) -> Vec<Own> {
     let host = |session: &Session| {
         let state = broker.agents.link(&session.agent).map(|link| link.state());
         match &state {
@@ -59,7 +58,7 @@ pub(crate) fn own(broker: &Broker, who: &Identity) -> Vec<Own> {
 }
 
 /// Waits, for a bounded time, until it is known which of these agents answer; of all where there are none.
-pub(crate) async fn settle(broker: &Broker, agents: &[AgentName]) {
+pub(crate) async fn settle(broker: &Sessions, agents: &[AgentName]) {
     if agents.is_empty() {
         return broker.agents.settle().await;
     }
@@ -70,7 +69,7 @@ pub(crate) async fn settle(broker: &Broker, agents: &[AgentName]) {
 
 /// Asks the session's agent, and tells it of the client.
 pub(crate) async fn verify(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     session: &Arc<Session>,
     who: &Identity,
     client: &StartParams,
@@ -78,7 +77,7 @@ pub(crate) async fn verify(
     let silent = |why, since| Verified::Silent(Silent { agent: session.agent.clone(), why, since });
     let (link, up) = match broker.agents.reach(&session.agent).await {
         Ok(reached) => reached,
-        Err((why, since)) => return silent(why, since.unwrap_or(broker.started)),
+        Err((why, since)) => return silent(why, since.unwrap_or(broker.process.started)),
     };
     match link.verify(session.id, Some((client, broker.table.fence()))).await {
         Ok(Verdict::Alive) => {

@@ -10,10 +10,10 @@ use vsm_core::{
 use vsm_daemon::{clock, span};
 use vsm_sync::ProposeError;
 
-use crate::{broker::Broker, hosts::agents::Link, journal::trail::Note};
+use crate::{hosts::agents::Link, journal::trail::Note, sessions::Sessions};
 
 /// Drops a session that its agent says is gone, and remembers why.
-pub(crate) async fn gone(broker: &Broker, id: SessionId, ended: Option<Ended>) {
+pub(crate) async fn gone(broker: &Sessions, id: SessionId, ended: Option<Ended>) {
     broker.forget_unvoted(id);
     let Some(session) = broker.table.read(|view| view.table.session(id).cloned()) else { return };
     let ended = ended.unwrap_or_else(|| unexplained(id));
@@ -38,7 +38,7 @@ fn unexplained(id: SessionId) -> Ended {
 /// Two parts of the broker may learn the same thing; that the table knows it already is no error. Nor is that another
 /// node is active by now, which hears it from the agent. Anything else means that the table lacks what the agent said:
 /// it is asked for all of it again later.
-pub(crate) fn log_unless_known(broker: &Broker, error: Option<ProposeError>, id: SessionId) {
+pub(crate) fn log_unless_known(broker: &Sessions, error: Option<ProposeError>, id: SessionId) {
     match error {
         None
         | Some(ProposeError::Rejected(
@@ -58,7 +58,7 @@ pub(crate) fn log_unless_known(broker: &Broker, error: Option<ProposeError>, id:
 /// What became of a proposal, as the machines of the lifecycle are told it; with the state of a session, if it is about
 /// one.
 pub(crate) fn proposed(
-    broker: &Broker,
+    broker: &Sessions,
     session: Option<SessionId>,
     result: &Result<Change, ProposeError>,
 ) -> Proposed {
@@ -82,7 +82,7 @@ pub(crate) fn proposed(
 
 /// Gives a start up, where that is still to be done, and has the agent hold to the tombstone, which is then forgotten
 /// here.
-pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId, burial: Burial) {
+pub(crate) async fn bury(broker: &Sessions, link: &Link, id: SessionId, burial: Burial) {
     let mut digs = burial.begin(clock::unix_millis());
     loop {
         let mut event = None;
@@ -106,7 +106,7 @@ pub(crate) async fn bury(broker: &Broker, link: &Link, id: SessionId, burial: Bu
     }
 }
 
-async fn cancel(broker: &Broker, link: &Link, id: SessionId) -> Dug {
+async fn cancel(broker: &Sessions, link: &Link, id: SessionId) -> Dug {
     match broker.fenced(link, |fence| link.cancel_start(fence, id)).await {
         Ok(()) => Dug::Cancelled,
         Err(error) => {

@@ -20,13 +20,13 @@ use vsm_daemon::{
 };
 
 use crate::{
-    broker::Broker,
     error::Refusal,
     journal::trail::{Note, SELF},
     locks::KeyedLocks,
     sessions::{
+        Sessions,
         ending::{self, IfSilent},
-        login::Handed,
+        want::Handed,
     },
     site::settings::HookSettings,
 };
@@ -97,14 +97,14 @@ impl Hooks {
 /// # Errors
 /// `HOOK_FAILED` if one failed and the configuration says that this refuses the login.
 pub(crate) async fn run(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     moment: Moment,
     handed: &Handed,
     client: &StartParams,
 ) -> Result<(), Refusal> {
     let settings = broker.settings();
     // Where there are none this costs the look into one directory.
-    let programs = Hooks::programs(&settings.hooks, moment, &broker.troubles);
+    let programs = Hooks::programs(&settings.hooks, moment, &broker.process.troubles);
     if programs.is_empty() {
         return Ok(());
     }
@@ -129,18 +129,18 @@ pub(crate) async fn run(
         }
         Ok(())
     };
-    let task = broker.tasks.spawn(work.instrument(span::session(&handed.session)));
+    let task = broker.process.tasks.spawn(work.instrument(span::session(&handed.session)));
     task.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
 }
 
-fn failed(broker: &Broker, session: &Session, moment: Moment, name: &str, why: &str) {
+fn failed(broker: &Sessions, session: &Session, moment: Moment, name: &str, why: &str) {
     tracing::warn!(hook = name, moment = moment.word(), why, "a hook failed");
     let detail = format!("{} hook {name} {why}", moment.word());
     broker.note(Note::new(SELF, "hook-failed").session(session).detail(detail));
 }
 
 /// A desktop that was just started, and is not handed out, is of no use to anybody.
-async fn take_back(broker: &Arc<Broker>, session: &Arc<Session>, moment: Moment) {
+async fn take_back(broker: &Arc<Sessions>, session: &Arc<Session>, moment: Moment) {
     if moment != Moment::Start {
         return;
     }
@@ -152,7 +152,7 @@ async fn take_back(broker: &Arc<Broker>, session: &Arc<Session>, moment: Moment)
 
 /// What a hook is told. Of what the client says every control character is taken out.
 fn environment(
-    broker: &Broker,
+    broker: &Sessions,
     moment: Moment,
     handed: &Handed,
     client: &StartParams,
@@ -165,7 +165,7 @@ fn environment(
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         ("LANG", "C.UTF-8".to_owned()),
         ("VSM_EVENT", moment.word().to_owned()),
-        ("VSM_NODE", broker.node.to_string()),
+        ("VSM_NODE", broker.node().to_string()),
         ("VSM_SESSION_ID", session.id.to_string()),
         ("VSM_USER", session.user.to_string()),
         ("VSM_AGENT", session.agent.to_string()),

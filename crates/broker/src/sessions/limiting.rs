@@ -9,8 +9,8 @@ use vsm_core::{Limits, Session, SessionId, State, UserName};
 use vsm_daemon::trouble::Kind;
 
 use crate::{
-    broker::Broker,
     hosts::agents::{Link, LinkState, Up},
+    sessions::Sessions,
     site::settings::Settings,
     users::{Identity, LookupError, Source},
 };
@@ -19,14 +19,14 @@ use crate::{
 const BATCH: usize = 512;
 
 /// Tells an agent in the background.
-pub(crate) fn begin(broker: &Arc<Broker>, link: &Arc<Link>) {
+pub(crate) fn begin(broker: &Arc<Sessions>, link: &Arc<Link>) {
     let (worker, link) = (Arc::clone(broker), Arc::clone(link));
-    drop(broker.tasks.spawn(async move { carry_out(&worker, &link).await }));
+    drop(broker.process.tasks.spawn(async move { carry_out(&worker, &link).await }));
 }
 
 /// A user has come back to their session: the limits that hold for them now.
 pub(crate) fn came(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     link: &Arc<Link>,
     up: &Up,
     session: &Session,
@@ -39,7 +39,7 @@ pub(crate) fn came(
     let Some(limits) = of(&settings, who) else { return };
     if is_other(up, session.id, &limits) {
         let (worker, link, id) = (Arc::clone(broker), Arc::clone(link), session.id);
-        drop(broker.tasks.spawn(async move {
+        drop(broker.process.tasks.spawn(async move {
             let _turn = link.limiting.lock().await;
             tell(&worker, &link, &[(id, limits)]).await;
         }));
@@ -48,7 +48,7 @@ pub(crate) fn came(
 
 /// The configuration has changed: tells an agent in the background, where limits depend on what changed. What is new.
 pub(crate) fn follow(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     link: &Arc<Link>,
     old: &Settings,
     new: &Arc<Settings>,
@@ -77,7 +77,7 @@ fn is_other(up: &Up, id: SessionId, limits: &Limits) -> bool {
 }
 
 /// Tells an agent what is not as it should be; one call at a time, so that the last word is the newest.
-async fn carry_out(broker: &Arc<Broker>, link: &Arc<Link>) {
+async fn carry_out(broker: &Arc<Sessions>, link: &Arc<Link>) {
     let _turn = link.limiting.lock().await;
     let LinkState::Up(up) = link.state() else { return };
     if !broker.acts() {
@@ -119,7 +119,7 @@ async fn carry_out(broker: &Arc<Broker>, link: &Arc<Link>) {
 
 /// Who a user is, as far as limits depend on it; none = this host does not know them any more.
 async fn identity(
-    broker: &Broker,
+    broker: &Sessions,
     settings: &Settings,
     user: &UserName,
 ) -> Result<Option<Arc<Identity>>, LookupError> {
@@ -127,7 +127,7 @@ async fn identity(
         let (user, groups) = (user.clone(), Vec::new());
         return Ok(Some(Arc::new(Identity { user, groups, source: Source::Nss })));
     }
-    match broker.users.named(user, settings.named_groups()).await {
+    match broker.site.users.named(user, settings.named_groups()).await {
         Ok(who) if who.source == Source::NameAlone => {
             Err(LookupError::Down("it does not tell the user's groups".to_owned()))
         }
@@ -137,7 +137,7 @@ async fn identity(
     }
 }
 
-async fn tell(broker: &Broker, link: &Link, sessions: &[(SessionId, Limits)]) {
+async fn tell(broker: &Sessions, link: &Link, sessions: &[(SessionId, Limits)]) {
     let agent = &link.name;
     match broker.fenced(link, |fence| link.set_limits(fence, sessions)).await {
         Ok(Some(not_set)) => {

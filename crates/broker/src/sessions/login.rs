@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use tracing::Instrument as _;
 use uuid::Uuid;
-pub use vsm_core::lifecycle::login::Wish;
 use vsm_core::{
-    Ended, RequestId, Session, SessionId, SshKey, StartParams,
+    Ended, Session, SessionId,
     lifecycle::{
         Login, Outcome as Started,
         login::{Effect, Event, Outcome, Places, Terms, Wanted},
@@ -18,10 +17,10 @@ use vsm_core::{
 use vsm_daemon::clock;
 
 use crate::{
-    broker::{Broker, StartMark},
     error::Refusal,
     hosts::{agents::LinkState, fleet::is_root},
     sessions::{
+        Sessions, StartMark,
         find::{self, Silent, Verified},
         gone::{self, proposed},
         hooks::{self, Moment},
@@ -29,6 +28,7 @@ use crate::{
         placing::{self, Said, long_unreachable},
         start::{Attempt, attempt},
         unvoted,
+        want::{Answer, Handed, Want},
     },
     site::settings::Bounds,
     users::{Identity, LookupError, Source},
@@ -39,59 +39,12 @@ const UNDER_WAY_MAX: usize = 4096;
 /// Sessions that a user is given to choose from: more than a person looks through, and a message of bounded size.
 const CHOICES_MAX: usize = 100;
 
-/// What a user wants.
-#[derive(Debug, Clone)]
-pub struct Want {
-    /// The client's id of this wish.
-    pub request: RequestId,
-    /// What a new session is to be like, and what the client tells of itself.
-    pub params: StartParams,
-    /// Which session.
-    pub wish: Wish,
-    /// A key made for this login, by which the client is to be let in at the agent.
-    pub key: Option<SshKey>,
-}
-
-/// Where the desktop is.
-#[derive(Debug, Clone)]
-pub struct Handed {
-    /// The session, running.
-    pub session: Arc<Session>,
-    /// Where the user reaches its agent.
-    pub host: String,
-    /// Whether it was made for this request.
-    pub created: bool,
-    /// The keys of the agent's sshd, where the agent takes the client's own key; none = it takes none.
-    pub host_keys: Option<Vec<SshKey>>,
-}
-
-impl Handed {
-    /// A desktop whose agent has not been told of a client's key.
-    pub(crate) const fn new(session: Arc<Session>, host: String, created: bool) -> Self {
-        Self { session, host, created, host_keys: None }
-    }
-}
-
-/// What a login is answered with.
-#[derive(Debug, Clone)]
-pub enum Answer {
-    /// A desktop.
-    Desktop(Handed),
-    /// The user is to choose.
-    Choose {
-        /// From these, the newest of those there are, oldest first.
-        sessions: Vec<Arc<Session>>,
-        /// Whether the limit allows a new one.
-        may_create: bool,
-    },
-}
-
 /// Gives the user their desktop, or asks which one.
 ///
 /// # Errors
 /// See [`Refusal`]; nothing is left half done, and the next login works.
 pub async fn login(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     who: Arc<Identity>,
     want: Want,
 ) -> Result<Answer, Refusal> {
@@ -104,7 +57,7 @@ pub async fn login(
             return Ok(answer);
         }
         for_new(&who)?;
-        if broker.tasks.len() >= UNDER_WAY_MAX {
+        if broker.process.tasks.len() >= UNDER_WAY_MAX {
             return Err(Refusal::Busy);
         }
         let worker = Arc::clone(broker);
@@ -113,7 +66,7 @@ pub async fn login(
             after(&worker, answer, &want).await
         }
         .in_current_span();
-        let task = broker.tasks.spawn(work);
+        let task = broker.process.tasks.spawn(work);
         task.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
     };
     let done = tokio::time::timeout(timeout, find_or_make).await;
@@ -132,7 +85,7 @@ pub(crate) fn for_new(who: &Identity) -> Result<(), Refusal> {
 /// What a node that is not active can still do while nobody is: hand out a session that runs, as its agent says. None =
 /// there is none to be had.
 pub(crate) async fn existing(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     who: &Identity,
     want: &Want,
 ) -> Result<Option<Answer>, Refusal> {
@@ -143,7 +96,11 @@ pub(crate) async fn existing(
 }
 
 /// What the user has that answers the login, with the hooks run; none = nothing.
-async fn has(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Option<Answer>, Refusal> {
+async fn has(
+    broker: &Arc<Sessions>,
+    who: &Identity,
+    want: &Want,
+) -> Result<Option<Answer>, Refusal> {
     let machine = Login::find(wanted(who, want), terms(broker));
     match drive(broker, who, want, machine).await? {
         Done::Answer(answer) => after(broker, answer, want).await.map(Some),
@@ -152,7 +109,7 @@ async fn has(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Option
 }
 
 /// Runs the hooks for a desktop that is to be handed out; then the agent lets the client in, for a time that is short.
-async fn after(broker: &Arc<Broker>, mut answer: Answer, want: &Want) -> Result<Answer, Refusal> {
+async fn after(broker: &Arc<Sessions>, mut answer: Answer, want: &Want) -> Result<Answer, Refusal> {
     if let Answer::Desktop(handed) = &mut answer {
         open(broker, &handed.session)?;
         let made = handed.session.request == want.request;
@@ -164,7 +121,7 @@ async fn after(broker: &Arc<Broker>, mut answer: Answer, want: &Want) -> Result<
 }
 
 /// That the sshd of a session's host lets its user in.
-fn open(broker: &Broker, session: &Session) -> Result<(), Refusal> {
+fn open(broker: &Sessions, session: &Session) -> Result<(), Refusal> {
     let state = broker.agents.link(&session.agent).map(|link| link.state());
     match state.as_ref().and_then(LinkState::maintenance) {
         Some(text) if !is_root(&session.user) => {
@@ -174,7 +131,7 @@ fn open(broker: &Broker, session: &Session) -> Result<(), Refusal> {
     }
 }
 
-fn choose(broker: &Broker, who: &Identity, mut sessions: Vec<Arc<Session>>) -> Answer {
+fn choose(broker: &Sessions, who: &Identity, mut sessions: Vec<Arc<Session>>) -> Answer {
     let cap = broker.settings().max_sessions_per_user;
     let uncounted = long_unreachable(broker, &who.user);
     let may_create = broker.table.read(|view| view.table.has_room(&who.user, cap, &uncounted));
@@ -184,7 +141,7 @@ fn choose(broker: &Broker, who: &Identity, mut sessions: Vec<Arc<Session>>) -> A
 }
 
 /// The part that may make a session: one at a time for each user.
-async fn make(broker: &Arc<Broker>, who: &Identity, want: &Want) -> Result<Answer, Refusal> {
+async fn make(broker: &Arc<Sessions>, who: &Identity, want: &Want) -> Result<Answer, Refusal> {
     let lock = broker.logins.of(who.user.clone());
     let _turn = lock.lock().await;
     let machine = Login::find_or_make(wanted(who, want), terms(broker));
@@ -200,7 +157,7 @@ fn wanted(who: &Identity, want: &Want) -> Wanted {
     Wanted { user: who.user.clone(), request, params, wish }
 }
 
-fn terms(broker: &Broker) -> Terms {
+fn terms(broker: &Sessions) -> Terms {
     let settings = broker.settings();
     Terms {
         cap: settings.max_sessions_per_user,
@@ -209,7 +166,7 @@ fn terms(broker: &Broker) -> Terms {
     }
 }
 
-fn unreachable(broker: &Broker, Silent { agent, why, since }: Silent) -> Refusal {
+fn unreachable(broker: &Sessions, Silent { agent, why, since }: Silent) -> Refusal {
     let later = match broker
         .settings()
         .unreachable_grace
@@ -233,7 +190,7 @@ enum Done {
 
 /// What agents and the table said last: the machine decides by kinds, people are told the words.
 struct Driver<'a> {
-    broker: &'a Arc<Broker>,
+    broker: &'a Arc<Sessions>,
     who: &'a Identity,
     want: &'a Want,
     handed: Option<Handed>,
@@ -249,7 +206,7 @@ struct Driver<'a> {
 
 /// Carries out what the machine says, by real calls and commits.
 async fn drive(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     who: &Identity,
     want: &Want,
     mut machine: Login,

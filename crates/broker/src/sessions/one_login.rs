@@ -6,14 +6,20 @@ use vsm_daemon::{one_time::Bearer, span};
 use vsm_proto::session::v1 as pb;
 
 use crate::{
-    broker::Broker,
-    sessions::login::{Handed, Want},
+    sessions::{
+        Sessions,
+        want::{Handed, Want},
+    },
     users::Identity,
 };
 
 /// Announces the client's key to the desktop's agent. The keys of the agent's sshd; none = no key was announced, and
 /// the user logs in there by other means, which is no reason to refuse the desktop.
-pub(crate) async fn announce(broker: &Broker, handed: &Handed, want: &Want) -> Option<Vec<SshKey>> {
+pub(crate) async fn announce(
+    broker: &Sessions,
+    handed: &Handed,
+    want: &Want,
+) -> Option<Vec<SshKey>> {
     let (key, valid) = (want.key.as_ref()?, broker.settings().one_login?);
     let session = &handed.session;
     let link = broker.agents.link(&session.agent)?;
@@ -30,7 +36,7 @@ pub(crate) async fn announce(broker: &Broker, handed: &Handed, want: &Want) -> O
 /// The client comes to this host again, on its way to the session host: it is let in with the same key. The node that
 /// users are at need not be the active one.
 pub(crate) fn on_the_way(
-    broker: &Broker,
+    broker: &Sessions,
     uid: u32,
     who: &Identity,
     key: &str,

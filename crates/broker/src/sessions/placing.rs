@@ -7,8 +7,8 @@ use vsm_core::{AgentName, Draft, Eligible, Proposal, Rule, SessionId, UserName, 
 use vsm_daemon::clock;
 
 use crate::{
-    broker::Broker,
     hosts::{agents::LinkState, fleet::Member},
+    sessions::Sessions,
     site::settings::Settings,
 };
 
@@ -17,7 +17,7 @@ const NAMED_MAX: usize = 8;
 
 /// Asks for a new session on the best of these agents.
 pub(crate) fn reservation(
-    broker: &Broker,
+    broker: &Sessions,
     settings: &Settings,
     draft: Draft,
     eligible: Arc<[Eligible]>,
@@ -28,7 +28,7 @@ pub(crate) fn reservation(
 }
 
 /// The user's sessions on agents that have been silent for longer than the grace.
-pub(crate) fn long_unreachable(broker: &Broker, user: &UserName) -> Vec<SessionId> {
+pub(crate) fn long_unreachable(broker: &Sessions, user: &UserName) -> Vec<SessionId> {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let silent_ms = |agent: &AgentName| match broker.agents.link(agent).map(|link| link.state()) {
         Some(LinkState::Down { since, .. }) => Some(millis(since.elapsed())),
@@ -39,7 +39,7 @@ pub(crate) fn long_unreachable(broker: &Broker, user: &UserName) -> Vec<SessionI
 }
 
 /// Why an agent takes no new sessions, as far as its link and the configuration know; none = it does.
-pub(crate) fn why_not(broker: &Broker, member: &Member) -> Option<String> {
+pub(crate) fn why_not(broker: &Sessions, member: &Member) -> Option<String> {
     match broker.agents.link(&member.agent).map(|link| link.state()) {
         Some(LinkState::Down { why, .. }) => Some(format!("down, {why}")),
         Some(LinkState::Connecting) | None => Some("not reached yet".to_owned()),
@@ -68,7 +68,7 @@ impl fmt::Display for Said<'_> {
 }
 
 /// What is the matter with each agent of a subcluster of which none takes a session.
-pub(crate) fn why_none(broker: &Broker, subcluster: &str) -> String {
+pub(crate) fn why_none(broker: &Sessions, subcluster: &str) -> String {
     let members = broker.agents.fleet.members_of(subcluster);
     let now = clock::unix_millis();
     let drained = |agent: &AgentName| broker.table.read(|view| view.table.is_drained(agent, now));

@@ -32,7 +32,6 @@ use vsm_proto::{
 use vsm_sync::View;
 
 use crate::{
-    broker::Broker,
     hosts::{
         agents::{Link, LinkState, Load, Seen, ShadowedBy, Up, Verdict},
         conduct,
@@ -42,7 +41,7 @@ use crate::{
     journal::trail::{Note, SELF},
     pair::witness,
     sessions::{
-        ending,
+        Sessions, ending,
         gone::{bury, gone, log_unless_known},
         limiting, shadow,
     },
@@ -61,7 +60,7 @@ const CARRY_OUT_EVERY: Duration = Duration::from_secs(30);
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Holds the agent's report open until the link or the broker stops.
-pub(crate) async fn follow(broker: Arc<Broker>, link: Arc<Link>) {
+pub(crate) async fn follow(broker: Arc<Sessions>, link: Arc<Link>) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, rand::random());
     while !link.stop.is_cancelled() {
         if let Some(aside) = link.aside() {
@@ -127,10 +126,10 @@ fn set_down(link: &Link, why: &str) {
 }
 
 /// Opens the report and follows it to its end; why it ended.
-async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
+async fn report(broker: &Arc<Sessions>, link: &Arc<Link>) -> End {
     let mut serving = broker.table.watch_serving();
     let acts = broker.acts();
-    let mut settings = broker.watch_settings();
+    let mut settings = broker.site.watch_settings();
     let mut settled = Arc::clone(&settings.borrow_and_update());
     // Only sessions that the table had before the inventory was made can be missing from it.
     let before = broker.table.read(|view| lifecycle::expected(&view.table, &link.name));
@@ -139,7 +138,7 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
         Err(end) => return end,
     };
     take_inventory(broker, link, inventory, before, acts).await;
-    broker.greet(link).await;
+    broker.authority.greet(&link.name).await;
     let mut again = tokio::time::interval(CARRY_OUT_EVERY);
     again.reset();
     loop {
@@ -186,11 +185,11 @@ async fn report(broker: &Arc<Broker>, link: &Arc<Link>) -> End {
 
 /// Opens the report: what follows, and the inventory, if it is one that can be.
 async fn open(
-    broker: &Broker,
+    broker: &Sessions,
     link: &Link,
 ) -> Result<(tonic::Streaming<pb::ReportResponse>, pb::Inventory), End> {
     let opened = tokio::time::timeout(OPEN_DEADLINE, async {
-        let mut stream = link.report(broker.node.as_str()).await?;
+        let mut stream = link.report(broker.node().as_str()).await?;
         let first = stream
             .next()
             .await
@@ -212,14 +211,14 @@ async fn open(
     }
     if inventory.sessions.len() > conduct::SESSIONS_MAX {
         let why = format!("it says that it has {} sessions", inventory.sessions.len());
-        conduct::put_aside(broker, link, why.clone());
+        conduct::put_aside(&broker.agents, link, why.clone());
         return Err(End::Away(why));
     }
     Ok((stream, inventory))
 }
 
 async fn take_inventory(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     link: &Arc<Link>,
     inventory: pb::Inventory,
     before: Vec<SessionId>,
@@ -238,9 +237,9 @@ async fn take_inventory(
     if let Some(promised) = promised.filter(|_| acts && kin) {
         // A broker that lost its disk may count up to an epoch of its own former life: one that it has promises of
         // already is not its own any more.
-        if conduct::believes(broker, link, &promised) {
-            let above = if former { promised.next(broker.node.clone(), 0) } else { promised };
-            broker.rise_above(above).await;
+        if conduct::believes(&broker.agents, link, &promised) {
+            let above = if former { promised.next(broker.node().clone(), 0) } else { promised };
+            broker.authority.rise_above(above).await;
         }
     }
     let mut present = HashSet::new();
@@ -312,14 +311,15 @@ fn begin_anew(link: &Link, inventory: &pb::Inventory) {
 
 /// An agent whose promises are fewer than it told of before has a disk that went back in time; it is told to act no
 /// more. Whether it was.
-async fn set_apart(broker: &Broker, link: &Link, inventory: &pb::Inventory) -> bool {
+async fn set_apart(broker: &Sessions, link: &Link, inventory: &pb::Inventory) -> bool {
     let lineage = broker.table.fence().lineage.to_string();
     inventory.lineage == lineage
-        && witness::set_apart(broker, link, inventory.journal_id, inventory.journal).await
+        && witness::set_apart(&broker.authority, link, inventory.journal_id, inventory.journal)
+            .await
 }
 
 /// Whether this table, which is new, took up the lineage that the agent knows.
-async fn take_up_lineage(broker: &Broker, link: &Link, lineage: &str) -> bool {
+async fn take_up_lineage(broker: &Sessions, link: &Link, lineage: &str) -> bool {
     if lineage.is_empty() {
         return false;
     }
@@ -352,7 +352,7 @@ async fn take_up_lineage(broker: &Broker, link: &Link, lineage: &str) -> bool {
 }
 
 /// A session that the table has and the inventory has not: asked once more for the reason, then dropped.
-async fn drop_missing(broker: &Broker, link: &Link, id: SessionId) {
+async fn drop_missing(broker: &Sessions, link: &Link, id: SessionId) {
     let (is_there, ended) = match link.verify(id, None).await {
         Ok(Verdict::Alive) => (Some(true), None),
         Ok(Verdict::Gone(ended)) => (Some(false), ended),
@@ -369,13 +369,13 @@ async fn drop_missing(broker: &Broker, link: &Link, id: SessionId) {
 }
 
 /// The report goes on meanwhile.
-fn begin_carry_out(broker: &Arc<Broker>, link: &Arc<Link>) {
+fn begin_carry_out(broker: &Arc<Sessions>, link: &Arc<Link>) {
     let work = carry_out(Arc::clone(broker), Arc::clone(link));
     drop(tokio::spawn(work.in_current_span()));
 }
 
 /// Does what was decided while the agent was away.
-async fn carry_out(broker: Arc<Broker>, link: Arc<Link>) {
+async fn carry_out(broker: Arc<Sessions>, link: Arc<Link>) {
     let _turn = link.carrying_out.lock().await;
     let owed = broker
         .table
@@ -400,7 +400,7 @@ async fn carry_out(broker: Arc<Broker>, link: Arc<Link>) {
     }
 }
 
-async fn take(broker: &Arc<Broker>, link: &Arc<Link>, message: pb::ReportResponse, acts: bool) {
+async fn take(broker: &Arc<Sessions>, link: &Arc<Link>, message: pb::ReportResponse, acts: bool) {
     match message.item {
         Some(Item::Changed(live)) => {
             let (now, shadowers) = (seen(&live), shadowers(&live));
@@ -463,7 +463,7 @@ fn modify(link: &Link, change: impl FnOnce(&mut Up)) {
 
 /// Brings the table into line with a session that the agent runs; its id if it is to stay.
 async fn absorb(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     link: &Arc<Link>,
     live: LiveSession,
     acts: bool,
@@ -502,7 +502,7 @@ async fn absorb(
             link.troubles.raise(Kind::Refused, "sessions", what);
             return None;
         }
-        Reported::Adopt(_) if !conduct::may_adopt(broker, link, id) => return None,
+        Reported::Adopt(_) if !conduct::may_adopt(&broker.agents, link, id) => return None,
         Reported::Adopt(session) => {
             span::session(&session).in_scope(|| tracing::info!("adopting a session"));
             broker.note(Note::new(SELF, "session-adopted").session(&session));

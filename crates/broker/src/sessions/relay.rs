@@ -22,7 +22,10 @@ use vsm_daemon::{
     trouble::Kind,
 };
 
-use crate::{broker::Broker, locks::locked, sessions::find};
+use crate::{
+    locks::locked,
+    sessions::{Sessions, find},
+};
 
 /// Name of the socket, beside the user socket.
 pub(crate) const SOCKET: &str = "vsmserver-relay.sock";
@@ -90,19 +93,19 @@ impl Ways {
 struct Refused(&'static str, String);
 
 /// Serves callers on the socket at `path` until the broker stops.
-pub(crate) async fn serve(broker: Arc<Broker>, path: PathBuf) {
+pub(crate) async fn serve(broker: Arc<Sessions>, path: PathBuf) {
     let worker = Arc::clone(&broker);
     let one = move |asked| {
         let broker = Arc::clone(&worker);
         async move { answer(&broker, asked).await }
     };
-    if let Err(error) = socket::serve(&path, BOUNDS, &broker.stop, one).await {
+    if let Err(error) = socket::serve(&path, BOUNDS, &broker.process.stop, one).await {
         let what = format!("users cannot be led to session hosts through this one: {error}");
-        broker.troubles.raise(Kind::Socket, "relay", what);
+        broker.process.troubles.raise(Kind::Socket, "relay", what);
     }
 }
 
-async fn answer(broker: &Arc<Broker>, Asked { uid, line, stream }: Asked) -> io::Result<()> {
+async fn answer(broker: &Arc<Sessions>, Asked { uid, line, stream }: Asked) -> io::Result<()> {
     let done = lead(broker, uid, &line).await;
     let (text, connection) = match &done {
         Ok(connection) => (serde_json::json!({ "event": "joined" }), Some(connection.as_fd())),
@@ -112,13 +115,18 @@ async fn answer(broker: &Arc<Broker>, Asked { uid, line, stream }: Asked) -> io:
 }
 
 /// Connects to the sshd of the session's agent.
-async fn lead(broker: &Arc<Broker>, uid: u32, line: &[u8]) -> Result<std::net::TcpStream, Refused> {
+async fn lead(
+    broker: &Arc<Sessions>,
+    uid: u32,
+    line: &[u8],
+) -> Result<std::net::TcpStream, Refused> {
     let asked = serde_json::from_slice(line);
     let Ask::Relay { session: id } =
         asked.map_err(|error| Refused("bad-request", error.to_string()))?;
     let off = "this service does not lead to session hosts (/vsmserver/bastion)";
     let port = broker.settings().bastion.ok_or_else(|| Refused("refused", off.to_owned()))?;
-    let who = broker.identity(uid).await.map_err(|error| Refused("refused", error.to_string()))?;
+    let who =
+        broker.site.identity(uid).await.map_err(|error| Refused("refused", error.to_string()))?;
     if !broker.settings().allows(&who) {
         return Err(Refused("refused", format!("{} may not use this service", who.user)));
     }

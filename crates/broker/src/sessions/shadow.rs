@@ -5,10 +5,10 @@ use std::sync::Arc;
 use vsm_core::{Session, SessionId, SshKey, State, UserName};
 
 use crate::{
-    broker::Broker,
     error::{Refusal, list},
     hosts::agents::{ShadowWish, Shadowed, ShadowedBy},
     journal::trail::Note,
+    sessions::Sessions,
     users::Identity,
 };
 
@@ -37,7 +37,7 @@ pub(crate) struct Granted {
 /// # Errors
 /// `MAY_NOT_SHADOW` for one who may not; what the desktop says is `SHADOW_REFUSED`.
 pub(crate) async fn ask(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     who: &Identity,
     wish: Wish,
 ) -> Result<Granted, Refusal> {
@@ -75,7 +75,7 @@ pub(crate) async fn ask(
 }
 
 /// The desktop that is meant: the one named, or the user's only one.
-fn target(broker: &Broker, wish: &Wish) -> Result<Arc<Session>, Refusal> {
+fn target(broker: &Sessions, wish: &Wish) -> Result<Arc<Session>, Refusal> {
     let mut all: Vec<_> =
         broker.table.read(|view| view.table.of_user(&wish.user).cloned().collect());
     all.extend(broker.unvoted_of(&wish.user));
@@ -91,7 +91,7 @@ fn target(broker: &Broker, wish: &Wish) -> Result<Arc<Session>, Refusal> {
 }
 
 /// The same of all sessions of an agent.
-pub(crate) fn all_changed(broker: &Broker, before: &ShadowedBy, now: &ShadowedBy) {
+pub(crate) fn all_changed(broker: &Sessions, before: &ShadowedBy, now: &ShadowedBy) {
     fn of<'a>(all: &'a ShadowedBy, id: &SessionId) -> &'a [String] {
         all.get(id).map_or(&[], Vec::as_slice)
     }
@@ -101,7 +101,7 @@ pub(crate) fn all_changed(broker: &Broker, before: &ShadowedBy, now: &ShadowedBy
 }
 
 /// Tells in the trail who has begun to shadow a desktop, and who shadows it no more.
-pub(crate) fn changed(broker: &Broker, id: SessionId, before: &[String], now: &[String]) {
+pub(crate) fn changed(broker: &Sessions, id: SessionId, before: &[String], now: &[String]) {
     let Some(session) = broker.table.read(|view| view.table.session(id).cloned()) else { return };
     let note = |by: &String, action| broker.note(Note::new(by.as_str(), action).session(&session));
     let is_new = |by: &&String| !before.contains(by);

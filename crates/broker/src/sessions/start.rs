@@ -18,14 +18,13 @@ use vsm_proto::agent::v1::StartRefusal;
 use vsm_sync::ProposeError;
 
 use crate::{
-    broker::{Broker, StartMark},
     error::Refusal,
     hosts::agents::{CallError, Link, Started},
     journal::trail::{Note, SELF},
     sessions::{
-        ending,
+        Sessions, StartMark, ending,
         gone::{self, proposed},
-        login::Handed,
+        want::Handed,
     },
     site::settings::Bounds,
 };
@@ -52,7 +51,7 @@ struct Said {
 }
 
 struct Driver<'a> {
-    broker: &'a Arc<Broker>,
+    broker: &'a Arc<Sessions>,
     session: Arc<Session>,
     bounds: &'a Bounds,
     link: Option<Arc<Link>>,
@@ -63,7 +62,7 @@ struct Driver<'a> {
 /// Has the agent of a reserved session start it, and commits what came of it. `may_be_there` = an earlier attempt may
 /// have reached the agent; `_mark` = what says meanwhile that it is being started.
 pub(crate) async fn attempt(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     session: Arc<Session>,
     bounds: &Bounds,
     may_be_there: bool,
@@ -74,7 +73,7 @@ pub(crate) async fn attempt(
 }
 
 async fn drive(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     session: Arc<Session>,
     bounds: &Bounds,
     may_be_there: bool,
@@ -238,7 +237,7 @@ const fn is_users_own(reason: StartRefusal) -> bool {
 }
 
 async fn start(
-    broker: &Broker,
+    broker: &Sessions,
     link: &Link,
     session: &Session,
     bounds: &Bounds,

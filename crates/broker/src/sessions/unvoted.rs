@@ -14,16 +14,18 @@ use vsm_core::{
 use vsm_daemon::{clock, span};
 
 use crate::{
-    broker::Broker,
     error::Refusal,
     hosts::agents::{Link, Started},
-    sessions::login::{Handed, Want},
+    sessions::{
+        Sessions,
+        want::{Handed, Want},
+    },
     users::Identity,
 };
 
 /// Makes a desktop on the best of these agents, else on the next best.
 pub(crate) async fn create(
-    broker: &Arc<Broker>,
+    broker: &Arc<Sessions>,
     who: &Identity,
     want: &Want,
     eligible: &[Eligible],
@@ -71,7 +73,7 @@ pub(crate) async fn create(
     Err(Refusal::StartFailed(last))
 }
 
-async fn runs(broker: &Broker, link: &Link, session: Session, display: u32) -> Handed {
+async fn runs(broker: &Sessions, link: &Link, session: Session, display: u32) -> Handed {
     let session = Arc::new(Session { state: State::Running { display }, ..session });
     span::session(&session).in_scope(|| {
         tracing::warn!("made a desktop without votes (/vsmserver/HA/solo_create)");

@@ -12,3 +12,50 @@ pub mod lifetimes;
 pub mod members;
 pub mod settings;
 pub mod subclusters;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::users::{Identity, LookupError, Users};
+use settings::Settings;
+
+/// The site as it is configured now, and its users.
+#[derive(Debug)]
+pub struct Site {
+    settings: watch::Sender<Arc<Settings>>,
+    /// Who uids are.
+    pub users: Arc<Users>,
+}
+
+impl Site {
+    /// With the settings that hold at first.
+    #[must_use]
+    pub fn new(settings: Settings, users: Users) -> Self {
+        Self { settings: watch::Sender::new(Arc::new(settings)), users: Arc::new(users) }
+    }
+
+    /// The settings that hold now.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.borrow())
+    }
+
+    /// Follows the settings.
+    pub(crate) fn watch_settings(&self) -> watch::Receiver<Arc<Settings>> {
+        self.settings.subscribe()
+    }
+
+    /// Replaces the settings as a whole.
+    pub fn set_settings(&self, settings: Settings) {
+        self.settings.send_replace(Arc::new(settings));
+    }
+
+    /// Who a uid is, and in which of the groups that the configuration names.
+    ///
+    /// # Errors
+    /// See [`Users::identity`].
+    pub async fn identity(&self, uid: u32) -> Result<Arc<Identity>, LookupError> {
+        self.users.identity(uid, self.settings().named_groups()).await
+    }
+}

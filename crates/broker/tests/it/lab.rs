@@ -19,9 +19,9 @@ use tonic::{service::RoutesBuilder, transport::Channel};
 use uuid::Uuid;
 use vsm_broker::{
     api::{admin::AdminApi, configuration::ConfigApi, user::UserApi},
-    broker::{Broker, Parts},
     pair::{Ha, Pair, health::Health},
     reload::Reloader,
+    rooms::{Parts, Rooms},
     site::settings::Settings,
 };
 use vsm_config::{Config, RoleSource};
@@ -93,7 +93,7 @@ impl Authority {
 
 /// One broker.
 pub(crate) struct Node {
-    pub(crate) broker: Arc<Broker>,
+    pub(crate) broker: Rooms,
     pub(crate) port: u16,
     pub(crate) socket: PathBuf,
 }
@@ -131,7 +131,7 @@ impl Node {
             health: watch::Sender::new(Health { healthy: false, reason: "starting".into() }),
             clock: vsm_broker::pair::fenced::WallClock::new(),
         };
-        let broker = Broker::new(Parts {
+        let broker = Rooms::new(Parts {
             table,
             ha: Ha::On(Arc::new(pair)),
             card: Arc::default(),
@@ -144,13 +144,14 @@ impl Node {
         let port = listener.local_addr().unwrap().port();
         let socket = authority.path(&format!("{name}.sock"));
         let conf = authority.path(&format!("broker-{name}/conf.d"));
-        let reloader = Reloader::new(Arc::clone(&broker), config, conf);
+        let reloader =
+            Reloader::new(Arc::clone(&broker.sessions), Arc::clone(&broker.side), config, conf);
         serve(&broker, reloader, listener, &socket);
         Self { broker, port, socket }
     }
 
     pub(crate) fn table(&self) -> &SessionTable {
-        &self.broker.table
+        &self.broker.authority.table
     }
 
     pub(crate) async fn serving(&self) {
@@ -165,8 +166,8 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let text = format!("vsm: {{vsm_agent_port: {port}}}\n{yaml}");
         std::fs::write(dir.path().join("a.yaml"), text).unwrap();
-        self.broker.set_settings(Settings::new(&Config::load(dir.path()).unwrap()).unwrap());
-        self.broker.agents.follow(&self.broker);
+        self.broker.site.set_settings(Settings::new(&Config::load(dir.path()).unwrap()).unwrap());
+        self.broker.sessions.follow_agents();
     }
 
     /// A session of root's, as if an agent had told of it.
@@ -201,19 +202,19 @@ fn table(name: &str) -> SessionTable {
 }
 
 /// What `vsmserver` offers to the other broker, and to users.
-fn serve(broker: &Arc<Broker>, reloader: Arc<Reloader>, listener: TcpListener, socket: &Path) {
-    let users = BrokerServer::new(UserApi(Arc::clone(broker)));
-    let admin = AdminServer::new(AdminApi { broker: Arc::clone(broker) });
+fn serve(broker: &Rooms, reloader: Arc<Reloader>, listener: TcpListener, socket: &Path) {
+    let users = BrokerServer::new(UserApi(Arc::clone(&broker.edge)));
+    let admin = AdminServer::new(AdminApi { edge: Arc::clone(&broker.edge) });
     let (mut tcp, mut local) = (RoutesBuilder::default(), RoutesBuilder::default());
-    let config = ConfigurationServer::new(ConfigApi { broker: Arc::clone(broker), reloader });
+    let config = ConfigurationServer::new(ConfigApi { edge: Arc::clone(&broker.edge), reloader });
     tcp.add_service(users.clone()).add_service(admin).add_service(config.clone());
     local.add_service(users).add_service(config);
-    let (tls, stop) = (broker.tls.clone(), broker.stop.clone());
+    let (tls, stop) = (broker.process.tls.clone(), broker.process.stop.clone());
     tokio::spawn(async move {
         grpc::serve_tls(listener, &tls, tcp.routes(), stop).await.unwrap();
     });
     let socket = UnixListener::bind(socket).unwrap();
-    let stop = broker.stop.clone();
+    let stop = broker.process.stop.clone();
     tokio::spawn(async move { grpc::serve_unix(socket, local.routes(), stop).await.unwrap() });
 }
 

@@ -11,11 +11,15 @@ use vsm_config::{Config, keys};
 
 use crate::{
     exit::{CANNOT_WRITE, Failure, UNAVAILABLE},
-    setup::{answers::Answers, check},
+    setup::{
+        answers::Answers,
+        check,
+        nft::{self, Chain},
+    },
 };
 
 /// The mark on rules of ours.
-const COMMENT: &str = "vsm-setup";
+pub(super) const COMMENT: &str = "vsm-setup";
 
 /// ufw makes no rule twice, and says so.
 const UFW_HAS_IT: &str = "Skipping adding existing rule";
@@ -27,10 +31,10 @@ pub enum Tool {
     Firewalld,
     /// ufw.
     Ufw,
-    /// Rules of nft without one of the two above it; the chain that sees what comes in, as `inet filter input`.
+    /// Rules of nft without one of the two above it.
     Nft {
-        /// Family, table and chain.
-        chain: String,
+        /// The chain that sees what comes in.
+        chain: Chain,
     },
     /// Nothing.
     None,
@@ -54,27 +58,18 @@ pub fn running() -> Tool {
     if answer("ufw", &["status"]).is_some_and(|text| text.contains("Status: active")) {
         return Tool::Ufw;
     }
-    let chains = answer("nft", &["list", "chains"]).unwrap_or_default();
+    let chains = nft_list("list chains");
     // Its table is no place for others' rules, also where it does not answer.
-    if chains.contains("table inet firewalld ") {
+    if nft::has_table(&chains, "inet", "firewalld") {
         return Tool::Firewalld;
     }
-    input_chain(&chains).map_or(Tool::None, |chain| Tool::Nft { chain })
+    nft::input_chain(&chains).map_or(Tool::None, |chain| Tool::Nft { chain })
 }
 
-/// The first chain that is hooked to what comes in.
-fn input_chain(listing: &str) -> Option<String> {
-    let (mut table, mut chain) = ("", "");
-    for line in listing.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix("table ") {
-            table = name.trim_end_matches([' ', '{']);
-        } else if let Some(name) = line.strip_prefix("chain ") {
-            chain = name.trim_end_matches([' ', '{']);
-        } else if line.contains("type filter hook input") {
-            return Some(format!("{table} {chain}"));
-        }
-    }
-    None
+/// What nft lists; nothing where it is not there.
+fn nft_list(what: &str) -> serde_json::Value {
+    let listing = answer("nft", &["--json", what]);
+    listing.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 /// The rules that this host needs.
@@ -160,8 +155,7 @@ fn steps(tool: &Tool, rule: &Rule) -> Vec<Step> {
                 .collect()
         }
         Tool::Nft { chain } => {
-            let family =
-                if rule.source.is_some_and(|source| source.is_ipv6()) { "ip6" } else { "ip" };
+            let family = nft::family(rule);
             let from = source.map(|source| format!("{family} saddr {source} ")).unwrap_or_default();
             let insert =
                 format!("insert rule {chain} {from}tcp dport {port} accept comment \"{COMMENT}\"");
@@ -229,7 +223,7 @@ pub fn open(tool: &Tool, rules: &[Rule]) -> Result<Opened, Failure> {
     let mut opened = Opened::default();
     for rule in rules {
         for step in steps(tool, rule) {
-            if is_there(tool, &step) {
+            if is_there(tool, rule, &step) {
                 continue;
             }
             let done = run(&step.open);
@@ -244,16 +238,16 @@ pub fn open(tool: &Tool, rules: &[Rule]) -> Result<Opened, Failure> {
                     format!("firewall: {}: {why}; nothing was changed", line(&step.open)),
                 ));
             }
-            opened.undo.extend(undo(tool, step));
+            opened.undo.extend(undo(tool, rule, step));
         }
     }
     Ok(opened)
 }
 
 /// Whether a rule is there already, as far as the tool tells without making it.
-fn is_there(tool: &Tool, step: &Step) -> bool {
+fn is_there(tool: &Tool, rule: &Rule, step: &Step) -> bool {
     match tool {
-        Tool::Nft { chain } => nft_handle(chain, &step.open).is_some(),
+        Tool::Nft { chain } => nft_handle(chain, rule).is_some(),
         Tool::Firewalld => {
             let ask =
                 step.open.iter().map(|word| word.replace("--add-rich-rule", "--query-rich-rule"));
@@ -263,10 +257,10 @@ fn is_there(tool: &Tool, step: &Step) -> bool {
     }
 }
 
-fn undo(tool: &Tool, step: Step) -> Option<Vec<String>> {
+fn undo(tool: &Tool, rule: &Rule, step: Step) -> Option<Vec<String>> {
     match tool {
         Tool::Nft { chain } => {
-            let handle = nft_handle(chain, &step.open)?;
+            let handle = nft_handle(chain, rule)?;
             Some(vec!["nft".to_owned(), format!("delete rule {chain} handle {handle}")])
         }
         Tool::Ufw | Tool::Firewalld | Tool::None => Some(step.undo),
@@ -274,11 +268,8 @@ fn undo(tool: &Tool, step: Step) -> Option<Vec<String>> {
 }
 
 /// The number of a rule of ours in the chain, if it is there.
-fn nft_handle(chain: &str, open: &[String]) -> Option<String> {
-    let wanted = open.last()?.strip_prefix(&format!("insert rule {chain} "))?;
-    let listing = answer("nft", &["--handle", &format!("list chain {chain}")])?;
-    let line = listing.lines().map(str::trim).find(|line| line.starts_with(wanted))?;
-    line.rsplit_once("# handle ").map(|(_, handle)| handle.trim().to_owned())
+fn nft_handle(chain: &Chain, rule: &Rule) -> Option<u64> {
+    nft::handle(&nft_list(&format!("list chain {chain}")), rule)
 }
 
 /// Runs a command and returns what it prints.
@@ -305,14 +296,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_chain_for_what_comes_in_is_found() {
-        let listing = "table inet filter {\n\tchain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n\
-                       \tchain in {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n}\n";
-        assert_eq!(input_chain(listing).as_deref(), Some("inet filter in"));
-        assert_eq!(input_chain(""), None);
-    }
-
-    #[test]
     fn each_tool_is_told_port_and_source() {
         let rule = Rule { port: 904, source: Some("10.0.0.2".parse().unwrap()) };
         let lines = |tool: &Tool| {
@@ -322,7 +305,10 @@ mod tests {
             lines(&Tool::Ufw),
             ["ufw allow proto tcp from 10.0.0.2 to any port 904 comment vsm-setup"]
         );
-        let chain = "inet filter input".to_owned();
+        let chains = serde_json::json!({ "nftables": [{ "chain": {
+            "family": "inet", "table": "filter", "name": "input", "type": "filter", "hook": "input"
+        } }] });
+        let chain = nft::input_chain(&chains).unwrap();
         assert_eq!(
             lines(&Tool::Nft { chain }),
             [

@@ -15,6 +15,7 @@ pub mod answers;
 mod ask;
 pub mod check;
 pub mod firewall;
+pub mod nft;
 mod port;
 
 use std::path::Path;

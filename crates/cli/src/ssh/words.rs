@@ -2,12 +2,9 @@
 //! connection: those tell whether trying again may help, and are told once, at the end. Nothing passes of an attempt
 //! that may well fail.
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io::Write, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{io::AsyncReadExt, process::ChildStderr, sync::Notify, task::JoinHandle};
 
 use super::reason::{self, LastWords, Reason};
@@ -169,7 +166,7 @@ impl Words {
     pub(super) async fn last(mut self) -> LastWords {
         // What is not said by then is not waited for.
         let _ = tokio::time::timeout(LAST_WORDS, &mut self.listener).await;
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = self.heard.lock();
         LastWords {
             retry: heard.retry(),
             why: heard.last.clone(),
@@ -199,8 +196,7 @@ async fn listen(mut stderr: ChildStderr, heard: Arc<Mutex<Heard>>, shown: bool) 
 }
 
 fn pass(line: &[u8], heard: &Mutex<Heard>, shown: bool) {
-    let show =
-        heard.lock().unwrap_or_else(PoisonError::into_inner).take(&String::from_utf8_lossy(line));
+    let show = heard.lock().take(&String::from_utf8_lossy(line));
     if show && shown {
         // A user who cannot see it cannot be told.
         let _ = std::io::stderr().write_all(line);

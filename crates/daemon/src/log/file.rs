@@ -5,9 +5,10 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The file; clones share it.
@@ -26,7 +27,7 @@ impl LogFile {
     /// Goes on in the file that is at the path now.
     pub(super) fn reopen(&self) -> io::Result<()> {
         let new = append(&self.path)?;
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        *self.file.lock() = new;
         Ok(())
     }
 }
@@ -47,7 +48,7 @@ impl<'a> MakeWriter<'a> for LogFile {
 impl Write for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // A line comes in one piece and is written so.
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes)?;
+        self.file.lock().write_all(bytes)?;
         Ok(bytes.len())
     }
 

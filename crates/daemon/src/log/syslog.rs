@@ -4,9 +4,10 @@ use std::{
     io::{self, Write},
     os::unix::net::UnixDatagram,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -54,7 +55,7 @@ impl Syslog {
         let (program, pid) = (self.target.program, std::process::id());
         let text = &text[..text.floor_char_boundary(LINE_MAX)];
         let line = format!("<{priority}>{program}[{pid}]: {text}");
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut socket = self.socket.lock();
         for _ in 0..2 {
             if socket.is_none() {
                 *socket = self.connect().ok();

@@ -7,10 +7,11 @@
 use std::{
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -65,7 +66,7 @@ pub struct Keys(Mutex<Vec<Good>>);
 impl Keys {
     /// Those that are good at `now`.
     fn good(&self, now: Instant) -> MutexGuard<'_, Vec<Good>> {
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.0.lock();
         keys.retain(|good| good.until > now);
         keys
     }

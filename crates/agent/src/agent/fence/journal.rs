@@ -30,19 +30,35 @@ pub(super) fn fresh(host: &str) -> Kept {
     Kept { lineage: None, witness, position: 0, journal, host: host.to_owned() }
 }
 
-fn apply(kept: &mut Kept, kind: Kind) -> Result<(), String> {
-    let invalid = |error: vsm_proto::convert::Invalid| error.to_string();
+/// What is wrong with a journal.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Damage {
+    #[error("it holds no whole record")]
+    NoRecord,
+    #[error("the checksum of record {0} is wrong")]
+    Checksum(u64),
+    #[error("{0}")]
+    Record(#[from] prost::DecodeError),
+    #[error("{0}")]
+    Value(#[from] vsm_proto::convert::Invalid),
+    #[error("a record of a kind that this version does not know")]
+    Kind,
+    #[error("its records are not in order")]
+    Order,
+}
+
+fn apply(kept: &mut Kept, kind: Kind) -> Result<(), Damage> {
     match kind {
         Kind::State(state) => {
-            *kept = state.try_into().map_err(invalid)?;
+            *kept = state.try_into()?;
             return Ok(());
         }
         Kind::Request(request) => {
             // The reply was given when the record was written.
-            let _ = kept.witness.handle(request.try_into().map_err(invalid)?);
+            let _ = kept.witness.handle(request.try_into()?);
         }
         Kind::Admitted(epoch) => {
-            let epoch: Epoch = epoch.try_into().map_err(invalid)?;
+            let epoch: Epoch = epoch.try_into()?;
             let _ = kept.witness.admit(&epoch);
         }
     }
@@ -66,7 +82,7 @@ impl Journal {
     ///
     /// # Errors
     /// Says what is wrong with a file that is damaged.
-    pub(super) fn load(path: &Path, host: &str) -> io::Result<(Self, Result<Kept, String>)> {
+    pub(super) fn load(path: &Path, host: &str) -> io::Result<(Self, Result<Kept, Damage>)> {
         let journal =
             |size| Self { path: path.to_owned(), file: None, size, bound: 0, torn: false };
         let data = match std::fs::read(path) {
@@ -117,13 +133,13 @@ fn encode(record: &WitnessRecord) -> Vec<u8> {
     bytes
 }
 
-fn replay(mut data: &[u8], host: &str) -> Result<Kept, String> {
+fn replay(mut data: &[u8], host: &str) -> Result<Kept, Damage> {
     let mut kept = fresh(host);
     let mut first = true;
     while !data.is_empty() {
         let Some((payload, sum, rest)) = split(data) else {
             if first {
-                return Err("it holds no whole record".to_owned());
+                return Err(Damage::NoRecord);
             }
             // The crash came before the record was durable, so nothing was answered by it.
             tracing::warn!(
@@ -133,12 +149,12 @@ fn replay(mut data: &[u8], host: &str) -> Result<Kept, String> {
             break;
         };
         if crc32fast::hash(payload) != sum {
-            return Err(format!("the checksum of record {} is wrong", kept.position));
+            return Err(Damage::Checksum(kept.position));
         }
-        let record = WitnessRecord::decode(payload).map_err(|error| error.to_string())?;
-        let kind = record.kind.ok_or("a record of a kind that this version does not know")?;
+        let record = WitnessRecord::decode(payload)?;
+        let kind = record.kind.ok_or(Damage::Kind)?;
         if first != matches!(kind, Kind::State(_)) {
-            return Err("its records are not in order".to_owned());
+            return Err(Damage::Order);
         }
         apply(&mut kept, kind)?;
         (first, data) = (false, rest);

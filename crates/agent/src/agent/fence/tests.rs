@@ -30,7 +30,8 @@ async fn a_lower_epoch_is_refused_also_after_a_restart() {
 async fn an_epoch_beyond_all_reason_is_not_promised_to() {
     let dir = tempfile::tempdir().unwrap();
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
-    let refused = |denied: Result<Permit<'_>, Denied>| matches!(denied, Err(Denied::Status(_)));
+    let refused =
+        |denied: Result<Permit<'_>, Denied>| matches!(denied, Err(Denied::BeyondReason { .. }));
     assert!(refused(keeper.admit(&fence(u64::MAX, 1), || true).await));
     greet(&keeper, 4).await;
     assert!(keeper.ask(clear(u64::MAX, None), || true).await.is_err());
@@ -49,9 +50,9 @@ async fn another_lineage_is_served_only_when_nothing_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
-    assert!(matches!(keeper.admit(&fence(9, 2), || false).await, Err(Denied::Status(_))));
+    assert!(matches!(keeper.admit(&fence(9, 2), || false).await, Err(Denied::OtherLineage { .. })));
     assert!(keeper.admit(&fence(1, 2), || true).await.is_ok());
-    assert!(matches!(keeper.admit(&fence(5, 1), || false).await, Err(Denied::Status(_))));
+    assert!(matches!(keeper.admit(&fence(5, 1), || false).await, Err(Denied::OtherLineage { .. })));
 }
 
 #[tokio::test]
@@ -65,7 +66,7 @@ async fn a_damaged_promise_serves_nobody_until_someone_looked() {
     fs::write(dir.path().join(FILE), bytes).unwrap();
     for _ in 0..2 {
         let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
-        assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Status(_))));
+        assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Damaged(_))));
     }
     fs::remove_file(dir.path().join(DAMAGED)).unwrap();
     assert!(
@@ -184,7 +185,7 @@ async fn a_disk_that_went_back_in_time_is_set_apart_until_the_pair_is_in_sync() 
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     let mute = reply(keeper.ask(claim(8), || true).await.unwrap());
     assert!(matches!(mute, WitnessReply::Mute { .. }), "{mute:?}");
-    assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Status(_))));
+    assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Damaged(_))));
     greet(&keeper, 9).await;
     assert!(matches!(keeper.admit(&fence(8, 1), || true).await, Err(Denied::Fenced(_))));
     let voted = keeper.ask(claim(10), || true).await.unwrap();

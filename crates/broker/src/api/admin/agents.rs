@@ -7,21 +7,21 @@ use vsm_daemon::{clock, trouble::Kind};
 use vsm_proto::{admin::v1 as pb, agent::v1::Trouble};
 
 use crate::{
-    broker::Broker,
+    api::Edge,
     hosts::agents::{LinkState, Load},
     site::settings::Settings,
 };
 
 /// All agents of the configuration, and those that still have sessions or a mark, by name.
-pub(super) fn list(broker: &Broker) -> Vec<pb::AgentView> {
-    let settings = broker.settings();
-    let listed: BTreeMap<AgentName, pb::AgentView> = broker.table.read(|view| {
+pub(super) fn list(edge: &Edge) -> Vec<pb::AgentView> {
+    let settings = edge.site.settings();
+    let listed: BTreeMap<AgentName, pb::AgentView> = edge.table.read(|view| {
         let names = settings.agents().keys();
         let drained = view.table.drains().map(|(agent, _)| agent);
         let names = names.chain(view.table.agents_in_use()).chain(drained);
         names.map(|agent| (agent.clone(), of_table(&view.table, &settings, agent))).collect()
     });
-    let with_link = |(agent, view)| with_link(broker, &settings, &agent, view);
+    let with_link = |(agent, view)| with_link(edge, &settings, &agent, view);
     listed.into_iter().map(with_link).collect()
 }
 
@@ -51,12 +51,12 @@ fn of_table(table: &Table, settings: &Settings, agent: &AgentName) -> pb::AgentV
 
 /// Adds what the link knows, and what follows from all of it.
 fn with_link(
-    broker: &Broker,
+    edge: &Edge,
     settings: &Settings,
     agent: &AgentName,
     mut view: pb::AgentView,
 ) -> pb::AgentView {
-    let state = broker.agents.link(agent).map(|link| link.state());
+    let state = edge.agents.link(agent).map(|link| link.state());
     let measured = state.as_ref().and_then(LinkState::measured);
     // Which trouble the detail is of.
     let mut of = ("down", DOWN);
@@ -66,12 +66,12 @@ fn with_link(
             view.since_unix_ms = up.since.0;
             view.public_name = up.host.public_name.to_string();
             view.version.clone_from(&up.version);
-            if broker.table.state().replica.mute.contains(agent) {
-                crate::api::pair::MUTE.clone_into(&mut view.detail);
+            if edge.table.state().replica.mute.contains(agent) {
+                crate::api::pair::view::MUTE.clone_into(&mut view.detail);
                 of = ("unheard", UNHEARD);
             }
             view.maintenance = up.maintenance.as_deref().map(str::to_owned);
-            if let Some(twin) = broker.agents.twin(agent, &up) {
+            if let Some(twin) = edge.agents.twin(agent, &up) {
                 view.detail = format!("error: it is the same host as {twin}, or a copy of it");
                 of = ("twin", TWIN);
             }
@@ -88,24 +88,24 @@ fn with_link(
         }
         Some(LinkState::Connecting) | None => {
             view.set_state(pb::AgentState::Down);
-            view.since_unix_ms = broker.started.at.0;
+            view.since_unix_ms = edge.process.started.at.0;
             "not reached yet".clone_into(&mut view.detail);
         }
     }
     view.room = Some(room(settings, &view, measured.as_ref()));
-    view.troubles = troubles(broker, agent, &view, of);
+    view.troubles = troubles(edge, agent, &view, of);
     view
 }
 
 /// All for which an agent does less than its share: what this broker knows, then what it found out, then what the agent
 /// says.
 fn troubles(
-    broker: &Broker,
+    edge: &Edge,
     agent: &AgentName,
     view: &pb::AgentView,
     (kind, next): (&str, &str),
 ) -> Vec<Trouble> {
-    let link = broker.agents.link(agent);
+    let link = edge.agents.link(agent);
     let mut all = Vec::new();
     let mut add = |kind: &str, since: u64, what: String, next: &str| {
         all.push(Trouble { kind: kind.into(), what, since_unix_ms: since, next_step: next.into() });
@@ -154,7 +154,7 @@ fn troubles(
         let left =
             view.penalised_until_unix_ms.saturating_sub(clock::unix_millis().0).div_ceil(1000);
         let what = format!("last in the queue for {left} s more: {why}");
-        let since = broker.table.read(|view| view.table.failed_at(agent).map_or(0, |at| at.0));
+        let since = edge.table.read(|view| view.table.failed_at(agent).map_or(0, |at| at.0));
         add("penalised", since, what, next);
     }
     if let Some(link) = &link {

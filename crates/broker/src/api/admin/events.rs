@@ -7,7 +7,7 @@ use tonic::Status;
 use vsm_core::{AgentName, Event, SessionId};
 use vsm_proto::{admin::v1 as pb, convert};
 
-use crate::broker::Broker;
+use crate::api::Edge;
 
 /// Events in one message.
 const PAGE: usize = 256;
@@ -44,7 +44,7 @@ impl Wanted {
 
 /// Begins to read; it ends with what is there, or, followed, when the receiver is dropped or the broker stops.
 pub(super) fn begin(
-    broker: Arc<Broker>,
+    edge: Arc<Edge>,
     request: &pb::ListEventsRequest,
     place: OwnedSemaphorePermit,
 ) -> Result<Messages, Status> {
@@ -53,11 +53,11 @@ pub(super) fn begin(
     let (messages, receiver) = mpsc::channel(QUEUE_BOUND);
     tokio::spawn(async move {
         let _place = place;
-        let mut table = broker.table.watch();
+        let mut table = edge.table.watch();
         let mut first = true;
         loop {
             table.borrow_and_update();
-            let (mut events, newest) = broker.table.read(|view| {
+            let (mut events, newest) = edge.table.read(|view| {
                 let new: Vec<Arc<Event>> = view.table.events_after(after).cloned().collect();
                 let newest = new.last().map_or(after, |event| event.number);
                 let fitting = new.into_iter().filter(|event| wanted.matches(event));
@@ -78,7 +78,7 @@ pub(super) fn begin(
             }
             tokio::select! {
                 () = messages.closed() => return,
-                () = broker.stop.cancelled() => return,
+                () = edge.process.stop.cancelled() => return,
                 changed = table.changed() => if changed.is_err() { return },
             }
         }

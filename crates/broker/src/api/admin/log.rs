@@ -6,20 +6,20 @@ use tonic::Status;
 use vsm_core::{AgentName, SessionId};
 use vsm_proto::admin::v1 as pb;
 
-use crate::broker::Broker;
+use crate::api::Edge;
 
 /// Fetches the end of a log.
 pub(super) async fn fetch(
-    broker: &Arc<Broker>,
+    edge: &Arc<Edge>,
     request: pb::SessionLogRequest,
 ) -> Result<pb::SessionLogResponse, Status> {
-    let (id, agent) = meant(broker, &request.id)?;
+    let (id, agent) = meant(edge, &request.id)?;
     let away = |why: &str| {
         Status::unavailable(format!("{agent}, which has the log, cannot be reached ({why})"))
     };
-    let (link, _) = broker.agents.reach(&agent).await.map_err(|(why, _)| away(&why))?;
+    let (link, _) = edge.agents.reach(&agent).await.map_err(|(why, _)| away(&why))?;
     let text = link
-        .session_log(broker.table.fence(), id, request.bytes)
+        .session_log(edge.table.fence(), id, request.bytes)
         .await
         .map_err(|error| away(&error.why))?;
     let none = || Status::not_found(format!("{agent} has no log of session {id} any more"));
@@ -31,8 +31,8 @@ pub(super) async fn fetch(
 }
 
 /// The session that ends so and its agent: from the table, or from the trail for one that is over.
-fn meant(broker: &Broker, end: &str) -> Result<(SessionId, AgentName), Status> {
-    let mut found: Vec<(SessionId, AgentName)> = broker.table.read(|view| {
+fn meant(edge: &Edge, end: &str) -> Result<(SessionId, AgentName), Status> {
+    let mut found: Vec<(SessionId, AgentName)> = edge.table.read(|view| {
         let live = view.table.sessions().filter(|session| session.id.ends_with(end));
         let over = view.table.events_after(0).filter_map(|event| {
             let id = event.session.filter(|id| id.ends_with(end))?;

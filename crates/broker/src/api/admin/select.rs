@@ -12,8 +12,7 @@ use vsm_proto::{
 };
 
 use crate::{
-    api::{place, view::Viewer},
-    broker::Broker,
+    api::{Edge, caller, view::Viewer},
     site::settings::Settings,
     users::LookupError,
 };
@@ -35,10 +34,7 @@ pub(super) struct Selector {
 impl Selector {
     /// Parses; nothing set selects everything. A user, an agent or a subcluster that there is not is refused: it is a
     /// slip of the pen, and an empty list would say something else.
-    pub(super) async fn parse(
-        selector: pb::SessionSelector,
-        broker: &Broker,
-    ) -> Result<Self, Status> {
+    pub(super) async fn parse(selector: pb::SessionSelector, edge: &Edge) -> Result<Self, Status> {
         let condition = SessionCondition::try_from(selector.condition)
             .map_err(|_| Status::invalid_argument("selector.condition: no such condition"))?;
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
@@ -48,8 +44,8 @@ impl Selector {
                 "selector.id: {id:?} is neither a session id nor the last 6 or more digits of one"
             )));
         }
-        let settings = broker.settings();
-        let of_agent = some(selector.agent).map(|name| agent(broker, &settings, &name));
+        let settings = edge.site.settings();
+        let of_agent = some(selector.agent).map(|name| agent(edge, &settings, &name));
         let of_subcluster = some(selector.subcluster).map(|name| subcluster(&settings, &name));
         let agents = match (of_agent.transpose()?, of_subcluster.transpose()?) {
             (Some(agent), Some(agents)) => {
@@ -59,7 +55,7 @@ impl Selector {
             (None, agents) => agents,
         };
         let user = match some(selector.user) {
-            Some(name) => Some(user(broker, &name).await?),
+            Some(name) => Some(user(edge, &name).await?),
             None => None,
         };
         Ok(Self {
@@ -82,9 +78,9 @@ impl Selector {
     }
 
     /// The records that match, oldest first.
-    pub(super) fn records(&self, broker: &Broker) -> Vec<Arc<Session>> {
+    pub(super) fn records(&self, edge: &Edge) -> Vec<Arc<Session>> {
         let now = clock::unix_millis();
-        broker.table.read(|view| {
+        edge.table.read(|view| {
             if let Some(id) = self.id.as_ref().and_then(|id| id.parse::<SessionId>().ok()) {
                 let one = view.table.session(id).filter(|session| self.matches(session, now));
                 return one.cloned().into_iter().collect();
@@ -94,14 +90,14 @@ impl Selector {
     }
 
     /// The sessions that match an id, and of the only one how it stands at this moment; none = no id is asked for.
-    pub(super) async fn by_id(&self, broker: &Broker) -> Option<pb::ListSessionsResponse> {
+    pub(super) async fn by_id(&self, edge: &Edge) -> Option<pb::ListSessionsResponse> {
         self.id.as_ref()?;
-        let records = self.records(broker);
+        let records = self.records(edge);
         let standing = match records.as_slice() {
-            [session] => standing(broker, session).await,
+            [session] => standing(edge, session).await,
             _ => None,
         };
-        let mut viewer = Viewer::new(broker);
+        let mut viewer = Viewer::new(edge);
         let shown =
             records.iter().take(PAGE).filter_map(|session| self.shown(&mut viewer, session));
         let mut sessions: Vec<SessionView> = shown.collect();
@@ -119,8 +115,8 @@ impl Selector {
 }
 
 /// As the session itself says; one that cannot be asked is shown as it last stood.
-async fn standing(broker: &Broker, session: &Session) -> Option<Standing> {
-    let link = broker.agents.link(&session.agent).filter(|link| link.is_up())?;
+async fn standing(edge: &Edge, session: &Session) -> Option<Standing> {
+    let link = edge.agents.link(&session.agent).filter(|link| link.is_up())?;
     link.standing(session.id).await.ok().flatten()
 }
 
@@ -130,18 +126,18 @@ fn is_id(text: &str) -> bool {
 }
 
 /// Somebody who has sessions is known, whatever the user database says by now; while it does not answer everybody is.
-async fn user(broker: &Broker, name: &str) -> Result<UserName, Status> {
+async fn user(edge: &Edge, name: &str) -> Result<UserName, Status> {
     let user: UserName = convert::text("selector.user", name)?;
-    let known = || broker.table.read(|view| view.table.of_user(&user).next().is_some());
-    if !known() && matches!(broker.users.uid(&user).await, Err(LookupError::BadName(_))) {
-        return Err(place::no_such_user(broker, &user));
+    let known = || edge.table.read(|view| view.table.of_user(&user).next().is_some());
+    if !known() && matches!(edge.site.users.uid(&user).await, Err(LookupError::BadName(_))) {
+        return Err(caller::no_such_user(edge, &user));
     }
     Ok(user)
 }
 
-fn agent(broker: &Broker, settings: &Settings, name: &str) -> Result<AgentName, Status> {
+fn agent(edge: &Edge, settings: &Settings, name: &str) -> Result<AgentName, Status> {
     let agent: AgentName = convert::text("selector.agent", name)?;
-    let used = || broker.table.read(|view| view.table.agent_use(&agent).is_some());
+    let used = || edge.table.read(|view| view.table.agent_use(&agent).is_some());
     if settings.agents().contains_key(&agent) || used() {
         return Ok(agent);
     }
@@ -162,15 +158,15 @@ fn subcluster(settings: &Settings, name: &str) -> Result<BTreeSet<AgentName>, St
 /// The list, made page by page as it is read.
 #[derive(Debug)]
 pub(super) struct Pages {
-    pub(super) broker: Arc<Broker>,
+    pub(super) edge: Arc<Edge>,
     pub(super) selector: Selector,
     pub(super) sessions: std::vec::IntoIter<Arc<Session>>,
 }
 
 impl Pages {
-    pub(super) fn new(broker: Arc<Broker>, selector: Selector) -> Self {
-        let sessions = selector.records(&broker).into_iter();
-        Self { broker, selector, sessions }
+    pub(super) fn new(edge: Arc<Edge>, selector: Selector) -> Self {
+        let sessions = selector.records(&edge).into_iter();
+        Self { edge, selector, sessions }
     }
 }
 
@@ -178,7 +174,7 @@ impl Iterator for Pages {
     type Item = Result<pb::ListSessionsResponse, Status>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut viewer = Viewer::new(&self.broker);
+        let mut viewer = Viewer::new(&self.edge);
         let selector = &self.selector;
         let shown =
             self.sessions.by_ref().filter_map(|session| selector.shown(&mut viewer, &session));

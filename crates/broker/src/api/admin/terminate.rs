@@ -9,7 +9,7 @@ use vsm_daemon::span;
 use vsm_proto::{admin::v1 as pb, convert};
 
 use crate::{
-    broker::Broker,
+    api::Edge,
     journal::trail::Note,
     sessions::ending::{self, IfSilent, Outcome},
 };
@@ -21,7 +21,7 @@ const TERMINATE_TOGETHER: usize = 64;
 
 /// Ends what is named; those that are gone by now are left out of the answer.
 pub(super) async fn all(
-    broker: &Arc<Broker>,
+    edge: &Arc<Edge>,
     request: pb::TerminateSessionsRequest,
     actor: String,
 ) -> Result<pb::TerminateSessionsResponse, Status> {
@@ -31,25 +31,25 @@ pub(super) async fn all(
     }
     let ids: Vec<SessionId> =
         ids.iter().map(|id| convert::text("ids", id)).collect::<Result<_, _>>()?;
-    let sessions: Vec<_> = broker
+    let sessions: Vec<_> = edge
         .table
         .read(|view| ids.iter().filter_map(|id| view.table.session(*id)).cloned().collect());
     let together = Arc::new(Semaphore::new(TERMINATE_TOGETHER));
     let mut under_way = JoinSet::new();
     for session in sessions {
-        let (broker, together) = (Arc::clone(broker), Arc::clone(&together));
+        let (edge, together) = (Arc::clone(edge), Arc::clone(&together));
         let actor = actor.clone();
         under_way.spawn(async move {
             // Never closed; were it, ending without a turn would only be less orderly.
             let _turn = together.acquire_owned().await;
-            one(&broker, &session, actor, allow_abandon).await
+            one(&edge, &session, actor, allow_abandon).await
         });
     }
     Ok(pb::TerminateSessionsResponse { terminated: under_way.join_all().await })
 }
 
 async fn one(
-    broker: &Arc<Broker>,
+    edge: &Arc<Edge>,
     session: &Arc<Session>,
     actor: String,
     allow_abandon: bool,
@@ -64,7 +64,7 @@ async fn one(
     span::session(session).in_scope(|| tracing::info!(actor, "an administrator ends a session"));
     let note = Note::new(actor, "session-terminated").session(session);
     let if_silent = if allow_abandon { IfSilent::Abandon } else { IfSilent::Leave };
-    match ending::end(broker, session, if_silent, note).await {
+    match ending::end(&edge.sessions, session, if_silent, note).await {
         Ok(Outcome::Ended) => pb::Terminated { done: true, ..left(String::new(), false) },
         Ok(Outcome::Later(why) | Outcome::Abandoned(why)) => left(why, true),
         Ok(Outcome::Silent(why)) => {

@@ -14,7 +14,10 @@ use vsm_daemon::clock;
 use vsm_proto::{admin::v1 as pb, broker::v1::SessionView};
 
 use super::select::{PAGE, Selector};
-use crate::{api::view::Viewer, broker::Broker, pair::card};
+use crate::{
+    api::{Edge, view::Viewer},
+    pair::card,
+};
 
 /// Shortest pause between two looks.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
@@ -27,23 +30,19 @@ const QUEUE_BOUND: usize = 4;
 pub(super) type Messages = mpsc::Receiver<Result<pb::WatchSessionsResponse, Status>>;
 
 /// Begins to watch; it ends when the receiver is dropped or the broker stops.
-pub(super) fn begin(
-    broker: Arc<Broker>,
-    selector: Selector,
-    place: OwnedSemaphorePermit,
-) -> Messages {
+pub(super) fn begin(edge: Arc<Edge>, selector: Selector, place: OwnedSemaphorePermit) -> Messages {
     let (messages, receiver) = mpsc::channel(QUEUE_BOUND);
     tokio::spawn(async move {
         let _place = place;
-        let stop = broker.stop.clone();
-        let watching = Watching { broker, selector, messages, told: HashMap::new() };
+        let stop = edge.process.stop.clone();
+        let watching = Watching { edge, selector, messages, told: HashMap::new() };
         stop.run_until_cancelled(watching.run()).await;
     });
     receiver
 }
 
 struct Watching {
-    broker: Arc<Broker>,
+    edge: Arc<Edge>,
     selector: Selector,
     messages: mpsc::Sender<Result<pb::WatchSessionsResponse, Status>>,
     /// A digest of each session as it was told.
@@ -52,8 +51,8 @@ struct Watching {
 
 impl Watching {
     async fn run(mut self) {
-        let mut table = self.broker.table.watch();
-        let mut agents = self.broker.agents.changes();
+        let mut table = self.edge.table.watch();
+        let mut agents = self.edge.agents.changes();
         loop {
             table.borrow_and_update();
             agents.borrow_and_update();
@@ -82,10 +81,10 @@ impl Watching {
 
     /// What is not as it was told; the last page says that this is all.
     fn look(&mut self) -> Vec<pb::WatchSessionsResponse> {
-        let mut viewer = Viewer::new(&self.broker);
+        let mut viewer = Viewer::new(&self.edge);
         let mut now = HashMap::with_capacity(self.told.len());
         let mut changed = Vec::new();
-        for session in self.selector.records(&self.broker) {
+        for session in self.selector.records(&self.edge) {
             let Some(view) = self.selector.shown(&mut viewer, &session) else { continue };
             let digest = card::hash_bytes(&view.encode_to_vec());
             if self.told.get(&session.id) != Some(&digest) {

@@ -18,8 +18,7 @@ use vsm_daemon::clock;
 use vsm_proto::admin::v1 as pb;
 
 use crate::{
-    api::{place, view::Viewer},
-    broker::Broker,
+    api::{Edge, caller, view::Viewer},
     error::Refusal,
     sessions::{
         login,
@@ -37,16 +36,16 @@ static LOOKUPS: Semaphore = Semaphore::const_new(4);
 const GROUPS_MAX: usize = 256;
 
 pub(super) async fn explain(
-    broker: &Arc<Broker>,
+    edge: &Arc<Edge>,
     user: UserName,
 ) -> Result<pb::ExplainResponse, Status> {
-    let (who, groups) = identity(broker, user).await?;
-    let settings = broker.settings();
+    let (who, groups) = identity(edge, user).await?;
+    let settings = edge.site.settings();
     let own: Vec<Arc<Session>> =
-        broker.table.read(|view| view.table.of_user(&who.user).cloned().collect());
-    let mut viewer = Viewer::new(broker);
+        edge.table.read(|view| view.table.of_user(&who.user).cloned().collect());
+    let mut viewer = Viewer::new(edge);
     let mut told = pb::ExplainResponse {
-        node: broker.node.to_string(),
+        node: edge.process.node.to_string(),
         user: who.user.to_string(),
         groups,
         allowed: settings.allows(&who),
@@ -62,7 +61,7 @@ pub(super) async fn explain(
         placement: settings.placement.to_string(),
         ..pb::ExplainResponse::default()
     };
-    let refusal = new_session(broker, &settings, &who, &mut told).err();
+    let refusal = new_session(edge, &settings, &who, &mut told).err();
     let refusal = if told.allowed { refusal } else { Some(Refusal::NotAllowed(who.user.clone())) };
     if let Some(refusal) = refusal {
         told.chosen.clear();
@@ -74,7 +73,7 @@ pub(super) async fn explain(
 
 /// Where a new session would go; why it would be refused.
 fn new_session(
-    broker: &Broker,
+    edge: &Edge,
     settings: &Settings,
     who: &Identity,
     told: &mut pb::ExplainResponse,
@@ -89,21 +88,21 @@ fn new_session(
         Because::Subcluster(_) | Because::Default => ("default", ""),
     };
     (told.subcluster_rule, told.subcluster_group) = (rule.to_owned(), group.to_owned());
-    let eligible = broker.agents.fleet.eligible_for(&subcluster.name, &who.user);
+    let eligible = edge.agents.fleet.eligible_for(&subcluster.name, &who.user);
     let rule = settings.rule(clock::unix_millis(), 0);
-    agents(broker, who, &eligible, rule, told);
-    others(broker, &subcluster.name, &eligible, told);
+    agents(edge, who, &eligible, rule, told);
+    others(edge, &subcluster.name, &eligible, told);
     let draft = Draft {
         id: SessionId::new(Uuid::now_v7()),
         user: who.user.clone(),
         request: RequestId::new(Uuid::new_v4()),
         params: StartParams::default(),
     };
-    let proposal = reservation(broker, settings, draft, eligible, rule);
-    match broker.table.read(|view| view.table.check(proposal)) {
+    let proposal = reservation(&edge.sessions, settings, draft, eligible, rule);
+    match edge.table.read(|view| view.table.check(proposal)) {
         Ok(_) => Ok(()),
         Err(Rejected::NoAgent) => {
-            Err(Refusal::NoAgent(placing::why_none(broker, &subcluster.name)))
+            Err(Refusal::NoAgent(placing::why_none(&edge.sessions, &subcluster.name)))
         }
         Err(Rejected::AtLimit { user, cap }) => Err(Refusal::AtLimit { user, cap }),
         Err(
@@ -118,7 +117,7 @@ fn new_session(
 
 /// Those that placement looks at, the best first; and those of them between which chance decides.
 fn agents(
-    broker: &Broker,
+    edge: &Edge,
     who: &Identity,
     eligible: &[Eligible],
     rule: Rule,
@@ -126,7 +125,7 @@ fn agents(
 ) {
     let mut ranks: Vec<Rank<'_>> = Vec::new();
     let mut out: Vec<pb::ExplainedAgent> = Vec::new();
-    broker.table.read(|view| {
+    edge.table.read(|view| {
         let found = consider(&view.table, eligible, Placement { user: &who.user, rule });
         for (candidate, found) in eligible.iter().zip(found) {
             match found {
@@ -180,33 +179,31 @@ fn explained_out(candidate: &Eligible, why: Out) -> pb::ExplainedAgent {
 }
 
 /// Those of the subcluster that placement is not even asked about.
-fn others(
-    broker: &Broker,
-    subcluster: &str,
-    eligible: &[Eligible],
-    told: &mut pb::ExplainResponse,
-) {
-    let mut members = broker.agents.fleet.members_of(subcluster);
+fn others(edge: &Edge, subcluster: &str, eligible: &[Eligible], told: &mut pb::ExplainResponse) {
+    let mut members = edge.agents.fleet.members_of(subcluster);
     // Both are by name.
     let by_name = |agent: &AgentName| eligible.binary_search_by(|known| known.agent.cmp(agent));
     members.retain(|member| by_name(&member.agent).is_err());
-    told.agents.extend(members.iter().map(|member| pb::ExplainedAgent {
-        agent: member.agent.to_string(),
-        // It may have come back this moment.
-        out: placing::why_not(broker, member).unwrap_or_else(|| "it has just come".to_owned()),
-        weight: member.settings.weight,
-        ..pb::ExplainedAgent::default()
+    told.agents.extend(members.iter().map(|member| {
+        pb::ExplainedAgent {
+            agent: member.agent.to_string(),
+            // It may have come back this moment.
+            out: placing::why_not(&edge.sessions, member)
+                .unwrap_or_else(|| "it has just come".to_owned()),
+            weight: member.settings.weight,
+            ..pb::ExplainedAgent::default()
+        }
     }));
 }
 
 /// Who the user is, by the same way as a login, and all of their groups.
-async fn identity(broker: &Broker, user: UserName) -> Result<(Arc<Identity>, Vec<String>), Status> {
+async fn identity(edge: &Edge, user: UserName) -> Result<(Arc<Identity>, Vec<String>), Status> {
     let down =
         |why: String| Status::unavailable(format!("the user database does not answer: {why}"));
     let Some((uid, groups)) = by_name(&user).await.map_err(down)? else {
-        return Err(place::no_such_user(broker, &user));
+        return Err(caller::no_such_user(edge, &user));
     };
-    Ok((broker.identity(uid).await.map_err(Refusal::from)?, groups))
+    Ok((edge.site.identity(uid).await.map_err(Refusal::from)?, groups))
 }
 
 /// A user's uid and groups, asked of NSS by name on a blocking thread; none = there is no such user.

@@ -10,19 +10,19 @@ use vsm_proto::admin::v1 as pb;
 use vsm_sync::ProposeError;
 
 use super::Refused;
-use crate::{broker::Broker, error::Refusal, journal::trail::Note};
+use crate::{api::Edge, error::Refusal, journal::trail::Note};
 
 /// Records that are dropped at a time: what one flush of the table takes.
 const TOGETHER: usize = 256;
 
 pub(super) async fn forget(
-    broker: &Arc<Broker>,
+    edge: &Arc<Edge>,
     actor: &str,
     agent: AgentName,
 ) -> Result<pb::ForgetResponse, Status> {
-    let _alone = broker.agents.marks.lock().await;
-    let link = broker.agents.link(&agent);
-    let (sessions, stones, drained) = broker.table.read(|view| {
+    let _alone = edge.agents.marks.lock().await;
+    let link = edge.agents.link(&agent);
+    let (sessions, stones, drained) = edge.table.read(|view| {
         let sessions: Vec<_> = view.table.on_agent(&agent).cloned().collect();
         let of_agent = view.table.tombstones().filter(|(_, other, _)| **other == agent);
         let stones: Vec<SessionId> = of_agent.map(|(id, ..)| id).collect();
@@ -38,20 +38,20 @@ pub(super) async fn forget(
         return Err(Refused::AgentUp(agent).into());
     }
     let gone = sessions.iter().map(|session| Proposal::Gone { id: session.id }).collect();
-    drop_all(broker, gone).await?;
+    drop_all(edge, gone).await?;
     for session in &sessions {
-        forgotten(broker, actor, session);
+        forgotten(edge, actor, session);
     }
     let done = stones.iter().map(|id| Proposal::TombstoneDone { id: *id }).collect();
-    drop_all(broker, done).await?;
+    drop_all(edge, done).await?;
     if drained {
-        drop_all(broker, vec![Proposal::Drain { agent: agent.clone(), mark: None }]).await?;
+        drop_all(edge, vec![Proposal::Drain { agent: agent.clone(), mark: None }]).await?;
     }
     let detail = format!("{} session(s), {} given-up start(s)", sessions.len(), stones.len());
     tracing::warn!(%agent, by = actor, detail, "an agent is forgotten");
-    broker.note(Note::new(actor, "agent-forgotten").agent(&agent).detail(detail));
+    edge.journal.note(Note::new(actor, "agent-forgotten").agent(&agent).detail(detail));
     // One that is in no subcluster needs no link any more.
-    broker.agents.follow(broker);
+    edge.sessions.follow_agents();
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Ok(pb::ForgetResponse {
         sessions: number(sessions.len()),
@@ -60,19 +60,19 @@ pub(super) async fn forget(
     })
 }
 
-fn forgotten(broker: &Broker, actor: &str, session: &Session) {
-    broker.forget_unvoted(session.id);
-    broker.note(Note::new(actor, "session-forgotten").session(session));
+fn forgotten(edge: &Edge, actor: &str, session: &Session) {
+    edge.sessions.forget_unvoted(session.id);
+    edge.journal.note(Note::new(actor, "session-forgotten").session(session));
 }
 
 /// Commits these, many at a time. What is gone already is as good.
-async fn drop_all(broker: &Arc<Broker>, proposals: Vec<Proposal>) -> Result<(), Status> {
+async fn drop_all(edge: &Arc<Edge>, proposals: Vec<Proposal>) -> Result<(), Status> {
     let mut proposals = proposals.into_iter();
     loop {
         let mut together = JoinSet::new();
         for proposal in proposals.by_ref().take(TOGETHER) {
-            let broker = Arc::clone(broker);
-            together.spawn(async move { broker.table.propose(proposal).await });
+            let edge = Arc::clone(edge);
+            together.spawn(async move { edge.table.propose(proposal).await });
         }
         if together.is_empty() {
             return Ok(());

@@ -8,7 +8,7 @@ use vsm_daemon::clock;
 use vsm_proto::{admin::v1 as pb, convert};
 
 use super::Refused;
-use crate::{broker::Broker, error::Refusal, hosts::fleet::Member, journal::trail::Note};
+use crate::{api::Edge, error::Refusal, hosts::fleet::Member, journal::trail::Note};
 
 /// Longest reason, in bytes: it stands in lists.
 const REASON_MAX: usize = 256;
@@ -40,36 +40,36 @@ impl Wanted {
 }
 
 pub(super) async fn drain(
-    broker: &Broker,
+    edge: &Edge,
     actor: String,
     wanted: Wanted,
 ) -> Result<pb::DrainResponse, Status> {
     let Wanted { agent, why, until, force } = wanted;
-    let _alone = broker.agents.marks.lock().await;
-    let settings = broker.settings();
+    let _alone = edge.agents.marks.lock().await;
+    let settings = edge.site.settings();
     let Some(configured) = settings.agents().get(&agent) else {
         return Err(Refused::UnknownAgent(agent).into());
     };
-    if !force && let Some(subcluster) = left_empty(broker, &agent, &configured.subclusters) {
+    if !force && let Some(subcluster) = left_empty(edge, &agent, &configured.subclusters) {
         return Err(Refused::LastAgent { agent, subcluster }.into());
     }
     let mark = Arc::new(Drain { by: actor.clone(), why, since: clock::unix_millis(), until });
     let proposal = Proposal::Drain { agent: agent.clone(), mark: Some(Arc::clone(&mark)) };
-    broker.table.propose(proposal).await.map_err(Refusal::from)?;
+    edge.table.propose(proposal).await.map_err(Refusal::from)?;
     tracing::info!(%agent, by = actor, why = mark.why, "drained: it takes no new sessions");
-    broker.note(Note::new(actor, "agent-drained").agent(&agent).detail(&mark.why));
+    edge.journal.note(Note::new(actor, "agent-drained").agent(&agent).detail(&mark.why));
     Ok(pb::DrainResponse { drain: Some(mark.as_ref().into()) })
 }
 
 /// The first of these subclusters in which no other agent would take new sessions. Where the agent itself is away,
 /// others that are away count too: they may come back before it.
-fn left_empty(broker: &Broker, agent: &AgentName, subclusters: &[String]) -> Option<String> {
+fn left_empty(edge: &Edge, agent: &AgentName, subclusters: &[String]) -> Option<String> {
     let now = clock::unix_millis();
-    let members = broker.agents.fleet.members();
+    let members = edge.agents.fleet.members();
     let is_up = members.iter().any(|member| member.agent == *agent && member.is_up());
     let counts = |member: &&Member| {
         let drained = member.settings.draining
-            || broker.table.read(|view| view.table.is_drained(&member.agent, now));
+            || edge.table.read(|view| view.table.is_drained(&member.agent, now));
         member.agent != *agent && !drained && (member.is_up() || !is_up)
     };
     let others: Vec<&Member> = members.iter().filter(counts).collect();
@@ -78,15 +78,15 @@ fn left_empty(broker: &Broker, agent: &AgentName, subclusters: &[String]) -> Opt
 }
 
 pub(super) async fn undrain(
-    broker: &Broker,
+    edge: &Edge,
     actor: String,
     agent: AgentName,
 ) -> Result<pb::UndrainResponse, Status> {
-    let _alone = broker.agents.marks.lock().await;
-    let settings = broker.settings();
+    let _alone = edge.agents.marks.lock().await;
+    let settings = edge.site.settings();
     let configured = settings.agents().get(&agent);
     let drained_by_configuration = configured.is_some_and(|agent| agent.draining);
-    let Some(drain) = broker.table.read(|view| view.table.drain(&agent).cloned()) else {
+    let Some(drain) = edge.table.read(|view| view.table.drain(&agent).cloned()) else {
         return Err(match configured {
             None => Refused::UnknownAgent(agent),
             Some(_) if drained_by_configuration => Refused::ByConfiguration(agent),
@@ -95,8 +95,8 @@ pub(super) async fn undrain(
         .into());
     };
     let proposal = Proposal::Drain { agent: agent.clone(), mark: None };
-    broker.table.propose(proposal).await.map_err(Refusal::from)?;
+    edge.table.propose(proposal).await.map_err(Refusal::from)?;
     tracing::info!(%agent, by = actor, "no longer drained");
-    broker.note(Note::new(actor, "agent-undrained").agent(&agent));
+    edge.journal.note(Note::new(actor, "agent-undrained").agent(&agent));
     Ok(pb::UndrainResponse { drain: Some(drain.as_ref().into()), drained_by_configuration })
 }

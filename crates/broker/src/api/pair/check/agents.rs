@@ -12,7 +12,7 @@ use vsm_core::{AgentName, NodeName};
 
 use super::steps::Steps;
 use crate::{
-    broker::Broker,
+    api::Edge,
     hosts::agents::{Link, LinkState, Up},
     pair::{Ha, Pair},
 };
@@ -92,32 +92,32 @@ impl Wanted {
     }
 }
 
-pub(super) async fn look(steps: &mut Steps, broker: &Arc<Broker>) {
-    let links = broker.agents.all();
+pub(super) async fn look(steps: &mut Steps, edge: &Arc<Edge>) {
+    let links = edge.agents.all();
     if links.is_empty() {
         steps.bad(
             6,
-            format!("{}: there are no agents", broker.node),
+            format!("{}: there are no agents", edge.process.node),
             "on both nodes: vsm-config /vsmserver/subclusters/NAME/agents=HOST; systemctl reload vsmserver",
         );
     }
-    let wanted = match &broker.ha {
+    let wanted = match &edge.side.ha {
         Ha::On(pair) => Some(Wanted::of(pair).await),
         Ha::Off { .. } | Ha::Apart(_) => None,
     };
     if let Some(wanted) = &wanted {
-        names(steps, &broker.node, wanted);
+        names(steps, &edge.process.node, wanted);
     }
     let masters = match &wanted {
         Some(wanted) => masters(&links, wanted).await,
         None => BTreeMap::new(),
     };
     for link in links {
-        let (node, agent) = (&broker.node, &link.name);
+        let (node, agent) = (&edge.process.node, &link.name);
         match link.state() {
             LinkState::Up(up) => {
                 steps.ok(6, format!("{node} reaches agent {agent}"));
-                if let Some(twin) = broker.agents.twin(agent, &up) {
+                if let Some(twin) = edge.agents.twin(agent, &up) {
                     steps.bad(
                         6,
                         format!("agents {agent} and {twin} are one host, or one is a copy of the other's disk"),
@@ -140,7 +140,7 @@ pub(super) async fn look(steps: &mut Steps, broker: &Arc<Broker>) {
                         text,
                         format!(
                             "let port {} through from {node}, and on {agent}: systemctl start vsmagent",
-                            broker.settings().agent_port
+                            edge.site.settings().agent_port
                         ),
                     ),
                 }

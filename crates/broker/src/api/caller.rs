@@ -1,31 +1,17 @@
-//! Where a call is to be served: here, or on the active node, to which a standby forwards. So connecting to either
-//! node works.
+//! Who makes a call, and whether they may: the kernel says it on a socket, a certificate on the port, and the other
+//! broker in the metadata of a call that it forwards.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
-use tonic::{
-    Request, Status,
-    metadata::MetadataValue,
-    transport::{Channel, server::UdsConnectInfo},
-};
-use vsm_config::RoleSource;
-use vsm_core::{UserName, replica::Standing};
+use tonic::{Request, Status, metadata::MetadataValue, transport::server::UdsConnectInfo};
+use vsm_core::UserName;
 use vsm_daemon::{
-    clock, socket,
+    socket,
     tls::{self, Role},
 };
-use vsm_sync::peer::Stream;
 
-use crate::{
-    broker::Broker,
-    error::Refusal,
-    pair::{Apart, Ha, Pair},
-    users::Identity,
-};
+use crate::{api::Edge, error::Refusal, pair::Ha, users::Identity};
 
-/// How long a call waits for somebody to become active.
-const WAIT: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Metadata of a forwarded call: uid and name of the user for whom it is made.
 const UID_KEY: &str = "vsm-uid";
 const USER_KEY: &str = "vsm-user";
@@ -33,83 +19,14 @@ const FORWARDED_KEY: &str = "vsm-forwarded";
 /// Metadata of an administrator's forwarded call: who made it.
 const ACTOR_KEY: &str = "vsm-actor";
 
-/// Where a call is to be served.
-pub(crate) enum Place {
-    Here,
-    There(Channel),
-}
-
-/// Where a call is to be served now; waits, for a bounded time, while nobody is active.
-pub(crate) async fn find<T>(broker: &Arc<Broker>, request: &Request<T>) -> Result<Place, Refusal> {
-    let forwarded = request.metadata().contains_key(FORWARDED_KEY);
-    let pair = match &broker.ha {
-        Ha::Off { .. } => return Ok(Place::Here),
-        Ha::Apart(Apart { other: Some(other), .. }) if !forwarded => {
-            return Ok(Place::There(other.clone()));
-        }
-        Ha::Apart(apart) => return Err(Refusal::Standby(apart.why.clone())),
-        Ha::On(pair) => pair,
-    };
-    let until = clock::now() + WAIT;
-    loop {
-        if broker.table.is_serving() {
-            return Ok(Place::Here);
-        }
-        if !forwarded && peer_serves(broker, pair) {
-            return Ok(Place::There(pair.channel.clone()));
-        }
-        if pair.source == RoleSource::Request && !forwarded {
-            // Users come here: this node is to be active, if nobody is.
-            let _ = broker.table.want(true).await;
-        }
-        if clock::now() >= until || broker.stop.is_cancelled() {
-            return Err(Refusal::Standby(why(broker, pair)));
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-fn peer_serves(broker: &Broker, pair: &Pair) -> bool {
-    let state = broker.table.state();
-    state.replica.link
-        && matches!(&state.replica.standing, Standing::Standby { leader: Some(epoch) } if epoch.node == pair.peer)
-}
-
 /// What an administrator who names a user is told where NSS says that there is none.
-pub(crate) fn no_such_user(broker: &Broker, user: &UserName) -> Status {
-    Status::not_found(format!("there is no user {user} on {}", broker.node))
+pub(crate) fn no_such_user(edge: &Edge, user: &UserName) -> Status {
+    Status::not_found(format!("there is no user {user} on {}", edge.process.node))
 }
 
-/// Why what this node has may be old, for who is shown it while no node that could be asked serves.
-pub(crate) fn stale(broker: &Broker) -> String {
-    let node = &broker.node;
-    let (since, why) = match &broker.ha {
-        Ha::On(pair) => match pair.stream.state() {
-            Stream::Closed { why, since } => {
-                (Some(since), format!("{} cannot be reached: {why}", pair.peer))
-            }
-            Stream::Open(_) => (None, why(broker, pair)),
-        },
-        Ha::Apart(apart) => (None, apart.why.clone()),
-        Ha::Off { .. } => (None, "it does not serve".to_owned()),
-    };
-    let since = since.map_or_else(String::new, |since| format!(" since {}", clock::shown(since)));
-    vsm_core::printable(&format!(
-        "this is the copy that {node} has, which follows no active node{since} and may be old ({why})"
-    ))
-}
-
-fn why(broker: &Broker, pair: &Pair) -> String {
-    let state = broker.table.state();
-    let peer = match pair.stream.state() {
-        Stream::Open(_) => format!("{} is not active either", pair.peer),
-        Stream::Closed { why, .. } => format!("{} cannot be reached: {why}", pair.peer),
-    };
-    match &state.replica.standing {
-        Standing::Active { .. } => "it is taking over".to_owned(),
-        Standing::Claiming(_) => format!("it asks for votes; {peer}"),
-        Standing::Standby { .. } => peer,
-    }
+/// Whether the other broker has forwarded a call: it goes no further.
+pub(crate) fn is_forwarded<T>(request: &Request<T>) -> bool {
+    request.metadata().contains_key(FORWARDED_KEY)
 }
 
 /// The same call, for the active node, on behalf of a user.
@@ -146,10 +63,10 @@ fn text<'a, T>(request: &'a Request<T>, key: &str) -> Option<&'a str> {
 /// Which administrator makes a call, for the log and the trail: the login name behind the admin socket, or for a call
 /// that the other broker forwards the name that it gives, or the host of an administrator; [`check_admin`] has let them
 /// in. Never fails: who may open the socket may call, and one whom NSS does not know has a number.
-pub(crate) async fn admin<T>(broker: &Broker, request: &Request<T>) -> String {
+pub(crate) async fn admin<T>(edge: &Edge, request: &Request<T>) -> String {
     if let Some(info) = request.extensions().get::<UdsConnectInfo>() {
         let Some(peer) = info.peer_cred else { return "an administrator".to_owned() };
-        let identity = broker.identity(peer.uid()).await;
+        let identity = edge.site.identity(peer.uid()).await;
         return identity
             .map_or_else(|_| format!("uid {}", peer.uid()), |identity| identity.user.to_string());
     }
@@ -163,7 +80,7 @@ pub(crate) async fn admin<T>(broker: &Broker, request: &Request<T>) -> String {
 /// Who makes a call: the kernel says it on the socket, and the other broker of the pair says it for a call that it
 /// forwards.
 pub(crate) async fn caller<T>(
-    broker: &Broker,
+    edge: &Edge,
     request: &Request<T>,
 ) -> Result<(u32, Arc<Identity>), Status> {
     if let Some(info) = request.extensions().get::<UdsConnectInfo>() {
@@ -171,14 +88,14 @@ pub(crate) async fn caller<T>(
         let uid = peer
             .ok_or_else(|| Status::unauthenticated("the socket does not tell who you are"))?
             .uid();
-        return Ok((uid, broker.identity(uid).await.map_err(Refusal::from)?));
+        return Ok((uid, edge.site.identity(uid).await.map_err(Refusal::from)?));
     }
-    check_peer(broker, request)?;
+    check_peer(edge, request)?;
     let uid = text(request, UID_KEY).and_then(|uid| uid.parse().ok());
     let (Some(uid), Some(name)) = (uid, text(request, USER_KEY)) else {
         return Err(Status::unauthenticated("a forwarded call names its user"));
     };
-    let who = broker.identity(uid).await.map_err(Refusal::from)?;
+    let who = edge.site.identity(uid).await.map_err(Refusal::from)?;
     if who.user.as_str() != name {
         return Err(Status::permission_denied(format!(
             "uid {uid} is {name} on the other broker and {} here: the nodes need the same users",
@@ -190,21 +107,21 @@ pub(crate) async fn caller<T>(
 
 /// Lets in who may open the admin socket, the other broker of the pair, and administrators on other hosts: with a
 /// certificate that says so, from a host that the configuration names.
-pub(crate) fn check_admin<T>(broker: &Broker, request: &Request<T>) -> Result<(), Status> {
+pub(crate) fn check_admin<T>(edge: &Edge, request: &Request<T>) -> Result<(), Status> {
     if is_local(request) {
         return Ok(());
     }
     let Ok(caller) = tls::peer_with_role(request.extensions(), Role::Admin) else {
-        return check_peer(broker, request);
+        return check_peer(edge, request);
     };
     let address = request.remote_addr().map(|address| address.ip().to_canonical());
-    if caller.is_among(&broker.settings().allowed_clients, address) {
+    if caller.is_among(&edge.site.settings().allowed_clients, address) {
         return Ok(());
     }
     tracing::warn!(admin = caller.name, ?address, "refused: not in /vsmserver/allowed_clients");
     Err(Status::permission_denied(format!(
         "{} is not in /vsmserver/allowed_clients of {}",
-        caller.name, broker.node
+        caller.name, edge.process.node
     )))
 }
 
@@ -227,9 +144,9 @@ pub(crate) fn client_address<T>(request: &Request<T>) -> Option<IpAddr> {
 }
 
 /// Lets in the other broker of the pair only.
-pub(crate) fn check_peer<T>(broker: &Broker, request: &Request<T>) -> Result<(), Status> {
+pub(crate) fn check_peer<T>(edge: &Edge, request: &Request<T>) -> Result<(), Status> {
     let caller = tls::peer_with_role(request.extensions(), Role::Broker)?;
-    match &broker.ha {
+    match &edge.side.ha {
         Ha::On(pair)
             if caller.name == pair.peer.as_str()
                 || pair.peer.as_str().parse::<IpAddr>().is_ok() =>
@@ -242,7 +159,7 @@ pub(crate) fn check_peer<T>(broker: &Broker, request: &Request<T>) -> Result<(),
         ))),
         // The caller takes this one for the other of a pair, and is told by the code what is missing.
         Ha::Off { .. } | Ha::Apart(_) => {
-            Err(Status::failed_precondition(format!("HA is off on {}", broker.node)))
+            Err(Status::failed_precondition(format!("HA is off on {}", edge.process.node)))
         }
     }
 }

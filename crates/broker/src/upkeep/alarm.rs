@@ -13,10 +13,10 @@ use vsm_daemon::{clock, trouble::Kind};
 use vsm_sync::peer::Stream;
 
 use crate::{
-    broker::Broker,
     hosts::agents::LinkState,
     journal::trail::{Note, SELF},
     pair::Ha,
+    upkeep::Upkeep,
 };
 
 /// A restart of a host takes less, and is no event.
@@ -52,35 +52,35 @@ impl Absence {
 }
 
 /// Tells of what is away until the broker stops.
-pub(crate) async fn follow(broker: Arc<Broker>) {
+pub(crate) async fn follow(upkeep: Arc<Upkeep>) {
     let mut agents: BTreeMap<AgentName, Absence> = BTreeMap::new();
     let mut peer = Absence::default();
     let mut troubles = Troubled::new();
-    while broker.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-        if !broker.acts() {
+    while upkeep.process.stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+        if !upkeep.authority.acts() {
             // Whoever acts now counts from when it began.
             agents.clear();
             troubles.clear();
             peer = Absence::default();
             continue;
         }
-        look_at_agents(&broker, &mut agents);
-        look_at_peer(&broker, &mut peer);
-        look_at_troubles(&broker, &mut troubles);
+        look_at_agents(&upkeep, &mut agents);
+        look_at_peer(&upkeep, &mut peer);
+        look_at_troubles(&upkeep, &mut troubles);
     }
 }
 
 /// What is wrong by host (none = with this broker itself) and kind: how long already, and what was told of it.
 type Troubled = BTreeMap<(Option<AgentName>, String), (Absence, String)>;
 
-fn look_at_troubles(broker: &Broker, known: &mut Troubled) {
+fn look_at_troubles(upkeep: &Upkeep, known: &mut Troubled) {
     let mut now: BTreeMap<(Option<AgentName>, String), String> = BTreeMap::new();
     // What is wrong there is not known: nothing is over because its host is away.
     let mut silent = BTreeSet::new();
-    for own in broker.troubles.messages() {
+    for own in upkeep.process.troubles.messages() {
         now.entry((None, own.kind)).or_insert(own.what);
     }
-    for link in broker.agents.all() {
+    for link in upkeep.agents.all() {
         let found = link.troubles.messages();
         let told = match link.state() {
             LinkState::Up(up) => up.troubles.to_vec(),
@@ -121,9 +121,10 @@ fn look_at_troubles(broker: &Broker, known: &mut Troubled) {
             }
             None => return what.is_some(),
         };
-        let about = agent.as_ref().map_or_else(|| broker.node.to_string(), ToString::to_string);
+        let about =
+            agent.as_ref().map_or_else(|| upkeep.process.node.to_string(), ToString::to_string);
         let note = note.detail(format!("{about}: {told}"));
-        broker.note(match agent {
+        upkeep.journal.note(match agent {
             Some(agent) => note.agent(agent),
             None => note,
         });
@@ -131,12 +132,12 @@ fn look_at_troubles(broker: &Broker, known: &mut Troubled) {
     });
 }
 
-fn look_at_agents(broker: &Broker, absences: &mut BTreeMap<AgentName, Absence>) {
-    let settings = broker.settings();
+fn look_at_agents(upkeep: &Upkeep, absences: &mut BTreeMap<AgentName, Absence>) {
+    let settings = upkeep.site.settings();
     let wanted: BTreeSet<&AgentName> = settings.agents().keys().collect();
     absences.retain(|agent, _| wanted.contains(agent));
     for agent in wanted {
-        let why = match broker.agents.link(agent).map(|link| link.state()) {
+        let why = match upkeep.agents.link(agent).map(|link| link.state()) {
             Some(LinkState::Up(_)) => None,
             Some(LinkState::Down { why, .. }) => Some(why),
             Some(LinkState::Connecting) | None => Some("no answer yet".to_owned()),
@@ -144,7 +145,7 @@ fn look_at_agents(broker: &Broker, absences: &mut BTreeMap<AgentName, Absence>) 
         let absence = absences.entry(agent.clone()).or_default();
         let note = match absence.look(why.is_some(), clock::now()) {
             Some(Turn::Lost) => {
-                let sessions = broker.table.read(|view| {
+                let sessions = upkeep.authority.table.read(|view| {
                     view.table.agent_use(agent).map_or(0, vsm_core::AgentUse::sessions)
                 });
                 let why = why.unwrap_or_default();
@@ -154,12 +155,12 @@ fn look_at_agents(broker: &Broker, absences: &mut BTreeMap<AgentName, Absence>) 
             Some(Turn::Returned) => Note::new(SELF, "agent-returned"),
             None => continue,
         };
-        broker.note(note.agent(agent));
+        upkeep.journal.note(note.agent(agent));
     }
 }
 
-fn look_at_peer(broker: &Broker, absence: &mut Absence) {
-    let Ha::On(pair) = &broker.ha else { return };
+fn look_at_peer(upkeep: &Upkeep, absence: &mut Absence) {
+    let Ha::On(pair) = &upkeep.side.ha else { return };
     let why = match pair.stream.state() {
         Stream::Open(_) => None,
         Stream::Closed { why, .. } => Some(why),
@@ -168,10 +169,10 @@ fn look_at_peer(broker: &Broker, absence: &mut Absence) {
         Some(Turn::Lost) => {
             let why = why.unwrap_or_default();
             let detail = format!("{} has not been heard of for a minute: {why}", pair.peer);
-            broker.note(Note::new(SELF, "peer-lost").detail(detail));
+            upkeep.journal.note(Note::new(SELF, "peer-lost").detail(detail));
         }
         Some(Turn::Returned) => {
-            broker.note(Note::new(SELF, "peer-returned").detail(pair.peer.to_string()));
+            upkeep.journal.note(Note::new(SELF, "peer-returned").detail(pair.peer.to_string()));
         }
         None => {}
     }

@@ -14,8 +14,11 @@ use vsm_proto::{
     sync::v1 as sync,
 };
 
-use super::{Ha, Pair};
-use crate::{api::place, broker::Broker, hosts::agents::Link};
+use crate::{
+    api::{Edge, caller},
+    hosts::agents::Link,
+    pair::{Ha, Pair, card},
+};
 
 /// The tables are compared at the same committed number; under load that takes some tries.
 const TRIES: u32 = 40;
@@ -27,18 +30,18 @@ const TOLD: usize = 100;
 /// A digest of a table: equal tables have equal ones.
 pub(crate) fn digest(table: &Table) -> u64 {
     // Rows in any order: each is hashed alone, and the sum tells.
-    table.rows().fold(0_u64, |sum, row| sum.wrapping_add(super::card::hash(&format!("{row:?}"))))
+    table.rows().fold(0_u64, |sum, row| sum.wrapping_add(card::hash(&format!("{row:?}"))))
 }
 
 /// Compares.
-pub(crate) async fn verify(broker: &Arc<Broker>) -> pb::VerifyResponse {
+pub(crate) async fn verify(edge: &Arc<Edge>) -> pb::VerifyResponse {
     let mut found = pb::VerifyResponse::default();
-    if let Ha::On(pair) = &broker.ha {
-        nodes(broker, pair, &mut found).await;
+    if let Ha::On(pair) = &edge.side.ha {
+        nodes(edge, pair, &mut found).await;
     } else {
         found.skipped.push("HA is off: there is no other table".to_owned());
     }
-    agents(broker, &mut found).await;
+    agents(edge, &mut found).await;
     let more = found.differences.len().saturating_sub(TOLD);
     if more > 0 {
         found.differences.truncate(TOLD);
@@ -47,7 +50,7 @@ pub(crate) async fn verify(broker: &Arc<Broker>) -> pb::VerifyResponse {
     found
 }
 
-async fn nodes(broker: &Broker, pair: &Pair, found: &mut pb::VerifyResponse) {
+async fn nodes(edge: &Edge, pair: &Pair, found: &mut pb::VerifyResponse) {
     let mut last = "they were never at the same change".to_owned();
     for _ in 0..TRIES {
         let theirs = match tokio::time::timeout(DEADLINE, rows_of(pair)).await {
@@ -61,7 +64,7 @@ async fn nodes(broker: &Broker, pair: &Pair, found: &mut pb::VerifyResponse) {
                 break;
             }
         };
-        let (commit, ours) = broker.table.read(|view| (view.last_seq, by_key(view.table.rows())));
+        let (commit, ours) = edge.table.read(|view| (view.last_seq, by_key(view.table.rows())));
         if commit == theirs.0 {
             found.commit = commit;
             found.sessions = sessions(&ours);
@@ -84,7 +87,7 @@ fn sessions(rows: &BTreeMap<Key, Row>) -> u32 {
 
 async fn rows_of(pair: &Pair) -> Result<(u64, BTreeMap<Key, Row>), String> {
     let mut client = HaClient::new(pair.channel.clone());
-    let request = place::forwarded(pb::ListRowsRequest {}, None);
+    let request = caller::forwarded(pb::ListRowsRequest {}, None);
     let mut pages =
         client.list_rows(request).await.map_err(|status| status.message().to_owned())?.into_inner();
     let (mut commit, mut rows) = (0, Vec::new());
@@ -129,12 +132,12 @@ fn name(key: &Key) -> String {
 }
 
 /// What runs on each agent, against the table.
-async fn agents(broker: &Broker, found: &mut pb::VerifyResponse) {
-    for link in broker.agents.all() {
-        match tokio::time::timeout(DEADLINE, inventory(broker, &link)).await {
+async fn agents(edge: &Edge, found: &mut pb::VerifyResponse) {
+    for link in edge.agents.all() {
+        match tokio::time::timeout(DEADLINE, inventory(edge, &link)).await {
             Ok(Ok(running)) => {
                 found.agents += 1;
-                against(broker, &link, &running, &mut found.differences);
+                against(edge, &link, &running, &mut found.differences);
             }
             Ok(Err(why)) => found.skipped.push(format!("agent {}: {why}", link.name)),
             Err(_) => found.skipped.push(format!("agent {}: no inventory in time", link.name)),
@@ -142,9 +145,11 @@ async fn agents(broker: &Broker, found: &mut pb::VerifyResponse) {
     }
 }
 
-async fn inventory(broker: &Broker, link: &Link) -> Result<BTreeSet<SessionId>, String> {
-    let mut report =
-        link.report(broker.node.as_str()).await.map_err(|status| status.message().to_owned())?;
+async fn inventory(edge: &Edge, link: &Link) -> Result<BTreeSet<SessionId>, String> {
+    let mut report = link
+        .report(edge.process.node.as_str())
+        .await
+        .map_err(|status| status.message().to_owned())?;
     let first = report.next().await.ok_or("its report ended")?;
     match first.map_err(|status| status.message().to_owned())?.item {
         Some(Item::Inventory(inventory)) => {
@@ -155,13 +160,8 @@ async fn inventory(broker: &Broker, link: &Link) -> Result<BTreeSet<SessionId>, 
     }
 }
 
-fn against(
-    broker: &Broker,
-    link: &Link,
-    running: &BTreeSet<SessionId>,
-    differences: &mut Vec<String>,
-) {
-    let known: BTreeMap<SessionId, State> = broker.table.read(|view| {
+fn against(edge: &Edge, link: &Link, running: &BTreeSet<SessionId>, differences: &mut Vec<String>) {
+    let known: BTreeMap<SessionId, State> = edge.table.read(|view| {
         view.table.on_agent(&link.name).map(|session| (session.id, session.state)).collect()
     });
     for (id, state) in &known {

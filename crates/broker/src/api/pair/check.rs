@@ -14,21 +14,22 @@ use vsm_daemon::trouble::Kind;
 use vsm_proto::admin::v1::{self as pb, Finding, NodeView, ha_client::HaClient};
 
 use self::steps::Steps;
-use super::{Ha, Pair};
+use super::view::{own_view, peer_view};
 use crate::{
-    api::{pair as edge, place},
-    broker::Broker,
+    api::{Edge, caller},
+    hosts::agents::CallError,
+    pair::{Ha, Pair},
 };
 
 /// How long the other node may take to look at itself.
 const PEER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Goes through all steps.
-pub(crate) async fn check(broker: &Arc<Broker>) -> Vec<Finding> {
-    let own = edge::own_view(broker);
-    let mut steps = look(broker, &own).await;
-    if let Ha::On(pair) = &broker.ha {
-        let peer = edge::peer_view(pair).await;
+pub(crate) async fn check(edge: &Arc<Edge>) -> Vec<Finding> {
+    let own = own_view(edge);
+    let mut steps = look(edge, &own).await;
+    if let Ha::On(pair) = &edge.side.ha {
+        let peer = peer_view(pair).await;
         if peer.unreachable.is_empty() {
             match found_there(pair).await {
                 Ok(findings) => steps.merge(findings),
@@ -39,23 +40,23 @@ pub(crate) async fn check(broker: &Arc<Broker>) -> Vec<Finding> {
                 ),
             }
         }
-        compare::nodes(&mut steps, broker, pair, &own, &peer);
+        compare::nodes(&mut steps, edge, pair, &own, &peer);
     }
     steps.sorted()
 }
 
 /// What this node finds without the other one.
-pub(crate) async fn local(broker: &Arc<Broker>) -> Vec<Finding> {
-    look(broker, &edge::own_view(broker)).await.sorted()
+pub(crate) async fn local(edge: &Arc<Edge>) -> Vec<Finding> {
+    look(edge, &own_view(edge)).await.sorted()
 }
 
 /// `own` is asked for once, as it has a digest of the whole table.
-async fn look(broker: &Arc<Broker>, own: &NodeView) -> Steps {
+async fn look(edge: &Arc<Edge>, own: &NodeView) -> Steps {
     let mut steps = Steps::default();
-    agents::look(&mut steps, broker).await;
-    configuration(&mut steps, broker);
-    empty_subclusters(&mut steps, broker);
-    match &broker.ha {
+    agents::look(&mut steps, edge).await;
+    configuration(&mut steps, edge);
+    empty_subclusters(&mut steps, edge);
+    match &edge.side.ha {
         Ha::On(pair) => {
             let health = own.health.clone().unwrap_or_default();
             steps.note(
@@ -97,9 +98,9 @@ fn off(steps: &mut Steps, own: &NodeView, unsafe_because: Option<&str>) {
 }
 
 /// A configuration that was refused is not in force, and after the next start nothing would be.
-fn configuration(steps: &mut Steps, broker: &Broker) {
-    let node = &broker.node;
-    match broker.troubles.of(Kind::Configuration, "").map(|trouble| trouble.what) {
+fn configuration(steps: &mut Steps, edge: &Edge) {
+    let node = &edge.process.node;
+    match edge.process.troubles.of(Kind::Configuration, "").map(|trouble| trouble.what) {
         None => steps.ok(6, format!("{node}: the configuration is in force")),
         Some(why) => steps.bad(
             6,
@@ -110,8 +111,8 @@ fn configuration(steps: &mut Steps, broker: &Broker) {
 }
 
 /// It may be meant for a while: said, and nothing that is wrong.
-fn empty_subclusters(steps: &mut Steps, broker: &Broker) {
-    let settings = broker.settings();
+fn empty_subclusters(steps: &mut Steps, edge: &Edge) {
+    let settings = edge.site.settings();
     let all = settings.subclusters.all().iter();
     for subcluster in all.filter(|subcluster| subcluster.agents.is_empty()) {
         let name = &subcluster.name;
@@ -124,10 +125,10 @@ fn empty_subclusters(steps: &mut Steps, broker: &Broker) {
 
 async fn found_there(pair: &Pair) -> Result<Vec<Finding>, String> {
     let mut client = HaClient::new(pair.channel.clone());
-    let request = place::forwarded(pb::CheckRequest { local_only: true }, None);
+    let request = caller::forwarded(pb::CheckRequest { local_only: true }, None);
     match tokio::time::timeout(PEER_DEADLINE, client.check(request)).await {
         Ok(Ok(response)) => Ok(response.into_inner().findings),
-        Ok(Err(status)) => Err(crate::hosts::agents::CallError::from(status).why),
+        Ok(Err(status)) => Err(CallError::from(status).why),
         Err(_) => Err(format!("no answer within {} s", PEER_DEADLINE.as_secs())),
     }
 }

@@ -9,27 +9,20 @@ use vsm_sync::peer::APART;
 
 use super::steps::Steps;
 use crate::{
-    api::pair as edge,
-    broker::Broker,
+    api::{Edge, pair::view::HA_IS_OFF},
     pair::{Pair, roster},
 };
 
 /// Clocks that differ by more are said.
 const SKEW_MS: i64 = 2000;
 
-pub(super) fn nodes(
-    steps: &mut Steps,
-    broker: &Broker,
-    pair: &Pair,
-    own: &NodeView,
-    peer: &NodeView,
-) {
+pub(super) fn nodes(steps: &mut Steps, edge: &Edge, pair: &Pair, own: &NodeView, peer: &NodeView) {
     software(steps, pair, own, peer);
     host_keys(steps, pair, own, peer);
     address(steps, pair, own, peer);
     tables(steps, pair, own, peer);
     parameters(steps, own, peer);
-    works(steps, broker, pair, own, peer);
+    works(steps, edge, pair, own, peer);
 }
 
 fn software(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
@@ -38,7 +31,7 @@ fn software(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
         let text =
             format!("{} runs {}, {} runs {}", own.name, own.version, peer.name, peer.version);
         steps.note(1, same, text, "bring both nodes to the same version, the standby first");
-    } else if peer.unreachable == edge::HA_IS_OFF {
+    } else if peer.unreachable == HA_IS_OFF {
         let remedy = format!(
             "on {}: vsm-config /vsmserver/HA/enabled=true '/vsmserver/HA/nodes={}' /vsmserver/HA/resource_address={}; \
              systemctl restart vsmserver",
@@ -50,7 +43,7 @@ fn software(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
     } else {
         let text = format!("{} cannot be asked: {}", peer.name, peer.unreachable);
         let remedy = format!(
-            "let port 9000 through between the nodes; a certificate comes from vsmctl pki issue {} --role broker; vsmctl ha \
+            "let port 9000 through between the nodes; a certificate comes from vsmctl pki issue {} --role edge; vsmctl ha \
              check there says why it does not start; on {}: systemctl start vsmserver",
             peer.name, peer.name
         );
@@ -60,7 +53,7 @@ fn software(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
 
 /// The step in which what was not compared is told to be mended first.
 fn see(peer: &NodeView) -> &'static str {
-    if peer.unreachable == edge::HA_IS_OFF { "see step 7" } else { "see step 1" }
+    if peer.unreachable == HA_IS_OFF { "see step 7" } else { "see step 1" }
 }
 
 fn host_keys(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
@@ -191,11 +184,11 @@ fn parameters(steps: &mut Steps, own: &NodeView, peer: &NodeView) {
 }
 
 /// The witnesses that this node's settings would give.
-fn chosen(broker: &Broker, pair: &Pair) -> Vec<AgentName> {
-    roster::choose(&broker.settings(), [pair.own.as_str(), pair.peer.as_str()])
+fn chosen(edge: &Edge, pair: &Pair) -> Vec<AgentName> {
+    roster::choose(&edge.site.settings(), [pair.own.as_str(), pair.peer.as_str()])
 }
 
-fn works(steps: &mut Steps, broker: &Broker, pair: &Pair, own: &NodeView, peer: &NodeView) {
+fn works(steps: &mut Steps, edge: &Edge, pair: &Pair, own: &NodeView, peer: &NodeView) {
     let active = [own, peer].into_iter().filter(|node| node.role == "active").count();
     steps.note(
         9,
@@ -211,7 +204,7 @@ fn works(steps: &mut Steps, broker: &Broker, pair: &Pair, own: &NodeView, peer: 
             "there are no witnesses: a node acts alone once the other one's power was cut"
                 .to_owned(),
         );
-    } else if all == 0 && !chosen(broker, pair).is_empty() {
+    } else if all == 0 && !chosen(edge, pair).is_empty() {
         // There are agents that could be; both nodes choose them together.
         let stream = own.stream.clone().unwrap_or_default();
         let remedy = match (stream.open, peer.unreachable.is_empty()) {

@@ -1,0 +1,46 @@
+//! Why a broker's call did nothing.
+
+use std::io;
+
+use vsm_core::{SessionId, UserName};
+use vsm_daemon::one_time::TooMany;
+
+use super::{fence::Denied, wish::NotDone};
+
+/// Why a broker's call did nothing, or did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    /// The broker may not act here.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// It never was here, or has ended.
+    #[error("there is no session {0} here")]
+    NoSession(SessionId),
+    /// A broker takes somebody else for its owner.
+    #[error("session {0} is not {1}'s")]
+    NotOwned(SessionId, UserName),
+    /// There is no room for another one-time key.
+    #[error(transparent)]
+    TooManyKeys(#[from] TooMany),
+    /// There is no room for another right to shadow.
+    #[error("too many are about to shadow desktops")]
+    TooManyShadowers,
+    /// The caller asks again.
+    #[error("session {0} is still being started")]
+    StillStarting(SessionId),
+    /// The caller asks again.
+    #[error("session {0} is still ending")]
+    StillEnding(SessionId),
+    /// The session's own process did not do it.
+    #[error(transparent)]
+    NotDone(#[from] NotDone),
+    /// It is forbidden until a restart, and the caller asks again.
+    #[error("the cancel cannot be kept: {0}")]
+    CancelNotKept(io::Error),
+    /// A session's log cannot be read.
+    #[error("the log: {0}")]
+    Log(io::Error),
+    /// What this host promised cannot be moved away.
+    #[error("cannot set the promise aside: {0}")]
+    NotSetAside(io::Error),
+}
