@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use vsm_core::{
     Change, Epoch, Key, NodeName, Proposal, Rejected, RequestId, SessionId,
-    lifecycle::{self, login::Wish},
+    lifecycle::{self, Burial, End, login::Wish},
     replica::{
         Action, Config, Disk, Event, Failure, PeerMsg, Replica, Standing, Token, WitnessMsg, Write,
         mutant::{self, Mutant},
@@ -12,7 +12,6 @@ use vsm_core::{
 };
 
 use crate::{
-    ending::{Burying, Ending},
     event::{AgentId, BrokerId, ClientId, Ev},
     login::Task,
     tell,
@@ -30,6 +29,22 @@ pub(crate) enum Then {
     /// What an agent reports: if it cannot be recorded, its report is asked for anew.
     Report(AgentId),
     Nothing,
+}
+
+/// The end of a session, under way.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    pub(crate) session: SessionId,
+    pub(crate) agent: AgentId,
+    pub(crate) end: End,
+}
+
+/// The burial of a start, under way.
+#[derive(Debug, Clone)]
+pub(crate) struct Burying {
+    pub(crate) session: SessionId,
+    pub(crate) agent: AgentId,
+    pub(crate) burial: Burial,
 }
 
 /// A broker.

@@ -11,27 +11,11 @@ use vsm_core::{
 };
 
 use crate::{
-    broker::Then,
+    broker::{Burying, Ending, Then},
     event::{AgentId, BrokerId, Call, Reply},
     login::proposed,
     world::World,
 };
-
-/// The end of a session, under way.
-#[derive(Debug, Clone)]
-pub(crate) struct Ending {
-    session: SessionId,
-    agent: AgentId,
-    end: End,
-}
-
-/// The burial of a start, under way.
-#[derive(Debug, Clone)]
-pub(crate) struct Burying {
-    session: SessionId,
-    agent: AgentId,
-    burial: Burial,
-}
 
 impl World {
     /// A user wants a session to end. A node that neither serves nor can know of the one that does tries it too.

@@ -1,8 +1,8 @@
 //! The pair in one thread, with a network, disks and clocks of our own: everything that happens follows from a seed.
 //!
 //! What is simulated is the real replica, the real disk twin, the real witness and the real life of a session of
-//! `vsm_core`; only agents are small machines after the real ones. A run is faults first, when nothing may break, then peace, when it
-//! must also get somewhere: both brokers up, then either one alone, then both again.
+//! `vsm_core`; only agents are small machines after the real ones. A run is faults first, when nothing may break, then
+//! peace, when it must also get somewhere: both brokers up, then either one alone, then both again.
 
 mod agent;
 mod broker;

@@ -1,6 +1,6 @@
 //! The life of a session: logins and what they start, what agents report of sessions, and ends. It uses the hosts, the
-//! pair and the journal; it knows no request of an API, and answers with outcomes and refusals. What is to be done is for
-//! [`vsm_core::lifecycle`] to decide; what is here does it.
+//! pair and the journal; it knows no request of an API, and answers with outcomes and refusals. What is to be done is
+//! for [`vsm_core::lifecycle`] to decide; what is here does it.
 //!
 //! | module | owns |
 //! | --- | --- |
