@@ -6,7 +6,7 @@ use vsm_sim::{Bound, Weakness};
 /// Seeds for each deliberate bug. `vsm-sim --mutants` tries more.
 const TRIES: u64 = 2500;
 /// Seeds that found the bugs that take longest, to be tried first.
-const HINTS: [(&str, u64); 8] = [
+const HINTS: [(&str, u64); 15] = [
     ("FencingForgottenLate", 12_190),
     ("LossUnnumbered", 2293),
     ("GreetedByOldAck", 1975),
@@ -15,6 +15,13 @@ const HINTS: [(&str, u64); 8] = [
     ("RequestForgotten", 581),
     ("ForeignLogTaken", 532),
     ("FencingBesideWitnesses", 528),
+    ("StaleClear", 308),
+    ("WitnessVolatile", 282),
+    ("GreetedUnsynced", 244),
+    ("CancelForgotten", 181),
+    ("RosterFirst", 167),
+    ("RunningBuried", 161),
+    ("ClearedEarly", 151),
 ];
 /// Far above what the searches here need.
 const STATES_MAX: usize = 2_000_000;
