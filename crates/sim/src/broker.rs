@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use vsm_core::{
     Change, Epoch, Key, NodeName, Proposal, Rejected, RequestId, SessionId,
+    lifecycle::{self, Burial, End, login::Wish},
     replica::{
         Action, Config, Disk, Event, Failure, PeerMsg, Replica, Standing, Token, WitnessMsg, Write,
         mutant::{self, Mutant},
@@ -21,10 +22,29 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Then {
     Task(u64),
-    CarryOutEnd(SessionId),
+    End(u64),
+    Burial(u64),
+    /// An agent did not report this one.
+    Missed(AgentId, SessionId),
     /// What an agent reports: if it cannot be recorded, its report is asked for anew.
     Report(AgentId),
     Nothing,
+}
+
+/// The end of a session, under way.
+#[derive(Debug, Clone)]
+pub(crate) struct Ending {
+    pub(crate) session: SessionId,
+    pub(crate) agent: AgentId,
+    pub(crate) end: End,
+}
+
+/// The burial of a start, under way.
+#[derive(Debug, Clone)]
+pub(crate) struct Burying {
+    pub(crate) session: SessionId,
+    pub(crate) agent: AgentId,
+    pub(crate) burial: Burial,
 }
 
 /// A broker.
@@ -42,10 +62,14 @@ pub(crate) struct Broker {
     /// Each agent's report, while it is open.
     pub(crate) heard: Vec<Option<u64>>,
     pub(crate) tasks: BTreeMap<u64, Task>,
-    pub(crate) waiting: VecDeque<(ClientId, RequestId)>,
+    pub(crate) ends: BTreeMap<u64, Ending>,
+    pub(crate) burials: BTreeMap<u64, Burying>,
+    pub(crate) waiting: VecDeque<(ClientId, RequestId, Wish)>,
     then: BTreeMap<u64, Then>,
     pub(crate) calls: BTreeMap<u64, Then>,
     pub(crate) carried_out_ms: u64,
+    /// When its last reign began to serve.
+    pub(crate) ready_ms: u64,
     /// Its disk takes long to sync.
     pub(crate) is_slow: bool,
     /// Its disk syncs nothing before this moment.
@@ -79,10 +103,13 @@ impl Broker {
             address: false,
             heard: vec![None; agents],
             tasks: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            burials: BTreeMap::new(),
             waiting: VecDeque::new(),
             then: BTreeMap::new(),
             calls: BTreeMap::new(),
             carried_out_ms: 0,
+            ready_ms: 0,
             is_slow: false,
             hangs_until: 0,
             writes: 0,
@@ -201,6 +228,8 @@ impl World {
         broker.last_sync = 0;
         broker.heard.fill(None);
         broker.tasks.clear();
+        broker.ends.clear();
+        broker.burials.clear();
         broker.waiting.clear();
         broker.then.clear();
         broker.calls.clear();
@@ -222,6 +251,9 @@ impl World {
             self.drop_tasks(id);
         }
         if !is_ready(&before) && is_ready(&after) {
+            self.brokers[id].ready_ms = now;
+        }
+        if lifecycle::is_stale(is_ready(&before), is_ready(&after)) {
             // What agents said before could not be recorded here.
             (0..self.agents.len()).for_each(|agent| self.report_anew(id, agent));
         }
@@ -323,7 +355,8 @@ impl World {
         }
         match (self.brokers[id].then.remove(&number), result) {
             (Some(Then::Task(task)), result) => self.task_answered(id, task, result),
-            (Some(Then::CarryOutEnd(session)), Ok(_)) => self.carry_out_end(id, session),
+            (Some(Then::End(number)), result) => self.end_answered(id, number, result),
+            (Some(Then::Burial(number)), result) => self.burial_answered(id, number, result),
             (Some(Then::Report(agent)), Err(failure)) if !is_known(&failure) => {
                 self.report_anew(id, agent);
             }
@@ -333,7 +366,10 @@ impl World {
 
     fn drop_tasks(&mut self, id: BrokerId) {
         let tasks = std::mem::take(&mut self.brokers[id].tasks);
-        self.brokers[id].calls.clear();
+        let broker = &mut self.brokers[id];
+        broker.calls.clear();
+        broker.ends.clear();
+        broker.burials.clear();
         for task in tasks.into_values() {
             self.answer_client(task.client, task.request, Err(()));
         }

@@ -2,13 +2,16 @@
 //! answered, also at the other broker.
 
 use uuid::Uuid;
-use vsm_core::{RequestId, SessionId, UserName};
+use vsm_core::{Choice, RequestId, SessionId, UserName, lifecycle::login::Wish};
 
 use crate::{
     event::{ClientId, Ev},
     tell,
     world::World,
 };
+
+/// What most logins want, and what is left to those that were refused what they wanted.
+const ANY: Wish = Wish::Any(Choice::SingleDisconnected);
 
 /// One client of a user.
 #[derive(Debug)]
@@ -18,13 +21,14 @@ pub(crate) struct Client {
     began: u64,
     attempt: u64,
     has: Option<SessionId>,
+    wish: Wish,
     /// Answers since the faults ended.
     pub(crate) served: u64,
 }
 
 impl Client {
     pub(crate) const fn new(user: UserName) -> Self {
-        Self { user, request: None, began: 0, attempt: 0, has: None, served: 0 }
+        Self { user, request: None, began: 0, attempt: 0, has: None, wish: ANY, served: 0 }
     }
 
     pub(crate) const fn is_idle(&self) -> bool {
@@ -38,7 +42,14 @@ impl World {
         if self.clients[id].request.is_some() {
             return;
         }
-        if let Some(session) = self.clients[id].has.take() {
+        let has = self.clients[id].has.take();
+        self.clients[id].wish = match (self.rng.below(10), has) {
+            (0, _) => Wish::Any(Choice::New),
+            (1, _) => Wish::Any(Choice::Ask),
+            (2 | 3, Some(session)) => Wish::This(session),
+            _ => ANY,
+        };
+        if let Some(session) = has {
             match self.rng.below(10) {
                 0..4 => {
                     // The user logs out.
@@ -56,11 +67,25 @@ impl World {
                 _ => {}
             }
         }
+        self.new_request(id);
+        self.try_login(id);
+    }
+
+    /// A wish that is another one is another request.
+    fn new_request(&mut self, id: ClientId) {
         self.serial += 1;
         let client = &mut self.clients[id];
         client.request = Some(RequestId::new(Uuid::from_u128(u128::from(self.serial) << 64)));
         client.began = self.now;
-        self.try_login(id);
+    }
+
+    /// A broker asks which session is wanted, and the user says so.
+    pub(crate) fn client_chooses(&mut self, id: ClientId, request: RequestId, session: SessionId) {
+        if self.clients[id].request == Some(request) {
+            self.clients[id].wish = Wish::This(session);
+            self.new_request(id);
+            self.try_login(id);
+        }
     }
 
     fn try_login(&mut self, id: ClientId) {
@@ -73,7 +98,8 @@ impl World {
             _ => self.rng.index(2),
         };
         let at = self.now + self.rng.range(1, 10);
-        self.at(at, Ev::Login { broker, client: id, request });
+        let wish = self.clients[id].wish;
+        self.at(at, Ev::Login { broker, client: id, request, wish });
         self.after(1500, Ev::ClientTimeout { client: id, attempt });
     }
 
@@ -99,6 +125,10 @@ impl World {
             self.note(|| format!("{user} {}", tell::handed(session)));
             self.checks.handed(&user, request, session, self.cap, since, self.now);
         }
+        if self.faults && self.rng.percent(5) {
+            // It is lost, and the client asks again.
+            return;
+        }
         let at = self.now + self.rng.range(1, 10);
         self.at(at, Ev::Answer { client, request, result });
     }
@@ -121,8 +151,13 @@ impl World {
                 self.after(wait, Ev::ClientNext { client: id });
             }
             Err(()) => {
-                self.clients[id].attempt += 1;
-                let attempt = self.clients[id].attempt;
+                if self.clients[id].wish != ANY {
+                    self.clients[id].wish = ANY;
+                    self.new_request(id);
+                }
+                let client = &mut self.clients[id];
+                client.attempt += 1;
+                let attempt = client.attempt;
                 let wait = self.rng.range(50, 300);
                 self.after(wait, Ev::ClientTimeout { client: id, attempt });
             }

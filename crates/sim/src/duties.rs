@@ -1,9 +1,9 @@
-//! What a broker does besides logins: calls to agents, what agents report, ends and tombstones that are to be carried
-//! out.
+//! What a broker does besides logins: calls to agents, what agents report, and what is then to be done, as
+//! `vsm_core::lifecycle` decides.
 
 use vsm_core::{
     Proposal, SessionId,
-    lifecycle::{self, Owed, Reported},
+    lifecycle::{self, Burial, Missed, Owed, Reported},
     replica::{
         Event, Replica,
         mutant::{self, Mutant},
@@ -39,25 +39,35 @@ impl World {
     pub(crate) fn replied(&mut self, id: BrokerId, agent: AgentId, rpc: u64, reply: &Reply) {
         self.note(|| format!("agent{agent} -> broker{id}: {}", tell::reply(reply)));
         let then = self.brokers[id].calls.remove(&rpc);
-        match reply {
-            Reply::Fenced(epoch) => {
-                self.feed(id, Event::Fenced(epoch.clone()));
-                let standing = self.brokers[id].replica.as_ref().map(Replica::standing);
-                self.checks.fenced.refused(id, epoch, standing.as_ref(), self.now);
-            }
-            Reply::Cancelled(session) => {
-                self.propose(id, Proposal::TombstoneDone { id: *session }, Then::Nothing);
-            }
-            Reply::Terminated(session) => {
-                self.propose(id, Proposal::Gone { id: *session }, Then::Report(agent));
-            }
-            Reply::Gone(session) => {
-                self.propose(id, Proposal::Gone { id: *session }, Then::Report(agent));
-            }
-            Reply::Running(..) | Reply::Refused(_) | Reply::Alive(_) => {}
+        if let Reply::Fenced(epoch) = reply {
+            self.feed(id, Event::Fenced(epoch.clone()));
+            let standing = self.brokers[id].replica.as_ref().map(Replica::standing);
+            self.checks.fenced.refused(id, epoch, standing.as_ref(), self.now);
         }
-        if let Some(Then::Task(task)) = then {
-            self.task_replied(id, task, Some(reply));
+        self.follow_call(id, then, Some(reply));
+    }
+
+    /// A call was answered, or was not in time.
+    fn follow_call(&mut self, id: BrokerId, then: Option<Then>, reply: Option<&Reply>) {
+        match then {
+            Some(Then::Task(task)) => self.task_replied(id, task, reply),
+            Some(Then::End(number)) => self.end_replied(id, number, reply),
+            Some(Then::Burial(number)) => self.burial_replied(id, number, reply),
+            Some(Then::Missed(agent, session)) => {
+                let is_there = match reply {
+                    Some(Reply::Alive(_)) => Some(true),
+                    Some(Reply::Gone(_)) => Some(false),
+                    _ => None,
+                };
+                match lifecycle::missed(is_there) {
+                    Missed::Drop => {
+                        self.propose(id, Proposal::Gone { id: session }, Then::Report(agent));
+                    }
+                    Missed::Keep => {}
+                    Missed::Later => self.report_anew(id, agent),
+                }
+            }
+            Some(Then::Report(_) | Then::Nothing) | None => {}
         }
     }
 
@@ -67,11 +77,8 @@ impl World {
     }
 
     pub(crate) fn call_timeout(&mut self, id: BrokerId, rpc: u64) {
-        match self.brokers[id].calls.remove(&rpc) {
-            Some(Then::Task(task)) => self.task_replied(id, task, None),
-            Some(Then::Report(agent)) => self.report_anew(id, agent),
-            Some(Then::CarryOutEnd(_) | Then::Nothing) | None => {}
-        }
+        let then = self.brokers[id].calls.remove(&rpc);
+        self.follow_call(id, then, None);
     }
 
     pub(crate) fn agent_of(&self, id: BrokerId, session: SessionId) -> Option<AgentId> {
@@ -81,34 +88,6 @@ impl World {
             .map(|known| &known.agent)
             .or_else(|| table.tombstone(session).map(|(agent, _)| agent))?;
         self.agents.iter().position(|known| known.name == *agent)
-    }
-
-    /// A user wants a session to end: durable first, then asked of its agent.
-    pub(crate) fn end_wish(&mut self, id: BrokerId, session: SessionId) {
-        if self.brokers[id].serves().is_some() {
-            self.checks.truth.wish(session);
-            self.propose(id, Proposal::End { id: session }, Then::CarryOutEnd(session));
-        }
-    }
-
-    pub(crate) fn carry_out_end(&mut self, id: BrokerId, session: SessionId) {
-        let (Some(agent), Some(epoch)) = (self.agent_of(id, session), self.brokers[id].serves())
-        else {
-            return;
-        };
-        self.call(id, agent, &Call::Terminate { epoch, id: session }, Then::Nothing);
-    }
-
-    /// Has the agent hold to a tombstone, which is then forgotten here.
-    pub(crate) fn bury(&mut self, id: BrokerId, session: SessionId) {
-        if mutant::on(Mutant::TombstoneDropped) {
-            return self.propose(id, Proposal::TombstoneDone { id: session }, Then::Nothing);
-        }
-        let (Some(agent), Some(epoch)) = (self.agent_of(id, session), self.brokers[id].serves())
-        else {
-            return;
-        };
-        self.call(id, agent, &Call::Cancel { epoch, id: session }, Then::Nothing);
     }
 
     pub(crate) fn tick(&mut self, id: BrokerId) {
@@ -141,9 +120,10 @@ impl World {
         for owed in owed {
             match owed {
                 Owed::End(session) => self.carry_out_end(id, session.id),
+                // A login may have taken it up since.
+                Owed::GiveUp(session) if self.is_starting(id, session.id) => {}
                 Owed::GiveUp(session) => {
-                    let now = self.unix();
-                    self.propose(id, Proposal::GiveUp { id: session.id, now }, Then::Nothing);
+                    self.begin_burial(id, session.id, Burial::giving_up(session.id));
                 }
                 Owed::Bury(session) => self.bury(id, session),
             }
@@ -168,7 +148,8 @@ impl World {
                 missing.retain(|known| !sessions.iter().any(|session| session.id == *known));
                 if self.brokers[id].serves().is_some() {
                     for session in missing {
-                        self.call(id, agent, &Call::Verify { id: session }, Then::Report(agent));
+                        let then = Then::Missed(agent, session);
+                        self.call(id, agent, &Call::Verify { id: session }, then);
                     }
                 }
             }
@@ -207,6 +188,7 @@ impl World {
         }
     }
 
+    /// Whether a login of this broker is at the start of a session.
     pub(crate) fn is_starting(&self, id: BrokerId, session: SessionId) -> bool {
         self.brokers[id].tasks.values().any(|task| task.starts(session))
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use vsm_core::{
     Epoch, RequestId, Session, SessionId,
+    lifecycle::login::Wish,
     replica::{PeerMsg, Token, WitnessMsg, WitnessReply},
 };
 
@@ -99,6 +100,7 @@ pub(crate) enum Ev {
         broker: BrokerId,
         client: ClientId,
         request: RequestId,
+        wish: Wish,
     },
     End {
         broker: BrokerId,

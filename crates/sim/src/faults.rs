@@ -342,7 +342,7 @@ impl World {
             let wait = self.rng.range(50, 500);
             self.after(wait, Ev::Restart { broker });
         }
-        self.checks.lost_all();
+        self.checks.lost_all(self.unix());
         if self.rng.percent(40) {
             // They begin anew without hearing what was promised to them before.
             (0..2).for_each(|broker| self.cut_agents(broker));

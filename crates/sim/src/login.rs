@@ -1,35 +1,39 @@
-//! A login at a broker, as in the broker's own code: find and verify, else reserve, start, commit, answer. The start is
-//! the broker's own.
+//! Drives the logins of a broker: [`Login`] and [`Start`] of `vsm_core::lifecycle` decide, as in the broker itself.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 use vsm_core::{
-    Change, Draft, Eligible, Proposal, RequestId, Rule, Session, SessionId, StartParams, State,
-    Strategy, UserName,
-    lifecycle::{Effect, Event, Outcome, Proposed, Start},
-    replica::{
-        Failure, Replica,
-        mutant::{self, Mutant},
+    Change, Eligible, Proposal, RequestId, Rule, Session, SessionId, StartParams, Strategy,
+    UserName,
+    lifecycle::{
+        self, Effect, Event, Login, Proposed, Start,
+        login::{self, Host, Own, Places, Terms, Wanted},
     },
+    replica::{Failure, Replica},
 };
 
 use crate::{
     broker::Then,
-    event::{BrokerId, Call, ClientId, Ev, Reply},
+    event::{AgentId, BrokerId, Call, ClientId, Ev, Reply},
     world::World,
 };
 
 /// An outcome that is unknown is asked for again for so long.
 const GRACE_MS: u64 = 1500;
-const ATTEMPTS: usize = 3;
+/// Agents that are asked to start a session before a login fails.
+const ATTEMPTS: u32 = 3;
+/// An agent that was not heard for so long after a reign began counts as silent.
+const SETTLE_MS: u64 = 400;
+/// How long an agent is silent before its sessions do not count: longer than any run, or users had two by right.
+const UNREACHABLE_GRACE_MS: u64 = 3_600_000;
 
-/// What a login waits for.
+/// A start that a login waits for.
 #[derive(Debug, Clone)]
-enum Stage {
-    Verifying { id: SessionId, left: Vec<SessionId> },
-    Reserving,
-    Starting { session: Arc<Session>, began: u64, start: Start },
+struct Starting {
+    session: Arc<Session>,
+    began: u64,
+    start: Start,
 }
 
 /// A login under way.
@@ -38,18 +42,16 @@ pub(crate) struct Task {
     pub(crate) client: ClientId,
     pub(crate) user: UserName,
     pub(crate) request: RequestId,
-    unreachable: bool,
-    tried: Vec<usize>,
-    stage: Stage,
+    login: Login,
+    starting: Option<Starting>,
+    /// What it has reserved, or is about to.
+    reserves: Option<SessionId>,
 }
 
 impl Task {
     /// Whether it is at this session's start.
     pub(crate) fn starts(&self, id: SessionId) -> bool {
-        match &self.stage {
-            Stage::Starting { session, .. } => session.id == id,
-            Stage::Verifying { .. } | Stage::Reserving => false,
-        }
+        self.reserves == Some(id)
     }
 }
 
@@ -57,146 +59,175 @@ impl World {
     /// Begins the logins that wait, one at a time for each user.
     pub(crate) fn next_logins(&mut self, id: BrokerId) {
         for _ in 0..self.brokers[id].waiting.len() {
-            let Some((client, request)) = self.brokers[id].waiting.pop_front() else { return };
+            let Some((client, request, wish)) = self.brokers[id].waiting.pop_front() else {
+                return;
+            };
             let user = self.clients[client].user.clone();
             if self.brokers[id].tasks.values().any(|task| task.user == user) {
-                self.brokers[id].waiting.push_back((client, request));
+                self.brokers[id].waiting.push_back((client, request, wish));
                 continue;
             }
-            let Some(replica) = self.brokers[id].replica.as_ref() else { return };
             if self.brokers[id].serves().is_none() {
                 self.answer_client(client, request, Err(()));
                 continue;
             }
-            // A request that has made a session is about that one.
-            let made = replica.table().of_request(&user, request).map(|session| session.id);
-            let running: Vec<SessionId> = replica
-                .table()
-                .of_user(&user)
-                .filter(|session| made.is_none_or(|id| id == session.id))
-                .filter(|session| matches!(session.state, State::Running { .. }))
-                .map(|session| session.id)
-                .collect();
+            let params = StartParams::default();
+            let want = Wanted { user: user.clone(), request, params, wish };
+            let terms = Terms { cap: self.cap, attempts: ATTEMPTS, solo_create: false };
+            let login = Login::find_or_make(want, terms);
+            let effects = login.begin();
             self.serial += 1;
             let number = self.serial;
-            let stage = Stage::Reserving;
-            let (unreachable, tried) = (false, Vec::new());
-            let task = Task { client, user, request, unreachable, tried, stage };
+            let task = Task { client, user, request, login, starting: None, reserves: None };
             self.brokers[id].tasks.insert(number, task);
-            self.verify_next(id, number, running);
+            self.do_login(id, number, effects);
         }
     }
 
-    fn verify_next(&mut self, id: BrokerId, number: u64, mut left: Vec<SessionId>) {
-        let Some(session) = left.pop() else { return self.resume_or_reserve(id, number) };
-        if mutant::on(Mutant::NotVerified) {
-            return self.hand_out(id, number, session);
-        }
-        let Some(agent) = self.agent_of(id, session) else {
-            return self.verify_next(id, number, left);
-        };
-        self.set_stage(id, number, Stage::Verifying { id: session, left });
-        self.call(id, agent, &Call::Verify { id: session }, Then::Task(number));
+    /// Feeds a login an event.
+    fn drive_login(&mut self, id: BrokerId, number: u64, event: login::Event) {
+        let Some(task) = self.brokers[id].tasks.get_mut(&number) else { return };
+        let effects = task.login.handle(event);
+        self.do_login(id, number, effects);
     }
 
-    fn set_stage(&mut self, id: BrokerId, number: u64, stage: Stage) {
-        if let Some(task) = self.brokers[id].tasks.get_mut(&number) {
-            task.stage = stage;
-        }
-    }
-
-    fn resume_or_reserve(&mut self, id: BrokerId, number: u64) {
-        let Some(task) = self.brokers[id].tasks.get(&number) else { return };
-        let Some(replica) = self.brokers[id].replica.as_ref() else { return };
-        let unfinished =
-            replica.table().of_user(&task.user).find(|session| session.state == State::Starting);
-        match unfinished.cloned() {
-            Some(session) => self.begin_start(id, number, session, true),
-            None => self.reserve(id, number),
-        }
-    }
-
-    fn reserve(&mut self, id: BrokerId, number: u64) {
-        let Some(task) = self.brokers[id].tasks.get(&number) else { return };
-        if task.tried.len() >= ATTEMPTS {
-            return self.finish(id, number, None);
-        }
-        let eligible: Arc<[Eligible]> = self
-            .agents
-            .iter()
-            .enumerate()
-            .filter(|(agent, _)| {
-                self.brokers[id].heard[*agent].is_some() && !task.tried.contains(agent)
-            })
-            .map(|(_, agent)| Eligible {
-                agent: agent.name.clone(),
-                weight: 100,
-                max_users: 0,
-                measured: None,
-            })
-            .collect();
-        self.serial += 1;
-        let draft = Draft {
-            id: SessionId::new(Uuid::from_u128(u128::from(self.serial))),
-            user: task.user.clone(),
-            request: task.request,
-            params: StartParams::default(),
-        };
-        let cap = if mutant::on(Mutant::CapUnchecked) { 0 } else { self.cap };
-        let proposal = Proposal::Reserve {
-            draft,
-            cap,
-            uncounted: Vec::new(),
-            eligible,
-            rule: Rule {
-                strategy: Strategy::Users,
-                now: self.unix(),
-                penalty_ms: 5_000,
-                tie: self.rng.next(),
-            },
-        };
-        self.set_stage(id, number, Stage::Reserving);
-        self.propose(id, proposal, Then::Task(number));
-    }
-
-    fn begin_start(&mut self, id: BrokerId, number: u64, session: Arc<Session>, again: bool) {
-        let start = Start::new(&session, GRACE_MS, again);
-        let Some(agent) = self.agents.iter().position(|agent| agent.name == session.agent) else {
-            return self.finish(id, number, None);
-        };
-        let began = self.now;
-        if let Some(task) = self.brokers[id].tasks.get_mut(&number) {
-            if !task.tried.contains(&agent) {
-                task.tried.push(agent);
+    fn do_login(&mut self, id: BrokerId, number: u64, effects: Vec<login::Effect>) {
+        for effect in effects {
+            match effect {
+                login::Effect::Settle(_) => self.settle(id, number),
+                login::Effect::Look => {
+                    let own = self.own(id, number);
+                    self.drive_login(id, number, login::Event::Has(own));
+                }
+                login::Effect::Verify(session) => match self.agent_named(&session) {
+                    Some(agent) => {
+                        let call = Call::Verify { id: session.id };
+                        self.call(id, agent, &call, Then::Task(number));
+                    }
+                    None => self.drive_login(id, number, login::Event::Silent),
+                },
+                login::Effect::Drop(session) => {
+                    let then = self.agent_of(id, session).map_or(Then::Nothing, Then::Report);
+                    self.propose(id, Proposal::Gone { id: session }, then);
+                }
+                login::Effect::Place => {
+                    let places = self.places(id, number);
+                    if let Some(task) = self.brokers[id].tasks.get_mut(&number) {
+                        task.reserves = Some(places.id);
+                    }
+                    self.drive_login(id, number, login::Event::Places(places));
+                }
+                login::Effect::Propose(proposal) => {
+                    self.propose(id, *proposal, Then::Task(number));
+                }
+                login::Effect::Start { session, may_be_there } => {
+                    let start = Start::new(&session, GRACE_MS, may_be_there);
+                    if let Some(task) = self.brokers[id].tasks.get_mut(&number) {
+                        task.reserves = Some(session.id);
+                        task.starting = Some(Starting { session, began: self.now, start });
+                    }
+                    self.do_start(id, number, vec![Effect::Ask]);
+                }
+                login::Effect::Over(outcome) => self.over(id, number, outcome),
             }
-            task.stage = Stage::Starting { session, began, start };
         }
-        self.do_start(id, number, vec![Effect::Ask]);
     }
 
-    /// The wait of a start is over.
+    /// Waits until each agent was heard, or had the time to be.
+    fn settle(&mut self, id: BrokerId, number: u64) {
+        if (0..self.agents.len()).any(|agent| self.is_connecting(id, agent)) {
+            return self.wait(id, number, 20);
+        }
+        self.drive_login(id, number, login::Event::Settled);
+    }
+
+    fn is_connecting(&self, id: BrokerId, agent: AgentId) -> bool {
+        let broker = &self.brokers[id];
+        broker.heard[agent].is_none() && self.now < broker.ready_ms + SETTLE_MS
+    }
+
+    fn wait(&mut self, id: BrokerId, number: u64, wait: u64) {
+        let life = self.brokers[id].life;
+        self.after(wait, Ev::Again { broker: id, life, task: number });
+    }
+
+    fn agent_named(&self, session: &Session) -> Option<AgentId> {
+        self.agents.iter().position(|agent| agent.name == session.agent)
+    }
+
+    /// What the user of a login has.
+    fn own(&mut self, id: BrokerId, number: u64) -> Vec<Own> {
+        let viewers = self.rng.next();
+        let broker = &self.brokers[id];
+        let (Some(task), Some(replica)) = (broker.tasks.get(&number), &broker.replica) else {
+            return Vec::new();
+        };
+        let host = |session: &Session| match self.agent_named(session) {
+            Some(agent) if broker.heard[agent].is_some() => {
+                // Who looks at it is nothing that a broker decides.
+                let place = session.id.uuid().as_u128() % 64;
+                Host::Up { connected: viewers >> place & 3 == 0, open: true }
+            }
+            Some(agent) if self.is_connecting(id, agent) => Host::Connecting,
+            Some(_) | None => Host::Silent,
+        };
+        let own = replica.table().of_user(&task.user);
+        own.map(|session| Own { session: Arc::clone(session), host: host(session) }).collect()
+    }
+
+    fn places(&mut self, id: BrokerId, number: u64) -> Places {
+        let broker = &self.brokers[id];
+        let heard = self.agents.iter().zip(&broker.heard).filter(|(_, heard)| heard.is_some());
+        let eligible = heard.map(|(agent, _)| Eligible {
+            agent: agent.name.clone(),
+            weight: 100,
+            max_users: 0,
+            measured: None,
+        });
+        let eligible: Arc<[Eligible]> = eligible.collect();
+        let silent_ms = |name: &_| {
+            let is_heard = eligible.iter().any(|eligible| eligible.agent == *name);
+            (!is_heard).then(|| self.now - broker.ready_ms)
+        };
+        let uncounted = match (broker.tasks.get(&number), &broker.replica) {
+            (Some(Task { user, .. }), Some(replica)) => {
+                lifecycle::uncounted(replica.table(), user, UNREACHABLE_GRACE_MS, silent_ms)
+            }
+            _ => Vec::new(),
+        };
+        self.serial += 1;
+        let id = SessionId::new(Uuid::from_u128(u128::from(self.serial)));
+        let (now, tie) = (self.unix(), self.rng.next());
+        let rule = Rule { strategy: Strategy::Users, now, penalty_ms: 5_000, tie };
+        Places { id, eligible, uncounted, rule }
+    }
+
+    /// The wait of a login is over.
     pub(crate) fn again(&mut self, id: BrokerId, number: u64) {
-        self.drive(id, number, Event::Waited);
+        match self.brokers[id].tasks.get(&number) {
+            Some(Task { starting: Some(_), .. }) => self.drive_start(id, number, Event::Waited),
+            Some(_) => self.settle(id, number),
+            None => {}
+        }
     }
 
     /// Feeds the start of a login an event.
-    fn drive(&mut self, id: BrokerId, number: u64, event: Event) {
+    fn drive_start(&mut self, id: BrokerId, number: u64, event: Event) {
         let (now, unix) = (self.now, self.unix());
         let Some(task) = self.brokers[id].tasks.get_mut(&number) else { return };
-        let Stage::Starting { began, start, .. } = &mut task.stage else { return };
+        let Some(Starting { began, start, .. }) = &mut task.starting else { return };
         let effects = start.handle(now - *began, unix, event);
         self.do_start(id, number, effects);
     }
 
-    /// Does as the broker's own driver does.
     fn do_start(&mut self, id: BrokerId, number: u64, effects: Vec<Effect>) {
         for effect in effects {
-            let Some(task) = self.brokers[id].tasks.get(&number) else { return };
-            let Stage::Starting { session, .. } = &task.stage else { return };
+            let Some(task) = self.brokers[id].tasks.get_mut(&number) else { return };
+            let Some(Starting { session, .. }) = &task.starting else { return };
             let session = Arc::clone(session);
             match effect {
                 Effect::Ask => {
-                    let agent = self.agents.iter().position(|agent| agent.name == session.agent);
+                    let agent = self.agent_named(&session);
                     let (Some(agent), Some(epoch)) = (agent, self.brokers[id].serves()) else {
                         return self.finish(id, number, None);
                     };
@@ -207,49 +238,33 @@ impl World {
                 Effect::Drop => self.propose(id, Proposal::Gone { id: session.id }, Then::Nothing),
                 Effect::End => self.carry_out_end(id, session.id),
                 Effect::Bury => self.bury(id, session.id),
-                Effect::Wait(most_ms) => {
-                    let life = self.brokers[id].life;
-                    let wait = most_ms.min(100);
-                    self.after(wait, Ev::Again { broker: id, life, task: number });
+                Effect::Wait(most_ms) => self.wait(id, number, most_ms.min(100)),
+                Effect::Over(outcome) => {
+                    task.starting = None;
+                    task.reserves = None;
+                    self.drive_login(id, number, login::Event::Started(outcome));
                 }
-                Effect::Over(Outcome::Running(_)) => self.hand_out(id, number, session.id),
-                Effect::Over(Outcome::Next) => self.reserve(id, number),
-                Effect::Over(_) => self.finish(id, number, None),
             }
         }
     }
 
     /// An agent replied, or did not in time.
     pub(crate) fn task_replied(&mut self, id: BrokerId, number: u64, reply: Option<&Reply>) {
-        let Some(task) = self.brokers[id].tasks.get_mut(&number) else { return };
-        match (task.stage.clone(), reply) {
-            (Stage::Verifying { id: session, .. }, Some(Reply::Alive(of))) if *of == session => {
-                self.hand_out(id, number, session);
-            }
-            (Stage::Verifying { left, .. }, Some(Reply::Gone(_))) => {
-                self.verify_next(id, number, left);
-            }
-            (Stage::Verifying { id: session, left }, _) => {
-                if mutant::on(Mutant::SilenceIsDeath) {
-                    self.propose(id, Proposal::Gone { id: session }, Then::Nothing);
-                }
-                if let Some(task) = self.brokers[id].tasks.get_mut(&number) {
-                    task.unreachable = true;
-                }
-                self.verify_next(id, number, left);
-            }
-            (Stage::Starting { session, .. }, reply) => {
-                let event = match reply {
-                    Some(Reply::Running(of, display)) if *of == session.id => Event::Ran(*display),
-                    Some(Reply::Refused(of)) if *of == session.id => {
-                        Event::Refused { at_fault: true }
-                    }
-                    _ => Event::Unanswered { unsent: false, timed_out: false },
-                };
-                self.drive(id, number, event);
-            }
-            (Stage::Reserving, _) => {}
-        }
+        let Some(task) = self.brokers[id].tasks.get(&number) else { return };
+        let Some(Starting { session, .. }) = &task.starting else {
+            let event = match reply {
+                Some(Reply::Alive(_)) => login::Event::Alive,
+                Some(Reply::Gone(_)) => login::Event::Gone,
+                _ => login::Event::Silent,
+            };
+            return self.drive_login(id, number, event);
+        };
+        let event = match reply {
+            Some(Reply::Running(of, display)) if *of == session.id => Event::Ran(*display),
+            Some(Reply::Refused(of)) if *of == session.id => Event::Refused { at_fault: true },
+            _ => Event::Unanswered { unsent: false, timed_out: false },
+        };
+        self.drive_start(id, number, event);
     }
 
     /// A proposal was committed or refused.
@@ -260,32 +275,66 @@ impl World {
         result: Result<Change, Failure>,
     ) {
         let Some(task) = self.brokers[id].tasks.get(&number) else { return };
-        match (task.stage.clone(), result) {
-            (Stage::Reserving, Ok(Change::Reserved(session))) => {
-                self.begin_start(id, number, session, false);
+        let replica = self.brokers[id].replica.as_ref();
+        let proposed = |session| proposed(replica, session, result);
+        match &task.starting {
+            Some(Starting { session, .. }) => {
+                let event = Event::Proposed(proposed(Some(session.id)));
+                self.drive_start(id, number, event);
             }
-            (Stage::Starting { session, .. }, result) => {
-                let replica = self.brokers[id].replica.as_ref();
-                let table = replica.map(Replica::table);
-                let state = table.and_then(|table| table.session(session.id)).map(|s| s.state);
-                let proposed = match result {
-                    Ok(change) => Proposed::Committed(change),
-                    Err(Failure::Rejected(rejected)) => Proposed::Rejected(rejected, state),
-                    Err(_) => Proposed::Failed,
-                };
-                self.drive(id, number, Event::Proposed(proposed));
+            None => {
+                let event = login::Event::Proposed(proposed(None));
+                self.drive_login(id, number, event);
             }
-            _ => self.finish(id, number, None),
         }
     }
 
-    fn hand_out(&mut self, id: BrokerId, number: u64, session: SessionId) {
-        self.finish(id, number, Some(session));
+    fn over(&mut self, id: BrokerId, number: u64, outcome: login::Outcome) {
+        match outcome {
+            login::Outcome::Found(session) | login::Outcome::Started(session, _) => {
+                self.finish(id, number, Some(session.id));
+            }
+            login::Outcome::Choose(sessions) => self.choose(id, number, &sessions),
+            login::Outcome::Nothing
+            | login::Outcome::NoSuch(_)
+            | login::Outcome::Unreachable(_)
+            | login::Outcome::NoHost
+            | login::Outcome::Unvoted(_)
+            | login::Outcome::Refused => self.finish(id, number, None),
+        }
+    }
+
+    /// The user says which.
+    fn choose(&mut self, id: BrokerId, number: u64, sessions: &[Arc<Session>]) {
+        let Some(Task { client, request, .. }) = self.brokers[id].tasks.remove(&number) else {
+            return;
+        };
+        let session = sessions[self.rng.index(sessions.len())].id;
+        self.client_chooses(client, request, session);
     }
 
     fn finish(&mut self, id: BrokerId, number: u64, session: Option<SessionId>) {
         if let Some(task) = self.brokers[id].tasks.remove(&number) {
             self.answer_client(task.client, task.request, session.ok_or(()));
         }
+    }
+}
+
+/// What became of a proposal, as the machines are told it.
+pub(crate) fn proposed(
+    replica: Option<&Replica>,
+    session: Option<SessionId>,
+    result: Result<Change, Failure>,
+) -> Proposed {
+    match result {
+        Ok(change) => Proposed::Committed(change),
+        Err(Failure::Rejected(rejected)) => {
+            let table = replica.map(Replica::table);
+            let known = session.and_then(|id| table.and_then(|table| table.session(id)));
+            Proposed::Rejected(rejected, known.map(|known| known.state))
+        }
+        Err(Failure::NotActive(_)) => Proposed::NotActive,
+        Err(Failure::NoVotes) => Proposed::NoVotes,
+        Err(Failure::PeerAway | Failure::Unknown) => Proposed::Failed,
     }
 }

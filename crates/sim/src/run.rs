@@ -232,8 +232,12 @@ pub fn mutant_seed(
         return Err("this vsm-sim was built without the feature `mutants`");
     }
     let found = (from..from + seeds).find_map(|seed| {
-        let one = run(seed, false);
-        one.violations.into_iter().next().map(|what| (seed, what))
+        let what = run(seed, false).violations.into_iter().next()?;
+        // What breaks without the bug too does not show it.
+        let _ = mutant::set(None);
+        let is_new = run(seed, false).violations.is_empty();
+        let _ = mutant::set(Some(bug));
+        is_new.then_some((seed, what))
     });
     // None can always be put.
     let _ = mutant::set(None);

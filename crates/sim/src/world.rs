@@ -308,8 +308,8 @@ impl World {
             Ev::Again { broker, task, .. } => self.again(broker, task),
             Ev::AgentDial { agent } => self.agent_dial(agent),
             Ev::Report { agent, to, conn, item, .. } => self.reported(to, agent, conn, item),
-            Ev::Login { broker, client, request } => {
-                self.brokers[broker].waiting.push_back((client, request));
+            Ev::Login { broker, client, request, wish } => {
+                self.brokers[broker].waiting.push_back((client, request, wish));
                 self.next_logins(broker);
             }
             Ev::End { broker, session } => self.end_wish(broker, session),

@@ -7,25 +7,25 @@
 use std::sync::Arc;
 
 use tracing::Instrument as _;
-use vsm_core::{Fence, Proposal, Session, State};
+pub(crate) use vsm_core::lifecycle::ending::IfSilent;
+use vsm_core::{
+    Ended, Fence, Proposal, Session,
+    lifecycle::{
+        End,
+        ending::{self, Effect, Event},
+    },
+};
 use vsm_daemon::span;
-use vsm_sync::ProposeError;
 
 use crate::{
     error::Refusal,
     hosts::agents::Fenced,
     journal::trail::Note,
-    sessions::{Sessions, gone},
+    sessions::{
+        Sessions,
+        gone::{gone, proposed},
+    },
 };
-
-/// What is to become of a session whose agent is silent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IfSilent {
-    /// Nothing: it stays as it is.
-    Leave,
-    /// It is given up: its end is recorded, and carried out when its agent is back.
-    Abandon,
-}
 
 /// What became of a session that was to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,67 +54,154 @@ pub(crate) async fn end(
     let (worker, session) = (Arc::clone(broker), Arc::clone(session));
     // Not in the caller's task: an end that was begun is carried out.
     let work = async move {
-        let mut lost = None;
-        if !matches!(session.state, State::Ending { .. }) {
-            match record(&worker, &session, if_silent, note).await? {
-                Recorded::Kept => {}
-                Recorded::Not(refusal) => lost = Some(refusal),
-                Recorded::Done(outcome) => return Ok(outcome),
-            }
-        }
-        match lost {
-            None => {
-                let done = carry_out(&worker, &session).await;
-                Ok(done.map_or_else(Outcome::Later, |()| Outcome::Ended))
-            }
-            // Nobody would try it again.
-            Some(refusal) => {
-                let done = without_votes(&worker, &session).await;
-                done.map(|()| Outcome::Ended).map_err(|()| refusal)
-            }
-        }
+        let machine = End::wanted(session.id, session.state, if_silent);
+        drive(&worker, &session, machine, Some(note)).await
     };
     let task = broker.process.tasks.spawn(work.instrument(span));
     task.await.map_err(|error| Refusal::Internal(error.to_string()))?
 }
 
-/// What became of a wish.
-enum Recorded {
-    /// It is kept, and the agent is there and can be asked.
-    Kept,
-    /// It cannot be kept, for this reason; the agent is there and can be asked.
-    Not(Refusal),
-    /// Nothing is left to do.
-    Done(Outcome),
+/// Has the agent end a session whose end is recorded. What cannot be done now is logged, and tried again.
+pub(crate) async fn carry_out(broker: &Sessions, session: &Session) {
+    drop(drive(broker, session, End::recorded(session.id), None).await);
 }
 
-/// Records the wish, where it may.
-async fn record(
-    broker: &Arc<Sessions>,
+/// What was said last: the machine decides by kinds, people are told the words.
+struct Driver<'a> {
+    broker: &'a Sessions,
+    session: &'a Session,
+    note: Option<Note>,
+    /// Why its agent cannot be reached, or cannot end it now.
+    why: String,
+    refusal: Option<Refusal>,
+    ended: Option<Ended>,
+}
+
+/// Carries out what the machine says.
+async fn drive(
+    broker: &Sessions,
     session: &Session,
-    if_silent: IfSilent,
-    note: Note,
-) -> Result<Recorded, Refusal> {
-    let silent = silent(broker, session).await;
-    if let (Some(why), IfSilent::Leave) = (&silent, if_silent) {
-        return Ok(Recorded::Done(Outcome::Silent(why.clone())));
-    }
-    let refused = match broker.table.propose(Proposal::End { id: session.id }).await {
-        Ok(_) => None,
-        // Without votes, or where no node has become active for want of them, the wish cannot be kept, but an agent
-        // that is there can be asked: it fences by itself.
-        Err(error @ (ProposeError::NoVotes | ProposeError::NotActive)) if silent.is_none() => {
-            Some(error.into())
+    mut machine: End,
+    note: Option<Note>,
+) -> Result<Outcome, Refusal> {
+    let (why, refusal, ended) = (String::new(), None, None);
+    let mut driver = Driver { broker, session, note, why, refusal, ended };
+    let mut effects = machine.begin();
+    loop {
+        let mut event = None;
+        for effect in effects {
+            if let Effect::Over(outcome) = effect {
+                return driver.over(outcome);
+            }
+            event = driver.carry_out(effect).await;
         }
-        Err(error) => return Err(error.into()),
-    };
-    let Some(why) = silent else {
-        broker.note(note);
-        return Ok(refused.map_or(Recorded::Kept, Recorded::Not));
-    };
-    let why = away(session, &why);
-    broker.note(note.detail(&why));
-    Ok(Recorded::Done(Outcome::Abandoned(why)))
+        let Some(event) = event else {
+            return Err(Refusal::Internal("an end came to no end".into()));
+        };
+        effects = machine.handle(event);
+    }
+}
+
+impl Driver<'_> {
+    async fn carry_out(&mut self, effect: Effect) -> Option<Event> {
+        let (broker, session) = (self.broker, self.session);
+        match effect {
+            Effect::Reach => {
+                let silent = silent(broker, session).await;
+                let up = silent.is_none();
+                self.why = silent.unwrap_or_default();
+                Some(Event::Reached(up))
+            }
+            Effect::Record(id) => {
+                let result = broker.table.propose(Proposal::End { id }).await;
+                let event = Event::Proposed(proposed(broker, Some(id), &result));
+                self.refusal = result.err().map(Refusal::from);
+                Some(event)
+            }
+            Effect::Note => {
+                if let Some(note) = self.note.take() {
+                    let silent = Some(&self.why).filter(|why| !why.is_empty());
+                    broker.note(match silent {
+                        Some(why) => note.detail(away(session, why)),
+                        None => note,
+                    });
+                }
+                None
+            }
+            Effect::Terminate => Some(self.terminate().await),
+            Effect::TerminateUnrecorded => Some(self.terminate_unrecorded().await),
+            Effect::Drop => {
+                gone(broker, session.id, self.ended.take()).await;
+                None
+            }
+            Effect::Over(_) => None,
+        }
+    }
+
+    async fn terminate(&mut self) -> Event {
+        let (broker, session) = (self.broker, self.session);
+        let link = match broker.agents.reach(&session.agent).await {
+            Ok((link, _)) => link,
+            Err((why, _)) => {
+                self.why = away(session, &why);
+                return Event::NotNow;
+            }
+        };
+        match broker.fenced(&link, |fence| link.terminate(fence, session.id)).await {
+            Ok(ended) => {
+                self.ended = ended;
+                Event::Ended
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot end a session yet");
+                let agent = &session.agent;
+                self.why = format!("{agent} cannot end it now ({}); it is tried again", error.why);
+                Event::NotNow
+            }
+        }
+    }
+
+    /// By the right of this node's last reign.
+    async fn terminate_unrecorded(&mut self) -> Event {
+        let (broker, session) = (self.broker, self.session);
+        let Ok((link, _)) = broker.agents.reach(&session.agent).await else {
+            return Event::NotNow;
+        };
+        let last = broker.table.state().replica.last.epoch.clone();
+        if link.aside().is_some() || last.node != *broker.node() {
+            return Event::NotNow;
+        }
+        // Never by the epoch of a claim that nobody voted for: the agent would promise to it.
+        let fence = Fence { epoch: last, ..broker.table.fence() };
+        match link.terminate(fence, session.id).await {
+            Ok(Fenced::Done(ended)) => {
+                self.ended = ended;
+                Event::Ended
+            }
+            Ok(Fenced::Refused(promised)) => {
+                tracing::info!(%promised, "cannot end a session without votes");
+                Event::NotNow
+            }
+            Err(error) => {
+                tracing::info!(%error, "cannot end a session without votes");
+                Event::NotNow
+            }
+        }
+    }
+
+    fn over(self, outcome: ending::Outcome) -> Result<Outcome, Refusal> {
+        let Self { session, why, refusal, .. } = self;
+        match outcome {
+            ending::Outcome::Ended => Ok(Outcome::Ended),
+            ending::Outcome::Later => Ok(Outcome::Later(why)),
+            ending::Outcome::Abandoned => Ok(Outcome::Abandoned(away(session, &why))),
+            ending::Outcome::Silent => Ok(Outcome::Silent(why)),
+            ending::Outcome::Refused => {
+                let no_words = || Refusal::Internal("an end was refused without a word".into());
+                Err(refusal.unwrap_or_else(no_words))
+            }
+        }
+    }
 }
 
 fn away(session: &Session, why: &str) -> String {
@@ -124,50 +211,4 @@ fn away(session: &Session, why: &str) -> String {
 /// Why the session's agent cannot be reached; none = it can.
 pub(crate) async fn silent(broker: &Sessions, session: &Session) -> Option<String> {
     broker.agents.reach(&session.agent).await.err().map(|(why, _)| why)
-}
-
-/// Has the agent end a session whose end cannot be recorded, by the right of this node's last reign: an agent that has
-/// promised to another broker since then refuses, and no promise is asked of it.
-async fn without_votes(broker: &Sessions, session: &Session) -> Result<(), ()> {
-    let (link, _) = broker.agents.reach(&session.agent).await.map_err(drop)?;
-    if link.aside().is_some() {
-        return Err(());
-    }
-    let last = broker.table.state().replica.last.epoch.clone();
-    if last.node != *broker.node() {
-        return Err(());
-    }
-    // Never by the epoch of a claim that nobody voted for: the agent would promise to it.
-    let fence = Fence { epoch: last, ..broker.table.fence() };
-    let asked = link.terminate(fence, session.id).await;
-    match asked {
-        Ok(Fenced::Done(ended)) => {
-            gone::gone(broker, session.id, ended).await;
-            Ok(())
-        }
-        Ok(Fenced::Refused(promised)) => {
-            tracing::info!(%promised, "cannot end a session without votes");
-            Err(())
-        }
-        Err(error) => {
-            tracing::info!(%error, "cannot end a session without votes");
-            Err(())
-        }
-    }
-}
-
-/// Has the agent end a session whose end was asked for; why not.
-pub(crate) async fn carry_out(broker: &Sessions, session: &Session) -> Result<(), String> {
-    let reached = broker.agents.reach(&session.agent).await;
-    let (link, _) = reached.map_err(|(why, _)| away(session, &why))?;
-    match broker.fenced(&link, |fence| link.terminate(fence, session.id)).await {
-        Ok(ended) => {
-            gone::gone(broker, session.id, ended).await;
-            Ok(())
-        }
-        Err(error) => {
-            tracing::warn!(%error, "cannot end a session yet");
-            Err(format!("{} cannot end it now ({}); it is tried again", session.agent, error.why))
-        }
-    }
 }

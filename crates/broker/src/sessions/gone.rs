@@ -1,6 +1,12 @@
 //! What is over: a session that its agent says is gone, and a start that was given up.
 
-use vsm_core::{EndReason, Ended, Proposal, Rejected, SessionId};
+use vsm_core::{
+    Change, EndReason, Ended, Proposal, Rejected, SessionId,
+    lifecycle::{
+        Burial, Proposed,
+        ending::{Dig, Dug},
+    },
+};
 use vsm_daemon::{clock, span};
 use vsm_sync::ProposeError;
 
@@ -49,18 +55,63 @@ pub(crate) fn log_unless_known(broker: &Sessions, error: Option<ProposeError>, i
     }
 }
 
-/// Has the agent hold to a tombstone, which is then forgotten here.
-pub(crate) async fn bury(broker: &Sessions, link: &Link, id: SessionId) {
-    match broker.fenced(link, |fence| link.cancel_start(fence, id)).await {
-        Ok(()) => {
-            log_unless_known(
-                broker,
-                broker.table.propose(Proposal::TombstoneDone { id }).await.err(),
-                id,
-            );
+/// What became of a proposal, as the machines of the lifecycle are told it; with the state of a session, if it is about
+/// one.
+pub(crate) fn proposed(
+    broker: &Sessions,
+    session: Option<SessionId>,
+    result: &Result<Change, ProposeError>,
+) -> Proposed {
+    match result {
+        Ok(change) => Proposed::Committed(change.clone()),
+        Err(ProposeError::Rejected(rejected)) => {
+            let state = |id| broker.table.read(|view| view.table.session(id).map(|s| s.state));
+            Proposed::Rejected(rejected.clone(), session.and_then(state))
         }
+        Err(ProposeError::NotActive) => Proposed::NotActive,
+        Err(ProposeError::NoVotes) => Proposed::NoVotes,
+        Err(
+            ProposeError::Store(_)
+            | ProposeError::PeerAway
+            | ProposeError::Unknown
+            | ProposeError::Busy
+            | ProposeError::Stopping,
+        ) => Proposed::Failed,
+    }
+}
+
+/// Gives a start up, where that is still to be done, and has the agent hold to the tombstone, which is then forgotten
+/// here.
+pub(crate) async fn bury(broker: &Sessions, link: &Link, id: SessionId, burial: Burial) {
+    let mut digs = burial.begin(clock::unix_millis());
+    loop {
+        let mut event = None;
+        for dig in digs {
+            event = match dig {
+                Dig::Propose(proposal) => {
+                    let result = broker.table.propose(proposal).await;
+                    let event = Dug::Proposed(proposed(broker, Some(id), &result));
+                    log_unless_known(broker, result.err(), id);
+                    Some(event)
+                }
+                Dig::Cancel => Some(cancel(broker, link, id).await),
+                Dig::Note(proposal) => {
+                    log_unless_known(broker, broker.table.propose(proposal).await.err(), id);
+                    None
+                }
+            };
+        }
+        let Some(event) = event else { return };
+        digs = burial.handle(&event);
+    }
+}
+
+async fn cancel(broker: &Sessions, link: &Link, id: SessionId) -> Dug {
+    match broker.fenced(link, |fence| link.cancel_start(fence, id)).await {
+        Ok(()) => Dug::Cancelled,
         Err(error) => {
             tracing::info!(session = %id, %error, "cannot cancel a start yet");
+            Dug::NotNow
         }
     }
 }

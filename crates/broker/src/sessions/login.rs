@@ -7,23 +7,30 @@ use std::sync::Arc;
 
 use tracing::Instrument as _;
 use uuid::Uuid;
-use vsm_core::{AgentName, Change, Draft, Rejected, Session, SessionId, State};
+use vsm_core::{
+    Ended, Session, SessionId,
+    lifecycle::{
+        Login, Outcome as Started,
+        login::{Effect, Event, Outcome, Places, Terms, Wanted},
+    },
+};
 use vsm_daemon::clock;
-use vsm_sync::ProposeError;
 
 use crate::{
     error::Refusal,
     hosts::{agents::LinkState, fleet::is_root},
     sessions::{
-        Sessions,
-        find::{Found, Silent, find},
+        Sessions, StartMark,
+        find::{self, Silent, Verified},
+        gone::{self, proposed},
         hooks::{self, Moment},
         one_login,
-        placing::{self, Said, long_unreachable, reservation},
+        placing::{self, Said, long_unreachable},
         start::{Attempt, attempt},
         unvoted,
-        want::{Answer, Handed, Want, Wish},
+        want::{Answer, Handed, Want},
     },
+    site::settings::Bounds,
     users::{Identity, LookupError, Source},
 };
 
@@ -94,12 +101,11 @@ async fn has(
     who: &Identity,
     want: &Want,
 ) -> Result<Option<Answer>, Refusal> {
-    let answer = match find(broker, who, want).await? {
-        Found::Alive(handed) => Answer::Desktop(handed),
-        Found::Several(sessions) => choose(broker, who, sessions),
-        Found::Nothing | Found::Unreachable(_) => return Ok(None),
-    };
-    after(broker, answer, want).await.map(Some)
+    let machine = Login::find(wanted(who, want), terms(broker));
+    match drive(broker, who, want, machine).await? {
+        Done::Answer(answer) => after(broker, answer, want).await.map(Some),
+        Done::Nothing | Done::Unreachable(_) => Ok(None),
+    }
 }
 
 /// Runs the hooks for a desktop that is to be handed out; then the agent lets the client in, for a time that is short.
@@ -138,29 +144,25 @@ fn choose(broker: &Sessions, who: &Identity, mut sessions: Vec<Arc<Session>>) ->
 async fn make(broker: &Arc<Sessions>, who: &Identity, want: &Want) -> Result<Answer, Refusal> {
     let lock = broker.logins.of(who.user.clone());
     let _turn = lock.lock().await;
-    // What runs on the agents may not be in the table yet.
-    broker.agents.settle().await;
-    let silent = match find(broker, who, want).await? {
-        Found::Alive(handed) => return Ok(Answer::Desktop(handed)),
-        Found::Several(sessions) => return Ok(choose(broker, who, sessions)),
-        Found::Unreachable(silent) => Some(silent),
-        Found::Nothing => None,
-    };
-    if let Wish::This(id) = want.wish {
-        return Err(match silent {
-            Some(silent) => unreachable(broker, silent),
-            None => Refusal::NoSession(id.to_string()),
-        });
+    let machine = Login::find_or_make(wanted(who, want), terms(broker));
+    match drive(broker, who, want, machine).await? {
+        Done::Answer(answer) => Ok(answer),
+        Done::Unreachable(silent) => Err(unreachable(broker, silent)),
+        Done::Nothing => Err(Refusal::Internal("a login came to nothing".into())),
     }
-    if let Some(handed) = resume(broker, who, want).await? {
-        return Ok(Answer::Desktop(handed));
-    }
-    match (create(broker, who, want).await, silent) {
-        // What stands in the way is more use to the user than the rule.
-        (Err(Refusal::AtLimit { .. } | Refusal::Repeated(_)), Some(silent)) => {
-            Err(unreachable(broker, silent))
-        }
-        (done, _) => done.map(Answer::Desktop),
+}
+
+fn wanted(who: &Identity, want: &Want) -> Wanted {
+    let Want { request, params, wish, .. } = want.clone();
+    Wanted { user: who.user.clone(), request, params, wish }
+}
+
+fn terms(broker: &Sessions) -> Terms {
+    let settings = broker.settings();
+    Terms {
+        cap: settings.max_sessions_per_user,
+        attempts: settings.start_attempts,
+        solo_create: settings.solo_create,
     }
 }
 
@@ -177,70 +179,178 @@ fn unreachable(broker: &Sessions, Silent { agent, why, since }: Silent) -> Refus
     Refusal::Unreachable { agent, why, later }
 }
 
-/// A start that was left unfinished, by a crash of this broker or by an answer that was lost: asking again gives the
-/// agent's first result. One of another request is taken up only where it is what is wanted now.
-async fn resume(
+/// What a login came to, with the words.
+enum Done {
+    Answer(Answer),
+    /// There is nothing that it could hand out.
+    Nothing,
+    /// What it means is on an agent that is silent.
+    Unreachable(Silent),
+}
+
+/// What agents and the table said last: the machine decides by kinds, people are told the words.
+struct Driver<'a> {
+    broker: &'a Arc<Sessions>,
+    who: &'a Identity,
+    want: &'a Want,
+    handed: Option<Handed>,
+    ended: Option<Ended>,
+    silent: Option<Silent>,
+    /// Why the table would not have the last reservation.
+    refusal: Option<Refusal>,
+    /// Why the last start failed.
+    failed: Option<Refusal>,
+    /// What the session that is being reserved may use, and what says meanwhile that it is being started.
+    placed: Option<(Bounds, StartMark)>,
+}
+
+/// Carries out what the machine says, by real calls and commits.
+async fn drive(
     broker: &Arc<Sessions>,
     who: &Identity,
     want: &Want,
-) -> Result<Option<Handed>, Refusal> {
-    let fits = |session: &&Arc<Session>| {
-        let same = session.params.start_command == want.params.start_command;
-        session.state == State::Starting
-            && (session.request == want.request || same && !want.is_for_new())
+    mut machine: Login,
+) -> Result<Done, Refusal> {
+    let mut driver = Driver {
+        broker,
+        who,
+        want,
+        handed: None,
+        ended: None,
+        silent: None,
+        refusal: None,
+        failed: None,
+        placed: None,
     };
-    let unfinished = broker.table.read(|view| view.table.of_user(&who.user).find(fits).cloned());
-    let Some(session) = unfinished else { return Ok(None) };
-    let bounds = broker.settings().bounds_of(who)?;
-    let mark = broker.mark_starting(session.id);
-    match attempt(broker, session, &bounds, true, mark).await? {
-        Attempt::Running(handed) => Ok(Some(handed)),
-        Attempt::Failed(why) | Attempt::NoProfile(why) => {
-            tracing::info!(user = %who.user, why, "an unfinished start has failed; starting anew");
-            Ok(None)
+    let mut effects = machine.begin();
+    loop {
+        let mut event = None;
+        for effect in effects {
+            if let Effect::Over(outcome) = effect {
+                return driver.over(outcome).await;
+            }
+            event = driver.carry_out(effect).await?;
         }
+        let Some(event) = event else {
+            return Err(Refusal::Internal("a login came to no end".into()));
+        };
+        effects = machine.handle(event);
     }
 }
 
-/// A new session on the best agent, else on the next best.
-async fn create(broker: &Arc<Sessions>, who: &Identity, want: &Want) -> Result<Handed, Refusal> {
-    let settings = broker.settings();
-    if !want.params.start_command.is_empty() && !settings.allow_start_command {
-        return Err(Refusal::NoStartCommand);
-    }
-    let (subcluster, _) = settings.subclusters.of(who)?;
-    let bounds = settings.bounds_of(who)?;
-    let mut tried: Vec<AgentName> = Vec::new();
-    let mut failures: Vec<Refusal> = Vec::new();
-    while failures.len() < usize::try_from(settings.start_attempts).unwrap_or(usize::MAX) {
-        let eligible =
-            placing::but(broker.agents.fleet.eligible_for(&subcluster.name, &who.user), &tried);
-        let draft = Draft {
-            id: SessionId::new(Uuid::now_v7()),
-            user: who.user.clone(),
-            request: want.request,
-            params: want.params.clone(),
-        };
-        // Before it is reserved: what is done for its agent meanwhile would take it for one that was left behind.
-        let mark = broker.mark_starting(draft.id);
-        let rule = settings.rule(clock::unix_millis(), rand::random());
-        let proposal = reservation(broker, &settings, draft, Arc::clone(&eligible), rule);
-        let session = match broker.table.propose(proposal).await {
-            Ok(Change::Reserved(session)) => session,
-            Ok(other) => return Err(Refusal::Internal(format!("a reservation became {other:?}"))),
-            Err(ProposeError::Rejected(Rejected::NoAgent)) => break,
-            Err(ProposeError::NoVotes) if settings.solo_create => {
-                return unvoted::create(broker, who, want, &eligible).await;
+impl Driver<'_> {
+    async fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Refusal> {
+        let (broker, who) = (self.broker, self.who);
+        Ok(Some(match effect {
+            Effect::Settle(agents) => {
+                find::settle(broker, &agents).await;
+                Event::Settled
             }
-            Err(error) => return Err(error.into()),
+            Effect::Look => Event::Has(find::own(broker, who)),
+            Effect::Verify(session) => {
+                match find::verify(broker, &session, who, &self.want.params).await {
+                    Verified::Alive(handed) => {
+                        self.handed = Some(handed);
+                        Event::Alive
+                    }
+                    Verified::Gone(ended) => {
+                        self.ended = ended;
+                        Event::Gone
+                    }
+                    Verified::Silent(silent) => {
+                        self.silent = Some(silent);
+                        Event::Silent
+                    }
+                }
+            }
+            Effect::Drop(id) => {
+                gone::gone(broker, id, self.ended.take()).await;
+                return Ok(None);
+            }
+            Effect::Place => Event::Places(self.places()?),
+            Effect::Propose(proposal) => {
+                let result = broker.table.propose(*proposal).await;
+                let event = Event::Proposed(proposed(broker, None, &result));
+                if let Err(error) = result {
+                    self.refusal = Some(error.into());
+                }
+                event
+            }
+            Effect::Start { session, may_be_there } => {
+                Event::Started(self.start(session, may_be_there).await?)
+            }
+            Effect::Over(_) => return Ok(None),
+        }))
+    }
+
+    /// On what a new session may be placed, if this user may have one.
+    fn places(&mut self) -> Result<Places, Refusal> {
+        let (broker, who) = (self.broker, self.who);
+        let settings = broker.settings();
+        if !self.want.params.start_command.is_empty() && !settings.allow_start_command {
+            return Err(Refusal::NoStartCommand);
+        }
+        let (subcluster, _) = settings.subclusters.of(who)?;
+        let bounds = settings.bounds_of(who)?;
+        let id = SessionId::new(Uuid::now_v7());
+        // Before it is reserved: what is done for its agent meanwhile would take it for one that was left behind.
+        self.placed = Some((bounds, broker.mark_starting(id)));
+        let eligible = broker.agents.fleet.eligible_for(&subcluster.name, &who.user);
+        let uncounted = long_unreachable(broker, &who.user);
+        let rule = settings.rule(clock::unix_millis(), rand::random());
+        Ok(Places { id, eligible, uncounted, rule })
+    }
+
+    async fn start(
+        &mut self,
+        session: Arc<Session>,
+        may_be_there: bool,
+    ) -> Result<Started, Refusal> {
+        let broker = self.broker;
+        let (bounds, mark) = match self.placed.take() {
+            Some(placed) => placed,
+            None => (broker.settings().bounds_of(self.who)?, broker.mark_starting(session.id)),
         };
-        tried.push(session.agent.clone());
-        match attempt(broker, session, &bounds, false, mark).await? {
-            Attempt::Running(handed) => return Ok(handed),
-            Attempt::Failed(why) => failures.push(Refusal::StartFailed(why)),
-            Attempt::NoProfile(why) => failures.push(Refusal::NoProfile(why)),
+        let why = match attempt(broker, session, &bounds, may_be_there, mark).await? {
+            Attempt::Running(handed, display) => {
+                self.handed = Some(handed);
+                return Ok(Started::Running(display));
+            }
+            Attempt::Failed(why) => Refusal::StartFailed(why),
+            Attempt::NoProfile(why) => Refusal::NoProfile(why),
+        };
+        if may_be_there {
+            let user = &self.who.user;
+            tracing::info!(%user, %why, "an unfinished start has failed; starting anew");
+        } else {
+            self.failed = Some(why);
+        }
+        Ok(Started::Next)
+    }
+
+    async fn over(self, outcome: Outcome) -> Result<Done, Refusal> {
+        let (broker, who) = (self.broker, self.who);
+        let no_words = || Refusal::Internal("a login came to an end without a word".into());
+        match outcome {
+            Outcome::Found(_) | Outcome::Started(..) => {
+                let handed = self.handed.ok_or_else(no_words)?;
+                Ok(Done::Answer(Answer::Desktop(handed)))
+            }
+            Outcome::Choose(sessions) => Ok(Done::Answer(choose(broker, who, sessions))),
+            Outcome::Nothing => Ok(Done::Nothing),
+            Outcome::NoSuch(id) => Err(Refusal::NoSession(id.to_string())),
+            Outcome::Unreachable(_) => self.silent.map(Done::Unreachable).ok_or_else(no_words),
+            Outcome::NoHost => {
+                let settings = broker.settings();
+                let (subcluster, _) = settings.subclusters.of(who)?;
+                let none = || Refusal::NoAgent(placing::why_none(broker, &subcluster.name));
+                Err(self.failed.unwrap_or_else(none))
+            }
+            Outcome::Unvoted(eligible) => {
+                let handed = unvoted::create(broker, who, self.want, &eligible).await?;
+                Ok(Done::Answer(Answer::Desktop(handed)))
+            }
+            Outcome::Refused => Err(self.refusal.unwrap_or_else(no_words)),
         }
     }
-    let none = || Refusal::NoAgent(placing::why_none(broker, &subcluster.name));
-    Err(failures.pop().unwrap_or_else(none))
 }

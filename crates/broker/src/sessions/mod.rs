@@ -1,11 +1,12 @@
 //! The life of a session: logins and what they start, what agents report of sessions, and ends. It uses the hosts, the
-//! pair and the journal; it knows no request of an API, and answers with outcomes and refusals.
+//! pair and the journal; it knows no request of an API, and answers with outcomes and refusals. What is to be done is
+//! for [`vsm_core::lifecycle`] to decide; what is here does it.
 //!
 //! | module | owns |
 //! | --- | --- |
 //! | [`want`] | what a user wants, and what they are given |
 //! | [`login`] | the login flow |
-//! | `find` | what a user has: which session is meant, and whether it lives |
+//! | `find` | what a user has, and whether it lives |
 //! | `placing` | what a new session is proposed with |
 //! | `start` | having an agent start a session |
 //! | `hooks` | programs that root provides for logins |

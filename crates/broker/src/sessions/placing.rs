@@ -1,9 +1,9 @@
 //! What a new session is proposed with, and what is the matter with the agents that do not get it: for logins, and for
 //! `vsmctl explain`, which asks the same without having it done.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
-use vsm_core::{AgentName, Draft, Eligible, Proposal, Rule, SessionId, UserName};
+use vsm_core::{AgentName, Draft, Eligible, Proposal, Rule, SessionId, UserName, lifecycle};
 use vsm_daemon::clock;
 
 use crate::{
@@ -14,14 +14,6 @@ use crate::{
 
 /// Agents that a refusal names: it is one line.
 const NAMED_MAX: usize = 8;
-
-/// These agents but for those that were tried already.
-pub(crate) fn but(eligible: Arc<[Eligible]>, tried: &[AgentName]) -> Arc<[Eligible]> {
-    if tried.is_empty() {
-        return eligible;
-    }
-    eligible.iter().filter(|eligible| !tried.contains(&eligible.agent)).cloned().collect()
-}
 
 /// Asks for a new session on the best of these agents.
 pub(crate) fn reservation(
@@ -37,15 +29,13 @@ pub(crate) fn reservation(
 
 /// The user's sessions on agents that have been silent for longer than the grace.
 pub(crate) fn long_unreachable(broker: &Sessions, user: &UserName) -> Vec<SessionId> {
-    let grace = broker.settings().unreachable_grace;
-    let long_down = |agent: &AgentName| match broker.agents.link(agent).map(|link| link.state()) {
-        Some(LinkState::Down { since, .. }) => since.elapsed() >= grace,
-        Some(LinkState::Up(_) | LinkState::Connecting) | None => false,
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let silent_ms = |agent: &AgentName| match broker.agents.link(agent).map(|link| link.state()) {
+        Some(LinkState::Down { since, .. }) => Some(millis(since.elapsed())),
+        Some(LinkState::Up(_) | LinkState::Connecting) | None => None,
     };
-    broker.table.read(|view| {
-        let own = view.table.of_user(user);
-        own.filter(|session| long_down(&session.agent)).map(|session| session.id).collect()
-    })
+    let grace_ms = millis(broker.settings().unreachable_grace);
+    broker.table.read(|view| lifecycle::uncounted(&view.table, user, grace_ms, silent_ms))
 }
 
 /// Why an agent takes no new sessions, as far as its link and the configuration know; none = it does.

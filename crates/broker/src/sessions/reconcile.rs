@@ -16,7 +16,7 @@ use tonic::Status;
 use tracing::Instrument as _;
 use vsm_core::{
     AgentUse, Ended, Epoch, Proposal, Session, SessionId,
-    lifecycle::{self, Owed, Reported},
+    lifecycle::{self, Burial, Missed, Owed, Reported},
     printable,
 };
 use vsm_daemon::{
@@ -158,7 +158,7 @@ async fn report(broker: &Arc<Sessions>, link: &Arc<Link>) -> End {
                 if changed.is_err() {
                     return End::Away("this broker is stopping".into());
                 }
-                if broker.acts() != acts {
+                if lifecycle::is_stale(acts, broker.acts()) {
                     return End::Anew;
                 }
             }
@@ -353,14 +353,18 @@ async fn take_up_lineage(broker: &Sessions, link: &Link, lineage: &str) -> bool 
 
 /// A session that the table has and the inventory has not: asked once more for the reason, then dropped.
 async fn drop_missing(broker: &Sessions, link: &Link, id: SessionId) {
-    match link.verify(id, None).await {
-        Ok(Verdict::Gone(ended)) => gone(broker, id, ended).await,
-        // It came between the inventory and now.
-        Ok(Verdict::Alive) => {}
+    let (is_there, ended) = match link.verify(id, None).await {
+        Ok(Verdict::Alive) => (Some(true), None),
+        Ok(Verdict::Gone(ended)) => (Some(false), ended),
         Err(error) => {
             tracing::info!(session = %id, %error, "cannot verify; asking again later");
-            broker.agents.mark_missed();
+            (None, None)
         }
+    };
+    match lifecycle::missed(is_there) {
+        Missed::Drop => gone(broker, id, ended).await,
+        Missed::Keep => {}
+        Missed::Later => broker.agents.mark_missed(),
     }
 }
 
@@ -381,24 +385,19 @@ async fn carry_out(broker: Arc<Sessions>, link: Arc<Link>) {
             // It has logged why not; the next inventory tries again.
             Owed::End(session) => {
                 let span = span::session(&session);
-                drop(ending::carry_out(&broker, &session).instrument(span).await);
+                ending::carry_out(&broker, &session).instrument(span).await;
             }
             // A login may have taken it up since.
             Owed::GiveUp(session) if broker.is_starting(session.id) => {}
             Owed::GiveUp(session) => {
-                give_up(&broker, &session).await;
-                bury(&broker, &link, session.id).await;
+                let span = span::session(&session);
+                span.in_scope(|| tracing::info!("giving up an unfinished start"));
+                let burial = Burial::giving_up(session.id);
+                bury(&broker, &link, session.id, burial).instrument(span).await;
             }
-            Owed::Bury(id) => bury(&broker, &link, id).await,
+            Owed::Bury(id) => bury(&broker, &link, id, Burial::of(id)).await,
         }
     }
-}
-
-/// Gives up a start that nobody waits for any more: it is left from before a restart of this broker.
-async fn give_up(broker: &Sessions, session: &Session) {
-    span::session(session).in_scope(|| tracing::info!("giving up an unfinished start"));
-    let proposal = Proposal::GiveUp { id: session.id, now: clock::unix_millis() };
-    log_unless_known(broker, broker.table.propose(proposal).await.err(), session.id);
 }
 
 async fn take(broker: &Arc<Sessions>, link: &Arc<Link>, message: pb::ReportResponse, acts: bool) {
@@ -495,7 +494,7 @@ async fn absorb(
         Reported::Known => return Some(id),
         Reported::Commit(display) => Proposal::Running { id, display },
         Reported::Bury => {
-            bury(broker, link, id).await;
+            bury(broker, link, id, Burial::of(id)).await;
             return None;
         }
         Reported::Elsewhere(of) => {

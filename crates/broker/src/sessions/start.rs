@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tracing::Instrument as _;
 use vsm_core::{
     Proposal, Session, State,
-    lifecycle::{Effect, Event, Outcome, Proposed, Start},
+    lifecycle::{Burial, Effect, Event, Outcome, Start},
 };
 use vsm_daemon::{
     backoff::Backoff,
@@ -21,7 +21,11 @@ use crate::{
     error::Refusal,
     hosts::agents::{CallError, Link, Started},
     journal::trail::{Note, SELF},
-    sessions::{Sessions, StartMark, ending, gone, want::Handed},
+    sessions::{
+        Sessions, StartMark, ending,
+        gone::{self, proposed},
+        want::Handed,
+    },
     site::settings::Bounds,
 };
 
@@ -31,7 +35,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What became of one attempt to start a session.
 pub(crate) enum Attempt {
-    Running(Handed),
+    /// It runs, on this display.
+    Running(Handed, u32),
     Failed(String),
     /// There is no such profile there, or not for this user.
     NoProfile(String),
@@ -108,32 +113,26 @@ impl Driver<'_> {
             Effect::Ask => return Ok(Some(self.ask().await)),
             Effect::Propose(proposal) => {
                 let result = broker.table.propose(proposal).await;
-                return Ok(Some(Event::Proposed(match result {
-                    Ok(change) => Proposed::Committed(change),
-                    Err(ProposeError::Rejected(rejected)) => {
-                        let state =
-                            broker.table.read(|view| view.table.session(id).map(|s| s.state));
-                        if self.said.why.is_empty() {
-                            // The agent had nothing against it.
-                            self.said.why = rejected.to_string();
-                        }
-                        self.said.failure = Some(ProposeError::Rejected(rejected.clone()));
-                        Proposed::Rejected(rejected, state)
+                let event = Event::Proposed(proposed(broker, Some(id), &result));
+                if let Err(error) = result {
+                    if let (true, ProposeError::Rejected(rejected)) =
+                        (self.said.why.is_empty(), &error)
+                    {
+                        // The agent had nothing against it.
+                        self.said.why = rejected.to_string();
                     }
-                    Err(error) => {
-                        self.said.failure = Some(error);
-                        Proposed::Failed
-                    }
-                })));
+                    self.said.failure = Some(error);
+                }
+                return Ok(Some(event));
             }
             Effect::Note(proposal) => self.note(proposal).await,
             Effect::Drop => gone::gone(broker, id, None).await,
             // It has logged why, if it could not.
-            Effect::End => drop(ending::carry_out(broker, &self.session).await),
+            Effect::End => ending::carry_out(broker, &self.session).await,
             Effect::Bury => {
                 tracing::warn!(why = self.said.why, "giving up a start");
                 if let Some(link) = &self.link {
-                    gone::bury(broker, link, id).await;
+                    gone::bury(broker, link, id, Burial::of(id)).await;
                 }
             }
             Effect::Wait(most_ms) => {
@@ -207,7 +206,7 @@ impl Driver<'_> {
                 );
                 let state = State::Running { display: number };
                 let session = Arc::new(Session { state, ..Session::clone(&session) });
-                Ok(Attempt::Running(Handed::new(session, host, true)))
+                Ok(Attempt::Running(Handed::new(session, host, true), number))
             }
             Outcome::Next if said.no_profile => Ok(Attempt::NoProfile(said.why)),
             Outcome::Next => Ok(Attempt::Failed(said.why)),

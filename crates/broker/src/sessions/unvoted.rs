@@ -7,12 +7,15 @@
 use std::sync::Arc;
 
 use uuid::Uuid;
-use vsm_core::{Eligible, Placement, Session, SessionId, StartParams, State, place};
+use vsm_core::{
+    Eligible, Session, SessionId, StartParams, State,
+    lifecycle::{Answered, Event, Unvoted},
+};
 use vsm_daemon::{clock, span};
 
 use crate::{
     error::Refusal,
-    hosts::agents::Started,
+    hosts::agents::{Link, Started},
     sessions::{
         Sessions,
         want::{Handed, Want},
@@ -29,15 +32,12 @@ pub(crate) async fn create(
 ) -> Result<Handed, Refusal> {
     let settings = broker.settings();
     let bounds = settings.bounds_of(who)?;
-    let mut eligible = eligible.to_vec();
+    let mut machine = Unvoted::new(who.user.clone(), eligible);
     let mut last = "no session host can be reached".to_owned();
-    while !eligible.is_empty() {
+    loop {
         let now = clock::unix_millis();
         let rule = settings.rule(now, rand::random());
-        let placement = Placement { user: &who.user, rule };
-        let best = broker.table.read(|view| place(&view.table, &eligible, placement).cloned());
-        let Some(agent) = best else { break };
-        eligible.retain(|other| other.agent != agent);
+        let Some(agent) = broker.table.read(|view| machine.next(&view.table, rule)) else { break };
         let Some(link) = broker.agents.link(&agent) else { continue };
         let session = Session {
             id: SessionId::new(Uuid::now_v7()),
@@ -51,28 +51,35 @@ pub(crate) async fn create(
         let deadline = settings.start_timeout;
         let started =
             broker.fenced(&link, |fence| link.start(fence, &session, &bounds, deadline)).await;
-        match started {
-            Ok(Started::Running(display)) => {
-                let session = Arc::new(Session { state: State::Running { display }, ..session });
-                let span = span::session(&session);
-                span.in_scope(|| {
-                    tracing::warn!("made a desktop without votes (/vsmserver/HA/solo_create)");
-                });
-                broker.remember_unvoted(Arc::clone(&session));
-                let up = link.up().await;
-                let host = up.map_or_else(
-                    |_| session.agent.to_string(),
-                    |up| up.host.public_name.to_string(),
-                );
-                return Ok(Handed::new(session, host, true));
+        let event = match started {
+            Ok(Started::Running(display)) => Event::Ran(display),
+            Ok(Started::Refused(_, detail)) => {
+                last = detail;
+                Event::Refused { at_fault: false }
             }
-            Ok(Started::Refused(_, detail)) => last = detail,
-            // Whether it runs is not known: another one would be a second desktop for sure.
-            Err(error) if !error.unsent => {
-                return Err(Refusal::StartFailed(format!("{} ({})", error.why, session.agent)));
+            Err(error) => {
+                last = error.why;
+                Event::Unanswered { unsent: error.unsent, timed_out: error.timed_out }
             }
-            Err(error) => last = error.why,
+        };
+        match Unvoted::answered(&event) {
+            Answered::Runs(display) => return Ok(runs(broker, &link, session, display).await),
+            Answered::Next => {}
+            Answered::Unknown => {
+                return Err(Refusal::StartFailed(format!("{last} ({})", session.agent)));
+            }
         }
     }
     Err(Refusal::StartFailed(last))
+}
+
+async fn runs(broker: &Sessions, link: &Link, session: Session, display: u32) -> Handed {
+    let session = Arc::new(Session { state: State::Running { display }, ..session });
+    span::session(&session).in_scope(|| {
+        tracing::warn!("made a desktop without votes (/vsmserver/HA/solo_create)");
+    });
+    broker.remember_unvoted(Arc::clone(&session));
+    let up = link.up().await;
+    let host = up.map_or_else(|_| session.agent.to_string(), |up| up.host.public_name.to_string());
+    Handed::new(session, host, true)
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use vsm_core::{Choice, RequestId, Session, SessionId, SshKey, StartParams};
+pub use vsm_core::lifecycle::login::Wish;
+use vsm_core::{RequestId, Session, SshKey, StartParams};
 
 /// What a user wants.
 #[derive(Debug, Clone)]
@@ -15,15 +16,6 @@ pub struct Want {
     pub wish: Wish,
     /// A key made for this login, by which the client is to be let in at the agent.
     pub key: Option<SshKey>,
-}
-
-/// Which session a user wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// This one, and no other.
-    This(SessionId),
-    /// One with the start command of the request.
-    Any(Choice),
 }
 
 /// Where the desktop is.

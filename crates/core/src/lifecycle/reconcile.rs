@@ -57,6 +57,34 @@ pub fn expected(table: &Table, agent: &AgentName) -> Vec<SessionId> {
     table.on_agent(agent).filter(should_run).map(|session| session.id).collect()
 }
 
+/// What is to be done about a session that an agent should run and did not report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// It is gone: drop it, with what the agent tells of the reason.
+    Drop,
+    /// It came between the report and now.
+    Keep,
+    /// There is no answer: it is asked about again, with the next report.
+    Later,
+}
+
+/// What the agent's answer means, when it is asked whether such a session is there; none = it did not answer.
+#[must_use]
+pub const fn missed(is_there: Option<bool>) -> Missed {
+    match is_there {
+        Some(false) => Missed::Drop,
+        Some(true) => Missed::Keep,
+        None => Missed::Later,
+    }
+}
+
+/// Whether what an agent reported is to be reported anew: what it told a broker that did not act is in no table, and
+/// what it told one that acts no more is for another broker to hear.
+#[must_use]
+pub fn is_stale(acted: bool, acts: bool) -> bool {
+    acted != acts && !mutant::on(Mutant::OldReportKept)
+}
+
 /// What is still to be done on an agent.
 #[derive(Debug, Clone)]
 pub enum Owed {
@@ -142,6 +170,19 @@ mod tests {
         assert_eq!(other, Reported::Elsewhere(here.clone()));
         let starts = reported(&table, &here, &session(5, State::Starting), false);
         assert_eq!(starts, Reported::Known, "its outcome is asked for");
+    }
+
+    #[test]
+    fn a_session_that_was_not_reported_is_asked_about() {
+        assert_eq!(missed(Some(false)), Missed::Drop);
+        assert_eq!(missed(Some(true)), Missed::Keep);
+        assert_eq!(missed(None), Missed::Later);
+    }
+
+    #[test]
+    fn what_was_told_to_one_that_did_not_act_is_told_again() {
+        assert!(is_stale(false, true) && is_stale(true, false));
+        assert!(!is_stale(true, true) && !is_stale(false, false));
     }
 
     #[test]

@@ -42,6 +42,10 @@ pub enum Proposed {
     Committed(Change),
     /// A rule forbids it; with the state of the session as the table has it, if it does.
     Rejected(Rejected, Option<State>),
+    /// Another node is active, or none; nothing was done.
+    NotActive,
+    /// Neither the other broker nor enough witnesses can be reached; nothing was done.
+    NoVotes,
     /// It is not known to be committed, or known not to be: the driver has the reason.
     Failed,
 }
@@ -160,7 +164,10 @@ impl Start {
                     Proposed::Rejected(Rejected::GivenUp(_), _) => {
                         return self.over([Effect::Bury], Outcome::Next);
                     }
-                    Proposed::Rejected(..) | Proposed::Failed => Outcome::Undecided,
+                    Proposed::Rejected(..)
+                    | Proposed::NotActive
+                    | Proposed::NoVotes
+                    | Proposed::Failed => Outcome::Undecided,
                 };
                 self.over([], outcome)
             }
@@ -204,7 +211,7 @@ impl Start {
             Proposed::Rejected(Rejected::AlreadyRunning(_), Some(State::Running { display })) => {
                 return self.over([], Outcome::Running(*display));
             }
-            Proposed::Rejected(..) | Proposed::Failed => {
+            Proposed::Rejected(..) | Proposed::NotActive | Proposed::NoVotes | Proposed::Failed => {
                 return self.over([], Outcome::Undecided);
             }
         }

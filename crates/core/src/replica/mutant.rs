@@ -141,6 +141,37 @@ mutants! {
     StartingMissed,
     /// A session that the table does not know is left alone.
     UnknownLeft,
+    /// A session whose agent did not say that it has ended leaves the table.
+    EndTakenForGranted,
+    /// A start that is given up too late is buried, though it runs.
+    RunningBuried,
+    /// What agents told a broker before its reign counts as told.
+    OldReportKept,
+    /// A repeated request is about any session of its user.
+    RequestForgotten,
+    /// A session does not count against the limit as soon as its agent is silent.
+    GraceForgotten,
+}
+
+impl Mutant {
+    /// Those of the life of a session, each in one line of [`crate::lifecycle`].
+    pub const LIFECYCLE: &[Self] = &[
+        Self::HandOutEarly,
+        Self::NextWithoutTombstone,
+        Self::TombstoneDropped,
+        Self::RunningBuried,
+        Self::EndTakenForGranted,
+        Self::EndsForgotten,
+        Self::StonesForgotten,
+        Self::StartingMissed,
+        Self::UnknownLeft,
+        Self::OldReportKept,
+        Self::NotVerified,
+        Self::SilenceIsDeath,
+        Self::CapUnchecked,
+        Self::GraceForgotten,
+        Self::RequestForgotten,
+    ];
 }
 
 #[cfg(feature = "mutants")]

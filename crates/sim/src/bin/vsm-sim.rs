@@ -133,7 +133,11 @@ fn mutants(cli: &Cli) -> Result<(Value, bool), String> {
     };
     let seeds = vsm_sim::find_mutants(&bugs, cli.from, tries, told)?;
     let (all, found) = (bugs.len(), seeds.len());
-    Ok((json!({"mutants": all, "found": found, "seeds": seeds}), all == found))
+    let lifecycle = Mutant::LIFECYCLE.iter().filter(|bug| seeds.contains_key(bug.name())).count();
+    let result = json!({
+        "mutants": all, "found": found, "lifecycle_found": lifecycle, "seeds": seeds,
+    });
+    Ok((result, all == found))
 }
 
 #[expect(clippy::print_stdout, reason = "the result")]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vsm_core::{RequestId, SessionId, UserName};
+use vsm_core::{RequestId, SessionId, UnixMillis, UserName};
 
 use crate::{agent::Agent, broker::Broker, client::Client, world::World};
 
@@ -43,9 +43,9 @@ impl Checks {
     }
 
     /// Both brokers' disks are lost: what was committed is gone, and what was decided about earlier sessions with it.
-    pub(crate) fn lost_all(&mut self) {
+    pub(crate) fn lost_all(&mut self, at: UnixMillis) {
         self.durable.lost_all();
-        self.truth.lives.values_mut().for_each(|life| life.wished = true);
+        self.truth.lost_all(at);
         self.requests.clear();
     }
 
