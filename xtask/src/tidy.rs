@@ -1,5 +1,6 @@
 //! The rules of CONTRIBUTING.md that a machine can hold; each returns what breaks it.
 
+mod edges;
 mod logs;
 mod modules;
 mod rooms;
@@ -67,6 +68,7 @@ pub fn check(root: &Path) -> Result<Findings> {
     }
     logs::check(&sources, &mut findings.errors);
     rooms::check(&sources, &mut findings.errors);
+    edges::check(&sources, &mut findings.errors);
     let name = "docs/features.md";
     let text = fs::read_to_string(root.join(name)).with_context(|| name)?;
     features(name, &text, &functions, &mut findings.errors);

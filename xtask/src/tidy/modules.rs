@@ -23,8 +23,22 @@ pub(super) fn imports(sources: &BTreeMap<String, String>, folder: &str) -> Impor
     texts.iter().map(of).collect()
 }
 
+/// The modules of a crate that name another crate.
+pub(super) fn naming(
+    sources: &BTreeMap<String, String>,
+    folder: &str,
+    other: &str,
+) -> BTreeSet<String> {
+    let names = format!("{other}::");
+    let below = sources.iter().filter_map(|(path, text)| {
+        let module = module(path.strip_prefix(folder)?.strip_prefix("/src/")?)?;
+        code(text).contains(&names).then_some(module)
+    });
+    below.collect()
+}
+
 /// Whether a module lies within another one.
-fn is_below(module: &str, above: &str) -> bool {
+pub(super) fn is_below(module: &str, above: &str) -> bool {
     above.is_empty() || module.strip_prefix(above).is_some_and(|rest| rest.starts_with("::"))
 }
 
@@ -40,7 +54,7 @@ fn module(path: &str) -> Option<String> {
 }
 
 /// A file without comments and without its tests, which are at its end.
-fn code(text: &str) -> String {
+pub(super) fn code(text: &str) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().starts_with("//")).collect();
     let is_tests = |pair: &[&str]| {
         pair[0].trim() == "#[cfg(test)]" && pair[1].trim_end().ends_with("mod tests {")

@@ -151,7 +151,7 @@ mod tests {
     use crate::tidy::modules::tests::sources;
 
     /// Adding to it is never the way out; lower it when a circle got smaller.
-    const KNOWN_FILES_MAX: usize = 45;
+    const KNOWN_FILES_MAX: usize = 31;
 
     fn imports(files: &[(&str, &str)]) -> Imports {
         modules::imports(&sources(files), "crates/x")
