@@ -87,6 +87,15 @@ impl Process {
     }
 }
 
+/// Whether it was sent SIGKILL, as a whole. The mark on its main thread is gone for a moment before that one is marked
+/// as exiting; this one stays.
+fn is_to_be_killed(pid: i32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let shared = text.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    let shared = shared.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    shared.is_some_and(|mask| mask & KILL_PENDING != 0)
+}
+
 /// A process held by a pidfd.
 #[derive(Debug)]
 pub struct Held {
@@ -101,6 +110,7 @@ impl Held {
     pub fn is_alive(&self) -> bool {
         let doomed = stat(self.pid)
             .is_none_or(|stat| stat.flags & EXITING != 0 || stat.pending & KILL_PENDING != 0);
+        let doomed = doomed || is_to_be_killed(self.pid);
         // Asked last: as long as it has not ended, its pid was not used again meanwhile.
         !doomed && self.has_not_ended()
     }

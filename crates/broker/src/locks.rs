@@ -1,16 +1,8 @@
-//! Locks within the process: without poisoning, and one for each of many keys.
+//! One lock for each of many keys.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, hash::Hash, sync::Arc};
 
-/// Locks without poisoning: what these locks guard is whole at every moment.
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
+use parking_lot::Mutex;
 /// A lock for each key, kept only while somebody holds it or waits for it: there are no more of them than is under way.
 #[derive(Debug)]
 pub(crate) struct KeyedLocks<K>(Mutex<HashMap<K, Arc<tokio::sync::Mutex<()>>>>);
@@ -24,7 +16,7 @@ impl<K> Default for KeyedLocks<K> {
 impl<K: Eq + Hash> KeyedLocks<K> {
     /// The lock of this key, to be locked by the caller.
     pub(crate) fn of(&self, key: K) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = locked(&self.0);
+        let mut locks = self.0.lock();
         locks.retain(|_, lock| Arc::strong_count(lock) > 1);
         Arc::clone(locks.entry(key).or_default())
     }
@@ -44,6 +36,6 @@ mod tests {
         drop(held);
         drop(one);
         assert!(locks.of(1).try_lock().is_ok());
-        assert_eq!(locked(&locks.0).len(), 1);
+        assert_eq!(locks.0.lock().len(), 1);
     }
 }

@@ -1,8 +1,9 @@
 //! Every room of the broker, put together from the ground up. Only `server`, and tests that stand in for it, have them
 //! all: a room is handed those that it may use.
 
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use vsm_core::NodeName;
 use vsm_daemon::{clock::Since, tls::Tls};

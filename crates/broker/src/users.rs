@@ -11,18 +11,17 @@ pub(crate) mod nss;
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use vsm_core::UserName;
 use vsm_daemon::{
     clock,
     trouble::{Kind, Troubles},
 };
-
-use crate::locks::locked;
 
 /// How long an answer of NSS is used without asking again.
 const FRESH: Duration = Duration::from_secs(60);
@@ -161,7 +160,7 @@ impl Users {
         uid: u32,
         named: &NamedGroups,
     ) -> Result<Arc<Identity>, LookupError> {
-        let earlier = locked(&self.known).get(&uid).cloned();
+        let earlier = self.known.lock().get(&uid).cloned();
         if let Some(known) = &earlier
             && clock::now().duration_since(known.at) < self.times.fresh
             && known.is_about(named)
@@ -244,7 +243,7 @@ impl Users {
         uid: u32,
         named: &NamedGroups,
     ) -> Result<watch::Receiver<Progress>, LookupError> {
-        let mut flights = locked(&self.flights);
+        let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(&uid) {
             return Ok(flight.clone());
         }
@@ -264,7 +263,7 @@ impl Users {
                 let identity = Arc::clone(identity);
                 users.remember(uid, Known { at: clock::now(), asked: named, identity });
             }
-            locked(&users.flights).remove(&uid);
+            users.flights.lock().remove(&uid);
             progress.send_modify(|progress| progress.done = Some(done));
         });
         Ok(flight)
@@ -290,7 +289,7 @@ impl Users {
     }
 
     fn remember(&self, uid: u32, answer: Known) {
-        let mut known = locked(&self.known);
+        let mut known = self.known.lock();
         if known.len() >= REMEMBERED_MAX {
             known.clear();
         }
@@ -342,7 +341,7 @@ mod tests {
         tell_name(user.clone());
         if uid == 1 {
             ASKED.fetch_add(1, Ordering::SeqCst);
-            GATE.1.lock().unwrap().recv().unwrap();
+            GATE.1.lock().recv().unwrap();
         }
         Ok(Identity { user, groups: Vec::new(), source: Source::Nss })
     }

@@ -18,6 +18,7 @@ use vsm_proto::{
 
 use crate::{
     exit::{Failure, NOT_FOUND, Retry, UNAVAILABLE, USAGE},
+    patience::Patience,
     retry::RetryOptions,
     ssh::{self, Destination, Pipe, SshOptions, Target},
 };
@@ -41,8 +42,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub async fn dial(
     options: &SshOptions,
     to: &Destination,
+    patience: Patience,
 ) -> Result<BrokerClient<Channel>, Failure> {
-    let pipe = ssh::open(options, to, &Target::Broker).await?;
+    let pipe = ssh::open(options, to, &Target::Broker(patience)).await?;
     let channel = over(pipe).await?;
     Ok(BrokerClient::new(channel))
 }
@@ -90,7 +92,7 @@ impl Route {
     /// # Errors
     /// As there.
     pub async fn dial(&self) -> Result<BrokerClient<Channel>, Failure> {
-        dial(&self.ssh, &self.to).await
+        dial(&self.ssh, &self.to, self.retry.patience()).await
     }
 }
 

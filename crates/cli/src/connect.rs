@@ -24,6 +24,7 @@ use crate::{
     door::{Door, Key},
     exit::{CANNOT_WRITE, Failure, NOT_FOUND, SOFTWARE, SSH, UNAVAILABLE},
     forward, output,
+    patience::Patience,
     retry::{self, RetryOptions},
     rfb,
     ssh::{Destination, Farewell, Pipe, SshOptions, TRY_HOST_MAX},
@@ -167,7 +168,10 @@ async fn ask_broker(
             (timings.ssh, timings.broker) = (0.0, 0.0);
             let mut broker = match held.take() {
                 Some(broker) => broker,
-                None => broker::dial(&arguments.ssh, &arguments.to).await?,
+                None => {
+                    let patience = arguments.retry.patience();
+                    broker::dial(&arguments.ssh, &arguments.to, patience).await?
+                }
             };
             timings.ssh = elapsed(lap);
             let public = key.public().await;
@@ -323,7 +327,9 @@ async fn part(arguments: &ConnectArgs, farewell: Farewell, session: &str) -> Res
         ),
         Farewell::Ended => {
             let mut why = None;
-            if let Ok(mut broker) = broker::dial(&arguments.ssh, &arguments.to).await {
+            let patience = Patience::of_one_attempt();
+            let broker = broker::dial(&arguments.ssh, &arguments.to, patience).await;
+            if let Ok(mut broker) = broker {
                 why = broker::why_ended(&mut broker, session).await;
             }
             let why = why.unwrap_or_else(|| "the broker may know why".to_owned());

@@ -36,6 +36,7 @@ pub mod life;
 pub mod observe;
 pub mod one_time;
 pub mod output;
+pub mod patience;
 pub mod pki;
 pub mod retry;
 pub mod rfb;

@@ -9,6 +9,7 @@ use vsm_daemon::{backoff::Backoff, clock};
 use crate::{
     exit::{Failure, Retry},
     output,
+    patience::Patience,
 };
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -22,6 +23,16 @@ pub struct RetryOptions {
     /// How long to keep trying while the broker does not answer; 0 = try once
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub retry_for: u64,
+    #[arg(skip)]
+    patience: Patience,
+}
+
+impl RetryOptions {
+    /// How long the network may stall at the next attempt.
+    #[must_use]
+    pub fn patience(&self) -> Patience {
+        if self.retry_for == 0 { Patience::of_one_attempt() } else { self.patience.clone() }
+    }
 }
 
 /// Calls `attempt` until it succeeds, is refused, or the time since its first failure is over; says so once to a person

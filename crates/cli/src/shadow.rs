@@ -57,7 +57,7 @@ pub async fn run(arguments: ShadowArgs) -> Result<(), Failure> {
     };
     let mut key = Key::make();
     // Not tried again once it was asked: the user of the desktop would be asked twice.
-    let dial = async || broker::dial(&ssh, &to).await;
+    let dial = async || broker::dial(&ssh, &to, retry.patience()).await;
     let mut broker = retry::riding(&retry, dial).await?;
     output::progress(&format!("Asking for the desktop of {user} ..."));
     let public_key = key.public().await;

@@ -28,7 +28,9 @@ use self::{
 };
 use crate::{
     exit::{Failure, NOT_FOUND, Retry, SOFTWARE, SSH},
-    output, retry,
+    output,
+    patience::Patience,
+    retry,
 };
 
 /// Name of the sshd subsystem.
@@ -155,8 +157,8 @@ impl Destination {
 /// What to be joined to.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// The broker's user socket.
-    Broker,
+    /// The broker's user socket, by a network that may stall for so long.
+    Broker(Patience),
     /// The desktop of this session.
     Session(String),
     /// Somebody else's desktop, by this right.
@@ -277,9 +279,9 @@ async fn open_by(
         return Err(Failure::new(SOFTWARE, "ssh has no pipes"));
     };
     let words = child.stderr.take().map(|stderr| Words::listen(stderr, shown));
-    let mut ssh = Running::new(child, matches!(target, Target::Broker));
+    let mut ssh = Running::new(child, bound(options, target));
     let preface = match target {
-        Target::Broker => "vsm/1 broker\n".to_owned(),
+        Target::Broker(_) => "vsm/1 broker\n".to_owned(),
         Target::Session(id) => format!("vsm/1 session {id}\n"),
         Target::Shadow { session, right } => format!("vsm/1 shadow {session} {right}\n"),
         Target::Relay(id) => format!("vsm/1 relay {id}\n"),
@@ -294,7 +296,10 @@ async fn open_by(
         // An error is an answer that is empty.
         _ = read => {}
         () = silence(words.as_ref()) => {
-            return Err(reason::of_silence(&to.host, JOIN_TIMEOUT.as_secs()));
+            let silence = reason::of_silence(&to.host, JOIN_TIMEOUT.as_secs());
+            // A broker's host may have died right after the login; once more tells.
+            let again = matches!(target, Target::Broker(_));
+            return Err(if again { silence.retry(Retry::Briefly) } else { silence });
         }
         () = tokio::time::sleep(ANSWER_TIMEOUT) => {
             let seconds = ANSWER_TIMEOUT.as_secs();
@@ -307,6 +312,9 @@ async fn open_by(
         "" => {
             let Exit { code, given_up } = ssh.ended().await;
             if given_up {
+                if let Target::Broker(patience) = target {
+                    patience.longer();
+                }
                 return Err(reason::of_unanswered(&to.host));
             }
             let words = match words {
@@ -317,6 +325,16 @@ async fn open_by(
         }
         other => Err(reason::of_answer(other, &to.host)),
     }
+}
+
+/// How long the host may acknowledge nothing; none = that is not looked at. Who gives keep-alives of their own has
+/// thought of how long their network may stall.
+fn bound(options: &SshOptions, target: &Target) -> Option<Duration> {
+    let own = |option: &OsString| {
+        option.to_string_lossy().trim_start().to_ascii_lowercase().starts_with("serveralive")
+    };
+    let Target::Broker(patience) = target else { return None };
+    (!options.options.iter().any(own)).then(|| patience.bound())
 }
 
 /// Over when the login is done and the answer is late.
@@ -334,7 +352,7 @@ fn spawn(
     target: &Target,
     first: &[OsString],
 ) -> Result<Child, Failure> {
-    let to_broker = matches!(target, Target::Broker);
+    let to_broker = matches!(target, Target::Broker(_));
     let own = if to_broker { &TO_BROKER } else { &TO_HOST };
     let is_proxy = |option: &OsString| option.as_encoded_bytes().starts_with(b"ProxyCommand=");
     let directly = !to_broker && options.jump.is_none() && !first.iter().any(is_proxy);

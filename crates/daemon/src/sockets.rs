@@ -35,11 +35,17 @@ pub struct Socket {
     pub inode: u64,
 }
 
-/// All of them; none where there is no `/proc`.
-#[must_use]
-pub fn all() -> Vec<Socket> {
+/// All of them, those of IPv4 first; none where there is no `/proc`. A table is read once one comes to it.
+pub fn all() -> impl Iterator<Item = Socket> {
     let tables = TABLES.iter().filter_map(|path| fs::read_to_string(path).ok());
-    tables.flat_map(|table| parse(&table)).collect()
+    tables.flat_map(|table| parse(&table))
+}
+
+/// The processes that a process has begun, of its first thread; none where that is not shown.
+#[must_use]
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Sockets of any kind that a process holds; none where that is not shown.
@@ -103,7 +109,7 @@ mod tests {
             let here = listener.local_addr().unwrap();
             let client = TcpStream::connect((to, here.port())).unwrap();
             let (server, _) = listener.accept().unwrap();
-            let all = all();
+            let all: Vec<_> = all().collect();
             let ours = inodes_of(std::process::id());
             let find = |local: SocketAddr, state| {
                 all.iter().find(|it| it.local == local && it.state == state).unwrap()

@@ -290,7 +290,7 @@ fn is_matched(config: &str) -> bool {
 
 /// Ports on which somebody listens on this host.
 fn listening() -> Vec<u16> {
-    let listen = sockets::all().into_iter().filter(|socket| socket.state == State::Listening);
+    let listen = sockets::all().filter(|socket| socket.state == State::Listening);
     listen.map(|socket| socket.local.port()).collect()
 }
 

@@ -110,7 +110,7 @@ impl SessionTable {
     }
 
     /// Says that the peer was switched off so long ago, by something that is certain of it. Whether its vote counts as
-    /// given from then on; it does once [`Status::peer_off`] says so.
+    /// given from then on; it does once [`Status::peer_off`](vsm_core::replica::Status::peer_off) says so.
     ///
     /// # Errors
     /// If the owner is stopping.

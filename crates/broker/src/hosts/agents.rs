@@ -7,12 +7,13 @@ mod life;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -32,7 +33,6 @@ use crate::{
         fleet::{Fleet, Host, Openness},
     },
     journal::Journal,
-    locks::locked,
     process::Process,
     site::Site,
 };
@@ -223,7 +223,7 @@ impl Agents {
     /// The link to an agent.
     #[must_use]
     pub fn link(&self, agent: &AgentName) -> Option<Arc<Link>> {
-        self.links.read().unwrap_or_else(PoisonError::into_inner).get(agent).cloned()
+        self.links.read().get(agent).cloned()
     }
 
     /// The link to an agent once its report is open, and that report; waits for it for a bounded time.
@@ -248,7 +248,7 @@ impl Agents {
     /// All links, by name.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Link>> {
-        self.links.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.links.read().values().cloned().collect()
     }
 
     /// Another agent that is the same host by another name, or a copy of its disk: it would be drained as the one and
@@ -268,7 +268,7 @@ impl Agents {
         self.fleet.configure(&settings);
         let mut wanted: BTreeSet<AgentName> = settings.agents().keys().cloned().collect();
         self.authority.table.read(|view| wanted.extend(view.table.agents_in_use().cloned()));
-        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.links.write();
         links.retain(|name, link| {
             let keep = wanted.contains(name);
             if !keep {
@@ -302,7 +302,7 @@ impl Agents {
 
     /// Whether each agent has either answered or refused: right after a start of the broker they have not.
     pub(crate) fn is_settled(&self) -> bool {
-        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        let links = self.links.read();
         links.values().all(|link| !matches!(*link.state.borrow(), LinkState::Connecting))
     }
 
@@ -383,13 +383,13 @@ impl Link {
         if unix_ms != 0 {
             let skew = i128::from(unix_ms) - i128::from(clock::unix_millis().0);
             let skew = i64::try_from(skew).unwrap_or(i64::MAX);
-            locked(&self.clock).look(&self.troubles, self.name.as_str(), skew);
+            self.clock.lock().look(&self.troubles, self.name.as_str(), skew);
         }
     }
 
     /// Notes who shadows a session now; who did before.
     pub(crate) fn note_shadowers(&self, id: SessionId, now: Vec<String>) -> Vec<String> {
-        let mut shadowed = locked(&self.shadowed);
+        let mut shadowed = self.shadowed.lock();
         let all = shadowed.get_or_insert_default();
         let before = all.remove(&id).unwrap_or_default();
         if !now.is_empty() && all.len() < SESSIONS_MAX {
@@ -400,7 +400,7 @@ impl Link {
 
     /// Notes who shadows which session, of all; the same before, none = nothing was told yet.
     pub(crate) fn note_all_shadowers(&self, now: ShadowedBy) -> Option<ShadowedBy> {
-        locked(&self.shadowed).replace(now)
+        self.shadowed.lock().replace(now)
     }
 
     /// What is known of the agent now.
@@ -417,7 +417,7 @@ impl Link {
     /// Notes the length of its journal of promises; the greatest that was ever noted of this journal. A host that lost
     /// its disk begins another one, whose length says nothing beside that of the former.
     pub(crate) fn journal(&self, id: u64, told: u64) -> u64 {
-        let mut known = locked(&self.journal);
+        let mut known = self.journal.lock();
         let greatest = if known.0 == id { known.1.max(told) } else { told };
         *known = (id, greatest);
         greatest
@@ -426,11 +426,11 @@ impl Link {
     /// The highest epoch that it has promised, as it last said.
     #[must_use]
     pub fn promised(&self) -> Option<Epoch> {
-        locked(&self.promised).clone()
+        self.promised.lock().clone()
     }
 
     pub(crate) fn set_promised(&self, epoch: Epoch) {
-        *locked(&self.promised) = Some(epoch);
+        *self.promised.lock() = Some(epoch);
     }
 
     /// Whether its report is open.

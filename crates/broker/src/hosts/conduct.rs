@@ -20,7 +20,6 @@ use crate::{
         behaviour::{Aside, Conduct, WINDOW, is_too_often},
     },
     journal::trail::{Note, SELF},
-    locks::locked,
 };
 
 /// Sessions of one host that are adopted within [`WINDOW`]: all that it may have, once over after a loss of the table.
@@ -42,24 +41,24 @@ const ASIDE: Duration = Duration::from_secs(3600);
 impl Link {
     /// Whether it is put aside now, and why.
     pub(crate) fn aside(&self) -> Option<Aside> {
-        let conduct = locked(&self.conduct);
+        let conduct = self.conduct.lock();
         conduct.aside.clone().filter(|aside| !aside.left().is_zero())
     }
 
     /// Whether its time aside is over; asked once.
     pub(crate) fn is_back(&self) -> bool {
-        let mut conduct = locked(&self.conduct);
+        let mut conduct = self.conduct.lock();
         conduct.aside.take_if(|aside| aside.left().is_zero()).is_some()
     }
 
     /// Whether one more session of it may be adopted.
     fn may_adopt(&self, now: Instant) -> bool {
-        !is_too_often(&mut locked(&self.conduct).adopted, now, ADOPTED_MAX)
+        !is_too_often(&mut self.conduct.lock().adopted, now, ADOPTED_MAX)
     }
 
     /// Whether it names this epoch too often; the same one again is no news.
     fn raises_too_often(&self, promised: &Epoch, now: Instant, max: usize) -> bool {
-        let mut conduct = locked(&self.conduct);
+        let mut conduct = self.conduct.lock();
         if conduct.last.as_ref() == Some(promised) {
             return false;
         }
@@ -168,7 +167,7 @@ pub(crate) fn put_aside(agents: &Agents, link: &Link, why: String) -> bool {
         return false;
     }
     {
-        let mut conduct = locked(&link.conduct);
+        let mut conduct = link.conduct.lock();
         if conduct.aside.as_ref().is_some_and(|aside| !aside.left().is_zero()) {
             return true;
         }

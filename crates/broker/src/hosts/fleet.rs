@@ -4,15 +4,13 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use vsm_core::{AgentName, Eligible, Level, Measured, UserName};
 
-use crate::{
-    locks::locked,
-    site::settings::{AgentSettings, Settings},
-};
+use crate::site::settings::{AgentSettings, Settings};
 
 /// Whose new sessions an agent could take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -205,13 +203,13 @@ impl Fleet {
     /// How near a subcluster is to having no room, as it was last found.
     #[must_use]
     pub fn level(&self, subcluster: &str) -> Level {
-        let levels = locked(&self.levels);
+        let levels = self.levels.lock();
         levels.get(subcluster).copied().unwrap_or_default()
     }
 
     /// Notes how near each subcluster is to that.
     pub fn set_levels(&self, levels: BTreeMap<String, Level>) {
-        *locked(&self.levels) = levels;
+        *self.levels.lock() = levels;
     }
 
     /// What is known, second names too.
@@ -224,7 +222,7 @@ impl Fleet {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        locked(&self.known)
+        self.known.lock()
     }
 }
 

@@ -1,13 +1,8 @@
 //! Mail to the administrators (`/vsmserver/admin_email`): what somebody should look at, a few events in one message.
 
-use std::{
-    io,
-    path::Path,
-    process::Stdio,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{io, path::Path, process::Stdio, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     io::AsyncWriteExt,
     process::Command,
@@ -18,7 +13,6 @@ use vsm_core::{Event, NodeName};
 use vsm_daemon::{program, trouble::Kind};
 
 use super::Journal;
-use crate::locks::locked;
 
 /// What is worth a mail; all else is in the trail.
 const WORTH_IT: [&str; 14] = [
@@ -71,7 +65,7 @@ impl Mail {
 
 /// Sends mails until the broker stops.
 pub(crate) async fn send(journal: Arc<Journal>) {
-    let events = locked(&journal.mail.events).take();
+    let events = journal.mail.events.lock().take();
     let Some(mut events) = events else { return };
     // Where mail goes that nobody has asked for.
     let unasked = Config::defaults().get(&keys::vsmserver::ADMIN_EMAIL);

@@ -3,10 +3,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::mpsc::{self, Receiver, Sender, error::TrySendError},
     task::JoinSet,
@@ -16,7 +17,6 @@ use vsm_daemon::clock;
 use vsm_sync::ProposeError;
 
 use super::Journal;
-use crate::locks::locked;
 
 /// Events that wait to be recorded; more are told to the log alone. A storm of logins makes two for each session.
 const QUEUE_BOUND: usize = 4096;
@@ -93,7 +93,7 @@ impl Trail {
     /// Whether there is room for an event in its share; tells in it how many were left out before.
     fn is_within_share(&self, event: &mut Event, now: Instant) -> bool {
         let Some((key, max)) = share_of(event) else { return true };
-        let mut shares = locked(&self.shares);
+        let mut shares = self.shares.lock();
         if shares.len() >= COUNTED_MAX {
             shares.clear();
         }
@@ -188,7 +188,7 @@ impl Note {
 
 /// Records events until the broker stops.
 pub(crate) async fn record(journal: Arc<Journal>) {
-    let events = locked(&journal.trail.events).take();
+    let events = journal.trail.events.lock().take();
     let Some(mut events) = events else { return };
     let mut batch = Vec::with_capacity(TOGETHER);
     loop {

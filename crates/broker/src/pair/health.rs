@@ -161,7 +161,10 @@ pub(crate) async fn follow(
         tokio::select! {
             biased;
             () = side.process.stop.cancelled() => break,
-            changed = state.changed() => if changed.is_err() { break },
+            changed = state.changed() => if changed.is_err() {
+                // The table has gone, and with it this process: that is for its owner to say.
+                break side.process.stop.cancelled().await;
+            },
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }

@@ -8,7 +8,7 @@
 //! | [`health`] | whether the resource address may be here, told to the HA software |
 //! | [`fenced`] | the word of cluster software that the other node was switched off |
 //! | `witness` | carrying messages to the witnesses and their answers back |
-//! //! | `card` | what this node tells the other of its configuration and keys |
+//! | `card` | what this node tells the other of its configuration and keys |
 //! | `roster` | who the witnesses are |
 //! | `open` | opening the table: as one of two, alone, or apart with a pair's table |
 //! | `set_aside` | tables that were set aside, told until somebody takes them away |
@@ -27,9 +27,10 @@ pub use open::leave;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
 };
 
+use parking_lot::RwLock;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 use vsm_config::RoleSource;
@@ -154,12 +155,12 @@ impl Side {
     /// What this node tells the other of itself.
     #[must_use]
     pub fn card(&self) -> Card {
-        self.card.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.card.read().clone()
     }
 
     /// Replaces what this node tells of itself; whether it is something else than before.
     pub fn set_card(&self, card: Card) -> bool {
-        let mut now = self.card.write().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.card.write();
         let differs = *now != card;
         *now = card;
         differs

@@ -1,10 +1,11 @@
 //! Opening the table: alone, or as one of a pair.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
+use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use vsm_config::{Config, RoleSource, keys};
@@ -221,7 +222,7 @@ fn pair(
     let stream = PeerConfig {
         node: own.clone(),
         peer: peer.clone(),
-        card: Box::new(move || shared.read().unwrap_or_else(PoisonError::into_inner).clone()),
+        card: Box::new(move || shared.read().clone()),
         idle: (ack_timeout * 3).max(Duration::from_millis(1000)),
         message_max: MESSAGE_MAX,
     };

@@ -35,9 +35,10 @@ pub mod want;
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tracing::Instrument as _;
 use vsm_core::{Ended, Fence, NodeName, Session, SessionId, UserName};
 use vsm_daemon::{one_time::Keys, span};
@@ -47,7 +48,7 @@ use crate::{
     authority::Authority,
     hosts::agents::{Agents, CallError, Fenced, Link},
     journal::{Journal, trail::Note},
-    locks::{KeyedLocks, locked},
+    locks::KeyedLocks,
     process::Process,
     site::{Site, settings::Settings},
 };
@@ -141,18 +142,18 @@ impl Sessions {
 
     /// Marks a start as under way in this process until the guard is dropped: reconcile leaves it alone.
     pub(crate) fn mark_starting(self: &Arc<Self>, id: SessionId) -> StartMark {
-        locked(&self.starting).insert(id);
+        self.starting.lock().insert(id);
         StartMark { sessions: Arc::clone(self), id }
     }
 
     /// Whether a start is under way in this process.
     pub(crate) fn is_starting(&self, id: SessionId) -> bool {
-        locked(&self.starting).contains(&id)
+        self.starting.lock().contains(&id)
     }
 
     /// Remembers why a session ended.
     pub(crate) fn remember_ended(&self, user: UserName, ended: Ended) {
-        let mut memory = locked(&self.ended);
+        let mut memory = self.ended.lock();
         if memory.iter().any(|(_, known)| known.id == ended.id) {
             return;
         }
@@ -164,7 +165,7 @@ impl Sessions {
 
     /// Remembers a session that was made without votes.
     pub(crate) fn remember_unvoted(&self, session: Arc<Session>) {
-        let mut memory = locked(&self.unvoted);
+        let mut memory = self.unvoted.lock();
         if memory.len() == ENDED_MAX {
             memory.pop_front();
         }
@@ -173,19 +174,20 @@ impl Sessions {
 
     /// The user's sessions that were made without votes and are not in the table yet.
     pub(crate) fn unvoted_of(&self, user: &UserName) -> Vec<Arc<Session>> {
-        let mut memory = locked(&self.unvoted);
+        let mut memory = self.unvoted.lock();
         self.table.read(|view| memory.retain(|session| view.table.session(session.id).is_none()));
         memory.iter().filter(|session| session.user == *user).cloned().collect()
     }
 
     /// A session that was made without votes is gone.
     pub(crate) fn forget_unvoted(&self, id: SessionId) {
-        locked(&self.unvoted).retain(|session| session.id != id);
+        self.unvoted.lock().retain(|session| session.id != id);
     }
 
     /// The user's sessions that ended, newest first.
     pub(crate) fn ended_of(&self, user: &UserName) -> Vec<Ended> {
-        locked(&self.ended)
+        self.ended
+            .lock()
             .iter()
             .rev()
             .filter(|(owner, _)| owner == user)
@@ -203,6 +205,6 @@ pub(crate) struct StartMark {
 
 impl Drop for StartMark {
     fn drop(&mut self) {
-        locked(&self.sessions.starting).remove(&self.id);
+        self.sessions.starting.lock().remove(&self.id);
     }
 }

@@ -9,10 +9,11 @@ use std::{
     io,
     os::fd::AsFd,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use vsm_core::SessionId;
@@ -22,10 +23,7 @@ use vsm_daemon::{
     trouble::Kind,
 };
 
-use crate::{
-    locks::locked,
-    sessions::{Sessions, find},
-};
+use crate::sessions::{Sessions, find};
 
 /// Name of the socket, beside the user socket.
 pub(crate) const SOCKET: &str = "vsmserver-relay.sock";
@@ -68,7 +66,7 @@ impl Ways {
     }
 
     fn add(&self, now: Instant, uid: u32, session: SessionId) {
-        let mut ways = locked(&self.0);
+        let mut ways = self.0.lock();
         ways.retain(|way| way.until > now && (way.uid, way.session) != (uid, session));
         let of_user = |way: &Way| way.uid == uid;
         let over = if ways.iter().filter(|way| of_user(way)).count() >= WAYS_OF_USER_MAX {
@@ -84,7 +82,7 @@ impl Ways {
 
     fn leads(&self, now: Instant, uid: u32, session: SessionId) -> bool {
         let fits = |way: &Way| (way.uid, way.session) == (uid, session) && way.until > now;
-        locked(&self.0).iter().any(fits)
+        self.0.lock().iter().any(fits)
     }
 }
 

@@ -36,20 +36,26 @@ pub enum Tool {
 }
 
 /// The firewall that runs here.
-#[must_use]
-pub fn running() -> Tool {
+///
+/// # Errors
+/// If nft has rules and cannot list them in JSON.
+pub fn running() -> Result<Tool, Failure> {
     if answer("firewall-cmd", &["--state"]).is_some() {
-        return Tool::Firewalld;
+        return Ok(Tool::Firewalld);
     }
     if answer("ufw", &["status"]).is_some_and(|text| text.contains("Status: active")) {
-        return Tool::Ufw;
+        return Ok(Tool::Ufw);
     }
     let chains = nft_list("list chains");
+    if chains.is_null() && answer("nft", &["list", "chains"]).is_some_and(|text| !text.is_empty()) {
+        let text = "firewall: this host's nft lists no rules in JSON; answer firewall = leave, and let the ports through yourself";
+        return Err(Failure::new(UNAVAILABLE, text));
+    }
     // Its table is no place for others' rules, also where it does not answer.
     if nft::has_table(&chains, "inet", "firewalld") {
-        return Tool::Firewalld;
+        return Ok(Tool::Firewalld);
     }
-    nft::input_chain(&chains).map_or(Tool::None, |chain| Tool::Nft { chain })
+    Ok(nft::input_chain(&chains).map_or(Tool::None, |chain| Tool::Nft { chain }))
 }
 
 /// What nft lists; nothing where it is not there.

@@ -59,8 +59,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     for change in &changes {
         output::write(&format!("{change}\n"))?;
     }
-    if let (Firewall::Show | Firewall::Open, tool) = (answers.firewall, firewall::running()) {
-        output::write(&firewall::shown(&tool, &rules))?;
+    if matches!(answers.firewall, Firewall::Show | Firewall::Open) {
+        output::write(&firewall::shown(&firewall::running()?, &rules))?;
     }
     if !arguments.dry_run {
         if !nix::unistd::geteuid().is_root() {
@@ -135,7 +135,7 @@ fn rules(config: &Config, answers: &Answers) -> Result<Vec<Rule>, Failure> {
 
 fn apply(dir: &Path, answers: &Answers, changes: &[Change], rules: &[Rule]) -> Result<(), Failure> {
     let opened = match answers.firewall {
-        Firewall::Open => firewall::open(&firewall::running(), rules)?,
+        Firewall::Open => firewall::open(&firewall::running()?, rules)?,
         Firewall::Leave | Firewall::Show => firewall::Opened::default(),
     };
     let assignments: Vec<String> = changes

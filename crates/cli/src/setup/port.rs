@@ -17,7 +17,7 @@ pub(super) struct Holder {
 /// Who listens on this TCP port, if anybody does.
 pub(super) fn holder(port: u16) -> Option<Holder> {
     let listens = |it: &sockets::Socket| it.state == State::Listening && it.local.port() == port;
-    let inode = sockets::all().into_iter().find(listens)?.inode;
+    let inode = sockets::all().find(listens)?.inode;
     let pid = fs::read_dir("/proc")
         .into_iter()
         .flatten()

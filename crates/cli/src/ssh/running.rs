@@ -14,9 +14,6 @@ use vsm_daemon::{
 };
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// So long nothing is acknowledged, and the host is given up: the address may have moved.
-const UNANSWERED_MAX: Duration = Duration::from_millis(1500);
-
 /// How an ssh ended.
 #[derive(Debug)]
 pub(super) struct Exit {
@@ -31,11 +28,11 @@ pub(super) struct Exit {
 pub(super) struct Running(AbortOnDropHandle<Exit>);
 
 impl Running {
-    /// Takes care of an ssh that was spawned to be killed on drop. One that is `watched` ends soon after its host is
-    /// gone. A host on a way through other programs cannot be seen, nor one from a system without `/proc`: there ssh's
-    /// own keep-alives decide.
-    pub(super) fn new(child: Child, watched: bool) -> Self {
-        Self(AbortOnDropHandle::new(tokio::spawn(run(child, watched))))
+    /// Takes care of an ssh that was spawned to be killed on drop. With a bound it ends when its host has acknowledged
+    /// nothing for so long. A host on a way through others cannot be seen, nor one from a system without `/proc`: there
+    /// ssh's own keep-alives decide.
+    pub(super) fn new(child: Child, bound: Option<Duration>) -> Self {
+        Self(AbortOnDropHandle::new(tokio::spawn(run(child, bound))))
     }
 
     /// Waits until it has ended.
@@ -44,27 +41,27 @@ impl Running {
     }
 }
 
-async fn run(mut child: Child, watched: bool) -> Exit {
+async fn run(mut child: Child, bound: Option<Duration>) -> Exit {
     let pid = child.id();
     tokio::select! {
         status = child.wait() => {
             return Exit { code: status.ok().and_then(|status| status.code()), given_up: false };
         }
-        () = unanswered(pid), if watched => {}
+        () = unanswered(pid, bound.unwrap_or_default()), if bound.is_some() => {}
     }
     // It may have ended by itself in this moment.
     let _ = child.kill().await;
     Exit { code: None, given_up: true }
 }
 
-/// Over when nothing that this process sends is acknowledged any more.
-async fn unanswered(pid: Option<u32>) {
+/// Over when nothing that this process sends was acknowledged for so long.
+async fn unanswered(pid: Option<u32>, bound: Duration) {
     let mut since = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if pid.is_some_and(is_unanswered) {
             let since = *since.get_or_insert_with(clock::now);
-            if since.elapsed() >= UNANSWERED_MAX {
+            if since.elapsed() >= bound {
                 return;
             }
         } else {
@@ -74,9 +71,10 @@ async fn unanswered(pid: Option<u32>) {
 }
 
 fn is_unanswered(pid: u32) -> bool {
-    let waits = sockets::all().into_iter();
-    let waits = waits.filter(|it| it.state == State::Established && it.unanswered > 0);
+    let waits = sockets::all().filter(|it| it.state == State::Established && it.unanswered > 0);
     let waits: Vec<u64> = waits.map(|it| it.inode).collect();
-    // Mostly there is none at all, and a process has more files than one wants to ask for.
-    !waits.is_empty() && sockets::inodes_of(pid).iter().any(|inode| waits.contains(inode))
+    let holds = |pid| sockets::inodes_of(pid).iter().any(|inode| waits.contains(inode));
+    // Mostly there is none at all, and a process has more files than one wants to ask for. What is run as ssh may be a
+    // script that runs it.
+    !waits.is_empty() && (holds(pid) || sockets::children_of(pid).into_iter().any(holds))
 }

@@ -253,11 +253,13 @@ impl Login {
         // P8: a repeated request is about what it has made, whatever else its user has.
         let made = own.iter().find(|own| own.session.request == self.want.request);
         let made = made.map(|own| &own.session).filter(|_| !mutant::on(Mutant::RequestForgotten));
-        let is_out = |session: &Session| {
-            session.state == State::Starting || self.silent.contains(&session.agent)
+        let is_out = |session: &Session| match session.state {
+            State::Starting => true,
+            State::Running { .. } => self.silent.contains(&session.agent),
+            State::Ending { .. } => false,
         };
-        if made.is_some_and(|made| is_out(made)) {
-            return self.nothing(own);
+        if let Some(made) = made.filter(|made| is_out(made)) {
+            return self.made_is_out(&Arc::clone(made));
         }
         if let Wish::This(id) = self.want.wish
             && !own.iter().any(|own| own.session.id == id)
@@ -335,6 +337,17 @@ impl Login {
         vec![Effect::Verify(session)]
     }
 
+    /// What this request has made before cannot be handed out as it is.
+    fn made_is_out(&mut self, made: &Arc<Session>) -> Vec<Effect> {
+        if made.state == State::Starting && self.makes {
+            return self.start(Arc::clone(made), true);
+        }
+        match self.silent.last().cloned() {
+            Some(silent) => self.over(Outcome::Unreachable(silent)),
+            None => self.over(Outcome::Nothing),
+        }
+    }
+
     /// None of what the user has can be handed out.
     fn nothing(&mut self, own: &[Own]) -> Vec<Effect> {
         match (self.silent.last().cloned(), self.want.wish) {
@@ -349,12 +362,11 @@ impl Login {
         }
     }
 
-    /// Whether this is a start that was left unfinished, by a crash of the broker or by an answer that was lost: asking
-    /// again gives the agent's first result. One of another request is taken up only where it is what is wanted now.
+    /// Whether this is a start of another request that was left unfinished, by a crash of the broker or by an answer
+    /// that was lost: asking again gives the agent's first result. It is taken up only where it is what is wanted now.
     fn resumes(&self, Own { session, .. }: &Own, choice: Choice) -> bool {
         let same = session.params.start_command == self.want.params.start_command;
-        session.state == State::Starting
-            && (session.request == self.want.request || same && choice != Choice::New)
+        session.state == State::Starting && same && choice != Choice::New
     }
 
     fn start(&mut self, session: Arc<Session>, resumed: bool) -> Vec<Effect> {

@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use vsm_daemon::sockets::{self, Socket, State};
+use vsm_daemon::sockets::{self, State};
 
 /// So many looks in a row that find nothing acknowledged, and the line is dead.
 const LOOKS_MAX: u32 = 6;
@@ -38,7 +38,7 @@ impl Line {
     /// Looks once, which is to be done at even times while nothing is heard; whether the line is dead.
     pub(crate) fn is_dead(&mut self) -> bool {
         let Some(ends) = self.ends else { return false };
-        self.judge(unanswered(&sockets::all(), ends).unwrap_or(0))
+        self.judge(unanswered(ends).unwrap_or(0))
     }
 
     fn judge(&mut self, unanswered: u32) -> bool {
@@ -56,8 +56,8 @@ impl Line {
 }
 
 /// How often in a row the kernel has sent on this connection without an answer; none = it is not there.
-fn unanswered(all: &[Socket], ends: (SocketAddr, SocketAddr)) -> Option<u32> {
-    let mut open = all.iter().filter(|socket| socket.state == State::Established);
+fn unanswered(ends: (SocketAddr, SocketAddr)) -> Option<u32> {
+    let mut open = sockets::all().filter(|socket| socket.state == State::Established);
     open.find(|socket| (socket.local, socket.remote) == ends).map(|socket| socket.unanswered)
 }
 
@@ -79,7 +79,7 @@ mod tests {
             let there = client.local_addr().unwrap();
             let mut line = Line::new(&format!("{} {} {to} {port}", there.ip(), there.port()));
             let ends = line.ends.unwrap();
-            assert_eq!(unanswered(&sockets::all(), ends), Some(0), "{host}");
+            assert_eq!(unanswered(ends), Some(0), "{host}");
             assert!(!line.is_dead());
         }
     }

@@ -164,20 +164,19 @@ fn a_desktop_with_a_command_of_its_own_is_another_thing() {
 fn a_repeated_request_is_about_what_it_has_made() {
     for wish in [ANY, NEW, Wish::Any(Choice::Ask)] {
         let mut login = login(1, wish);
-        let own = || Event::Has(vec![runs(1, Host::Silent), runs(2, UP)]);
-        follow(
-            &mut login,
-            [
-                (own(), &["verify 1"]),
-                (Event::Silent, &["look"]),
-                (own(), &["place"]),
-                (places(), &["reserve 9 under 2 on 2"]),
-                (refused(Rejected::Repeated(id(1))), &["unreachable agent1"]),
-            ],
-        );
+        // Nor is a start that another request has left behind.
+        let own = || Event::Has(vec![starts(3), runs(1, Host::Silent), runs(2, UP)]);
+        let steps = [
+            (own(), &["verify 1"][..]),
+            (Event::Silent, &["look"]),
+            (own(), &["unreachable agent1"]),
+        ];
+        follow(&mut login, steps);
+        let own = vec![starts(3), starts(1), runs(2, UP)];
+        assert_eq!(words(&self::login(1, wish).handle(Event::Has(own))), ["resume 1"]);
     }
-    let own = vec![starts(1), runs(2, UP)];
-    assert_eq!(words(&login(1, ANY).handle(Event::Has(own))), ["resume 1"]);
+    let mut find = Login::find(want(1, ANY), TERMS);
+    follow(&mut find, [(Event::Has(vec![starts(1), runs(2, UP)]), &["Nothing"])]);
 }
 
 /// P5.

@@ -43,7 +43,7 @@ fn software(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
     } else {
         let text = format!("{} cannot be asked: {}", peer.name, peer.unreachable);
         let remedy = format!(
-            "let port 9000 through between the nodes; a certificate comes from vsmctl pki issue {} --role edge; vsmctl ha \
+            "let port 9000 through between the nodes; a certificate comes from vsmctl pki issue {} --role broker; vsmctl ha \
              check there says why it does not start; on {}: systemctl start vsmserver",
             peer.name, peer.name
         );
