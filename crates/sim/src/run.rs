@@ -85,7 +85,7 @@ fn scenario(world: &mut World) {
     }
     world.heal();
     world.note(|| "healed".to_owned());
-    if !demand(world, "after the faults", 20_000, World::is_in_sync) {
+    if !demand(world, "after the faults", 20_000, World::could_lose_one) {
         return;
     }
     // Either one alone must do: the first, as it has everything; then the other, from what the witnesses kept.
@@ -95,7 +95,7 @@ fn scenario(world: &mut World) {
             if world.fencing == Fencing::Alone {
                 // Without witnesses only one that was there to the last can go on, and knows that it may.
                 (0..2).for_each(|broker| world.start_broker(broker));
-                if !demand(world, "before one is alone", 20_000, World::is_in_sync) {
+                if !demand(world, "before one is alone", 20_000, World::could_lose_one) {
                     return;
                 }
             }

@@ -432,6 +432,12 @@ impl World {
             && one.commit() == other.commit()
             && one.commit() == one.log().last().seq
     }
+
+    /// Whether one broker alone could go on: they are in sync, and what was lost of witnesses is made up for. One whose
+    /// word got lost is only asked again after a while.
+    pub(crate) fn could_lose_one(&self) -> bool {
+        self.is_in_sync() && self.witnesses().all(Agent::votes)
+    }
 }
 
 /// Limits at which something happens often.
