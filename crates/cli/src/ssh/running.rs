@@ -14,6 +14,7 @@ use vsm_daemon::{
 };
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// How an ssh ended.
 #[derive(Debug)]
 pub(super) struct Exit {
