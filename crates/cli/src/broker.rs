@@ -29,9 +29,10 @@ pub const LOGIN_DEADLINE: Duration = Duration::from_secs(3660);
 /// How long the end of a desktop is waited for, and how often it is asked about.
 const ENDING_MAX: Duration = Duration::from_secs(8);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-/// A broker that hangs, behind an sshd that lives, is noticed while a call waits for it.
+/// A broker that hangs, behind an sshd that lives, is noticed while a call waits for it. Each answer takes its turn in
+/// four processes of a host that may be busy with many others.
 const PING_EVERY: Duration = Duration::from_secs(2);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// For everything else.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 

@@ -22,7 +22,7 @@ pub struct Door {
     pub key: Option<OneTimeKey>,
     /// The broker through which the host is reached; none = directly.
     pub via: Option<Destination>,
-    /// How long to try again while the host turns connections away.
+    /// How long to try again while the host cannot be reached.
     pub patience: Duration,
 }
 

@@ -50,6 +50,8 @@ pub enum Retry {
     Briefly,
     /// As long as the user waits.
     Patiently,
+    /// For minutes: the host is there, and turns connections away as too many come at once.
+    Busy,
 }
 
 impl Failure {

@@ -16,6 +16,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// For what is mostly a fault that stays.
 const BRIEF: Duration = Duration::from_secs(5);
+/// A host that turns connections away lives. When many come back at once, the last of them is let in minutes after the
+/// first: sshd(8) admits a few at a time (`MaxStartups`), and a small host is slow at that.
+const BUSY_MAX: Duration = Duration::from_secs(180);
 
 /// How long to go on.
 #[derive(Debug, Clone, Args)]
@@ -67,6 +70,7 @@ async fn within<T>(
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, uuid::Uuid::new_v4().as_u64_pair().0);
     let mut failing_since = None;
     let mut doubtful_since = None;
+    let mut busy_since = None;
     let mut told = false;
     loop {
         let failure = match attempt().await {
@@ -80,6 +84,11 @@ async fn within<T>(
             Retry::Patiently => {
                 doubtful_since = None;
                 (*failing_since.get_or_insert(now), patience)
+            }
+            Retry::Busy => {
+                (doubtful_since, failing_since) = (None, None);
+                let bound = if patience.is_zero() { patience } else { patience.max(BUSY_MAX) };
+                (*busy_since.get_or_insert(now), bound)
             }
         };
         let wait = backoff.next_wait();
@@ -130,6 +139,26 @@ mod tests {
         let (count, done) = attempts(400, u32::MAX, Retry::Patiently).await;
         assert!(done.is_err() && count > 1, "{count}");
         assert!(before.elapsed() < Duration::from_millis(1400), "{:?}", before.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_busy_host_is_asked_for_longer_than_one_that_is_gone() {
+        let (count, done) = attempts(300, 3, Retry::Busy).await;
+        assert!(done.is_ok() && count == 4, "{count} {done:?}");
+        let (count, done) = attempts(0, 1, Retry::Busy).await;
+        assert!(done.is_err() && count == 1, "{count}: 0 means not at all");
+        // One that was busy a moment ago has not been gone for long.
+        let mut attempts = 0;
+        let done = within(Duration::from_millis(400), "It", async || {
+            attempts += 1;
+            match attempts {
+                2 | 4 | 6 | 8 => Err(Failure::new(UNAVAILABLE, "turned away").retry(Retry::Busy)),
+                9 => Ok(()),
+                _ => Err(Failure::new(UNAVAILABLE, "gone").retry(Retry::Patiently)),
+            }
+        })
+        .await;
+        assert!(done.is_ok(), "{done:?} after {attempts}");
     }
 
     #[tokio::test]

@@ -40,7 +40,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 /// From the login to the answer: nobody has anything to type then, but PAM opens a session, which a directory or a home
 /// that is slow may delay.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a session host is asked again that turns connections away, at most.
+/// How long a session host is asked again that cannot be reached, at most.
 pub const TRY_HOST_MAX: Duration = Duration::from_secs(20);
 /// Longest answer to the preface.
 const ANSWER_MAX: u64 = 4096;
@@ -50,14 +50,14 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// For the broker only: a host that died is noticed in a few seconds. The keep-alives have its kernel answer, which
 /// [`Running`] looks at; that its sshd answers none is waited for almost as long as [`JOIN_TIMEOUT`]. What the user
 /// gives with `-o` goes before them.
-const TO_BROKER: [&str; 3] =
-    ["ConnectTimeout=3", "ServerAliveInterval=1", "ServerAliveCountMax=27"];
+const TO_BROKER: [&str; 2] = ["ServerAliveInterval=1", "ServerAliveCountMax=27"];
 /// For the session host and the way there: a network that is gone without a word is noticed within a minute, and what
 /// stands between has no reason to forget a desktop at which nothing moves.
 const TO_HOST: [&str; 3] = ["ServerAliveInterval=10", "ServerAliveCountMax=3", "TCPKeepAlive=yes"];
 /// And for a host that is reached directly: the kernel by itself would try for two minutes, in steps that get longer,
-/// and miss that the network is back. On a way through others a person may have a password to type within that time.
-const TO_HOST_DIRECTLY: &str = "ConnectTimeout=10";
+/// and miss that the network is back. It bounds what comes before the login as well, for which a busy sshd takes seconds;
+/// on a way through others a person may have a password to type within that time.
+const DIRECTLY: &str = "ConnectTimeout=10";
 /// So that ssh tells when the login is done, and says why it fails whatever the user's files say of it.
 const SPEAK: &str = "LogLevel=VERBOSE";
 
@@ -234,7 +234,7 @@ pub struct Way<'a> {
     pub key: Option<Vec<OsString>>,
     /// Options that go before the user's own.
     pub first: &'a [OsString],
-    /// How long to try again while the host turns connections away.
+    /// How long to try again while the host cannot be reached.
     pub patience: Duration,
 }
 
@@ -352,11 +352,10 @@ fn spawn(
     target: &Target,
     first: &[OsString],
 ) -> Result<Child, Failure> {
-    let to_broker = matches!(target, Target::Broker(_));
-    let own = if to_broker { &TO_BROKER } else { &TO_HOST };
+    let own = if matches!(target, Target::Broker(_)) { &TO_BROKER[..] } else { &TO_HOST };
     let is_proxy = |option: &OsString| option.as_encoded_bytes().starts_with(b"ProxyCommand=");
-    let directly = !to_broker && options.jump.is_none() && !first.iter().any(is_proxy);
-    let own = own.iter().chain(directly.then_some(&TO_HOST_DIRECTLY)).chain([&SPEAK]);
+    let directly = options.jump.is_none() && !first.iter().any(is_proxy);
+    let own = own.iter().chain(directly.then_some(&DIRECTLY)).chain([&SPEAK]);
     let own = own.flat_map(|option| ["-o".into(), (*option).into()]);
     let given = options.arguments().into_iter().chain(own).collect();
     let mut command = Command::new(&options.ssh);

@@ -65,7 +65,7 @@ fn a_broker_that_is_away_is_asked_again_and_its_answer_counts() {
 fn ssh_to_the_broker_notices_soon_that_it_is_gone_and_the_users_options_go_first() {
     let ran = Ssh::new("echo 'error internal x'").vsm(&["list", "tlha", "-o", "ConnectTimeout=60"]);
     let call = &ran.calls[0];
-    let own = call.find("ConnectTimeout=3 ").unwrap();
+    let own = call.find("ConnectTimeout=10 ").unwrap();
     assert!(call.find("ConnectTimeout=60").unwrap() < own, "ssh takes the first: {call}");
     for option in ["ServerAliveInterval=1", "ServerAliveCountMax=27", "-s -- tlha vsm"] {
         assert!(call.contains(option), "{option}: {call}");

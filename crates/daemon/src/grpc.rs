@@ -21,7 +21,7 @@ use tonic::{
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    share::{Held, Shares, Who},
+    share::{FIRST_WORD_MAX, FIRST_WORD_OF_USER_MAX, Held, Shares, Who},
     tls::{self, Tls},
 };
 
@@ -126,7 +126,7 @@ pub async fn serve_tls(
             // Only latency is at stake.
             let _ = stream.set_nodelay(true);
             let share = shares.take_unproven(Who::of_tcp(&stream))?;
-            Some(Ok(Held::new(stream, share)))
+            Some(Ok(Held::new(stream, share, FIRST_WORD_MAX)))
         }
         Err(error) => Some(Err(error)),
     });
@@ -152,7 +152,7 @@ pub async fn serve_unix(
     let incoming = UnixListenerStream::new(listener).filter_map(move |stream| match stream {
         Ok(stream) => {
             let share = shares.take(Who::of_unix(&stream))?;
-            Some(Ok(Held::new(stream, share)))
+            Some(Ok(Held::new(stream, share, FIRST_WORD_OF_USER_MAX)))
         }
         Err(error) => Some(Err(error)),
     });

@@ -26,7 +26,7 @@ pub const AGENT_SOCKET: &str = "vsmagent-keys.sock";
 pub const BROKER_SOCKET: &str = "vsmserver-keys.sock";
 /// How long a daemon may take: sshd waits for it at each login with a key, one that has nothing to do with us among
 /// them. It answers from memory.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Longest line; the longest key is half of it.
 const LINE_MAX: u64 = 8192;
 

@@ -29,8 +29,11 @@ use tonic::transport::server::Connected;
 
 use crate::clock;
 
-/// How long one who has connected may take to say the first thing.
-const FIRST_WORD_MAX: Duration = Duration::from_secs(10);
+/// How long one who has connected over the network may take to say the first thing.
+pub(crate) const FIRST_WORD_MAX: Duration = Duration::from_secs(10);
+/// The same for a user of this host: what `vsm-login` passes on comes from another machine, by the sshd of one that may
+/// be busy. The share bounds how many may wait.
+pub(crate) const FIRST_WORD_OF_USER_MAX: Duration = Duration::from_secs(60);
 /// A system's own users, root and sshd's helper among them, act for many.
 const SYSTEM_UID_MAX: u32 = 999;
 /// So many times the share of a person they have.
@@ -256,13 +259,9 @@ pub struct Held<T> {
 }
 
 impl<T> Held<T> {
-    /// Puts a connection into a share.
+    /// Puts a connection into a share; it ends if nothing is said within `first_word`.
     #[must_use]
-    pub fn new(io: T, share: Share) -> Self {
-        Self::within(io, share, FIRST_WORD_MAX)
-    }
-
-    fn within(io: T, share: Share, first_word: Duration) -> Self {
+    pub fn new(io: T, share: Share, first_word: Duration) -> Self {
         Self { io, silent: Some(Box::pin(sleep(first_word))), share }
     }
 }
@@ -387,7 +386,7 @@ mod tests {
         let shares = Shares::new("x", 1, 1);
         let (here, _there) = tokio::io::duplex(64);
         let mut held =
-            Held::within(here, shares.take(Who::Uid(1)).unwrap(), Duration::from_millis(20));
+            Held::new(here, shares.take(Who::Uid(1)).unwrap(), Duration::from_millis(20));
         let read = held.read_u8().await.unwrap_err();
         assert_eq!(read.kind(), io::ErrorKind::TimedOut);
         drop(held);

@@ -2,12 +2,22 @@
 //! of a connection still acknowledges what is sent.
 
 use std::{
-    fs,
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::RawFd,
+    time::Duration,
+};
+
+use rustix::{
+    net::sockopt,
+    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
 
 /// Of the asking process itself: another one's may not be shown to a service.
 const TABLES: [&str; 2] = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+
+/// As many as tcp(7) allows.
+const PROBES_MAX: u32 = 127;
 
 /// What a socket is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +58,32 @@ pub fn children_of(pid: u32) -> Vec<u32> {
     text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// Sockets of any kind that a process holds; none where that is not shown.
+/// Sockets of any kind that a process holds, each with its inode; none where that is not shown.
 #[must_use]
-pub fn inodes_of(pid: u32) -> Vec<u64> {
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
-    let links = files.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    let inode = |link: &str| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
-    links.filter_map(|link| inode(link.to_str()?)).collect()
+pub fn held_by(pid: u32) -> Vec<(RawFd, u64)> {
+    let files =
+        fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().filter_map(Result::ok);
+    let socket = |entry: fs::DirEntry| {
+        let link = fs::read_link(entry.path()).ok()?;
+        let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+        Some((entry.file_name().to_str()?.parse().ok()?, inode))
+    };
+    files.filter_map(socket).collect()
+}
+
+/// Has the kernel ask the other end of another process's connection whether it is there, whenever nothing was heard
+/// from it for so long (whole seconds). It never ends the connection in less than two minutes.
+///
+/// # Errors
+/// If the process is gone, is not ours to look into (ptrace(2)), or holds no such connection.
+pub fn probe_every(pid: u32, fd: RawFd, interval: Duration) -> io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let process = pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?;
+    let socket = pidfd_getfd(process, fd, PidfdGetfdFlags::empty())?;
+    sockopt::set_tcp_keepidle(&socket, interval)?;
+    sockopt::set_tcp_keepintvl(&socket, interval)?;
+    sockopt::set_tcp_keepcnt(&socket, PROBES_MAX)?;
+    Ok(sockopt::set_socket_keepalive(&socket, true)?)
 }
 
 fn parse(table: &str) -> Vec<Socket> {
@@ -96,7 +125,10 @@ fn end(text: &str) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::fd::AsRawFd,
+    };
 
     use super::*;
 
@@ -110,7 +142,8 @@ mod tests {
             let client = TcpStream::connect((to, here.port())).unwrap();
             let (server, _) = listener.accept().unwrap();
             let all: Vec<_> = all().collect();
-            let ours = inodes_of(std::process::id());
+            let held = held_by(std::process::id());
+            let ours: Vec<u64> = held.iter().map(|(_, inode)| *inode).collect();
             let find = |local: SocketAddr, state| {
                 all.iter().find(|it| it.local == local && it.state == state).unwrap()
             };
@@ -121,8 +154,15 @@ mod tests {
                 assert_eq!((end.remote, end.unanswered), (remote, 0), "{host}");
                 assert!(ours.contains(&end.inode), "{host}");
             }
+            let fd = client.as_raw_fd();
+            assert!(held.iter().any(|(held, _)| *held == fd), "{host}");
+            probe_every(std::process::id(), fd, Duration::from_secs(3)).unwrap();
+            assert!(sockopt::socket_keepalive(&client).unwrap(), "{host}");
+            assert_eq!(sockopt::tcp_keepidle(&client).unwrap(), Duration::from_secs(3), "{host}");
             drop(server);
         }
+        assert!(probe_every(std::process::id(), -1, Duration::from_secs(3)).is_err());
+        assert!(probe_every(u32::MAX, 0, Duration::from_secs(3)).is_err());
     }
 
     #[test]

@@ -55,6 +55,14 @@ enum Kind {
         #[arg(long)]
         except_vrrp: bool,
     },
+    /// Leave a host only a part of a processor core
+    Slow {
+        /// Hundredths of one core
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+        percent: u32,
+        #[command(flatten)]
+        on: Hosts,
+    },
     /// Lose some of the packets from and to a host
     Loss {
         /// Percentage of packets to lose
@@ -142,6 +150,7 @@ impl Kind {
                 let cut = |other: &String| Fault::partition(one, other, traffic);
                 others.iter().flat_map(|other| cut(other).into_iter().take(ways)).collect()
             }
+            Self::Slow { percent, on } => on.each(|host| Fault::Slow { host, percent: *percent }),
             Self::Loss { percent, on } => on.each(|host| Fault::Loss { host, percent: *percent }),
             Self::VipBoth { host: Some(host) } => vec![Fault::VipBoth { host: host.clone() }],
             Self::VipBoth { host: None } => {

@@ -22,6 +22,27 @@ fn mount_point() -> Option<PathBuf> {
     })
 }
 
+/// The machine's mount of an older hierarchy with this controller.
+fn mount_point_v1(controller: &str) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (path, kind, options) = (words.next()?, words.next()?, words.next()?);
+        let has = kind == "cgroup" && options.split(',').any(|option| option == controller);
+        has.then(|| PathBuf::from(path))
+    })
+}
+
+fn of_cluster_v1(cluster: &str, controller: &str) -> Option<PathBuf> {
+    Some(mount_point_v1(controller)?.join(PARENT).join(cluster))
+}
+
+/// A host's group in an older hierarchy with this controller, whether or not it was made; none = there is no such
+/// hierarchy.
+pub(crate) fn of_host_v1(cluster: &str, host: &str, controller: &str) -> Option<PathBuf> {
+    of_cluster_v1(cluster, controller).map(|dir| dir.join(host))
+}
+
 fn of_cluster(cluster: &str) -> Option<PathBuf> {
     Some(mount_point()?.join(PARENT).join(cluster))
 }
@@ -71,11 +92,13 @@ pub(crate) fn kill(cluster: &str) {
 
 /// Removes a cluster's groups, which must be empty of processes.
 pub(crate) fn remove(cluster: &str) -> Result<()> {
-    let Some(dir) = of_cluster(cluster).filter(|dir| dir.is_dir()) else { return Ok(()) };
-    remove_tree(&dir)?;
-    if let Some(parent) = dir.parent() {
-        // Not empty means that another cluster stands.
-        let _ = fs::remove_dir(parent);
+    let all = [of_cluster(cluster), of_cluster_v1(cluster, "cpu")];
+    for dir in all.into_iter().flatten().filter(|dir| dir.is_dir()) {
+        remove_tree(&dir)?;
+        if let Some(parent) = dir.parent() {
+            // Not empty means that another cluster stands.
+            let _ = fs::remove_dir(parent);
+        }
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ mod pacemaker;
 mod pki;
 mod plan;
 pub(crate) mod power_switch;
+mod slow;
 pub(crate) mod spec;
 mod systemd;
 mod up;

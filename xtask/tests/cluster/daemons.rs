@@ -8,7 +8,7 @@ use xtask::cluster::{Cluster, DaemonState, DaemonStatus};
 use crate::{cluster, on};
 
 const SIGKILL: i32 = 9;
-const WAIT: Duration = Duration::from_secs(5);
+const WAIT: Duration = Duration::from_secs(120);
 
 fn sshd_up_again(cluster: &Cluster, before: &DaemonStatus) -> DaemonStatus {
     wait_for("sshd to be started again", WAIT, || {

@@ -9,7 +9,7 @@ use xtask::cluster::Cluster;
 use crate::cluster;
 use crate::service::{AGENTS, BROKER, Service};
 
-const WAIT: Duration = Duration::from_secs(20);
+const WAIT: Duration = Duration::from_secs(120);
 const COOKIE: &str = "0123456789abcdef0123456789abcdef";
 const ENVIRONMENT: [&str; 3] = ["env", "DISPLAY=:71", "XAUTHORITY=/home/alice/.t-cookie"];
 

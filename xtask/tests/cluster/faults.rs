@@ -9,7 +9,7 @@ use xtask::cluster::{Cluster, DaemonState, Fault, Traffic};
 use crate::{XTASK, on, pair};
 
 /// How long anything may take before a test gives up; nothing that works comes near it.
-const WAIT: Duration = Duration::from_secs(30);
+const WAIT: Duration = Duration::from_secs(120);
 const BROKERS: [&str; 2] = ["tlha-primary", "tlha-secondary"];
 const ONE: &str = BROKERS[0];
 const TWO: &str = BROKERS[1];

@@ -15,7 +15,7 @@ use crate::packages::working_of;
 use crate::service::know_hosts;
 
 /// How long anything may take before a test gives up; nothing that works comes near it.
-pub(crate) const WAIT: Duration = Duration::from_secs(60);
+pub(crate) const WAIT: Duration = Duration::from_secs(120);
 
 /// A pair with bare desktops, in step.
 #[derive(Debug)]
@@ -77,9 +77,9 @@ impl Pair {
         .unwrap();
     }
 
-    /// Logs in with as much patience as `vsm` has by itself.
+    /// Logs in; machines may be busy with other tests.
     pub(crate) fn login(&self, user: &str) -> Desktop {
-        pair::login(&self.0, user, 40).unwrap()
+        pair::login(&self.0, user, 120).unwrap()
     }
 
     /// Logs in; it has to be the desktop from before.

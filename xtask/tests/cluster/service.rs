@@ -15,7 +15,7 @@ use crate::packages::working_of;
 use crate::{on, spec};
 
 /// How long anything may take before a test gives up; nothing that works comes near it.
-pub(crate) const WAIT: Duration = Duration::from_secs(40);
+pub(crate) const WAIT: Duration = Duration::from_secs(120);
 /// The broker's host.
 pub(crate) const BROKER: &str = "tlha-primary";
 /// The agents' hosts.

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 
-use xtask::cluster::ClusterSpec;
+use xtask::cluster::{ClusterSpec, Fault};
 
-use crate::service::{AGENTS, Connected, Service, connected};
+use crate::service::{AGENTS, BROKER, Connected, Service, connected};
 use crate::{one_login, spec};
 
 const USERS: u16 = 50;
@@ -41,23 +41,31 @@ fn all_at_once(service: &Service) -> Vec<(String, Connected)> {
 const ASKPASS: &str = "printf '#!/bin/sh\\necho \"$1\" >> /tmp/asked\\n' > /usr/local/bin/askpass; \
                        chmod 755 /usr/local/bin/askpass; touch /tmp/asked; chmod 666 /tmp/asked";
 /// As many as come back in the same second after a break in the network.
-pub(crate) const BACK: u16 = 60;
+const BACK: u16 = 60;
+/// As many to hosts that are slow.
+pub(crate) const BACK_TO_SLOW: u16 = 40;
+/// How many hundredths of a core such hosts have: the last one is let in after more than a minute.
+const SLOW: [(&str, u32); 3] = [(BROKER, 30), ("agent1", 15), ("agent2", 15)];
 /// So many desktops are made at a time.
 const TOGETHER: usize = 6;
 
 #[test]
 fn many_who_come_back_at_once_are_let_in_and_asked_nothing() {
     let service = Service::with(&ClusterSpec { users: BACK, ..spec("storm-back") });
-    come_back(&service);
+    come_back(&service, BACK, &[]);
 }
 
-pub(crate) fn come_back(service: &Service) {
+pub(crate) fn come_back_to_slow(service: &Service) {
+    come_back(service, BACK_TO_SLOW, &SLOW);
+}
+
+fn come_back(service: &Service, users: u16, slow: &[(&str, u32)]) {
     one_login::harden(service);
     for agent in AGENTS {
         service.configure(agent, "vsmagent", &[GEOMETRY]);
     }
     service.sh("client", ASKPASS);
-    let users: Vec<String> = (1..=BACK).map(|n| format!("user{n:03}")).collect();
+    let users: Vec<String> = (1..=users).map(|n| format!("user{n:03}")).collect();
     let go = |users: &[String], words: &[&str]| {
         let one = |user: &String| {
             let to = format!("{user}@tlha");
@@ -70,11 +78,15 @@ pub(crate) fn come_back(service: &Service) {
             all.into_iter().filter_map(|one| one.join().unwrap()).collect::<Vec<_>>()
         })
     };
-    // Making sixty desktops at once takes long; it is not what is shown here.
+    // Making so many desktops at once takes long; it is not what is shown here.
     for some in users.chunks(TOGETHER) {
         assert_eq!(go(some, &["vsm", "connect", "--no-viewer"]), Vec::<String>::new());
     }
+    for &(host, percent) in slow {
+        service.fault(&Fault::Slow { host: host.into(), percent }).unwrap();
+    }
     let failed = go(&users, &["vsm", "connect", "--screenshot", "/dev/null"]);
+    service.heal(&[]).unwrap();
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
     assert_eq!(service.sh("client", "cat /tmp/asked"), "");
     end_all(service);
@@ -107,7 +119,7 @@ fn check(service: &Service, got: &[(String, Connected)], wanted: &[(&str, usize)
 
 pub(crate) fn end_all(service: &Service) {
     let words = ["vsmctl", "session", "terminate", "--all", "--assume-yes"];
-    service.output(crate::service::BROKER, "root", &words).unwrap();
+    service.output(BROKER, "root", &words).unwrap();
     assert_eq!(service.rows(), []);
 }
 

@@ -22,7 +22,7 @@ pub(super) fn holder(port: u16) -> Option<Holder> {
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .find(|pid| sockets::inodes_of(*pid).contains(&inode));
+        .find(|pid| sockets::held_by(*pid).iter().any(|(_, held)| *held == inode));
     let name = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok());
     let program = name.map_or_else(|| "another program".to_owned(), |name| name.trim().to_owned());
     Some(Holder { program, pid })

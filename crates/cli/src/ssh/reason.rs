@@ -121,7 +121,15 @@ pub(super) fn of_exit(code: Option<i32>, host: &str, words: LastWords) -> Failur
                 return Failure::new(UNAVAILABLE, format!("the way to {host} is closed: {why}"));
             }
             let why = words.why.map(|why| format!(": {why}")).unwrap_or_default();
-            Failure::new(SSH, format!("ssh to {host} failed{why}")).retry(words.retry)
+            let what = match words.retry {
+                Retry::Busy => format!(
+                    "{host} turns connections away, as too many come at once or its sshd does not want them{why}"
+                ),
+                Retry::Never | Retry::Briefly | Retry::Patiently => {
+                    format!("ssh to {host} failed{why}")
+                }
+            };
+            Failure::new(SSH, what).retry(words.retry)
         }
         Some(126 | 127) => Failure::new(UNAVAILABLE, SUBSYSTEM.replace("HOST", host)),
         Some(64) => Failure::new(

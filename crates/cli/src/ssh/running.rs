@@ -2,9 +2,10 @@
 //!
 //! Keep-alives alone cannot tell: sshd answers none while PAM opens a session, which takes seconds where a directory or
 //! a home is slow. Whoever gave that up and came again would be asked for the password twice, and keep a busy host
-//! busier. But the kernel of a host that lives acknowledges what is sent, whatever its sshd does. So ours is asked.
+//! busier. But the kernel of a host that lives acknowledges what is sent, whatever its sshd does. So ours is asked, and
+//! made to send something while ssh itself has nothing to say: before the login is done it may wait for a long time.
 
-use std::time::Duration;
+use std::{os::fd::RawFd, time::Duration};
 
 use tokio::process::Child;
 use tokio_util::task::AbortOnDropHandle;
@@ -14,6 +15,8 @@ use vsm_daemon::{
 };
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// So often the host's kernel is asked whether it is there, while nothing else is sent.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// How an ssh ended.
 #[derive(Debug)]
@@ -57,10 +60,12 @@ async fn run(mut child: Child, bound: Option<Duration>) -> Exit {
 
 /// Over when nothing that this process sends was acknowledged for so long.
 async fn unanswered(pid: Option<u32>, bound: Duration) {
-    let mut since = None;
+    let Some(pid) = pid else { return std::future::pending().await };
+    let (mut since, mut probed) = (None, false);
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if pid.is_some_and(is_unanswered) {
+        probed = probed || probe(pid);
+        if is_unanswered(pid) {
             let since = *since.get_or_insert_with(clock::now);
             if since.elapsed() >= bound {
                 return;
@@ -71,11 +76,29 @@ async fn unanswered(pid: Option<u32>, bound: Duration) {
     }
 }
 
+/// Has the kernel probe the connection of this process; whether there is one. Where that may not be done, ssh's own
+/// keep-alives are what is sent, from the login on.
+fn probe(pid: u32) -> bool {
+    let all = sockets::all().filter(|it| it.state == State::Established);
+    let all: Vec<u64> = all.map(|it| it.inode).collect();
+    let mut is_there = false;
+    for (pid, fd, _) in held(pid).filter(|(_, _, inode)| all.contains(inode)) {
+        is_there = true;
+        let _ = sockets::probe_every(pid, fd, PROBE_EVERY);
+    }
+    is_there
+}
+
 fn is_unanswered(pid: u32) -> bool {
     let waits = sockets::all().filter(|it| it.state == State::Established && it.unanswered > 0);
     let waits: Vec<u64> = waits.map(|it| it.inode).collect();
-    let holds = |pid| sockets::inodes_of(pid).iter().any(|inode| waits.contains(inode));
-    // Mostly there is none at all, and a process has more files than one wants to ask for. What is run as ssh may be a
-    // script that runs it.
-    !waits.is_empty() && (holds(pid) || sockets::children_of(pid).into_iter().any(holds))
+    // Mostly there is none at all, and a process has more files than one wants to ask for.
+    !waits.is_empty() && held(pid).any(|(_, _, inode)| waits.contains(&inode))
+}
+
+/// The sockets of this process and of those that it has begun, each with its holder: what is run as ssh may be a script
+/// that runs it, and ssh may run what leads the way.
+fn held(pid: u32) -> impl Iterator<Item = (u32, RawFd, u64)> {
+    let all = std::iter::once(pid).chain(sockets::children_of(pid));
+    all.flat_map(|pid| sockets::held_by(pid).into_iter().map(move |(fd, inode)| (pid, fd, inode)))
 }

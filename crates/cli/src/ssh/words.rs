@@ -20,6 +20,8 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 enum Line {
     /// The host is not there, or the connection broke.
     Away,
+    /// The host is there, and hung up or said nothing before the login began.
+    TurnedAway,
     /// The other side hung up before it said who it is, or for reasons of its own.
     HungUp,
     /// A refusal, which stays.
@@ -34,15 +36,13 @@ enum Line {
 }
 
 /// No connection: mostly a host that died, or an address that is just moving.
-const AWAY: [&str; 14] = [
+const AWAY: [&str; 12] = [
     "Connection refused",
     "Connection timed out",
     "Operation timed out",
     "No route to host",
     "Network is unreachable",
     "Host is down",
-    "kex_exchange_identification:",
-    "banner exchange",
     "ssh_dispatch_run_fatal:",
     "client_loop: ",
     "Timeout, server ",
@@ -50,6 +50,9 @@ const AWAY: [&str; 14] = [
     "Broken pipe",
     "stdio forwarding failed",
 ];
+
+/// sshd has more connections than it takes at a time (`MaxStartups`), or no time for one yet.
+const TURNED_AWAY: [&str; 2] = ["kex_exchange_identification:", "banner exchange"];
 
 /// A server hangs up so while it stops, and also when an account rule forbids the log-in.
 const HUNG_UP: [&str; 3] = ["Connection closed by ", "Connection reset by ", "Connection to "];
@@ -84,6 +87,8 @@ fn kind(line: &str) -> Line {
         Line::OnTheWay
     } else if any(&REFUSED) {
         Line::Refused
+    } else if any(&TURNED_AWAY) {
+        Line::TurnedAway
     } else if any(&AWAY) {
         Line::Away
     } else if HUNG_UP.iter().any(|word| line.starts_with(word)) {
@@ -97,6 +102,7 @@ fn kind(line: &str) -> Line {
 struct Heard {
     refused: bool,
     away: bool,
+    turned_away: bool,
     last: Option<String>,
     reason: Option<&'static Reason>,
     on_the_way: Option<String>,
@@ -121,8 +127,9 @@ impl Heard {
                 return false;
             }
             Line::Refused => self.refused = true,
-            Line::Away | Line::HungUp => {
+            Line::Away | Line::TurnedAway | Line::HungUp => {
                 self.away |= kind == Line::Away;
+                self.turned_away |= kind == Line::TurnedAway;
                 self.last = Some(line.trim().to_owned());
                 return false;
             }
@@ -132,10 +139,15 @@ impl Heard {
     }
 
     fn retry(&self) -> Retry {
-        match (self.refused, self.away, &self.last) {
-            (true, ..) | (false, _, None) => Retry::Never,
-            (false, true, Some(_)) => Retry::Patiently,
-            (false, false, Some(_)) => Retry::Briefly,
+        if self.refused || self.last.is_none() {
+            Retry::Never
+        } else if self.away {
+            // With a host on the way both are heard: what lies behind it is away.
+            Retry::Patiently
+        } else if self.turned_away {
+            Retry::Busy
+        } else {
+            Retry::Briefly
         }
     }
 }
@@ -220,17 +232,27 @@ mod tests {
             "ssh: connect to host tlha port 22: Connection refused",
             "ssh: connect to host 10.0.0.4 port 22: No route to host",
             "ssh: connect to host tlha port 22: Connection timed out",
-            "Connection timed out during banner exchange",
-            "kex_exchange_identification: Connection closed by remote host",
             "Timeout, server tlha not responding.",
             "client_loop: send disconnect: Broken pipe",
             "Connection to tlha closed by remote host.",
         ] {
             assert_eq!(after(&[line]), (Retry::Patiently, Vec::new()), "{line}");
         }
-        let both =
-            ["kex_exchange_identification: read: reset", "Connection reset by 10.0.0.4 port 22"];
-        assert_eq!(after(&both).0, Retry::Patiently);
+    }
+
+    #[test]
+    fn a_host_that_turns_connections_away_is_busy_and_one_behind_a_jump_host_is_away() {
+        for line in [
+            "Connection timed out during banner exchange",
+            "kex_exchange_identification: Connection closed by remote host",
+            "kex_exchange_identification: read: Connection reset by peer",
+        ] {
+            let lines = [line, "Connection reset by 10.0.0.4 port 22"];
+            assert_eq!(after(&lines), (Retry::Busy, Vec::new()), "{line}");
+            let behind =
+                ["stdio forwarding failed", line, "Connection closed by UNKNOWN port 65535"];
+            assert_eq!(after(&behind).0, Retry::Patiently, "{line}");
+        }
     }
 
     #[test]

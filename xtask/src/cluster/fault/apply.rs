@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 
 use super::super::lock::Lock;
 use super::super::spec::RESOURCE;
-use super::super::{Cluster, Start, cgroup, disk, net, up};
+use super::super::{Cluster, Start, cgroup, disk, net, slow, up};
 use super::{Fault, packets};
 
 const SIGKILL: i32 = 9;
@@ -33,6 +33,7 @@ impl Cluster {
                 self.init_pid(host)?;
                 cgroup::set_frozen(name, host, true)
             }
+            Fault::Slow { host, percent } => slow::set(name, host, Some(*percent)),
             Fault::Cut { .. } | Fault::Loss { .. } => {
                 packets::apply(&self.layout, &self.faults(), lock)
             }
@@ -82,6 +83,7 @@ impl Cluster {
                 Err(_) => up::power_on(&self.layout, self.host(host)?, &self.helper, lock),
             },
             Fault::Freeze { host } => cgroup::set_frozen(name, host, false),
+            Fault::Slow { host, .. } => slow::set(name, host, None),
             Fault::Cut { .. } | Fault::Loss { .. } => packets::apply(&self.layout, left, lock),
             Fault::VipBoth { host } => self.take_address(host),
             Fault::Clock { host, .. } => self.clock_says(host, 0),

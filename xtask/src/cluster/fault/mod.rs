@@ -61,6 +61,13 @@ pub enum Fault {
         /// The host.
         host: String,
     },
+    /// The host has only so many hundredths of one core, until it is healed or boots.
+    Slow {
+        /// The host.
+        host: String,
+        /// Hundredths of one core, 1 to 1000.
+        percent: u32,
+    },
     /// Packets from one host do not reach another; for both directions take two.
     Cut {
         /// Whose packets are lost.
@@ -170,6 +177,7 @@ impl Fault {
             | Self::Power { host }
             | Self::Standby { host }
             | Self::Freeze { host }
+            | Self::Slow { host, .. }
             | Self::Loss { host, .. }
             | Self::Clock { host, .. }
             | Self::VipBoth { host }
@@ -199,6 +207,7 @@ impl Fault {
     fn replaces(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Loss { host, .. }, Self::Loss { host: there, .. })
+            | (Self::Slow { host, .. }, Self::Slow { host: there, .. })
             | (Self::Clock { host, .. }, Self::Clock { host: there, .. })
             | (Self::Misnamed { host, .. }, Self::Misnamed { host: there, .. }) => host == there,
             // A host that boots again is neither frozen, nor without a daemon, nor at two places.
@@ -224,6 +233,7 @@ impl std::fmt::Display for Fault {
             Self::Power { host } => write!(f, "power {host}"),
             Self::Standby { host } => write!(f, "standby {host}"),
             Self::Freeze { host } => write!(f, "freeze {host}"),
+            Self::Slow { host, percent } => write!(f, "slow {percent} % of a core {host}"),
             Self::Cut { from, to, traffic: Traffic::All } => write!(f, "cut {from} -> {to}"),
             Self::Cut { from, to, traffic: Traffic::Vrrp } => {
                 write!(f, "cut {from} -> {to}, VRRP only")
@@ -346,6 +356,9 @@ impl Cluster {
             Fault::Loss { percent, .. } if !(1..=100).contains(percent) => {
                 bail!("loss of {percent} %: 1 to 100 are possible")
             }
+            Fault::Slow { percent, .. } if !(1..=1000).contains(percent) => {
+                bail!("{percent} % of a core: 1 to 1000 are possible")
+            }
             Fault::VipBoth { host } | Fault::KeepalivedDead { host }
                 if !self.has_keepalived(host)? =>
             {
@@ -386,6 +399,7 @@ impl Cluster {
             | Fault::Crash { .. }
             | Fault::Power { .. }
             | Fault::Standby { .. }
+            | Fault::Slow { .. }
             | Fault::Freeze { .. } => Ok(()),
         }
     }

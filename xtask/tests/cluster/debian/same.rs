@@ -20,8 +20,8 @@ fn desktops_are_passed_over_taken_over_given_up_and_shadowed() {
 }
 
 #[test]
-fn sixty_come_back_at_once_and_nobody_is_asked_twice() {
-    let service = Service::debian("debian-storm", storm::BACK);
+fn many_come_back_at_once_to_slow_hosts_and_nobody_is_asked_twice() {
+    let service = Service::debian("debian-storm", storm::BACK_TO_SLOW);
     for (cap, test) in [(3, several::is_asked as fn(&Service)), (2, several::at_once)] {
         several::allow(&service, cap);
         test(&service);
@@ -35,7 +35,7 @@ fn sixty_come_back_at_once_and_nobody_is_asked_twice() {
         let set = service.sh(host, "sshd -T | grep -i ^maxstartups");
         assert_eq!(set, "maxstartups 10:30:100", "{host}");
     }
-    storm::come_back(&service);
+    storm::come_back_to_slow(&service);
     one_login::asked_once(&service);
 }
 

@@ -7,7 +7,7 @@ use xtask::cluster::Cluster;
 
 use super::{hosts, install, sh, unit};
 
-const WAIT: Duration = Duration::from_secs(20);
+const WAIT: Duration = Duration::from_secs(120);
 const HOST: &str = "tlha-primary";
 
 /// Waits until this host has the address, or has it no more.

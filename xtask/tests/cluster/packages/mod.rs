@@ -19,7 +19,7 @@ use xtask::cluster::{Brokers, Cluster, ClusterSpec, Role};
 use crate::XTASK;
 
 /// How long a daemon may take until it does what it was started for.
-const WAIT: Duration = Duration::from_secs(20);
+const WAIT: Duration = Duration::from_secs(120);
 /// Version of the packages that come after those of the workspace.
 const NEXT: &str = "9.0";
 

@@ -14,7 +14,7 @@ use vsm_daemon::socket::receive_with;
 use crate::preface::{Code, Failure};
 
 /// How long the session may take to answer; it takes less than a millisecond.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// What a session tells on its control socket, as far as a viewer cares.
 #[derive(Debug, Deserialize)]

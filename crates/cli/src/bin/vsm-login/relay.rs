@@ -17,7 +17,7 @@ use crate::preface::{Code, Failure};
 /// Name of the broker's socket for this, beside its user socket.
 pub(crate) const SOCKET: &str = "vsmserver-relay.sock";
 /// How long the broker may take: it asks who the user is, and connects to the host.
-const ANSWER_MAX: Duration = Duration::from_secs(15);
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// A refusal, as a daemon tells it in one line.
 #[derive(Debug, Deserialize)]

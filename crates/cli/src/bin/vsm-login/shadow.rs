@@ -18,7 +18,7 @@ use crate::{
 /// Name of the agent's socket for this, in its run directory.
 const SOCKET: &str = "vsmagent-shadow.sock";
 /// How long the agent may take.
-const ANSWER_MAX: Duration = Duration::from_secs(15);
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// The control connection, which is to stay open while the desktop is shadowed, and the desktop's own.
 pub(crate) fn join(
