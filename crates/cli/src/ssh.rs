@@ -39,7 +39,7 @@ const SUBSYSTEM: &str = "vsm";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 /// From the login to the answer: nobody has anything to type then, but PAM opens a session, which a directory or a home
 /// that is slow may delay.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a session host is asked again that cannot be reached, at most.
 pub const TRY_HOST_MAX: Duration = Duration::from_secs(20);
 /// Longest answer to the preface.
@@ -50,7 +50,7 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// For the broker only: a host that died is noticed in a few seconds. The keep-alives have its kernel answer, which
 /// [`Running`] looks at; that its sshd answers none is waited for almost as long as [`JOIN_TIMEOUT`]. What the user
 /// gives with `-o` goes before them.
-const TO_BROKER: [&str; 2] = ["ServerAliveInterval=1", "ServerAliveCountMax=27"];
+const TO_BROKER: [&str; 2] = ["ServerAliveInterval=1", "ServerAliveCountMax=57"];
 /// For the session host and the way there: a network that is gone without a word is noticed within a minute, and what
 /// stands between has no reason to forget a desktop at which nothing moves.
 const TO_HOST: [&str; 3] = ["ServerAliveInterval=10", "ServerAliveCountMax=3", "TCPKeepAlive=yes"];

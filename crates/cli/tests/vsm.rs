@@ -67,7 +67,7 @@ fn ssh_to_the_broker_notices_soon_that_it_is_gone_and_the_users_options_go_first
     let call = &ran.calls[0];
     let own = call.find("ConnectTimeout=10 ").unwrap();
     assert!(call.find("ConnectTimeout=60").unwrap() < own, "ssh takes the first: {call}");
-    for option in ["ServerAliveInterval=1", "ServerAliveCountMax=27", "-s -- tlha vsm"] {
+    for option in ["ServerAliveInterval=1", "ServerAliveCountMax=57", "-s -- tlha vsm"] {
         assert!(call.contains(option), "{option}: {call}");
     }
 }

@@ -39,6 +39,17 @@ pub(super) fn set(cluster: &str, host: &str, percent: Option<u32>) -> Result<()>
     move_all(&group, &other)
 }
 
+/// How often the host had to stop as it had used up its share.
+pub(super) fn stops(cluster: &str, host: &str) -> Result<u64> {
+    let groups = [cgroup::of_host(cluster, host), cgroup::of_host_v1(cluster, host, "cpu")];
+    let count = |group: PathBuf| {
+        let text = fs::read_to_string(group.join("cpu.stat")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.parse().ok())
+    };
+    let counts = groups.into_iter().flatten().filter_map(count);
+    counts.max().with_context(|| format!("nothing counts how often {host} was stopped"))
+}
+
 /// Puts all processes of one group, and of those below it, into another hierarchy's.
 fn move_all(from: &Path, to: &Path) -> Result<()> {
     let mut moved = BTreeSet::new();

@@ -1,7 +1,7 @@
 //! How a host gets its own view of the machine: what is mounted where.
 //!
 //! The machine's root stays, so programs and libraries are shared; everything that a host writes
-//! or that tells hosts apart is its own. `/etc` and `/var` are overlays whose upper half lies in
+//! or that tells hosts apart is its own. `/etc`, `/var` and `/usr/local` are overlays whose upper half lies in
 //! the host's state directory and so outlives a power cut; `/run`, `/tmp` and `/dev/shm` do not.
 
 use std::fs::{self, Permissions};
@@ -135,6 +135,8 @@ pub(super) fn boot(state: &Path, host: &str, spec: &HostSpec) -> Result<()> {
     }
     overlay(&paths.etc, &paths.etc_work, Path::new("/etc"))?;
     overlay(&paths.var, &paths.var_work, Path::new("/var"))?;
+    // What an administrator installs by hand.
+    overlay(&paths.usr, &paths.usr_work, Path::new("/usr/local"))?;
     bind(&paths.ssh, "/etc/ssh")?;
     bind(&paths.vsm, "/etc/vsm")?;
     bind(&paths.log, "/var/log")?;

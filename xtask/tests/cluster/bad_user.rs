@@ -76,8 +76,8 @@ fn a_home_that_is_missing_or_not_theirs() {
     served(&service);
 }
 
-/// As an answer may take 30 s, and a start-up file that waits for ever would.
-const TOLD_WITHIN: Duration = Duration::from_secs(50);
+/// As an answer may take 60 s, and a start-up file that waits for ever would.
+const TOLD_WITHIN: Duration = Duration::from_secs(120);
 
 /// What a user's shell does at the session host before the service begins is told with that host's name, and in time.
 #[test]

@@ -110,7 +110,7 @@ chmod 755 /etc/vsm/xstartup.d/20-program /etc/vsm/xlogout.d/10-program"#;
     }
     let alice = service.connect_with("alice", &["--start-command", "sleep 86400"]);
     let home = |file: &str| {
-        service.until(&alice.agent, &format!("cat /home/alice/{file}")).trim().to_owned()
+        service.until(&alice.agent, &format!("grep . /home/alice/{file}")).trim().to_owned()
     };
     assert_eq!(home("started"), "here #102030");
     let layout = service

@@ -40,6 +40,7 @@ mod operator;
 mod pacemaker;
 mod packages;
 mod pair_of_brokers;
+mod patience;
 mod pcs;
 mod placement;
 mod preflight;

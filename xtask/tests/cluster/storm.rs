@@ -86,6 +86,9 @@ fn come_back(service: &Service, users: u16, slow: &[(&str, u32)]) {
         service.fault(&Fault::Slow { host: host.into(), percent }).unwrap();
     }
     let failed = go(&users, &["vsm", "connect", "--screenshot", "/dev/null"]);
+    for (host, _) in slow {
+        assert!(service.stops_of_slow(host).unwrap() > 0, "{host} was not slow");
+    }
     service.heal(&[]).unwrap();
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
     assert_eq!(service.sh("client", "cat /tmp/asked"), "");

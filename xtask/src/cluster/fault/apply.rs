@@ -97,6 +97,14 @@ impl Cluster {
         }
     }
 
+    /// How often a host that is slow had to stop, as it had used up its share of the processor.
+    ///
+    /// # Errors
+    /// If nothing counts that.
+    pub fn stops_of_slow(&self, host: &str) -> Result<u64> {
+        slow::stops(self.name(), host)
+    }
+
     /// Names both nodes in a broker's configuration, one of them wrongly, and restarts it.
     fn name_nodes(&self, host: &str, wrong: Option<&str>) -> Result<()> {
         let name = |node: &str| match wrong {
