@@ -55,8 +55,8 @@ const TO_BROKER: [&str; 2] = ["ServerAliveInterval=1", "ServerAliveCountMax=57"]
 /// stands between has no reason to forget a desktop at which nothing moves.
 const TO_HOST: [&str; 3] = ["ServerAliveInterval=10", "ServerAliveCountMax=3", "TCPKeepAlive=yes"];
 /// And for a host that is reached directly: the kernel by itself would try for two minutes, in steps that get longer,
-/// and miss that the network is back. It bounds what comes before the login as well, for which a busy sshd takes seconds;
-/// on a way through others a person may have a password to type within that time.
+/// and miss that the network is back. It bounds what comes before the login as well, for which a busy sshd takes
+/// seconds; on a way through others a person may have a password to type within that time.
 const DIRECTLY: &str = "ConnectTimeout=10";
 /// So that ssh tells when the login is done, and says why it fails whatever the user's files say of it.
 const SPEAK: &str = "LogLevel=VERBOSE";
