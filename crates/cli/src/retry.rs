@@ -149,7 +149,7 @@ mod tests {
         assert!(done.is_err() && count == 1, "{count}: 0 means not at all");
         // One that was busy a moment ago has not been gone for long.
         let mut attempts = 0;
-        let done = within(Duration::from_millis(400), "It", async || {
+        let done = within(Duration::from_millis(1500), "It", async || {
             attempts += 1;
             match attempts {
                 2 | 4 | 6 | 8 => Err(Failure::new(UNAVAILABLE, "turned away").retry(Retry::Busy)),
