@@ -1,56 +1,45 @@
 //! Becoming active: asking for votes, giving them, and learning what the voters hold.
 
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap};
 
 use super::{
-    active::Active,
     disk::Mark,
+    event::Config,
+    ledger::{goes_further, outranks},
+    log,
     message::{Holds, PeerMsg, Supply, Window, WitnessMsg, WitnessReply},
     mutant::{self, Mutant},
-    node::{Held, Replica, Role},
-    solo::Solo,
-    store::goes_further,
+    node::Replica,
+    outbox::Held,
+    reign::{Active, Solo},
+    role::{Asked, Claim, Role},
+    tick::Tick,
 };
 use crate::{AgentName, Change, Epoch};
 
 /// After so many signs of life that did not come the active node is taken for gone by one that is wanted.
 pub(super) const BEATS: u64 = 3;
 
-/// A claim under way.
-pub(super) struct Claim {
-    pub(super) epoch: Epoch,
-    /// It is durable.
-    asked: bool,
-    asked_witnesses: bool,
-    /// The peer was silent when the claim began: the witnesses are asked at once.
-    at_once: bool,
-    until_ms: u64,
-    /// It was known when the claim began that the peer has forgotten its promises.
-    knew_blank: bool,
-    peer: Option<(Holds, Supply)>,
-    witnesses: BTreeMap<AgentName, Option<Window>>,
-}
-
 impl Replica {
     /// A standby that is wanted asks its active peer to step down, or claims where there is none.
     pub(super) fn consider_claim(&mut self) {
-        let Role::Standby { leader, heard_ms } = &self.role else { return };
-        let by_name = mutant::on(Mutant::NameDecides) && self.config.node.as_str() > "a";
-        let patience = if by_name { self.config.heartbeat_ms } else { 0 };
-        if self.now < self.hold_off_ms + patience {
+        let Role::Standby { leader, heard } = &self.role else { return };
+        let Config { heartbeat_ms, node, .. } = &self.config;
+        let by_name = mutant::on(Mutant::NameDecides) && node.as_str() > "a";
+        let patience = if by_name { *heartbeat_ms } else { 0 };
+        if self.now < self.candidacy.not_before + patience {
             return;
         }
-        let alive =
-            leader.is_some() && self.link && self.now < heard_ms + self.config.heartbeat_ms * BEATS;
-        if self.relieved && !alive {
-            // The one that it handed over to did not take it, or is gone.
-            (self.relieved, self.want) = (false, true);
+        let is_near = self.now < *heard + heartbeat_ms * BEATS;
+        let alive = leader.is_some() && self.peer.is_up && is_near;
+        if !alive {
+            self.candidacy.take_back();
         }
-        if !self.want {
+        if !self.candidacy.want {
             return;
         }
         if alive {
-            self.hold_off_ms = self.now + self.config.heartbeat_ms;
+            self.candidacy.not_before = self.now + self.config.heartbeat_ms;
             self.send(PeerMsg::Wish { planned: false });
         } else {
             self.seek_reign();
@@ -59,47 +48,46 @@ impl Replica {
 
     /// An administrator wants this node to be active, and an active peer to hand over.
     pub(super) fn take_over(&mut self) {
-        self.want = true;
-        self.relieved = false;
-        self.forced = true;
-        self.hold_off_ms = 0;
-        if matches!(self.role, Role::Standby { leader: Some(_), .. }) && self.link {
-            self.hold_off_ms = self.now + self.config.ack_timeout_ms;
+        self.candidacy.want = true;
+        self.candidacy.relieved = false;
+        self.candidacy.forced = true;
+        self.candidacy.not_before = Tick::default();
+        if matches!(self.role, Role::Standby { leader: Some(_), .. }) && self.peer.is_up {
+            self.candidacy.not_before = self.now + self.config.ack_timeout_ms;
             self.send(PeerMsg::Wish { planned: true });
         }
     }
 
     /// The active peer has stepped down.
     pub(super) fn on_yield(&mut self, epoch: &Epoch) {
-        self.see(epoch);
+        self.candidacy.see(epoch);
         if let Role::Standby { leader, .. } = &mut self.role {
             *leader = None;
-            self.hold_off_ms = 0;
+            self.candidacy.not_before = Tick::default();
         }
     }
 
     pub(super) fn begin_claim(&mut self) {
-        let at_once = self.peer_blank && self.holds().paired;
+        let at_once = self.peer.blank && self.ledger.is_paired();
         let at_once = at_once || matches!(self.role, Role::Standby { leader: Some(_), .. });
-        let nonce = u32::try_from(self.draw() >> 32).unwrap_or(0);
+        let nonce = u32::try_from(self.candidacy.draw() >> 32).unwrap_or(0);
         let nonce = if mutant::on(Mutant::NonceOmitted) { 0 } else { nonce };
-        let above = self.seen.clone().max(self.promised.clone());
+        let above = self.candidacy.seen.clone().max(self.ledger.promised.clone());
         let epoch = above.next(self.config.node.clone(), nonce);
-        self.see(&epoch);
-        self.promised = epoch.clone();
-        if !mutant::on(Mutant::EpochReused) {
-            self.writing().promised = Some(epoch.clone());
+        self.candidacy.see(&epoch);
+        if mutant::on(Mutant::EpochReused) {
+            self.ledger.promised = epoch.clone();
+        } else {
+            self.ledger.promise(&mut self.outbox, epoch.clone());
         }
         // Nobody hears of an epoch before it is durable.
-        self.after_write(Held::Claim(epoch.clone()));
-        let until_ms = self.now + self.config.ack_timeout_ms * 2;
+        self.outbox.after_write(Held::Claim(epoch.clone()));
         self.role = Role::Claiming(Box::new(Claim {
             epoch,
-            asked: false,
-            asked_witnesses: false,
+            asked: Asked::Nobody,
             at_once,
-            until_ms,
-            knew_blank: self.peer_blank,
+            until: self.now,
+            knew_blank: self.peer.blank,
             peer: None,
             witnesses: BTreeMap::new(),
         }));
@@ -107,61 +95,57 @@ impl Replica {
 
     /// The claim is durable: asks the peer, and where that is away the witnesses.
     pub(super) fn ask_for_votes(&mut self, epoch: &Epoch) {
-        let Role::Claiming(claim) = &mut self.role else { return };
-        if claim.epoch != *epoch {
+        let Some(claim) = self.role.claim_mut().filter(|claim| claim.epoch == *epoch) else {
             return;
-        }
-        claim.until_ms = self.now + self.config.ack_timeout_ms;
-        claim.asked = true;
-        if self.config.alone || self.off.counts || mutant::on(Mutant::PromoteOnAddress) {
+        };
+        claim.until = self.now + self.config.ack_timeout_ms;
+        claim.asked = Asked::Peer;
+        let at_once = claim.at_once;
+        if self.config.alone || self.peer.counts_as_off() || mutant::on(Mutant::PromoteOnAddress) {
             return self.become_active(false);
         }
-        if self.link {
-            let (epoch, holds) = (epoch.clone(), self.holds());
+        if self.peer.is_up {
+            let (epoch, holds) = (epoch.clone(), self.ledger.holds());
             self.send(PeerMsg::Claim { epoch, holds });
         }
-        let Role::Claiming(claim) = &self.role else { return };
-        if !self.link || claim.at_once {
+        if !self.peer.is_up || at_once {
             self.ask_witnesses();
         }
     }
 
     /// The peer will not answer: the witnesses are asked at once.
     pub(super) fn claim_without_peer(&mut self) {
-        if let Role::Claiming(claim) = &mut self.role
-            && !claim.asked_witnesses
-        {
-            // Before the claim is durable this is only noted.
-            claim.at_once = true;
-            if claim.asked {
-                self.ask_witnesses();
-            }
+        let Some(claim) = self.role.claim_mut() else { return };
+        // Before the claim is durable this is only noted.
+        claim.at_once = true;
+        if claim.asked == Asked::Peer {
+            self.ask_witnesses();
         }
     }
 
     fn ask_witnesses(&mut self) {
-        let Role::Claiming(claim) = &mut self.role else { return };
-        claim.asked_witnesses = true;
-        claim.until_ms = self.now + self.config.ack_timeout_ms;
+        let Some(claim) = self.role.claim_mut() else { return };
+        claim.asked = Asked::Witnesses;
+        claim.until = self.now + self.config.ack_timeout_ms;
         let epoch = claim.epoch.clone();
-        let life = self.log.life().cloned();
-        for agent in self.all_witnesses() {
+        let life = self.ledger.log.life().cloned();
+        for agent in self.ledger.all_witnesses() {
             let (epoch, life) = (epoch.clone(), life.clone());
             self.ask_witness(agent, WitnessMsg::Claim { epoch, life });
         }
     }
 
-    /// No answer in time: the peer first, then the witnesses, then a pause.
+    /// No answer in time: the peer first, then the witnesses, then a pause. Nobody is asked by a claim that is not
+    /// durable, however long that takes.
     pub(super) fn claim_time(&mut self) {
         let Role::Claiming(claim) = &self.role else { return };
-        if self.now < claim.until_ms {
-            return;
-        }
-        if claim.asked_witnesses {
-            self.step_down(None);
-            self.back_off();
-        } else {
-            self.ask_witnesses();
+        match claim.asked {
+            Asked::Peer if self.now >= claim.until => self.ask_witnesses(),
+            Asked::Witnesses if self.now >= claim.until => {
+                self.step_down(None);
+                self.back_off();
+            }
+            Asked::Nobody | Asked::Peer | Asked::Witnesses => {}
         }
     }
 
@@ -169,62 +153,61 @@ impl Replica {
     pub(super) fn on_busy(&mut self) {
         let (now, timeout) = (self.now, self.config.ack_timeout_ms);
         match &mut self.role {
-            Role::Standby { heard_ms, .. } => *heard_ms = now,
-            Role::Claiming(claim) if !claim.asked_witnesses => claim.until_ms = now + timeout,
+            Role::Standby { heard, .. } => *heard = now,
+            Role::Claiming(claim) if claim.asked == Asked::Peer => claim.until = now + timeout,
             Role::Claiming(_) | Role::Probing(_) => {}
             Role::Active(active) => {
-                active.peer.waiting_ms = active.peer.waiting_ms.map(|_| now);
+                active.follower.waiting = active.follower.waiting.map(|_| now);
             }
         }
     }
 
     /// The peer asks for our vote.
     pub(super) fn on_claim(&mut self, epoch: Epoch, holds: &Holds) {
-        self.see(&epoch);
+        self.candidacy.see(&epoch);
         self.look_at_peer(holds);
-        if !outranks(&epoch, &self.promised) {
-            let promised = self.promised.clone();
+        if !outranks(&epoch, &self.ledger.promised) {
+            let promised = self.ledger.promised.clone();
             return self.send(PeerMsg::Stale { promised });
         }
         // The witnesses know the peer's life of the table, and ours is over: our vote is that of a blank node.
-        let over = self.peer_foreign
-            && self.foreign.is_some()
-            && self.foreign.as_ref() == super::log::life(&holds.history);
-        if self.joined && self.holds().paired && self.peer_blank && !over {
+        let over = self.peer.foreign
+            && self.ledger.foreign.is_some()
+            && self.ledger.foreign.as_ref() == log::life(&holds.history);
+        if self.ledger.joined && self.ledger.is_paired() && self.peer.blank && !over {
             // It has forgotten what it voted for: it cannot be active before it has our table. We can; or the witnesses
             // know better, where one of the two tables is of another life.
-            if matches!(self.role, Role::Standby { .. }) && self.now >= self.hold_off_ms {
+            if matches!(self.role, Role::Standby { .. }) && self.now >= self.candidacy.not_before {
                 self.begin_claim();
             }
             return;
         }
         // Its supply has all that is under way here, so nothing that was acknowledged is lost, nor what was not.
         self.step_down(None);
-        self.promised = epoch.clone();
-        self.writing().promised = Some(epoch.clone());
-        let (holds, supply) = (self.holds(), self.supply(holds));
+        self.ledger.promise(&mut self.outbox, epoch.clone());
+        let (holds, supply) = (self.ledger.holds(), self.ledger.supply(holds));
         let promise = PeerMsg::Promise { epoch, holds, supply };
         if mutant::on(Mutant::PromiseBeforeWrite) {
             self.send(promise);
         } else {
-            self.after_write(Held::Send(promise));
+            self.outbox.after_write(Held::Send(promise));
         }
         // The claimant has the first word.
-        self.hold_off_ms = self.now + self.config.ack_timeout_ms * 2;
+        self.candidacy.not_before = self.now + self.config.ack_timeout_ms * 2;
     }
 
     /// The peer votes for us.
     pub(super) fn on_promise(&mut self, epoch: &Epoch, holds: Holds, supply: Supply) {
         self.look_at_peer(&holds);
-        let foreign = self.peer_foreign;
+        let foreign = self.peer.foreign;
         // Damaged: what does not follow what is here, or would undo what is committed, cannot be learnt.
         if let Supply::Entries { prev, .. } = &supply
             && !foreign
-            && !(self.log.contains(prev) && prev.seq >= self.commit)
+            && !(self.ledger.log.contains(prev) && prev.seq >= self.ledger.commit)
         {
             return;
         }
-        let Role::Claiming(claim) = &mut self.role else { return };
+        let Some(claim) = self.role.claim_mut() else { return };
         if claim.epoch == *epoch {
             // What is of another life of the table says nothing of this one, and whoever holds it forgot its votes in
             // this.
@@ -244,26 +227,26 @@ impl Replica {
             // Our table was put back from a copy, or the witness is still to be told of a new life. Only the peer
             // helps.
             WitnessReply::Foreign { life } if matches!(self.role, Role::Claiming(_)) => {
-                self.foreign = Some(life);
+                self.ledger.foreign = Some(life);
             }
             // Late: that claim is over.
             WitnessReply::Foreign { .. } => {}
             // Nothing but time helps.
             WitnessReply::Held { .. } => {}
             WitnessReply::Promised { epoch, window } => {
-                let is_witness = self.rosters().iter().any(|roster| roster.contains(agent));
-                let Role::Claiming(claim) = &mut self.role else { return };
+                let is_witness = self.ledger.rosters().iter().any(|roster| roster.contains(agent));
+                let Some(claim) = self.role.claim_mut() else { return };
                 if claim.epoch == epoch && is_witness {
                     claim.witnesses.insert(agent.clone(), window);
                     self.count_votes();
                 }
             }
             WitnessReply::Accepted { epoch, last } => {
-                self.on_voting(agent);
+                self.on_voting(agent, false);
                 self.on_accepted(agent, &epoch, &last);
             }
             WitnessReply::Gap { epoch } => self.on_gap(agent, &epoch),
-            WitnessReply::Cleared { .. } => self.on_voting(agent),
+            WitnessReply::Cleared { .. } => self.on_voting(agent, true),
         }
     }
 
@@ -273,115 +256,73 @@ impl Replica {
         let by_witnesses = if mutant::on(Mutant::OneWitness) {
             !claim.witnesses.is_empty()
         } else {
-            self.most(|agent| claim.witnesses.contains_key(agent))
+            self.ledger.most(|agent| claim.witnesses.contains_key(agent))
         };
         let by_peer =
-            claim.peer.as_ref().is_some_and(|(peer, _)| match (self.joined, peer.joined) {
+            claim.peer.as_ref().is_some_and(|(peer, _)| match (self.ledger.joined, peer.joined) {
                 _ if mutant::on(Mutant::BlankVotes) => true,
                 (true, true) | (false, false) => true,
                 // One of us has forgotten what it voted for. That matters unless there never was anything to vote for,
                 // or nobody but us two to vote: then whatever was committed is here.
-                (true, false) => !self.holds().paired || !self.has_witnesses(),
+                (true, false) => !self.ledger.is_paired() || !self.ledger.has_witnesses(),
                 (false, true) => !peer.paired,
             });
-        if by_peer || (by_witnesses && self.joined) {
+        if by_peer || (by_witnesses && self.ledger.joined) {
             self.become_active(by_witnesses && claim.knew_blank);
         }
     }
 
     /// Takes the log with the highest last position among the voters, and begins the reign.
     pub(super) fn become_active(&mut self, vouched: bool) {
-        let standby = Role::Standby { leader: None, heard_ms: self.now };
+        let standby = Role::standby(None, self.now);
         let Role::Claiming(claim) = std::mem::replace(&mut self.role, standby) else { return };
         let Claim { epoch, peer, witnesses, .. } = *claim;
         // One that is linked and silent is soon found to be away; the witnesses are there now.
-        let near = self.link && peer.is_some();
+        let near = self.peer.is_up && peer.is_some();
         // A pair that is being formed has nothing that anybody could have forgotten.
-        let vouched = vouched || !self.holds().paired || !self.has_witnesses();
+        let vouched = vouched || !self.ledger.is_paired() || !self.ledger.has_witnesses();
         if let Some((holds, supply)) = peer
-            && (!self.joined || goes_further(&holds.last, self.log.last()))
+            && (!self.ledger.joined || goes_further(&holds.last, self.ledger.log.last()))
             && !mutant::on(Mutant::PeerNotHeard)
         {
-            self.learn(supply);
+            self.ledger.learn(&mut self.outbox, supply);
         }
         let further = |a: &&Window, b: &&Window| {
-            if goes_further(&a.last, &b.last) {
-                std::cmp::Ordering::Greater
-            } else {
-                std::cmp::Ordering::Less
-            }
+            if goes_further(&a.last, &b.last) { Ordering::Greater } else { Ordering::Less }
         };
         if let Some(best) = witnesses.values().flatten().max_by(further)
-            && goes_further(&best.last, self.log.last())
+            && goes_further(&best.last, self.ledger.log.last())
             && !mutant::on(Mutant::WitnessesNotHeard)
-            && !self.learn_window(best)
+            && !self.ledger.learn_window(&mut self.outbox, best)
         {
             return self.back_off();
         }
-        let solo = match self.mark.clone() {
+        let solo = match self.ledger.mark.clone() {
             Some(Mark { base, mut keys }) => {
-                keys.extend(self.keys_after(base.seq));
+                keys.extend(self.ledger.keys_after(base.seq));
                 Solo::new(base, keys, near)
             }
             // What is committed here while there is no window is at the peer too.
             None => {
-                let base = self.log.lsn(self.commit).unwrap_or_else(|| self.log.base()).clone();
-                Solo::new(base, self.keys_after(self.commit), near)
+                let keys = self.ledger.keys_after(self.ledger.commit);
+                Solo::new(self.ledger.committed(), keys, near)
             }
         };
-        self.attempts = 0;
+        self.candidacy.attempts = 0;
         // Enough voters know this life.
-        self.foreign = None;
+        self.ledger.foreign = None;
         self.is_whole();
-        self.role = Role::Active(Box::new(Active::new(epoch, self, solo, vouched)));
+        let timeout_ms = self.config.ack_timeout_ms;
+        let active = Active::new(epoch, &self.ledger, solo, vouched, self.now, timeout_ms);
+        self.role = Role::Active(Box::new(active));
         self.begin_reign();
-    }
-
-    fn learn(&mut self, supply: Supply) {
-        match supply {
-            Supply::Nothing => {}
-            Supply::Entries { prev, entries } => {
-                self.truncate(prev.seq);
-                self.append(entries);
-            }
-            Supply::Image(image) => {
-                self.install(image);
-                self.unsure = true;
-            }
-        }
-    }
-
-    /// Whether the peer can have forgotten what it voted for: it has no table, or one of another life.
-    pub(super) fn look_at_peer(&mut self, holds: &Holds) {
-        self.peer_foreign = self.joined && holds.joined && self.log.is_foreign(&holds.history);
-        self.peer_blank = !holds.joined || self.peer_foreign;
-    }
-
-    /// Takes what the witnesses kept, if it joins on to what we have: all that is in our table must be in what the
-    /// window follows, and all that the window follows must be here.
-    fn learn_window(&mut self, window: &Window) -> bool {
-        let common = self.log.common(&window.history, &window.last).seq;
-        let joins = common >= self.commit.max(window.base.seq);
-        if joins || mutant::on(Mutant::JoinUnchecked) {
-            self.commit_to(window.base.seq);
-            self.flush();
-            // Its rows are the state after its last entry of everything that changed after its base.
-            let (at, history) = (window.last.clone(), window.history.clone());
-            let rows = window.rows.values().cloned().collect();
-            self.put_rows(super::Install { at, history, rows, whole: false });
-            // One voter had them.
-            self.unsure = true;
-            let keys = window.rows.keys().cloned().collect();
-            self.set_mark(Some(Mark { base: window.base.clone(), keys }));
-            return true;
-        }
-        false
     }
 
     /// The changes with which a reign begins.
     pub(super) fn first_changes(&self) -> Vec<Change> {
         let mut changes = vec![Change::Began { pair: !self.config.alone }];
-        if mutant::on(Mutant::RosterFirst) && self.rosters().is_empty() && !self.config.alone {
+        if mutant::on(Mutant::RosterFirst) && self.ledger.rosters().is_empty() && !self.config.alone
+        {
             changes.push(self.first_roster());
         }
         changes
@@ -394,8 +335,8 @@ impl Replica {
     /// The pair is formed once both brokers have the table: only then are the witnesses named. Named before, they could
     /// not vote yet, and a node that is interrupted in between could do nothing without a vote that nobody can give.
     pub(super) fn form_pair(&mut self) {
-        let forming = self.rosters().is_empty() && !self.config.alone;
-        let commit = self.commit;
+        let forming = self.ledger.rosters().is_empty() && !self.config.alone;
+        let commit = self.ledger.commit;
         if forming
             && self.active().is_some_and(|active| active.is_synced() && commit >= active.began)
         {
@@ -406,9 +347,4 @@ impl Replica {
             self.extend(vec![roster]);
         }
     }
-}
-
-/// Whether an epoch is above another. Equal counters of two nodes are two epochs.
-pub(super) fn outranks(a: &Epoch, b: &Epoch) -> bool {
-    if mutant::on(Mutant::NoTieBreak) { a.counter >= b.counter && a != b } else { a > b }
 }

@@ -1,11 +1,13 @@
 //! Following an active peer: taking its entries, or its whole table.
 
 use super::{
-    claim::outranks,
+    ledger::outranks,
     log::Entry,
     message::{Image, PeerMsg},
     mutant::{self, Mutant},
-    node::{Held, Replica, Role},
+    node::Replica,
+    outbox::Held,
+    role::Role,
 };
 use crate::{Epoch, Lsn};
 
@@ -22,37 +24,38 @@ impl Replica {
         if !self.follow(&epoch) {
             return;
         }
-        self.heard_last = entries.last().map_or(prev.seq, |entry| entry.lsn.seq);
+        self.peer.last = entries.last().map_or(prev.seq, |entry| entry.lsn.seq);
         let joins = if mutant::on(Mutant::PrevUnchecked) {
-            self.log.lsn(prev.seq).is_some()
+            self.ledger.log.lsn(prev.seq).is_some()
         } else {
-            self.log.contains(prev)
+            self.ledger.log.contains(prev)
         };
-        if !self.joined || !joins {
-            let holds = self.holds();
-            return self.after_write(Held::Send(PeerMsg::Behind { epoch, holds }));
+        if !self.ledger.joined || !joins {
+            let holds = self.ledger.holds();
+            return self.outbox.after_write(Held::Send(PeerMsg::Behind { epoch, holds }));
         }
         // The reign is of the same life.
-        self.foreign = None;
+        self.ledger.foreign = None;
         // Only as far as we know that we agree: beyond it there may be entries of a reign that was replaced.
         let agreed = entries.last().map_or(prev.seq, |entry| entry.lsn.seq);
         let new: Vec<Entry> =
-            entries.into_iter().skip_while(|entry| self.log.contains(&entry.lsn)).collect();
+            entries.into_iter().skip_while(|entry| self.ledger.log.contains(&entry.lsn)).collect();
         if let Some(first) = new.first() {
             let seq = first.lsn.seq - 1;
-            if seq < self.commit {
+            if seq < self.ledger.commit {
                 // What we took for committed came from a reign that never was complete: the whole table is sent.
-                let holds = self.holds();
-                return self.after_write(Held::Send(PeerMsg::Behind { epoch, holds }));
+                let holds = self.ledger.holds();
+                return self.outbox.after_write(Held::Send(PeerMsg::Behind { epoch, holds }));
             }
-            self.truncate(seq);
-            self.append(new);
+            self.ledger.truncate(&mut self.outbox, seq);
+            self.ledger.append(&mut self.outbox, new);
         }
-        self.commit_to(commit.min(agreed));
-        if commit > 0 && self.commit <= agreed {
+        let reversed = mutant::on(Mutant::OutOfOrder);
+        self.ledger.commit_in_order(&mut self.outbox, commit.min(agreed), reversed);
+        if commit > 0 && self.ledger.commit <= agreed {
             // The sender holds durably what we have committed: a window of ours may begin there.
-            self.set_mark(None);
-            self.unsure = false;
+            self.ledger.set_mark(&mut self.outbox, None);
+            self.ledger.unsure = false;
         }
         if commit > 0 && commit <= agreed {
             self.is_whole();
@@ -66,12 +69,10 @@ impl Replica {
             return;
         }
         let last = image.entries.last().map_or(&image.at, |entry| &entry.lsn).clone();
-        let own = self.log.last();
+        let own = self.ledger.log.last();
         // A late one would take back what was acknowledged since.
-        if !(self.joined && own.epoch == last.epoch && own.seq >= last.seq) {
-            self.install(image);
-            // The sender may have learnt some of it from one voter; when it is ready it says so.
-            self.unsure = true;
+        if !(self.ledger.joined && own.epoch == last.epoch && own.seq >= last.seq) {
+            self.ledger.install(&mut self.outbox, image);
         }
         // Whoever is active has all that was committed, and sends all that it has.
         self.is_whole();
@@ -83,31 +84,30 @@ impl Replica {
         if mutant::on(Mutant::AckBeforeWrite) {
             self.send(ack);
         } else {
-            self.after_write(Held::Send(ack));
+            self.outbox.after_write(Held::Send(ack));
         }
     }
 
     /// Whether the sender reigns, as far as we know; then we follow it.
     fn follow(&mut self, epoch: &Epoch) -> bool {
-        self.see(epoch);
-        if *epoch != self.promised && !outranks(epoch, &self.promised) {
-            let promised = self.promised.clone();
+        self.candidacy.see(epoch);
+        if *epoch != self.ledger.promised && !outranks(epoch, &self.ledger.promised) {
+            let promised = self.ledger.promised.clone();
             self.send(PeerMsg::Stale { promised });
             return false;
         }
         match &mut self.role {
-            Role::Standby { leader, heard_ms } => {
+            Role::Standby { leader, heard } => {
                 *leader = Some(epoch.clone());
-                *heard_ms = self.now;
-                self.attempts = 0;
+                *heard = self.now;
+                self.candidacy.attempts = 0;
             }
             Role::Probing(_) | Role::Claiming(_) | Role::Active(_) => {
                 self.step_down(Some(epoch.clone()));
             }
         }
-        if *epoch != self.promised {
-            self.promised = epoch.clone();
-            self.writing().promised = Some(epoch.clone());
+        if *epoch != self.ledger.promised {
+            self.ledger.promise(&mut self.outbox, epoch.clone());
         }
         true
     }

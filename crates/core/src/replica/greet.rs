@@ -7,69 +7,23 @@
 //! before; had that been to a reign above this one, the peer would have claimed it, and would acknowledge nothing of
 //! this reign any more. An acknowledgement that was on its way when the loss was told proves nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::{
     message::WitnessMsg,
     mutant::{self, Mutant},
-    node::{Replica, Role},
+    node::Replica,
+    reign::{Kept, Voice},
+    role::Role,
 };
 use crate::AgentName;
 
 /// An agent that did not answer is asked again after so many time-outs: it may be away for long.
 const UNKNOWN_TIMEOUTS: u64 = 10;
 
-/// What the active node knows of a witness' right to vote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Voice {
-    /// It was last asked at this moment, if ever, and has not answered.
-    Unknown { asked_ms: Option<u64> },
-    /// It lost something.
-    Mute {
-        loss: u64,
-        /// Made up for when the peer has answered this round.
-        round: u64,
-        /// When it was told so last.
-        told_ms: Option<u64>,
-    },
-    /// It votes.
-    Votes,
-}
-
-/// What is known of all of them, and the rounds of questions to the peer.
-#[derive(Debug, Default)]
-pub(super) struct Voices {
-    of: BTreeMap<AgentName, Voice>,
-    /// Goes along with what is sent to the peer.
-    pub(super) round: u64,
-    /// The highest round that came back.
-    answered: u64,
-}
-
-impl Voices {
-    pub(super) fn answered(&mut self, round: u64) {
-        self.answered = self.answered.max(round);
-    }
-
-    /// Those that are known to be mute.
-    pub(super) fn mute(&self) -> impl Iterator<Item = &AgentName> {
-        self.of
-            .iter()
-            .filter(|(_, voice)| matches!(voice, Voice::Mute { .. }))
-            .map(|(name, _)| name)
-    }
-}
-
 impl Replica {
-    /// The witnesses of all rosters that count.
-    pub(super) fn all_witnesses(&self) -> BTreeSet<AgentName> {
-        self.rosters().iter().flat_map(|roster| roster.iter().cloned()).collect()
-    }
-
     /// An agent can be reached, perhaps for the first time, or again after it lost something.
     pub(super) fn witness_up(&mut self, agent: &AgentName) {
         if let Some(active) = self.active() {
-            active.voices.of.insert(agent.clone(), Voice::Unknown { asked_ms: None });
+            active.voices.of.insert(agent.clone(), Voice::Unknown { asked: None });
         }
     }
 
@@ -77,7 +31,7 @@ impl Replica {
     pub(super) fn on_mute(&mut self, agent: &AgentName, loss: u64) {
         if self.config.alone {
             // Nobody votes here, so nothing is lacking; one that set itself apart says so where it is to act.
-            return self.on_voting(agent);
+            return self.on_voting(agent, true);
         }
         let by_old = mutant::on(Mutant::GreetedByOldAck);
         let Some(active) = self.active() else { return };
@@ -87,20 +41,26 @@ impl Replica {
         }
         active.voices.round += 1;
         let round = if by_old { 0 } else { active.voices.round };
-        let voice = Voice::Mute { loss, round, told_ms: None };
+        let voice = Voice::Mute { loss, round, told: None };
         active.voices.of.insert(agent.clone(), voice);
         if let Some(kept) = active.solo.witnesses.get_mut(agent) {
             // It keeps nothing, whatever it said before.
-            *kept = super::solo::Kept::default();
+            *kept = Kept::default();
         }
-        if active.peer.matched {
+        if active.follower.matched {
             self.beat();
         }
     }
 
-    /// A witness took or kept something: it votes.
-    pub(super) fn on_voting(&mut self, agent: &AgentName) {
-        if let Some(active) = self.active() {
+    /// A witness kept or forgot something: it votes. One that has told a loss votes once it has forgotten what it was
+    /// told to forget for that: anything else is from before the loss, and was late.
+    pub(super) fn on_voting(&mut self, agent: &AgentName, forgot: bool) {
+        let Some(active) = self.active() else { return };
+        let is_late = match active.voices.of.get(agent) {
+            Some(Voice::Mute { told, .. }) => told.is_none() || !forgot,
+            Some(Voice::Unknown { .. } | Voice::Votes) | None => false,
+        };
+        if !is_late {
             active.voices.of.insert(agent.clone(), Voice::Votes);
         }
     }
@@ -108,23 +68,23 @@ impl Replica {
     /// Asks those of whom nothing is known, and makes up for losses where that is right now.
     pub(super) fn greet(&mut self) {
         let (now, timeout, alone) = (self.now, self.config.ack_timeout_ms, self.config.alone);
-        let witnesses = self.all_witnesses();
+        let witnesses = self.ledger.all_witnesses();
         let Role::Active(active) = &mut self.role else { return };
-        let seq = if alone { active.own } else { active.own.min(active.peer.acked) };
-        let (at, life) = (self.log.lsn(seq).cloned(), self.log.life().cloned());
+        let seq = if alone { active.own } else { active.own.min(active.follower.acked) };
+        let (at, life) = (self.ledger.log.lsn(seq).cloned(), self.ledger.log.life().cloned());
         let synced = (active.is_synced() || alone) && seq >= active.began;
         let synced = synced || mutant::on(Mutant::GreetedUnsynced);
         let (epoch, answered) = (active.epoch.clone(), active.voices.answered);
         for agent in witnesses {
-            active.voices.of.entry(agent).or_insert(Voice::Unknown { asked_ms: None });
+            active.voices.of.entry(agent).or_insert(Voice::Unknown { asked: None });
         }
         let mut messages = Vec::new();
         for (agent, voice) in &mut active.voices.of {
             match voice {
-                Voice::Unknown { asked_ms }
-                    if asked_ms.is_none_or(|asked| now >= asked + timeout * UNKNOWN_TIMEOUTS) =>
+                Voice::Unknown { asked }
+                    if asked.is_none_or(|asked| now >= asked + timeout * UNKNOWN_TIMEOUTS) =>
                 {
-                    *asked_ms = Some(now);
+                    *asked = Some(now);
                     messages.push((
                         agent.clone(),
                         match at.clone().filter(|_| synced) {
@@ -139,13 +99,13 @@ impl Replica {
                         },
                     ));
                 }
-                Voice::Mute { loss, round, told_ms }
+                Voice::Mute { loss, round, told }
                     if synced
                         && answered >= *round
-                        && told_ms.is_none_or(|told| now >= told + timeout) =>
+                        && told.is_none_or(|told| now >= told + timeout) =>
                 {
                     let Some(at) = at.clone() else { continue };
-                    *told_ms = Some(now);
+                    *told = Some(now);
                     let (epoch, life, loss) = (epoch.clone(), life.clone(), Some(*loss));
                     messages.push((agent.clone(), WitnessMsg::Clear { epoch, at, loss, life }));
                 }

@@ -15,44 +15,54 @@
 //!
 //! | module | owns |
 //! | --- | --- |
+//! | `node` | one broker's replica: its parts, events in, actions out |
+//! | `ledger`, `outbox` | what it holds of the table; what leaves it, and when |
+//! | `peer`, `candidacy` | what it knows of the other broker; its wish to be active |
+//! | `role`, `reign` | what it is at the moment; what it knows while active |
+//! | `probe`, `claim` | steps before a reign: whom it would disturb, asking for votes |
+//! | `active`, `solo`, `greet` | steps of a reign: with the peer, with witnesses alone, witnesses that lost something |
+//! | `follow`, `off` | steps of a standby; a peer that was switched off for certain |
 //! | [`log`] | entries, positions, the common point of two logs |
 //! | [`message`] | what nodes say |
 //! | [`disk`] | what is durable, and the writes |
 //! | [`witness`] | an agent's promise and window |
-//! | `event` | what it is told, wants done, and is |
-//! | `node` | events in, actions out |
-//! | `off` | a peer that was switched off for certain |
-//! | `probe`, `claim`, `active`, `solo`, `follow` | before a claim, claiming, active, with witnesses alone, standby |
-//! | `greet` | witnesses that lost what they held |
-//! | `store`, `limits` | what is held, in memory and on disk; how much of it |
-//! | `status` | what it tells of itself |
+//! | `event`, `status` | what it is told and wants done; what it tells of itself |
+//! | `limits`, `tick` | how much at once and how much is kept; moments |
 //! | [`mutant`] | deliberate bugs, for the tests of the tests |
 
 mod active;
+mod candidacy;
 mod claim;
 pub mod disk;
 mod event;
 mod follow;
 mod greet;
+mod ledger;
 mod limits;
 pub mod log;
 pub mod message;
 pub mod mutant;
 mod node;
 mod off;
+mod outbox;
+mod peer;
 mod probe;
+mod reign;
+mod role;
 mod solo;
 mod status;
-mod store;
 #[cfg(test)]
 mod tests;
+mod tick;
 pub mod witness;
 
 pub use disk::{Disk, Install, Mark, Write};
 pub use event::{Action, Config, Event, Failure, Standing, Token};
+pub use ledger::Touched;
 pub use limits::Limits;
 pub use log::{Entry, History, Log};
 pub use message::{Hello, Holds, Image, PeerMsg, Supply, Window, WitnessMsg, WitnessReply};
-pub use node::{Replica, Touched};
-pub use status::{PeerStatus, Second, Status, WitnessStatus};
+pub use node::Replica;
+pub use reign::Second;
+pub use status::{PeerStatus, Status, WitnessStatus};
 pub use witness::{Living, Witness};

@@ -1,107 +1,42 @@
-//! One broker's replica: what it knows, the events that it takes, and the order in which what it does leaves it.
+//! One broker's replica: its parts, the events that it takes, and the order in which what it does leaves it.
 //!
-//! Persist, then promise: whatever depends on a write waits in [`Replica::held`] until the shell says that the write
-//! is durable. The active node alone sends a change while it is still being written here, as it answers only when
-//! both are durable.
+//! Each part owns its fields and changes nothing of another's. What needs several is a step of the node: `claim`,
+//! `active`, `solo`, `follow`, `greet`, `probe` and `off` have those.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    mem,
-};
+use std::mem;
 
 use super::{
-    active::Active,
-    claim::Claim,
-    disk::{Disk, Mark, Write},
+    candidacy::Candidacy,
+    disk::Disk,
     event::{Action, Config, Event, Failure, Standing, Token},
+    ledger::{Ledger, Touched},
     log::Log,
     message::{Hello, Holds, PeerMsg, WitnessMsg},
     mutant::{self, Mutant},
-    off::Off,
-    probe::Probe,
+    outbox::{Held, Outbox},
+    peer::PeerLink,
+    reign::Active,
+    role::Role,
+    tick::Tick,
 };
-use crate::{AgentName, Change, Epoch, Key, Lsn, Table};
-
-pub(super) enum Role {
-    Standby { leader: Option<Epoch>, heard_ms: u64 },
-    Probing(Box<Probe>),
-    Claiming(Box<Claim>),
-    Active(Box<Active>),
-}
+use crate::{AgentName, Change, Epoch, Table};
 
 /// One broker's replica.
 pub struct Replica {
     pub(super) config: Config,
-    pub(super) now: u64,
+    pub(super) now: Tick,
     pub(super) role: Role,
-    pub(super) want: bool,
-    /// It handed over to the peer, for whom the address is still on its way: it wants nothing until it has no address,
-    /// or no peer.
-    pub(super) relieved: bool,
-    pub(super) link: bool,
-    pub(super) off: Off,
-    pub(super) promised: Epoch,
-    pub(super) joined: bool,
-    pub(super) log: Log,
-    /// Committed, and what readers see.
-    pub(super) table: Table,
-    pub(super) commit: u64,
-    pub(super) mark: Option<Mark>,
-    /// The peer has no table: it forgot what it voted for.
-    pub(super) peer_blank: bool,
-    /// Highest epoch heard of anywhere.
-    pub(super) seen: Epoch,
-    /// No claim before this moment.
-    pub(super) hold_off_ms: u64,
-    pub(super) attempts: u32,
-    /// An administrator asked for it: the next claim is made also where it disturbs a reign.
-    pub(super) forced: bool,
-    /// The table may have rows that are not committed: what one voter held is not shown before a reign has committed
-    /// it.
-    pub(super) unsure: bool,
-    /// The peer's table is of another life.
-    pub(super) peer_foreign: bool,
-    /// The witnesses know of another life of the table than ours, and this is it.
-    pub(super) foreign: Option<Epoch>,
-    random: u64,
-    out: Vec<Action>,
-    write: Write,
-    next: Token,
-    stored: Token,
-    held: VecDeque<(Token, Held)>,
-    pub(super) touched: Touched,
-    /// The highest number that the active node is known to have.
-    pub(super) heard_last: u64,
-}
-
-/// What changed in the committed table since it was last asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Touched {
-    /// All of it was replaced.
-    pub whole: bool,
-    /// These keys, beside that.
-    pub keys: BTreeSet<Key>,
-}
-
-/// What waits for a write.
-pub(super) enum Held {
-    Send(PeerMsg),
-    PeerOff,
-    Claim(Epoch),
-    OwnVote(u64),
-    Clear(Lsn),
+    pub(super) candidacy: Candidacy,
+    pub(super) peer: PeerLink,
+    pub(super) ledger: Ledger,
+    pub(super) outbox: Outbox,
 }
 
 impl std::fmt::Debug for Replica {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} {:?} last {} commit {}",
-            self.config.node,
-            self.standing(),
-            self.log.last(),
-            self.commit
-        )
+        let Ledger { log, commit, .. } = &self.ledger;
+        let last = log.last();
+        write!(f, "{} {:?} last {last} commit {commit}", self.config.node, self.standing())
     }
 }
 
@@ -109,46 +44,23 @@ impl Replica {
     /// Starts from what is durable.
     #[must_use]
     pub fn new(config: Config, disk: Disk, now_ms: u64) -> Self {
-        let (random, heartbeat_ms, alone) = (config.seed | 1, config.heartbeat_ms, config.alone);
+        let now = Tick(now_ms);
         // Long enough to hear of a peer that is active; one without a table hears what agents promised to an earlier
         // life of it, and rises above that.
-        let pause_ms = if disk.joined {
-            heartbeat_ms * 2
-        } else {
-            config.ack_timeout_ms.max(heartbeat_ms * 2)
+        let two_beats = config.heartbeat_ms * 2;
+        let pause_ms = match (config.alone, disk.joined) {
+            (true, _) => 0,
+            (false, true) => two_beats,
+            (false, false) => config.ack_timeout_ms.max(two_beats),
         };
-        // Where a window may be open, some rows may be those of one witness.
-        let unsure = disk.mark.is_some();
         Self {
+            now,
+            role: Role::standby(None, now),
+            candidacy: Candidacy::new(disk.promised.clone(), config.seed, now + pause_ms),
+            peer: PeerLink::new(disk.peer_off, now),
+            ledger: Ledger::new(disk, config.alone),
+            outbox: Outbox::default(),
             config,
-            now: now_ms,
-            role: Role::Standby { leader: None, heard_ms: now_ms },
-            want: false,
-            relieved: false,
-            link: false,
-            off: Off::new(disk.peer_off, now_ms),
-            seen: disk.promised.clone(),
-            promised: disk.promised,
-            joined: disk.joined,
-            log: disk.log,
-            table: disk.table,
-            commit: disk.commit,
-            mark: disk.mark.filter(|_| !mutant::on(Mutant::MarkForgotten)),
-            peer_blank: false,
-            hold_off_ms: if alone { now_ms } else { now_ms + pause_ms },
-            attempts: 0,
-            forced: false,
-            unsure: !alone && unsure,
-            peer_foreign: false,
-            foreign: None,
-            random,
-            out: Vec::new(),
-            write: Write::default(),
-            next: Token::default(),
-            stored: Token::default(),
-            held: VecDeque::new(),
-            touched: Touched::default(),
-            heard_last: 0,
         }
     }
 
@@ -157,23 +69,24 @@ impl Replica {
     #[must_use]
     pub fn resume(config: Config, disk: Disk, now_ms: u64) -> Self {
         let mut replica = Self::new(config, disk, now_ms);
-        if replica.config.alone && replica.promised.node == replica.config.node {
-            replica.want = true;
+        if replica.config.alone && replica.ledger.promised.node == replica.config.node {
+            replica.candidacy.want = true;
             // All that is durable has the one vote that there is.
-            replica.commit_to(replica.log.last().seq);
+            let last = replica.ledger.log.last().seq;
+            replica.ledger.commit_to(&mut replica.outbox, last);
             replica.resume_reign();
-            replica.flush();
-            replica.out.clear();
+            replica.outbox.flush();
+            replica.outbox.take();
         }
         replica
     }
 
     /// Takes an event at a moment; what is to be done, in order.
     pub fn handle(&mut self, now_ms: u64, event: Event) -> Vec<Action> {
-        self.now = now_ms.max(self.now);
+        self.now = self.now.max(Tick(now_ms));
         match event {
             Event::Tick => {}
-            Event::Want(want) => self.wanted(want),
+            Event::Want(want) => self.candidacy.wanted(want),
             Event::TakeOver => self.take_over(),
             Event::Link(up) => self.on_link(up),
             Event::Peer(message) => self.on_peer(message),
@@ -183,16 +96,16 @@ impl Replica {
             Event::Propose(proposals) => self.propose(proposals),
             Event::Stored(token) => self.on_stored(token),
             Event::Fenced(epoch) => self.on_higher(&epoch),
-            Event::PeerOff(at_ms) => self.on_peer_off(at_ms),
+            Event::PeerOff(at_ms) => self.on_peer_off(Tick(at_ms)),
         }
         self.on_time();
-        self.flush();
+        self.outbox.flush();
         // What needed no write, or one that is durable already.
         self.release();
-        self.flush();
+        self.outbox.flush();
         #[cfg(any(debug_assertions, feature = "mutants"))]
         self.check();
-        mem::take(&mut self.out)
+        self.outbox.take()
     }
 
     /// What it is at the moment.
@@ -214,48 +127,46 @@ impl Replica {
     /// Whether all of the table is committed: else readers go on seeing what they saw before.
     #[must_use]
     pub fn is_sure(&self) -> bool {
-        !self.unsure || mutant::on(Mutant::RowsPublished)
+        !self.ledger.unsure || mutant::on(Mutant::RowsPublished)
     }
 
     /// What changed in the table since this was last called; to be shown only while [`Replica::is_sure`].
     pub fn take_touched(&mut self) -> Touched {
-        mem::take(&mut self.touched)
+        mem::take(&mut self.ledger.touched)
     }
 
     /// Whether something waits for a write to be durable.
     #[must_use]
     pub fn waits_for_write(&self) -> bool {
-        !self.held.is_empty()
+        self.outbox.waits()
     }
 
     /// The committed table.
     #[must_use]
     pub const fn table(&self) -> &Table {
-        &self.table
+        &self.ledger.table
     }
 
     /// The last committed number.
     #[must_use]
     pub const fn commit(&self) -> u64 {
-        self.commit
+        self.ledger.commit
     }
 
     /// The log.
     #[must_use]
     pub const fn log(&self) -> &Log {
-        &self.log
+        &self.ledger.log
     }
 
-    /// Says nothing new again and again: it is asked by state.
-    fn wanted(&mut self, want: bool) {
-        self.relieved &= want;
-        self.want = want && !self.relieved;
+    pub(super) fn active(&mut self) -> Option<&mut Active> {
+        self.role.active_mut()
     }
 
     pub(super) fn on_link(&mut self, up: bool) {
-        self.link = up;
-        if self.relieved && !up {
-            (self.relieved, self.want) = (false, true);
+        self.peer.is_up = up;
+        if !up {
+            self.candidacy.take_back();
         }
         if up {
             self.peer_is_heard();
@@ -266,42 +177,32 @@ impl Replica {
         if up && matches!(self.role, Role::Probing(_)) {
             // It is there and is asked itself.
             self.step_down(None);
-            self.hold_off_ms = self.now + self.config.heartbeat_ms;
+            self.candidacy.not_before = self.now + self.config.heartbeat_ms;
         }
         if up {
             self.feed_peer();
         }
     }
 
-    pub(super) fn hello(&self) -> Hello {
-        let active = match &self.role {
-            Role::Active(active) => Some(active.epoch.clone()),
-            Role::Standby { .. } | Role::Probing(_) | Role::Claiming(_) => None,
-        };
-        Hello { holds: self.holds(), promised: self.promised.clone(), active }
-    }
-
-    pub(super) fn holds(&self) -> Holds {
-        Holds {
-            joined: self.joined,
-            paired: !self.rosters().is_empty(),
-            last: self.log.last().clone(),
-            history: self.log.history().clone(),
-            reach: self.commit,
+    fn hello(&self) -> Hello {
+        Hello {
+            holds: self.ledger.holds(),
+            promised: self.ledger.promised.clone(),
+            active: self.role.active().map(|active| active.epoch.clone()),
         }
     }
 
     fn on_peer(&mut self, message: PeerMsg) {
-        if !self.link {
+        if !self.peer.is_up {
             // Late, of a connection that is gone: it would look as if the peer were there.
             return;
         }
-        self.off.heard_ms = self.now;
+        self.peer.heard = self.now;
         match message {
             PeerMsg::Hello(hello) => {
-                self.see(&hello.promised);
+                self.candidacy.see(&hello.promised);
                 if hello.active.is_some() {
-                    self.heard_last = hello.holds.last.seq;
+                    self.peer.last = hello.holds.last.seq;
                 }
                 self.heard_of(hello.active);
                 self.meet(&hello.holds);
@@ -323,22 +224,29 @@ impl Replica {
 
     /// The peer says that it is active: it is preferred while it is.
     fn heard_of(&mut self, active: Option<Epoch>) {
-        if let (Role::Standby { leader, heard_ms }, Some(epoch)) = (&mut self.role, active)
-            && epoch >= self.promised
+        if let (Role::Standby { leader, heard }, Some(epoch)) = (&mut self.role, active)
+            && epoch >= self.ledger.promised
         {
-            (*leader, *heard_ms) = (Some(epoch), self.now);
+            (*leader, *heard) = (Some(epoch), self.now);
         }
+    }
+
+    /// What the peer holds: whether it can have forgotten what it voted for.
+    pub(super) fn look_at_peer(&mut self, holds: &Holds) {
+        let Ledger { joined, log, .. } = &self.ledger;
+        let is_foreign = *joined && holds.joined && log.is_foreign(&holds.history);
+        self.peer.look_at(holds, is_foreign);
     }
 
     /// Somebody has promised to, or reigns by, a higher epoch than ours.
     pub(super) fn on_higher(&mut self, epoch: &Epoch) {
-        self.see(epoch);
+        self.candidacy.see(epoch);
         let own = match &self.role {
-            Role::Active(active) => active.epoch.clone(),
-            Role::Claiming(claim) => claim.epoch.clone(),
+            Role::Active(active) => &active.epoch,
+            Role::Claiming(claim) => &claim.epoch,
             Role::Standby { .. } | Role::Probing(_) => return,
         };
-        if *epoch > own {
+        if epoch > own {
             self.step_down(None);
             if self.config.alone {
                 // Nobody else can be active: it is a promise to this node's own former life.
@@ -349,37 +257,20 @@ impl Replica {
         }
     }
 
-    pub(super) fn see(&mut self, epoch: &Epoch) {
-        if *epoch > self.seen {
-            self.seen = epoch.clone();
-        }
-    }
-
     /// Stops being active or claiming. What was proposed and not committed is unknown: the next active node may have
     /// it.
     pub(super) fn step_down(&mut self, leader: Option<Epoch>) {
-        let role = mem::replace(&mut self.role, Role::Standby { leader, heard_ms: self.now });
+        let role = mem::replace(&mut self.role, Role::standby(leader, self.now));
         if let Role::Active(active) = role {
             for (_, id) in active.pending {
-                self.out.push(Action::Answer { id, result: Err(Failure::Unknown) });
+                self.answer(id, Err(Failure::Unknown));
             }
         }
-        self.held.retain(|(_, held)| !matches!(held, Held::OwnVote(_) | Held::Clear(_)));
+        self.outbox.forget_reign();
     }
 
-    /// Waits for longer after each attempt, and not as long as the other one.
     pub(super) fn back_off(&mut self) {
-        self.attempts = (self.attempts + 1).min(6);
-        let step = self.config.ack_timeout_ms << self.attempts.saturating_sub(1);
-        self.hold_off_ms = self.now + step / 2 + self.draw() % (step / 2).max(1);
-    }
-
-    /// A number at random.
-    pub(super) const fn draw(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
+        self.candidacy.back_off(self.now, self.config.ack_timeout_ms);
     }
 
     fn on_time(&mut self) {
@@ -389,64 +280,55 @@ impl Replica {
             Role::Claiming(_) => self.claim_time(),
             Role::Active(_) => self.active_time(),
         }
-        self.trim();
+        self.ledger.trim(&mut self.outbox, self.config.limits.log_keep);
     }
 
     pub(super) fn send(&mut self, message: PeerMsg) {
-        if self.link && self.off.cleared > self.stored {
-            self.held.push_back((self.off.cleared, Held::Send(message)));
-        } else if self.link {
-            self.out.push(Action::ToPeer(message));
+        if !self.peer.is_up {
+            return;
+        }
+        let cleared = self.peer.off.cleared;
+        if self.outbox.is_durable(cleared) {
+            self.outbox.push(Action::ToPeer(message));
+        } else {
+            self.outbox.after(cleared, Held::Send(message));
         }
     }
 
     pub(super) fn ask_witness(&mut self, agent: AgentName, message: WitnessMsg) {
-        self.out.push(Action::ToWitness(agent, message));
+        self.outbox.push(Action::ToWitness(agent, message));
     }
 
     pub(super) fn answer(&mut self, id: u64, result: Result<Change, Failure>) {
-        self.out.push(Action::Answer { id, result });
-    }
-
-    /// Part of the next write.
-    pub(super) fn writing(&mut self) -> &mut Write {
-        &mut self.write
-    }
-
-    /// Does this once the write that is being put together, and all before it, are durable.
-    pub(super) fn after_write(&mut self, held: Held) {
-        self.held.push_back((self.write_token(), held));
-    }
-
-    /// The write that is being put together, or the last one.
-    pub(super) fn write_token(&self) -> Token {
-        if self.write.is_empty() { self.next } else { Token(self.next.0 + 1) }
-    }
-
-    /// Hands the write over. A write that depends on the order with one before it must be flushed apart.
-    pub(super) fn flush(&mut self) {
-        if !self.write.is_empty() {
-            self.next.0 += 1;
-            let write = mem::take(&mut self.write);
-            self.out.push(Action::Store(self.next, write));
-        }
+        self.outbox.push(Action::Answer { id, result });
     }
 
     fn on_stored(&mut self, token: Token) {
-        self.stored = token.max(self.stored);
+        self.outbox.stored(token);
         self.release();
     }
 
     fn release(&mut self) {
-        while self.held.front().is_some_and(|(token, _)| *token <= self.stored) {
-            match self.held.pop_front() {
-                Some((_, Held::Send(message))) => self.send(message),
-                Some((_, Held::PeerOff)) => self.peer_off_is_durable(),
-                Some((_, Held::Claim(epoch))) => self.ask_for_votes(&epoch),
-                Some((_, Held::OwnVote(seq))) => self.own_vote(seq),
-                Some((_, Held::Clear(at))) => self.clear_witnesses(&at),
-                None => {}
+        while let Some(held) = self.outbox.due() {
+            match held {
+                Held::Send(message) => self.send(message),
+                Held::PeerOff => self.peer_off_is_durable(),
+                Held::Claim(epoch) => self.ask_for_votes(&epoch),
+                Held::OwnVote(seq) => self.own_vote(seq),
+                Held::Clear(at) => self.clear_witnesses(&at),
             }
+        }
+    }
+
+    /// What must hold at every moment.
+    #[cfg(any(debug_assertions, feature = "mutants"))]
+    fn check(&self) {
+        let Ledger { log, commit, promised, .. } = &self.ledger;
+        assert!(log.base().seq <= *commit, "{self:?}: forgot an entry that is not committed");
+        assert!(*commit <= log.last().seq, "{self:?}: committed what it does not have");
+        assert!(log.last().epoch <= *promised, "{self:?}: holds an entry above its promise");
+        if let Some(active) = self.role.active() {
+            assert!(active.epoch == *promised, "{self:?}: active below its promise");
         }
     }
 }

@@ -13,85 +13,66 @@
 use super::{
     claim::BEATS,
     mutant::{self, Mutant},
-    node::{Held, Replica, Role},
+    node::Replica,
+    outbox::Held,
+    peer::Power,
+    role::Role,
+    tick::Tick,
 };
-use crate::replica::Token;
-
-/// What is known of that.
-pub(super) struct Off {
-    /// The peer's vote counts as given: durable.
-    pub(super) counts: bool,
-    /// It does as soon as that is durable.
-    soon: bool,
-    /// Nothing can have been committed without this node.
-    whole: bool,
-    /// When the peer was last heard, or this process began.
-    pub(super) heard_ms: u64,
-    /// What is sent to the peer waits for this write.
-    pub(super) cleared: Token,
-}
-
-impl Off {
-    pub(super) fn new(counts: bool, now_ms: u64) -> Self {
-        // One that had its peer's vote committed all by itself, and has it on its disk.
-        let whole = counts;
-        Self { counts, soon: false, whole, heard_ms: now_ms, cleared: Token::default() }
-    }
-}
 
 impl Replica {
     /// Whether the word for it was taken: it counts, or does as soon as it is durable.
     #[must_use]
-    pub const fn takes_peer_off(&self) -> bool {
-        self.off.counts || self.off.soon
+    pub fn takes_peer_off(&self) -> bool {
+        self.peer.off.power != Power::Unknown
     }
 
-    pub(super) const fn is_silent(&self) -> bool {
-        !self.link || self.now >= self.off.heard_ms + self.config.heartbeat_ms * BEATS
+    pub(super) fn is_silent(&self) -> bool {
+        !self.peer.is_up || self.now >= self.peer.heard + self.config.heartbeat_ms * BEATS
     }
 
     /// Whether the peer's vote counts as given.
     #[must_use]
-    pub const fn counts_peer_off(&self) -> bool {
-        self.off.counts
+    pub fn counts_peer_off(&self) -> bool {
+        self.peer.counts_as_off()
     }
 
     /// The peer was switched off at a moment. One that was heard since is another life of it.
-    pub(super) fn on_peer_off(&mut self, at_ms: u64) {
-        if self.config.alone || (at_ms <= self.off.heard_ms && !mutant::on(Mutant::FencingStale)) {
+    pub(super) fn on_peer_off(&mut self, at: Tick) {
+        if self.config.alone || (at <= self.peer.heard && !mutant::on(Mutant::FencingStale)) {
             return;
         }
-        if self.link {
+        if self.peer.is_up {
             // Whatever the connection looks like: nobody is at its other end.
             self.on_link(false);
         }
         // Nor is any reign of it that a witness may still take for alive.
-        self.forced = true;
+        self.candidacy.forced = true;
         // An active peer is no more.
         if let Role::Standby { leader, .. } = &mut self.role {
             *leader = None;
-            self.hold_off_ms = self.now;
+            self.candidacy.not_before = self.now;
         }
-        let whole = self.off.whole || mutant::on(Mutant::FencingNotWhole);
-        let witnesses = self.has_witnesses() && !mutant::on(Mutant::FencingBesideWitnesses);
-        if self.joined && whole && !witnesses && !self.off.counts && !self.off.soon {
-            self.off.soon = true;
-            self.writing().peer_off = Some(true);
-            self.after_write(Held::PeerOff);
+        let whole = self.peer.off.whole || mutant::on(Mutant::FencingNotWhole);
+        let witnesses = self.ledger.has_witnesses() && !mutant::on(Mutant::FencingBesideWitnesses);
+        if self.ledger.joined && whole && !witnesses && !self.takes_peer_off() {
+            self.peer.off.power = Power::Noting;
+            self.outbox.writing().peer_off = Some(true);
+            self.outbox.after_write(Held::PeerOff);
         }
         self.claim_without_peer();
     }
 
     pub(super) fn peer_off_is_durable(&mut self) {
-        if !std::mem::take(&mut self.off.soon) {
+        if self.peer.off.power != Power::Noting {
             // It was heard meanwhile.
             return;
         }
-        self.off.counts = true;
+        self.peer.off.power = Power::Off;
         match self.role {
             Role::Standby { .. } | Role::Probing(_) => {
                 self.step_down(None);
-                self.hold_off_ms = self.now;
+                self.candidacy.not_before = self.now;
             }
             Role::Claiming(_) => self.become_active(false),
             Role::Active(_) => self.try_commit(),
@@ -100,19 +81,19 @@ impl Replica {
 
     /// The peer is there again: whatever is said to it, it has to be asked for its vote from now on.
     pub(super) fn peer_is_heard(&mut self) {
-        self.off.heard_ms = self.now;
+        self.peer.heard = self.now;
         let volatile = mutant::on(Mutant::FencingForgottenLate);
-        if self.off.counts || self.off.soon {
-            (self.off.counts, self.off.soon) = (false, false);
-            self.writing().peer_off = Some(false);
+        if self.takes_peer_off() {
+            self.peer.off.power = Power::Unknown;
+            self.outbox.writing().peer_off = Some(false);
             if !volatile {
-                self.off.cleared = self.write_token();
+                self.peer.off.cleared = self.outbox.token();
             }
         }
     }
 
     /// Nothing can have been committed without this node, nor will be.
     pub(super) fn is_whole(&mut self) {
-        self.off.whole = true;
+        self.peer.off.whole = true;
     }
 }

@@ -9,52 +9,50 @@
 
 use std::collections::BTreeSet;
 
-use super::node::{Replica, Role};
+use super::{
+    message::WitnessMsg,
+    node::Replica,
+    role::{Probe, Role},
+};
 use crate::{AgentName, Epoch};
-
-/// Asking.
-pub(super) struct Probe {
-    until_ms: u64,
-    free: BTreeSet<AgentName>,
-}
 
 impl Replica {
     /// Claims, at once or once most of the witnesses say that it disturbs nobody.
     pub(super) fn seek_reign(&mut self) {
-        let forced = std::mem::take(&mut self.forced);
-        let looks = self.joined
-            && !self.link
+        let forced = std::mem::take(&mut self.candidacy.forced);
+        let looks = self.ledger.joined
+            && !self.peer.is_up
             && !forced
             && !self.config.alone
-            && !self.off.counts
-            && self.has_witnesses();
+            && !self.peer.counts_as_off()
+            && self.ledger.has_witnesses();
         if !looks {
             return self.begin_claim();
         }
-        let until_ms = self.now + self.config.ack_timeout_ms;
-        self.role = Role::Probing(Box::new(Probe { until_ms, free: BTreeSet::new() }));
-        let above = self.seen.clone().max(self.promised.clone());
+        let until = self.now + self.config.ack_timeout_ms;
+        self.role = Role::Probing(Box::new(Probe { until, free: BTreeSet::new() }));
+        let above = self.candidacy.seen.clone().max(self.ledger.promised.clone());
         // Only its node counts: whose reign would not be disturbed.
         let epoch = above.next(self.config.node.clone(), 0);
-        for agent in self.all_witnesses() {
-            self.ask_witness(agent, super::message::WitnessMsg::Probe { epoch: epoch.clone() });
+        for agent in self.ledger.all_witnesses() {
+            self.ask_witness(agent, WitnessMsg::Probe { epoch: epoch.clone() });
         }
     }
 
     /// A witness says that a claim would disturb nobody, and what it promised: to be risen above.
     pub(super) fn on_free(&mut self, agent: &AgentName, promised: &Epoch) {
-        self.see(promised);
+        self.candidacy.see(promised);
         let Role::Probing(probe) = &mut self.role else { return };
         probe.free.insert(agent.clone());
         let free = probe.free.clone();
-        if self.most(|agent| free.contains(agent)) {
+        if self.ledger.most(|agent| free.contains(agent)) {
             self.begin_claim();
         }
     }
 
     /// No answer in time, or not enough of them.
     pub(super) fn probe_time(&mut self) {
-        if matches!(&self.role, Role::Probing(probe) if self.now >= probe.until_ms) {
+        if matches!(&self.role, Role::Probing(probe) if self.now >= probe.until) {
             self.step_down(None);
             self.back_off();
         }

@@ -1,104 +1,58 @@
 //! Being active while the peer is away: the witnesses are the second vote, and keep what the peer lacks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{
-    active::Peer,
     disk::Mark,
     message::{Window, WitnessMsg},
     mutant::{self, Mutant},
-    node::{Held, Replica},
-    status::Second,
+    node::Replica,
+    outbox::Held,
+    reign::{Kept, Second},
 };
 use crate::{AgentName, Change, Epoch, Key, Lsn};
 
 /// For so many time-outs after a sign of life a reign counts as alive at a witness: two may be lost.
 const HOLD_TIMEOUTS: u64 = 3;
 
-/// What the witnesses are to keep.
-pub(super) struct Solo {
-    pub(super) second: Second,
-    /// A position that both brokers have.
-    base: Lsn,
-    /// What changed since.
-    keys: BTreeSet<Key>,
-    /// Up to here something was sent to a witness.
-    sent: u64,
-    pub(super) witnesses: BTreeMap<AgentName, Kept>,
-}
-
-#[derive(Default)]
-pub(super) struct Kept {
-    sent: Option<Lsn>,
-    pub(super) acked: u64,
-    asked_ms: u64,
-    pub(super) heard_ms: u64,
-}
-
-impl Solo {
-    pub(super) const fn new(base: Lsn, keys: BTreeSet<Key>, link: bool) -> Self {
-        // Whatever the witnesses keep of earlier reigns is cleared when the peer has everything.
-        let second = if link { Second::PeerSoon } else { Second::Witnesses };
-        Self { second, base, keys, sent: 0, witnesses: BTreeMap::new() }
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.second == Second::Peer
-    }
-
-    pub(super) fn changed(&mut self, change: &Change) {
-        self.keys.extend(change.key());
-    }
-}
-
 impl Replica {
     /// How far most of the witnesses keep this reign's changes. Who the witnesses are is committed by both brokers
     /// only.
-    pub(super) fn kept_by_witnesses(&mut self) -> u64 {
-        let roster = self
-            .log
-            .after(self.commit)
-            .find(|entry| matches!(entry.change, Change::Roster(_)))
-            .map(|entry| entry.lsn.seq - 1);
-        let Some(active) = self.active() else { return 0 };
+    pub(super) fn kept_by_witnesses(&self) -> u64 {
+        let mut later = self.ledger.log.after(self.ledger.commit);
+        let roster = later.find(|entry| matches!(entry.change, Change::Roster(_)));
+        let before_roster = roster.map(|entry| entry.lsn.seq - 1);
+        let Some(active) = self.role.active() else { return 0 };
         let mut marks: Vec<u64> = active.solo.witnesses.values().map(|kept| kept.acked).collect();
         marks.sort_unstable_by(|a, b| b.cmp(a));
         if mutant::on(Mutant::OneWitness) {
             return marks.first().copied().unwrap_or(0);
         }
-        let acked = |agent: &AgentName| match &self.role {
-            super::node::Role::Active(active) => {
-                active.solo.witnesses.get(agent).map_or(0, |kept| kept.acked)
-            }
-            super::node::Role::Standby { .. }
-            | super::node::Role::Probing(_)
-            | super::node::Role::Claiming(_) => 0,
-        };
-        let kept = marks.into_iter().find(|mark| self.most(|agent| acked(agent) >= *mark));
-        let most = if mutant::on(Mutant::RosterByWitnesses) { None } else { roster };
+        let keep = |mark: u64| self.ledger.most(|agent| active.solo.kept_by(agent) >= mark);
+        let kept = marks.into_iter().find(|mark| keep(*mark));
+        let most = before_roster.filter(|_| !mutant::on(Mutant::RosterByWitnesses));
         kept.unwrap_or(0).min(most.unwrap_or(u64::MAX))
     }
 
     /// The connection to the peer is new, or gone: what it said on the old one may be lost.
     pub(super) fn peer_link(&mut self) {
-        let link = self.link;
+        let link = self.peer.is_up;
         let Some(active) = self.active() else { return };
-        active.peer.matched = false;
-        active.peer.waiting_ms = None;
+        active.follower.matched = false;
+        active.follower.waiting = None;
         if !link {
             self.go_solo();
         } else if mutant::on(Mutant::ClearedEarly) {
-            self.after_write(Held::Clear(self.log.last().clone()));
+            self.outbox.after_write(Held::Clear(self.ledger.log.last().clone()));
         }
         let Some(active) = self.active() else { return };
-        let beat_ms = active.peer.beat_ms;
-        active.peer = Peer { beat_ms, ..Peer::default() };
+        active.follower = active.follower.forgotten();
     }
 
     /// The peer is away: the witnesses are the second vote from now on.
     pub(super) fn go_solo(&mut self) {
         self.move_base_to_acked();
-        let last = self.log.last().clone();
+        let last = self.ledger.log.last().clone();
         let Some(active) = self.active() else { return };
         if mutant::on(Mutant::BaseTooNew) && active.solo.second == Second::Peer {
             (active.solo.base, active.solo.keys) = (last, BTreeSet::new());
@@ -116,40 +70,39 @@ impl Replica {
     }
 
     fn move_base_to_acked(&mut self) {
-        let Some(active) = self.active() else { return };
-        let seq = active.own.min(active.peer.acked);
+        let Some(active) = self.role.active_mut() else { return };
+        let seq = active.on_both();
         if !active.solo.is_over() || seq < active.began || seq <= active.solo.base.seq {
             return;
         }
-        let Some(base) = self.log.lsn(seq).cloned() else { return };
-        let keys = self.keys_after(seq);
-        let Some(active) = self.active() else { return };
-        (active.solo.base, active.solo.keys) = (base, keys);
+        if let Some(base) = self.ledger.log.lsn(seq) {
+            (active.solo.base, active.solo.keys) = (base.clone(), self.ledger.keys_after(seq));
+        }
     }
 
     /// Does without the witnesses once the peer has everything that they have.
     pub(super) fn consider_synced(&mut self) {
-        let (last, near) = (self.log.last().seq, self.config.limits.near);
-        let Some(active) = self.active() else { return };
-        if active.solo.is_over() || !active.peer.matched {
+        let log = &self.ledger.log;
+        let Some(active) = self.role.active_mut() else { return };
+        if active.solo.is_over() || !active.follower.matched {
             return;
         }
-        if active.peer.acked + near >= last {
+        if active.follower.acked + self.config.limits.near >= log.last().seq {
             active.solo.second = Second::PeerSoon;
         }
-        let seq = active.own.min(active.peer.acked);
+        let seq = active.on_both();
         if active.solo.second == Second::PeerSoon && seq >= active.solo.sent.max(active.began) {
             active.solo.second = Second::Peer;
-            let at = self.log.lsn(seq).cloned().unwrap_or_else(|| self.log.last().clone());
-            self.set_mark(None);
-            self.after_write(Held::Clear(at));
+            let at = log.lsn(seq).unwrap_or_else(|| log.last()).clone();
+            self.ledger.set_mark(&mut self.outbox, None);
+            self.outbox.after_write(Held::Clear(at));
         }
     }
 
     /// The peer has everything: the witnesses may forget.
     pub(super) fn clear_witnesses(&mut self, at: &Lsn) {
         let early = mutant::on(Mutant::ClearedEarly);
-        let agents = self.all_witnesses();
+        let agents = self.ledger.all_witnesses();
         let Some(active) = self.active() else { return };
         if !active.solo.is_over() && !early {
             return;
@@ -158,7 +111,7 @@ impl Replica {
         active.solo.sent = 0;
         let epoch = active.epoch.clone();
         self.move_base_to_acked();
-        let life = self.log.life().cloned();
+        let life = self.ledger.log.life().cloned();
         for agent in agents {
             let (epoch, at, life) = (epoch.clone(), at.clone(), life.clone());
             let message = WitnessMsg::Clear { epoch, at, loss: None, life };
@@ -169,15 +122,15 @@ impl Replica {
     /// Sends each witness what it has not been sent.
     pub(super) fn send_windows(&mut self) {
         let alone = self.config.alone;
-        let agents = self.all_witnesses();
+        let agents = self.ledger.all_witnesses();
         let Some(active) = self.active() else { return };
         if alone || active.solo.second != Second::Witnesses {
             return;
         }
         let base = active.solo.base.clone();
-        if self.mark.as_ref().is_none_or(|mark| mark.base != base) {
+        if self.ledger.mark.as_ref().is_none_or(|mark| mark.base != base) {
             // Written before any commit that needs the witnesses, as writes keep their order.
-            self.set_mark(Some(Mark { base, keys: BTreeSet::new() }));
+            self.ledger.set_mark(&mut self.outbox, Some(Mark { base, keys: BTreeSet::new() }));
         }
         for agent in agents {
             self.send_window(&agent);
@@ -185,57 +138,45 @@ impl Replica {
     }
 
     fn send_window(&mut self, agent: &AgentName) {
-        let (last, now) = (self.log.last().clone(), self.now);
-        let reach = if mutant::on(Mutant::WindowTrimmed) { 0 } else { self.log.base().seq };
-        let history = self.log.history().clone();
-        let Some(active) = self.active() else { return };
-        let base = active.solo.base.clone();
+        let log = &self.ledger.log;
+        let (last, history) = (log.last().clone(), log.history().clone());
+        let reach = if mutant::on(Mutant::WindowTrimmed) { 0 } else { log.base().seq };
+        let Some(active) = self.role.active_mut() else { return };
         let kept = active.solo.witnesses.entry(agent.clone()).or_default();
         if kept.sent.as_ref() == Some(&last) {
             return;
         }
         // Where the log no longer goes back to what was sent last, only the whole window has everything.
         let prev = kept.sent.replace(last.clone()).filter(|prev| prev.seq >= reach);
-        kept.asked_ms = now;
-        let epoch = active.epoch.clone();
+        kept.asked = self.now;
         active.solo.sent = active.solo.sent.max(last.seq);
-        let keys: Vec<Key> = match &prev {
-            Some(prev) => self.keys_after(prev.seq).into_iter().collect(),
-            None => active.solo.keys.iter().cloned().collect(),
+        let keys = match &prev {
+            Some(prev) => self.ledger.keys_after(prev.seq),
+            None => active.solo.keys.clone(),
         };
-        let Some(active) = self.active() else { return };
-        let rows = keys
-            .into_iter()
-            .filter_map(|key| Some((key.clone(), active.working.row(&key)?)))
-            .collect();
+        let row = |key: Key| active.working.row(&key).map(|row| (key, row));
+        let rows = keys.into_iter().filter_map(row).collect();
+        let (epoch, base) = (active.epoch.clone(), active.solo.base.clone());
         let window = Window { base, last, rows, history };
         // Only a reign that is wanted where it is keeps others from trying; its next sign of life comes in one
         // time-out.
-        let hold_ms = if self.want { self.config.ack_timeout_ms * HOLD_TIMEOUTS } else { 0 };
+        let hold_ms =
+            if self.candidacy.want { self.config.ack_timeout_ms * HOLD_TIMEOUTS } else { 0 };
         self.ask_witness(agent.clone(), WitnessMsg::Accept { epoch, prev, window, hold_ms });
     }
 
     pub(super) fn on_accepted(&mut self, agent: &AgentName, epoch: &Epoch, last: &Lsn) {
         let now = self.now;
-        let Some(active) = self.active() else { return };
-        if active.epoch != *epoch {
+        let Some(active) = self.role.active_mut().filter(|active| active.epoch == *epoch) else {
             return;
-        }
-        let limit = active.voted_limit_ms;
-        let Some(kept) = active.solo.witnesses.get_mut(agent) else { return };
+        };
+        let (limit_ms, witnesses) = (active.voted_limit_ms, &mut active.solo.witnesses);
+        let Some(kept) = witnesses.get_mut(agent) else { return };
         kept.acked = kept.acked.max(last.seq);
-        (kept.asked_ms, kept.heard_ms) = (now, now);
-        let heard: BTreeSet<AgentName> = active
-            .solo
-            .witnesses
-            .iter()
-            .filter(|(_, kept)| kept.acked > 0 && now < kept.heard_ms + limit)
-            .map(|(agent, _)| agent.clone())
-            .collect();
-        if self.most(|agent| heard.contains(agent))
-            && let Some(active) = self.active()
-        {
-            active.voted_ms = now;
+        (kept.asked, kept.heard) = (now, now);
+        let is_heard = |kept: &Kept| kept.acked > 0 && now < kept.heard + limit_ms;
+        if self.ledger.most(|agent| witnesses.get(agent).is_some_and(is_heard)) {
+            active.voted = now;
         }
         self.try_commit();
     }
@@ -259,7 +200,7 @@ impl Replica {
             return;
         }
         for kept in active.solo.witnesses.values_mut() {
-            if now >= kept.asked_ms + timeout {
+            if now >= kept.asked + timeout {
                 kept.sent = None;
             }
         }

@@ -4,20 +4,11 @@ use std::sync::Arc;
 
 use super::{
     event::Standing,
-    node::{Replica, Role},
+    node::Replica,
+    reign::{Kept, Second},
+    role::Role,
 };
 use crate::{AgentName, Epoch, Lsn};
-
-/// Which vote is the second while this node is active.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Second {
-    /// The peer, which has everything.
-    Peer,
-    /// The peer, which is expected to have everything soon; no more is sent to the witnesses.
-    PeerSoon,
-    /// The witnesses.
-    Witnesses,
-}
 
 /// A replica at one moment, as it sees itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,13 +85,13 @@ impl Replica {
             Role::Active(active) if !self.config.alone => {
                 let peer = PeerStatus {
                     second: active.solo.second,
-                    sent: active.peer.sent,
-                    acked: active.peer.acked,
+                    sent: active.follower.sent,
+                    acked: active.follower.acked,
                 };
-                let of = |(agent, kept): (&AgentName, &super::solo::Kept)| WitnessStatus {
+                let of = |(agent, kept): (&AgentName, &Kept)| WitnessStatus {
                     agent: agent.clone(),
                     acked: kept.acked,
-                    age_ms: self.now.saturating_sub(kept.heard_ms),
+                    age_ms: self.now.since(kept.heard),
                 };
                 let second = active.solo.second == Second::Witnesses;
                 let witnesses = active.solo.witnesses.iter().filter(|_| second).map(of).collect();
@@ -116,30 +107,30 @@ impl Replica {
         };
         Status {
             standing: self.standing(),
-            want: self.want,
-            relieved: self.relieved,
-            joined: self.joined,
-            promised: self.promised.clone(),
-            seen: self.seen.clone(),
-            last: self.log.last().clone(),
-            commit: self.commit,
+            want: self.candidacy.want,
+            relieved: self.candidacy.relieved,
+            joined: self.ledger.joined,
+            promised: self.ledger.promised.clone(),
+            seen: self.candidacy.seen.clone(),
+            last: self.ledger.log.last().clone(),
+            commit: self.ledger.commit,
             behind: self.behind(),
-            attempts: self.attempts,
-            link: self.link,
-            peer_off: self.off.counts,
+            attempts: self.candidacy.attempts,
+            link: self.peer.is_up,
+            peer_off: self.peer.counts_as_off(),
             silent: self.is_silent(),
             peer,
-            roster: self.table.roster().cloned(),
+            roster: self.ledger.table.roster().cloned(),
             mute,
-            peer_foreign: self.peer_foreign,
-            foreign: self.foreign.clone().filter(|_| !self.link || self.peer_foreign),
+            peer_foreign: self.peer.foreign,
+            foreign: self.ledger.foreign.clone().filter(|_| !self.peer.is_up || self.peer.foreign),
             witnesses,
         }
     }
 
     fn behind(&self) -> u64 {
         match self.role {
-            Role::Standby { .. } => self.heard_last.saturating_sub(self.log.last().seq),
+            Role::Standby { .. } => self.peer.last.saturating_sub(self.ledger.log.last().seq),
             Role::Probing(_) | Role::Claiming(_) | Role::Active(_) => 0,
         }
     }

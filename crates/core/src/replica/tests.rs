@@ -448,3 +448,56 @@ fn a_node_that_handed_over_takes_it_back_where_nobody_took_it() {
     }
     assert!(matches!(pair.nodes[0].standing(), Standing::Active { ready: true, .. }));
 }
+
+#[test]
+fn a_claim_that_is_not_durable_asks_nobody_however_long_that_takes() {
+    // One of a pair that is formed, alone.
+    let mut pair = Pair::formed();
+    let mut node = replica("a", std::mem::take(&mut pair.disks[0]));
+    let mut actions = node.handle(1000, Event::Want(true));
+    for now in [1200, 1400, 1700] {
+        let free = |agent: &str| {
+            Event::Witness(agent.parse().unwrap(), WitnessReply::Free { promised: Epoch::zero() })
+        };
+        actions.extend(node.handle(now, free("w1")));
+        actions.extend(node.handle(now, free("w2")));
+    }
+    let claims = |actions: &[Action]| {
+        let is_claim =
+            |action: &&Action| matches!(action, Action::ToWitness(_, WitnessMsg::Claim { .. }));
+        actions.iter().filter(is_claim).count()
+    };
+    let written = |action: &Action| {
+        let Action::Store(token, write) = action else { return None };
+        write.promised.is_some().then_some(*token)
+    };
+    let token = actions.iter().find_map(written).unwrap();
+    for now in [2000, 5000, 60_000] {
+        actions.extend(node.handle(now, Event::Tick));
+    }
+    assert_eq!(claims(&actions), 0, "{actions:?}");
+    assert_eq!(claims(&node.handle(60_001, Event::Stored(token))), 3);
+}
+
+#[test]
+fn a_word_from_before_a_loss_does_not_give_a_mute_witness_its_vote_back() {
+    let mut pair = Pair::formed();
+    let epoch = pair.reign(0);
+    let witness = |reply| Event::Witness("w1".parse().unwrap(), reply);
+    let is_mute = |pair: &Pair| pair.nodes[0].status().mute.contains(&"w1".parse().unwrap());
+    pair.feed(0, Event::Link(false));
+    pair.feed(0, witness(WitnessReply::Mute { loss: 9 }));
+    let last = pair.nodes[0].log().last().clone();
+    pair.feed(0, witness(WitnessReply::Accepted { epoch: epoch.clone(), last }));
+    pair.feed(0, witness(WitnessReply::Cleared { epoch: epoch.clone() }));
+    assert!(is_mute(&pair), "it was told nothing since");
+    // The pair is in sync again: it is told, and has forgotten.
+    pair.feed(1, Event::Link(true));
+    pair.feed(0, Event::Link(true));
+    pair.now += 1000;
+    pair.feed(0, Event::Tick);
+    let told = |message: &WitnessMsg| matches!(message, WitnessMsg::Clear { loss: Some(9), .. });
+    assert!(pair.to_witness.iter().any(told), "{:?}", pair.to_witness);
+    pair.feed(0, witness(WitnessReply::Cleared { epoch }));
+    assert!(!is_mute(&pair));
+}

@@ -2,7 +2,7 @@
 //! replaced; the witnesses' promises count as a vote, and they keep what changes while one broker is away.
 
 use super::{
-    claim::outranks,
+    ledger::outranks,
     message::{Window, WitnessMsg, WitnessReply},
     mutant::{self, Mutant},
 };
