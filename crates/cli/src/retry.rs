@@ -16,6 +16,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// For what is mostly a fault that stays.
 const BRIEF: Duration = Duration::from_secs(5);
+/// While the broker does not answer, in seconds.
+const RETRY_FOR: u64 = 30;
 /// A host that turns connections away lives. When many come back at once, the last of them is let in minutes after the
 /// first: sshd(8) admits a few at a time (`MaxStartups`), and a small host is slow at that.
 const BUSY_MAX: Duration = Duration::from_secs(180);
@@ -23,8 +25,9 @@ const BUSY_MAX: Duration = Duration::from_secs(180);
 /// How long to go on.
 #[derive(Debug, Clone, Args)]
 pub struct RetryOptions {
-    /// How long to keep trying while the broker does not answer; 0 = try once
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    /// How long to keep trying while the broker does not answer; 0 = try once. By default a host that turns connections
+    /// away, as too many come at once, is asked for 180 s
+    #[arg(long, value_name = "SECONDS", default_value_t = RETRY_FOR, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub retry_for: u64,
     #[arg(skip)]
     patience: Patience,
@@ -47,7 +50,9 @@ pub async fn riding<T>(
     options: &RetryOptions,
     attempt: impl AsyncFnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    within(Duration::from_secs(options.retry_for), "The broker", attempt).await
+    let patience = Duration::from_secs(options.retry_for);
+    let busy = if options.retry_for == RETRY_FOR { BUSY_MAX } else { patience };
+    within(patience, busy, "The broker", attempt).await
 }
 
 /// The same for the way to a session host, whose sshd turns connections away when many come at once.
@@ -59,11 +64,12 @@ pub async fn at_host<T>(
     host: &str,
     attempt: impl AsyncFnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    within(patience, host, attempt).await
+    within(patience, BUSY_MAX, host, attempt).await
 }
 
 async fn within<T>(
     patience: Duration,
+    busy: Duration,
     whom: &str,
     mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
@@ -87,8 +93,7 @@ async fn within<T>(
             }
             Retry::Busy => {
                 (doubtful_since, failing_since) = (None, None);
-                let bound = if patience.is_zero() { patience } else { patience.max(BUSY_MAX) };
-                (*busy_since.get_or_insert(now), bound)
+                (*busy_since.get_or_insert(now), busy)
             }
         };
         let wait = backoff.next_wait();
@@ -110,7 +115,7 @@ mod tests {
     /// Fails so many times, then succeeds; how many attempts there were.
     async fn attempts(patience_ms: u64, failures: u32, retry: Retry) -> (u32, Result<(), Failure>) {
         let mut attempts = 0;
-        let done = within(Duration::from_millis(patience_ms), "It", async || {
+        let done = within(Duration::from_millis(patience_ms), BUSY_MAX, "It", async || {
             attempts += 1;
             if attempts > failures {
                 return Ok(());
@@ -145,11 +150,9 @@ mod tests {
     async fn a_busy_host_is_asked_for_longer_than_one_that_is_gone() {
         let (count, done) = attempts(300, 3, Retry::Busy).await;
         assert!(done.is_ok() && count == 4, "{count} {done:?}");
-        let (count, done) = attempts(0, 1, Retry::Busy).await;
-        assert!(done.is_err() && count == 1, "{count}: 0 means not at all");
         // One that was busy a moment ago has not been gone for long.
         let mut attempts = 0;
-        let done = within(Duration::from_millis(1500), "It", async || {
+        let done = within(Duration::from_millis(1500), BUSY_MAX, "It", async || {
             attempts += 1;
             match attempts {
                 2 | 4 | 6 | 8 => Err(Failure::new(UNAVAILABLE, "turned away").retry(Retry::Busy)),
@@ -164,7 +167,7 @@ mod tests {
     #[tokio::test]
     async fn the_last_failure_is_the_one_that_is_told() {
         let mut attempts = 0;
-        let done: Result<(), _> = within(Duration::from_secs(10), "It", async || {
+        let done: Result<(), _> = within(Duration::from_secs(10), BUSY_MAX, "It", async || {
             attempts += 1;
             Err(match attempts {
                 1 => Failure::new(UNAVAILABLE, "away").retry(Retry::Patiently),

@@ -47,13 +47,13 @@ const ANSWER_MAX: u64 = 4096;
 /// How long ssh may take to end once the pipe is closed.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
-/// For the broker only: a host that died is noticed in a few seconds. The keep-alives have its kernel answer, which
+/// For the broker only: one that dies while it is connected is noticed in a few seconds. The keep-alives have its kernel answer, which
 /// [`Running`] looks at; that its sshd answers none is waited for almost as long as [`JOIN_TIMEOUT`]. What the user
 /// gives with `-o` goes before them.
 const TO_BROKER: [&str; 2] = ["ServerAliveInterval=1", "ServerAliveCountMax=57"];
-/// For the session host and the way there: a network that is gone without a word is noticed within a minute, and what
-/// stands between has no reason to forget a desktop at which nothing moves.
-const TO_HOST: [&str; 3] = ["ServerAliveInterval=10", "ServerAliveCountMax=3", "TCPKeepAlive=yes"];
+/// For the session host and the way there: a network that is gone without a word is noticed within a minute, an sshd
+/// that is busy opening the session is not taken for that, and what stands between has no reason to forget a desktop at which nothing moves.
+const TO_HOST: [&str; 3] = ["ServerAliveInterval=5", "ServerAliveCountMax=11", "TCPKeepAlive=yes"];
 /// And for a host that is reached directly: the kernel by itself would try for two minutes, in steps that get longer,
 /// and miss that the network is back. It bounds what comes before the login as well, for which a busy sshd takes
 /// seconds; on a way through others a person may have a password to type within that time.
@@ -331,7 +331,8 @@ async fn open_by(
 /// thought of how long their network may stall.
 fn bound(options: &SshOptions, target: &Target) -> Option<Duration> {
     let own = |option: &OsString| {
-        option.to_string_lossy().trim_start().to_ascii_lowercase().starts_with("serveralive")
+        let option = option.to_string_lossy().trim_start().to_ascii_lowercase();
+        option.starts_with("serveralive") || option.starts_with("tcpkeepalive")
     };
     let Target::Broker(patience) = target else { return None };
     (!options.options.iter().any(own)).then(|| patience.bound())

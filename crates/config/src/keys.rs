@@ -118,7 +118,7 @@ schema! {
             "Whether users may request a start command instead of the full desktop. Running desktops keep theirs.";
         ONE_LOGIN: bool, "/vsmserver/one_login", Bool, "true", Reload,
             "Whether users who have logged in at the broker need no second login at the session host. The client makes a new key each time; it is valid once, for this session only, and for one_login_time.";
-        ONE_LOGIN_TIME: Duration, "/vsmserver/one_login_time", seconds(1, 600), "180s", Reload,
+        ONE_LOGIN_TIME: Duration, "/vsmserver/one_login_time", seconds(1, 600), "300s", Reload,
             "How long a one-time key is valid after the broker's answer. When many users come back at once, sshd on a session host may turn a client away for minutes. A client that comes too late logs in there as if it had no key.";
         BASTION: bool, "/vsmserver/bastion", Bool, "false", Reload,
             "Whether users reach their session hosts through the brokers, for sites where they cannot connect directly. vsm-login on the broker relays their ssh connection to the agent, under the agent's name in its subcluster. sshd need not allow any forwarding.";

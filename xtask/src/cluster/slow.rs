@@ -21,7 +21,8 @@ pub(super) fn set(cluster: &str, host: &str, percent: Option<u32>) -> Result<()>
         bail!("no control groups (cgroup2) on this machine");
     };
     // Where the processor is shared out by the same hierarchy, as on today's systems.
-    for above in group.ancestors().skip(1).take(3) {
+    let above: Vec<&Path> = group.ancestors().skip(1).take(3).collect();
+    for above in above.iter().rev() {
         let _ = fs::write(above.join("cgroup.subtree_control"), "+cpu");
     }
     let bound = group.join("cpu.max");

@@ -45,7 +45,7 @@ const BACK: u16 = 60;
 /// As many to hosts that are slow.
 pub(crate) const BACK_TO_SLOW: u16 = 40;
 /// How many hundredths of a core such hosts have: the last one is let in after more than a minute.
-const SLOW: [(&str, u32); 3] = [(BROKER, 30), ("agent1", 15), ("agent2", 15)];
+const SLOW: [(&str, u32); 3] = [(BROKER, 40), ("agent1", 20), ("agent2", 20)];
 /// So many desktops are made at a time.
 const TOGETHER: usize = 6;
 

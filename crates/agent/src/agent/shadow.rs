@@ -1,7 +1,7 @@
 //! Shadowing, on the agent: a broker asks whether somebody may shadow a desktop; one who may comes by sshd as
 //! themselves, and gets a connection to the desktop here, as its control socket is not open to them.
 //!
-//! A right is in memory only and lives for a minute, like a one-time key.
+//! A right is in memory only and lives for minutes, like a one-time key.
 
 use std::{
     io::{self, Write},

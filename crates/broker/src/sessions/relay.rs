@@ -44,8 +44,8 @@ enum Ask {
 const WAYS_MAX: usize = 1024;
 /// The same of one user.
 const WAYS_OF_USER_MAX: usize = 16;
-/// How long one is: its user logs in here and there, by hand perhaps.
-const WAY_MAX: Duration = Duration::from_secs(120);
+/// How long one is: its user logs in here and there, by hand perhaps, and may be turned away for minutes.
+const WAY_MAX: Duration = Duration::from_secs(300);
 
 /// Somebody who may be led to the host of a desktop that they may shadow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

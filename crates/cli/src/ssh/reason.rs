@@ -123,7 +123,7 @@ pub(super) fn of_exit(code: Option<i32>, host: &str, words: LastWords) -> Failur
             let why = words.why.map(|why| format!(": {why}")).unwrap_or_default();
             let what = match words.retry {
                 Retry::Busy => format!(
-                    "{host} turns connections away, as too many come at once or its sshd does not want them{why}"
+                    "{host} hangs up, or says nothing, before the login: too many connect at once, or it refuses this address{why}"
                 ),
                 Retry::Never | Retry::Briefly | Retry::Patiently => {
                     format!("ssh to {host} failed{why}")

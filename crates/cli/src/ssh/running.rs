@@ -7,6 +7,7 @@
 
 use std::{os::fd::RawFd, time::Duration};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 use tokio_util::task::AbortOnDropHandle;
 use vsm_daemon::{
@@ -53,7 +54,12 @@ async fn run(mut child: Child, bound: Option<Duration>) -> Exit {
         }
         () = unanswered(pid, bound.unwrap_or_default()), if bound.is_some() => {}
     }
-    // It may have ended by itself in this moment.
+    // What was run as ssh may be a script that runs it: it would live on, and hold the pipe. Each may have ended by
+    // itself in this moment.
+    let below = pid.map(sockets::children_of).unwrap_or_default();
+    for pid in below.into_iter().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
     let _ = child.kill().await;
     Exit { code: None, given_up: true }
 }

@@ -36,7 +36,7 @@ enum Line {
 }
 
 /// No connection: mostly a host that died, or an address that is just moving.
-const AWAY: [&str; 12] = [
+const AWAY: [&str; 13] = [
     "Connection refused",
     "Connection timed out",
     "Operation timed out",
@@ -49,15 +49,18 @@ const AWAY: [&str; 12] = [
     " closed by remote host",
     "Broken pipe",
     "stdio forwarding failed",
+    // What leads the way has ended.
+    " UNKNOWN port 65535",
 ];
 
-/// sshd has more connections than it takes at a time (`MaxStartups`), or no time for one yet.
+/// sshd has more connections than it takes at a time (`MaxStartups`), or has not got round to this one.
 const TURNED_AWAY: [&str; 2] = ["kex_exchange_identification:", "banner exchange"];
 
 /// A server hangs up so while it stops, and also when an account rule forbids the log-in.
 const HUNG_UP: [&str; 3] = ["Connection closed by ", "Connection reset by ", "Connection to "];
 
-const REFUSED: [&str; 9] = [
+/// Also: what answers is no sshd.
+const REFUSED: [&str; 13] = [
     "Permission denied",
     "Host key verification failed",
     "REMOTE HOST IDENTIFICATION HAS CHANGED",
@@ -67,6 +70,10 @@ const REFUSED: [&str; 9] = [
     "Could not resolve hostname",
     "Bad configuration option",
     "ccount has expired",
+    "banner line ",
+    "No SSH version received",
+    "invalid format",
+    "Protocol major versions differ",
 ];
 
 /// `LogLevel=VERBOSE`, which tells of the login, tells this as well.
@@ -252,6 +259,8 @@ mod tests {
             let behind =
                 ["stdio forwarding failed", line, "Connection closed by UNKNOWN port 65535"];
             assert_eq!(after(&behind).0, Retry::Patiently, "{line}");
+            // A command that leads the way may end without a word.
+            assert_eq!(after(&behind[1..]).0, Retry::Patiently, "{line}");
         }
     }
 
@@ -261,6 +270,8 @@ mod tests {
             "alice@tlha: Permission denied (publickey,password).",
             "Host key verification failed.",
             "ssh: Could not resolve hostname tlha: Name or service not known",
+            "kex_exchange_identification: banner line contains invalid characters",
+            "banner exchange: Connection to 10.0.0.4 port 80: invalid format",
         ] {
             let lines = [line, "Connection closed by 10.0.0.4 port 22"];
             assert_eq!(after(&lines), (Retry::Never, vec![line.to_owned()]), "{line}");

@@ -132,13 +132,13 @@ impl Replica {
         if seq < active.began {
             return;
         }
-        let names_witnesses = self.ledger.roster_until(seq);
+        let names_witnesses = self.ledger.names_witnesses_until(seq);
         self.ledger.commit_to(&mut self.outbox, seq);
         // What was learnt is committed by an entry of this reign.
         self.ledger.unsure = false;
         if names_witnesses {
-            // The peer alone cannot commit it, should this node be gone before the next beat.
-            self.beat();
+            // Until it is told, the peer cannot commit it without this node.
+            self.tell_commit();
         }
         while let Some(active) = self.active()
             && let Some((at, id)) = active.pending.front().copied()
@@ -207,6 +207,15 @@ impl Replica {
         active.follower.waiting.get_or_insert(self.now);
         if let Some(prev) = self.ledger.log.lsn(active.follower.sent).cloned() {
             self.send_append(prev, Vec::new());
+        }
+    }
+
+    /// Tells the peer how far the reign has committed.
+    fn tell_commit(&mut self) {
+        if self.role.active().is_some_and(|active| active.follower.matched) {
+            self.beat();
+        } else {
+            self.feed_peer();
         }
     }
 
@@ -313,11 +322,7 @@ impl Replica {
         let Some(active) = self.active() else { return };
         if link && now >= active.follower.beat + beat {
             active.follower.beat = now;
-            if active.follower.matched {
-                self.beat();
-            } else {
-                self.feed_peer();
-            }
+            self.tell_commit();
         }
         self.witness_time();
         self.greet();

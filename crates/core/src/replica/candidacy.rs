@@ -3,7 +3,7 @@
 use super::tick::Tick;
 use crate::Epoch;
 
-/// What a node that is not active knows of its own wish to be.
+/// What a node knows of its own wish to be active.
 pub(super) struct Candidacy {
     pub(super) want: bool,
     /// It handed over to the peer, for whom the address is still on its way: it wants nothing until it has no address,

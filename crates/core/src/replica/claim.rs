@@ -80,7 +80,7 @@ impl Replica {
         } else {
             self.ledger.promise(&mut self.outbox, epoch.clone());
         }
-        // Nobody hears of an epoch before it is durable.
+        // Nobody is asked by an epoch before it is durable.
         self.outbox.after_write(Held::Claim(epoch.clone()));
         self.role = Role::Claiming(Box::new(Claim {
             epoch,
@@ -242,11 +242,11 @@ impl Replica {
                 }
             }
             WitnessReply::Accepted { epoch, last } => {
-                self.on_voting(agent, false);
+                self.on_kept(agent, &epoch, last.seq);
                 self.on_accepted(agent, &epoch, &last);
             }
             WitnessReply::Gap { epoch } => self.on_gap(agent, &epoch),
-            WitnessReply::Cleared { .. } => self.on_voting(agent, true),
+            WitnessReply::Cleared { epoch } => self.on_cleared(agent, &epoch),
         }
     }
 

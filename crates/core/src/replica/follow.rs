@@ -24,7 +24,7 @@ impl Replica {
         if !self.follow(&epoch) {
             return;
         }
-        self.peer.last = entries.last().map_or(prev.seq, |entry| entry.lsn.seq);
+        self.peer.leader_last = entries.last().map_or(prev.seq, |entry| entry.lsn.seq);
         let joins = if mutant::on(Mutant::PrevUnchecked) {
             self.ledger.log.lsn(prev.seq).is_some()
         } else {

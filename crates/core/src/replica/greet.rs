@@ -14,7 +14,7 @@ use super::{
     reign::{Kept, Voice},
     role::Role,
 };
-use crate::AgentName;
+use crate::{AgentName, Epoch};
 
 /// An agent that did not answer is asked again after so many time-outs: it may be away for long.
 const UNKNOWN_TIMEOUTS: u64 = 10;
@@ -31,9 +31,13 @@ impl Replica {
     pub(super) fn on_mute(&mut self, agent: &AgentName, loss: u64) {
         if self.config.alone {
             // Nobody votes here, so nothing is lacking; one that set itself apart says so where it is to act.
-            return self.on_voting(agent, true);
+            if let Some(active) = self.active() {
+                active.voices.of.insert(agent.clone(), Voice::Votes);
+            }
+            return;
         }
         let by_old = mutant::on(Mutant::GreetedByOldAck);
+        let last = self.ledger.log.last().seq;
         let Some(active) = self.active() else { return };
         let known = active.voices.of.get(agent);
         if matches!(known, Some(Voice::Mute { loss: known, .. }) if *known == loss) {
@@ -41,7 +45,7 @@ impl Replica {
         }
         active.voices.round += 1;
         let round = if by_old { 0 } else { active.voices.round };
-        let voice = Voice::Mute { loss, round, told: None };
+        let voice = Voice::Mute { loss, round, last, told: None };
         active.voices.of.insert(agent.clone(), voice);
         if let Some(kept) = active.solo.witnesses.get_mut(agent) {
             // It keeps nothing, whatever it said before.
@@ -52,15 +56,24 @@ impl Replica {
         }
     }
 
-    /// A witness kept or forgot something: it votes. One that has told a loss votes once it has forgotten what it was
-    /// told to forget for that: anything else is from before the loss, and was late.
-    pub(super) fn on_voting(&mut self, agent: &AgentName, forgot: bool) {
-        let Some(active) = self.active() else { return };
-        let is_late = match active.voices.of.get(agent) {
-            Some(Voice::Mute { told, .. }) => told.is_none() || !forgot,
-            Some(Voice::Unknown { .. } | Voice::Votes) | None => false,
+    /// A witness has forgotten what it was told to in this reign: it votes, unless it told a loss and was told nothing
+    /// since. Then this is from before the loss, and came late.
+    pub(super) fn on_cleared(&mut self, agent: &AgentName, epoch: &Epoch) {
+        let Some(active) = self.role.active_mut().filter(|active| active.epoch == *epoch) else {
+            return;
         };
-        if !is_late {
+        if !matches!(active.voices.of.get(agent), Some(Voice::Mute { told: None, .. })) {
+            active.voices.of.insert(agent.clone(), Voice::Votes);
+        }
+    }
+
+    /// A witness keeps all of this reign up to a number: it votes, unless it told a loss when this reign had come that
+    /// far already. Then this may be from before the loss.
+    pub(super) fn on_kept(&mut self, agent: &AgentName, epoch: &Epoch, seq: u64) {
+        let Some(active) = self.role.active_mut().filter(|active| active.epoch == *epoch) else {
+            return;
+        };
+        if !matches!(active.voices.of.get(agent), Some(Voice::Mute { last, .. }) if seq <= *last) {
             active.voices.of.insert(agent.clone(), Voice::Votes);
         }
     }
@@ -99,7 +112,7 @@ impl Replica {
                         },
                     ));
                 }
-                Voice::Mute { loss, round, told }
+                Voice::Mute { loss, round, told, .. }
                     if synced
                         && answered >= *round
                         && told.is_none_or(|told| now >= told + timeout) =>

@@ -226,7 +226,7 @@ impl Ledger {
     }
 
     /// Whether entries up to `seq` that are not committed yet name the witnesses anew.
-    pub(super) fn roster_until(&self, seq: u64) -> bool {
+    pub(super) fn names_witnesses_until(&self, seq: u64) -> bool {
         let mut later = self.log.after(self.commit).take_while(|entry| entry.lsn.seq <= seq);
         later.any(|entry| matches!(entry.change, Change::Roster(_)))
     }

@@ -1,7 +1,8 @@
 //! One broker's replica: its parts, the events that it takes, and the order in which what it does leaves it.
 //!
-//! Each part owns its fields and changes nothing of another's. What needs several is a step of the node: `claim`,
-//! `active`, `solo`, `follow`, `greet`, `probe` and `off` have those.
+//! Each part keeps what belongs together, and none knows the others but for the [`Ledger`], which puts its writes into
+//! the [`Outbox`]. What needs several parts is a step of the node: `claim`, `active`, `solo`, `follow`, `greet`, `probe`
+//! and `off` have those.
 
 use std::mem;
 
@@ -202,7 +203,7 @@ impl Replica {
             PeerMsg::Hello(hello) => {
                 self.candidacy.see(&hello.promised);
                 if hello.active.is_some() {
-                    self.peer.last = hello.holds.last.seq;
+                    self.peer.leader_last = hello.holds.last.seq;
                 }
                 self.heard_of(hello.active);
                 self.meet(&hello.holds);
@@ -291,7 +292,7 @@ impl Replica {
         if self.outbox.is_durable(cleared) {
             self.outbox.push(Action::ToPeer(message));
         } else {
-            self.outbox.after(cleared, Held::Send(message));
+            self.outbox.keep_until(cleared, Held::Send(message));
         }
     }
 

@@ -1,5 +1,6 @@
 //! What leaves a node, and in which order: persist, then promise. Whatever depends on a write waits here until the
-//! shell says that the write is durable.
+//! shell says that the write is durable. The active node alone sends a change while it is still being written here, as
+//! it answers only when both are durable.
 
 use std::{collections::VecDeque, mem};
 
@@ -47,13 +48,13 @@ impl Outbox {
         if self.write.is_empty() { self.handed } else { Token(self.handed.0 + 1) }
     }
 
-    /// For once the write that is being put together, and all before it, are durable.
+    /// Keeps this until the write that is being put together, and all before it, are durable.
     pub(super) fn after_write(&mut self, held: Held) {
-        self.after(self.token(), held);
+        self.keep_until(self.token(), held);
     }
 
-    /// For once this write is durable.
-    pub(super) fn after(&mut self, token: Token, held: Held) {
+    /// Keeps this until this write is durable.
+    pub(super) fn keep_until(&mut self, token: Token, held: Held) {
         self.held.push_back((token, held));
     }
 
@@ -81,7 +82,7 @@ impl Outbox {
         if self.is_durable(*token) { self.held.pop_front().map(|(_, held)| held) } else { None }
     }
 
-    /// A reign is over: what its own writes were waited for counts for nothing any more.
+    /// A reign or a claim is over: drops the own votes and the words to the witnesses that still wait.
     pub(super) fn forget_reign(&mut self) {
         self.held.retain(|(_, held)| !matches!(held, Held::OwnVote(_) | Held::Clear(_)));
     }

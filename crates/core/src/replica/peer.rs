@@ -8,8 +8,8 @@ pub(super) struct PeerLink {
     pub(super) is_up: bool,
     /// When the peer was last heard, or this process began.
     pub(super) heard: Tick,
-    /// The highest number that it is known to have as the active node.
-    pub(super) last: u64,
+    /// The last number that it had as the active node when it was last heard.
+    pub(super) leader_last: u64,
     /// It has no table, or one of another life: it forgot what it voted for.
     pub(super) blank: bool,
     /// Its table is of another life.
@@ -28,7 +28,7 @@ pub(super) enum Power {
     Off,
 }
 
-/// What is known of the peer's power.
+/// What is known of the peer's power, and whether its vote could be done without.
 pub(super) struct Off {
     pub(super) power: Power,
     /// Nothing can have been committed without this node.
@@ -42,7 +42,7 @@ impl PeerLink {
         let power = if peer_off { Power::Off } else { Power::Unknown };
         // One that had its peer's vote committed all by itself, and has it on its disk.
         let off = Off { power, whole: peer_off, cleared: Token::default() };
-        Self { is_up: false, heard: now, last: 0, blank: false, foreign: false, off }
+        Self { is_up: false, heard: now, leader_last: 0, blank: false, foreign: false, off }
     }
 
     /// Whether its vote counts as given.

@@ -32,7 +32,7 @@ pub(super) struct Active {
     pub(super) working: Table,
     /// Numbers of what was proposed, each with whom to answer.
     pub(super) pending: VecDeque<(u64, u64)>,
-    /// Up to here everything is durable on this node.
+    /// Up to here everything is durable on this node, as far as this reign has seen.
     pub(super) own: u64,
     pub(super) follower: Follower,
     pub(super) solo: Solo,
@@ -55,7 +55,7 @@ pub(super) struct Follower {
     pub(super) acked: u64,
     /// Since when an answer is due.
     pub(super) waiting: Option<Tick>,
-    /// The last sign of life that it was sent.
+    /// From here on the next sign of life is counted.
     pub(super) beat: Tick,
 }
 
@@ -90,6 +90,8 @@ pub(super) enum Voice {
         loss: u64,
         /// Made up for when the peer has answered this round.
         round: u64,
+        /// So far this reign had come when it told that.
+        last: u64,
         /// When it was told so last.
         told: Option<Tick>,
     },

@@ -32,7 +32,7 @@ pub(super) struct Claim {
     pub(super) asked: Asked,
     /// The peer will not answer: the witnesses are asked as soon as anybody is.
     pub(super) at_once: bool,
-    /// Then whoever was asked is taken for away.
+    /// Then whoever was asked is taken for away; means nothing while nobody was.
     pub(super) until: Tick,
     /// It was known when the claim began that the peer has forgotten its promises.
     pub(super) knew_blank: bool,

@@ -130,7 +130,9 @@ impl Replica {
 
     fn behind(&self) -> u64 {
         match self.role {
-            Role::Standby { .. } => self.peer.last.saturating_sub(self.ledger.log.last().seq),
+            Role::Standby { .. } => {
+                self.peer.leader_last.saturating_sub(self.ledger.log.last().seq)
+            }
             Role::Probing(_) | Role::Claiming(_) | Role::Active(_) => 0,
         }
     }

@@ -1,6 +1,6 @@
 //! Keys that are good for one login each, and the socket on which sshd and `vsm-login` ask about them.
 //!
-//! They are in memory only, and meant to be: one lives for a minute, and whoever comes while the daemon is being
+//! They are in memory only, and meant to be: one lives for minutes, and whoever comes while the daemon is being
 //! restarted logs in as if there were none. Time is monotonic, so that a clock that jumps neither prolongs nor ends
 //! one.
 

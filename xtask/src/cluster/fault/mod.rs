@@ -61,7 +61,7 @@ pub enum Fault {
         /// The host.
         host: String,
     },
-    /// The host has only so many hundredths of one core, until it is healed or boots.
+    /// The host has only so many hundredths of one core; one that boots may have more.
     Slow {
         /// The host.
         host: String,
