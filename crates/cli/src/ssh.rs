@@ -47,12 +47,13 @@ const ANSWER_MAX: u64 = 4096;
 /// How long ssh may take to end once the pipe is closed.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
-/// For the broker only: one that dies while it is connected is noticed in a few seconds. The keep-alives have its kernel answer, which
-/// [`Running`] looks at; that its sshd answers none is waited for almost as long as [`JOIN_TIMEOUT`]. What the user
-/// gives with `-o` goes before them.
+/// For the broker only: one that dies while it is connected is noticed in a few seconds. The keep-alives have its
+/// kernel answer, which [`Running`] looks at; that its sshd answers none is waited for almost as long as
+/// [`JOIN_TIMEOUT`]. What the user gives with `-o` goes before them.
 const TO_BROKER: [&str; 2] = ["ServerAliveInterval=1", "ServerAliveCountMax=57"];
 /// For the session host and the way there: a network that is gone without a word is noticed within a minute, an sshd
-/// that is busy opening the session is not taken for that, and what stands between has no reason to forget a desktop at which nothing moves.
+/// that is busy opening the session is not taken for that, and what stands between has no reason to forget a desktop at
+/// which nothing moves.
 const TO_HOST: [&str; 3] = ["ServerAliveInterval=5", "ServerAliveCountMax=11", "TCPKeepAlive=yes"];
 /// And for a host that is reached directly: the kernel by itself would try for two minutes, in steps that get longer,
 /// and miss that the network is back. It bounds what comes before the login as well, for which a busy sshd takes

@@ -1,8 +1,8 @@
 //! One broker's replica: its parts, the events that it takes, and the order in which what it does leaves it.
 //!
 //! Each part keeps what belongs together, and none knows the others but for the [`Ledger`], which puts its writes into
-//! the [`Outbox`]. What needs several parts is a step of the node: `claim`, `active`, `solo`, `follow`, `greet`, `probe`
-//! and `off` have those.
+//! the [`Outbox`]. What needs several parts is a step of the node: `claim`, `active`, `solo`, `follow`, `greet`,
+//! `probe` and `off` have those.
 
 use std::mem;
 
