@@ -24,11 +24,11 @@ use crate::interrupt;
 use crate::progress::Progress;
 
 /// How long a host may take until its sshd listens.
-const BOOT_WAIT: Duration = Duration::from_secs(15);
+const BOOT_WAIT: Duration = Duration::from_secs(60);
 /// The same with systemd, while all hosts boot at the same time on two processors.
 const SYSTEMD_WAIT: Duration = Duration::from_secs(90);
 /// How long keepalived may take to give the resource address to one of two fresh brokers.
-const ADDRESS_WAIT: Duration = Duration::from_secs(15);
+const ADDRESS_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
     if !nix::unistd::geteuid().is_root() {

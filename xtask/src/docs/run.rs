@@ -18,7 +18,7 @@ use crate::progress::Progress;
 /// The longest that one command may take, in seconds: an installation on a busy machine.
 const COMMAND_MAX_S: &str = "180";
 /// How long a block that waits may wait for what it expects.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_secs(120);
 
 /// What is run, and on what.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use xtask::cluster::{Cluster, down};
 
 use crate::{XTASK, cluster, on, spec};
 
-const WAIT: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(60);
 
 /// Everything on the machine that bears a cluster's name.
 fn traces(name: &str) -> Vec<String> {

@@ -2,7 +2,6 @@
 //! trail of who did what.
 
 use std::process::Output;
-use std::time::Duration;
 
 use serde::Deserialize;
 use xtask::clock::wait_for;
@@ -238,7 +237,7 @@ fn a_text_is_shown_on_the_desktops_that_are_meant() {
         })
         .unwrap();
     };
-    wait_for("the desktops to have a window manager", Duration::from_secs(40), || {
+    wait_for("the desktops to have a window manager", WAIT, || {
         let ready = |at| windows(at).contains("openbox") || windows(at).contains("Openbox");
         if ready(&alice) && ready(&bob) { Ok(()) } else { Err(windows(&alice)) }
     })

@@ -1,7 +1,5 @@
 //! The small programs that users have in their desktops, and the one by which support gets in.
 
-use std::time::Duration;
-
 use xtask::clock::wait_for;
 
 use crate::login::{install_viewer, state_becomes, view};
@@ -89,7 +87,7 @@ fn groups_are_told_and_one_program_can_be_the_desktop() {
         let words = "vsm-env xwininfo -name only | awk '/Width|Height/ { print $2 }' | tr '\n' ' '";
         outside(&service, &alice.agent, words).1
     };
-    wait_for("the program to fill the screen", Duration::from_secs(40), || {
+    wait_for("the program to fill the screen", WAIT, || {
         let found = geometry();
         let sides: Vec<u32> = found.split_whitespace().filter_map(|n| n.parse().ok()).collect();
         // xterm's window is a whole number of characters.
