@@ -22,6 +22,8 @@ enum Line {
     Away,
     /// The host is there, and hung up or said nothing before the login began.
     TurnedAway,
+    /// The host does not know the connection any more: mostly its address has moved to another one.
+    Reset,
     /// The other side hung up before it said who it is, or for reasons of its own.
     HungUp,
     /// A refusal, which stays.
@@ -57,7 +59,9 @@ const AWAY: [&str; 13] = [
 const TURNED_AWAY: [&str; 2] = ["kex_exchange_identification:", "banner exchange"];
 
 /// A server hangs up so while it stops, and also when an account rule forbids the log-in.
-const HUNG_UP: [&str; 3] = ["Connection closed by ", "Connection reset by ", "Connection to "];
+const HUNG_UP: [&str; 2] = ["Connection closed by ", "Connection to "];
+
+const RESET: &str = "Connection reset by ";
 
 /// Also: what answers is no sshd.
 const REFUSED: [&str; 13] = [
@@ -98,6 +102,8 @@ fn kind(line: &str) -> Line {
         Line::TurnedAway
     } else if any(&AWAY) {
         Line::Away
+    } else if line.starts_with(RESET) {
+        Line::Reset
     } else if HUNG_UP.iter().any(|word| line.starts_with(word)) {
         Line::HungUp
     } else {
@@ -110,6 +116,7 @@ struct Heard {
     refused: bool,
     away: bool,
     turned_away: bool,
+    reset: bool,
     last: Option<String>,
     reason: Option<&'static Reason>,
     on_the_way: Option<String>,
@@ -134,9 +141,10 @@ impl Heard {
                 return false;
             }
             Line::Refused => self.refused = true,
-            Line::Away | Line::TurnedAway | Line::HungUp => {
+            Line::Away | Line::TurnedAway | Line::Reset | Line::HungUp => {
                 self.away |= kind == Line::Away;
                 self.turned_away |= kind == Line::TurnedAway;
+                self.reset |= kind == Line::Reset;
                 self.last = Some(line.trim().to_owned());
                 return false;
             }
@@ -153,6 +161,8 @@ impl Heard {
             Retry::Patiently
         } else if self.turned_away {
             Retry::Busy
+        } else if self.reset {
+            Retry::Patiently
         } else {
             Retry::Briefly
         }
@@ -242,6 +252,7 @@ mod tests {
             "Timeout, server tlha not responding.",
             "client_loop: send disconnect: Broken pipe",
             "Connection to tlha closed by remote host.",
+            "Connection reset by 10.0.0.4 port 22",
         ] {
             assert_eq!(after(&[line]), (Retry::Patiently, Vec::new()), "{line}");
         }
