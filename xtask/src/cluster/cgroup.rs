@@ -12,29 +12,20 @@ const PARENT: &str = "vsm-cluster";
 /// How long processes may take to stop.
 const FREEZE_WAIT: Duration = Duration::from_secs(5);
 
-/// The machine's cgroup2 mount.
-fn mount_point() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    mounts.lines().find_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let (path, kind) = (words.next()?, words.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(path))
-    })
-}
-
-/// The machine's mount of an older hierarchy with this controller.
-fn mount_point_v1(controller: &str) -> Option<PathBuf> {
+/// Where the machine has the hierarchy of control groups of this kind and with these options.
+fn mount_point(is_it: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     mounts.lines().find_map(|line| {
         let mut words = line.split(' ').skip(1);
         let (path, kind, options) = (words.next()?, words.next()?, words.next()?);
-        let has = kind == "cgroup" && options.split(',').any(|option| option == controller);
-        has.then(|| PathBuf::from(path))
+        is_it(kind, options).then(|| PathBuf::from(path))
     })
 }
 
 fn of_cluster_v1(cluster: &str, controller: &str) -> Option<PathBuf> {
-    Some(mount_point_v1(controller)?.join(PARENT).join(cluster))
+    let has = |options: &str| options.split(',').any(|option| option == controller);
+    let mount = mount_point(|kind, options| kind == "cgroup" && has(options));
+    Some(mount?.join(PARENT).join(cluster))
 }
 
 /// A host's group in an older hierarchy with this controller, whether or not it was made; none = there is no such
@@ -44,7 +35,7 @@ pub(crate) fn of_host_v1(cluster: &str, host: &str, controller: &str) -> Option<
 }
 
 fn of_cluster(cluster: &str) -> Option<PathBuf> {
-    Some(mount_point()?.join(PARENT).join(cluster))
+    Some(mount_point(|kind, _| kind == "cgroup2")?.join(PARENT).join(cluster))
 }
 
 /// Makes a host's group; without control groups, or without the right to make one, there is none.
