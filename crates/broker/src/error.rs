@@ -3,9 +3,9 @@
 //!
 //! The reason travels in the metadata key `vsm-reason`. docs/errors.md lists them all.
 
-use tonic::{Code, Status, metadata::MetadataValue};
+use tonic::{Code, Status};
 use vsm_core::{AgentName, Rejected, SessionId, UserName};
-use vsm_daemon::{duty, grpc::REASON_KEY, socket::SocketError, tls::TlsError};
+use vsm_daemon::{duty, grpc, socket::SocketError, tls::TlsError};
 use vsm_sync::{ProposeError, StoreError};
 
 use crate::users::LookupError;
@@ -219,9 +219,7 @@ impl Refusal {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let (reason, code) = refusal.code();
-        let mut status = Self::new(code, refusal.to_string());
-        status.metadata_mut().insert(REASON_KEY, MetadataValue::from_static(reason));
-        status
+        grpc::with_reason(Self::new(code, refusal.to_string()), reason)
     }
 }
 

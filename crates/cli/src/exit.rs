@@ -3,7 +3,7 @@
 use std::{fmt, process::ExitCode};
 
 use tonic::{Code, Status};
-use vsm_daemon::grpc::REASON_KEY;
+use vsm_daemon::grpc;
 
 /// Bad usage.
 pub const USAGE: u8 = 64;
@@ -101,7 +101,7 @@ impl std::error::Error for Failure {}
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        let reason = status.metadata().get(REASON_KEY).and_then(|reason| reason.to_str().ok());
+        let reason = grpc::reason(&status);
         let code = match status.code() {
             Code::InvalidArgument => USAGE,
             Code::NotFound => NOT_FOUND,
@@ -177,14 +177,10 @@ pub fn main<A: clap::Parser>(
 
 #[cfg(test)]
 mod tests {
-    use tonic::metadata::MetadataValue;
-
     use super::*;
 
     fn refused(code: Code, reason: &'static str) -> Failure {
-        let mut status = Status::new(code, "no");
-        status.metadata_mut().insert(REASON_KEY, MetadataValue::from_static(reason));
-        status.into()
+        grpc::with_reason(Status::new(code, "no"), reason).into()
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(6);
 /// Metadata key of a refusal's stable reason, for programs.
 pub const REASON_KEY: &str = "vsm-reason";
+/// The reason of an agent that does not let a broker in: its `/vsmagent/allowed_clients` lacks it.
+pub const BROKER_NOT_ALLOWED: &str = "BROKER_NOT_ALLOWED";
 /// Metadata key of an answer that comes from a copy which nobody keeps up to date: why, in a line.
 pub const STALE_KEY: &str = "vsm-stale";
 /// Calls under way on one connection of another host; more wait at the caller.
@@ -176,6 +178,19 @@ async fn bounded(
             Ok(())
         }
     }
+}
+
+/// A refusal that bears a stable reason for programs.
+#[must_use]
+pub fn with_reason(mut status: Status, reason: &'static str) -> Status {
+    status.metadata_mut().insert(REASON_KEY, tonic::metadata::MetadataValue::from_static(reason));
+    status
+}
+
+/// The stable reason that a refusal bears.
+#[must_use]
+pub fn reason(status: &Status) -> Option<&str> {
+    status.metadata().get(REASON_KEY)?.to_str().ok()
 }
 
 /// Whether a call never left this host, as no connection could be made; false where that is not known.

@@ -6,6 +6,7 @@
 //! parts, and whoever is at a large one says so, so that it is not taken for away.
 
 mod converse;
+mod end;
 mod frame;
 
 use std::{
@@ -31,6 +32,7 @@ use vsm_daemon::{
 };
 use vsm_proto::sync::v1::{PeerFrame, peer_client::PeerClient, peer_server};
 
+pub use self::end::{Garbled, Refused, StreamEnd};
 use crate::SessionTable;
 
 /// Version of the protocol that this software speaks; it also speaks the one before.
@@ -39,8 +41,6 @@ pub const PROTOCOL: u32 = 1;
 pub const FRAME_MAX: usize = 512 << 10;
 /// Largest message when it is put together: a table of a million sessions fits.
 pub const MESSAGE_MAX: usize = 512 << 20;
-/// What a stream says of a node whose table has another past, after the node's name.
-pub const APART: &str = "has a table of its own";
 /// Frames on their way to the socket.
 const OUT_BOUND: usize = 16;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -79,8 +79,8 @@ pub enum Stream {
     Open(Met),
     /// Not open.
     Closed {
-        /// Why not, in one line.
-        why: String,
+        /// Why not.
+        why: StreamEnd,
         /// Since when.
         since: UnixMillis,
     },
@@ -144,7 +144,7 @@ impl PeerStream {
     /// Makes it; nothing is dialled yet.
     #[must_use]
     pub fn new(config: PeerConfig, table: SessionTable, stop: CancellationToken) -> Arc<Self> {
-        let closed = Stream::Closed { why: "not opened yet".into(), since: clock::unix_millis() };
+        let closed = Stream::Closed { why: StreamEnd::NotOpened, since: clock::unix_millis() };
         Arc::new(Self {
             config,
             table,
@@ -208,15 +208,15 @@ impl PeerStream {
         }
     }
 
-    async fn open(&self, channel: Channel, backoff: &mut Backoff) -> String {
+    async fn open(&self, channel: Channel, backoff: &mut Backoff) -> StreamEnd {
         let mut client = PeerClient::new(channel).max_decoding_message_size(FRAME_MAX);
         let (out, frames) = mpsc::channel(OUT_BOUND);
         let call = client.exchange(ReceiverStream::new(frames));
         // The other side answers the call when it has taken it, before it says anything.
         let inbound = match tokio::time::timeout(vsm_daemon::grpc::DIAL_TIMEOUT, call).await {
             Ok(Ok(response)) => response.into_inner(),
-            Ok(Err(status)) => return status.message().to_owned(),
-            Err(_) => return "no answer to the call".to_owned(),
+            Ok(Err(status)) => return StreamEnd::Failed(status.message().to_owned()),
+            Err(_) => return StreamEnd::NoAnswer,
         };
         let before = self.counters.opened.load(Ordering::Relaxed);
         let why = self.converse(inbound, out).await;
@@ -232,7 +232,7 @@ impl PeerStream {
         &self,
         inbound: impl tokio_stream::Stream<Item = Result<PeerFrame, Status>> + Unpin + Send,
         out: mpsc::Sender<PeerFrame>,
-    ) -> String {
+    ) -> StreamEnd {
         let span = span::peer(&self.config.peer);
         let why = converse::converse(self, inbound, out).instrument(span).await;
         self.closed(None, &why);
@@ -250,23 +250,23 @@ impl PeerStream {
     }
 
     /// A connection is gone, or none came to be: it says nothing of one that was opened since.
-    fn closed(&self, link: Option<u64>, why: &str) {
+    fn closed(&self, link: Option<u64>, why: &StreamEnd) {
         let current = self.current();
         let open = link.is_some_and(|link| link == current.0);
         self.stream.send_modify(|state| match state {
             Stream::Open(_) if open => {
-                tracing::warn!(peer = %self.config.peer, why, "the other broker is away");
-                *state = Stream::Closed { why: why.to_owned(), since: clock::unix_millis() };
+                tracing::warn!(peer = %self.config.peer, %why, "the other broker is away");
+                *state = Stream::Closed { why: why.clone(), since: clock::unix_millis() };
             }
             Stream::Open(_) => {}
-            Stream::Closed { why: known, .. } => why.clone_into(known),
+            Stream::Closed { why: known, .. } => known.clone_from(why),
         });
     }
 
-    fn refuse(&self, why: String) -> String {
+    fn refuse(&self, why: Refused) -> Refused {
         self.counters.refused.fetch_add(1, Ordering::Relaxed);
         // At each attempt once, and attempts are a second apart.
-        tracing::error!(peer = %self.config.peer, why, "refused a broker");
+        tracing::error!(peer = %self.config.peer, %why, "refused a broker");
         why
     }
 }
@@ -287,7 +287,7 @@ impl peer_server::Peer for PeerApi {
         let stream = Arc::clone(&self.0);
         let caller =
             tls::peer_with_role(request.extensions(), Role::Broker).inspect_err(|status| {
-                stream.refuse(status.message().to_owned());
+                stream.refuse(Refused::NoBroker(status.message().to_owned()));
             })?;
         if stream.dials() {
             return Err(Status::failed_precondition(format!(
@@ -295,10 +295,10 @@ impl peer_server::Peer for PeerApi {
                 stream.config.node
             )));
         }
-        let expected = stream.config.peer.as_str();
-        if caller.name != expected && expected.parse::<std::net::IpAddr>().is_err() {
-            let why = format!("{} is not {expected}, the other node of this pair", caller.name);
-            return Err(Status::permission_denied(stream.refuse(why)));
+        let peer = &stream.config.peer;
+        if caller.name != peer.as_str() && peer.as_str().parse::<std::net::IpAddr>().is_err() {
+            let why = Refused::Stranger { name: caller.name, peer: peer.clone() };
+            return Err(Status::permission_denied(stream.refuse(why).to_string()));
         }
         let (out, frames) = mpsc::channel(OUT_BOUND);
         let inbound = request.into_inner();

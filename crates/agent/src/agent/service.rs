@@ -14,7 +14,7 @@ use tonic::{
 use tracing::Instrument as _;
 use vsm_core::{Epoch, Fence, Session, SessionId, State};
 use vsm_daemon::{
-    span,
+    grpc, span,
     tls::{self, Role},
 };
 use vsm_proto::{
@@ -83,11 +83,10 @@ impl Service {
         }
         let address = address.map_or_else(String::new, |address| format!(" at {address}"));
         tracing::warn!(broker = peer.name, "refused: not in /vsmagent/allowed_clients");
-        Err(Status::permission_denied(format!(
-            "broker {}{address} is not in /vsmagent/allowed_clients of {}",
-            peer.name,
-            self.agent.settings().public_name
-        )))
+        let host = &self.agent.settings().public_name;
+        let text =
+            format!("broker {}{address} is not in /vsmagent/allowed_clients of {host}", peer.name);
+        Err(grpc::with_reason(Status::permission_denied(text), grpc::BROKER_NOT_ALLOWED))
     }
 
     /// The right that a call bears, which has to be its caller's own.

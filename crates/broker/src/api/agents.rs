@@ -7,9 +7,9 @@ mod marks;
 
 use std::sync::Arc;
 
-use tonic::{Code, Request, Response, Status, metadata::MetadataValue, transport::Channel};
+use tonic::{Code, Request, Response, Status, transport::Channel};
 use vsm_core::AgentName;
-use vsm_daemon::grpc::REASON_KEY;
+use vsm_daemon::grpc;
 use vsm_proto::{
     admin::v1::{self as pb, agents_client::AgentsClient, agents_server::Agents},
     convert,
@@ -63,9 +63,7 @@ impl From<Refused> for Status {
             Refused::ByConfiguration(_) => ("BY_CONFIGURATION", Code::FailedPrecondition),
             Refused::AgentUp(_) => ("AGENT_UP", Code::FailedPrecondition),
         };
-        let mut status = Self::new(code, refused.to_string());
-        status.metadata_mut().insert(REASON_KEY, MetadataValue::from_static(reason));
-        status
+        grpc::with_reason(Self::new(code, refused.to_string()), reason)
     }
 }
 

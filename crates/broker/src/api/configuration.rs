@@ -180,7 +180,7 @@ impl Configuration for ConfigApi {
         if differing.iter().any(|one| one.path.starts_with("/vsmserver/HA/")) {
             let files = self.reloader.read().await?;
             let stands = tokio::task::spawn_blocking(move || open::could_be_on(&files)).await;
-            let stands = stands.unwrap_or_else(|error| Err(error.to_string()));
+            let stands = stands.map_err(|error| Status::internal(error.to_string()))?;
             stands.map_err(|why| {
                 Status::failed_precondition(format!(
                     "by this node's files it would be no node of the pair: {why}. Pushed, they would stop the service of both nodes when \

@@ -16,7 +16,7 @@ use vsm_sync::peer::Stream;
 use crate::{
     api::{Edge, caller},
     error::Refusal,
-    journal::Elsewhere,
+    journal::{Elsewhere, NotRecorded},
     pair::{Apart, Ha, Pair},
     users::Identity,
 };
@@ -100,13 +100,13 @@ pub(crate) struct OtherTrail(pub(crate) Channel);
 
 #[tonic::async_trait]
 impl Elsewhere for OtherTrail {
-    async fn record(&self, event: &Event) -> Result<(), String> {
+    async fn record(&self, event: &Event) -> Result<(), NotRecorded> {
         let mut other = AdminClient::new(self.0.clone());
         let mut request = Request::new(RecordEventRequest { event: Some(event.into()) });
         request.set_timeout(RECORD_MAX);
         let told = tokio::time::timeout(RECORD_MAX, other.record_event(request)).await;
-        let told = told.map_err(|_| "the other node does not answer".to_owned())?;
-        told.map(|_| ()).map_err(|status| status.message().to_owned())
+        let told = told.map_err(|_| NotRecorded::NoAnswer)?;
+        told.map(|_| ()).map_err(|status| NotRecorded::There(status.message().to_owned()))
     }
 }
 

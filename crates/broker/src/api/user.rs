@@ -22,7 +22,7 @@ use crate::{
         view::Viewer,
     },
     error::{Refusal, list},
-    hosts::agents::Shadowed,
+    hosts::agents::{ExtendAnswer, Shadowed},
     journal::trail::Note,
     pair::Ha,
     sessions::{
@@ -117,7 +117,7 @@ impl UserApi {
         let session = self.chosen(who, id)?;
         let away = |why: String| unreachable(&session, why);
         let reached = self.0.agents.reach(&session.agent).await;
-        let (link, _) = reached.map_err(|(why, _)| away(why))?;
+        let (link, _) = reached.map_err(|(why, _)| away(why.to_string()))?;
         let was_connected = link
             .disconnect(self.0.table.fence(), session.id, "you disconnected it from elsewhere")
             .await
@@ -134,10 +134,13 @@ impl UserApi {
         let session = self.chosen(who, id)?;
         let away = |why: String| unreachable(&session, why);
         let reached = self.0.agents.reach(&session.agent).await;
-        let (link, _) = reached.map_err(|(why, _)| away(why))?;
+        let (link, _) = reached.map_err(|(why, _)| away(why.to_string()))?;
         let extended =
             link.extend(self.0.table.fence(), session.id).await.map_err(|error| away(error.why))?;
-        let Extension { limit, left_ms, more } = extended.map_err(Refusal::NotExtended)?;
+        let Extension { limit, left_ms, more } = match extended {
+            ExtendAnswer::Extended(extension) => extension,
+            ExtendAnswer::Refused(why) => return Err(Refusal::NotExtended(why).into()),
+        };
         let detail = format!("{}: {} left", limit.key(), Words(left_ms));
         let note = Note::new(who.user.as_str(), "session-extended").session(&session);
         self.0.journal.note(note.detail(detail));

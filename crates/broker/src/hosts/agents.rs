@@ -1,6 +1,7 @@
 //! A link to each agent: its report is held open, so that its state here is at most one message old, and calls go
 //! over the same channel.
 
+mod away;
 mod calls;
 mod life;
 
@@ -37,8 +38,11 @@ use crate::{
     site::Site,
 };
 
+pub use away::Away;
 pub use calls::CallError;
-pub(crate) use calls::{Fenced, ShadowWish, Shadowed, Started, Verdict};
+pub(crate) use calls::{
+    ExtendAnswer, Fenced, ShadowAnswer, ShadowWish, Shadowed, Started, Verdict,
+};
 
 /// How long a login waits for an agent that is not linked at the moment.
 const LINK_WAIT: Duration = Duration::from_secs(3);
@@ -52,8 +56,8 @@ pub enum LinkState {
     Up(Arc<Up>),
     /// It cannot be reached.
     Down {
-        /// Why, in one line.
-        why: String,
+        /// Why.
+        why: Away,
         /// Since when it has not been heard of.
         since: Since,
     },
@@ -233,9 +237,8 @@ impl Agents {
     pub(crate) async fn reach(
         &self,
         agent: &AgentName,
-    ) -> Result<(Arc<Link>, Arc<Up>), (String, Option<Since>)> {
-        let none = || ("it is in no subcluster".to_owned(), None);
-        let link = self.link(agent).ok_or_else(none)?;
+    ) -> Result<(Arc<Link>, Arc<Up>), (Away, Option<Since>)> {
+        let link = self.link(agent).ok_or((Away::NoAgent, None))?;
         let up = link.up().await.map_err(|(why, since)| (why, Some(since)))?;
         Ok((link, up))
     }
@@ -477,11 +480,11 @@ impl Link {
     ///
     /// # Errors
     /// If it is not open by then.
-    pub(crate) async fn up(&self) -> Result<Arc<Up>, (String, Since)> {
+    pub(crate) async fn up(&self) -> Result<Arc<Up>, (Away, Since)> {
         self.up_within(LINK_WAIT).await
     }
 
-    pub(crate) async fn up_within(&self, wait: Duration) -> Result<Arc<Up>, (String, Since)> {
+    pub(crate) async fn up_within(&self, wait: Duration) -> Result<Arc<Up>, (Away, Since)> {
         if !self.is_up() {
             self.wake.notify_one();
             let mut state = self.state.subscribe();
@@ -496,7 +499,7 @@ impl Link {
         match self.state() {
             LinkState::Up(up) => Ok(up),
             LinkState::Down { why, since } => Err((why, since)),
-            LinkState::Connecting => Err(("it has not answered yet".into(), Since::now())),
+            LinkState::Connecting => Err((Away::Unheard, Since::now())),
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Conduct {
 
 /// A host that is put aside.
 #[derive(Debug, Clone)]
-pub(crate) struct Aside {
+pub struct Aside {
     /// Why, in one line.
     pub(crate) why: String,
     pub(super) until: Instant,

@@ -12,7 +12,7 @@
 //! | `told` | what an agent tells, bounded and printable |
 
 pub mod agents;
-mod behaviour;
+pub mod behaviour;
 pub(crate) mod capacity;
 pub(crate) mod clocks;
 pub(crate) mod conduct;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::{authority::Authority, process::Process, site::Site};
 use mail::Mail;
-pub use trail::Elsewhere;
+pub use trail::{Elsewhere, NotRecorded};
 use trail::{Note, Trail};
 
 /// The journal.

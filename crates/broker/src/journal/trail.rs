@@ -45,8 +45,28 @@ pub trait Elsewhere: std::fmt::Debug + Send + Sync {
     /// Records an event there.
     ///
     /// # Errors
-    /// Why not, in one line.
-    async fn record(&self, event: &Event) -> Result<(), String>;
+    /// If it does not answer, or says why not.
+    async fn record(&self, event: &Event) -> Result<(), NotRecorded>;
+}
+
+/// Why an event is not in the trail.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRecorded {
+    /// The queue is full.
+    #[error("too many events at once")]
+    TooMany,
+    /// This broker ends.
+    #[error("the broker is stopping")]
+    Stopping,
+    /// The table did not take it.
+    #[error(transparent)]
+    Table(#[from] ProposeError),
+    /// The other node was asked, and does not answer.
+    #[error("the other node does not answer")]
+    NoAnswer,
+    /// The other node was asked, and said why not.
+    #[error("{0}")]
+    There(String),
 }
 
 /// Where events wait to be recorded.
@@ -129,8 +149,8 @@ impl Trail {
         }
         match self.queue.try_send(note.0) {
             Ok(()) => {}
-            Err(TrySendError::Full(event)) => log(&event, "too many events at once"),
-            Err(TrySendError::Closed(event)) => log(&event, "the broker is stopping"),
+            Err(TrySendError::Full(event)) => log(&event, &NotRecorded::TooMany),
+            Err(TrySendError::Closed(event)) => log(&event, &NotRecorded::Stopping),
         }
     }
 }
@@ -211,19 +231,19 @@ pub(crate) async fn record(journal: Arc<Journal>) {
 }
 
 /// Records an event here, or on the node that is active.
-async fn one(journal: &Journal, event: Event) -> Result<(), String> {
+async fn one(journal: &Journal, event: Event) -> Result<(), NotRecorded> {
     let table = &journal.authority.table;
     match (table.propose(Proposal::Note(event.clone())).await, &journal.other) {
         (Ok(_), _) => Ok(()),
         (Err(ProposeError::NotActive), Some(other)) => other.record(&event).await,
-        (Err(error), _) => Err(error.to_string()),
+        (Err(error), _) => Err(error.into()),
     }
 }
 
-fn log(event: &Event, why: &str) {
+fn log(event: &Event, why: &NotRecorded) {
     let Event { actor, action, detail, .. } = event;
     let (session, user, agent) = (&event.session, &event.user, &event.agent);
-    tracing::info!(actor, action, ?session, ?user, ?agent, detail, why, "not in the trail");
+    tracing::info!(actor, action, ?session, ?user, ?agent, detail, %why, "not in the trail");
 }
 
 #[cfg(test)]

@@ -63,17 +63,34 @@ pub fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok((name, 0).to_socket_addrs()?.map(|address| address.ip().to_canonical()).collect())
 }
 
+/// Why it is not known which node of the pair this host is.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOfPair {
+    /// The host does not tell its name or its addresses.
+    #[error("this host does not tell of itself: {0}")]
+    Host(#[source] io::Error),
+    /// The names are no pair, whoever this host is.
+    #[error("{0}")]
+    Names(String),
+    /// Each entry is this host.
+    #[error("both entries of /vsmserver/HA/nodes are this host ({0})")]
+    Both(String),
+    /// No entry is this host.
+    #[error("no entry of /vsmserver/HA/nodes is this host ({0})")]
+    Neither(String),
+}
+
 /// Which entry is this host, and which is the other node.
 ///
 /// # Errors
-/// One line that says what was tried, where it is not safe to say.
+/// If that is not clear, with what was tried.
 pub fn nodes(
     entries: &[String],
     resource: &str,
     host: &Host,
     resolve: impl Fn(&str) -> io::Result<Vec<IpAddr>>,
-) -> Result<Nodes, String> {
-    let [one, two] = vsm_config::pair_fault(entries, resource)?;
+) -> Result<Nodes, NotOfPair> {
+    let [one, two] = vsm_config::pair_fault(entries, resource).map_err(NotOfPair::Names)?;
     let found = [&one, &two].map(|entry| look_at(entry.as_str(), host, &resolve));
     let mut tried = String::new();
     for (entry, (_, what)) in entries.iter().zip(&found) {
@@ -81,17 +98,13 @@ pub fn nodes(
         // Writing to a string does not fail.
         let _ = write!(tried, "{separator}{entry}: {what}");
     }
-    let of_host =
-        format!("uname -n is {}, local addresses are {}", host.name, list(&host.addresses));
+    let (name, addresses) = (&host.name, list(&host.addresses));
+    let tried = format!("{tried}; uname -n is {name}, local addresses are {addresses}");
     match (found[0].0, found[1].0) {
         (true, false) => Ok(Nodes { own: one, peer: two }),
         (false, true) => Ok(Nodes { own: two, peer: one }),
-        (true, true) => {
-            Err(format!("both entries of /vsmserver/HA/nodes are this host ({tried}; {of_host})"))
-        }
-        (false, false) => {
-            Err(format!("no entry of /vsmserver/HA/nodes is this host ({tried}; {of_host})"))
-        }
+        (true, true) => Err(NotOfPair::Both(tried)),
+        (false, false) => Err(NotOfPair::Neither(tried)),
     }
 }
 
@@ -150,7 +163,7 @@ mod tests {
 
     fn ask(entries: &[&str], host: &Host) -> Result<(String, String), String> {
         let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
-        let nodes = nodes(&entries, "tlha", host, dns)?;
+        let nodes = nodes(&entries, "tlha", host, dns).map_err(|error| error.to_string())?;
         Ok((nodes.own.to_string(), nodes.peer.to_string()))
     }
 

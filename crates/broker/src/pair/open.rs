@@ -22,7 +22,7 @@ use vsm_sync::{
 use super::{
     Ha, Pair, card,
     health::Health,
-    identity::{self, Host, Nodes},
+    identity::{self, Host, Nodes, NotOfPair},
     roster,
 };
 use crate::{error::ServeError, site::settings::Settings};
@@ -61,7 +61,7 @@ pub(crate) fn open(
         Some(Ok(nodes)) => pair(config, settings, tls, stop, nodes, store, card),
         other => {
             let node = own_name()?;
-            let unsafe_because = other.and_then(Result::err);
+            let unsafe_because = other.and_then(Result::err).map(|why| why.to_string());
             if store.load()?.disk.is_paired() {
                 return apart(config, tls, store, card, node, unsafe_because);
             }
@@ -166,19 +166,31 @@ fn other_nodes(config: &Config) -> Vec<String> {
     config.get(&keys::ha::NODES).into_iter().filter(is_other).collect()
 }
 
-/// Whether a node with this configuration would have HA on when it starts; why not. Looks names up, which may take
-/// long.
-pub(crate) fn could_be_on(config: &Config) -> Result<(), String> {
-    let enabled = keys::ha::ENABLED.path();
-    if !config.get(&keys::ha::ENABLED) {
-        return Err(format!("HA is off (vsm-config {enabled}=true)"));
-    }
-    nodes(config).map(drop)
+/// Why a node would not have HA on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HaOff {
+    /// It is not wanted.
+    #[error("HA is off (vsm-config {}=true)", keys::ha::ENABLED.path())]
+    NotEnabled,
+    /// It is no node of the pair, as far as can be told.
+    #[error(transparent)]
+    NotOfPair(#[from] NotOfPair),
 }
 
-fn nodes(config: &Config) -> Result<Nodes, String> {
-    let host =
-        Host::of_system().map_err(|error| format!("this host does not tell of itself: {error}"))?;
+/// Whether a node with this configuration would have HA on when it starts. Looks names up, which may take long.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn could_be_on(config: &Config) -> Result<(), HaOff> {
+    if !config.get(&keys::ha::ENABLED) {
+        return Err(HaOff::NotEnabled);
+    }
+    nodes(config)?;
+    Ok(())
+}
+
+fn nodes(config: &Config) -> Result<Nodes, NotOfPair> {
+    let host = Host::of_system().map_err(NotOfPair::Host)?;
     let resource = config.get(&keys::ha::RESOURCE_ADDRESS);
     identity::nodes(&config.get(&keys::ha::NODES), &resource, &host, identity::resolve)
 }

@@ -8,13 +8,18 @@ use vsm_core::{
     replica::{WitnessMsg, WitnessReply},
 };
 use vsm_daemon::{grpc, trouble::Kind};
-use vsm_proto::sync::v1::{
-    QuarantineRequest, WitnessRequest, WitnessResponse, witness_client::WitnessClient,
+use vsm_proto::{
+    convert::Invalid,
+    sync::v1::{QuarantineRequest, WitnessRequest, WitnessResponse, witness_client::WitnessClient},
 };
 
 use crate::{
     authority::Authority,
-    hosts::{agents::Link, conduct},
+    hosts::{
+        agents::{CallError, Link},
+        behaviour::Aside,
+        conduct,
+    },
     pair::Side,
 };
 
@@ -24,6 +29,23 @@ const BOUND: usize = 32;
 const DEADLINE: Duration = Duration::from_secs(2);
 /// So long an answer that did not come is told: who is asked no more says no more that it is well.
 const COUNTS_FOR: Duration = Duration::from_secs(15);
+
+/// Why a witness gave no vote.
+#[derive(Debug, thiserror::Error)]
+enum NoVote {
+    #[error("it is in no subcluster")]
+    NoAgent,
+    #[error("{}", .0.words())]
+    Aside(Aside),
+    #[error(transparent)]
+    Call(CallError),
+    #[error("its disk went back in time; it is set apart")]
+    SetApart,
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error("it names epoch {0}, which is not believed")]
+    Unbelieved(Epoch),
+}
 
 /// Carries until the broker stops.
 pub(crate) async fn carry(side: Arc<Side>, mut asked: mpsc::Receiver<(AgentName, WitnessMsg)>) {
@@ -45,7 +67,7 @@ async fn ask(side: Arc<Side>, agent: AgentName, mut messages: mpsc::Receiver<Wit
     while let Some(message) = messages.recv().await {
         let answer = match side.agents.link(&agent) {
             Some(link) => one(&side, &link, &message).await,
-            None => Err("it is in no subcluster".to_owned()),
+            None => Err(NoVote::NoAgent),
         };
         match answer {
             Ok(reply) => {
@@ -55,7 +77,7 @@ async fn ask(side: Arc<Side>, agent: AgentName, mut messages: mpsc::Receiver<Wit
                 }
             }
             Err(why) => {
-                tell(&side, &agent, Some(why));
+                tell(&side, &agent, Some(&why));
                 // What waits behind is as old; the replica sends what counts again.
                 while messages.try_recv().is_ok() {}
             }
@@ -64,7 +86,7 @@ async fn ask(side: Arc<Side>, agent: AgentName, mut messages: mpsc::Receiver<Wit
 }
 
 /// Notes how it went, where the host's link does not tell that anyway.
-fn tell(side: &Side, agent: &AgentName, failed: Option<String>) {
+fn tell(side: &Side, agent: &AgentName, failed: Option<&NoVote>) {
     let Some(link) = side.agents.link(agent) else { return };
     let there = link.is_up() && link.aside().is_none();
     match failed.filter(|_| there) {
@@ -77,9 +99,9 @@ fn tell(side: &Side, agent: &AgentName, failed: Option<String>) {
     }
 }
 
-async fn one(side: &Side, link: &Link, message: &WitnessMsg) -> Result<WitnessReply, String> {
+async fn one(side: &Side, link: &Link, message: &WitnessMsg) -> Result<WitnessReply, NoVote> {
     if let Some(aside) = link.aside() {
-        return Err(aside.words());
+        return Err(NoVote::Aside(aside));
     }
     let lineage = side.authority.table.read(|view| view.lineage).to_string();
     let request = WitnessRequest { lineage, ..message.into() };
@@ -96,18 +118,17 @@ async fn one(side: &Side, link: &Link, message: &WitnessMsg) -> Result<WitnessRe
         {
             return Ok(WitnessReply::Free { promised: Epoch::zero() });
         }
-        Ok(Err(status)) => return Err(status.message().to_owned()),
-        Err(_) => return Err(format!("no answer within {} s", DEADLINE.as_secs())),
+        Ok(Err(status)) => return Err(NoVote::Call(status.into())),
+        Err(_) => return Err(NoVote::Call(CallError::timed_out(DEADLINE))),
     };
     if set_apart(&side.authority, link, response.journal_id, response.journal).await {
-        return Err("its disk went back in time; it is set apart".to_owned());
+        return Err(NoVote::SetApart);
     }
-    let reply: WitnessReply =
-        response.try_into().map_err(|error: vsm_proto::convert::Invalid| error.to_string())?;
+    let reply: WitnessReply = response.try_into()?;
     if let WitnessReply::Refused { promised } | WitnessReply::Free { promised } = &reply
         && !conduct::believes(&side.agents, link, promised)
     {
-        return Err(format!("it names epoch {promised}, which is not believed"));
+        return Err(NoVote::Unbelieved(promised.clone()));
     }
     Ok(reply)
 }

@@ -143,7 +143,7 @@ impl Driver<'_> {
         let link = match broker.agents.reach(&session.agent).await {
             Ok((link, _)) => link,
             Err((why, _)) => {
-                self.why = away(session, &why);
+                self.why = away(session, &why.to_string());
                 return Event::NotNow;
             }
         };
@@ -210,5 +210,5 @@ fn away(session: &Session, why: &str) -> String {
 
 /// Why the session's agent cannot be reached; none = it can.
 pub(crate) async fn silent(broker: &Sessions, session: &Session) -> Option<String> {
-    broker.agents.reach(&session.agent).await.err().map(|(why, _)| why)
+    broker.agents.reach(&session.agent).await.err().map(|(why, _)| why.to_string())
 }

@@ -77,7 +77,9 @@ pub(crate) async fn verify(
     let silent = |why, since| Verified::Silent(Silent { agent: session.agent.clone(), why, since });
     let (link, up) = match broker.agents.reach(&session.agent).await {
         Ok(reached) => reached,
-        Err((why, since)) => return silent(why, since.unwrap_or(broker.process.started)),
+        Err((why, since)) => {
+            return silent(why.to_string(), since.unwrap_or(broker.process.started));
+        }
     };
     match link.verify(session.id, Some((client, broker.table.fence()))).await {
         Ok(Verdict::Alive) => {

@@ -120,7 +120,7 @@ pub(crate) async fn run(
             let ended = process::run(&program, &environment, settings.hooks.timeout).await;
             ended.said.log(&name);
             if let Err(why) = ended.result {
-                failed(&worker, &session, moment, &name, &why);
+                failed(&worker, &session, moment, &name, &why.to_string());
                 if settings.hooks.on_failure == OnHookFailure::Refuse {
                     take_back(&worker, &session, moment).await;
                     return Err(Refusal::HookFailed(format!("{name} {why}")));

@@ -33,7 +33,7 @@ use vsm_sync::View;
 
 use crate::{
     hosts::{
-        agents::{Link, LinkState, Load, Seen, ShadowedBy, Up, Verdict},
+        agents::{Away, Link, LinkState, Load, Seen, ShadowedBy, Up, Verdict},
         conduct,
         fleet::Host,
         told::{maintenance, public_name, seen, shadowers, shown, troubles},
@@ -64,7 +64,7 @@ pub(crate) async fn follow(broker: Arc<Sessions>, link: Arc<Link>) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, rand::random());
     while !link.stop.is_cancelled() {
         if let Some(aside) = link.aside() {
-            set_down(&link, &aside.words());
+            set_down(&link, &Away::Aside(aside.clone()));
             tokio::select! {
                 biased;
                 () = link.stop.cancelled() => return,
@@ -100,28 +100,28 @@ pub(crate) async fn follow(broker: Arc<Sessions>, link: Arc<Link>) {
 /// Why a report ended.
 enum End {
     /// The agent, or the way to it, is gone.
-    Away(String),
+    Away(Away),
     /// It is to be opened again: what agents said to a standby was not recorded.
     Anew,
 }
 
-impl From<String> for End {
-    fn from(why: String) -> Self {
+impl From<Away> for End {
+    fn from(why: Away) -> Self {
         Self::Away(why)
     }
 }
 
 /// Keeps the time since which it is down through further attempts; logs the first only.
-fn set_down(link: &Link, why: &str) {
+fn set_down(link: &Link, why: &Away) {
     link.update(|state| {
         let since = match state {
             LinkState::Down { since, .. } => *since,
             LinkState::Up(_) | LinkState::Connecting => {
-                tracing::info!(why, "agent is away");
+                tracing::info!(%why, "agent is away");
                 Since::now()
             }
         };
-        *state = LinkState::Down { why: why.to_owned(), since };
+        *state = LinkState::Down { why: why.clone(), since };
     });
 }
 
@@ -146,17 +146,17 @@ async fn report(broker: &Arc<Sessions>, link: &Arc<Link>) -> End {
             biased;
             () = link.misbehaved.notified() => {
                 if let Some(aside) = link.aside() {
-                    return End::Away(aside.words());
+                    return Away::Aside(aside).into();
                 }
             }
             message = stream.next() => match message {
                 Some(Ok(message)) => take(broker, link, message, acts).await,
-                Some(Err(status)) => return crate::hosts::agents::CallError::from(status).why.into(),
-                None => return End::Away("it closed its report".into()),
+                Some(Err(status)) => return Away::Call(status.into()).into(),
+                None => return Away::Closed.into(),
             },
             changed = serving.changed() => {
                 if changed.is_err() {
-                    return End::Away("this broker is stopping".into());
+                    return Away::Stopping.into();
                 }
                 if lifecycle::is_stale(acts, broker.acts()) {
                     return End::Anew;
@@ -198,21 +198,19 @@ async fn open(
     });
     let (stream, first) = match opened.await {
         Ok(Ok(opened)) => opened,
-        Ok(Err(status)) => return Err(crate::hosts::agents::CallError::from(status).why.into()),
-        Err(_) => return Err(format!("no inventory within {} s", OPEN_DEADLINE.as_secs()).into()),
+        Ok(Err(status)) => return Err(Away::Call(status.into()).into()),
+        Err(_) => return Err(Away::NoInventory(OPEN_DEADLINE).into()),
     };
     let Some(Item::Inventory(inventory)) = first.item else {
-        return Err(End::Away("its report does not begin with an inventory".into()));
+        return Err(Away::NotBegun.into());
     };
     if set_apart(broker, link, &inventory).await {
-        return Err(End::Away(
-            "its disk went back in time; it is set apart until both brokers are in sync".into(),
-        ));
+        return Err(Away::SetApart.into());
     }
     if inventory.sessions.len() > conduct::SESSIONS_MAX {
-        let why = format!("it says that it has {} sessions", inventory.sessions.len());
-        conduct::put_aside(&broker.agents, link, why.clone());
-        return Err(End::Away(why));
+        let why = Away::TooMany(inventory.sessions.len());
+        conduct::put_aside(&broker.agents, link, why.to_string());
+        return Err(why.into());
     }
     Ok((stream, inventory))
 }

@@ -6,7 +6,7 @@ use vsm_core::{Session, SessionId, SshKey, State, UserName};
 
 use crate::{
     error::{Refusal, list},
-    hosts::agents::{ShadowWish, Shadowed, ShadowedBy},
+    hosts::agents::{ShadowAnswer, ShadowWish, Shadowed, ShadowedBy},
     journal::trail::Note,
     sessions::Sessions,
     users::Identity,
@@ -53,20 +53,21 @@ pub(crate) async fn ask(
         let (user, agent) = (session.user.clone(), session.agent.clone());
         Refusal::ShadowUnreachable { user, agent, why }
     };
-    let (link, up) = broker.agents.reach(&session.agent).await.map_err(|(why, _)| away(why))?;
+    let (link, up) =
+        broker.agents.reach(&session.agent).await.map_err(|(why, _)| away(why.to_string()))?;
     let valid = settings.one_login.unwrap_or(RIGHT_MIN);
     let key = wish.key.as_ref().filter(|_| settings.one_login.is_some());
     let ask = ShadowWish { by: &who.user, control: wish.control, key, valid };
     let answer = link.allow_shadow(broker.table.fence(), session.id, ask).await;
     let note = |action| Note::new(who.user.as_str(), action).session(&session);
     match answer {
-        Ok(Ok(shadowed)) => {
+        Ok(ShadowAnswer::Granted(shadowed)) => {
             let mode = if shadowed.control { "control" } else { "view" };
             broker.note(note("shadow-allowed").detail(mode));
             let host = up.host.public_name.to_string();
             Ok(Granted { session, host, shadowed })
         }
-        Ok(Err(why)) => {
+        Ok(ShadowAnswer::Refused(why)) => {
             broker.note(note("shadow-refused").detail(format!("{mode}: {why}")));
             Err(Refusal::ShadowRefused { user: session.user.clone(), why })
         }

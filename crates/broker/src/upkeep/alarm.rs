@@ -139,7 +139,7 @@ fn look_at_agents(upkeep: &Upkeep, absences: &mut BTreeMap<AgentName, Absence>) 
     for agent in wanted {
         let why = match upkeep.agents.link(agent).map(|link| link.state()) {
             Some(LinkState::Up(_)) => None,
-            Some(LinkState::Down { why, .. }) => Some(why),
+            Some(LinkState::Down { why, .. }) => Some(why.to_string()),
             Some(LinkState::Connecting) | None => Some("no answer yet".to_owned()),
         };
         let absence = absences.entry(agent.clone()).or_default();
@@ -163,7 +163,7 @@ fn look_at_peer(upkeep: &Upkeep, absence: &mut Absence) {
     let Ha::On(pair) = &upkeep.side.ha else { return };
     let why = match pair.stream.state() {
         Stream::Open(_) => None,
-        Stream::Closed { why, .. } => Some(why),
+        Stream::Closed { why, .. } => Some(why.to_string()),
     };
     match absence.look(why.is_some(), clock::now()) {
         Some(Turn::Lost) => {

@@ -58,7 +58,7 @@ async fn put_aside(node: &Node, words: &str) {
         loop {
             seen = format!("{:?}", link.state());
             if let LinkState::Down { why, .. } = link.state()
-                && why.contains(words)
+                && why.to_string().contains(words)
             {
                 return;
             }

@@ -8,11 +8,11 @@ use tonic::{Code, Status};
 use vsm_core::replica::PeerMsg;
 use vsm_daemon::clock;
 use vsm_proto::sync::v1::{
-    Busy, Goodbye, Introduction, ParameterDigest, PeerFrame, Probe, ProbeReply, peer_frame::Kind,
+    Busy, Introduction, ParameterDigest, PeerFrame, Probe, ProbeReply, peer_frame::Kind,
 };
 
 use super::{
-    APART, Card, Met, PROTOCOL, PeerStream, Stream,
+    Card, Garbled, Met, PROTOCOL, PeerStream, Refused, Stream, StreamEnd,
     frame::{self, Parts, frame},
 };
 use crate::{ProposeError, table::PeerLink};
@@ -28,44 +28,40 @@ const PARAMETERS_MAX: usize = 8192;
 
 type Out = mpsc::Sender<PeerFrame>;
 
-const STOPPING: &str = "this broker is stopping";
-const ANEW: &str = "it is opened anew, or this broker is stopping";
-const GONE: &str = "the other broker closed the stream";
-
 /// Has the conversation; why it ended.
 pub(super) async fn converse(
     stream: &PeerStream,
     mut inbound: impl tokio_stream::Stream<Item = Result<PeerFrame, Status>> + Unpin + Send,
     out: Out,
-) -> String {
+) -> StreamEnd {
     let reopened = stream.reopened.load(Ordering::Relaxed);
     if out.send(frame(Kind::Introduction(introduce(stream)))).await.is_err() {
-        return GONE.to_owned();
+        return StreamEnd::Closed;
     }
     let met = tokio::select! {
         biased;
-        () = stream.stop.cancelled() => return STOPPING.to_owned(),
+        () = stream.stop.cancelled() => return StreamEnd::Stopping,
         met = meet(stream, &mut inbound) => met,
     };
     let met = match met {
         Ok(_) if stream.reopened.load(Ordering::Relaxed) != reopened => {
-            return ANEW.to_owned();
+            return StreamEnd::Anew;
         }
         Ok(met) => met,
         Err(why) => {
             // So that it can say why it was turned away.
-            let _ = out.try_send(frame(Kind::Goodbye(Goodbye { reason: why.clone() })));
+            let _ = out.try_send(frame(Kind::Goodbye(why.goodbye())));
             return why;
         }
     };
     let Ok((link, messages)) = stream.table.connect().await else {
-        return STOPPING.to_owned();
+        return StreamEnd::Stopping;
     };
     tracing::info!(software = met.card.software, "the other broker is here");
     let ended = stream.opened(link.id(), met);
     let why = tokio::select! {
         biased;
-        () = ended.cancelled() => ANEW.to_owned(),
+        () = ended.cancelled() => StreamEnd::Anew,
         why = write(stream, messages, &out) => why,
         why = probe(&out) => why,
         why = read(stream, &mut inbound, &link, &out) => why,
@@ -99,32 +95,31 @@ fn introduce(stream: &PeerStream) -> Introduction {
 async fn meet(
     stream: &PeerStream,
     inbound: &mut (impl tokio_stream::Stream<Item = Result<PeerFrame, Status>> + Unpin),
-) -> Result<Met, String> {
+) -> Result<Met, StreamEnd> {
     let first = tokio::time::timeout(INTRODUCTION, inbound.next()).await;
     let first = match first {
         Ok(Some(Ok(first))) => first,
-        Ok(Some(Err(status))) => return Err(status.message().to_owned()),
-        Ok(None) => return Err(GONE.to_owned()),
-        Err(_) => return Err(stream.refuse("it did not introduce itself".to_owned())),
+        Ok(Some(Err(status))) => return Err(StreamEnd::Failed(status.message().to_owned())),
+        Ok(None) => return Err(StreamEnd::Closed),
+        Err(_) => return Err(stream.refuse(Refused::Mute).into()),
     };
     let it = match first.kind {
         Some(Kind::Introduction(it)) => it,
-        Some(Kind::Goodbye(goodbye)) => return Err(goodbye.reason),
+        Some(Kind::Goodbye(goodbye)) => return Err(goodbye.into()),
         _ => {
             stream.counters.garbled.fetch_add(1, Ordering::Relaxed);
-            return Err(stream.refuse("its first frame is no introduction".to_owned()));
+            return Err(stream.refuse(Refused::NoIntroduction).into());
         }
     };
     if it.version == 0 {
-        return Err(stream.refuse("it speaks no version of this protocol".to_owned()));
+        return Err(stream.refuse(Refused::NoVersion).into());
     }
     if it.node != stream.config.peer.as_str() {
-        let why =
-            format!("{:?} is not {}, the other node of this pair", it.node, stream.config.peer);
-        return Err(stream.refuse(why));
+        let (name, peer) = (format!("{:?}", it.node), stream.config.peer.clone());
+        return Err(stream.refuse(Refused::Stranger { name, peer }).into());
     }
     if it.parameters.len() > PARAMETERS_MAX {
-        return Err(stream.refuse("its configuration has no end".to_owned()));
+        return Err(stream.refuse(Refused::Endless).into());
     }
     kinship(stream, &it).await?;
     let parameters = it.parameters.into_iter().map(|item| (item.path, item.digest)).collect();
@@ -135,10 +130,10 @@ async fn meet(
 }
 
 /// Both tables must be one: where they are not, an empty one takes up the other's lineage.
-async fn kinship(stream: &PeerStream, it: &Introduction) -> Result<(), String> {
+async fn kinship(stream: &PeerStream, it: &Introduction) -> Result<(), StreamEnd> {
     let ours = stream.table.read(|view| view.lineage);
     let Ok(theirs) = it.lineage.parse() else {
-        return Err(stream.refuse(format!("{:?} is no lineage", it.lineage)));
+        return Err(stream.refuse(Refused::NoLineage(it.lineage.clone())).into());
     };
     if ours == theirs {
         return Ok(());
@@ -147,53 +142,50 @@ async fn kinship(stream: &PeerStream, it: &Introduction) -> Result<(), String> {
     if empty && (!it.empty || theirs < ours) {
         return match stream.table.take_up(theirs).await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(stream.refuse("this table is not empty any more".to_owned())),
-            Err(error) => Err(error.to_string()),
+            Ok(false) => Err(stream.refuse(Refused::NotEmpty).into()),
+            Err(error) => Err(StreamEnd::Failed(error.to_string())),
         };
     }
     if it.empty {
         // It takes up ours.
         return Ok(());
     }
-    Err(stream.refuse(format!(
-        "{} {APART} (lineage {theirs}, ours {ours}): both were brokers apart. Stop the one whose table \
-         is to go and move its state directory away; its sessions come back from the agents",
-        stream.config.peer
-    )))
+    let peer = stream.config.peer.clone();
+    Err(stream.refuse(Refused::Apart { peer, theirs, ours }).into())
 }
 
 /// Sends what the replica says.
-async fn write(stream: &PeerStream, mut messages: mpsc::Receiver<PeerMsg>, out: &Out) -> String {
+async fn write(stream: &PeerStream, mut messages: mpsc::Receiver<PeerMsg>, out: &Out) -> StreamEnd {
     while let Some(message) = messages.recv().await {
         stream.counters.sent.fetch_add(1, Ordering::Relaxed);
         let frames = if frame::is_large(&message) {
             if out.send(frame(Kind::Busy(Busy {}))).await.is_err() {
-                return GONE.to_owned();
+                return StreamEnd::Closed;
             }
             // Encoding a whole table is work, and others are served meanwhile.
             match tokio::task::spawn_blocking(move || frame::frames(&message)).await {
                 Ok(frames) => frames,
-                Err(error) => return error.to_string(),
+                Err(error) => return StreamEnd::Failed(error.to_string()),
             }
         } else {
             frame::frames(&message)
         };
         for piece in frames {
             if out.send(piece).await.is_err() {
-                return GONE.to_owned();
+                return StreamEnd::Closed;
             }
         }
     }
-    "too much waited to be sent, or the table cannot be written".to_owned()
+    StreamEnd::Behind
 }
 
-async fn probe(out: &Out) -> String {
+async fn probe(out: &Out) -> StreamEnd {
     let mut every = tokio::time::interval(PROBE_EVERY);
     loop {
         every.tick().await;
         let probe = Probe { clock_unix_ms: clock::unix_millis().0, sent_us: now_us() };
         if out.send(frame(Kind::Probe(probe))).await.is_err() {
-            return GONE.to_owned();
+            return StreamEnd::Closed;
         }
     }
 }
@@ -204,7 +196,7 @@ async fn read(
     inbound: &mut (impl tokio_stream::Stream<Item = Result<PeerFrame, Status>> + Unpin),
     link: &PeerLink,
     out: &Out,
-) -> String {
+) -> StreamEnd {
     let mut parts = Parts::new(stream.config.message_max);
     let mut told = Instant::now();
     loop {
@@ -212,16 +204,17 @@ async fn read(
             Ok(Some(Ok(next))) => next,
             // A frame that is too large, or none: a connection that broke has other codes.
             Ok(Some(Err(status))) if matches!(status.code(), Code::OutOfRange | Code::Internal) => {
-                return garbled(stream, status.message());
+                let what = Garbled::Frame(status.message().to_owned());
+                return garbled(stream, what);
             }
-            Ok(Some(Err(status))) => return status.message().to_owned(),
-            Ok(None) => return GONE.to_owned(),
-            Err(_) => return format!("it was silent for {} ms", stream.config.idle.as_millis()),
+            Ok(Some(Err(status))) => return StreamEnd::Failed(status.message().to_owned()),
+            Ok(None) => return StreamEnd::Closed,
+            Err(_) => return StreamEnd::Silent(stream.config.idle),
         };
         let message = match next.kind {
             Some(Kind::Message(message)) => match PeerMsg::try_from(message) {
                 Ok(message) => Ok(Some(message)),
-                Err(error) => return garbled(stream, &error.to_string()),
+                Err(error) => return garbled(stream, error.into()),
             },
             Some(Kind::Part(part)) => {
                 if told.elapsed() >= BUSY_EVERY || parts.is_empty() {
@@ -234,9 +227,9 @@ async fn read(
                     Ok(None) => Ok(None),
                     Ok(Some(data)) => match decode(link, out, data).await {
                         Ok(message) => Ok(Some(message)),
-                        Err(error) => return garbled(stream, &error),
+                        Err(error) => return garbled(stream, error),
                     },
-                    Err(error) => return garbled(stream, &error),
+                    Err(error) => return garbled(stream, error),
                 }
             }
             Some(Kind::Busy(_)) => link.busy().await.map(|()| None),
@@ -251,8 +244,8 @@ async fn read(
                 measured(stream, &reply);
                 Ok(None)
             }
-            Some(Kind::Goodbye(goodbye)) => return goodbye.reason,
-            Some(Kind::Introduction(_)) => return garbled(stream, "a second introduction"),
+            Some(Kind::Goodbye(goodbye)) => return goodbye.into(),
+            Some(Kind::Introduction(_)) => return garbled(stream, Garbled::Introduction),
             // Of a newer version.
             None => Ok(None),
         };
@@ -261,7 +254,7 @@ async fn read(
                 if let Some(epoch) = frame::epoch(&message)
                     && stream.table.is_beyond_reason(epoch)
                 {
-                    return garbled(stream, &format!("{epoch} is an epoch beyond all reason"));
+                    return garbled(stream, Garbled::Epoch(epoch.clone()));
                 }
                 take(stream, link, out, message).await
             }
@@ -269,7 +262,7 @@ async fn read(
             Err(stopping) => Err(stopping),
         };
         if done.is_err() {
-            return STOPPING.to_owned();
+            return StreamEnd::Stopping;
         }
     }
 }
@@ -287,10 +280,11 @@ async fn take(
     if large { busy_while(link.taken(), out).await } else { Ok(()) }
 }
 
-async fn decode(link: &PeerLink, out: &Out, data: Vec<u8>) -> Result<PeerMsg, String> {
+async fn decode(link: &PeerLink, out: &Out, data: Vec<u8>) -> Result<PeerMsg, Garbled> {
     let decoding = tokio::task::spawn_blocking(move || frame::decode(&data));
     let _ = link.busy().await;
-    busy_while(decoding, out).await.map_err(|error| error.to_string())?
+    let decoded = busy_while(decoding, out).await;
+    decoded.map_err(|error| Garbled::NoMessage(error.to_string()))?
 }
 
 async fn busy_while<T>(work: impl Future<Output = T>, out: &Out) -> T {
@@ -307,10 +301,10 @@ async fn busy_while<T>(work: impl Future<Output = T>, out: &Out) -> T {
     }
 }
 
-fn garbled(stream: &PeerStream, what: &str) -> String {
+fn garbled(stream: &PeerStream, what: Garbled) -> StreamEnd {
     stream.counters.garbled.fetch_add(1, Ordering::Relaxed);
-    tracing::error!(what, "the other broker cannot be understood");
-    format!("it cannot be understood: {what}")
+    tracing::error!(%what, "the other broker cannot be understood");
+    what.into()
 }
 
 fn measured(stream: &PeerStream, reply: &ProbeReply) {

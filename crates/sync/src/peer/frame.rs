@@ -7,6 +7,8 @@ use vsm_core::{
 };
 use vsm_proto::sync::v1::{Part, PeerFrame, PeerMessage, peer_frame::Kind};
 
+use super::Garbled;
+
 /// A larger message goes in parts of this size.
 pub(super) const PART: usize = 256 << 10;
 
@@ -76,9 +78,9 @@ impl Parts {
     ///
     /// # Errors
     /// If they are larger than any message.
-    pub(super) fn add(&mut self, part: &Part) -> Result<Option<Vec<u8>>, String> {
+    pub(super) fn add(&mut self, part: &Part) -> Result<Option<Vec<u8>>, Garbled> {
         if self.data.len() + part.data.len() > self.max {
-            return Err(format!("a message of more than {} bytes", self.max));
+            return Err(Garbled::TooLarge(self.max));
         }
         self.data.extend_from_slice(&part.data);
         Ok(part.last.then(|| std::mem::take(&mut self.data)))
@@ -86,7 +88,8 @@ impl Parts {
 }
 
 /// A message that was put together.
-pub(super) fn decode(data: &[u8]) -> Result<PeerMsg, String> {
-    let message = PeerMessage::decode(data).map_err(|error| error.to_string())?;
-    PeerMsg::try_from(message).map_err(|error| error.to_string())
+pub(super) fn decode(data: &[u8]) -> Result<PeerMsg, Garbled> {
+    let message =
+        PeerMessage::decode(data).map_err(|error| Garbled::NoMessage(error.to_string()))?;
+    Ok(PeerMsg::try_from(message)?)
 }

@@ -52,7 +52,7 @@ impl Alone {
         let wait = async {
             loop {
                 if let Stream::Closed { why, .. } = self.b.stream.state() {
-                    return why;
+                    return why.to_string();
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }

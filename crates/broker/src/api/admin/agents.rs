@@ -84,7 +84,7 @@ fn with_link(
         Some(LinkState::Down { why, since }) => {
             view.set_state(pb::AgentState::Down);
             view.since_unix_ms = since.at.0;
-            view.detail = why;
+            view.detail = why.to_string();
         }
         Some(LinkState::Connecting) | None => {
             view.set_state(pb::AgentState::Down);

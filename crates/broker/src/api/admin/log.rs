@@ -17,7 +17,7 @@ pub(super) async fn fetch(
     let away = |why: &str| {
         Status::unavailable(format!("{agent}, which has the log, cannot be reached ({why})"))
     };
-    let (link, _) = edge.agents.reach(&agent).await.map_err(|(why, _)| away(&why))?;
+    let (link, _) = edge.agents.reach(&agent).await.map_err(|(why, _)| away(&why.to_string()))?;
     let text = link
         .session_log(edge.table.fence(), id, request.bytes)
         .await

@@ -25,7 +25,7 @@ use crate::{
         placing::{self, reservation},
     },
     site::{members::Because, settings::Settings},
-    users::{Identity, nss},
+    users::{Identity, LookupError, nss},
 };
 
 /// How long NSS may take to find a user by name.
@@ -198,9 +198,7 @@ fn others(edge: &Edge, subcluster: &str, eligible: &[Eligible], told: &mut pb::E
 
 /// Who the user is, by the same way as a login, and all of their groups.
 async fn identity(edge: &Edge, user: UserName) -> Result<(Arc<Identity>, Vec<String>), Status> {
-    let down =
-        |why: String| Status::unavailable(format!("the user database does not answer: {why}"));
-    let Some((uid, groups)) = by_name(&user).await.map_err(down)? else {
+    let Some((uid, groups)) = by_name(&user).await.map_err(Refusal::from)? else {
         return Err(caller::no_such_user(edge, &user));
     };
     Ok((edge.site.identity(uid).await.map_err(Refusal::from)?, groups))
@@ -209,8 +207,8 @@ async fn identity(edge: &Edge, user: UserName) -> Result<(Arc<Identity>, Vec<Str
 /// A user's uid and groups, asked of NSS by name on a blocking thread; none = there is no such user.
 ///
 /// # Errors
-/// In a line, if NSS fails or does not answer in time.
-async fn by_name(user: &UserName) -> Result<Option<(u32, Vec<String>)>, String> {
+/// If NSS fails or does not answer in time.
+async fn by_name(user: &UserName) -> Result<Option<(u32, Vec<String>)>, LookupError> {
     let name = user.to_string();
     let asked = async {
         let turn = LOOKUPS.acquire().await;
@@ -224,6 +222,8 @@ async fn by_name(user: &UserName) -> Result<Option<(u32, Vec<String>)>, String> 
         tokio::task::spawn_blocking(look_up).await
     };
     let found = tokio::time::timeout(DEADLINE, asked).await;
-    let found = found.map_err(|_| format!("no answer within {} s", DEADLINE.as_secs()))?;
-    found.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    let down = |why: &dyn std::fmt::Display| LookupError::Down(why.to_string());
+    let found =
+        found.map_err(|_| down(&format_args!("no answer within {} s", DEADLINE.as_secs())))?;
+    found.map_err(|error| down(&error))?.map_err(|error| down(&error))
 }

@@ -123,12 +123,12 @@ fn empty_subclusters(steps: &mut Steps, edge: &Edge) {
     }
 }
 
-async fn found_there(pair: &Pair) -> Result<Vec<Finding>, String> {
+async fn found_there(pair: &Pair) -> Result<Vec<Finding>, CallError> {
     let mut client = HaClient::new(pair.channel.clone());
     let request = caller::forwarded(pb::CheckRequest { local_only: true }, None);
     match tokio::time::timeout(PEER_DEADLINE, client.check(request)).await {
         Ok(Ok(response)) => Ok(response.into_inner().findings),
-        Ok(Err(status)) => Err(CallError::from(status).why),
-        Err(_) => Err(format!("no answer within {} s", PEER_DEADLINE.as_secs())),
+        Ok(Err(status)) => Err(status.into()),
+        Err(_) => Err(CallError::timed_out(PEER_DEADLINE)),
     }
 }

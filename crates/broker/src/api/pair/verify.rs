@@ -16,7 +16,7 @@ use vsm_proto::{
 
 use crate::{
     api::{Edge, caller},
-    hosts::agents::Link,
+    hosts::agents::{CallError, Link},
     pair::{Ha, Pair, card},
 };
 
@@ -56,7 +56,7 @@ async fn nodes(edge: &Edge, pair: &Pair, found: &mut pb::VerifyResponse) {
         let theirs = match tokio::time::timeout(DEADLINE, rows_of(pair)).await {
             Ok(Ok(theirs)) => theirs,
             Ok(Err(why)) => {
-                last = why;
+                last = why.to_string();
                 break;
             }
             Err(_) => {
@@ -85,18 +85,18 @@ fn sessions(rows: &BTreeMap<Key, Row>) -> u32 {
     u32::try_from(rows.values().filter(is_session).count()).unwrap_or(u32::MAX)
 }
 
-async fn rows_of(pair: &Pair) -> Result<(u64, BTreeMap<Key, Row>), String> {
+async fn rows_of(pair: &Pair) -> Result<(u64, BTreeMap<Key, Row>), CallError> {
     let mut client = HaClient::new(pair.channel.clone());
     let request = caller::forwarded(pb::ListRowsRequest {}, None);
-    let mut pages =
-        client.list_rows(request).await.map_err(|status| status.message().to_owned())?.into_inner();
+    let mut pages = client.list_rows(request).await?.into_inner();
     let (mut commit, mut rows) = (0, Vec::new());
     while let Some(page) = pages.next().await {
-        let page = page.map_err(|status| status.message().to_owned())?;
+        let page = page?;
         commit = page.commit;
         rows.extend(page.rows);
     }
-    let parse = |row: sync::Row| Row::try_from(row).map_err(|error| error.to_string());
+    let parse =
+        |row: sync::Row| Row::try_from(row).map_err(|error| CallError::new(error.to_string()));
     let rows = rows.into_iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     Ok((commit, by_key(rows.into_iter())))
 }
@@ -145,18 +145,15 @@ async fn agents(edge: &Edge, found: &mut pb::VerifyResponse) {
     }
 }
 
-async fn inventory(edge: &Edge, link: &Link) -> Result<BTreeSet<SessionId>, String> {
-    let mut report = link
-        .report(edge.process.node.as_str())
-        .await
-        .map_err(|status| status.message().to_owned())?;
-    let first = report.next().await.ok_or("its report ended")?;
-    match first.map_err(|status| status.message().to_owned())?.item {
+async fn inventory(edge: &Edge, link: &Link) -> Result<BTreeSet<SessionId>, CallError> {
+    let mut report = link.report(edge.process.node.as_str()).await?;
+    let first = report.next().await.ok_or_else(|| CallError::new("its report ended"))?;
+    match first?.item {
         Some(Item::Inventory(inventory)) => {
             let ids = inventory.sessions.iter().filter_map(|live| live.session.as_ref());
             Ok(ids.filter_map(|session| session.id.parse().ok()).collect())
         }
-        _ => Err("its report does not begin with an inventory".to_owned()),
+        _ => Err(CallError::new("its report does not begin with an inventory")),
     }
 }
 

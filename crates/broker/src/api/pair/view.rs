@@ -172,7 +172,8 @@ fn set_pair(view: &mut pb::NodeView, edge: &Edge, pair: &Pair) {
             view.host_keys_differ = ours.host_keys != met.card.host_keys;
         }
         Stream::Closed { why, since } => {
-            stream.why = why;
+            stream.why = why.to_string();
+            stream.apart = why.is_apart();
             stream.since_unix_ms = since.0;
         }
     }
@@ -188,7 +189,7 @@ fn witnesses(edge: &Edge, replica: &Replica) -> Vec<pb::WitnessView> {
         let (up, trouble) = match link.as_ref().map(|link| link.state()) {
             Some(LinkState::Up(_)) if replica.mute.contains(agent) => (true, MUTE.to_owned()),
             Some(LinkState::Up(up)) => (true, no_vote(link.as_deref(), &up)),
-            Some(LinkState::Down { why, .. }) => (false, why),
+            Some(LinkState::Down { why, .. }) => (false, why.to_string()),
             Some(LinkState::Connecting) => (false, "not reached yet".to_owned()),
             None => (false, "it is in no subcluster".to_owned()),
         };

@@ -4,7 +4,8 @@ use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use vsm_core::{
-    Ended, Epoch, Fence, Resources, Session, SessionId, SshKey, StartParams, UserName, printable,
+    Ended, Epoch, Extension, Fence, Resources, Session, SessionId, SshKey, StartParams, UserName,
+    printable,
 };
 use vsm_daemon::{cause, grpc};
 use vsm_proto::agent::v1 as pb;
@@ -57,6 +58,24 @@ pub(crate) struct Shadowed {
     pub(crate) host_keys: Option<Vec<SshKey>>,
 }
 
+/// What came of asking to shadow a session.
+#[derive(Debug)]
+pub(crate) enum ShadowAnswer {
+    /// They may.
+    Granted(Shadowed),
+    /// They may not, and why.
+    Refused(String),
+}
+
+/// What came of asking for more time.
+#[derive(Debug)]
+pub(crate) enum ExtendAnswer {
+    /// There is more.
+    Extended(Extension),
+    /// There is not, and why.
+    Refused(String),
+}
+
 /// What a verify found.
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -76,11 +95,20 @@ pub struct CallError {
     pub timed_out: bool,
     /// Whether the call never left this host, as no connection could be made.
     pub unsent: bool,
+    /// Whether the agent's `/vsmagent/allowed_clients` lacks this broker.
+    pub not_allowed: bool,
 }
 
 impl CallError {
     pub(crate) fn new(why: impl Into<String>) -> Self {
-        Self { why: printable(&why.into()), timed_out: false, unsent: false }
+        let why = printable(&why.into());
+        Self { why, timed_out: false, unsent: false, not_allowed: false }
+    }
+
+    /// No answer came in this time.
+    pub(crate) fn timed_out(deadline: Duration) -> Self {
+        let why = format!("no answer within {} s", deadline.as_secs());
+        Self { timed_out: true, ..Self::new(why) }
     }
 
     pub(crate) fn fenced(promised: &Epoch) -> Self {
@@ -90,11 +118,11 @@ impl CallError {
 
 impl From<Status> for CallError {
     fn from(status: Status) -> Self {
-        let unsent = grpc::is_unsent(&status);
         Self {
             why: printable(&cause::of(&status)),
             timed_out: status.code() == Code::DeadlineExceeded,
-            unsent,
+            unsent: grpc::is_unsent(&status),
+            not_allowed: grpc::reason(&status) == Some(grpc::BROKER_NOT_ALLOWED),
         }
     }
 }
@@ -214,13 +242,13 @@ impl Link {
         Ok(known_keys(&response.host_keys))
     }
 
-    /// Asks whether somebody may shadow a session; why not.
+    /// Asks whether somebody may shadow a session.
     pub(crate) async fn allow_shadow(
         &self,
         fence: Fence,
         id: SessionId,
         wish: ShadowWish<'_>,
-    ) -> Result<Result<Shadowed, String>, CallError> {
+    ) -> Result<ShadowAnswer, CallError> {
         let request = pb::AllowShadowRequest {
             id: id.to_string(),
             by: wish.by.to_string(),
@@ -231,10 +259,11 @@ impl Link {
         };
         let answer = bounded(SHADOW_CALL, self.client.clone().allow_shadow(request)).await?;
         if !answer.granted {
-            return Ok(Err(printable(&answer.why)));
+            return Ok(ShadowAnswer::Refused(printable(&answer.why)));
         }
         let host_keys = answer.key_accepted.then(|| known_keys(&answer.host_keys));
-        Ok(Ok(Shadowed { control: answer.control, right: printable(&answer.right), host_keys }))
+        let right = printable(&answer.right);
+        Ok(ShadowAnswer::Granted(Shadowed { control: answer.control, right, host_keys }))
     }
 
     /// The end of a session's log; none = there is no log.
@@ -276,11 +305,7 @@ pub(super) async fn bounded<T>(
 ) -> Result<T, CallError> {
     match tokio::time::timeout(deadline, call).await {
         Ok(answer) => Ok(answer?.into_inner()),
-        Err(_) => Err(CallError {
-            why: format!("no answer within {} s", deadline.as_secs()),
-            timed_out: true,
-            unsent: false,
-        }),
+        Err(_) => Err(CallError::timed_out(deadline)),
     }
 }
 

@@ -8,7 +8,7 @@ use vsm_proto::agent::v1 as pb;
 
 use super::{
     Link,
-    calls::{CallError, Fenced, SHORT_CALL, TERMINATE_CALL, bounded, promised},
+    calls::{CallError, ExtendAnswer, Fenced, SHORT_CALL, TERMINATE_CALL, bounded, promised},
 };
 
 impl Link {
@@ -55,12 +55,12 @@ impl Link {
         }
     }
 
-    /// Puts off what a limit would do to a session next; else why not.
+    /// Puts off what a limit would do to a session next.
     pub(crate) async fn extend(
         &self,
         fence: Fence,
         id: SessionId,
-    ) -> Result<Result<Extension, String>, CallError> {
+    ) -> Result<ExtendAnswer, CallError> {
         use pb::extend_response::Result as Answer;
         let request = pb::ExtendRequest { id: id.to_string(), fence: Some((&fence).into()) };
         let response = bounded(SHORT_CALL, self.client.clone().extend(request)).await?;
@@ -68,9 +68,9 @@ impl Link {
             Some(Answer::Extended(pb::Extended { limit, left_ms, more })) => {
                 let limit = Limit::of_key(&limit)
                     .ok_or_else(|| CallError::new(format!("it names a limit {limit:?}")))?;
-                Ok(Ok(Extension { limit, left_ms, more }))
+                Ok(ExtendAnswer::Extended(Extension { limit, left_ms, more }))
             }
-            Some(Answer::Refused(why)) => Ok(Err(printable(&why))),
+            Some(Answer::Refused(why)) => Ok(ExtendAnswer::Refused(printable(&why))),
             None => Err(CallError::new("it gave an empty answer")),
         }
     }

@@ -31,9 +31,21 @@ const KILLED_MAX: Duration = Duration::from_secs(2);
 /// How a hook ended.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// Why it failed, to stand behind its name.
-    pub(super) result: Result<(), String>,
+    pub(super) result: Result<(), HookError>,
     pub(super) said: Said,
+}
+
+/// Why a hook failed; the words stand behind its name.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HookError {
+    #[error("cannot be run: {0}")]
+    NotRun(#[source] io::Error),
+    #[error("is lost: {0}")]
+    Lost(#[source] io::Error),
+    #[error("took longer than {} s (/vsmserver/hooks/timeout) and was ended", .0.as_secs())]
+    TooLong(Duration),
+    #[error("failed ({0})")]
+    Failed(ExitStatus),
 }
 
 /// What a hook has said, as far as it is kept.
@@ -87,7 +99,7 @@ pub(super) async fn run(
     let mut said = Said::default();
     let result = match spawn(program, environment) {
         Ok((child, output)) => follow(child, &output, &mut said, timeout).await,
-        Err(error) => Err(format!("cannot be run: {error}")),
+        Err(error) => Err(HookError::NotRun(error)),
     };
     Ended { result, said }
 }
@@ -109,7 +121,7 @@ async fn follow(
     output: &Receiver,
     said: &mut Said,
     timeout: Duration,
-) -> Result<(), String> {
+) -> Result<(), HookError> {
     let mut deadline = std::pin::pin!(tokio::time::sleep(timeout));
     let mut open = true;
     loop {
@@ -118,15 +130,13 @@ async fn follow(
             status = child.wait() => {
                 // What it left in the pipe; whoever it left behind to write more is not waited for.
                 take(output, said);
-                return outcome(&status.map_err(|error| format!("is lost: {error}"))?);
+                let status = status.map_err(HookError::Lost)?;
+                return if status.success() { Ok(()) } else { Err(HookError::Failed(status)) };
             }
             () = &mut deadline => {
                 kill(&mut child).await;
                 take(output, said);
-                return Err(format!(
-                    "took longer than {} s (/vsmserver/hooks/timeout) and was ended",
-                    timeout.as_secs()
-                ));
+                return Err(HookError::TooLong(timeout));
             }
             ready = output.readable(), if open => open = ready.is_ok() && take(output, said),
         }
@@ -153,10 +163,6 @@ async fn kill(child: &mut Child) {
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
     drop(tokio::time::timeout(KILLED_MAX, child.wait()).await);
-}
-
-fn outcome(status: &ExitStatus) -> Result<(), String> {
-    if status.success() { Ok(()) } else { Err(format!("failed ({status})")) }
 }
 
 #[cfg(test)]
@@ -200,7 +206,7 @@ mod tests {
     #[tokio::test]
     async fn it_has_the_environment_that_it_was_given_and_nothing_else() {
         let ended = Hook::new("pwd; env | grep -v -e ^_= -e ^PWD= | sort; cat").run(LONG).await;
-        assert_eq!(ended.result, Ok(()));
+        ended.result.unwrap();
         let text = text(&ended.said);
         let names: Vec<_> = text.lines().map(|line| line.split('=').next().unwrap()).collect();
         assert_eq!(names, ["/", "DIR", "PATH", "VSM_USER"], "{text}");
@@ -209,19 +215,19 @@ mod tests {
     #[tokio::test]
     async fn a_failure_is_told_with_its_words() {
         let ended = Hook::new("echo no such printer >&2; exit 3").run(LONG).await;
-        assert_eq!(ended.result.unwrap_err(), "failed (exit status: 3)");
+        assert_eq!(ended.result.unwrap_err().to_string(), "failed (exit status: 3)");
         assert_eq!(text(&ended.said), "no such printer\n");
         let ended = Hook::new("kill -9 $$").run(LONG).await;
-        assert!(ended.result.unwrap_err().contains("signal: 9"));
+        assert!(ended.result.unwrap_err().to_string().contains("signal: 9"));
         let gone = run(Path::new("/nonexistent/hook"), &BTreeMap::new(), LONG).await;
-        assert!(gone.result.unwrap_err().starts_with("cannot be run: "));
+        assert!(gone.result.unwrap_err().to_string().starts_with("cannot be run: "));
     }
 
     #[tokio::test]
     async fn megabytes_are_read_and_not_kept() {
         let body = "i=0; while [ $i -lt 40 ]; do head -c 100000 /dev/zero | tr '\\0' x; echo; i=$((i+1)); done";
         let ended = Hook::new(body).run(LONG).await;
-        assert_eq!(ended.result, Ok(()));
+        ended.result.unwrap();
         let kept: usize = ended.said.lines.iter().map(Vec::len).sum();
         assert_eq!(ended.said.lines.len(), LINES_MAX);
         assert!(kept <= LINES_MAX * (LINE_MAX + 1), "{kept}");
@@ -235,7 +241,7 @@ mod tests {
                     echo $! > $DIR/child\necho hangs\nwait; sleep 1000";
         let hook = Hook::new(body);
         let ended = hook.run(Duration::from_secs(1)).await;
-        assert!(ended.result.unwrap_err().contains("took longer than 1 s"));
+        assert!(ended.result.unwrap_err().to_string().contains("took longer than 1 s"));
         assert_eq!(text(&ended.said), "hangs\n");
         let child = fs::read_to_string(hook.dir.path().join("child")).unwrap();
         let stat = || fs::read_to_string(format!("/proc/{}/stat", child.trim()));
@@ -252,7 +258,8 @@ mod tests {
     async fn what_it_leaves_behind_is_not_waited_for() {
         let hook = Hook::new("sleep 1000 &\necho $! > $DIR/child\necho done");
         let ended = hook.run(LONG).await;
-        assert_eq!((ended.result, text(&ended.said)), (Ok(()), "done\n".to_owned()));
+        assert_eq!(text(&ended.said), "done\n");
+        ended.result.unwrap();
         let child = fs::read_to_string(hook.dir.path().join("child")).unwrap();
         let child = Pid::from_raw(child.trim().parse().unwrap());
         nix::sys::signal::kill(child, Signal::SIGKILL).unwrap();

@@ -5,10 +5,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vsm_daemon::program;
+use vsm_daemon::program::{self, Untrusted};
 
 /// Hooks of one directory; more are a mistake, and each makes every login wait.
 const PROGRAMS_MAX: usize = 64;
+
+/// Why a hook is not run.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error(transparent)]
+    Directory(#[from] io::Error),
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    #[error("its name has other characters than letters, digits, _ and -")]
+    Name,
+    #[error("there are more than {PROGRAMS_MAX} of them")]
+    TooMany,
+}
 
 /// What a directory holds.
 #[derive(Debug, Default)]
@@ -35,7 +48,7 @@ pub(super) fn find(dir: &Path) -> Found {
         let why = if found.programs.len() < PROGRAMS_MAX {
             check(&path, &name).err()
         } else {
-            Some(format!("there are more than {PROGRAMS_MAX} of them"))
+            Some(Unfit::TooMany)
         };
         match why {
             None => found.programs.push(path),
@@ -45,15 +58,15 @@ pub(super) fn find(dir: &Path) -> Found {
     found
 }
 
-fn names(dir: &Path) -> Result<Vec<String>, String> {
+fn names(dir: &Path) -> Result<Vec<String>, Unfit> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(error.into()),
     };
     let mut names = Vec::new();
     for entry in entries {
-        let name = entry.map_err(|error| error.to_string())?.file_name();
+        let name = entry?.file_name();
         // What editors and packages leave, and what keeps a directory in a repository.
         if name.as_encoded_bytes().first() != Some(&b'.') {
             names.push(name.to_string_lossy().into_owned());
@@ -62,18 +75,18 @@ fn names(dir: &Path) -> Result<Vec<String>, String> {
     if names.is_empty() {
         return Ok(names);
     }
-    program::check_directory(dir).map_err(|why| why.to_string())?;
+    program::check_directory(dir)?;
     Ok(names)
 }
 
 /// Whether a file may be run; why not. See [`program`]; it is looked at again when it is run.
-fn check(path: &Path, name: &str) -> Result<(), String> {
+fn check(path: &Path, name: &str) -> Result<(), Unfit> {
     // As run-parts has it: so copies that editors and packages leave are not run.
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
     if !name.bytes().all(allowed) {
-        return Err("its name has other characters than letters, digits, _ and -".to_owned());
+        return Err(Unfit::Name);
     }
-    program::check(path).map_err(|why| why.to_string())
+    Ok(program::check(path)?)
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ pub(super) async fn look(steps: &mut Steps, edge: &Arc<Edge>) {
             LinkState::Down { why, .. } => {
                 let text = format!("{node} does not reach agent {agent}: {why}");
                 match &wanted {
-                    Some(wanted) if why.contains("/vsmagent/allowed_clients") => {
+                    Some(wanted) if why.is_not_allowed() => {
                         steps.bad(5, text, wanted.allow(agent));
                     }
                     Some(_) | None => steps.bad(

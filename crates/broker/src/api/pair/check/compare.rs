@@ -5,8 +5,6 @@ use std::cmp::Ordering;
 use vsm_core::AgentName;
 use vsm_proto::admin::v1::NodeView;
 
-use vsm_sync::peer::APART;
-
 use super::steps::Steps;
 use crate::{
     api::{Edge, pair::view::HA_IS_OFF},
@@ -130,7 +128,7 @@ fn address(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
 
 /// Two tables with sessions, of nodes that were servers apart: one has to make room.
 fn tables(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
-    let apart = |node: &NodeView| node.stream.as_ref().is_some_and(|it| it.why.contains(APART));
+    let apart = |node: &NodeView| node.stream.as_ref().is_some_and(|it| it.apart);
     if !(apart(own) || apart(peer)) {
         return;
     }
