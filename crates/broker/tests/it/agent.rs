@@ -38,6 +38,10 @@ pub(crate) enum Start {
     Runs,
     /// It never will, with this word for it.
     Refused(pb::StartRefusal),
+    /// It has promised to a broker this much above whoever asks.
+    Fenced(u64),
+    /// It is answered with nothing.
+    Empty,
     /// It runs, and the answer is lost.
     RunsUnheard,
     /// It runs, and the host loses its network before it answers.
@@ -196,7 +200,8 @@ impl pb::agent_server::Agent for Agent {
         &self,
         request: Request<pb::StartRequest>,
     ) -> Result<Response<pb::StartResponse>, Status> {
-        let session = request.into_inner().session.unwrap();
+        let pb::StartRequest { session, fence, .. } = request.into_inner();
+        let session = session.unwrap();
         let answer = |result| Ok(Response::new(pb::StartResponse { result: Some(result) }));
         let start = {
             let mut state = self.about("start", &session.id);
@@ -204,7 +209,8 @@ impl pb::agent_server::Agent for Agent {
                 return answer(start_response::Result::Started(runs.clone()));
             }
             let start = state.starts.pop_front().unwrap_or(Start::Runs);
-            if !matches!(start, Start::Refused(_)) && !state.forbidden.contains(&session.id) {
+            let may_run = matches!(start, Start::Runs | Start::RunsUnheard | Start::RunsAndIsGone);
+            if may_run && !state.forbidden.contains(&session.id) {
                 let display = 10 + u32::try_from(state.sessions.len()).unwrap();
                 let running = SessionState::Running.into();
                 let runs = Session { display, state: running, ..session.clone() };
@@ -224,6 +230,12 @@ impl pb::agent_server::Agent for Agent {
                 let refused = pb::StartRefused { reason: reason.into(), detail };
                 answer(start_response::Result::Refused(refused))
             }
+            (Start::Fenced(above), _) => {
+                let mut promised = fence.unwrap().epoch.unwrap();
+                promised.counter += above;
+                answer(start_response::Result::Fenced(pb::Fenced { promised: Some(promised) }))
+            }
+            (Start::Empty, _) => Ok(Response::new(pb::StartResponse { result: None })),
             (_, None) => {
                 let reason = pb::StartRefusal::Cancelled.into();
                 let refused = pb::StartRefused { reason, detail: "it was cancelled".to_owned() };

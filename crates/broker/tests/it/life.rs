@@ -23,36 +23,47 @@ use super::{
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A pair of brokers with two hosts, and the caller of this test as its user.
-struct Site {
-    lab: Lab,
-    hosts: Vec<Host>,
-    user: String,
+pub(crate) struct Site {
+    pub(crate) lab: Lab,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) user: String,
+    port: u16,
 }
 
 impl Site {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let lab = Lab::with_b_active().await;
         let (port, hosts) = Host::several(&lab.authority, 2).await;
-        let names: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();
-        let (names, grace) = (names.join(", "), GRACE.as_secs());
-        lab.b.has_agents(
-            port,
-            &format!(
-                "subclusters: {{x: {{agents: [{names}]}}}}\n\
-                 vsmserver: {{start_unknown_grace: {grace}, login_timeout: 20}}\n"
-            ),
-        );
         let user = nix::unistd::User::from_uid(nix::unistd::Uid::current()).unwrap().unwrap().name;
-        Self { lab, hosts, user }
+        let site = Self { lab, hosts, user, port };
+        site.configure("", "");
+        site
+    }
+
+    /// Gives the broker a configuration with these words of the subcluster and of `vsmserver` in it.
+    pub(crate) fn configure(&self, subcluster: &str, server: &str) {
+        let names: Vec<_> = self.hosts.iter().map(|host| host.name.as_str()).collect();
+        let (names, grace) = (names.join(", "), GRACE.as_secs());
+        let yaml = format!(
+            "subclusters: {{x: {{agents: [{names}]{subcluster}}}}}\n\
+             vsmserver: {{start_unknown_grace: {grace}, login_timeout: 20{server}}}\n"
+        );
+        self.lab.b.has_agents(self.port, &yaml);
     }
 
     fn channel(&self) -> Channel {
         local(&self.lab.b)
     }
 
-    async fn login(&self) -> Result<LoginResponse, Status> {
-        let request_id = uuid::Uuid::new_v4().to_string();
-        let request = LoginRequest { request_id, ..LoginRequest::default() };
+    pub(crate) async fn login(&self) -> Result<LoginResponse, Status> {
+        self.ask(LoginRequest::default()).await
+    }
+
+    /// The same with what else is asked for; the request is a new one unless it has an id.
+    pub(crate) async fn ask(&self, request: LoginRequest) -> Result<LoginResponse, Status> {
+        let new = request.request_id.is_empty().then(|| uuid::Uuid::new_v4().to_string());
+        let request =
+            LoginRequest { request_id: new.unwrap_or(request.request_id.clone()), ..request };
         let mut broker = BrokerClient::new(self.channel());
         let answer = tokio::time::timeout(LONG, broker.login(request)).await.expect("an answer");
         answer.map(Response::into_inner)
@@ -71,7 +82,7 @@ impl Site {
     }
 
     /// The user's desktops, and how the last ones ended.
-    async fn list(&self) -> (Vec<Session>, Vec<Ended>) {
+    pub(crate) async fn list(&self) -> (Vec<Session>, Vec<Ended>) {
         let request = ListSessionsRequest { include_ended: true };
         let answer = BrokerClient::new(self.channel()).list_sessions(request).await.unwrap();
         let answer = answer.into_inner();
@@ -79,22 +90,22 @@ impl Site {
         (sessions.collect(), answer.ended)
     }
 
-    fn host(&self, name: &str) -> &Host {
+    pub(crate) fn host(&self, name: &str) -> &Host {
         self.hosts.iter().find(|host| host.name == name).unwrap()
     }
 
-    fn asked(&self, call: &str) -> usize {
+    pub(crate) fn asked(&self, call: &str) -> usize {
         self.hosts.iter().map(|host| host.asked(call)).sum()
     }
 
     /// What runs anywhere.
-    fn running(&self) -> Vec<String> {
+    pub(crate) fn running(&self) -> Vec<String> {
         self.hosts.iter().flat_map(Host::sessions).collect()
     }
 }
 
 /// Waits until this holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -128,6 +139,7 @@ async fn a_host_that_refuses_is_passed_over_and_the_reason_is_told() {
         StartRefusal::XServer,
         StartRefusal::Full,
         StartRefusal::Storage,
+        StartRefusal::Cancelled,
         StartRefusal::Internal,
         StartRefusal::Profile,
     ] {

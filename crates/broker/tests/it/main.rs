@@ -8,3 +8,4 @@ mod evil;
 mod forward;
 mod lab;
 mod life;
+mod refusals;

@@ -1,0 +1,137 @@
+//! Why a user gets no desktop, each with its reason for programs; and hosts whose answer to a start is none.
+
+use tonic::{Code, Status};
+use vsm_daemon::grpc;
+use vsm_proto::{
+    broker::v1::{LoginChoice, LoginRequest},
+    session::v1::StartParams,
+};
+
+use super::{
+    agent::Start,
+    life::{Site, until},
+};
+
+/// What programs see of a refusal.
+fn told(refused: &Status) -> (Code, &str) {
+    (refused.code(), grpc::reason(refused).unwrap_or_default())
+}
+
+fn new() -> LoginRequest {
+    LoginRequest { choice: Some(LoginChoice::New.into()), ..LoginRequest::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_may_not_is_told_so_before_any_host_is_asked() {
+    let site = Site::new().await;
+    site.configure(", groups: [no-such-group]", "");
+    let refused = site.login().await.unwrap_err();
+    assert_eq!(told(&refused), (Code::PermissionDenied, "NO_SUBCLUSTER"), "{refused}");
+    site.configure("", ", allowed_groups: [no-such-group]");
+    let refused = site.login().await.unwrap_err();
+    assert_eq!(told(&refused), (Code::PermissionDenied, "NOT_ALLOWED"), "{refused}");
+    site.configure("", ", allow_start_command: false");
+    let params = StartParams { start_command: "xterm".to_owned(), ..StartParams::default() };
+    let refused = site.ask(LoginRequest { params: Some(params), ..new() }).await.unwrap_err();
+    assert_eq!(told(&refused), (Code::PermissionDenied, "NO_START_COMMAND"), "{refused}");
+    assert_eq!(site.asked("start"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_desktops_is_told() {
+    let site = Site::new().await;
+    let first = site.login().await.unwrap().session.unwrap();
+    let refused = site.ask(new()).await.unwrap_err();
+    assert_eq!(told(&refused), (Code::ResourceExhausted, "AT_LIMIT"), "{refused}");
+    assert_eq!(site.running(), [first.id.as_str()]);
+    site.configure("", ", max_sessions_per_user: 2");
+    let second = site.ask(new()).await.unwrap().session.unwrap();
+    assert_ne!(second.id, first.id);
+    let refused = site.ask(new()).await.unwrap_err();
+    assert_eq!(told(&refused), (Code::ResourceExhausted, "AT_LIMIT"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_without_a_host_that_takes_anybody_says_what_is_the_matter_with_each() {
+    let site = Site::new().await;
+    let names: Vec<_> = site.hosts.iter().map(|host| host.name.as_str()).collect();
+    site.configure("", &format!(", agents: {{draining: [{}]}}", names.join(", ")));
+    let refused = site.login().await.unwrap_err();
+    assert_eq!(told(&refused), (Code::Unavailable, "NO_AGENT"), "{refused}");
+    for name in names {
+        let said = format!("{name} is draining");
+        assert!(refused.message().contains(&said), "{refused}");
+    }
+    assert_eq!(site.asked("start"), 0);
+}
+
+/// A request that is sent again, as its answer was lost, makes no second desktop (P8).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_comes_again_gets_its_own_desktop() {
+    let site = Site::new().await;
+    site.configure("", ", max_sessions_per_user: 5");
+    let request = LoginRequest { request_id: uuid::Uuid::new_v4().to_string(), ..new() };
+    let first = site.ask(request.clone()).await.unwrap().session.unwrap();
+    let again = site.ask(request).await.unwrap().session.unwrap();
+    assert_eq!((again.id, site.asked("start"), site.running().len()), (first.id, 1, 1));
+}
+
+/// It was another broker's a moment ago: this one rises above that, and asks again. A login that meets the change is
+/// told so, and the same request finds its desktop.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_has_promised_to_another_broker_is_asked_by_a_higher_epoch() {
+    let site = Site::new().await;
+    let before = site.lab.b.table().fence().epoch;
+    for host in &site.hosts {
+        host.starts([Start::Fenced(3)]);
+    }
+    let request = LoginRequest { request_id: uuid::Uuid::new_v4().to_string(), ..new() };
+    let mut desktop = None;
+    until("a desktop", async || match site.ask(request.clone()).await {
+        Ok(answer) => {
+            desktop = answer.session;
+            true
+        }
+        Err(refused) => {
+            assert!(["REPLACED", "STANDBY"].contains(&told(&refused).1), "{refused}");
+            false
+        }
+    })
+    .await;
+    let desktop = desktop.unwrap();
+    assert_eq!(site.running(), [desktop.id.as_str()]);
+    assert_eq!(site.host(&desktop.agent).asked("start"), 2, "the same host");
+    assert!(site.lab.b.table().fence().epoch.counter >= before.counter + 3);
+}
+
+/// It could be somebody else's word for everything: the host is put aside, and the other one is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_names_a_promise_beyond_reason_gets_no_desktop() {
+    let site = Site::new().await;
+    let before = site.lab.b.table().fence().epoch;
+    let evil = &site.hosts[0];
+    evil.starts([Start::Fenced(1 << 40)]);
+    let mut desktop = site.login().await.unwrap().session.unwrap();
+    while evil.asked("start") == 0 {
+        site.lab.b.broker.agents.link(&evil.name.parse().unwrap()).unwrap();
+        site.configure("", ", max_sessions_per_user: 50");
+        desktop = site.ask(new()).await.unwrap().session.unwrap();
+    }
+    assert_eq!(desktop.agent, site.hosts[1].name);
+    assert_eq!(site.lab.b.table().fence().epoch, before, "nobody rises to that");
+    let link = site.lab.b.broker.agents.link(&evil.name.parse().unwrap()).unwrap();
+    until("the host to be put aside", async || !link.is_up()).await;
+}
+
+/// Nothing is known of it then: it is asked again, and neither forgotten nor made twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_answer_to_a_start_is_no_answer() {
+    let site = Site::new().await;
+    for host in &site.hosts {
+        host.starts([Start::Empty]);
+    }
+    let desktop = site.login().await.unwrap().session.unwrap();
+    assert_eq!(site.running(), [desktop.id.as_str()]);
+    assert_eq!(site.host(&desktop.agent).asked("start"), 2, "the same host");
+    assert_eq!(site.list().await.0.len(), 1);
+}
