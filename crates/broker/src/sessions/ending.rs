@@ -45,30 +45,30 @@ pub(crate) enum Outcome {
 /// # Errors
 /// If the wish cannot be recorded, or the session is unknown.
 pub(crate) async fn end(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     session: &Arc<Session>,
     if_silent: IfSilent,
     note: Note,
 ) -> Result<Outcome, Refusal> {
     let span = span::session(session);
-    let (worker, session) = (Arc::clone(broker), Arc::clone(session));
+    let (worker, session) = (Arc::clone(sessions), Arc::clone(session));
     // Not in the caller's task: an end that was begun is carried out.
     let work = async move {
         let machine = End::wanted(session.id, session.state, if_silent);
         drive(&worker, &session, machine, Some(note)).await
     };
-    let task = broker.process.tasks.spawn(work.instrument(span));
+    let task = sessions.process.tasks.spawn(work.instrument(span));
     task.await.map_err(|error| Refusal::Internal(error.to_string()))?
 }
 
 /// Has the agent end a session whose end is recorded. What cannot be done now is logged, and tried again.
-pub(crate) async fn carry_out(broker: &Sessions, session: &Session) {
-    drop(drive(broker, session, End::recorded(session.id), None).await);
+pub(crate) async fn carry_out(sessions: &Sessions, session: &Session) {
+    drop(drive(sessions, session, End::recorded(session.id), None).await);
 }
 
 /// What was said last: the machine decides by kinds, people are told the words.
 struct Driver<'a> {
-    broker: &'a Sessions,
+    sessions: &'a Sessions,
     session: &'a Session,
     note: Option<Note>,
     /// Why its agent cannot be reached, or cannot end it now.
@@ -79,13 +79,13 @@ struct Driver<'a> {
 
 /// Carries out what the machine says.
 async fn drive(
-    broker: &Sessions,
+    sessions: &Sessions,
     session: &Session,
     mut machine: End,
     note: Option<Note>,
 ) -> Result<Outcome, Refusal> {
     let (why, refusal, ended) = (String::new(), None, None);
-    let mut driver = Driver { broker, session, note, why, refusal, ended };
+    let mut driver = Driver { sessions, session, note, why, refusal, ended };
     let mut effects = machine.begin();
     loop {
         let mut event = None;
@@ -104,24 +104,24 @@ async fn drive(
 
 impl Driver<'_> {
     async fn carry_out(&mut self, effect: Effect) -> Option<Event> {
-        let (broker, session) = (self.broker, self.session);
+        let (sessions, session) = (self.sessions, self.session);
         match effect {
             Effect::Reach => {
-                let silent = silent(broker, session).await;
+                let silent = silent(sessions, session).await;
                 let up = silent.is_none();
                 self.why = silent.unwrap_or_default();
                 Some(Event::Reached(up))
             }
             Effect::Record(id) => {
-                let result = broker.table.propose(Proposal::End { id }).await;
-                let event = Event::Proposed(proposed(broker, Some(id), &result));
+                let result = sessions.table.propose(Proposal::End { id }).await;
+                let event = Event::Proposed(proposed(sessions, Some(id), &result));
                 self.refusal = result.err().map(Refusal::from);
                 Some(event)
             }
             Effect::Note => {
                 if let Some(note) = self.note.take() {
                     let silent = Some(&self.why).filter(|why| !why.is_empty());
-                    broker.note(match silent {
+                    sessions.note(match silent {
                         Some(why) => note.detail(away(session, why)),
                         None => note,
                     });
@@ -131,7 +131,7 @@ impl Driver<'_> {
             Effect::Terminate => Some(self.terminate().await),
             Effect::TerminateUnrecorded => Some(self.terminate_unrecorded().await),
             Effect::Drop => {
-                gone(broker, session.id, self.ended.take()).await;
+                gone(sessions, session.id, self.ended.take()).await;
                 None
             }
             Effect::Over(_) => None,
@@ -139,15 +139,15 @@ impl Driver<'_> {
     }
 
     async fn terminate(&mut self) -> Event {
-        let (broker, session) = (self.broker, self.session);
-        let link = match broker.agents.reach(&session.agent).await {
+        let (sessions, session) = (self.sessions, self.session);
+        let link = match sessions.agents.reach(&session.agent).await {
             Ok((link, _)) => link,
             Err((why, _)) => {
                 self.why = away(session, &why.to_string());
                 return Event::NotNow;
             }
         };
-        match broker.fenced(&link, |fence| link.terminate(fence, session.id)).await {
+        match sessions.fenced(&link, |fence| link.terminate(fence, session.id)).await {
             Ok(ended) => {
                 self.ended = ended;
                 Event::Ended
@@ -163,16 +163,16 @@ impl Driver<'_> {
 
     /// By the right of this node's last reign.
     async fn terminate_unrecorded(&mut self) -> Event {
-        let (broker, session) = (self.broker, self.session);
-        let Ok((link, _)) = broker.agents.reach(&session.agent).await else {
+        let (sessions, session) = (self.sessions, self.session);
+        let Ok((link, _)) = sessions.agents.reach(&session.agent).await else {
             return Event::NotNow;
         };
-        let last = broker.table.state().replica.last.epoch.clone();
-        if link.aside().is_some() || last.node != *broker.node() {
+        let last = sessions.table.state().replica.last.epoch.clone();
+        if link.aside().is_some() || last.node != *sessions.node() {
             return Event::NotNow;
         }
         // Never by the epoch of a claim that nobody voted for: the agent would promise to it.
-        let fence = Fence { epoch: last, ..broker.table.fence() };
+        let fence = Fence { epoch: last, ..sessions.table.fence() };
         match link.terminate(fence, session.id).await {
             Ok(Fenced::Done(ended)) => {
                 self.ended = ended;
@@ -209,6 +209,6 @@ fn away(session: &Session, why: &str) -> String {
 }
 
 /// Why the session's agent cannot be reached; none = it can.
-pub(crate) async fn silent(broker: &Sessions, session: &Session) -> Option<String> {
-    broker.agents.reach(&session.agent).await.err().map(|(why, _)| why.to_string())
+pub(crate) async fn silent(sessions: &Sessions, session: &Session) -> Option<String> {
+    sessions.agents.reach(&session.agent).await.err().map(|(why, _)| why.to_string())
 }

@@ -33,17 +33,17 @@ pub(crate) enum Verified {
 }
 
 /// All sessions of a user that this node knows of.
-pub(crate) fn sessions(broker: &Sessions, who: &Identity) -> Vec<Arc<Session>> {
+pub(crate) fn of_user(sessions: &Sessions, who: &Identity) -> Vec<Arc<Session>> {
     let mut own: Vec<_> =
-        broker.table.read(|view| view.table.of_user(&who.user).cloned().collect());
-    own.extend(broker.unvoted_of(&who.user));
+        sessions.table.read(|view| view.table.of_user(&who.user).cloned().collect());
+    own.extend(sessions.unvoted_of(&who.user));
     own
 }
 
 /// The same with what is known of their agents.
-pub(crate) fn own(broker: &Sessions, who: &Identity) -> Vec<Own> {
+pub(crate) fn own(sessions: &Sessions, who: &Identity) -> Vec<Own> {
     let host = |session: &Session| {
-        let state = broker.agents.link(&session.agent).map(|link| link.state());
+        let state = sessions.agents.link(&session.agent).map(|link| link.state());
         match &state {
             Some(LinkState::Up(up)) => Host::Up {
                 connected: up.seen.get(&session.id).is_some_and(|seen| seen.viewer.is_some()),
@@ -54,36 +54,36 @@ pub(crate) fn own(broker: &Sessions, who: &Identity) -> Vec<Own> {
         }
     };
     let with_host = |session: Arc<Session>| Own { host: host(&session), session };
-    sessions(broker, who).into_iter().map(with_host).collect()
+    of_user(sessions, who).into_iter().map(with_host).collect()
 }
 
 /// Waits, for a bounded time, until it is known which of these agents answer; of all where there are none.
-pub(crate) async fn settle(broker: &Sessions, agents: &[AgentName]) {
+pub(crate) async fn settle(sessions: &Sessions, agents: &[AgentName]) {
     if agents.is_empty() {
-        return broker.agents.settle().await;
+        return sessions.agents.settle().await;
     }
-    for link in agents.iter().filter_map(|agent| broker.agents.link(agent)) {
+    for link in agents.iter().filter_map(|agent| sessions.agents.link(agent)) {
         link.settled().await;
     }
 }
 
 /// Asks the session's agent, and tells it of the client.
 pub(crate) async fn verify(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     session: &Arc<Session>,
     who: &Identity,
     client: &StartParams,
 ) -> Verified {
     let silent = |why, since| Verified::Silent(Silent { agent: session.agent.clone(), why, since });
-    let (link, up) = match broker.agents.reach(&session.agent).await {
+    let (link, up) = match sessions.agents.reach(&session.agent).await {
         Ok(reached) => reached,
         Err((why, since)) => {
-            return silent(why.to_string(), since.unwrap_or(broker.process.started));
+            return silent(why.to_string(), since.unwrap_or(sessions.process.started));
         }
     };
-    match link.verify(session.id, Some((client, broker.table.fence()))).await {
+    match link.verify(session.id, Some((client, sessions.table.fence()))).await {
         Ok(Verdict::Alive) => {
-            limiting::came(broker, &link, &up, session, who);
+            limiting::came(sessions, &link, &up, session, who);
             let host = up.host.public_name.to_string();
             Verified::Alive(Handed::new(Arc::clone(session), host, false))
         }

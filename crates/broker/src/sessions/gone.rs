@@ -13,20 +13,20 @@ use vsm_sync::ProposeError;
 use crate::{hosts::agents::Link, journal::trail::Note, sessions::Sessions};
 
 /// Drops a session that its agent says is gone, and remembers why.
-pub(crate) async fn gone(broker: &Sessions, id: SessionId, ended: Option<Ended>) {
-    broker.forget_unvoted(id);
-    let Some(session) = broker.table.read(|view| view.table.session(id).cloned()) else { return };
+pub(crate) async fn gone(sessions: &Sessions, id: SessionId, ended: Option<Ended>) {
+    sessions.forget_unvoted(id);
+    let Some(session) = sessions.table.read(|view| view.table.session(id).cloned()) else { return };
     let ended = ended.unwrap_or_else(|| unexplained(id));
     let (reason, detail) = (ended.reason, ended.detail.clone());
-    broker.remember_ended(session.user.clone(), ended);
+    sessions.remember_ended(session.user.clone(), ended);
     // The agent's report and its answer to a call both tell of an end: whoever records it tells others.
-    match broker.table.propose(Proposal::Gone { id }).await {
+    match sessions.table.propose(Proposal::Gone { id }).await {
         Ok(_) => {
             span::session(&session).in_scope(|| tracing::info!(?reason, detail, "session ended"));
             let agent = format!("agent {}", session.agent);
-            broker.note(Note::new(agent, "session-ended").session(&session).detail(&detail));
+            sessions.note(Note::new(agent, "session-ended").session(&session).detail(&detail));
         }
-        Err(error) => log_unless_known(broker, Some(error), id),
+        Err(error) => log_unless_known(sessions, Some(error), id),
     }
 }
 
@@ -38,7 +38,7 @@ fn unexplained(id: SessionId) -> Ended {
 /// Two parts of the broker may learn the same thing; that the table knows it already is no error. Nor is that another
 /// node is active by now, which hears it from the agent. Anything else means that the table lacks what the agent said:
 /// it is asked for all of it again later.
-pub(crate) fn log_unless_known(broker: &Sessions, error: Option<ProposeError>, id: SessionId) {
+pub(crate) fn log_unless_known(sessions: &Sessions, error: Option<ProposeError>, id: SessionId) {
     match error {
         None
         | Some(ProposeError::Rejected(
@@ -50,7 +50,7 @@ pub(crate) fn log_unless_known(broker: &Sessions, error: Option<ProposeError>, i
         | Some(ProposeError::NotActive) => {}
         Some(error) => {
             tracing::error!(session = %id, %error, "cannot record what an agent reports");
-            broker.agents.mark_missed();
+            sessions.agents.mark_missed();
         }
     }
 }
@@ -58,14 +58,14 @@ pub(crate) fn log_unless_known(broker: &Sessions, error: Option<ProposeError>, i
 /// What became of a proposal, as the machines of the lifecycle are told it; with the state of a session, if it is about
 /// one.
 pub(crate) fn proposed(
-    broker: &Sessions,
+    sessions: &Sessions,
     session: Option<SessionId>,
     result: &Result<Change, ProposeError>,
 ) -> Proposed {
     match result {
         Ok(change) => Proposed::Committed(change.clone()),
         Err(ProposeError::Rejected(rejected)) => {
-            let state = |id| broker.table.read(|view| view.table.session(id).map(|s| s.state));
+            let state = |id| sessions.table.read(|view| view.table.session(id).map(|s| s.state));
             Proposed::Rejected(rejected.clone(), session.and_then(state))
         }
         Err(ProposeError::NotActive) => Proposed::NotActive,
@@ -82,21 +82,21 @@ pub(crate) fn proposed(
 
 /// Gives a start up, where that is still to be done, and has the agent hold to the tombstone, which is then forgotten
 /// here.
-pub(crate) async fn bury(broker: &Sessions, link: &Link, id: SessionId, burial: Burial) {
+pub(crate) async fn bury(sessions: &Sessions, link: &Link, id: SessionId, burial: Burial) {
     let mut digs = burial.begin(clock::unix_millis());
     loop {
         let mut event = None;
         for dig in digs {
             event = match dig {
                 Dig::Propose(proposal) => {
-                    let result = broker.table.propose(proposal).await;
-                    let event = Dug::Proposed(proposed(broker, Some(id), &result));
-                    log_unless_known(broker, result.err(), id);
+                    let result = sessions.table.propose(proposal).await;
+                    let event = Dug::Proposed(proposed(sessions, Some(id), &result));
+                    log_unless_known(sessions, result.err(), id);
                     Some(event)
                 }
-                Dig::Cancel => Some(cancel(broker, link, id).await),
+                Dig::Cancel => Some(cancel(sessions, link, id).await),
                 Dig::Note(proposal) => {
-                    log_unless_known(broker, broker.table.propose(proposal).await.err(), id);
+                    log_unless_known(sessions, sessions.table.propose(proposal).await.err(), id);
                     None
                 }
             };
@@ -106,8 +106,8 @@ pub(crate) async fn bury(broker: &Sessions, link: &Link, id: SessionId, burial: 
     }
 }
 
-async fn cancel(broker: &Sessions, link: &Link, id: SessionId) -> Dug {
-    match broker.fenced(link, |fence| link.cancel_start(fence, id)).await {
+async fn cancel(sessions: &Sessions, link: &Link, id: SessionId) -> Dug {
+    match sessions.fenced(link, |fence| link.cancel_start(fence, id)).await {
         Ok(()) => Dug::Cancelled,
         Err(error) => {
             tracing::info!(session = %id, %error, "cannot cancel a start yet");

@@ -97,19 +97,19 @@ impl Hooks {
 /// # Errors
 /// `HOOK_FAILED` if one failed and the configuration says that this refuses the login.
 pub(crate) async fn run(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     moment: Moment,
     handed: &Handed,
     client: &StartParams,
 ) -> Result<(), Refusal> {
-    let settings = broker.settings();
+    let settings = sessions.settings();
     // Where there are none this costs the look into one directory.
-    let programs = Hooks::programs(&settings.hooks, moment, &broker.process.troubles);
+    let programs = Hooks::programs(&settings.hooks, moment, &sessions.process.troubles);
     if programs.is_empty() {
         return Ok(());
     }
-    let environment = environment(broker, moment, handed, client);
-    let (worker, session) = (Arc::clone(broker), Arc::clone(&handed.session));
+    let environment = environment(sessions, moment, handed, client);
+    let (worker, session) = (Arc::clone(sessions), Arc::clone(&handed.session));
     let work = async move {
         let lock = worker.hooks.sessions.of(session.id);
         let _alone = lock.lock().await;
@@ -129,30 +129,30 @@ pub(crate) async fn run(
         }
         Ok(())
     };
-    let task = broker.process.tasks.spawn(work.instrument(span::session(&handed.session)));
+    let task = sessions.process.tasks.spawn(work.instrument(span::session(&handed.session)));
     task.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
 }
 
-fn failed(broker: &Sessions, session: &Session, moment: Moment, name: &str, why: &str) {
+fn failed(sessions: &Sessions, session: &Session, moment: Moment, name: &str, why: &str) {
     tracing::warn!(hook = name, moment = moment.word(), why, "a hook failed");
     let detail = format!("{} hook {name} {why}", moment.word());
-    broker.note(Note::new(SELF, "hook-failed").session(session).detail(detail));
+    sessions.note(Note::new(SELF, "hook-failed").session(session).detail(detail));
 }
 
 /// A desktop that was just started, and is not handed out, is of no use to anybody.
-async fn take_back(broker: &Arc<Sessions>, session: &Arc<Session>, moment: Moment) {
+async fn take_back(sessions: &Arc<Sessions>, session: &Arc<Session>, moment: Moment) {
     if moment != Moment::Start {
         return;
     }
     let note = Note::new(SELF, "session-end-asked").session(session).detail("a hook failed");
-    if let Err(error) = ending::end(broker, session, IfSilent::Abandon, note).await {
+    if let Err(error) = ending::end(sessions, session, IfSilent::Abandon, note).await {
         tracing::warn!(%error, "a desktop whose hook failed cannot be ended");
     }
 }
 
 /// What a hook is told. Of what the client says every control character is taken out.
 fn environment(
-    broker: &Sessions,
+    sessions: &Sessions,
     moment: Moment,
     handed: &Handed,
     client: &StartParams,
@@ -165,7 +165,7 @@ fn environment(
         ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         ("LANG", "C.UTF-8".to_owned()),
         ("VSM_EVENT", moment.word().to_owned()),
-        ("VSM_NODE", broker.node().to_string()),
+        ("VSM_NODE", sessions.node().to_string()),
         ("VSM_SESSION_ID", session.id.to_string()),
         ("VSM_USER", session.user.to_string()),
         ("VSM_AGENT", session.agent.to_string()),

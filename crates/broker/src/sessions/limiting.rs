@@ -19,27 +19,27 @@ use crate::{
 const BATCH: usize = 512;
 
 /// Tells an agent in the background.
-pub(crate) fn begin(broker: &Arc<Sessions>, link: &Arc<Link>) {
-    let (worker, link) = (Arc::clone(broker), Arc::clone(link));
-    drop(broker.process.tasks.spawn(async move { carry_out(&worker, &link).await }));
+pub(crate) fn begin(sessions: &Arc<Sessions>, link: &Arc<Link>) {
+    let (worker, link) = (Arc::clone(sessions), Arc::clone(link));
+    drop(sessions.process.tasks.spawn(async move { carry_out(&worker, &link).await }));
 }
 
 /// A user has come back to their session: the limits that hold for them now.
 pub(crate) fn came(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     link: &Arc<Link>,
     up: &Up,
     session: &Session,
     who: &Identity,
 ) {
-    let settings = broker.settings();
-    if who.source == Source::NameAlone || !broker.acts() {
+    let settings = sessions.settings();
+    if who.source == Source::NameAlone || !sessions.acts() {
         return;
     }
     let Some(limits) = of(&settings, who) else { return };
     if is_other(up, session.id, &limits) {
-        let (worker, link, id) = (Arc::clone(broker), Arc::clone(link), session.id);
-        drop(broker.process.tasks.spawn(async move {
+        let (worker, link, id) = (Arc::clone(sessions), Arc::clone(link), session.id);
+        drop(sessions.process.tasks.spawn(async move {
             let _turn = link.limiting.lock().await;
             tell(&worker, &link, &[(id, limits)]).await;
         }));
@@ -48,13 +48,13 @@ pub(crate) fn came(
 
 /// The configuration has changed: tells an agent in the background, where limits depend on what changed. What is new.
 pub(crate) fn follow(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     link: &Arc<Link>,
     old: &Settings,
     new: &Arc<Settings>,
 ) -> Arc<Settings> {
     if old.lifetimes != new.lifetimes || old.subclusters.all() != new.subclusters.all() {
-        begin(broker, link);
+        begin(sessions, link);
     }
     Arc::clone(new)
 }
@@ -77,23 +77,23 @@ fn is_other(up: &Up, id: SessionId, limits: &Limits) -> bool {
 }
 
 /// Tells an agent what is not as it should be; one call at a time, so that the last word is the newest.
-async fn carry_out(broker: &Arc<Sessions>, link: &Arc<Link>) {
+async fn carry_out(sessions: &Arc<Sessions>, link: &Arc<Link>) {
     let _turn = link.limiting.lock().await;
     let LinkState::Up(up) = link.state() else { return };
-    if !broker.acts() {
+    if !sessions.acts() {
         return;
     }
-    let settings = broker.settings();
-    let sessions: Vec<Arc<Session>> = broker.table.read(|view| {
+    let settings = sessions.settings();
+    let there: Vec<Arc<Session>> = sessions.table.read(|view| {
         let running = |s: &&Arc<Session>| matches!(s.state, State::Running { .. });
         view.table.on_agent(&link.name).filter(running).cloned().collect()
     });
     let mut by_user: HashMap<UserName, Option<Limits>> = HashMap::new();
     let mut other = Vec::new();
-    for session in sessions {
+    for session in there {
         let user = &session.user;
         if !by_user.contains_key(user) {
-            let limits = match identity(broker, &settings, user).await {
+            let limits = match identity(sessions, &settings, user).await {
                 Ok(who) => who.and_then(|who| of(&settings, &who)),
                 Err(error) => {
                     let what = format!(
@@ -113,13 +113,13 @@ async fn carry_out(broker: &Arc<Sessions>, link: &Arc<Link>) {
         }
     }
     for batch in other.chunks(BATCH) {
-        tell(broker, link, batch).await;
+        tell(sessions, link, batch).await;
     }
 }
 
 /// Who a user is, as far as limits depend on it; none = this host does not know them any more.
 async fn identity(
-    broker: &Sessions,
+    sessions: &Sessions,
     settings: &Settings,
     user: &UserName,
 ) -> Result<Option<Arc<Identity>>, LookupError> {
@@ -127,7 +127,7 @@ async fn identity(
         let (user, groups) = (user.clone(), Vec::new());
         return Ok(Some(Arc::new(Identity { user, groups, source: Source::Nss })));
     }
-    match broker.site.users.named(user, settings.named_groups()).await {
+    match sessions.site.users.named(user, settings.named_groups()).await {
         Ok(who) if who.source == Source::NameAlone => {
             Err(LookupError::Down("it does not tell the user's groups".to_owned()))
         }
@@ -137,11 +137,11 @@ async fn identity(
     }
 }
 
-async fn tell(broker: &Sessions, link: &Link, sessions: &[(SessionId, Limits)]) {
+async fn tell(sessions: &Sessions, link: &Link, limits: &[(SessionId, Limits)]) {
     let agent = &link.name;
-    match broker.fenced(link, |fence| link.set_limits(fence, sessions)).await {
+    match sessions.fenced(link, |fence| link.set_limits(fence, limits)).await {
         Ok(Some(not_set)) => {
-            let set = sessions.len().saturating_sub(not_set.len());
+            let set = limits.len().saturating_sub(not_set.len());
             tracing::info!(%agent, sessions = set, "limits told");
             let first = not_set.iter().next().map(|(session, detail)| {
                 format!(

@@ -44,29 +44,29 @@ const CHOICES_MAX: usize = 100;
 /// # Errors
 /// See [`Refusal`]; nothing is left half done, and the next login works.
 pub async fn login(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     who: Arc<Identity>,
     want: Want,
 ) -> Result<Answer, Refusal> {
-    if !broker.settings().allows(&who) {
+    if !sessions.settings().allows(&who) {
         return Err(Refusal::NotAllowed(who.user.clone()));
     }
-    let timeout = broker.settings().login_timeout;
+    let timeout = sessions.settings().login_timeout;
     let find_or_make = async {
-        if let Some(answer) = has(broker, &who, &want).await? {
+        if let Some(answer) = has(sessions, &who, &want).await? {
             return Ok(answer);
         }
         for_new(&who)?;
-        if broker.process.tasks.len() >= UNDER_WAY_MAX {
+        if sessions.process.tasks.len() >= UNDER_WAY_MAX {
             return Err(Refusal::Busy);
         }
-        let worker = Arc::clone(broker);
+        let worker = Arc::clone(sessions);
         let work = async move {
             let answer = make(&worker, &who, &want).await?;
             after(&worker, answer, &want).await
         }
         .in_current_span();
-        let task = broker.process.tasks.spawn(work);
+        let task = sessions.process.tasks.spawn(work);
         task.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
     };
     let done = tokio::time::timeout(timeout, find_or_make).await;
@@ -85,44 +85,48 @@ pub(crate) fn for_new(who: &Identity) -> Result<(), Refusal> {
 /// What a node that is not active can still do while nobody is: hand out a session that runs, as its agent says. None =
 /// there is none to be had.
 pub(crate) async fn existing(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     who: &Identity,
     want: &Want,
 ) -> Result<Option<Answer>, Refusal> {
-    if !broker.settings().allows(who) {
+    if !sessions.settings().allows(who) {
         return Ok(None);
     }
-    has(broker, who, want).await
+    has(sessions, who, want).await
 }
 
 /// What the user has that answers the login, with the hooks run; none = nothing.
 async fn has(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     who: &Identity,
     want: &Want,
 ) -> Result<Option<Answer>, Refusal> {
-    let machine = Login::find(wanted(who, want), terms(broker));
-    match drive(broker, who, want, machine).await? {
-        Done::Answer(answer) => after(broker, answer, want).await.map(Some),
+    let machine = Login::find(wanted(who, want), terms(sessions));
+    match drive(sessions, who, want, machine).await? {
+        Done::Answer(answer) => after(sessions, answer, want).await.map(Some),
         Done::Nothing | Done::Unreachable(_) => Ok(None),
     }
 }
 
 /// Runs the hooks for a desktop that is to be handed out; then the agent lets the client in, for a time that is short.
-async fn after(broker: &Arc<Sessions>, mut answer: Answer, want: &Want) -> Result<Answer, Refusal> {
+async fn after(
+    sessions: &Arc<Sessions>,
+    mut answer: Answer,
+    want: &Want,
+) -> Result<Answer, Refusal> {
     if let Answer::Desktop(handed) = &mut answer {
-        open(broker, &handed.session)?;
+        open(sessions, &handed.session)?;
         let made = handed.session.request == want.request;
         let moment = if made { Moment::Start } else { Moment::Reconnect };
-        hooks::run(broker, moment, handed, &want.params).await?;
-        handed.host_keys = one_login::announce(broker, handed, want).await;
+        hooks::run(sessions, moment, handed, &want.params).await?;
+        handed.host_keys = one_login::announce(sessions, handed, want).await;
     }
     Ok(answer)
 }
 
 /// That the sshd of a session's host lets its user in.
-fn open(broker: &Sessions, session: &Session) -> Result<(), Refusal> {
-    let state = broker.agents.link(&session.agent).map(|link| link.state());
+fn open(sessions: &Sessions, session: &Session) -> Result<(), Refusal> {
+    let state = sessions.agents.link(&session.agent).map(|link| link.state());
     match state.as_ref().and_then(LinkState::maintenance) {
         Some(text) if !is_root(&session.user) => {
             Err(Refusal::Maintenance { agent: session.agent.clone(), text: Said(text).to_string() })
@@ -131,23 +135,23 @@ fn open(broker: &Sessions, session: &Session) -> Result<(), Refusal> {
     }
 }
 
-fn choose(broker: &Sessions, who: &Identity, mut sessions: Vec<Arc<Session>>) -> Answer {
-    let cap = broker.settings().max_sessions_per_user;
-    let uncounted = long_unreachable(broker, &who.user);
-    let may_create = broker.table.read(|view| view.table.has_room(&who.user, cap, &uncounted));
-    let excess = sessions.len().saturating_sub(CHOICES_MAX);
-    sessions.drain(..excess);
-    Answer::Choose { sessions, may_create }
+fn choose(sessions: &Sessions, who: &Identity, mut own: Vec<Arc<Session>>) -> Answer {
+    let cap = sessions.settings().max_sessions_per_user;
+    let uncounted = long_unreachable(sessions, &who.user);
+    let may_create = sessions.table.read(|view| view.table.has_room(&who.user, cap, &uncounted));
+    let excess = own.len().saturating_sub(CHOICES_MAX);
+    own.drain(..excess);
+    Answer::Choose { sessions: own, may_create }
 }
 
 /// The part that may make a session: one at a time for each user.
-async fn make(broker: &Arc<Sessions>, who: &Identity, want: &Want) -> Result<Answer, Refusal> {
-    let lock = broker.logins.of(who.user.clone());
+async fn make(sessions: &Arc<Sessions>, who: &Identity, want: &Want) -> Result<Answer, Refusal> {
+    let lock = sessions.logins.of(who.user.clone());
     let _turn = lock.lock().await;
-    let machine = Login::find_or_make(wanted(who, want), terms(broker));
-    match drive(broker, who, want, machine).await? {
+    let machine = Login::find_or_make(wanted(who, want), terms(sessions));
+    match drive(sessions, who, want, machine).await? {
         Done::Answer(answer) => Ok(answer),
-        Done::Unreachable(silent) => Err(unreachable(broker, silent)),
+        Done::Unreachable(silent) => Err(unreachable(sessions, silent)),
         Done::Nothing => Err(Refusal::Internal("a login came to nothing".into())),
     }
 }
@@ -157,8 +161,8 @@ fn wanted(who: &Identity, want: &Want) -> Wanted {
     Wanted { user: who.user.clone(), request, params, wish }
 }
 
-fn terms(broker: &Sessions) -> Terms {
-    let settings = broker.settings();
+fn terms(sessions: &Sessions) -> Terms {
+    let settings = sessions.settings();
     Terms {
         cap: settings.max_sessions_per_user,
         attempts: settings.start_attempts,
@@ -166,8 +170,8 @@ fn terms(broker: &Sessions) -> Terms {
     }
 }
 
-fn unreachable(broker: &Sessions, Silent { agent, why, since }: Silent) -> Refusal {
-    let later = match broker
+fn unreachable(sessions: &Sessions, Silent { agent, why, since }: Silent) -> Refusal {
+    let later = match sessions
         .settings()
         .unreachable_grace
         .as_secs()
@@ -190,7 +194,7 @@ enum Done {
 
 /// What agents and the table said last: the machine decides by kinds, people are told the words.
 struct Driver<'a> {
-    broker: &'a Arc<Sessions>,
+    sessions: &'a Arc<Sessions>,
     who: &'a Identity,
     want: &'a Want,
     handed: Option<Handed>,
@@ -206,13 +210,13 @@ struct Driver<'a> {
 
 /// Carries out what the machine says, by real calls and commits.
 async fn drive(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     who: &Identity,
     want: &Want,
     mut machine: Login,
 ) -> Result<Done, Refusal> {
     let mut driver = Driver {
-        broker,
+        sessions,
         who,
         want,
         handed: None,
@@ -240,15 +244,15 @@ async fn drive(
 
 impl Driver<'_> {
     async fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Refusal> {
-        let (broker, who) = (self.broker, self.who);
+        let (sessions, who) = (self.sessions, self.who);
         Ok(Some(match effect {
             Effect::Settle(agents) => {
-                find::settle(broker, &agents).await;
+                find::settle(sessions, &agents).await;
                 Event::Settled
             }
-            Effect::Look => Event::Has(find::own(broker, who)),
+            Effect::Look => Event::Has(find::own(sessions, who)),
             Effect::Verify(session) => {
-                match find::verify(broker, &session, who, &self.want.params).await {
+                match find::verify(sessions, &session, who, &self.want.params).await {
                     Verified::Alive(handed) => {
                         self.handed = Some(handed);
                         Event::Alive
@@ -264,13 +268,13 @@ impl Driver<'_> {
                 }
             }
             Effect::Drop(id) => {
-                gone::gone(broker, id, self.ended.take()).await;
+                gone::gone(sessions, id, self.ended.take()).await;
                 return Ok(None);
             }
             Effect::Place => Event::Places(self.places()?),
             Effect::Propose(proposal) => {
-                let result = broker.table.propose(*proposal).await;
-                let event = Event::Proposed(proposed(broker, None, &result));
+                let result = sessions.table.propose(*proposal).await;
+                let event = Event::Proposed(proposed(sessions, None, &result));
                 if let Err(error) = result {
                     self.refusal = Some(error.into());
                 }
@@ -285,8 +289,8 @@ impl Driver<'_> {
 
     /// On what a new session may be placed, if this user may have one.
     fn places(&mut self) -> Result<Places, Refusal> {
-        let (broker, who) = (self.broker, self.who);
-        let settings = broker.settings();
+        let (sessions, who) = (self.sessions, self.who);
+        let settings = sessions.settings();
         if !self.want.params.start_command.is_empty() && !settings.allow_start_command {
             return Err(Refusal::NoStartCommand);
         }
@@ -294,9 +298,9 @@ impl Driver<'_> {
         let bounds = settings.bounds_of(who)?;
         let id = SessionId::new(Uuid::now_v7());
         // Before it is reserved: what is done for its agent meanwhile would take it for one that was left behind.
-        self.placed = Some((bounds, broker.mark_starting(id)));
-        let eligible = broker.agents.fleet.eligible_for(&subcluster.name, &who.user);
-        let uncounted = long_unreachable(broker, &who.user);
+        self.placed = Some((bounds, sessions.mark_starting(id)));
+        let eligible = sessions.agents.fleet.eligible_for(&subcluster.name, &who.user);
+        let uncounted = long_unreachable(sessions, &who.user);
         let rule = settings.rule(clock::unix_millis(), rand::random());
         Ok(Places { id, eligible, uncounted, rule })
     }
@@ -306,12 +310,12 @@ impl Driver<'_> {
         session: Arc<Session>,
         may_be_there: bool,
     ) -> Result<Started, Refusal> {
-        let broker = self.broker;
+        let sessions = self.sessions;
         let (bounds, mark) = match self.placed.take() {
             Some(placed) => placed,
-            None => (broker.settings().bounds_of(self.who)?, broker.mark_starting(session.id)),
+            None => (sessions.settings().bounds_of(self.who)?, sessions.mark_starting(session.id)),
         };
-        let why = match attempt(broker, session, &bounds, may_be_there, mark).await? {
+        let why = match attempt(sessions, session, &bounds, may_be_there, mark).await? {
             Attempt::Running(handed, display) => {
                 self.handed = Some(handed);
                 return Ok(Started::Running(display));
@@ -329,25 +333,25 @@ impl Driver<'_> {
     }
 
     async fn over(self, outcome: Outcome) -> Result<Done, Refusal> {
-        let (broker, who) = (self.broker, self.who);
+        let (sessions, who) = (self.sessions, self.who);
         let no_words = || Refusal::Internal("a login came to an end without a word".into());
         match outcome {
             Outcome::Found(_) | Outcome::Started(..) => {
                 let handed = self.handed.ok_or_else(no_words)?;
                 Ok(Done::Answer(Answer::Desktop(handed)))
             }
-            Outcome::Choose(sessions) => Ok(Done::Answer(choose(broker, who, sessions))),
+            Outcome::Choose(own) => Ok(Done::Answer(choose(sessions, who, own))),
             Outcome::Nothing => Ok(Done::Nothing),
             Outcome::NoSuch(id) => Err(Refusal::NoSession(id.to_string())),
             Outcome::Unreachable(_) => self.silent.map(Done::Unreachable).ok_or_else(no_words),
             Outcome::NoHost => {
-                let settings = broker.settings();
+                let settings = sessions.settings();
                 let (subcluster, _) = settings.subclusters.of(who)?;
-                let none = || Refusal::NoAgent(placing::why_none(broker, &subcluster.name));
+                let none = || Refusal::NoAgent(placing::why_none(sessions, &subcluster.name));
                 Err(self.failed.unwrap_or_else(none))
             }
             Outcome::Unvoted(eligible) => {
-                let handed = unvoted::create(broker, who, self.want, &eligible).await?;
+                let handed = unvoted::create(sessions, who, self.want, &eligible).await?;
                 Ok(Done::Answer(Answer::Desktop(handed)))
             }
             Outcome::Refused => Err(self.refusal.unwrap_or_else(no_words)),

@@ -17,30 +17,30 @@ const NAMED_MAX: usize = 8;
 
 /// Asks for a new session on the best of these agents.
 pub(crate) fn reservation(
-    broker: &Sessions,
+    sessions: &Sessions,
     settings: &Settings,
     draft: Draft,
     eligible: Arc<[Eligible]>,
     rule: Rule,
 ) -> Proposal {
-    let uncounted = long_unreachable(broker, &draft.user);
+    let uncounted = long_unreachable(sessions, &draft.user);
     Proposal::Reserve { draft, cap: settings.max_sessions_per_user, uncounted, eligible, rule }
 }
 
 /// The user's sessions on agents that have been silent for longer than the grace.
-pub(crate) fn long_unreachable(broker: &Sessions, user: &UserName) -> Vec<SessionId> {
+pub(crate) fn long_unreachable(sessions: &Sessions, user: &UserName) -> Vec<SessionId> {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let silent_ms = |agent: &AgentName| match broker.agents.link(agent).map(|link| link.state()) {
+    let silent_ms = |agent: &AgentName| match sessions.agents.link(agent).map(|link| link.state()) {
         Some(LinkState::Down { since, .. }) => Some(millis(since.elapsed())),
         Some(LinkState::Up(_) | LinkState::Connecting) | None => None,
     };
-    let grace_ms = millis(broker.settings().unreachable_grace);
-    broker.table.read(|view| lifecycle::uncounted(&view.table, user, grace_ms, silent_ms))
+    let grace_ms = millis(sessions.settings().unreachable_grace);
+    sessions.table.read(|view| lifecycle::uncounted(&view.table, user, grace_ms, silent_ms))
 }
 
 /// Why an agent takes no new sessions, as far as its link and the configuration know; none = it does.
-pub(crate) fn why_not(broker: &Sessions, member: &Member) -> Option<String> {
-    match broker.agents.link(&member.agent).map(|link| link.state()) {
+pub(crate) fn why_not(sessions: &Sessions, member: &Member) -> Option<String> {
+    match sessions.agents.link(&member.agent).map(|link| link.state()) {
         Some(LinkState::Down { why, .. }) => Some(format!("down, {why}")),
         Some(LinkState::Connecting) | None => Some("not reached yet".to_owned()),
         Some(LinkState::Up(_)) if member.settings.draining => {
@@ -68,12 +68,12 @@ impl fmt::Display for Said<'_> {
 }
 
 /// What is the matter with each agent of a subcluster of which none takes a session.
-pub(crate) fn why_none(broker: &Sessions, subcluster: &str) -> String {
-    let members = broker.agents.fleet.members_of(subcluster);
+pub(crate) fn why_none(sessions: &Sessions, subcluster: &str) -> String {
+    let members = sessions.agents.fleet.members_of(subcluster);
     let now = clock::unix_millis();
-    let drained = |agent: &AgentName| broker.table.read(|view| view.table.is_drained(agent, now));
+    let drained = |agent: &AgentName| sessions.table.read(|view| view.table.is_drained(agent, now));
     let state = |member: &Member| {
-        let why = why_not(broker, member)
+        let why = why_not(sessions, member)
             .unwrap_or_else(|| if drained(&member.agent) { "draining" } else { "full" }.to_owned());
         format!("{} is {why}", member.agent)
     };

@@ -60,7 +60,7 @@ const CARRY_OUT_EVERY: Duration = Duration::from_secs(30);
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Holds the agent's report open until the link or the broker stops.
-pub(crate) async fn follow(broker: Arc<Sessions>, link: Arc<Link>) {
+pub(crate) async fn follow(sessions: Arc<Sessions>, link: Arc<Link>) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, rand::random());
     while !link.stop.is_cancelled() {
         if let Some(aside) = link.aside() {
@@ -73,12 +73,12 @@ pub(crate) async fn follow(broker: Arc<Sessions>, link: Arc<Link>) {
         }
         if link.is_back() {
             tracing::info!("this host is heard again");
-            broker.note(Note::new(SELF, "agent-heard-again").agent(&link.name));
+            sessions.note(Note::new(SELF, "agent-heard-again").agent(&link.name));
         }
         let ended = tokio::select! {
             biased;
             () = link.stop.cancelled() => return,
-            ended = report(&broker, &link) => ended,
+            ended = report(&sessions, &link) => ended,
         };
         if link.is_up() {
             backoff.reset();
@@ -126,19 +126,19 @@ fn set_down(link: &Link, why: &Away) {
 }
 
 /// Opens the report and follows it to its end; why it ended.
-async fn report(broker: &Arc<Sessions>, link: &Arc<Link>) -> End {
-    let mut serving = broker.table.watch_serving();
-    let acts = broker.acts();
-    let mut settings = broker.site.watch_settings();
+async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
+    let mut serving = sessions.table.watch_serving();
+    let acts = sessions.acts();
+    let mut settings = sessions.site.watch_settings();
     let mut settled = Arc::clone(&settings.borrow_and_update());
     // Only sessions that the table had before the inventory was made can be missing from it.
-    let before = broker.table.read(|view| lifecycle::expected(&view.table, &link.name));
-    let (mut stream, inventory) = match open(broker, link).await {
+    let before = sessions.table.read(|view| lifecycle::expected(&view.table, &link.name));
+    let (mut stream, inventory) = match open(sessions, link).await {
         Ok(opened) => opened,
         Err(end) => return end,
     };
-    take_inventory(broker, link, inventory, before, acts).await;
-    broker.authority.greet(&link.name).await;
+    take_inventory(sessions, link, inventory, before, acts).await;
+    sessions.authority.greet(&link.name).await;
     let mut again = tokio::time::interval(CARRY_OUT_EVERY);
     again.reset();
     loop {
@@ -150,7 +150,7 @@ async fn report(broker: &Arc<Sessions>, link: &Arc<Link>) -> End {
                 }
             }
             message = stream.next() => match message {
-                Some(Ok(message)) => take(broker, link, message, acts).await,
+                Some(Ok(message)) => take(sessions, link, message, acts).await,
                 Some(Err(status)) => return Away::Call(status.into()).into(),
                 None => return Away::Closed.into(),
             },
@@ -158,12 +158,12 @@ async fn report(broker: &Arc<Sessions>, link: &Arc<Link>) -> End {
                 if changed.is_err() {
                     return Away::Stopping.into();
                 }
-                if lifecycle::is_stale(acts, broker.acts()) {
+                if lifecycle::is_stale(acts, sessions.acts()) {
                     return End::Anew;
                 }
             }
             Ok(()) = settings.changed() => {
-                settled = limiting::follow(broker, link, &settled, &settings.borrow_and_update());
+                settled = limiting::follow(sessions, link, &settled, &settings.borrow_and_update());
             }
             _ = again.tick() => {
                 if link.take_missed() {
@@ -171,11 +171,11 @@ async fn report(broker: &Arc<Sessions>, link: &Arc<Link>) -> End {
                 }
                 if acts {
                     if link.take_limits_due() {
-                        limiting::begin(broker, link);
+                        limiting::begin(sessions, link);
                     }
                     // One that still is at it looks at the same things.
                     if link.carrying_out.try_lock().is_ok() {
-                        begin_carry_out(broker, link);
+                        begin_carry_out(sessions, link);
                     }
                 }
             }
@@ -185,11 +185,11 @@ async fn report(broker: &Arc<Sessions>, link: &Arc<Link>) -> End {
 
 /// Opens the report: what follows, and the inventory, if it is one that can be.
 async fn open(
-    broker: &Sessions,
+    sessions: &Sessions,
     link: &Link,
 ) -> Result<(tonic::Streaming<pb::ReportResponse>, pb::Inventory), End> {
     let opened = tokio::time::timeout(OPEN_DEADLINE, async {
-        let mut stream = link.report(broker.node().as_str()).await?;
+        let mut stream = link.report(sessions.node().as_str()).await?;
         let first = stream
             .next()
             .await
@@ -204,19 +204,19 @@ async fn open(
     let Some(Item::Inventory(inventory)) = first.item else {
         return Err(Away::NotBegun.into());
     };
-    if set_apart(broker, link, &inventory).await {
+    if set_apart(sessions, link, &inventory).await {
         return Err(Away::SetApart.into());
     }
     if inventory.sessions.len() > conduct::SESSIONS_MAX {
         let why = Away::TooMany(inventory.sessions.len());
-        conduct::put_aside(&broker.agents, link, why.to_string());
+        conduct::put_aside(&sessions.agents, link, why.to_string());
         return Err(why.into());
     }
     Ok((stream, inventory))
 }
 
 async fn take_inventory(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     link: &Arc<Link>,
     inventory: pb::Inventory,
     before: Vec<SessionId>,
@@ -226,34 +226,34 @@ async fn take_inventory(
     // An agent that runs nothing goes over to any table. If each node of an empty pair followed what such agents have
     // heard last, the two could end up with different ones.
     let former =
-        !inventory.sessions.is_empty() && take_up_lineage(broker, link, &inventory.lineage).await;
+        !inventory.sessions.is_empty() && take_up_lineage(sessions, link, &inventory.lineage).await;
     let promised = inventory.promised.and_then(|epoch| Epoch::try_from(epoch).ok());
     if let Some(promised) = &promised {
         link.set_promised(promised.clone());
     }
-    let kin = inventory.lineage == broker.table.fence().lineage.to_string();
+    let kin = inventory.lineage == sessions.table.fence().lineage.to_string();
     if let Some(promised) = promised.filter(|_| acts && kin) {
         // A broker that lost its disk may count up to an epoch of its own former life: one that it has promises of
         // already is not its own any more.
-        if conduct::believes(&broker.agents, link, &promised) {
-            let above = if former { promised.next(broker.node().clone(), 0) } else { promised };
-            broker.authority.rise_above(above).await;
+        if conduct::believes(&sessions.agents, link, &promised) {
+            let above = if former { promised.next(sessions.node().clone(), 0) } else { promised };
+            sessions.authority.rise_above(above).await;
         }
     }
     let mut present = HashSet::new();
     let (mut all, mut shadowed) = (HashMap::new(), ShadowedBy::new());
-    let mut sessions = inventory.sessions.into_iter();
+    let mut running = inventory.sessions.into_iter();
     loop {
         // Together, so that adopting thousands costs few disk flushes.
         let mut together = JoinSet::new();
-        for live in sessions.by_ref().take(ABSORB_TOGETHER) {
-            let (broker, link) = (Arc::clone(broker), Arc::clone(link));
+        for live in running.by_ref().take(ABSORB_TOGETHER) {
+            let (sessions, link) = (Arc::clone(sessions), Arc::clone(link));
             // It is never closed; were it, all would only be taken in at once.
             let turn = ABSORBING.acquire().await;
             let work = async move {
                 let _turn = turn;
                 let (seen, shadowers) = (seen(&live), shadowers(&live));
-                absorb(&broker, &link, live, acts).await.map(|id| (id, seen, shadowers))
+                absorb(&sessions, &link, live, acts).await.map(|id| (id, seen, shadowers))
             };
             together.spawn(work.in_current_span());
         }
@@ -288,15 +288,15 @@ async fn take_inventory(
         return;
     }
     if let Some(before) = shadowed_before {
-        shadow::all_changed(broker, &before, &shadowed);
+        shadow::all_changed(sessions, &before, &shadowed);
     }
     for id in before {
         if !present.contains(&id) {
-            drop_missing(broker, link, id).await;
+            drop_missing(sessions, link, id).await;
         }
     }
-    begin_carry_out(broker, link);
-    limiting::begin(broker, link);
+    begin_carry_out(sessions, link);
+    limiting::begin(sessions, link);
 }
 
 /// What was refused of an agent's former report says nothing of this one.
@@ -309,27 +309,27 @@ fn begin_anew(link: &Link, inventory: &pb::Inventory) {
 
 /// An agent whose promises are fewer than it told of before has a disk that went back in time; it is told to act no
 /// more. Whether it was.
-async fn set_apart(broker: &Sessions, link: &Link, inventory: &pb::Inventory) -> bool {
-    let lineage = broker.table.fence().lineage.to_string();
+async fn set_apart(sessions: &Sessions, link: &Link, inventory: &pb::Inventory) -> bool {
+    let lineage = sessions.table.fence().lineage.to_string();
     inventory.lineage == lineage
-        && witness::set_apart(&broker.authority, link, inventory.journal_id, inventory.journal)
+        && witness::set_apart(&sessions.authority, link, inventory.journal_id, inventory.journal)
             .await
 }
 
 /// Whether this table, which is new, took up the lineage that the agent knows.
-async fn take_up_lineage(broker: &Sessions, link: &Link, lineage: &str) -> bool {
+async fn take_up_lineage(sessions: &Sessions, link: &Link, lineage: &str) -> bool {
     if lineage.is_empty() {
         return false;
     }
-    let before = broker.table.fence().lineage;
+    let before = sessions.table.fence().lineage;
     let done = match lineage.parse() {
-        Ok(lineage) => broker.table.take_up(lineage).await.map_err(|error| error.to_string()),
+        Ok(lineage) => sessions.table.take_up(lineage).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     match done {
         Ok(true) => {
             link.troubles.over(Kind::Refused, "lineage");
-            broker.table.fence().lineage != before
+            sessions.table.fence().lineage != before
         }
         Ok(false) => {
             let what = format!(
@@ -350,7 +350,7 @@ async fn take_up_lineage(broker: &Sessions, link: &Link, lineage: &str) -> bool 
 }
 
 /// A session that the table has and the inventory has not: asked once more for the reason, then dropped.
-async fn drop_missing(broker: &Sessions, link: &Link, id: SessionId) {
+async fn drop_missing(sessions: &Sessions, link: &Link, id: SessionId) {
     let (is_there, ended) = match link.verify(id, None).await {
         Ok(Verdict::Alive) => (Some(true), None),
         Ok(Verdict::Gone(ended)) => (Some(false), ended),
@@ -360,49 +360,49 @@ async fn drop_missing(broker: &Sessions, link: &Link, id: SessionId) {
         }
     };
     match lifecycle::missed(is_there) {
-        Missed::Drop => gone(broker, id, ended).await,
+        Missed::Drop => gone(sessions, id, ended).await,
         Missed::Keep => {}
-        Missed::Later => broker.agents.mark_missed(),
+        Missed::Later => sessions.agents.mark_missed(),
     }
 }
 
 /// The report goes on meanwhile.
-fn begin_carry_out(broker: &Arc<Sessions>, link: &Arc<Link>) {
-    let work = carry_out(Arc::clone(broker), Arc::clone(link));
+fn begin_carry_out(sessions: &Arc<Sessions>, link: &Arc<Link>) {
+    let work = carry_out(Arc::clone(sessions), Arc::clone(link));
     drop(tokio::spawn(work.in_current_span()));
 }
 
 /// Does what was decided while the agent was away.
-async fn carry_out(broker: Arc<Sessions>, link: Arc<Link>) {
+async fn carry_out(sessions: Arc<Sessions>, link: Arc<Link>) {
     let _turn = link.carrying_out.lock().await;
-    let owed = broker
+    let owed = sessions
         .table
-        .read(|view| lifecycle::owed(&view.table, &link.name, |id| broker.is_starting(id)));
+        .read(|view| lifecycle::owed(&view.table, &link.name, |id| sessions.is_starting(id)));
     for owed in owed {
         match owed {
             // It has logged why not; the next inventory tries again.
             Owed::End(session) => {
                 let span = span::session(&session);
-                ending::carry_out(&broker, &session).instrument(span).await;
+                ending::carry_out(&sessions, &session).instrument(span).await;
             }
             // A login may have taken it up since.
-            Owed::GiveUp(session) if broker.is_starting(session.id) => {}
+            Owed::GiveUp(session) if sessions.is_starting(session.id) => {}
             Owed::GiveUp(session) => {
                 let span = span::session(&session);
                 span.in_scope(|| tracing::info!("giving up an unfinished start"));
                 let burial = Burial::giving_up(session.id);
-                bury(&broker, &link, session.id, burial).instrument(span).await;
+                bury(&sessions, &link, session.id, burial).instrument(span).await;
             }
-            Owed::Bury(id) => bury(&broker, &link, id, Burial::of(id)).await,
+            Owed::Bury(id) => bury(&sessions, &link, id, Burial::of(id)).await,
         }
     }
 }
 
-async fn take(broker: &Arc<Sessions>, link: &Arc<Link>, message: pb::ReportResponse, acts: bool) {
+async fn take(sessions: &Arc<Sessions>, link: &Arc<Link>, message: pb::ReportResponse, acts: bool) {
     match message.item {
         Some(Item::Changed(live)) => {
             let (now, shadowers) = (seen(&live), shadowers(&live));
-            if let Some(id) = absorb(broker, link, live, acts).await {
+            if let Some(id) = absorb(sessions, link, live, acts).await {
                 let limits = now.limits();
                 let shadowed = link.note_shadowers(id, shadowers.clone());
                 let mut before = Seen::default();
@@ -412,7 +412,7 @@ async fn take(broker: &Arc<Sessions>, link: &Arc<Link>, message: pb::ReportRespo
                     link.mark_limits_due();
                 }
                 if acts {
-                    shadow::changed(broker, id, &shadowed, &shadowers);
+                    shadow::changed(sessions, id, &shadowed, &shadowers);
                 }
             }
         }
@@ -420,11 +420,12 @@ async fn take(broker: &Arc<Sessions>, link: &Arc<Link>, message: pb::ReportRespo
             Ok(ended) => {
                 modify(link, |up| drop(up.seen.remove(&ended.id)));
                 let shadowed = link.note_shadowers(ended.id, Vec::new());
-                let of =
-                    broker.table.read(|view| view.table.session(ended.id).map(|s| s.agent.clone()));
+                let of = sessions
+                    .table
+                    .read(|view| view.table.session(ended.id).map(|s| s.agent.clone()));
                 if acts && of.as_ref() == Some(&link.name) {
-                    shadow::changed(broker, ended.id, &shadowed, &[]);
-                    gone(broker, ended.id, Some(ended)).await;
+                    shadow::changed(sessions, ended.id, &shadowed, &[]);
+                    gone(sessions, ended.id, Some(ended)).await;
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot read an end"),
@@ -432,7 +433,7 @@ async fn take(broker: &Arc<Sessions>, link: &Arc<Link>, message: pb::ReportRespo
         Some(Item::Load(told)) => {
             let of = |view: &View| view.table.agent_use(&link.name).map_or(0, AgentUse::sessions);
             link.note_clock(told.clock_unix_ms);
-            let load = Load { told, at: clock::unix_millis(), sessions: broker.table.read(of) };
+            let load = Load { told, at: clock::unix_millis(), sessions: sessions.table.read(of) };
             modify(link, |up| up.load = Some(load));
         }
         Some(Item::Maintenance(told)) => {
@@ -461,7 +462,7 @@ fn modify(link: &Link, change: impl FnOnce(&mut Up)) {
 
 /// Brings the table into line with a session that the agent runs; its id if it is to stay.
 async fn absorb(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     link: &Arc<Link>,
     live: LiveSession,
     acts: bool,
@@ -485,14 +486,14 @@ async fn absorb(
         return Some(id);
     }
     session.params = shown(session.params);
-    let reported = broker.table.read(|view| {
-        lifecycle::reported(&view.table, &link.name, &session, broker.is_starting(id))
+    let reported = sessions.table.read(|view| {
+        lifecycle::reported(&view.table, &link.name, &session, sessions.is_starting(id))
     });
     let proposal = match reported {
         Reported::Known => return Some(id),
         Reported::Commit(display) => Proposal::Running { id, display },
         Reported::Bury => {
-            bury(broker, link, id, Burial::of(id)).await;
+            bury(sessions, link, id, Burial::of(id)).await;
             return None;
         }
         Reported::Elsewhere(of) => {
@@ -500,13 +501,13 @@ async fn absorb(
             link.troubles.raise(Kind::Refused, "sessions", what);
             return None;
         }
-        Reported::Adopt(_) if !conduct::may_adopt(&broker.agents, link, id) => return None,
+        Reported::Adopt(_) if !conduct::may_adopt(&sessions.agents, link, id) => return None,
         Reported::Adopt(session) => {
             span::session(&session).in_scope(|| tracing::info!("adopting a session"));
-            broker.note(Note::new(SELF, "session-adopted").session(&session));
+            sessions.note(Note::new(SELF, "session-adopted").session(&session));
             Proposal::Adopt(session)
         }
     };
-    log_unless_known(broker, broker.table.propose(proposal).await.err(), id);
+    log_unless_known(sessions, sessions.table.propose(proposal).await.err(), id);
     Some(id)
 }

@@ -91,20 +91,20 @@ impl Ways {
 struct Refused(&'static str, String);
 
 /// Serves callers on the socket at `path` until the broker stops.
-pub(crate) async fn serve(broker: Arc<Sessions>, path: PathBuf) {
-    let worker = Arc::clone(&broker);
+pub(crate) async fn serve(sessions: Arc<Sessions>, path: PathBuf) {
+    let worker = Arc::clone(&sessions);
     let one = move |asked| {
-        let broker = Arc::clone(&worker);
-        async move { answer(&broker, asked).await }
+        let sessions = Arc::clone(&worker);
+        async move { answer(&sessions, asked).await }
     };
-    if let Err(error) = socket::serve(&path, BOUNDS, &broker.process.stop, one).await {
+    if let Err(error) = socket::serve(&path, BOUNDS, &sessions.process.stop, one).await {
         let what = format!("users cannot be led to session hosts through this one: {error}");
-        broker.process.troubles.raise(Kind::Socket, "relay", what);
+        sessions.process.troubles.raise(Kind::Socket, "relay", what);
     }
 }
 
-async fn answer(broker: &Arc<Sessions>, Asked { uid, line, stream }: Asked) -> io::Result<()> {
-    let done = lead(broker, uid, &line).await;
+async fn answer(sessions: &Arc<Sessions>, Asked { uid, line, stream }: Asked) -> io::Result<()> {
+    let done = lead(sessions, uid, &line).await;
     let (text, connection) = match &done {
         Ok(connection) => (serde_json::json!({ "event": "joined" }), Some(connection.as_fd())),
         Err(Refused(word, why)) => (serde_json::json!({ "event": word, "why": why }), None),
@@ -114,7 +114,7 @@ async fn answer(broker: &Arc<Sessions>, Asked { uid, line, stream }: Asked) -> i
 
 /// Connects to the sshd of the session's agent.
 async fn lead(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     uid: u32,
     line: &[u8],
 ) -> Result<std::net::TcpStream, Refused> {
@@ -122,16 +122,16 @@ async fn lead(
     let Ask::Relay { session: id } =
         asked.map_err(|error| Refused("bad-request", error.to_string()))?;
     let off = "this service does not lead to session hosts (/vsmserver/bastion)";
-    let port = broker.settings().bastion.ok_or_else(|| Refused("refused", off.to_owned()))?;
+    let port = sessions.settings().bastion.ok_or_else(|| Refused("refused", off.to_owned()))?;
     let who =
-        broker.site.identity(uid).await.map_err(|error| Refused("refused", error.to_string()))?;
-    if !broker.settings().allows(&who) {
+        sessions.site.identity(uid).await.map_err(|error| Refused("refused", error.to_string()))?;
+    if !sessions.settings().allows(&who) {
         return Err(Refused("refused", format!("{} may not use this service", who.user)));
     }
-    let own = find::sessions(broker, &who).into_iter().find(|session| session.id == id);
+    let own = find::of_user(sessions, &who).into_iter().find(|session| session.id == id);
     let shadowed = || {
-        let leads = broker.ways.leads(clock::now(), uid, id);
-        leads.then(|| broker.table.read(|view| view.table.session(id).cloned())).flatten()
+        let leads = sessions.ways.leads(clock::now(), uid, id);
+        leads.then(|| sessions.table.read(|view| view.table.session(id).cloned())).flatten()
     };
     let session = own
         .or_else(shadowed)

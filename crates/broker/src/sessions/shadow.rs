@@ -37,38 +37,38 @@ pub(crate) struct Granted {
 /// # Errors
 /// `MAY_NOT_SHADOW` for one who may not; what the desktop says is `SHADOW_REFUSED`.
 pub(crate) async fn ask(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     who: &Identity,
     wish: Wish,
 ) -> Result<Granted, Refusal> {
-    let settings = broker.settings();
+    let settings = sessions.settings();
     if !settings.shadowers.contains(who) || !settings.allows(who) {
         let note = Note::new(who.user.as_str(), "shadow-refused").user(&wish.user);
-        broker.note(note.detail("they are not in /shadowing/allowed_shadowers"));
+        sessions.note(note.detail("they are not in /shadowing/allowed_shadowers"));
         return Err(Refusal::MayNotShadow(who.user.clone()));
     }
-    let session = target(broker, &wish)?;
+    let session = target(sessions, &wish)?;
     let mode = if wish.control { "control" } else { "view" };
     let away = |why: String| {
         let (user, agent) = (session.user.clone(), session.agent.clone());
         Refusal::ShadowUnreachable { user, agent, why }
     };
     let (link, up) =
-        broker.agents.reach(&session.agent).await.map_err(|(why, _)| away(why.to_string()))?;
+        sessions.agents.reach(&session.agent).await.map_err(|(why, _)| away(why.to_string()))?;
     let valid = settings.one_login.unwrap_or(RIGHT_MIN);
     let key = wish.key.as_ref().filter(|_| settings.one_login.is_some());
     let ask = ShadowWish { by: &who.user, control: wish.control, key, valid };
-    let answer = link.allow_shadow(broker.table.fence(), session.id, ask).await;
+    let answer = link.allow_shadow(sessions.table.fence(), session.id, ask).await;
     let note = |action| Note::new(who.user.as_str(), action).session(&session);
     match answer {
         Ok(ShadowAnswer::Granted(shadowed)) => {
             let mode = if shadowed.control { "control" } else { "view" };
-            broker.note(note("shadow-allowed").detail(mode));
+            sessions.note(note("shadow-allowed").detail(mode));
             let host = up.host.public_name.to_string();
             Ok(Granted { session, host, shadowed })
         }
         Ok(ShadowAnswer::Refused(why)) => {
-            broker.note(note("shadow-refused").detail(format!("{mode}: {why}")));
+            sessions.note(note("shadow-refused").detail(format!("{mode}: {why}")));
             Err(Refusal::ShadowRefused { user: session.user.clone(), why })
         }
         Err(error) => Err(away(error.why)),
@@ -76,10 +76,10 @@ pub(crate) async fn ask(
 }
 
 /// The desktop that is meant: the one named, or the user's only one.
-fn target(broker: &Sessions, wish: &Wish) -> Result<Arc<Session>, Refusal> {
+fn target(sessions: &Sessions, wish: &Wish) -> Result<Arc<Session>, Refusal> {
     let mut all: Vec<_> =
-        broker.table.read(|view| view.table.of_user(&wish.user).cloned().collect());
-    all.extend(broker.unvoted_of(&wish.user));
+        sessions.table.read(|view| view.table.of_user(&wish.user).cloned().collect());
+    all.extend(sessions.unvoted_of(&wish.user));
     all.retain(|session: &Arc<Session>| matches!(session.state, State::Running { .. }));
     if let Some(id) = wish.session {
         all.retain(|session| session.id == id);
@@ -92,19 +92,20 @@ fn target(broker: &Sessions, wish: &Wish) -> Result<Arc<Session>, Refusal> {
 }
 
 /// The same of all sessions of an agent.
-pub(crate) fn all_changed(broker: &Sessions, before: &ShadowedBy, now: &ShadowedBy) {
+pub(crate) fn all_changed(sessions: &Sessions, before: &ShadowedBy, now: &ShadowedBy) {
     fn of<'a>(all: &'a ShadowedBy, id: &SessionId) -> &'a [String] {
         all.get(id).map_or(&[], Vec::as_slice)
     }
     for id in before.keys().chain(now.keys().filter(|id| !before.contains_key(id))) {
-        changed(broker, *id, of(before, id), of(now, id));
+        changed(sessions, *id, of(before, id), of(now, id));
     }
 }
 
 /// Tells in the trail who has begun to shadow a desktop, and who shadows it no more.
-pub(crate) fn changed(broker: &Sessions, id: SessionId, before: &[String], now: &[String]) {
-    let Some(session) = broker.table.read(|view| view.table.session(id).cloned()) else { return };
-    let note = |by: &String, action| broker.note(Note::new(by.as_str(), action).session(&session));
+pub(crate) fn changed(sessions: &Sessions, id: SessionId, before: &[String], now: &[String]) {
+    let Some(session) = sessions.table.read(|view| view.table.session(id).cloned()) else { return };
+    let note =
+        |by: &String, action| sessions.note(Note::new(by.as_str(), action).session(&session));
     let is_new = |by: &&String| !before.contains(by);
     let is_gone = |by: &&String| !now.contains(by);
     now.iter().filter(is_new).for_each(|by| note(by, "shadow-began"));

@@ -51,7 +51,7 @@ struct Said {
 }
 
 struct Driver<'a> {
-    broker: &'a Arc<Sessions>,
+    sessions: &'a Arc<Sessions>,
     session: Arc<Session>,
     bounds: &'a Bounds,
     link: Option<Arc<Link>>,
@@ -62,27 +62,27 @@ struct Driver<'a> {
 /// Has the agent of a reserved session start it, and commits what came of it. `may_be_there` = an earlier attempt may
 /// have reached the agent; `_mark` = what says meanwhile that it is being started.
 pub(crate) async fn attempt(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     session: Arc<Session>,
     bounds: &Bounds,
     may_be_there: bool,
     _mark: StartMark,
 ) -> Result<Attempt, Refusal> {
     let span = span::session(&session);
-    drive(broker, session, bounds, may_be_there).instrument(span).await
+    drive(sessions, session, bounds, may_be_there).instrument(span).await
 }
 
 async fn drive(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     session: Arc<Session>,
     bounds: &Bounds,
     may_be_there: bool,
 ) -> Result<Attempt, Refusal> {
-    let grace_ms = millis(broker.settings().start_unknown_grace);
+    let grace_ms = millis(sessions.settings().start_unknown_grace);
     let mut machine = Start::new(&session, grace_ms, may_be_there);
-    let link = broker.agents.link(&session.agent);
+    let link = sessions.agents.link(&session.agent);
     let backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, rand::random());
-    let mut driver = Driver { broker, session, bounds, link, backoff, said: Said::default() };
+    let mut driver = Driver { sessions, session, bounds, link, backoff, said: Said::default() };
     let began = Since::now();
     let mut effects = vec![Effect::Ask];
     loop {
@@ -106,14 +106,14 @@ fn millis(time: Duration) -> u64 {
 
 impl Driver<'_> {
     async fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Refusal> {
-        let (broker, id) = (self.broker, self.session.id);
+        let (sessions, id) = (self.sessions, self.session.id);
         match effect {
             // The reservation stays, and whoever is active now finishes what was begun.
-            Effect::Ask if !broker.acts() => return Err(Refusal::Replaced),
+            Effect::Ask if !sessions.acts() => return Err(Refusal::Replaced),
             Effect::Ask => return Ok(Some(self.ask().await)),
             Effect::Propose(proposal) => {
-                let result = broker.table.propose(proposal).await;
-                let event = Event::Proposed(proposed(broker, Some(id), &result));
+                let result = sessions.table.propose(proposal).await;
+                let event = Event::Proposed(proposed(sessions, Some(id), &result));
                 if let Err(error) = result {
                     if let (true, ProposeError::Rejected(rejected)) =
                         (self.said.why.is_empty(), &error)
@@ -126,13 +126,13 @@ impl Driver<'_> {
                 return Ok(Some(event));
             }
             Effect::Note(proposal) => self.note(proposal).await,
-            Effect::Drop => gone::gone(broker, id, None).await,
+            Effect::Drop => gone::gone(sessions, id, None).await,
             // It has logged why, if it could not.
-            Effect::End => ending::carry_out(broker, &self.session).await,
+            Effect::End => ending::carry_out(sessions, &self.session).await,
             Effect::Bury => {
                 tracing::warn!(why = self.said.why, "giving up a start");
                 if let Some(link) = &self.link {
-                    gone::bury(broker, link, id, Burial::of(id)).await;
+                    gone::bury(sessions, link, id, Burial::of(id)).await;
                 }
             }
             Effect::Wait(most_ms) => {
@@ -150,7 +150,7 @@ impl Driver<'_> {
 
     async fn note(&self, proposal: Proposal) {
         let failed = matches!(proposal, Proposal::AgentFailed { .. });
-        match self.broker.table.propose(proposal).await {
+        match self.sessions.table.propose(proposal).await {
             Err(error) if failed => {
                 tracing::error!(%error, "cannot record that this agent failed");
             }
@@ -167,7 +167,7 @@ impl Driver<'_> {
             self.said.why = unknown("it is in no subcluster");
             return Event::NoAgent;
         };
-        match start(self.broker, link, session, self.bounds).await {
+        match start(self.sessions, link, session, self.bounds).await {
             Ok(Started::Running(display)) => {
                 link.troubles.over(Kind::Start, "");
                 Event::Ran(display)
@@ -191,11 +191,11 @@ impl Driver<'_> {
     }
 
     async fn over(self, outcome: Outcome) -> Result<Attempt, Refusal> {
-        let Self { broker, session, link, said, .. } = self;
+        let Self { sessions, session, link, said, .. } = self;
         match outcome {
             Outcome::Running(number) => {
                 tracing::info!(display = number, "session started");
-                broker.note(Note::new(SELF, "session-started").session(&session));
+                sessions.note(Note::new(SELF, "session-started").session(&session));
                 let up = match &link {
                     Some(link) => link.up().await.ok(),
                     None => None,
@@ -214,7 +214,7 @@ impl Driver<'_> {
                 Err(Refusal::EndedAtOnce("its end was asked for meanwhile".into()))
             }
             Outcome::EndedAtOnce => {
-                let of_user = broker.ended_of(&session.user);
+                let of_user = sessions.ended_of(&session.user);
                 let ended = of_user.into_iter().find(|ended| ended.id == session.id);
                 let why = ended.map_or_else(|| "no reason is known".into(), |ended| ended.detail);
                 Err(Refusal::EndedAtOnce(why))
@@ -237,11 +237,11 @@ const fn is_users_own(reason: StartRefusal) -> bool {
 }
 
 async fn start(
-    broker: &Sessions,
+    sessions: &Sessions,
     link: &Link,
     session: &Session,
     bounds: &Bounds,
 ) -> Result<Started, CallError> {
-    let deadline = broker.settings().start_timeout;
-    broker.fenced(link, |fence| link.start(fence, session, bounds, deadline)).await
+    let deadline = sessions.settings().start_timeout;
+    sessions.fenced(link, |fence| link.start(fence, session, bounds, deadline)).await
 }

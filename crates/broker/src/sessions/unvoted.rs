@@ -25,20 +25,22 @@ use crate::{
 
 /// Makes a desktop on the best of these agents, else on the next best.
 pub(crate) async fn create(
-    broker: &Arc<Sessions>,
+    sessions: &Arc<Sessions>,
     who: &Identity,
     want: &Want,
     eligible: &[Eligible],
 ) -> Result<Handed, Refusal> {
-    let settings = broker.settings();
+    let settings = sessions.settings();
     let bounds = settings.bounds_of(who)?;
     let mut machine = Unvoted::new(who.user.clone(), eligible);
     let mut last = "no session host can be reached".to_owned();
     loop {
         let now = clock::unix_millis();
         let rule = settings.rule(now, rand::random());
-        let Some(agent) = broker.table.read(|view| machine.next(&view.table, rule)) else { break };
-        let Some(link) = broker.agents.link(&agent) else { continue };
+        let Some(agent) = sessions.table.read(|view| machine.next(&view.table, rule)) else {
+            break;
+        };
+        let Some(link) = sessions.agents.link(&agent) else { continue };
         let session = Session {
             id: SessionId::new(Uuid::now_v7()),
             user: who.user.clone(),
@@ -50,7 +52,7 @@ pub(crate) async fn create(
         };
         let deadline = settings.start_timeout;
         let started =
-            broker.fenced(&link, |fence| link.start(fence, &session, &bounds, deadline)).await;
+            sessions.fenced(&link, |fence| link.start(fence, &session, &bounds, deadline)).await;
         let event = match started {
             Ok(Started::Running(display)) => Event::Ran(display),
             Ok(Started::Refused(_, detail)) => {
@@ -63,7 +65,7 @@ pub(crate) async fn create(
             }
         };
         match Unvoted::answered(&event) {
-            Answered::Runs(display) => return Ok(runs(broker, &link, session, display).await),
+            Answered::Runs(display) => return Ok(runs(sessions, &link, session, display).await),
             Answered::Next => {}
             Answered::Unknown => {
                 return Err(Refusal::StartFailed(format!("{last} ({})", session.agent)));
@@ -73,12 +75,12 @@ pub(crate) async fn create(
     Err(Refusal::StartFailed(last))
 }
 
-async fn runs(broker: &Sessions, link: &Link, session: Session, display: u32) -> Handed {
+async fn runs(sessions: &Sessions, link: &Link, session: Session, display: u32) -> Handed {
     let session = Arc::new(Session { state: State::Running { display }, ..session });
     span::session(&session).in_scope(|| {
         tracing::warn!("made a desktop without votes (/vsmserver/HA/solo_create)");
     });
-    broker.remember_unvoted(Arc::clone(&session));
+    sessions.remember_unvoted(Arc::clone(&session));
     let up = link.up().await;
     let host = up.map_or_else(|_| session.agent.to_string(), |up| up.host.public_name.to_string());
     Handed::new(session, host, true)
