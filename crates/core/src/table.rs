@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     AgentName, Change, Draft, Drain, Eligible, Event, Key, Placement, Proposal, Rejected,
-    RequestId, Row, Session, SessionId, State, UnixMillis, UserName, audit::Trail, place,
+    RequestId, Row, Session, SessionId, State, UnixMillis, UserName, audit::Trail, place::Boards,
 };
 
 /// All sessions, the starts that were given up, the agents' marks, and the trail of events. Indices by user and by
@@ -18,6 +18,8 @@ pub struct Table {
     /// Oldest first. Nearly all have one: without room for more, which is a quarter of what the indices take.
     by_user: HashMap<UserName, Box<[SessionId]>>,
     agents: HashMap<AgentName, AgentUse>,
+    /// What a placement walks.
+    boards: Boards,
     tombstones: BTreeMap<SessionId, (AgentName, UnixMillis)>,
     failed: BTreeMap<AgentName, UnixMillis>,
     roster: Option<Arc<[AgentName]>>,
@@ -74,6 +76,17 @@ impl Table {
     #[must_use]
     pub fn agent_use(&self, agent: &AgentName) -> Option<&AgentUse> {
         self.agents.get(agent)
+    }
+
+    /// The best agent of a list, in which each is once. The table keeps count for the lists that it was asked about
+    /// last, so that it is fast to ask again with the same `Arc`. See [`place`](crate::place).
+    #[must_use]
+    pub fn place<'a>(
+        &self,
+        eligible: &'a Arc<[Eligible]>,
+        want: Placement<'_>,
+    ) -> Option<&'a AgentName> {
+        Some(&self.boards.best(self, eligible, want)?.candidate.agent)
     }
 
     /// Agents that have sessions.
@@ -276,10 +289,10 @@ impl Table {
     fn check_reserve(
         &self,
         draft: Draft,
-        eligible: &[Eligible],
+        eligible: &Arc<[Eligible]>,
         want: Placement<'_>,
     ) -> Result<Change, Rejected> {
-        let agent = place(self, eligible, want).ok_or(Rejected::NoAgent)?.clone();
+        let agent = self.place(eligible, want).ok_or(Rejected::NoAgent)?.clone();
         let created = want.rule.now;
         let Draft { id, user, request, params } = draft;
         let session = Session { id, user, agent, state: State::Starting, request, params, created };
@@ -343,6 +356,7 @@ impl Table {
         let place = use_.sessions.partition_point(|other| *other < session.id);
         use_.sessions.insert(place, session.id);
         use_.users += u32::from(stranger);
+        self.boards.note(&session.agent, Some(use_));
         self.sessions.insert(session.id, session);
     }
 
@@ -358,6 +372,7 @@ impl Table {
         let Some(use_) = self.agents.get_mut(&session.agent) else { return };
         use_.sessions.retain(|other| *other != id);
         use_.users -= u32::from(stranger);
+        self.boards.note(&session.agent, Some(use_));
         if use_.sessions.is_empty() {
             self.agents.remove(&session.agent);
         }

@@ -112,4 +112,45 @@ proptest! {
             }
         }
     }
+
+    /// What the table keeps of a list is always what it would say if it were asked for each agent, whatever has come
+    /// and gone since: sessions, failed starts, drains.
+    #[test]
+    fn what_is_kept_of_a_list_is_what_the_table_says(
+        agents in agents(),
+        sessions in vec((0..20u8, 0..12usize), 0..20),
+        then in vec((0..6u8, 0..20u8, 0..14usize), 0..40),
+        rule in rules(),
+    ) {
+        let mut table = table(&sessions);
+        let agents: Arc<[Eligible]> = agents.into();
+        for (what, user, agent) in then {
+            let name = format!("a{agent}");
+            let change = match what {
+                0 => {
+                    let gone = table.sessions().nth(agent).map(|session| session.id);
+                    gone.map(|id| crate::Change::Gone { id })
+                }
+                1 => Some(crate::Change::AgentFailed {
+                    agent: name.parse().unwrap(),
+                    at: UnixMillis(testing::NOW.0 - u64::from(user) * 30_000),
+                }),
+                2 => {
+                    let (by, why) = ("root".to_owned(), String::new());
+                    let until = Some(UnixMillis(testing::NOW.0 + u64::from(user % 2)));
+                    let mark = Arc::new(Drain { by, why, since: testing::NOW, until });
+                    let mark = Some(mark).filter(|_| user < 10);
+                    Some(crate::Change::Drained { agent: name.parse().unwrap(), mark })
+                }
+                _ => {
+                    let only = eligible(&[(&name, 100, 0)]);
+                    let proposal = testing::propose(testing::draft(&table, &format!("u{user}")), 0, &only);
+                    table.check(proposal).ok()
+                }
+            };
+            change.iter().for_each(|change| table.apply(change));
+            let want = Placement { user: &format!("u{user}").parse().unwrap(), rule };
+            prop_assert_eq!(table.place(&agents, want), place(&table, &agents, want));
+        }
+    }
 }
