@@ -31,6 +31,9 @@ enum Cmd {
         /// Only report what is missing
         #[arg(long)]
         check: bool,
+        /// Also what only some tests need
+        #[arg(long, conflicts_with = "check")]
+        all: bool,
     },
     /// Run a miniature cluster on this machine: a pair of brokers, agents and a client
     #[command(subcommand)]
@@ -192,7 +195,8 @@ pub fn main() -> ExitCode {
 
 fn run(command: Cmd) -> Result<ExitCode> {
     match command {
-        Cmd::Setup { check } => setup::setup(check)?,
+        Cmd::Setup { all: true, .. } => setup::everything()?,
+        Cmd::Setup { check, .. } => setup::setup(check)?,
         Cmd::Cluster(command) => cluster(command)?,
         Cmd::Drill(options) => drill::drill(&options)?,
         Cmd::Demo(options) => demo::demo(&options)?,
