@@ -23,6 +23,7 @@ use crate::{
     journal::trail::Note,
     sessions::{
         Sessions,
+        drive::{self, Step},
         gone::{gone, proposed},
     },
 };
@@ -86,37 +87,30 @@ async fn drive(
 ) -> Result<Outcome, Refusal> {
     let (why, refusal, ended) = (String::new(), None, None);
     let mut driver = Driver { sessions, session, note, why, refusal, ended };
-    let mut effects = machine.begin();
-    loop {
-        let mut event = None;
-        for effect in effects {
-            if let Effect::Over(outcome) = effect {
-                return driver.over(outcome);
-            }
-            event = driver.carry_out(effect).await;
-        }
-        let Some(event) = event else {
-            return Err(Refusal::Internal("an end came to no end".into()));
-        };
-        effects = machine.handle(event);
-    }
+    let first = machine.begin();
+    let outcome = drive::drive(&mut driver, first, |event| machine.handle(event)).await?;
+    driver.over(outcome)
 }
 
-impl Driver<'_> {
-    async fn carry_out(&mut self, effect: Effect) -> Option<Event> {
+impl drive::Driver for Driver<'_> {
+    type Effect = Effect;
+    type Event = Event;
+    type Outcome = ending::Outcome;
+
+    async fn carry_out(&mut self, effect: Effect) -> Result<Step<Event, ending::Outcome>, Refusal> {
         let (sessions, session) = (self.sessions, self.session);
-        match effect {
+        Ok(Step::Happened(match effect {
             Effect::Reach => {
                 let silent = silent(sessions, session).await;
                 let up = silent.is_none();
                 self.why = silent.unwrap_or_default();
-                Some(Event::Reached(up))
+                Event::Reached(up)
             }
             Effect::Record(id) => {
                 let result = sessions.table.propose(Proposal::End { id }).await;
                 let event = Event::Proposed(proposed(sessions, Some(id), &result));
                 self.refusal = result.err().map(Refusal::from);
-                Some(event)
+                event
             }
             Effect::Note => {
                 if let Some(note) = self.note.take() {
@@ -126,18 +120,20 @@ impl Driver<'_> {
                         None => note,
                     });
                 }
-                None
+                return Ok(Step::Done);
             }
-            Effect::Terminate => Some(self.terminate().await),
-            Effect::TerminateUnrecorded => Some(self.terminate_unrecorded().await),
+            Effect::Terminate => self.terminate().await,
+            Effect::TerminateUnrecorded => self.terminate_unrecorded().await,
             Effect::Drop => {
                 gone(sessions, session.id, self.ended.take()).await;
-                None
+                return Ok(Step::Done);
             }
-            Effect::Over(_) => None,
-        }
+            Effect::Over(outcome) => return Ok(Step::Over(outcome)),
+        }))
     }
+}
 
+impl Driver<'_> {
     async fn terminate(&mut self) -> Event {
         let (sessions, session) = (self.sessions, self.session);
         let link = match sessions.agents.reach(&session.agent).await {

@@ -21,6 +21,7 @@ use crate::{
     hosts::{agents::LinkState, fleet::is_root},
     sessions::{
         Sessions, StartMark,
+        drive::{self, Step},
         find::{self, Silent, Verified},
         gone::{self, proposed},
         hooks::{self, Moment},
@@ -226,26 +227,19 @@ async fn drive(
         failed: None,
         placed: None,
     };
-    let mut effects = machine.begin();
-    loop {
-        let mut event = None;
-        for effect in effects {
-            if let Effect::Over(outcome) = effect {
-                return driver.over(outcome).await;
-            }
-            event = driver.carry_out(effect).await?;
-        }
-        let Some(event) = event else {
-            return Err(Refusal::Internal("a login came to no end".into()));
-        };
-        effects = machine.handle(event);
-    }
+    let first = machine.begin();
+    let outcome = drive::drive(&mut driver, first, |event| machine.handle(event)).await?;
+    driver.over(outcome).await
 }
 
-impl Driver<'_> {
-    async fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Refusal> {
+impl drive::Driver for Driver<'_> {
+    type Effect = Effect;
+    type Event = Event;
+    type Outcome = Outcome;
+
+    async fn carry_out(&mut self, effect: Effect) -> Result<Step<Event, Outcome>, Refusal> {
         let (sessions, who) = (self.sessions, self.who);
-        Ok(Some(match effect {
+        Ok(Step::Happened(match effect {
             Effect::Settle(agents) => {
                 find::settle(sessions, &agents).await;
                 Event::Settled
@@ -269,7 +263,7 @@ impl Driver<'_> {
             }
             Effect::Drop(id) => {
                 gone::gone(sessions, id, self.ended.take()).await;
-                return Ok(None);
+                return Ok(Step::Done);
             }
             Effect::Place => Event::Places(self.places()?),
             Effect::Propose(proposal) => {
@@ -283,10 +277,12 @@ impl Driver<'_> {
             Effect::Start { session, may_be_there } => {
                 Event::Started(self.start(session, may_be_there).await?)
             }
-            Effect::Over(_) => return Ok(None),
+            Effect::Over(outcome) => return Ok(Step::Over(outcome)),
         }))
     }
+}
 
+impl Driver<'_> {
     /// On what a new session may be placed, if this user may have one.
     fn places(&mut self) -> Result<Places, Refusal> {
         let (sessions, who) = (self.sessions, self.who);

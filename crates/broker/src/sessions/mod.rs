@@ -8,6 +8,7 @@
 //! | [`login`] | the login flow |
 //! | `find` | what a user has, and whether it lives |
 //! | `placing` | what a new session is proposed with |
+//! | `drive` | the loop that drives the machines of `core::lifecycle` |
 //! | `start` | having an agent start a session |
 //! | `hooks` | programs that root provides for logins |
 //! | `one_login` | letting the client in at the agent without a second login |
@@ -18,6 +19,7 @@
 //! | `limiting` | telling agents the limits of a session's life |
 //! | [`ending`], `gone` | ending sessions, and what is over |
 
+mod drive;
 pub mod ending;
 pub(crate) mod find;
 pub(crate) mod gone;

@@ -22,7 +22,9 @@ use crate::{
     hosts::agents::{CallError, Link, Started},
     journal::trail::{Note, SELF},
     sessions::{
-        Sessions, StartMark, ending,
+        Sessions, StartMark,
+        drive::{self, Step},
+        ending,
         gone::{self, proposed},
         want::Handed,
     },
@@ -84,33 +86,26 @@ async fn drive(
     let backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, rand::random());
     let mut driver = Driver { sessions, session, bounds, link, backoff, said: Said::default() };
     let began = Since::now();
-    let mut effects = vec![Effect::Ask];
-    loop {
-        let mut event = None;
-        for effect in effects {
-            if let Effect::Over(outcome) = effect {
-                return driver.over(outcome).await;
-            }
-            event = driver.carry_out(effect).await?;
-        }
-        let Some(event) = event else {
-            return Err(Refusal::Internal("a start came to no end".into()));
-        };
-        effects = machine.handle(millis(began.elapsed()), clock::unix_millis(), event);
-    }
+    let handle = |event| machine.handle(millis(began.elapsed()), clock::unix_millis(), event);
+    let outcome = drive::drive(&mut driver, vec![Effect::Ask], handle).await?;
+    driver.over(outcome).await
 }
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Driver<'_> {
-    async fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Refusal> {
+impl drive::Driver for Driver<'_> {
+    type Effect = Effect;
+    type Event = Event;
+    type Outcome = Outcome;
+
+    async fn carry_out(&mut self, effect: Effect) -> Result<Step<Event, Outcome>, Refusal> {
         let (sessions, id) = (self.sessions, self.session.id);
         match effect {
             // The reservation stays, and whoever is active now finishes what was begun.
             Effect::Ask if !sessions.acts() => return Err(Refusal::Replaced),
-            Effect::Ask => return Ok(Some(self.ask().await)),
+            Effect::Ask => return Ok(Step::Happened(self.ask().await)),
             Effect::Propose(proposal) => {
                 let result = sessions.table.propose(proposal).await;
                 let event = Event::Proposed(proposed(sessions, Some(id), &result));
@@ -123,7 +118,7 @@ impl Driver<'_> {
                     }
                     self.said.failure = Some(error);
                 }
-                return Ok(Some(event));
+                return Ok(Step::Happened(event));
             }
             Effect::Note(proposal) => self.note(proposal).await,
             Effect::Drop => gone::gone(sessions, id, None).await,
@@ -141,13 +136,15 @@ impl Driver<'_> {
                 if let Some(link) = &self.link {
                     drop(link.up_within(most).await);
                 }
-                return Ok(Some(Event::Waited));
+                return Ok(Step::Happened(Event::Waited));
             }
-            Effect::Over(_) => {}
+            Effect::Over(outcome) => return Ok(Step::Over(outcome)),
         }
-        Ok(None)
+        Ok(Step::Done)
     }
+}
 
+impl Driver<'_> {
     async fn note(&self, proposal: Proposal) {
         let failed = matches!(proposal, Proposal::AgentFailed { .. });
         match self.sessions.table.propose(proposal).await {

@@ -104,23 +104,22 @@ async fn a_host_that_has_promised_to_another_broker_is_asked_by_a_higher_epoch()
     assert!(site.lab.b.table().fence().epoch.counter >= before.counter + 3);
 }
 
-/// It could be somebody else's word for everything: the host is put aside, and the other one is taken.
+/// Nobody rises to that: the host is put aside, and the other one is taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_names_a_promise_beyond_reason_gets_no_desktop() {
     let site = Site::new().await;
     let before = site.lab.b.table().fence().epoch;
-    let evil = &site.hosts[0];
+    let [evil, good] = &site.hosts[..] else { panic!("two hosts") };
     evil.starts([Start::Fenced(1 << 40)]);
-    let mut desktop = site.login().await.unwrap().session.unwrap();
-    while evil.asked("start") == 0 {
-        site.lab.b.broker.agents.link(&evil.name.parse().unwrap()).unwrap();
-        site.configure("", ", max_sessions_per_user: 50");
-        desktop = site.ask(new()).await.unwrap().session.unwrap();
-    }
-    assert_eq!(desktop.agent, site.hosts[1].name);
+    site.configure("", &format!(", agents: {{draining: [{}]}}", good.name));
+    let refused = site.login().await.unwrap_err();
+    assert_ne!(refused.code(), Code::Internal, "{refused}");
+    assert!(evil.asked("start") > 0 && site.running().is_empty(), "{refused}");
     assert_eq!(site.lab.b.table().fence().epoch, before, "nobody rises to that");
     let link = site.lab.b.broker.agents.link(&evil.name.parse().unwrap()).unwrap();
     until("the host to be put aside", async || !link.is_up()).await;
+    site.configure("", "");
+    assert_eq!(site.login().await.unwrap().session.unwrap().agent, good.name);
 }
 
 /// Nothing is known of it then: it is asked again, and neither forgotten nor made twice.
