@@ -4,19 +4,12 @@
 //! their time is over; then whatever is left is killed until nothing is. Bounded in time: a process that even a kill
 //! does not end (it waits for a dead disk) is noted and left to the kernel.
 
-use std::{
-    os::unix::process::ExitStatusExt,
-    process::ExitStatus,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use nix::{
-    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
-    unistd::Pid,
-};
 use rustix::process::Signal;
 use vsm_core::EndReason;
 
+use super::children;
 use crate::{
     cgroup::Cgroup,
     process::{self, Process},
@@ -30,36 +23,6 @@ const X_SERVER_MAX: Duration = Duration::from_secs(1);
 const KILL_MAX: Duration = Duration::from_secs(10);
 /// How often the rest is counted meanwhile.
 pub(super) const TICK: Duration = Duration::from_millis(10);
-
-/// Waits a little where there is nothing to poll.
-pub(super) fn pause(time: Duration) {
-    let spec = rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
-    // Being woken early only means to look early.
-    let _ = rustix::event::poll(&mut [], Some(&spec));
-}
-
-/// Takes all children that have ended, with how.
-pub(super) fn reap() -> Vec<(i32, ExitStatus)> {
-    let mut ended = Vec::new();
-    loop {
-        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) => {
-                ended.push((pid.as_raw(), ExitStatus::from_raw(code << 8)));
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                ended.push((pid.as_raw(), ExitStatus::from_raw(signal as i32)));
-            }
-            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
-            Ok(_) => {}
-        }
-    }
-}
-
-/// Whether there is any child, ended or not.
-pub(super) fn has_children() -> bool {
-    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-    waitid(Id::All, flags) != Err(nix::Error::ECHILD)
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -134,7 +97,7 @@ impl Ending {
             }
             Stage::Asked | Stage::XServerAsked => {}
             Stage::Killing => {
-                if left.is_empty() && !has_children() {
+                if left.is_empty() && !children::any() {
                     return true;
                 }
                 if let Some(cgroup) = cgroup {

@@ -7,6 +7,7 @@
 //! drops to the user, so that no code of ours runs between `fork` and `exec`.
 
 mod account;
+mod children;
 pub mod cookie;
 mod desktop;
 mod ending;
@@ -14,6 +15,7 @@ mod given;
 mod idle;
 mod keyboard;
 pub mod launch;
+mod leftovers;
 mod lifetime;
 mod limits;
 mod locale;

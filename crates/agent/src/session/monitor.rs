@@ -3,7 +3,6 @@
 //! It waits on everything at once and does nothing while nothing happens.
 
 use std::{
-    collections::BTreeMap,
     os::{
         fd::{AsFd, BorrowedFd},
         unix::{
@@ -22,22 +21,19 @@ use nix::{
 };
 use vsm_core::EndReason;
 use vsm_daemon::clock;
-use vsm_pam::Pam;
 
 use super::{
-    account::Account,
-    cookie,
-    desktop::{Place, Program},
+    children, cookie,
+    desktop::{Desktop, Program},
     ending::{self, Ending},
-    given::Given,
     keyboard::Keyboard,
     launch,
+    leftovers::Leftovers,
     limits::Keeping,
     notices::Notice,
     output::Log,
     peer::Peer,
-    start::Leftovers,
-    xserver::{self, Paths},
+    xserver,
 };
 use crate::{
     cgroup::{Cgroup, Shortage},
@@ -54,19 +50,6 @@ const SCRIPT_TRIAL: Duration = Duration::from_secs(10);
 const COOKIE_MAX: Duration = Duration::from_secs(2);
 /// How long the last words to subscribers may take.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
-
-/// The user's side of a session.
-#[derive(Debug)]
-pub(super) struct Desktop {
-    pub(super) account: Account,
-    pub(super) pam: Pam,
-    pub(super) paths: Paths,
-    pub(super) environment: BTreeMap<String, String>,
-    /// What PAM has set for its programs.
-    pub(super) given: Given,
-    /// The X cookie itself.
-    pub(super) cookie: Vec<u8>,
-}
 
 /// What is known once the start has succeeded.
 #[derive(Debug)]
@@ -228,7 +211,7 @@ impl Monitor {
                 self.ask_to_end(EndReason::Terminated, "its monitor was told to end");
             }
         }
-        for (pid, status) in ending::reap() {
+        for (pid, status) in children::reap() {
             if pid == self.x_server.pid {
                 self.x_server_status = Some(status);
             } else if self.script.as_ref().is_some_and(|script| script.program.pid == pid) {
@@ -306,9 +289,8 @@ impl Monitor {
 
     fn start_script(&mut self) {
         let Some(kept) = &self.kept else { return };
-        let Desktop { account, environment, paths, given, .. } = &self.desktop;
-        let cgroup = kept.leftovers.cgroup.as_ref();
-        let place = Place { account, cgroup, environment, tmp: None, given };
+        let Desktop { account, paths, .. } = &self.desktop;
+        let place = self.desktop.place(kept.leftovers.cgroup.as_ref());
         let settings = &kept.spec.settings;
         let script = &settings.script;
         let spawned = if settings.cookie_in_home {
@@ -341,15 +323,15 @@ impl Monitor {
         if !kept.spec.settings.cookie_in_home {
             return;
         }
-        let Desktop { account, environment, paths, given, .. } = &self.desktop;
-        let place = Place { account, cgroup: None, environment, tmp: None, given };
+        let Desktop { account, paths, .. } = &self.desktop;
+        let place = self.desktop.place(None);
         let home = account.home.join(".Xauthority");
         let words = [cookie::END_STAGE.as_ref(), paths.cookie.as_os_str(), home.as_os_str()];
         let Ok(mut program) = place.spawn(Path::new(cookie::OWN_PROGRAM), words) else { return };
         let deadline = clock::now() + COOKIE_MAX;
-        while ending::has_children() && clock::now() < deadline {
-            ending::pause(Duration::from_millis(1));
-            ending::reap();
+        while children::any() && clock::now() < deadline {
+            children::pause(Duration::from_millis(1));
+            children::reap();
         }
         process::signal_all(&[program.pid], rustix::process::Signal::KILL);
         program.output.drain(&mut self.log);
@@ -400,7 +382,7 @@ impl Monitor {
     fn finish(mut self) {
         let (Some(kept), Some(ending)) = (self.kept.take(), self.ending.take()) else { return };
         self.drain_output();
-        let left = ending::has_children();
+        let left = children::any();
         if left {
             self.log.note("some processes cannot be ended; they are left to the kernel");
         }
@@ -428,7 +410,7 @@ impl Monitor {
                 peer.send(&Event::Ended { reason, detail: detail.clone(), at });
             }
             while peer.wants_to_send() && !peer.over && clock::now() < deadline {
-                ending::pause(Duration::from_millis(1));
+                children::pause(Duration::from_millis(1));
                 peer.flush();
             }
         }

@@ -7,11 +7,7 @@ use std::{
     process::ExitStatus,
 };
 
-use super::{
-    desktop::{Place, Program},
-    launch,
-    monitor::Monitor,
-};
+use super::{desktop::Program, launch, monitor::Monitor};
 use crate::{
     control::{Event, Phase},
     refusal::one_line,
@@ -105,9 +101,8 @@ impl Monitor {
         if self.notices.len() >= NOTICES_MAX {
             return Err(NotRun::TooMany);
         }
-        let super::monitor::Desktop { account, environment, given, .. } = &self.desktop;
         let cgroup = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref());
-        let place = Place { account, cgroup, environment, tmp: None, given };
+        let place = self.desktop.place(cgroup);
         let failed = |why| NotRun::Failed { program: program.to_owned(), why };
         let spawned = place.spawn(program, words.iter().copied()).map_err(failed)?;
         self.notices.push(Notice { program: spawned, waits });

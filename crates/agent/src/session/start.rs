@@ -10,7 +10,6 @@ use std::{
         fs::{DirBuilderExt, PermissionsExt, chown},
         net::UnixListener,
     },
-    path::PathBuf,
     time::Duration,
 };
 
@@ -22,22 +21,23 @@ use nix::{
     },
     unistd::setsid,
 };
-use vsm_core::{Resources, Session, SessionId, State};
+use vsm_core::{Resources, Session, State};
 use vsm_daemon::{clock, process as process_settings};
 
 use super::{
     account::Account,
-    desktop::{self, Place, Program},
+    desktop::{self, Desktop, Place, Program},
     given::Own,
     launch::{self, EXIT_HOME, EXIT_PROGRAM},
-    monitor::{Desktop, Monitor},
+    leftovers::Leftovers,
+    monitor::Monitor,
     output::Log,
     profile,
     xserver::{self, Greeting, Paths},
 };
 use crate::{
     cgroup::Cgroup,
-    control, displays, folders,
+    control, displays,
     process::{self, Process},
     record::{Record, Store, VERSION},
     refusal::{Refusal, Refused},
@@ -52,56 +52,6 @@ impl From<Refused> for Reply {
 
 fn internal(what: &str) -> impl FnOnce(io::Error) -> Refused {
     move |error| Refused::new(Refusal::Internal, format!("cannot {what}: {error}"))
-}
-
-/// What has to go if the start fails, or in the end.
-#[derive(Debug)]
-pub(super) struct Leftovers {
-    /// Limits that the host cannot hold it to, and why, a line each.
-    pub(super) unlimited: Vec<String>,
-    pub(super) dir: PathBuf,
-    pub(super) cgroup: Option<Cgroup>,
-    pub(super) id: SessionId,
-    /// Where the display's names are, and the X server's own `/tmp`.
-    pub(super) names: Option<(displays::Place, displays::Stage)>,
-}
-
-impl Leftovers {
-    /// Removes the folder and the cgroup; whoever calls has ended the processes.
-    pub(super) fn remove(&self) {
-        // Programs such as gvfs mount into the session's folder.
-        folders::unmount_below(&self.dir);
-        // The user may fill their own folder until the last moment; a rest is removed when the agent adopts.
-        let _ = folders::remove(&self.dir);
-        if let Some((place, _)) = &self.names {
-            place.remove_stage(self.id);
-        }
-        if let Some(cgroup) = &self.cgroup {
-            cgroup.remove();
-        }
-    }
-
-    /// Kills what was started and waits until it is gone, at most as long as a killed process can take.
-    fn kill(&self) {
-        if !super::ending::has_children() {
-            return;
-        }
-        let deadline = clock::now() + Duration::from_secs(5);
-        while clock::now() < deadline {
-            if let Some(cgroup) = &self.cgroup {
-                cgroup.kill();
-            }
-            process::signal_all(
-                &process::descendants(Process::own().pid),
-                rustix::process::Signal::KILL,
-            );
-            super::ending::reap();
-            if !super::ending::has_children() {
-                return;
-            }
-            super::ending::pause(Duration::from_millis(2));
-        }
-    }
 }
 
 /// Prepares this process: its own process session, orphans of the desktop come to it, signals by descriptor.
