@@ -10,6 +10,7 @@ use crate::{
     cgroup::Cgroup,
     displays, folders,
     process::{self, Process},
+    record::Store,
 };
 
 /// How long a killed process can take to be gone.
@@ -28,6 +29,13 @@ pub(super) struct Leftovers {
 }
 
 impl Leftovers {
+    /// Undoes a start that has failed.
+    pub(super) fn undo(&self, store: &Store) {
+        self.kill();
+        store.remove_record(self.id);
+        self.remove();
+    }
+
     /// Removes the folder and the cgroup; whoever calls has ended the processes.
     pub(super) fn remove(&self) {
         // Programs such as gvfs mount into the session's folder.
