@@ -44,9 +44,9 @@ impl Ending {
         mut monitor: Monitor,
         limits: Enforcer,
         script: Option<Program>,
-        asked: End,
+        asked: &End,
     ) -> Self {
-        let asked = End { detail: one_line(&asked.detail), ..asked };
+        let asked = End::new(asked.reason, one_line(&asked.detail));
         let end = cause(&monitor, &asked);
         if end.detail != asked.detail {
             monitor.log.note(&asked.detail);

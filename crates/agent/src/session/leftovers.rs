@@ -1,4 +1,4 @@
-//! What a start makes outside of its own memory: the session's folder, its cgroup, its display's names and its processes.
+//! What a session leaves behind if nobody removes it: its folder, its cgroup, its display's names and its processes.
 
 use std::{path::PathBuf, time::Duration};
 

@@ -12,6 +12,7 @@ use super::{
     idle::Meter,
     lifetime::{Deed, Gist, Keeper},
     monitor::Monitor,
+    output::Log,
 };
 use crate::{
     control::{DropCause, Event},
@@ -134,12 +135,12 @@ impl Enforcer {
     }
 
     /// Puts off what a limit would do next.
-    pub(super) fn extend(&mut self, monitor: &mut Monitor) -> Event {
+    pub(super) fn extend(&mut self, log: &mut Log) -> Event {
         let tick = self.tick(clock::now());
         match self.keeper.extend(tick) {
             Ok(extension) => {
                 let key = extension.limit.key();
-                monitor.log.note(&format!("its user has put off {key}"));
+                log.note(&format!("its user has put off {key}"));
                 let (left_ms, more) = (extension.left_ms, extension.more);
                 Event::Extended { limit: key.to_owned(), left_ms, more }
             }

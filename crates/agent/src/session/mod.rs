@@ -2,15 +2,15 @@
 //!
 //! A session passes through three phases, each a type that owns what it has and turns into the next:
 //!
-//! - [`preparing`]: [`start`] has made the folder, opened PAM's session and started the X server, which has not greeted
-//!   yet. A start that fails is undone here, and `vsmagent` is told why.
+//! - [`preparing`]: [`start`] has made the folder, opened the PAM session and started the X server, and waits for its
+//!   greeting. A start that fails is undone here, and `vsmagent` is told why.
 //! - [`running`]: the desktop can be viewed. The session script runs, and [`limits`] enforces what [`lifetime`] decides.
-//! - [`ending`]: [`shutdown`] ends all processes; then PAM's session is closed, the record of the end is saved,
+//! - [`ending`]: [`shutdown`] ends all processes. Then the PAM session is closed, the record of the end is saved,
 //!   subscribers are told, and the folder goes.
 //!
-//! [`monitor`] is what lives through all of them, and [`turn`] is one turn of their loops: it waits for signals, output
-//! and requests, and handles them. The parts lie below: connections ([`peers`]), texts on the desktop ([`notices`]), the
-//! keyboard map, the last input ([`idle`]), shadowing, the log. A part imports no phase.
+//! [`monitor`] is what lives through all of them. [`turn`] is one turn of their loops: it waits for signals, output and
+//! requests, and handles them. The parts lie below: connections ([`peers`]), texts on the desktop ([`notices`]), the
+//! keyboard map, the last input ([`idle`]), shadowing, the log. No part imports a phase.
 //!
 //! The process is small and must outlive a restart of everything else on the host. Single-threaded, except that each
 //! view-only shadower has two copying threads, one for each direction. A second stage of the same program ([`launch`])
@@ -50,7 +50,6 @@ use std::{
     process::ExitCode,
 };
 
-use running::Ready;
 use vsm_daemon::socket;
 
 use crate::{
@@ -77,8 +76,7 @@ pub fn run() -> ExitCode {
         }
     };
     match start::start(spec) {
-        Ok(monitor) => {
-            let ready = Ready::new(monitor);
+        Ok(ready) => {
             let (record, notes) = (Box::new(ready.record().clone()), ready.notes().to_vec());
             answer(&Reply::Ready { record, notes });
             detach();

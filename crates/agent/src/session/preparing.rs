@@ -12,6 +12,7 @@ use vsm_daemon::clock;
 use super::{
     launch::{self, EXIT_HOME, EXIT_PROGRAM},
     monitor::Monitor,
+    running::Ready,
     turn::{Parts, turn},
     xserver::{self, Greeting},
 };
@@ -37,9 +38,9 @@ impl Preparing {
     }
 
     /// Waits until the desktop can be viewed; if it cannot, undoes all of the start.
-    pub(super) fn run(mut self) -> Result<Monitor, Reply> {
+    pub(super) fn run(mut self) -> Result<Ready, Reply> {
         match self.become_viewable() {
-            Ok(()) => Ok(self.monitor),
+            Ok(()) => Ok(Ready::new(self.monitor)),
             Err(reply) => {
                 self.monitor.log.note(&format!("the start failed: {reply:?}"));
                 let (spec, leftovers) = self.monitor.dismiss();

@@ -79,7 +79,8 @@ impl Ready {
             Err(error) => {
                 let script = monitor.spec.settings.script.display();
                 let detail = format!("the session script {script} cannot be run: {error}");
-                Ending::begin(monitor, limits, None, End::new(EndReason::ScriptFailed, detail))
+                let end = End::new(EndReason::ScriptFailed, detail);
+                Ending::begin(monitor, limits, None, &end)
             }
         }
     }
@@ -107,7 +108,7 @@ impl Running {
             let asked = self.monitor.asked.is_some();
             let look_again = if asked { None } else { self.limits.enforce(&mut self.monitor) };
             if let Some(end) = self.monitor.asked.take() {
-                return Ending::begin(self.monitor, self.limits, Some(self.script), end);
+                return Ending::begin(self.monitor, self.limits, Some(self.script), &end);
             }
             let now = clock::now();
             if settle.is_some_and(|at| now >= at) {
@@ -148,7 +149,7 @@ impl Running {
         // Nobody reads what its children say from now on.
         drop(script);
         let end = monitor.asked.take().unwrap_or(end);
-        Ending::begin(monitor, limits, None, end)
+        Ending::begin(monitor, limits, None, &end)
     }
 }
 
@@ -163,5 +164,26 @@ fn script_end(script: &Program, status: ExitStatus, after: Duration) -> End {
         End::new(EndReason::Killed, format!("the session script was {how}"))
     } else {
         End::new(EndReason::Logout, format!("the session script ended with {how}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::output::Stream;
+
+    #[test]
+    fn the_end_of_the_script_says_why_the_session_ends() {
+        let (output, _) = Stream::new().unwrap();
+        let script = Program { pid: 1, output };
+        let end = |raw: i32, after: Duration| {
+            script_end(&script, ExitStatus::from_raw(raw), after).reason
+        };
+        let (early, late) = (SCRIPT_TRIAL / 2, SCRIPT_TRIAL);
+        assert_eq!(end(0, early), EndReason::Logout);
+        assert_eq!(end(1 << 8, early), EndReason::ScriptFailed);
+        assert_eq!(end(9, early), EndReason::ScriptFailed);
+        assert_eq!(end(1 << 8, late), EndReason::Logout);
+        assert_eq!(end(9, late), EndReason::Killed);
     }
 }

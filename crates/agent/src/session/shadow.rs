@@ -133,3 +133,23 @@ fn wishes(mut viewer: &UnixStream, mut server: &UnixStream) -> io::Result<()> {
     let _ = viewer.shutdown(Shutdown::Both);
     done
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_wants_to_shadow_is_told_what_the_mode_says() {
+        let no = |verdict: Verdict| matches!(verdict, Verdict::No(_));
+        assert!(no(judge(ShadowMode::Reject, 0, true, false)));
+        assert!(no(judge(ShadowMode::Silent, SHADOWS_MAX, true, false)));
+        for mode in [ShadowMode::Silent, ShadowMode::Notify] {
+            assert_eq!(judge(mode, SHADOWS_MAX - 1, false, false), Verdict::Look);
+            // Control is given by the user alone, whatever the mode.
+            assert_eq!(judge(mode, 0, true, true), Verdict::AskUser);
+            assert!(no(judge(mode, 0, false, true)));
+        }
+        assert_eq!(judge(ShadowMode::Ask, 0, true, false), Verdict::AskUser);
+        assert!(no(judge(ShadowMode::Ask, 0, false, false)));
+    }
+}

@@ -35,6 +35,7 @@ use super::{
     peers::Peers,
     preparing::Preparing,
     profile,
+    running::Ready,
     xserver::{self, Paths},
 };
 use crate::{
@@ -101,7 +102,7 @@ fn open_socket(dir: &std::path::Path) -> Result<UnixListener, Refused> {
 }
 
 /// Starts the session; it can be viewed then, and nothing but its X server runs.
-pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
+pub(super) fn start(spec: Spec) -> Result<Ready, Reply> {
     process_settings::set_descriptors(spec.descriptors);
     // The mask that the agent was started with is nothing to a desktop, but PAM's is.
     process_settings::plain_modes();

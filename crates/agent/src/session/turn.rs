@@ -44,14 +44,11 @@ impl Parts<'_> {
         }
     }
 
-    const fn script(&mut self) -> Option<&mut Program> {
+    fn script(&mut self) -> Option<&mut Program> {
         match self {
             Self::Preparing { .. } => None,
             Self::Running { script, .. } => Some(script),
-            Self::Ending { script, .. } => match script {
-                Some(script) => Some(script),
-                None => None,
-            },
+            Self::Ending { script, .. } => script.as_deref_mut(),
         }
     }
 
@@ -74,7 +71,9 @@ impl Parts<'_> {
         match self {
             Self::Preparing { greeting } => [greeting.map(AsFd::as_fd), None],
             Self::Running { limits, script } => [script.output.fd(), limits.fd()],
-            Self::Ending { script, .. } => [script.as_ref().and_then(|s| s.output.fd()), None],
+            Self::Ending { script, .. } => {
+                [script.as_ref().and_then(|script| script.output.fd()), None]
+            }
         }
     }
 }
@@ -210,7 +209,7 @@ fn answer(
         (Request::Limits { limits: wanted }, Some(limits)) => {
             Some(limits.set_limits(*wanted, monitor))
         }
-        (Request::Extend, Some(limits)) => Some(limits.extend(monitor)),
+        (Request::Extend, Some(limits)) => Some(limits.extend(&mut monitor.log)),
         (Request::Standing, Some(limits)) => {
             limits.ask_standing(monitor.peers.get(index)?.number);
             None
