@@ -2,9 +2,9 @@
 //!
 //! A session passes through three phases, each a type that owns what it has and turns into the next:
 //!
-//! - [`preparing`]: [`start`] has made the folder, opened the PAM session and started the X server, and waits for its
-//!   greeting. A start that fails is undone here, and `vsmagent` is told why.
-//! - [`running`]: the desktop can be viewed. The session script runs, and [`limits`] enforces what [`lifetime`] decides.
+//! - [`preparing`]: [`start`] has made the folder, opened the PAM session and started the X server, which has yet to
+//!   greet. A start that fails is undone, and `vsmagent` is told why.
+//! - [`running`]: the desktop can be viewed. The session script runs; [`limits`] enforces what [`lifetime`] decides.
 //! - [`ending`]: [`shutdown`] ends all processes. Then the PAM session is closed, the record of the end is saved,
 //!   subscribers are told, and the folder goes.
 //!
