@@ -143,3 +143,9 @@ pub enum Reply {
     /// It did not start; nothing is left of it.
     Refused(Refused),
 }
+
+impl From<Refused> for Reply {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}

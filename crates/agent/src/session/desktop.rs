@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use vsm_pam::Pam;
+
 use super::{
     account::Account,
     given::Given,
@@ -97,6 +99,27 @@ pub(super) fn environment(
     ];
     all.extend(fixed.map(|(name, value)| (name.to_owned(), value)));
     all
+}
+
+/// The user's side of a session.
+#[derive(Debug)]
+pub(super) struct Desktop {
+    pub(super) account: Account,
+    pub(super) pam: Pam,
+    pub(super) paths: Paths,
+    pub(super) environment: BTreeMap<String, String>,
+    /// What PAM has set for its programs.
+    pub(super) given: Given,
+    /// The X cookie itself.
+    pub(super) cookie: Vec<u8>,
+}
+
+impl Desktop {
+    /// Where its programs run, in this cgroup.
+    pub(super) const fn place<'a>(&'a self, cgroup: Option<&'a Cgroup>) -> Place<'a> {
+        let Self { account, environment, given, .. } = self;
+        Place { account, cgroup, environment, tmp: None, given }
+    }
 }
 
 /// Who runs a program and where it belongs.

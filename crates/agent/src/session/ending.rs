@@ -1,154 +1,142 @@
-//! The end of a session: everything that it started goes, asked first, then killed.
-//!
-//! Programs are asked before the X server is, so that they can still save; the X server goes when they are gone or
-//! their time is over; then whatever is left is killed until nothing is. Bounded in time: a process that even a kill
-//! does not end (it waits for a dead disk) is noted and left to the kernel.
+//! The end of a session: its programs end, then it closes what root has opened for it, keeps how it ended and tells
+//! whoever listens.
 
-use std::{
-    os::unix::process::ExitStatusExt,
-    process::ExitStatus,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 
-use nix::{
-    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
-    unistd::Pid,
-};
-use rustix::process::Signal;
 use vsm_core::EndReason;
+use vsm_daemon::clock;
 
+use super::{
+    children, cookie,
+    desktop::{Desktop, Program},
+    limits::Enforcer,
+    monitor::{End, Monitor},
+    shutdown::{self, Shutdown},
+    turn::{Parts, turn},
+};
 use crate::{
-    cgroup::Cgroup,
-    process::{self, Process},
+    cgroup::Shortage,
+    control::{DropCause, Event, Phase},
+    process,
+    record::{Done, Outcome, Store},
+    refusal::one_line,
 };
 
-/// How long programs may take to end when they are asked.
-const ASKED_MAX: Duration = Duration::from_secs(2);
-/// How long the X server may take when it is asked; it takes milliseconds.
-const X_SERVER_MAX: Duration = Duration::from_secs(1);
-/// How long killing goes on.
-const KILL_MAX: Duration = Duration::from_secs(10);
-/// How often the rest is counted meanwhile.
-pub(super) const TICK: Duration = Duration::from_millis(10);
+/// How long the home may take to be rid of the cookie.
+const COOKIE_MAX: Duration = Duration::from_secs(2);
+/// How long the last words to subscribers may take.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
-/// Waits a little where there is nothing to poll.
-pub(super) fn pause(time: Duration) {
-    let spec = rustix::event::Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
-    // Being woken early only means to look early.
-    let _ = rustix::event::poll(&mut [], Some(&spec));
-}
-
-/// Takes all children that have ended, with how.
-pub(super) fn reap() -> Vec<(i32, ExitStatus)> {
-    let mut ended = Vec::new();
-    loop {
-        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) => {
-                ended.push((pid.as_raw(), ExitStatus::from_raw(code << 8)));
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                ended.push((pid.as_raw(), ExitStatus::from_raw(signal as i32)));
-            }
-            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
-            Ok(_) => {}
-        }
-    }
-}
-
-/// Whether there is any child, ended or not.
-pub(super) fn has_children() -> bool {
-    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-    waitid(Id::All, flags) != Err(nix::Error::ECHILD)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Asked,
-    XServerAsked,
-    Killing,
-}
-
-/// An end under way.
+/// A session that ends.
 #[derive(Debug)]
 pub(super) struct Ending {
-    pub(super) reason: EndReason,
-    pub(super) detail: String,
-    stage: Stage,
-    since: Instant,
-    /// Processes that were asked: each is asked once, also those that are born or found late.
-    asked: Vec<i32>,
-}
-
-fn left(cgroup: Option<&Cgroup>) -> Vec<i32> {
-    match cgroup.map(Cgroup::pids) {
-        Some(pids) if !pids.is_empty() => pids,
-        // Without a cgroup, or for one that root moved out of it.
-        Some(_) | None => process::descendants(Process::own().pid),
-    }
+    monitor: Monitor,
+    limits: Enforcer,
+    /// The session script, until it has ended.
+    script: Option<Program>,
+    end: End,
+    shutdown: Shutdown,
 }
 
 impl Ending {
-    /// Asks all but the X server to end.
+    /// Asks the programs of the session to end, and tells those who see it or listen.
     pub(super) fn begin(
-        reason: EndReason,
-        detail: String,
-        cgroup: Option<&Cgroup>,
-        x_server: i32,
-        now: Instant,
+        mut monitor: Monitor,
+        limits: Enforcer,
+        script: Option<Program>,
+        asked: &End,
     ) -> Self {
-        let mut ending =
-            Self { reason, detail, stage: Stage::Asked, since: now, asked: Vec::new() };
-        ending.ask(&left(cgroup), x_server);
-        ending
-    }
-
-    fn ask(&mut self, left: &[i32], x_server: i32) {
-        let new: Vec<i32> = left
-            .iter()
-            .copied()
-            .filter(|pid| *pid != x_server && !self.asked.contains(pid))
-            .collect();
-        process::signal_all(&new, Signal::TERM);
-        // A stopped process hears nothing.
-        process::signal_all(&new, Signal::CONT);
-        self.asked.extend(new);
-    }
-
-    /// Does the next step; true = nothing is left, or nothing more can be done.
-    pub(super) fn advance(&mut self, cgroup: Option<&Cgroup>, x_server: i32, now: Instant) -> bool {
-        let left = left(cgroup);
-        if self.stage != Stage::Killing {
-            self.ask(&left, x_server);
+        let asked = End::new(asked.reason, one_line(&asked.detail));
+        let end = cause(&monitor, &asked);
+        if end.detail != asked.detail {
+            monitor.log.note(&asked.detail);
         }
-        let others = left.iter().any(|pid| *pid != x_server);
-        let spent = now.saturating_duration_since(self.since);
-        match self.stage {
-            Stage::Asked if !others || spent >= ASKED_MAX => {
-                if left.contains(&x_server) {
-                    process::signal_all(&[x_server], Signal::TERM);
-                }
-                self.go(Stage::XServerAsked, now);
-            }
-            Stage::XServerAsked if left.is_empty() || spent >= X_SERVER_MAX => {
-                self.go(Stage::Killing, now);
-            }
-            Stage::Asked | Stage::XServerAsked => {}
-            Stage::Killing => {
-                if left.is_empty() && !has_children() {
-                    return true;
-                }
-                if let Some(cgroup) = cgroup {
-                    cgroup.kill();
-                }
-                process::signal_all(&left, Signal::KILL);
-                return spent >= KILL_MAX;
+        monitor.log.note(&format!("the session ends: {}", end.detail));
+        let shutdown = Shutdown::begin(monitor.cgroup(), monitor.x_server.pid, clock::now());
+        // A viewer that closes by itself would leave its user guessing; who has logged out knows.
+        if end.reason != EndReason::Logout {
+            monitor.peers.tell_viewers_why(&end.detail, DropCause::Ended);
+        }
+        let status = monitor.status(Phase::Ending, limits.standing());
+        monitor.peers.tell(&status);
+        Self { monitor, limits, script, end, shutdown }
+    }
+
+    /// Ends the session, until nothing is left of it.
+    pub(super) fn run(mut self) {
+        let x_server = self.monitor.x_server.pid;
+        while !self.shutdown.advance(self.monitor.cgroup(), x_server, clock::now()) {
+            let (limits, script) = (&mut self.limits, self.script.as_mut());
+            let parts = Parts::Ending { limits, script };
+            if turn(&mut self.monitor, parts, shutdown::TICK).is_some() {
+                self.monitor.drain_output(self.script.as_mut());
+                self.script = None;
             }
         }
-        false
+        self.finish();
     }
 
-    const fn go(&mut self, stage: Stage, now: Instant) {
-        self.stage = stage;
-        self.since = now;
+    /// Closes the PAM session, keeps how it ended, tells whoever listens.
+    fn finish(mut self) {
+        self.monitor.drain_output(self.script.as_mut());
+        let Self { mut monitor, end: End { reason, detail }, .. } = self;
+        if children::any() {
+            monitor.log.note("some processes cannot be ended; they are left to the kernel");
+        } else {
+            drop_cookie(&mut monitor);
+        }
+        if let Some((place, _)) = &monitor.leftovers.names {
+            place.withdraw(monitor.spec.display);
+        }
+        if let Err(error) = monitor.desktop.pam.close() {
+            monitor.log.note(&error.to_string());
+        }
+        let (id, at) = (monitor.spec.session.id, clock::unix_millis());
+        let outcome = Outcome::Ended { reason, detail: detail.clone() };
+        let store = Store::at(&monitor.spec.settings.state_dir);
+        if let Err(error) = store.save_done(&Done { id, at, outcome }) {
+            monitor.log.note(&error.to_string());
+        }
+        // First the words, then the folder: who finds it gone has been told, or finds the record of the end.
+        let deadline = clock::now() + FAREWELL_MAX;
+        monitor.peers.say_farewell(&Event::Ended { reason, detail, at }, deadline);
+        monitor.leftovers.remove();
     }
+}
+
+/// Why it really ends: what runs out of memory ends in many ways.
+fn cause(monitor: &Monitor, asked: &End) -> End {
+    let by_itself = matches!(
+        asked.reason,
+        EndReason::Logout | EndReason::Killed | EndReason::XServer | EndReason::ScriptFailed
+    );
+    let cgroup = monitor.cgroup().filter(|_| by_itself);
+    let detail = match cgroup.and_then(|cgroup| cgroup.shortage()) {
+        Some(Shortage::Own) => {
+            let limit = monitor.spec.resources.memory_max_mib;
+            format!("out of memory (limit {limit} MiB)")
+        }
+        Some(Shortage::Host) => "out of memory: the host had none left".to_owned(),
+        None => return asked.clone(),
+    };
+    End::new(EndReason::OutOfMemory, detail)
+}
+
+/// Takes the cookie out of the user's home, as the user; what hangs there is not waited for.
+fn drop_cookie(monitor: &mut Monitor) {
+    if !monitor.spec.settings.cookie_in_home {
+        return;
+    }
+    let Desktop { account, paths, .. } = &monitor.desktop;
+    let home = account.home.join(".Xauthority");
+    let words = [cookie::END_STAGE.as_ref(), paths.cookie.as_os_str(), home.as_os_str()];
+    let spawned = monitor.desktop.place(None).spawn(Path::new(cookie::OWN_PROGRAM), words);
+    let Ok(mut program) = spawned else { return };
+    let deadline = clock::now() + COOKIE_MAX;
+    while children::any() && clock::now() < deadline {
+        children::pause(Duration::from_millis(1));
+        children::reap();
+    }
+    process::signal_all(&[program.pid], rustix::process::Signal::KILL);
+    program.output.drain(&mut monitor.log);
 }

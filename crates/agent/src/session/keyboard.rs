@@ -10,8 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::monitor::Monitor;
-
 /// What Xvnc says then; the key follows.
 const USED_UP: &str = "Failure adding new keysym";
 /// Loads the map of the present layout; without an argument it changes nothing else.
@@ -31,6 +29,11 @@ impl Keyboard {
         Self { loaded: None }
     }
 
+    /// The program to run in the desktop, if the X server has just said that it has given all keys away.
+    pub(super) fn heard(&mut self, said: &str, now: Instant) -> Option<&'static Path> {
+        self.is_used_up(said, now).then_some(Path::new(PROGRAM))
+    }
+
     /// Whether the map is to be loaded, as the X server has said this; asked once.
     fn is_used_up(&mut self, said: &str, now: Instant) -> bool {
         let lately = self.loaded.is_some_and(|at| now.saturating_duration_since(at) < NOT_WITHIN);
@@ -39,20 +42,6 @@ impl Keyboard {
             self.loaded = Some(now);
         }
         used_up
-    }
-}
-
-impl Monitor {
-    /// Frees the keys that Xvnc has given away, if it has said that none is left.
-    pub(super) fn look_at_keyboard(&mut self, said: &str, now: Instant) {
-        if !self.keyboard.is_used_up(said, now) {
-            return;
-        }
-        self.log
-            .note("the X server has no key left for new characters: loading the keyboard map anew");
-        if let Err(why) = self.run_inside(Path::new(PROGRAM), &[]) {
-            self.log.note(&format!("the keyboard map is not loaded: {why}"));
-        }
     }
 }
 

@@ -1,6 +1,9 @@
-//! Keeping to the limits of the session's life: [`Keeper`] says what to do, and here it is done.
+//! Keeping a running session to its limits: [`Keeper`] says what to do, and here it is done.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::BorrowedFd,
+    time::{Duration, Instant},
+};
 
 use vsm_core::{EndReason, Limits, Standing, Tick};
 use vsm_daemon::clock;
@@ -9,15 +12,16 @@ use super::{
     idle::Meter,
     lifetime::{Deed, Gist, Keeper},
     monitor::Monitor,
+    output::Log,
 };
 use crate::{
-    control::{DropCause, Event, Phase},
+    control::{DropCause, Event},
     record::Store,
 };
 
-/// What belongs to a session's limits once it runs.
+/// Keeps a session to its limits, from the moment it can be viewed.
 #[derive(Debug)]
-pub(super) struct Keeping {
+pub(super) struct Enforcer {
     keeper: Keeper,
     meter: Meter,
     /// When the session started: moment 0 of the keeper.
@@ -30,7 +34,8 @@ pub(super) struct Keeping {
     noted_deaf: bool,
 }
 
-impl Keeping {
+impl Enforcer {
+    /// For a session that starts now.
     pub(super) fn new(limits: Limits, display: u32, uid: u32, cookie: Vec<u8>) -> Self {
         Self {
             keeper: Keeper::new(limits),
@@ -43,7 +48,7 @@ impl Keeping {
     }
 
     /// What to wait on.
-    pub(super) fn fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.meter.fd()
     }
 
@@ -52,101 +57,77 @@ impl Keeping {
         Tick(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
-    fn standing(&self) -> Standing {
-        self.keeper.standing(self.tick(clock::now()), clock::unix_millis())
-    }
-}
-
-impl Monitor {
     /// How the session stands, where it has limits.
     pub(super) fn standing(&self) -> Option<Box<Standing>> {
-        let life = self.life.as_ref()?;
-        (!life.keeper.limits().is_none()).then(|| Box::new(life.standing()))
+        (!self.keeper.limits().is_none()).then(|| Box::new(self.standing_now()))
+    }
+
+    fn standing_now(&self) -> Standing {
+        self.keeper.standing(self.tick(clock::now()), clock::unix_millis())
     }
 
     /// Does what the limits want now; when to look again.
-    pub(super) fn keep_to_limits(&mut self) -> Option<Instant> {
+    pub(super) fn enforce(&mut self, monitor: &mut Monitor) -> Option<Instant> {
         let now = clock::now();
-        let life = self.life.as_mut()?;
-        let tick = life.tick(now);
-        if let Some(idle) = life.meter.answer(now) {
-            life.keeper.measured(idle, tick);
-            self.told_of_input(idle.is_some());
+        let tick = self.tick(now);
+        if let Some(idle) = self.meter.answer(now) {
+            self.keeper.measured(idle, tick);
+            self.tell_those_who_asked(idle.is_some(), monitor);
         }
-        let life = self.life.as_mut()?;
-        let (deeds, until) = life.keeper.turn(tick);
+        let (deeds, until) = self.keeper.turn(tick);
         for deed in deeds {
             match deed {
-                Deed::Warn(text) => self.warn(&text),
+                Deed::Warn(text) => monitor.warn(&text),
                 Deed::Drop(why) => {
-                    self.log.note(&format!("the viewer is disconnected: {why}"));
-                    self.drop_viewers(&why, DropCause::Idle);
+                    monitor.log.note(&format!("the viewer is disconnected: {why}"));
+                    monitor.peers.drop_viewers(&why, DropCause::Idle);
+                    self.viewers_changed(monitor.peers.viewed_since());
                 }
-                Deed::End(why) => self.ask_to_end(EndReason::Limit, &why),
-                Deed::Measure => self.ask_for_input(now),
+                Deed::End(why) => monitor.ask_to_end(EndReason::Limit, &why),
+                Deed::Measure => self.meter.ask(now),
             }
         }
-        self.tell_standing(tick);
-        let life = self.life.as_ref()?;
+        self.tell_subscribers(tick, monitor);
         let until = until.map(|until| now + Duration::from_millis(until.since(tick)));
-        until.into_iter().chain(life.meter.deadline()).min()
-    }
-
-    fn ask_for_input(&mut self, now: Instant) {
-        if let Some(life) = &mut self.life {
-            life.meter.ask(now);
-        }
+        until.into_iter().chain(self.meter.deadline()).min()
     }
 
     /// The X server has answered, or has not: whoever waits to hear how the session stands is told.
-    fn told_of_input(&mut self, heard: bool) {
-        let Some(life) = &mut self.life else { return };
-        let asked = std::mem::take(&mut life.asked);
-        let standing = life.standing();
-        if !heard && !std::mem::replace(&mut life.noted_deaf, true) {
-            self.log.note("the X server does not say when the last input was; until it does, no limit of idleness holds");
+    fn tell_those_who_asked(&mut self, heard: bool, monitor: &mut Monitor) {
+        if !heard && !std::mem::replace(&mut self.noted_deaf, true) {
+            monitor.log.note("the X server does not say when the last input was; until it does, no limit of idleness holds");
         }
-        for peer in self.peers.iter_mut().filter(|peer| asked.contains(&peer.number)) {
-            peer.send(&Event::Standing { standing: Box::new(standing.clone()) });
-        }
+        let standing = Box::new(self.standing_now());
+        monitor.peers.send(&std::mem::take(&mut self.asked), &Event::Standing { standing });
     }
 
-    fn tell_standing(&mut self, tick: Tick) {
-        let Some(life) = &mut self.life else { return };
-        let gist = life.keeper.gist(tick);
+    fn tell_subscribers(&mut self, tick: Tick, monitor: &mut Monitor) {
+        let gist = self.keeper.gist(tick);
         // One without limits tells nothing, unless it had some.
-        let silent = life.told.is_none() && life.keeper.limits().is_none();
-        if silent || life.told.as_ref() == Some(&gist) {
+        let silent = self.told.is_none() && self.keeper.limits().is_none();
+        if silent || self.told.as_ref() == Some(&gist) {
             return;
         }
-        life.told = Some(gist);
-        let standing = Box::new(life.standing());
-        self.tell(&Event::Standing { standing });
+        self.told = Some(gist);
+        let standing = Box::new(self.standing_now());
+        monitor.peers.tell(&Event::Standing { standing });
     }
 
-    /// A viewer came or went.
-    pub(super) fn viewers_changed(&mut self) {
-        let Some(life) = &mut self.life else { return };
-        let viewing = self.peers.iter().filter_map(|peer| peer.viewing.as_ref());
-        let since = viewing.map(|viewing| viewing.since).min().map(|since| life.tick(since));
-        let now = life.tick(clock::now());
-        life.keeper.set_viewed(since, now);
+    /// A viewer came or went; since when the oldest that is there has been there.
+    pub(super) fn viewers_changed(&mut self, viewed_since: Option<Instant>) {
+        let now = self.tick(clock::now());
+        self.keeper.set_viewed(viewed_since.map(|since| self.tick(since)), now);
     }
 
     /// Takes new limits, durably.
-    pub(super) fn set_limits(&mut self, limits: Limits) -> Event {
-        let (Phase::Running, Some(kept), Some(life)) = (self.phase(), &self.kept, &mut self.life)
-        else {
-            return Event::Terminating;
-        };
-        if *life.keeper.limits() == limits {
+    pub(super) fn set_limits(&mut self, limits: Limits, monitor: &mut Monitor) -> Event {
+        if *self.keeper.limits() == limits {
             return Event::LimitsSet;
         }
-        self.log.note(&format!("limits now: {limits:?}"));
-        life.keeper.set_limits(limits.clone());
-        let Some(record) = &mut self.record else { return Event::Terminating };
-        record.limits = limits;
-        match Store::at(&kept.spec.settings.state_dir).save_record(record) {
+        monitor.log.note(&format!("limits now: {limits:?}"));
+        self.keeper.set_limits(limits.clone());
+        monitor.record.limits = limits;
+        match Store::at(&monitor.spec.settings.state_dir).save_record(&monitor.record) {
             Ok(()) => Event::LimitsSet,
             // They hold as long as this process lives, and that is as long as the session.
             Err(error) => Event::Refused { why: error.to_string() },
@@ -154,15 +135,12 @@ impl Monitor {
     }
 
     /// Puts off what a limit would do next.
-    pub(super) fn extend(&mut self) -> Event {
-        let (Phase::Running, Some(life)) = (self.phase(), &mut self.life) else {
-            return Event::Terminating;
-        };
-        let tick = life.tick(clock::now());
-        match life.keeper.extend(tick) {
+    pub(super) fn extend(&mut self, log: &mut Log) -> Event {
+        let tick = self.tick(clock::now());
+        match self.keeper.extend(tick) {
             Ok(extension) => {
                 let key = extension.limit.key();
-                self.log.note(&format!("its user has put off {key}"));
+                log.note(&format!("its user has put off {key}"));
                 let (left_ms, more) = (extension.left_ms, extension.more);
                 Event::Extended { limit: key.to_owned(), left_ms, more }
             }
@@ -170,13 +148,9 @@ impl Monitor {
         }
     }
 
-    /// Answers, once the X server has said when the last input was, how the session stands.
-    pub(super) fn ask_standing(&mut self, index: usize) -> Option<Event> {
-        let (Phase::Running, Some(life)) = (self.phase(), &mut self.life) else {
-            return Some(Event::Terminating);
-        };
-        life.asked.push(self.peers.get(index)?.number);
-        life.meter.ask(clock::now());
-        None
+    /// Tells this connection, once the X server has said when the last input was, how the session stands.
+    pub(super) fn ask_standing(&mut self, number: u64) {
+        self.asked.push(number);
+        self.meter.ask(clock::now());
     }
 }

@@ -1,12 +1,23 @@
 //! `vsm-session`: one desktop from its PAM session to its last process.
 //!
-//! It is small and has one thread, but for those that copy what one sees who may only look: what it does takes
-//! milliseconds, and it must still be there when everything else on the host is being restarted. [`start`] prepares the
-//! desktop, [`monitor`] looks after it, [`ending`] leaves nothing behind; [`lifetime`] keeps its time, [`limits`] does
-//! what the time wants and [`idle`] knows when the user was last there. A second stage of the same program ([`launch`])
-//! drops to the user, so that no code of ours runs between `fork` and `exec`.
+//! A session passes through three phases, each a type that owns what it has and turns into the next:
+//!
+//! - [`preparing`]: [`start`] has made the folder, opened the PAM session and started the X server, which has yet to
+//!   greet. A start that fails is undone, and `vsmagent` is told why.
+//! - [`running`]: the desktop can be viewed. The session script runs; [`limits`] enforces what [`lifetime`] decides.
+//! - [`ending`]: [`shutdown`] ends all processes. Then the PAM session is closed, the record of the end is saved,
+//!   subscribers are told, and the folder goes.
+//!
+//! [`monitor`] is what lives through all of them. [`turn`] is one turn of their loops: it waits for signals, output and
+//! requests, and handles them. The parts lie below: connections ([`peers`]), texts on the desktop ([`notices`]), the
+//! keyboard map, the last input ([`idle`]), shadowing, the log. No part imports a phase.
+//!
+//! The process is small and must outlive a restart of everything else on the host. Single-threaded, except that each
+//! view-only shadower has two copying threads, one for each direction. A second stage of the same program ([`launch`])
+//! drops to the user, so that none of our code runs between `fork` and `exec`.
 
 mod account;
+mod children;
 pub mod cookie;
 mod desktop;
 mod ending;
@@ -14,6 +25,7 @@ mod given;
 mod idle;
 mod keyboard;
 pub mod launch;
+mod leftovers;
 mod lifetime;
 mod limits;
 mod locale;
@@ -21,10 +33,15 @@ mod monitor;
 mod notices;
 mod output;
 mod peer;
+mod peers;
+mod preparing;
 mod profile;
 mod requests;
+mod running;
 mod shadow;
+mod shutdown;
 mod start;
+mod turn;
 mod xserver;
 
 use std::{
@@ -59,11 +76,12 @@ pub fn run() -> ExitCode {
         }
     };
     match start::start(spec) {
-        Ok(started) => {
-            let (record, notes) = (Box::new(started.record().clone()), started.notes());
+        Ok(ready) => {
+            let (record, notes) = (Box::new(ready.record().clone()), ready.notes().to_vec());
             answer(&Reply::Ready { record, notes });
             detach();
-            started.run();
+            let ending = ready.run();
+            ending.run();
         }
         Err(reply) => answer(&reply),
     }

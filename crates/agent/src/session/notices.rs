@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
     process::ExitStatus,
 };
@@ -10,12 +11,9 @@ use std::{
 use super::{
     desktop::{Place, Program},
     launch,
-    monitor::Monitor,
+    output::Log,
 };
-use crate::{
-    control::{Event, Phase},
-    refusal::one_line,
-};
+use crate::{control::Event, refusal::one_line};
 
 /// Programs that show a text at a time; more are refused.
 const NOTICES_MAX: usize = 8;
@@ -31,7 +29,7 @@ pub(super) enum NotRun {
 
 /// Who waits for the end of a program that shows something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waits {
+pub(super) enum Waits {
     /// Nobody: it is a text of the monitor's own.
     Nobody,
     /// This connection, to hear whether the text is shown.
@@ -47,100 +45,83 @@ enum Waits {
 
 /// A text that is about to be shown.
 #[derive(Debug)]
-pub(super) struct Notice {
-    pub(super) program: Program,
+struct Notice {
+    program: Program,
     waits: Waits,
 }
 
-impl Monitor {
-    /// Starts to show a text; the answer comes when the program ends, unless there is one at once.
-    pub(super) fn notify(&mut self, index: usize, program: &Path, text: &str) -> Option<Event> {
-        let peer = self.peers.get(index)?.number;
-        self.begin(program, &[text], Waits::Text(peer))
-    }
+/// All texts that are about to be shown.
+#[derive(Debug, Default)]
+pub(super) struct Notices(Vec<Notice>);
 
-    /// Starts to ask the user whether the desktop may be shadowed; the answer comes as for a text.
-    pub(super) fn question(
-        &mut self,
-        index: usize,
-        program: &Path,
-        words: &[&str],
-        control: bool,
-    ) -> Option<Event> {
-        let peer = self.peers.get(index)?.number;
-        self.begin(program, words, Waits::Question { peer, control })
-    }
-
-    fn begin(&mut self, program: &Path, words: &[&str], waits: Waits) -> Option<Event> {
-        if self.phase() != Phase::Running {
-            return Some(Event::Terminating);
-        }
-        self.show(program, words, waits).err().map(|why| Event::Refused { why: why.to_string() })
-    }
-
-    /// Warns the desktop of what a limit will do to it. Where that cannot be shown the log says so: the limit holds.
-    pub(super) fn warn(&mut self, text: &str) {
-        self.log.note(&format!("warning: {}", one_line(text)));
-        self.say(text);
-    }
-
-    /// Shows a text of the monitor's own.
-    pub(super) fn say(&mut self, text: &str) {
-        let Some(kept) = &self.kept else { return };
-        let program = kept.spec.settings.notify_program.clone();
-        if let Err(why) = self.show(&program, &[text], Waits::Nobody) {
-            self.log.note(&format!("a text is not shown: {why}"));
-        }
-    }
-
-    /// Runs a program in the desktop for whose end nobody waits.
+impl Notices {
+    /// Runs a program in the desktop, which shows these words.
     ///
     /// # Errors
     /// If it cannot be run, or too many are.
-    pub(super) fn run_inside(&mut self, program: &Path, words: &[&str]) -> Result<(), NotRun> {
-        self.show(program, words, Waits::Nobody)
-    }
-
-    fn show(&mut self, program: &Path, words: &[&str], waits: Waits) -> Result<(), NotRun> {
-        if self.notices.len() >= NOTICES_MAX {
+    pub(super) fn show(
+        &mut self,
+        place: &Place<'_>,
+        program: &Path,
+        words: &[&str],
+        waits: Waits,
+    ) -> Result<(), NotRun> {
+        if self.0.len() >= NOTICES_MAX {
             return Err(NotRun::TooMany);
         }
-        let super::monitor::Desktop { account, environment, given, .. } = &self.desktop;
-        let cgroup = self.kept.as_ref().and_then(|kept| kept.leftovers.cgroup.as_ref());
-        let place = Place { account, cgroup, environment, tmp: None, given };
         let failed = |why| NotRun::Failed { program: program.to_owned(), why };
-        let spawned = place.spawn(program, words.iter().copied()).map_err(failed)?;
-        self.notices.push(Notice { program: spawned, waits });
+        let program = place.spawn(program, words.iter().copied()).map_err(failed)?;
+        self.0.push(Notice { program, waits });
         Ok(())
     }
 
-    /// Tells whoever asked, if this process showed a text.
-    pub(super) fn notice_ended(&mut self, pid: i32, status: ExitStatus) {
-        let Some(place) = self.notices.iter().position(|notice| notice.program.pid == pid) else {
-            return;
-        };
-        let mut notice = self.notices.swap_remove(place);
-        notice.program.output.drain(&mut self.log);
-        let is_done = || {
-            if status.success() {
-                return Ok(Event::Shown);
-            }
-            let (how, last) = (launch::describe(status), notice.program.output.last_line());
-            Err(one_line(if last.is_empty() { &how } else { &last }))
-        };
-        let (number, event) = match notice.waits {
-            Waits::Nobody => {
-                if let Err(why) = is_done() {
-                    self.log.note(&format!("what was run in the desktop failed: {why}"));
-                }
-                return;
-            }
-            Waits::Text(peer) => (peer, is_done().unwrap_or_else(|why| Event::Refused { why })),
-            Waits::Question { peer, control } => (peer, asked(status, control)),
-        };
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.number == number) {
-            peer.send(&event);
+    /// Output to wait for.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().filter_map(|notice| notice.program.output.fd())
+    }
+
+    /// Takes what the programs say into the log.
+    pub(super) fn drain(&mut self, log: &mut Log) {
+        for notice in &mut self.0 {
+            notice.program.output.drain(log);
         }
+    }
+
+    /// A process has ended. If it showed a text that somebody waits for: the number of their connection, and what they
+    /// are to hear.
+    pub(super) fn ended(
+        &mut self,
+        pid: i32,
+        status: ExitStatus,
+        log: &mut Log,
+    ) -> Option<(u64, Event)> {
+        let place = self.0.iter().position(|notice| notice.program.pid == pid)?;
+        let mut notice = self.0.swap_remove(place);
+        notice.program.output.drain(log);
+        match notice.waits {
+            Waits::Nobody => {
+                if let Some(why) = notice.failure(status) {
+                    log.note(&format!("what was run in the desktop failed: {why}"));
+                }
+                None
+            }
+            Waits::Text(peer) => {
+                let failure = notice.failure(status);
+                Some((peer, failure.map_or(Event::Shown, |why| Event::Refused { why })))
+            }
+            Waits::Question { peer, control } => Some((peer, asked(status, control))),
+        }
+    }
+}
+
+impl Notice {
+    /// Why its program has not shown the text; none = it has.
+    fn failure(&self, status: ExitStatus) -> Option<String> {
+        if status.success() {
+            return None;
+        }
+        let (how, last) = (launch::describe(status), self.program.output.last_line());
+        Some(one_line(if last.is_empty() { &how } else { &last }))
     }
 }
 

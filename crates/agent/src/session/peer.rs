@@ -16,7 +16,7 @@ use vsm_daemon::socket;
 
 use super::shadow::Shadowing;
 use crate::{
-    control::{Event, Request},
+    control::{DropCause, Event, Request},
     lines::{self, LineError, Lines},
 };
 
@@ -140,6 +140,18 @@ impl Peer {
         let Some(viewing) = self.viewing.take() else { return false };
         // Fails where the X server has closed it already.
         let _ = viewing.rfb.shutdown(Shutdown::Both);
+        true
+    }
+
+    /// Cuts the one who shadows the desktop off, for this reason; whether there was one.
+    pub(super) fn stop_shadowing(&mut self, why: &str) -> bool {
+        if self.shadowing.is_none() {
+            return false;
+        }
+        // Before the picture stops: who sees its end looks for the reason once.
+        self.send(&Event::Dropped { why: why.to_owned(), cause: DropCause::Disconnected });
+        self.shadowing.iter().for_each(Shadowing::cut);
+        self.over = true;
         true
     }
 }

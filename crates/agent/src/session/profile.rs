@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vsm_config::Profile;
 use vsm_daemon::clock;
 
-use super::{desktop::Place, ending, launch, output::Log};
+use super::{children, desktop::Place, launch, output::Log};
 use crate::{
     process::{Held, Process},
     refusal::{Refusal, Refused, one_line},
@@ -268,7 +268,7 @@ fn test(place: &Place<'_>, candidates: &[&Candidate]) -> Vec<Result<(), Unfit>> 
     let deadline = clock::now() + TEST_MAX;
     let mut tests: Vec<Option<io::Result<Test>>> = started;
     loop {
-        for (pid, status) in ending::reap() {
+        for (pid, status) in children::reap() {
             let ours = tests.iter_mut().flatten().flatten().find(|test| test.pid == pid);
             if let Some(test) = ours {
                 (test.status, test.held) = (Some(status), None);

@@ -9,18 +9,16 @@ use std::{
     io::{self, Read, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
-    path::Path,
     thread,
 };
 
 use filter::Filter;
 
-use super::{monitor::Monitor, xserver};
-use crate::{
-    control::{DropCause, Event, Phase},
-    refusal::one_line,
-    spec::ShadowMode,
+use super::{
+    account::Account,
+    xserver::{self, Paths},
 };
+use crate::spec::ShadowMode;
 
 /// Shadowers at a time.
 const SHADOWS_MAX: usize = 4;
@@ -34,13 +32,18 @@ const STACK: usize = 128 << 10;
 pub(super) struct Shadowing {
     pub(super) by: String,
     /// Whether the user is told.
-    told: bool,
+    pub(super) told: bool,
     /// The connection to the X server, which is cut with the value.
     rfb: UnixStream,
 }
 
 impl Shadowing {
-    fn cut(&self) {
+    pub(super) const fn new(by: String, told: bool, rfb: UnixStream) -> Self {
+        Self { by, told, rfb }
+    }
+
+    /// Ends it.
+    pub(super) fn cut(&self) {
         // Fails where the X server has closed it already.
         let _ = self.rfb.shutdown(Shutdown::Both);
     }
@@ -52,109 +55,40 @@ impl Drop for Shadowing {
     }
 }
 
-impl Monitor {
-    /// Somebody wants to shadow the desktop: the answer, or a question to its user, whose answer comes later.
-    pub(super) fn ask_shadow(
-        &mut self,
-        index: usize,
-        by: &str,
-        control: bool,
-        program: &Path,
-    ) -> Option<Event> {
-        let no = |why: String| Some(Event::ShadowAnswer { granted: false, control: false, why });
-        let (Phase::Running, Some(kept)) = (self.phase(), &self.kept) else {
-            return Some(Event::Terminating);
-        };
-        let mode = kept.spec.settings.shadowing;
-        if mode == ShadowMode::Reject {
-            return no("this desktop cannot be shadowed (/shadowing/shadowing_mode)".to_owned());
-        }
-        if self.shadowers().count() >= SHADOWS_MAX {
-            return no(format!("{SHADOWS_MAX} shadow this desktop already"));
-        }
-        if mode != ShadowMode::Ask && !control {
-            return Some(Event::ShadowAnswer { granted: true, control: false, why: String::new() });
-        }
-        if self.viewer().is_none() {
-            return no("nobody is at the desktop who could allow it".to_owned());
-        }
-        let what = if control { "control" } else { "view" };
-        self.question(index, program, &[what, by], control)
-    }
+/// What one who wants to shadow the desktop is to hear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// They may look, and no more.
+    Look,
+    /// What the user of the desktop says, who is to be asked.
+    AskUser,
+    /// They may not, for this reason.
+    No(String),
+}
 
-    /// Those who shadow the desktop now.
-    pub(super) fn shadowers(&self) -> impl Iterator<Item = &str> {
-        self.peers.iter().filter_map(|peer| peer.shadowing.as_ref()).map(|one| one.by.as_str())
+/// Whether somebody may shadow a desktop in this mode, which so many shadow already; `viewed` = its user is there.
+pub(super) fn judge(mode: ShadowMode, shadowers: usize, viewed: bool, control: bool) -> Verdict {
+    if mode == ShadowMode::Reject {
+        Verdict::No("this desktop cannot be shadowed (/shadowing/shadowing_mode)".to_owned())
+    } else if shadowers >= SHADOWS_MAX {
+        Verdict::No(format!("{SHADOWS_MAX} shadow this desktop already"))
+    } else if mode != ShadowMode::Ask && !control {
+        Verdict::Look
+    } else if !viewed {
+        Verdict::No("nobody is at the desktop who could allow it".to_owned())
+    } else {
+        Verdict::AskUser
     }
+}
 
-    /// Hands a connection to the desktop over to one who shadows it.
-    pub(super) fn shadow(
-        &mut self,
-        index: usize,
-        by: &str,
-        address: &str,
-        control: bool,
-    ) -> Option<Event> {
-        let refused = |why: String| Some(Event::Refused { why });
-        let (Phase::Running, Some(kept)) = (self.phase(), &self.kept) else {
-            return Some(Event::Terminating);
-        };
-        let told = kept.spec.settings.shadowing != ShadowMode::Silent;
-        let rfb = xserver::connect(&self.desktop.paths, &self.desktop.account)
-            .and_then(|rfb| if control { Ok((rfb.try_clone()?, rfb)) } else { look_only(rfb) });
-        let (rfb, theirs) = match rfb {
-            Ok(pair) => pair,
-            Err(error) => return refused(format!("the X server cannot be reached: {error}")),
-        };
-        let peer = self.peers.get_mut(index)?;
-        let by = one_line(by);
-        if let Err(error) = peer.hand_over(&theirs) {
-            return refused(format!("the connection cannot be handed over: {error}"));
-        }
-        peer.shadowing = Some(Shadowing { by: by.clone(), told, rfb });
-        let from = if address.is_empty() { String::new() } else { format!(" from {address}") };
-        let how = if control { "works at" } else { "looks at" };
-        self.log.note(&format!("{by}{from} {how} the desktop"));
-        if told {
-            self.say(&format!("{by} {how} your desktop."));
-        }
-        self.tell_shadowers();
-        None
-    }
-
-    /// Says that some who have shadowed the desktop do so no more.
-    pub(super) fn shadows_ended(&mut self, ended: Vec<Shadowing>) {
-        if ended.is_empty() {
-            return;
-        }
-        for Shadowing { by, told, .. } in &ended {
-            self.log.note(&format!("{by} shadows the desktop no more"));
-            if *told {
-                self.say(&format!("{by} no longer sees your desktop."));
-            }
-        }
-        drop(ended);
-        self.tell_shadowers();
-    }
-
-    /// Ends all shadowing, as the user wants.
-    pub(super) fn drop_shadows(&mut self) -> bool {
-        let mut any = false;
-        for peer in self.peers.iter_mut().filter(|peer| peer.shadowing.is_some()) {
-            // Before the picture stops: who sees its end looks for the reason once.
-            let why = "the user of the desktop has ended it".to_owned();
-            peer.send(&Event::Dropped { why, cause: DropCause::Disconnected });
-            peer.shadowing.iter().for_each(Shadowing::cut);
-            peer.over = true;
-            any = true;
-        }
-        any
-    }
-
-    fn tell_shadowers(&mut self) {
-        let by = self.shadowers().map(str::to_owned).collect();
-        self.tell(&Event::Shadowers { by });
-    }
+/// Opens a connection to the X server for one who shadows the desktop: the end that can be cut, and theirs.
+pub(super) fn open(
+    paths: &Paths,
+    account: &Account,
+    control: bool,
+) -> io::Result<(UnixStream, UnixStream)> {
+    let rfb = xserver::connect(paths, account)?;
+    if control { Ok((rfb.try_clone()?, rfb)) } else { look_only(rfb) }
 }
 
 /// The end of the X server, to be cut; and that of a viewer who may only look.
@@ -198,4 +132,24 @@ fn wishes(mut viewer: &UnixStream, mut server: &UnixStream) -> io::Result<()> {
     let _ = server.shutdown(Shutdown::Both);
     let _ = viewer.shutdown(Shutdown::Both);
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_wants_to_shadow_is_told_what_the_mode_says() {
+        let no = |verdict: Verdict| matches!(verdict, Verdict::No(_));
+        assert!(no(judge(ShadowMode::Reject, 0, true, false)));
+        assert!(no(judge(ShadowMode::Silent, SHADOWS_MAX, true, false)));
+        for mode in [ShadowMode::Silent, ShadowMode::Notify] {
+            assert_eq!(judge(mode, SHADOWS_MAX - 1, false, false), Verdict::Look);
+            // Control is given by the user alone, whatever the mode.
+            assert_eq!(judge(mode, 0, true, true), Verdict::AskUser);
+            assert!(no(judge(mode, 0, false, true)));
+        }
+        assert_eq!(judge(ShadowMode::Ask, 0, true, false), Verdict::AskUser);
+        assert!(no(judge(ShadowMode::Ask, 0, false, false)));
+    }
 }

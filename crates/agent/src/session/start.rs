@@ -1,8 +1,8 @@
 //! From a spec to a desktop that can be viewed, or to a refusal with nothing left behind.
 //!
 //! The first act is to make the session's folder, which fails where it is there already: so two starts of one id can
-//! never run side by side, and whatever is left of a start that was cut short is found by its folder. The record is
-//! written while the X server starts up, so that its fsync costs nothing.
+//! never run side by side, and whatever is left of a start that was cut short is found by its folder. The last one here
+//! is to start the X server; [`Preparing`] waits for it.
 
 use std::{
     fs, io,
@@ -10,8 +10,6 @@ use std::{
         fs::{DirBuilderExt, PermissionsExt, chown},
         net::UnixListener,
     },
-    path::PathBuf,
-    time::Duration,
 };
 
 use nix::{
@@ -22,86 +20,35 @@ use nix::{
     },
     unistd::setsid,
 };
-use vsm_core::{Resources, Session, SessionId, State};
-use vsm_daemon::{clock, process as process_settings};
+use vsm_core::{Resources, Session, State};
+use vsm_daemon::process as process_settings;
 
 use super::{
     account::Account,
-    desktop::{self, Place, Program},
+    desktop::{self, Desktop, Place, Program},
     given::Own,
-    launch::{self, EXIT_HOME, EXIT_PROGRAM},
-    monitor::{Desktop, Monitor},
+    keyboard::Keyboard,
+    leftovers::Leftovers,
+    monitor::Monitor,
+    notices::Notices,
     output::Log,
+    peers::Peers,
+    preparing::Preparing,
     profile,
-    xserver::{self, Greeting, Paths},
+    running::Ready,
+    xserver::{self, Paths},
 };
 use crate::{
     cgroup::Cgroup,
-    control, displays, folders,
+    control, displays,
     process::{self, Process},
     record::{Record, Store, VERSION},
     refusal::{Refusal, Refused},
     spec::{Reply, Spec},
 };
 
-impl From<Refused> for Reply {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(refused)
-    }
-}
-
 fn internal(what: &str) -> impl FnOnce(io::Error) -> Refused {
     move |error| Refused::new(Refusal::Internal, format!("cannot {what}: {error}"))
-}
-
-/// What has to go if the start fails, or in the end.
-#[derive(Debug)]
-pub(super) struct Leftovers {
-    /// Limits that the host cannot hold it to, and why, a line each.
-    pub(super) unlimited: Vec<String>,
-    pub(super) dir: PathBuf,
-    pub(super) cgroup: Option<Cgroup>,
-    pub(super) id: SessionId,
-    /// Where the display's names are, and the X server's own `/tmp`.
-    pub(super) names: Option<(displays::Place, displays::Stage)>,
-}
-
-impl Leftovers {
-    /// Removes the folder and the cgroup; whoever calls has ended the processes.
-    pub(super) fn remove(&self) {
-        // Programs such as gvfs mount into the session's folder.
-        folders::unmount_below(&self.dir);
-        // The user may fill their own folder until the last moment; a rest is removed when the agent adopts.
-        let _ = folders::remove(&self.dir);
-        if let Some((place, _)) = &self.names {
-            place.remove_stage(self.id);
-        }
-        if let Some(cgroup) = &self.cgroup {
-            cgroup.remove();
-        }
-    }
-
-    /// Kills what was started and waits until it is gone, at most as long as a killed process can take.
-    fn kill(&self) {
-        if !super::ending::has_children() {
-            return;
-        }
-        let deadline = clock::now() + Duration::from_secs(5);
-        while clock::now() < deadline {
-            if let Some(cgroup) = &self.cgroup {
-                cgroup.kill();
-            }
-            process::signal_all(
-                &process::descendants(Process::own().pid),
-                rustix::process::Signal::KILL,
-            );
-            super::ending::reap();
-            if !super::ending::has_children() {
-                return;
-            }
-            super::ending::pause(Duration::from_millis(2));
-        }
-    }
 }
 
 /// Prepares this process: its own process session, orphans of the desktop come to it, signals by descriptor.
@@ -154,8 +101,8 @@ fn open_socket(dir: &std::path::Path) -> Result<UnixListener, Refused> {
     })
 }
 
-/// Starts the session.
-pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
+/// Starts the session; it can be viewed then, and nothing but its X server runs.
+pub(super) fn start(spec: Spec) -> Result<Ready, Reply> {
     process_settings::set_descriptors(spec.descriptors);
     // The mask that the agent was started with is nothing to a desktop, but PAM's is.
     process_settings::plain_modes();
@@ -165,27 +112,27 @@ pub(super) fn start(spec: Spec) -> Result<Monitor, Reply> {
     let mut leftovers =
         Leftovers { dir, id: spec.session.id, cgroup: None, names: None, unlimited: Vec::new() };
     let mut log = Log::open(Store::at(&spec.settings.state_dir).log(spec.session.id));
-    let result =
-        prepare(&spec, &mut leftovers, &mut log).and_then(|(desktop, x_server, record)| {
-            let mut monitor = Monitor::new(desktop, x_server, listener, signals, log);
-            let viewed = first_view(&mut monitor, record, &spec);
-            match viewed.and_then(|()| publish(&monitor, &leftovers, &spec)) {
-                Ok(()) => Ok(monitor),
-                Err(reply) => {
-                    monitor.log.note(&format!("the start failed: {reply:?}"));
-                    Err(reply)
-                }
-            }
-        });
-    match result {
-        Ok(mut monitor) => {
-            monitor.keep(spec, leftovers);
-            Ok(monitor)
+    match prepare(&spec, &mut leftovers, &mut log) {
+        Ok((desktop, x_server, record)) => {
+            let monitor = Monitor {
+                desktop,
+                x_server,
+                x_server_ended: None,
+                record,
+                log,
+                spec,
+                leftovers,
+                signals,
+                peers: Peers::new(listener),
+                notices: Notices::default(),
+                keyboard: Keyboard::new(),
+                asked: None,
+            };
+            Preparing::new(monitor).run()
         }
         Err(reply) => {
-            leftovers.kill();
-            Store::at(&spec.settings.state_dir).remove_record(spec.session.id);
-            leftovers.remove();
+            drop((listener, signals, log));
+            leftovers.undo(&Store::at(&spec.settings.state_dir));
             Err(reply)
         }
     }
@@ -270,17 +217,6 @@ fn open_names<'a>(
     Ok(&leftovers.names.insert((place, stage)).1.dir)
 }
 
-/// Puts the display where clients look for it.
-fn publish(monitor: &Monitor, leftovers: &Leftovers, spec: &Spec) -> Result<(), Reply> {
-    let Some((place, stage)) = &leftovers.names else { return Ok(()) };
-    let uid = monitor.desktop.account.uid;
-    place.publish(stage, spec.display, uid, monitor.x_server.pid).map_err(|error| {
-        let agent = &spec.session.agent;
-        let detail = format!("the display cannot be offered on {agent}: {error}");
-        Refused::new(Refusal::Internal, detail).into()
-    })
-}
-
 /// Holds the session to what it may take of the host. One that cannot be held to it is started all the same, unless the
 /// administrator asks for more.
 fn limit(spec: &Spec, leftovers: &mut Leftovers, log: &mut Log) -> Result<(), Refused> {
@@ -302,58 +238,4 @@ fn limit(spec: &Spec, leftovers: &mut Leftovers, log: &mut Log) -> Result<(), Re
         return Err(Refused::new(Refusal::Internal, detail));
     }
     Ok(())
-}
-
-/// Makes the record durable and waits for the greeting of the X server.
-fn first_view(monitor: &mut Monitor, record: Record, spec: &Spec) -> Result<(), Reply> {
-    let settings = &spec.settings;
-    let deadline = clock::now() + Duration::from_millis(settings.x_timeout_ms);
-    Store::at(&settings.state_dir).save_record(&record).map_err(|error| {
-        Refused::new(Refusal::Storage, format!("{error} on {}", spec.session.agent))
-    })?;
-    monitor.record = Some(record);
-    let mut greeting = Greeting::default();
-    while !greeting.is_complete(&monitor.desktop.paths, &monitor.desktop.account) {
-        // Connecting has to be tried again; a connection tells by itself.
-        let wait = Duration::from_millis(if greeting.stream().is_some() { 50 } else { 1 });
-        monitor.turn(wait, greeting.stream());
-        if monitor.asked_to_end() {
-            return Err(Refused::new(Refusal::Cancelled, "the start was cancelled").into());
-        }
-        if let Some(status) = monitor.x_server_status {
-            return Err(x_server_failed(monitor, status, spec));
-        }
-        if clock::now() > deadline {
-            let detail = format!(
-                "the X server on {} was not ready within {} s (/vsmagent/xvnc_start_timeout); its last words: {}",
-                spec.session.agent,
-                settings.x_timeout_ms / 1000,
-                xserver::reason(&monitor.x_server.output.text())
-            );
-            return Err(Refused::new(Refusal::XServer, detail).into());
-        }
-    }
-    Ok(())
-}
-
-fn x_server_failed(monitor: &mut Monitor, status: std::process::ExitStatus, spec: &Spec) -> Reply {
-    monitor.drain_output();
-    let words = monitor.x_server.output.text();
-    if xserver::says_display_taken(&words) {
-        return Reply::DisplayTaken;
-    }
-    let last = xserver::reason(&words);
-    let agent = &spec.session.agent;
-    let home = status.code() == Some(EXIT_HOME.into());
-    let (reason, detail) = if home {
-        (Refusal::Home, format!("user {} on {agent}: {last}", spec.session.user))
-    } else if status.code() == Some(EXIT_PROGRAM.into()) {
-        (Refusal::XServer, format!("{last} on {agent} (/vsmagent/xserver)"))
-    } else {
-        (
-            Refusal::XServer,
-            format!("the X server on {agent} ended at once ({}): {last}", launch::describe(status)),
-        )
-    };
-    Refused::new(reason, detail).into()
 }
