@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::modules::{self, Imports};
 
 /// Circles that there still are, by crate. None may be added; one that gets smaller, or goes, is to be changed here.
-const KNOWN: [(&str, &[&str]); 4] = [
+const KNOWN: [(&str, &[&str]); 2] = [
     (
         "crates/agent",
         &[
@@ -19,8 +19,6 @@ const KNOWN: [(&str, &[&str]); 4] = [
             "session::start",
         ],
     ),
-    ("crates/config", &["check", "config", "load", "profiles", "yaml"]),
-    ("crates/config", &["import", "set", "tool"]),
     ("crates/sim", &["agent", "broker", "checks", "client", "login", "plot", "world"]),
 ];
 
@@ -137,7 +135,7 @@ mod tests {
     use crate::tidy::modules::tests::sources;
 
     /// Adding to it is never the way out; lower it when a circle got smaller.
-    const KNOWN_FILES_MAX: usize = 31;
+    const KNOWN_FILES_MAX: usize = 14;
 
     fn imports(files: &[(&str, &str)]) -> Imports {
         modules::imports(&sources(files), "crates/x")
