@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use vsm_core::{RequestId, SessionId, UnixMillis, UserName};
+use vsm_core::{RequestId, SessionId, UnixMillis, UserName, replica::Replica};
 
-use crate::{agent::Agent, broker::Broker, client::Client, world::World};
+use crate::{
+    event::BrokerId,
+    state::{agent::Agent, broker::Broker},
+};
 
 mod p1_durable;
 mod p2_one_writer;
@@ -98,37 +101,26 @@ impl Checks {
         self.found(Some(found), now);
     }
 
+    /// Everything is whole and at rest, and this broker is the active one.
+    pub(crate) fn at_rest(
+        &mut self,
+        active: Option<BrokerId>,
+        brokers: &[Broker; 2],
+        agents: &[Agent],
+        now: u64,
+    ) {
+        let replica = active.and_then(|active| brokers[active].replica.as_ref());
+        let table = replica.map(Replica::table);
+        let found = table
+            .and_then(|table| {
+                p4_nothing_forgotten::check(&self.truth, table, agents)
+                    .or_else(|| p5_no_ghosts::check_table(table, agents))
+            })
+            .or_else(|| p6_converged::check(&self.durable, brokers));
+        self.found(found, now);
+    }
+
     fn found(&mut self, found: Option<String>, now: u64) {
         self.violations.extend(found.map(|what| format!("at {now} ms: {what}")));
-    }
-}
-
-impl World {
-    /// Whether nothing is left to be done.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let Some(active) = self.active() else { return false };
-        let settled = self.brokers[active].replica.as_ref().is_some_and(|replica| {
-            let table = replica.table();
-            table.tombstones().next().is_none()
-                && table
-                    .sessions()
-                    .all(|session| matches!(session.state, vsm_core::State::Running { .. }))
-        });
-        settled
-            && self.clients.iter().all(Client::is_idle)
-            && self.brokers.iter().all(|broker| broker.tasks.is_empty())
-            && self.brokers[active].heard.iter().all(Option::is_some)
-    }
-
-    pub(crate) fn served(&self) -> u64 {
-        self.clients.iter().map(|client| client.served).sum()
-    }
-
-    /// Everything is whole and at rest.
-    pub(crate) fn final_checks(&mut self) {
-        let found = p4_nothing_forgotten::check(self)
-            .or_else(|| p5_no_ghosts::check_table(self))
-            .or_else(|| p6_converged::check(self));
-        self.checks.found(found, self.now);
     }
 }

@@ -8,7 +8,7 @@ use vsm_core::{
     replica::{Disk, Replica, Standing, Write},
 };
 
-use crate::{
+use crate::state::{
     agent::Agent,
     broker::{Broker, rows},
 };

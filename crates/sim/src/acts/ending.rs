@@ -7,13 +7,12 @@ use vsm_core::{
         Burial, End,
         ending::{Dig, Dug, Effect, Event, IfSilent},
     },
-    replica::{Failure, Replica},
+    replica::Failure,
 };
 
 use crate::{
-    broker::{Burying, Ending, Then},
     event::{AgentId, BrokerId, Call, Reply},
-    login::proposed,
+    state::broker::{Burying, Ending, Then},
     world::World,
 };
 
@@ -117,7 +116,7 @@ impl World {
         if let Ok(Change::Ending { id: session }) = &result {
             self.checks.truth.promise(*session);
         }
-        let proposed = proposed(self.brokers[id].replica.as_ref(), None, result);
+        let proposed = self.brokers[id].proposed(None, result);
         self.drive_end(id, number, Event::Proposed(proposed));
     }
 
@@ -181,8 +180,7 @@ impl World {
         number: u64,
         result: Result<Change, Failure>,
     ) {
-        let replica: Option<&Replica> = self.brokers[id].replica.as_ref();
-        let proposed = proposed(replica, None, result);
+        let proposed = self.brokers[id].proposed(None, result);
         self.drive_burial(id, number, &Dug::Proposed(proposed));
     }
 }

@@ -12,10 +12,8 @@ use vsm_core::{
 };
 
 use crate::{
-    agent::Agent,
-    broker::Then,
     event::{Ev, Item},
-    plot::Plot,
+    state::{agent::Agent, broker::Then, plot::Plot},
     world::{EARLY_MS, Fencing, World},
 };
 
@@ -238,15 +236,6 @@ impl World {
             self.after(wait, Ev::Restart { broker });
         }
         held
-    }
-
-    /// The agents that are witnesses by what any broker holds.
-    pub(crate) fn witnesses(&self) -> impl Iterator<Item = &Agent> {
-        let rosters: Vec<_> =
-            self.brokers.iter().filter_map(|broker| broker.disk.table.roster().cloned()).collect();
-        self.agents
-            .iter()
-            .filter(move |agent| rosters.iter().any(|roster| roster.contains(&agent.name)))
     }
 
     /// Whether most of them keep a position; of each roster that any broker holds.

@@ -11,8 +11,8 @@ use vsm_core::{
 };
 
 use crate::{
-    broker::Then,
     event::{AgentId, BrokerId, Call, Ev, Item, Reply},
+    state::broker::Then,
     tell,
     world::World,
 };
@@ -114,14 +114,14 @@ impl World {
             self.agents.iter().zip(&self.brokers[id].heard).filter(|(_, heard)| heard.is_some());
         let owed: Vec<Owed> = here
             .flat_map(|(agent, _)| {
-                lifecycle::owed(replica.table(), &agent.name, |at| self.is_starting(id, at))
+                lifecycle::owed(replica.table(), &agent.name, |at| self.brokers[id].is_starting(at))
             })
             .collect();
         for owed in owed {
             match owed {
                 Owed::End(session) => self.carry_out_end(id, session.id),
                 // A login may have taken it up since.
-                Owed::GiveUp(session) if self.is_starting(id, session.id) => {}
+                Owed::GiveUp(session) if self.brokers[id].is_starting(session.id) => {}
                 Owed::GiveUp(session) => {
                     self.begin_burial(id, session.id, Burial::giving_up(session.id));
                 }
@@ -174,7 +174,8 @@ impl World {
             return;
         }
         let Some(replica) = self.brokers[id].replica.as_ref() else { return };
-        let (from, is_starting) = (&self.agents[agent].name, self.is_starting(id, session.id));
+        let (from, is_starting) =
+            (&self.agents[agent].name, self.brokers[id].is_starting(session.id));
         match lifecycle::reported(replica.table(), from, session, is_starting) {
             Reported::Known | Reported::Elsewhere(_) => {}
             Reported::Commit(display) => {
@@ -186,10 +187,5 @@ impl World {
                 self.propose(id, Proposal::Adopt(adopted), Then::Report(agent));
             }
         }
-    }
-
-    /// Whether a login of this broker is at the start of a session.
-    pub(crate) fn is_starting(&self, id: BrokerId, session: SessionId) -> bool {
-        self.brokers[id].tasks.values().any(|task| task.starts(session))
     }
 }

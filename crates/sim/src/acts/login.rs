@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use vsm_core::{
-    Change, Eligible, Proposal, RequestId, Rule, Session, SessionId, StartParams, Strategy,
-    UserName,
+    Change, Eligible, Proposal, Rule, Session, SessionId, StartParams, Strategy,
     lifecycle::{
-        self, Effect, Event, Login, Proposed, Start,
+        self, Effect, Event, Login, Start,
         login::{self, Host, Own, Places, Terms, Wanted},
     },
-    replica::{Failure, Replica},
+    replica::Failure,
 };
 
 use crate::{
-    broker::Then,
-    event::{AgentId, BrokerId, Call, ClientId, Ev, Reply},
+    event::{AgentId, BrokerId, Call, Ev, Reply},
+    state::{
+        broker::Then,
+        login::{Starting, Task},
+    },
     world::World,
 };
 
@@ -27,33 +29,6 @@ const ATTEMPTS: u32 = 3;
 const SETTLE_MS: u64 = 400;
 /// How long an agent is silent before its sessions do not count: longer than any run, or users had two by right.
 const UNREACHABLE_GRACE_MS: u64 = 3_600_000;
-
-/// A start that a login waits for.
-#[derive(Debug, Clone)]
-struct Starting {
-    session: Arc<Session>,
-    began: u64,
-    start: Start,
-}
-
-/// A login under way.
-#[derive(Debug, Clone)]
-pub(crate) struct Task {
-    pub(crate) client: ClientId,
-    pub(crate) user: UserName,
-    pub(crate) request: RequestId,
-    login: Login,
-    starting: Option<Starting>,
-    /// What it has reserved, or is about to.
-    reserves: Option<SessionId>,
-}
-
-impl Task {
-    /// Whether it is at this session's start.
-    pub(crate) fn starts(&self, id: SessionId) -> bool {
-        self.reserves == Some(id)
-    }
-}
 
 impl World {
     /// Begins the logins that wait, one at a time for each user.
@@ -275,8 +250,7 @@ impl World {
         result: Result<Change, Failure>,
     ) {
         let Some(task) = self.brokers[id].tasks.get(&number) else { return };
-        let replica = self.brokers[id].replica.as_ref();
-        let proposed = |session| proposed(replica, session, result);
+        let proposed = |session| self.brokers[id].proposed(session, result);
         match &task.starting {
             Some(Starting { session, .. }) => {
                 let event = Event::Proposed(proposed(Some(session.id)));
@@ -317,24 +291,5 @@ impl World {
         if let Some(task) = self.brokers[id].tasks.remove(&number) {
             self.answer_client(task.client, task.request, session.ok_or(()));
         }
-    }
-}
-
-/// What became of a proposal, as the machines are told it.
-pub(crate) fn proposed(
-    replica: Option<&Replica>,
-    session: Option<SessionId>,
-    result: Result<Change, Failure>,
-) -> Proposed {
-    match result {
-        Ok(change) => Proposed::Committed(change),
-        Err(Failure::Rejected(rejected)) => {
-            let table = replica.map(Replica::table);
-            let known = session.and_then(|id| table.and_then(|table| table.session(id)));
-            Proposed::Rejected(rejected, known.map(|known| known.state))
-        }
-        Err(Failure::NotActive(_)) => Proposed::NotActive,
-        Err(Failure::NoVotes) => Proposed::NoVotes,
-        Err(Failure::PeerAway | Failure::Unknown) => Proposed::Failed,
     }
 }
