@@ -61,6 +61,9 @@ impl Past {
     }
 }
 
+/// In one seed of so many sessions are made without votes: by the seed itself, so that all others are what they were.
+const SOLO_EACH: u64 = 5;
+
 /// Everything.
 pub(crate) struct World {
     pub(crate) now: u64,
@@ -74,6 +77,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) net: Net,
     pub(crate) cap: u32,
+    /// Whether a session may be made without votes (`solo_create`), and what no table knows may be a user's.
+    pub(crate) solo_create: bool,
     pub(crate) limits: Limits,
     pub(crate) checks: Checks,
     pub(crate) faults: bool,
@@ -125,8 +130,9 @@ impl World {
                 .collect(),
             net: Net::new(agents + 2, in_order),
             cap,
+            solo_create: seed.is_multiple_of(SOLO_EACH),
             limits,
-            checks: Checks::new(agents),
+            checks: Checks::new(agents, cap),
             faults: true,
             // The stories are about witnesses.
             plot: plot.filter(|_| fencing == Fencing::None),
@@ -207,9 +213,12 @@ impl World {
     }
 
     /// Whether one broker alone could go on: they are in sync, and what was lost of witnesses is made up for. One whose
-    /// word got lost is only asked again after a while.
+    /// word got lost is only asked again after a while. A change of the witnesses is committed by both brokers only, so
+    /// each has to know, also when it comes back from a crash, that this was done.
     pub(crate) fn could_lose_one(&self) -> bool {
-        self.is_in_sync() && self.witnesses().all(Agent::votes)
+        self.is_in_sync()
+            && self.witnesses().all(Agent::votes)
+            && !self.brokers.iter().any(Broker::may_be_naming)
     }
 
     /// Whether nothing is left to be done.

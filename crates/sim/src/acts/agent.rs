@@ -148,7 +148,7 @@ impl World {
         agent.sessions.insert(session.id, Arc::clone(&running));
         self.note(|| format!("agent{id}: {}", tell::started(running.id)));
         self.checks.fenced.acted(id, epoch, self.now);
-        self.checks.truth.started(&running, id, self.now);
+        self.checks.started(&running, id, self.now);
         self.report(id, &Item::Started(running));
         Reply::Running(session.id, display)
     }

@@ -98,7 +98,7 @@ impl World {
             let user = self.clients[client].user.clone();
             let since = self.clients[client].began;
             self.note(|| format!("{user} {}", tell::handed(session)));
-            self.checks.handed(&user, request, session, self.cap, since, self.now);
+            self.checks.handed(&user, request, session, since, self.now);
         }
         if self.faults && self.rng.percent(5) {
             // It is lost, and the client asks again.

@@ -82,8 +82,9 @@ impl World {
     }
 
     pub(crate) fn agent_of(&self, id: BrokerId, session: SessionId) -> Option<AgentId> {
-        let table = self.brokers[id].replica.as_ref()?.table();
-        let agent = table
+        let broker = &self.brokers[id];
+        let table = broker.replica.as_ref()?.table();
+        let agent = broker
             .session(session)
             .map(|known| &known.agent)
             .or_else(|| table.tombstone(session).map(|(agent, _)| agent))?;
@@ -157,6 +158,7 @@ impl World {
             _ if self.brokers[id].heard[agent] != Some(conn) => {}
             Item::Started(session) => self.absorb(id, agent, &session),
             Item::Ended(session) => {
+                self.brokers[id].forget_unvoted(session);
                 // What came before it in the report may still be under way: the table knows of that, not its readers.
                 self.propose(id, Proposal::Gone { id: session }, Then::Report(agent));
             }

@@ -22,8 +22,9 @@ impl World {
         if self.brokers[id].serves().is_none() && self.brokers[1 - id].serves().is_some() {
             return;
         }
-        let Some(replica) = self.brokers[id].replica.as_ref() else { return };
-        let Some(state) = replica.table().session(session).map(|known| known.state) else { return };
+        let Some(state) = self.brokers[id].session(session).map(|known| known.state) else {
+            return;
+        };
         let if_silent = if self.rng.percent(50) { IfSilent::Abandon } else { IfSilent::Leave };
         self.begin_end(id, session, End::wanted(session, state, if_silent));
     }
@@ -75,6 +76,7 @@ impl World {
                     self.terminate(id, number, (agent, session), own);
                 }
                 Effect::Drop => {
+                    self.brokers[id].forget_unvoted(session);
                     self.propose(id, Proposal::Gone { id: session }, Then::Report(agent));
                 }
                 Effect::Over(_) => drop(self.brokers[id].ends.remove(&number)),

@@ -11,3 +11,4 @@ mod link;
 mod login;
 mod plot;
 mod stories;
+mod unvoted;

@@ -1,9 +1,12 @@
 //! A broker: the real replica on a disk that may lose what was not synced, and what is under way in its process.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use vsm_core::{
-    Change, Epoch, Key, NodeName, RequestId, Row, SessionId, Table,
+    Change, Epoch, Key, NodeName, RequestId, Row, Session, SessionId, Table, UserName,
     lifecycle::{Burial, End, Proposed, login::Wish},
     replica::{Disk, Failure, Replica, Standing, Token, Write},
 };
@@ -57,6 +60,8 @@ pub(crate) struct Broker {
     pub(crate) tasks: BTreeMap<u64, Task>,
     pub(crate) ends: BTreeMap<u64, Ending>,
     pub(crate) burials: BTreeMap<u64, Burying>,
+    /// Sessions that were made without votes, as this process remembers them; some are in the table by now.
+    made_unvoted: Vec<Arc<Session>>,
     pub(crate) waiting: VecDeque<(ClientId, RequestId, Wish)>,
     pub(crate) then: BTreeMap<u64, Then>,
     pub(crate) calls: BTreeMap<u64, Then>,
@@ -98,6 +103,7 @@ impl Broker {
             tasks: BTreeMap::new(),
             ends: BTreeMap::new(),
             burials: BTreeMap::new(),
+            made_unvoted: Vec::new(),
             waiting: VecDeque::new(),
             then: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -135,6 +141,12 @@ impl Broker {
             self.writes_known = self.writes;
             (self.disk, self.writes) = (disk, writes);
         }
+    }
+
+    /// Whether its disk has a change of the witnesses of which it does not say that it is committed.
+    pub(crate) fn may_be_naming(&self) -> bool {
+        let mut later = self.disk.log.after(self.disk.commit);
+        later.any(|entry| matches!(entry.change, Change::Roster(_)))
     }
 
     pub(crate) const fn is_up(&self) -> bool {
@@ -176,9 +188,42 @@ impl Broker {
         self.tasks.clear();
         self.ends.clear();
         self.burials.clear();
+        self.made_unvoted.clear();
         self.waiting.clear();
         self.then.clear();
         self.calls.clear();
+    }
+
+    /// A session was made without votes.
+    pub(crate) fn remember_unvoted(&mut self, session: Arc<Session>) {
+        self.made_unvoted.push(session);
+    }
+
+    /// One that was made without votes is gone.
+    pub(crate) fn forget_unvoted(&mut self, id: SessionId) {
+        self.made_unvoted.retain(|session| session.id != id);
+    }
+
+    /// Sessions that were made without votes and are in no table yet.
+    pub(crate) fn unvoted(&self) -> impl Iterator<Item = &Arc<Session>> {
+        let table = self.replica.as_ref().map(Replica::table);
+        let is_new = move |session: &&Arc<Session>| {
+            table.is_none_or(|table| table.session(session.id).is_none())
+        };
+        self.made_unvoted.iter().filter(is_new)
+    }
+
+    /// A session that this node knows of, in the table or not.
+    pub(crate) fn session(&self, id: SessionId) -> Option<&Arc<Session>> {
+        let voted = self.replica.as_ref().and_then(|replica| replica.table().session(id));
+        voted.or_else(|| self.unvoted().find(|session| session.id == id))
+    }
+
+    /// What this node knows that a user has: the oldest first, and then what was made without votes.
+    pub(crate) fn of_user(&self, user: &UserName) -> Vec<Arc<Session>> {
+        let voted = self.replica.iter().flat_map(|replica| replica.table().of_user(user));
+        let unvoted = self.unvoted().filter(|session| session.user == *user);
+        voted.chain(unvoted).cloned().collect()
     }
 
     /// Whether a login is at the start of this session.

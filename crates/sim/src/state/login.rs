@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vsm_core::{
     RequestId, Session, SessionId, UserName,
-    lifecycle::{Login, Start},
+    lifecycle::{Login, Start, Unvoted},
 };
 
 use crate::event::ClientId;
@@ -17,6 +17,14 @@ pub(crate) struct Starting {
     pub(crate) start: Start,
 }
 
+/// What a login makes without votes.
+#[derive(Debug, Clone)]
+pub(crate) struct Unvoting {
+    pub(crate) machine: Unvoted,
+    /// What was asked for last.
+    pub(crate) session: Option<Arc<Session>>,
+}
+
 /// A login under way.
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
@@ -25,6 +33,7 @@ pub(crate) struct Task {
     pub(crate) request: RequestId,
     pub(crate) login: Login,
     pub(crate) starting: Option<Starting>,
+    pub(crate) unvoting: Option<Unvoting>,
     /// What it has reserved, or is about to.
     pub(crate) reserves: Option<SessionId>,
 }
