@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     config::Config,
-    load::{self, LoadError},
+    error::ToolError,
+    load::checked,
+    problem::LoadError,
     set::{Assignment, Edits},
-    tool::ToolError,
 };
 
 /// Sets and drops parameters in the files of `dir`, all or none; the configuration as it is from then on.
@@ -24,7 +25,7 @@ pub fn adopt(
     let assignments: Vec<Assignment> =
         set.iter().map(|(path, value)| Assignment::of(path, value)).collect::<Result<_, _>>()?;
     let edits = Edits::begin(dir)?.set(&assignments)?.drop(drop)?;
-    let merged = load::merge(edits.sources());
+    let merged = checked(edits.sources());
     if !merged.problems.is_empty() {
         return Err(ToolError::from(LoadError { problems: merged.problems }));
     }

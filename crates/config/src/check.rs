@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    config::{Config, Setting, Subcluster},
+    config::{Config, Subcluster},
+    host::one_spelling,
     keys,
-    load::{Merged, Problem},
+    merge::Merged,
+    problem::Problem,
     profiles, risky,
 };
 
@@ -34,20 +36,6 @@ pub(crate) fn cross(merged: &mut Merged) {
     merged.notes.extend(loggers(&config, "/vsmagent/logging/levels", &AGENT_LOGGERS));
 }
 
-pub(crate) fn problem_at(config: &Config, path: &str, text: String) -> Problem {
-    let place = config.setting(path).map(|Setting { file, line, .. }| (file.clone(), *line));
-    let (file, line) = place.unwrap_or_default();
-    Problem { file, line, path: path.to_owned(), text }
-}
-
-/// The same of a text that names its parameters itself; the place is that of the first path that is set.
-pub(crate) fn problem_of(config: &Config, paths: &[&str], text: String) -> Problem {
-    let set = paths.iter().find(|path| config.setting(path).is_some());
-    let place =
-        problem_at(config, set.or_else(|| paths.first()).copied().unwrap_or_default(), text);
-    Problem { path: String::new(), ..place }
-}
-
 fn displays(config: &Config, problems: &mut Vec<Problem>) {
     let (min, max) =
         (config.get(&keys::vsmagent::DISPLAY_MIN), config.get(&keys::vsmagent::DISPLAY_MAX));
@@ -55,7 +43,7 @@ fn displays(config: &Config, problems: &mut Vec<Problem>) {
         let keys = [keys::vsmagent::DISPLAY_MIN.path(), keys::vsmagent::DISPLAY_MAX.path()];
         let path = keys.into_iter().find(|path| config.setting(path).is_some()).unwrap_or(keys[0]);
         let text = format!("display_min ({min}) must be below display_max ({max})");
-        problems.push(problem_at(config, path, text));
+        problems.push(config.problem_at(path, text));
     }
 }
 
@@ -71,7 +59,7 @@ fn subclusters(config: &Config, problems: &mut Vec<Problem>) {
             folder(&pair[0].name),
             folder(&pair[1].name)
         );
-        problems.push(problem_at(config, &path, text));
+        problems.push(config.problem_at(&path, text));
     }
     for (key, members) in
         [("users", (|s| &s.users) as fn(&Subcluster) -> &Vec<String>), ("groups", |s| &s.groups)]
@@ -83,21 +71,12 @@ fn subclusters(config: &Config, problems: &mut Vec<Problem>) {
                     Some(earlier) if earlier != subcluster.name => {
                         let (one, other) = (folder(earlier), folder(&subcluster.name));
                         let text = format!("{member} is bound to both {one} and {other}");
-                        problems.push(problem_at(config, &format!("{other}/{key}"), text));
+                        problems.push(config.problem_at(&format!("{other}/{key}"), text));
                     }
                     _ => {}
                 }
             }
         }
-    }
-}
-
-/// What two spellings of one host have in common: case and a dot at the end do not tell names apart, and an address has
-/// many forms.
-pub(crate) fn one_spelling(host: &str) -> String {
-    match host.parse::<std::net::IpAddr>() {
-        Ok(address) => address.to_canonical().to_string(),
-        Err(_) => host.trim_end_matches('.').to_lowercase(),
     }
 }
 
@@ -117,7 +96,7 @@ fn spellings(config: &Config, problems: &mut Vec<Problem>) {
                 let text = format!(
                     "{host} is the same host as {first} (in {there}): spell it in one way everywhere"
                 );
-                problems.push(problem_at(config, &path, text));
+                problems.push(config.problem_at(&path, text));
             }
         }
     }

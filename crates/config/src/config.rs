@@ -2,33 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
-    path::{Path, PathBuf},
     sync::Arc,
 };
 
 use crate::{
     keys::{self, PARAMS},
-    load::{self, LoadError, Merged},
+    merge::{Merged, Setting},
     param::{self, Apply, Key, Param, canonical},
+    problem::Problem,
     schema,
     value::{Typed, Value},
 };
-
-/// A value that a file sets, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Setting {
-    pub(crate) raw: Value,
-    pub(crate) normal: Value,
-    pub(crate) file: PathBuf,
-    pub(crate) line: usize,
-}
-
-impl fmt::Display for Setting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file.display(), self.line)
-    }
-}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -80,28 +64,16 @@ pub struct Change {
 }
 
 impl Config {
-    /// Reads all `*.yaml` in `dir` in name order, merges and checks them.
-    ///
-    /// # Errors
-    /// Everything that is wrong, each with file, line and path; also where `dir` cannot be read.
-    pub fn load(dir: &Path) -> Result<Self, LoadError> {
-        let merged = load::merge(&load::read_dir(dir)?);
-        if !merged.problems.is_empty() {
-            return Err(LoadError { problems: merged.problems });
-        }
-        let Merged { settings, notes, .. } = merged;
-        Ok(Self { inner: Arc::new(Inner { settings, notes, unread: load::unread(dir) }) })
-    }
-
     /// The configuration of a system where nothing is set.
     #[must_use]
     pub fn defaults() -> Self {
         Self::default()
     }
 
+    /// What files say together, once nothing is wrong with it.
     pub(crate) fn of(merged: Merged) -> Self {
-        let Merged { settings, notes, .. } = merged;
-        Self { inner: Arc::new(Inner { settings, notes, unread: Vec::new() }) }
+        let Merged { settings, notes, unread, .. } = merged;
+        Self { inner: Arc::new(Inner { settings, notes, unread }) }
     }
 
     /// The value of a parameter, the default where it is not set.
@@ -271,6 +243,21 @@ impl Config {
         self.inner.settings.get(path)
     }
 
+    /// What is wrong with a parameter, at the place where it is set.
+    pub(crate) fn problem_at(&self, path: &str, text: String) -> Problem {
+        let place = self.setting(path).map(|Setting { file, line, .. }| (file.clone(), *line));
+        let (file, line) = place.unwrap_or_default();
+        Problem { file, line, path: path.to_owned(), text }
+    }
+
+    /// The same of a text that names its parameters itself; the place is that of the first path that is set.
+    pub(crate) fn problem_of(&self, paths: &[&str], text: String) -> Problem {
+        let set = paths.iter().find(|path| self.setting(path).is_some());
+        let place =
+            self.problem_at(set.or_else(|| paths.first()).copied().unwrap_or_default(), text);
+        Problem { path: String::new(), ..place }
+    }
+
     /// Every parameter that has a value: the set ones, and the defaults of the rest.
     pub(crate) fn entries(&self) -> BTreeMap<String, Value> {
         let mut entries: BTreeMap<String, Value> = BTreeMap::new();
@@ -296,16 +283,16 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, time::Duration};
+    use std::{path::PathBuf, time::Duration};
 
     use super::*;
     use crate::{
-        load::{Source, merge},
+        load::merged,
         value::{Geometry, Placement, RoleSource},
     };
 
     fn config(text: &str) -> Config {
-        let merged = merge(&[Source { file: PathBuf::from("f.yaml"), text: text.to_owned() }]);
+        let merged = merged(text);
         assert_eq!(merged.problems, []);
         Config::of(merged)
     }
@@ -380,43 +367,6 @@ mod tests {
                 ("/vsmserver/listen_port", "9000", "9001", true),
                 ("/vsmserver/start_timeout", "60", "61", false),
             ]
-        );
-    }
-
-    #[test]
-    fn a_directory_is_read_in_name_order_and_reports_everything() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("b.yaml"), "vsm: {vsm_agent_port: 2}\n").unwrap();
-        fs::write(dir.path().join("a.yaml"), "vsm: {vsm_agent_port: 1}\n").unwrap();
-        for unread in ["c.yml.bak", "c.yaml.dpkg-old", ".c.yml", "d.yml", "e.YAML", "README"] {
-            fs::write(dir.path().join(unread), "nonsense: 1\n").unwrap();
-        }
-        let config = Config::load(dir.path()).unwrap();
-        assert_eq!(config.get(&keys::vsm::VSM_AGENT_PORT), 2);
-        let wins =
-            |note: &String| note.contains("b.yaml:1 wins over ") && note.contains("a.yaml:1");
-        assert!(config.notes().iter().any(wins), "{:?}", config.notes());
-
-        let unread: Vec<&str> = config
-            .unread()
-            .iter()
-            .map(|line| line.rsplit_once('/').unwrap().1.split_once(": is not read").unwrap().0)
-            .collect();
-        assert_eq!(unread, ["d.yml", "e.YAML"]);
-
-        fs::write(dir.path().join("c.yaml"), "vsm:\n  nonsense: 1\n  vsm_agent_port: x\n").unwrap();
-        fs::write(dir.path().join("d.yaml"), [0xff, 0xfe]).unwrap();
-        assert!(
-            Config::load(dir.path()).unwrap_err().to_string().contains("d.yaml: cannot be read")
-        );
-        fs::remove_file(dir.path().join("d.yaml")).unwrap();
-        let error = Config::load(dir.path()).unwrap_err();
-        assert_eq!(error.problems.len(), 2);
-        assert_eq!(error.to_string().lines().count(), 2);
-
-        let missing = dir.path().join("missing");
-        assert!(
-            Config::load(&missing).unwrap_err().to_string().starts_with(missing.to_str().unwrap())
         );
     }
 }

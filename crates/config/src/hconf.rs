@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::load::read_bounded;
+use crate::files::read_bounded;
 
 /// How deep files may mount files.
 const DEPTH_MAX: usize = 8;

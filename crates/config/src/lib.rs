@@ -15,14 +15,19 @@ pub mod defaults;
 mod depth;
 pub mod doc;
 mod edit;
+mod error;
+mod files;
 mod hconf;
+mod host;
 mod import;
 pub mod keys;
 mod kind;
 mod limits;
 mod load;
+mod merge;
 mod pair;
 mod param;
+mod problem;
 mod profiles;
 pub mod risky;
 mod scan;
@@ -39,10 +44,11 @@ pub use crate::{
     adopt::adopt,
     check::{AGENT_LOGGERS, SERVER_LOGGERS},
     config::{Change, Config, Subcluster},
+    error::ToolError,
     kind::{Item, Kind, Unit},
     limits::LimitsFolder,
-    load::{LoadError, Problem},
     param::{Apply, Key, Param},
+    problem::{LoadError, Problem},
     profiles::{PROFILE_KEY_MAX, PROFILES_MAX, Profile, is_profile_key},
     value::{
         Geometry, LogLevel, OnHookFailure, Placement, RoleSource, SecondViewer, ShadowingMode,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{check::problem_at, config::Config, keys::profiles as k, load::Problem};
+use crate::{config::Config, keys::profiles as k, problem::Problem};
 
 /// Most profiles: more than anybody looks through.
 pub const PROFILES_MAX: usize = 64;
@@ -83,20 +83,20 @@ pub(crate) fn problems(config: &Config, problems: &mut Vec<Problem>) {
     };
     let default = config.get(&k::DEFAULT);
     if !default.is_empty() && !named.contains(&default) {
-        problems.push(problem_at(config, k::DEFAULT.path(), unknown(&default)));
+        problems.push(config.problem_at(k::DEFAULT.path(), unknown(&default)));
     }
     for key in config.get(&k::ORDER).iter().filter(|key| !named.contains(key)) {
-        problems.push(problem_at(config, k::ORDER.path(), unknown(key)));
+        problems.push(config.problem_at(k::ORDER.path(), unknown(key)));
     }
     for key in named.iter().filter(|key| !is_profile_key(key)) {
         let text = format!(
             "{key:?} cannot be the key of a profile: 1 to {PROFILE_KEY_MAX} of a-z, A-Z, 0-9, _ - ., and a letter or digit first"
         );
-        problems.push(problem_at(config, &some_path(config, key), text));
+        problems.push(config.problem_at(&some_path(config, key), text));
     }
     if let Some(key) = named.get(PROFILES_MAX) {
         let text = format!("there are {} profiles; at most {PROFILES_MAX} may be", named.len());
-        problems.push(problem_at(config, &some_path(config, key), text));
+        problems.push(config.problem_at(&some_path(config, key), text));
     }
     let words = |profile: &Profile| {
         let texts = [&profile.name, &profile.description, &profile.cmdline, &profile.testcmd];
@@ -106,7 +106,7 @@ pub(crate) fn problems(config: &Config, problems: &mut Vec<Problem>) {
     let bytes = heads + config.profiles().iter().map(words).sum::<usize>();
     if bytes > BYTES_MAX {
         let text = format!("the texts of /profiles have {bytes} bytes; at most {BYTES_MAX} may be");
-        problems.push(problem_at(config, k::INTRODUCTION.path(), text));
+        problems.push(config.problem_at(k::INTRODUCTION.path(), text));
     }
 }
 

@@ -8,11 +8,13 @@ use std::{
 
 use crate::{
     edit,
+    error::ToolError,
+    files::{self, Source},
     kind::Kind,
-    load::{self, Problem, Source},
+    load::checked,
     param::{canonical, segments},
+    problem::Problem,
     schema,
-    tool::ToolError,
     value::Value,
     write::{self, Lock, Rewrite},
     yaml,
@@ -59,7 +61,7 @@ pub(crate) struct Edits {
 impl Edits {
     pub(crate) fn begin(dir: &Path) -> Result<Self, ToolError> {
         let lock = lock(dir)?;
-        let old = load::read_dir(dir)?;
+        let old = files::read_dir(dir)?;
         let (dir, new, changed) = (dir.to_owned(), old.clone(), Vec::new());
         Ok(Self { dir, old, new, changed, _lock: lock })
     }
@@ -115,14 +117,14 @@ impl Edits {
 /// the value that went, and the value that holds from now on.
 pub(crate) fn purge(dir: &Path, file: &Path) -> Result<Vec<(String, String, String)>, ToolError> {
     let _lock = lock(dir)?;
-    let old = load::read_dir(dir)?;
+    let old = files::read_dir(dir)?;
     let same = |source: &Source| source.file.canonicalize().ok() == file.canonicalize().ok();
-    let text = load::read_bounded(file)
+    let text = files::read_bounded(file)
         .map_err(|error| ToolError::Bad(format!("{}: {error}", file.display())))?;
     let named = old.iter().find(|source| same(source)).map_or(file, |source| &source.file);
     let before = Source { file: named.to_owned(), text };
     let elsewhere =
-        load::merge(&old.iter().filter(|source| !same(source)).cloned().collect::<Vec<_>>());
+        checked(&old.iter().filter(|source| !same(source)).cloned().collect::<Vec<_>>());
     let mut after = before.clone();
     let mut dropped = Vec::new();
     for (path, value) in raw_values(&before)? {
@@ -217,11 +219,11 @@ fn exchange(
 /// Writes the files that differ, unless the new ones have a problem that the old ones did not have: a
 /// configuration that is already broken can be repaired step by step.
 fn commit(old: &[Source], new: &[Source]) -> Result<(), ToolError> {
-    let known: Vec<Problem> = load::merge(old).problems;
+    let known: Vec<Problem> = checked(old).problems;
     let is_new = |problem: &Problem| {
         !known.iter().any(|old| old.path == problem.path && old.text == problem.text)
     };
-    let fresh: Vec<String> = load::merge(new)
+    let fresh: Vec<String> = checked(new)
         .problems
         .iter()
         .filter(|problem| is_new(problem))

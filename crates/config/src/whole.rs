@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use vsm_core::{AgentName, Limit, NodeName, Words};
 
 use crate::{
-    check::{one_spelling, problem_of},
     config::Config,
+    host::one_spelling,
     keys,
     limits::LimitsFolder,
-    load::{LoadError, Problem},
+    problem::{LoadError, Problem},
 };
 
 /// Where the limits are.
@@ -45,7 +45,7 @@ impl Config {
         agents(self, &mut problems);
         problems.extend(self.moving_agent().map(|moving| {
             let text = moving.to_string();
-            problem_of(self, &[&moving.path, keys::ha::ENABLED.path()], text)
+            self.problem_of(&[&moving.path, keys::ha::ENABLED.path()], text)
         }));
         limits(self, &mut problems);
         problems
@@ -56,7 +56,7 @@ impl Config {
         let wanted = self.get(&keys::ha::ENABLED);
         let (nodes, resource) = (self.get(&keys::ha::NODES), self.get(&keys::ha::RESOURCE_ADDRESS));
         let text = wanted.then(|| pair_fault(&nodes, &resource).err())??;
-        Some(problem_of(self, &[keys::ha::NODES.path(), keys::ha::ENABLED.path()], text))
+        Some(self.problem_of(&[keys::ha::NODES.path(), keys::ha::ENABLED.path()], text))
     }
 }
 
@@ -98,7 +98,7 @@ fn agents(config: &Config, problems: &mut Vec<Problem>) {
         let bad = |host: &String| host.parse::<AgentName>().err();
         problems.extend(subcluster.agents.iter().filter_map(bad).map(|error| {
             let text = format!("{path}: {error}");
-            problem_of(config, &[&path], text)
+            config.problem_of(&[&path], text)
         }));
     }
 }
@@ -111,7 +111,7 @@ fn limits(config: &Config, problems: &mut Vec<Problem>) {
         let path = format!("{LIMITS}/{}/subclusters", folder.name);
         for name in folder.subclusters.iter().filter(|name| !known.contains(name)) {
             let text = format!("{path}: there is no subcluster {name}");
-            problems.push(problem_of(config, &[&path], text));
+            problems.push(config.problem_of(&[&path], text));
         }
         problems.extend(late_warning(config, folder));
     }
@@ -149,7 +149,7 @@ fn two_folders(config: &Config, one: &str, other: &str, key: &str, what: &str) -
     let mut paths = vec![format!("{folder}/{key}")];
     paths.extend(Limit::ALL.map(|limit| format!("{folder}/{}", limit.key())));
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-    problem_of(config, &paths, text)
+    config.problem_of(&paths, text)
 }
 
 /// A limit that would be over before its warning.
@@ -162,7 +162,7 @@ fn late_warning(config: &Config, folder: &LimitsFolder) -> Option<Problem> {
     let text = format!(
         "{LIMITS}/{name}/warn_before ({warn}) must be less than {key} ({value}), so that the warning comes before the end"
     );
-    Some(problem_of(config, &[&format!("{LIMITS}/{name}/{key}")], text))
+    Some(config.problem_of(&[&format!("{LIMITS}/{name}/{key}")], text))
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use std::{
 
 use crate::{
     depth,
-    load::Problem,
     param::{Param, canonical},
+    problem::Problem,
     scan, schema,
     tree::Tree,
     value::Value,

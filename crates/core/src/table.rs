@@ -7,7 +7,10 @@ use std::{
 
 use crate::{
     AgentName, Change, Draft, Drain, Eligible, Event, Key, Placement, Proposal, Rejected,
-    RequestId, Row, Session, SessionId, State, UnixMillis, UserName, audit::Trail, place::Boards,
+    RequestId, Row, Session, SessionId, State, UnixMillis, UserName,
+    audit::Trail,
+    place::Boards,
+    replica::mutant::{self, Mutant},
 };
 
 /// All sessions, the starts that were given up, the agents' marks, and the trail of events. Indices by user and by
@@ -272,11 +275,23 @@ impl Table {
     /// Whether the cap allows the user a session more; a cap of 0 allows any number (P7).
     #[must_use]
     pub fn has_room(&self, user: &UserName, cap: u32, uncounted: &[SessionId]) -> bool {
+        self.has_room_beside(0, user, cap, uncounted)
+    }
+
+    /// The same of a user of whom so many more are known that are in no table.
+    #[must_use]
+    pub fn has_room_beside(
+        &self,
+        more: usize,
+        user: &UserName,
+        cap: u32,
+        uncounted: &[SessionId],
+    ) -> bool {
         // One whose end was asked for no longer counts: its user gave it up.
         let counts = |s: &&Arc<Session>| {
             !matches!(s.state, State::Ending { .. }) && !uncounted.contains(&s.id)
         };
-        let has = || self.of_user(user).filter(counts).count();
+        let has = || self.of_user(user).filter(counts).count() + more;
         cap == 0 || has() < usize::try_from(cap).unwrap_or(usize::MAX)
     }
 
@@ -304,6 +319,9 @@ impl Table {
         match change {
             Change::Reserved(session) | Change::Adopted(session) => {
                 self.insert(Arc::clone(session));
+                if mutant::on(Mutant::AdoptedUncounted) && matches!(change, Change::Adopted(_)) {
+                    self.by_user.remove(&session.user);
+                }
             }
             Change::Running { id, display } => {
                 self.set_state(*id, State::Running { display: *display });

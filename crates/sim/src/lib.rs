@@ -3,21 +3,19 @@
 //! What is simulated is the real replica, the real disk twin, the real witness and the real life of a session of
 //! `vsm_core`; only agents are small machines after the real ones. A run is faults first, when nothing may break, then
 //! peace, when it must also get somewhere: both brokers up, then either one alone, then both again.
+//!
+//! From the ground: `event`, `net`, `rng` and `tell`; `state`, who there is and what each holds; `checks`, the
+//! promises, which see all of that; `world`, everything with its time; `acts`, what is done in it; `step`, from one
+//! event to the next; `run`, a seed from beginning to end.
 
-mod agent;
-mod broker;
+mod acts;
 mod checks;
-mod client;
-mod duties;
-mod ending;
 mod event;
-mod faults;
-mod login;
 mod net;
-mod plot;
 mod rng;
 mod run;
-mod stories;
+mod state;
+mod step;
 mod tell;
 mod vote;
 mod world;

@@ -62,19 +62,24 @@ pub fn run(seed: u64, trace: bool) -> Outcome {
 
 fn play(seed: u64, trace: bool, swapped: bool) -> World {
     let mut world = World::new(seed, trace, swapped);
+    world.begin();
     scenario(&mut world);
     world
 }
 
 /// Plays a seed again with the brokers' names swapped.
 fn differs_swapped(seed: u64, world: &World) -> Option<String> {
-    let end = End::of(world)?;
+    let end = end_of(world)?;
     let swapped = play(seed, false, true);
     if let Some(found) = swapped.checks.violations.first() {
         return Some(format!("with the names swapped: {found}"));
     }
-    let other = End::of(&swapped)?;
+    let other = end_of(&swapped)?;
     (end != other).then(|| format!("P6: with the names swapped {other:?} is not {end:?}"))
+}
+
+fn end_of(world: &World) -> Option<End> {
+    End::of(&world.checks.claims, &world.brokers, world.active(), world.steps)
 }
 
 fn scenario(world: &mut World) {
@@ -139,7 +144,7 @@ fn scenario(world: &mut World) {
         let at = world.now;
         world.run_until(at + 1500, |_| false);
     }
-    world.final_checks();
+    world.checks.at_rest(world.active(), &world.brokers, &world.agents, world.now);
 }
 
 /// Progress within a bound: the state, and a login.

@@ -192,3 +192,8 @@ pub(crate) fn handed(id: SessionId) -> String {
 pub(crate) fn started(id: SessionId) -> String {
     format!("{} begins", short(id))
 }
+
+/// A session that a broker had made without votes.
+pub(crate) fn unvoted(id: SessionId) -> String {
+    format!("made {} without votes", short(id))
+}

@@ -1,22 +1,18 @@
-//! The simulated world: who is in it, what is to happen, and the step from one moment to the next.
+//! The simulated world: who is in it, what is to happen when, and how it stands. `acts` has what they do in it.
 
 use std::collections::BTreeMap;
 
 use vsm_core::{
-    UnixMillis,
-    replica::{Event, Limits, Replica, Standing},
+    State, UnixMillis,
+    replica::{Limits, Standing},
 };
 
 use crate::{
-    agent::Agent,
-    broker::Broker,
     checks::Checks,
-    client::Client,
     event::{BrokerId, Ev},
     net::Net,
-    plot::Plot,
     rng::Rng,
-    tell,
+    state::{agent::Agent, broker::Broker, client::Client, plot::Plot},
 };
 
 /// Whether the pair runs under cluster software with a power switch.
@@ -65,6 +61,9 @@ impl Past {
     }
 }
 
+/// In one seed of so many sessions are made without votes: by the seed itself, so that all others are what they were.
+const SOLO_EACH: u64 = 5;
+
 /// Everything.
 pub(crate) struct World {
     pub(crate) now: u64,
@@ -78,6 +77,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) net: Net,
     pub(crate) cap: u32,
+    /// Whether a session may be made without votes (`solo_create`), and what no table knows may be a user's.
+    pub(crate) solo_create: bool,
     pub(crate) limits: Limits,
     pub(crate) checks: Checks,
     pub(crate) faults: bool,
@@ -113,7 +114,7 @@ impl World {
         // Which of the two is which must not matter.
         let names = if rng.percent(50) != swapped { ["a", "b"] } else { ["b", "a"] };
         #[expect(clippy::unwrap_used, reason = "the names are fixed and valid")]
-        let mut world = Self {
+        Self {
             now: 0,
             rng,
             queue: BTreeMap::new(),
@@ -129,8 +130,9 @@ impl World {
                 .collect(),
             net: Net::new(agents + 2, in_order),
             cap,
+            solo_create: seed.is_multiple_of(SOLO_EACH),
             limits,
-            checks: Checks::new(agents),
+            checks: Checks::new(agents, cap),
             faults: true,
             // The stories are about witnesses.
             plot: plot.filter(|_| fencing == Fencing::None),
@@ -140,38 +142,7 @@ impl World {
             early_until: if early { EARLY_MS } else { 0 },
             past: if plain { past } else { Past::Pair },
             old_copy: None,
-        };
-        world.begin();
-        world
-    }
-
-    fn begin(&mut self) {
-        self.brokers[0].single = self.past == Past::Server;
-        for broker in 0..if self.brokers[0].single { 1 } else { 2 } {
-            self.start_broker(broker);
         }
-        match self.past {
-            Past::Pair => {}
-            Past::Server => {
-                let at = self.rng.range(300, 1500);
-                self.at(at, Ev::Convert);
-            }
-            Past::Lost => {
-                let at = self.rng.range(2500, 6000);
-                self.at(at, Ev::TotalLoss);
-            }
-        }
-        self.brokers[0].address = true;
-        self.after(1, Ev::Dial);
-        for agent in 0..self.agents.len() {
-            self.after(5, Ev::AgentDial { agent });
-        }
-        for client in 0..self.clients.len() {
-            let wait = self.rng.range(300, 2000);
-            self.after(wait, Ev::ClientNext { client });
-        }
-        self.after(if self.early_until > 0 { 2 } else { 1500 }, Ev::Fault);
-        self.after(1600, Ev::Plot);
     }
 
     /// One line of the trace, made only if there is one.
@@ -194,218 +165,26 @@ impl World {
         self.at(self.now + wait, event);
     }
 
-    /// Goes on until `done`, or to a moment; whether it was done.
-    pub(crate) fn run_until(&mut self, until: u64, done: impl Fn(&Self) -> bool) -> bool {
-        while let Some(((at, _), event)) = self.queue.pop_first() {
-            if at > until {
-                self.at(at, event);
-                self.now = until;
-                break;
-            }
-            self.now = at;
-            self.steps += 1;
-            self.step(event);
-            if !self.checks.violations.is_empty() {
-                return false;
-            }
-            if self.steps.is_multiple_of(16) && done(self) {
-                return true;
-            }
+    /// What happens next, and the moment of it; none = nothing until then, which is now.
+    pub(crate) fn next_event(&mut self, until: u64) -> Option<Ev> {
+        let ((at, _), event) = self.queue.pop_first()?;
+        if at > until {
+            self.at(at, event);
+            self.now = until;
+            return None;
         }
-        done(self)
+        self.now = at;
+        self.steps += 1;
+        Some(event)
     }
 
-    /// Whether a broker takes what is meant for this process of it; a paused one takes it when it goes on.
-    fn takes(&mut self, broker: BrokerId, life: u64, event: &Ev) -> bool {
-        let target = &self.brokers[broker];
-        if !target.is_up() || target.life != life {
-            return false;
-        }
-        if target.paused_until > self.now {
-            let until = target.paused_until;
-            self.at(until, event.clone());
-            return false;
-        }
-        true
-    }
-
-    fn step(&mut self, event: Ev) {
-        let meant = match &event {
-            Ev::Tick { broker, life }
-            | Ev::Stored { broker, life, .. }
-            | Ev::Link { broker, life, .. }
-            | Ev::CallTimeout { broker, life, .. }
-            | Ev::PeerOff { broker, life, .. }
-            | Ev::Again { broker, life, .. } => Some((*broker, *life)),
-            Ev::Peer { to, life, .. }
-            | Ev::WitnessReply { to, life, .. }
-            | Ev::Reply { to, life, .. }
-            | Ev::Report { to, life, .. } => Some((*to, *life)),
-            Ev::Login { broker, .. } | Ev::End { broker, .. } => {
-                Some((*broker, self.brokers[*broker].life))
-            }
-            Ev::Dial
-            | Ev::Witness { .. }
-            | Ev::Call { .. }
-            | Ev::Act { .. }
-            | Ev::AgentDial { .. }
-            | Ev::Answer { .. }
-            | Ev::ClientTimeout { .. }
-            | Ev::ClientNext { .. }
-            | Ev::Fault
-            | Ev::Shoot { .. }
-            | Ev::Plot
-            | Ev::Crash { .. }
-            | Ev::Restart { .. }
-            | Ev::Mend { .. }
-            | Ev::Convert
-            | Ev::TotalLoss
-            | Ev::OldCopy
-            | Ev::AgentRestart { .. } => None,
-        };
-        if let Some((broker, life)) = meant
-            && !self.takes(broker, life, &event)
-        {
-            return;
-        }
-        self.take(event);
-    }
-
-    fn take(&mut self, event: Ev) {
-        match event {
-            Ev::Tick { broker, .. } => self.tick(broker),
-            Ev::Stored { broker, token, .. } => self.stored(broker, token),
-            Ev::Dial => self.dial(),
-            Ev::Link { broker, conn, up, .. } => {
-                if !up || self.net.link == Some(conn) {
-                    self.feed(broker, Event::Link(up));
-                }
-            }
-            Ev::Peer { to, conn, msg, .. } => {
-                let cut =
-                    self.net.in_order && (self.net.broken[1 - to] || self.net.is_cut(1 - to, to));
-                if cut {
-                    self.net.broken[1 - to] = true;
-                } else if self.net.link == Some(conn) || !self.net.in_order {
-                    self.feed(to, Event::Peer(msg));
-                }
-            }
-            Ev::Witness { agent, from, life, msg } => self.witness_asked(agent, from, life, msg),
-            Ev::WitnessReply { agent, to, reply, .. } => {
-                let name = self.agents[agent].name.clone();
-                self.feed(to, Event::Witness(name, reply));
-            }
-            Ev::Call { agent, from, life, rpc, call } => {
-                self.agent_call(agent, from, life, rpc, call);
-            }
-            Ev::Act { agent, agent_life, from, life, rpc, epoch, session } => {
-                if self.agents[agent].up && self.agents[agent].life == agent_life {
-                    self.agent_act(agent, (from, life, rpc), &epoch, &session);
-                }
-            }
-            Ev::Reply { agent, to, rpc, reply, .. } => self.replied(to, agent, rpc, &reply),
-            Ev::CallTimeout { broker, rpc, .. } => self.call_timeout(broker, rpc),
-            Ev::Again { broker, task, .. } => self.again(broker, task),
-            Ev::AgentDial { agent } => self.agent_dial(agent),
-            Ev::Report { agent, to, conn, item, .. } => self.reported(to, agent, conn, item),
-            Ev::Login { broker, client, request, wish } => {
-                self.brokers[broker].waiting.push_back((client, request, wish));
-                self.next_logins(broker);
-            }
-            Ev::End { broker, session } => self.end_wish(broker, session),
-            Ev::Answer { client, request, result } => self.client_answered(client, request, result),
-            Ev::ClientTimeout { client, attempt } => self.client_timeout(client, attempt),
-            Ev::ClientNext { client } if !self.quiet => self.client_next(client),
-            Ev::ClientNext { .. } => {}
-            Ev::Fault => self.fault(),
-            Ev::Shoot { by } => self.shoot(by),
-            Ev::PeerOff { broker, at_ms, .. } => self.feed(broker, Event::PeerOff(at_ms)),
-            Ev::Plot => self.plot_step(),
-            Ev::Crash { broker } => self.crash_keeping(broker, 0),
-            Ev::Restart { broker } => self.start_broker(broker),
-            Ev::Mend { broker } => self.mend(broker),
-            Ev::Convert => self.convert(),
-            Ev::TotalLoss => self.lose_all(),
-            Ev::OldCopy => self.put_old_copy_back(),
-            Ev::AgentRestart { agent } => self.agents[agent].up = true,
-        }
-    }
-
-    fn witness_asked(
-        &mut self,
-        id: usize,
-        from: BrokerId,
-        life: u64,
-        msg: vsm_core::replica::WitnessMsg,
-    ) {
-        let (now, loss) = (self.now, self.serial << 32 | 1);
-        self.serial += 1;
-        let agent = &mut self.agents[id];
-        if !agent.up {
-            return;
-        }
-        let reply = agent.ask(msg, now);
-        if agent.set_apart_if_short(loss) {
-            return;
-        }
-        self.note(|| format!("agent{id} -> broker{from}: {}", tell::from_witness(&reply)));
-        self.checks.fenced.heard(id, self.agents[id].witness.promised());
-        if self.net.is_cut(id + 2, from) {
-            return;
-        }
-        if let Some(at) = self.net.arrival(self.now, &mut self.rng) {
-            self.at(at, Ev::WitnessReply { agent: id, to: from, life, reply });
-        }
-    }
-
-    /// Keeps the pair's connection, or notices that it is gone.
-    fn dial(&mut self) {
-        self.after(100, Ev::Dial);
-        self.dial_now();
-    }
-
-    pub(crate) fn dial_now(&mut self) {
-        let open = !self.net.is_cut(0, 1) && !self.net.is_cut(1, 0);
-        let both = self.brokers.iter().all(|broker| broker.is_up() && !broker.apart);
-        match self.net.link {
-            Some(_)
-                if (!open || self.net.broken != [false; 2])
-                // Pings take a while to notice.
-                && self.rng.percent(25) =>
-            {
-                self.drop_link();
-            }
-            None if open && both => {
-                self.net.conns += 1;
-                self.net.link = Some(self.net.conns);
-                self.net.broken = [false; 2];
-                self.tell_link(true);
-            }
-            _ => {}
-        }
-    }
-
-    pub(crate) fn drop_link(&mut self) {
-        if self.net.link.take().is_some() {
-            self.tell_link(false);
-        }
-    }
-
-    fn tell_link(&mut self, up: bool) {
-        let conn = self.net.conns;
-        if up && self.faults && self.fencing != Fencing::None && self.rng.percent(25) {
-            // While they have hardly met; mostly one that acted alone is shot by the other.
-            let alone = |id: &BrokerId| {
-                self.brokers[*id].replica.as_ref().is_some_and(Replica::counts_peer_off)
-            };
-            let by = (0..2).find(alone).map_or_else(|| self.rng.index(2), |alone| 1 - alone);
-            let wait = self.rng.range(2, 300);
-            self.after(wait, Ev::Shoot { by });
-        }
-        for broker in 0..2 {
-            let life = self.brokers[broker].life;
-            self.after(1, Ev::Link { broker, life, conn, up });
-        }
+    /// The agents that are witnesses by what any broker holds.
+    pub(crate) fn witnesses(&self) -> impl Iterator<Item = &Agent> {
+        let rosters: Vec<_> =
+            self.brokers.iter().filter_map(|broker| broker.disk.table.roster().cloned()).collect();
+        self.agents
+            .iter()
+            .filter(move |agent| rosters.iter().any(|roster| roster.contains(&agent.name)))
     }
 
     /// The broker that serves and has votes; none if there is none or two.
@@ -434,9 +213,31 @@ impl World {
     }
 
     /// Whether one broker alone could go on: they are in sync, and what was lost of witnesses is made up for. One whose
-    /// word got lost is only asked again after a while.
+    /// word got lost is only asked again after a while. A change of the witnesses is committed by both brokers only, so
+    /// each has to know, also when it comes back from a crash, that this was done.
     pub(crate) fn could_lose_one(&self) -> bool {
-        self.is_in_sync() && self.witnesses().all(Agent::votes)
+        self.is_in_sync()
+            && self.witnesses().all(Agent::votes)
+            && !self.brokers.iter().any(Broker::may_be_naming)
+    }
+
+    /// Whether nothing is left to be done.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let Some(active) = self.active() else { return false };
+        let settled = self.brokers[active].replica.as_ref().is_some_and(|replica| {
+            let table = replica.table();
+            table.tombstones().next().is_none()
+                && table.sessions().all(|session| matches!(session.state, State::Running { .. }))
+        });
+        settled
+            && self.clients.iter().all(Client::is_idle)
+            && self.brokers.iter().all(|broker| broker.tasks.is_empty())
+            && self.brokers[active].heard.iter().all(Option::is_some)
+    }
+
+    /// Answers that clients got since the faults ended.
+    pub(crate) fn served(&self) -> u64 {
+        self.clients.iter().map(|client| client.served).sum()
     }
 }
 

@@ -144,7 +144,7 @@ impl Reloader {
         });
         let new = match written.await {
             Ok(Ok(new)) => new,
-            Ok(Err(error @ vsm_config::tool::ToolError::Write(_))) => {
+            Ok(Err(error @ vsm_config::ToolError::Write(_))) => {
                 return Err(Refused::Write(error.to_string()));
             }
             Ok(Err(error)) => return Err(Refused::Bad(error.to_string())),

@@ -346,9 +346,13 @@ impl Driver<'_> {
                 let none = || Refusal::NoAgent(placing::why_none(sessions, &subcluster.name));
                 Err(self.failed.unwrap_or_else(none))
             }
-            Outcome::Unvoted(eligible) => {
-                let handed = unvoted::create(sessions, who, self.want, &eligible).await?;
-                Ok(Done::Answer(Answer::Desktop(handed)))
+            Outcome::Unvoted(machine) => {
+                match (unvoted::create(sessions, who, self.want, machine).await, self.silent) {
+                    (Ok(handed), _) => Ok(Done::Answer(Answer::Desktop(handed))),
+                    // What stands in the way is more use to the user than the rule.
+                    (Err(Refusal::AtLimit { .. }), Some(silent)) => Ok(Done::Unreachable(silent)),
+                    (Err(refusal), _) => Err(refusal),
+                }
             }
             Outcome::Refused => Err(self.refusal.unwrap_or_else(no_words)),
         }

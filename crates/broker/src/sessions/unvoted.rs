@@ -2,14 +2,15 @@
 //! node reaches neither the other broker nor enough witnesses it cannot know whether a user has one elsewhere.
 //!
 //! They are in no log. The agent has the record, with the mark, and so they come into the table by its next inventory
-//! once there are votes; until then this process remembers them, so that their users find them again.
+//! once there are votes; until then this process remembers them, so that their users find them again, and get no more
+//! than they may have.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 use vsm_core::{
-    Eligible, Session, SessionId, StartParams, State,
-    lifecycle::{Answered, Event, Unvoted},
+    Session, SessionId, StartParams, State,
+    lifecycle::{Answered, Event, Next, Unvoted},
 };
 use vsm_daemon::{clock, span};
 
@@ -23,22 +24,27 @@ use crate::{
     users::Identity,
 };
 
-/// Makes a desktop on the best of these agents, else on the next best.
+/// Makes a desktop on the best agent, else on the next best, if its user may have one more by all that this node knows.
 pub(crate) async fn create(
     sessions: &Arc<Sessions>,
     who: &Identity,
     want: &Want,
-    eligible: &[Eligible],
+    mut machine: Unvoted,
 ) -> Result<Handed, Refusal> {
     let settings = sessions.settings();
     let bounds = settings.bounds_of(who)?;
-    let mut machine = Unvoted::new(who.user.clone(), eligible);
     let mut last = "no session host can be reached".to_owned();
     loop {
         let now = clock::unix_millis();
         let rule = settings.rule(now, rand::random());
-        let Some(agent) = sessions.table.read(|view| machine.next(&view.table, rule)) else {
-            break;
+        let beside = sessions.unvoted_of(&who.user).len();
+        let agent = match sessions.table.read(|view| machine.next(&view.table, beside, rule)) {
+            Next::Ask(agent) => agent,
+            Next::AtLimit => {
+                let (user, cap) = (who.user.clone(), settings.max_sessions_per_user);
+                return Err(Refusal::AtLimit { user, cap });
+            }
+            Next::NoHost => return Err(Refusal::StartFailed(last)),
         };
         let Some(link) = sessions.agents.link(&agent) else { continue };
         let session = Session {
@@ -72,7 +78,6 @@ pub(crate) async fn create(
             }
         }
     }
-    Err(Refusal::StartFailed(last))
 }
 
 async fn runs(sessions: &Sessions, link: &Link, session: Session, display: u32) -> Handed {

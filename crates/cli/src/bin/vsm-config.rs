@@ -8,7 +8,7 @@ use std::{
 
 use clap::Parser;
 use vsm_cli::args::vsm_config::{Arguments, Command};
-use vsm_config::tool::{self, ToolError};
+use vsm_config::{ToolError, tool};
 
 fn main() -> ExitCode {
     let args = Arguments::parse();

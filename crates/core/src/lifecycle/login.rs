@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::{
     AgentName, Candidate, Change, Choice, Chosen, Draft, Eligible, Proposal, Rejected, RequestId,
     Rule, Session, SessionId, StartParams, State, Table, UserName,
-    lifecycle::{Outcome as Attempt, Proposed},
+    lifecycle::{Outcome as Attempt, Proposed, Unvoted},
     replica::mutant::{self, Mutant},
 };
 
@@ -150,8 +150,8 @@ pub enum Outcome {
     Unreachable(AgentName),
     /// No agent takes a new one, or those that were asked have failed.
     NoHost,
-    /// There are no votes, and one may be made without them on one of these.
-    Unvoted(Arc<[Eligible]>),
+    /// There are no votes, and one may be made without them, in this way.
+    Unvoted(Unvoted),
     /// What came of the last proposal or start decides, and the driver has the reason.
     Refused,
 }
@@ -162,7 +162,7 @@ enum Stage {
     Looking { settled: bool },
     Verifying(Arc<Session>),
     Placing,
-    Reserving(Arc<[Eligible]>),
+    Reserving { eligible: Arc<[Eligible]>, uncounted: Vec<SessionId> },
     Starting { session: Arc<Session>, resumed: bool },
     Over,
 }
@@ -226,8 +226,8 @@ impl Login {
                 self.look(dead, false)
             }
             (Stage::Placing, Event::Places(places)) => self.reserve(places),
-            (Stage::Reserving(eligible), Event::Proposed(result)) => {
-                self.reserved(result, eligible)
+            (Stage::Reserving { eligible, uncounted }, Event::Proposed(result)) => {
+                self.reserved(result, &eligible, uncounted)
             }
             (Stage::Starting { session, resumed }, Event::Started(attempt)) => match attempt {
                 Attempt::Running(display) => self.over(Outcome::Started(session, display)),
@@ -388,7 +388,8 @@ impl Login {
             let left = eligible.iter().filter(|eligible| !self.tried.contains(&eligible.agent));
             eligible = left.cloned().collect();
         }
-        self.stage = Stage::Reserving(Arc::clone(&eligible));
+        self.stage =
+            Stage::Reserving { eligible: Arc::clone(&eligible), uncounted: uncounted.clone() };
         let Wanted { user, request, params, .. } = self.want.clone();
         let draft = Draft { id, user, request, params };
         let cap = if mutant::on(Mutant::CapUnchecked) { 0 } else { self.terms.cap };
@@ -396,7 +397,12 @@ impl Login {
         vec![Effect::Propose(Box::new(proposal))]
     }
 
-    fn reserved(&mut self, result: Proposed, eligible: Arc<[Eligible]>) -> Vec<Effect> {
+    fn reserved(
+        &mut self,
+        result: Proposed,
+        eligible: &[Eligible],
+        mut uncounted: Vec<SessionId>,
+    ) -> Vec<Effect> {
         match (result, self.silent.last()) {
             (Proposed::Committed(Change::Reserved(session)), _) => self.start(session, false),
             (Proposed::Rejected(Rejected::NoAgent, _), _) => self.over(Outcome::NoHost),
@@ -409,7 +415,10 @@ impl Login {
                 self.over(Outcome::Unreachable(silent))
             }
             (Proposed::NoVotes, _) if self.terms.solo_create => {
-                self.over(Outcome::Unvoted(eligible))
+                // Without votes those that are gone cannot be dropped either.
+                uncounted.extend_from_slice(&self.passed);
+                let (user, cap) = (self.want.user.clone(), self.terms.cap);
+                self.over(Outcome::Unvoted(Unvoted::new(user, cap, uncounted, eligible)))
             }
             _ => self.over(Outcome::Refused),
         }

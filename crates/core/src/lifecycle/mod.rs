@@ -19,4 +19,4 @@ pub use ending::{Burial, End};
 pub use login::{Login, uncounted};
 pub use reconcile::{Missed, Owed, Reported, expected, is_stale, missed, owed, reported};
 pub use start::{Effect, Event, Outcome, Proposed, Start};
-pub use unvoted::{Answered, Unvoted};
+pub use unvoted::{Answered, Next, Unvoted};

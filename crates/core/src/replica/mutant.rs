@@ -151,10 +151,16 @@ mutants! {
     RequestForgotten,
     /// A session does not count against the limit as soon as its agent is silent.
     GraceForgotten,
+    /// An adopted session is not among those of its user: the adoption forgets the limit.
+    AdoptedUncounted,
+    /// A session is made without votes though its user has, as the node knows, as many as they may have.
+    UnvotedUnlimited,
+    /// Without votes the next agent is asked though the first one may be at it.
+    UnvotedTwice,
 }
 
 impl Mutant {
-    /// Those of the life of a session, each in one line of [`crate::lifecycle`].
+    /// Those of the life of a session, each in one line of [`crate::lifecycle`] or of the table.
     pub const LIFECYCLE: &[Self] = &[
         Self::HandOutEarly,
         Self::NextWithoutTombstone,
@@ -171,6 +177,9 @@ impl Mutant {
         Self::CapUnchecked,
         Self::GraceForgotten,
         Self::RequestForgotten,
+        Self::AdoptedUncounted,
+        Self::UnvotedUnlimited,
+        Self::UnvotedTwice,
     ];
 }
 

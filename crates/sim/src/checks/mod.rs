@@ -1,10 +1,13 @@
 //! What must hold, one promise a file. Each sees what really happened, not what anybody believes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use vsm_core::{RequestId, SessionId, UnixMillis, UserName};
+use vsm_core::{RequestId, Session, SessionId, UnixMillis, UserName, replica::Replica};
 
-use crate::{agent::Agent, broker::Broker, client::Client, world::World};
+use crate::{
+    event::BrokerId,
+    state::{agent::Agent, broker::Broker},
+};
 
 mod p1_durable;
 mod p2_one_writer;
@@ -27,10 +30,12 @@ pub(crate) struct Checks {
     pub(crate) fenced: p3_fenced::Fenced,
     pub(crate) truth: truth::Truth,
     requests: BTreeMap<(UserName, RequestId), SessionId>,
+    /// Most sessions that a user may have.
+    cap: u32,
 }
 
 impl Checks {
-    pub(crate) fn new(agents: usize) -> Self {
+    pub(crate) fn new(agents: usize, cap: u32) -> Self {
         Self {
             violations: Vec::new(),
             durable: p1_durable::Durable::default(),
@@ -39,6 +44,7 @@ impl Checks {
             fenced: p3_fenced::Fenced::new(agents),
             truth: truth::Truth::default(),
             requests: BTreeMap::new(),
+            cap,
         }
     }
 
@@ -63,8 +69,36 @@ impl Checks {
         agents: &[Agent],
         now: u64,
     ) {
-        let found = self.durable.committed(id, brokers, agents);
+        let cap = self.cap;
+        let found = self.durable.committed(id, brokers, agents, |table, change| {
+            p7_cap::check_reserved(table, change, cap)
+        });
         let found = found.or_else(|| self.durable.published(id, brokers));
+        self.found(found, now);
+    }
+
+    /// A session began on its agent.
+    pub(crate) fn started(&mut self, session: &Arc<Session>, agent: usize, now: u64) {
+        self.truth.started(session, agent, session.params.unvoted);
+        let found = p7_cap::check_login(&self.truth, session.id);
+        self.found(found, now);
+    }
+
+    /// One runs that no broker asked for.
+    pub(crate) fn stray(&mut self, session: &Arc<Session>, agent: usize) {
+        self.truth.started(session, agent, true);
+    }
+
+    /// A broker is about to have a session made without votes, by this login.
+    pub(crate) fn unvoted(
+        &mut self,
+        login: u64,
+        session: &Arc<Session>,
+        broker: &Broker,
+        now: u64,
+    ) {
+        let found = p7_cap::check_unvoted(&self.truth, &session.user, broker, self.cap);
+        self.truth.asked_unvoted(login, session.id);
         self.found(found, now);
     }
 
@@ -81,13 +115,12 @@ impl Checks {
         user: &UserName,
         request: RequestId,
         session: SessionId,
-        cap: u32,
         since: u64,
         now: u64,
     ) {
         let ghost = p5_no_ghosts::check(&self.truth, session, since);
         self.truth.handed(session);
-        let many = p7_cap::check(&self.truth, user, cap);
+        let many = p7_cap::check(&self.truth, user, self.cap);
         let other = p8_same_request::check(&self.truth, &mut self.requests, user, request, session);
         self.found(ghost.or(many).or(other), now);
     }
@@ -98,37 +131,26 @@ impl Checks {
         self.found(Some(found), now);
     }
 
+    /// Everything is whole and at rest, and this broker is the active one.
+    pub(crate) fn at_rest(
+        &mut self,
+        active: Option<BrokerId>,
+        brokers: &[Broker; 2],
+        agents: &[Agent],
+        now: u64,
+    ) {
+        let replica = active.and_then(|active| brokers[active].replica.as_ref());
+        let table = replica.map(Replica::table);
+        let found = table
+            .and_then(|table| {
+                p4_nothing_forgotten::check(&self.truth, table, agents)
+                    .or_else(|| p5_no_ghosts::check_table(table, agents))
+            })
+            .or_else(|| p6_converged::check(&self.durable, brokers));
+        self.found(found, now);
+    }
+
     fn found(&mut self, found: Option<String>, now: u64) {
         self.violations.extend(found.map(|what| format!("at {now} ms: {what}")));
-    }
-}
-
-impl World {
-    /// Whether nothing is left to be done.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let Some(active) = self.active() else { return false };
-        let settled = self.brokers[active].replica.as_ref().is_some_and(|replica| {
-            let table = replica.table();
-            table.tombstones().next().is_none()
-                && table
-                    .sessions()
-                    .all(|session| matches!(session.state, vsm_core::State::Running { .. }))
-        });
-        settled
-            && self.clients.iter().all(Client::is_idle)
-            && self.brokers.iter().all(|broker| broker.tasks.is_empty())
-            && self.brokers[active].heard.iter().all(Option::is_some)
-    }
-
-    pub(crate) fn served(&self) -> u64 {
-        self.clients.iter().map(|client| client.served).sum()
-    }
-
-    /// Everything is whole and at rest.
-    pub(crate) fn final_checks(&mut self) {
-        let found = p4_nothing_forgotten::check(self)
-            .or_else(|| p5_no_ghosts::check_table(self))
-            .or_else(|| p6_converged::check(self));
-        self.checks.found(found, self.now);
     }
 }

@@ -8,7 +8,7 @@ use vsm_core::{
     replica::{Disk, Replica, Standing, Write},
 };
 
-use crate::{
+use crate::state::{
     agent::Agent,
     broker::{Broker, rows},
 };
@@ -127,11 +127,13 @@ impl Durable {
         }
     }
 
+    /// A broker may have committed something: each change is one that `rule` allows on the table before it.
     pub(super) fn committed(
         &mut self,
         id: usize,
         brokers: &[Broker; 2],
         agents: &[Agent],
+        mut rule: impl FnMut(&Table, &Change) -> Option<String>,
     ) -> Option<String> {
         if let Some(found) = self.two_writers.take() {
             return Some(found);
@@ -164,6 +166,9 @@ impl Durable {
                 return Some(format!("P1: broker{id} committed {at}, without {} before", self.tip));
             }
             for (lsn, change) in path.into_iter().rev() {
+                if let Some(found) = rule(&self.table, &change) {
+                    return Some(found);
+                }
                 self.table.apply(&change);
                 self.chain.push(lsn);
             }

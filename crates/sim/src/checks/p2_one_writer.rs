@@ -7,7 +7,7 @@ use vsm_core::{
     replica::{Replica, Standing},
 };
 
-use crate::broker::Broker;
+use crate::state::broker::Broker;
 
 /// Which process was active in an epoch.
 #[derive(Debug, Default)]

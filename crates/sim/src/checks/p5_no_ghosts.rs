@@ -1,10 +1,10 @@
 //! P5: a dead session is not handed to a user: it was alive at some moment after they asked. After everything is whole
 //! again the table has none.
 
-use vsm_core::SessionId;
+use vsm_core::{SessionId, Table};
 
 use super::truth::Truth;
-use crate::world::World;
+use crate::state::agent::Agent;
 
 pub(super) fn check(truth: &Truth, session: SessionId, since: u64) -> Option<String> {
     match truth.lives.get(&session).map(|life| life.died) {
@@ -15,10 +15,9 @@ pub(super) fn check(truth: &Truth, session: SessionId, since: u64) -> Option<Str
     }
 }
 
-pub(super) fn check_table(world: &World) -> Option<String> {
-    let replica = world.brokers[world.active()?].replica.as_ref()?;
-    replica.table().sessions().find_map(|session| {
-        let runs = world.agents.iter().any(|agent| agent.sessions.contains_key(&session.id));
+pub(super) fn check_table(table: &Table, agents: &[Agent]) -> Option<String> {
+    table.sessions().find_map(|session| {
+        let runs = agents.iter().any(|agent| agent.sessions.contains_key(&session.id));
         (!runs).then(|| format!("P5: session {} is in the table and does not run", session.id))
     })
 }

@@ -6,11 +6,10 @@ use std::collections::BTreeMap;
 
 use vsm_core::{Epoch, Key, NodeName, Row};
 
-use super::Checks;
+use super::p1_durable::Durable;
 use crate::{
-    broker::{Broker, rows},
     event::BrokerId,
-    world::World,
+    state::broker::{Broker, rows},
 };
 
 /// Who claimed with which counter.
@@ -37,23 +36,25 @@ pub(crate) struct End {
 
 impl End {
     /// None where the names decided something.
-    pub(crate) fn of(world: &World) -> Option<Self> {
-        let tables = [0, 1].map(|id| {
-            let replica: Option<&vsm_core::replica::Replica> = world.brokers[id].replica.as_ref();
-            replica.map(|replica| rows(replica.table()))
-        });
-        let end = Self { winner: world.active(), tables, steps: world.steps };
-        (!world.checks.claims.tied).then_some(end)
+    pub(crate) fn of(
+        claims: &Claims,
+        brokers: &[Broker; 2],
+        winner: Option<BrokerId>,
+        steps: u64,
+    ) -> Option<Self> {
+        let table = |broker: &Broker| Some(rows(broker.replica.as_ref()?.table()));
+        let tables = brokers.each_ref().map(table);
+        (!claims.tied).then_some(Self { winner, tables, steps })
     }
 }
 
-pub(super) fn check(world: &World) -> Option<String> {
-    (0..2).find_map(|id| differs(&world.checks, &world.brokers[id], id))
+pub(super) fn check(durable: &Durable, brokers: &[Broker; 2]) -> Option<String> {
+    (0..2).find_map(|id| differs(durable, &brokers[id], id))
 }
 
-fn differs(checks: &Checks, broker: &Broker, id: usize) -> Option<String> {
+fn differs(durable: &Durable, broker: &Broker, id: usize) -> Option<String> {
     let replica = broker.replica.as_ref()?;
-    let committed = rows(checks.durable.table());
+    let committed = rows(durable.table());
     for (what, table) in [("table", replica.table()), ("disk", &broker.disk.table)] {
         let here = rows(table);
         if here != committed {

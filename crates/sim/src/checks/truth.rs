@@ -16,6 +16,8 @@ pub(super) struct Life {
     pub(super) wished: bool,
     /// They were told that it will end.
     pub(super) promised: bool,
+    /// No vote was given to its start: it was made without votes, or nobody asked for it.
+    pub(super) unvoted: bool,
 }
 
 /// All sessions that ever ran.
@@ -24,17 +26,24 @@ pub(crate) struct Truth {
     pub(super) lives: BTreeMap<SessionId, Life>,
     /// When both brokers' disks were lost.
     lost: Option<UnixMillis>,
+    /// Which login asked for one without votes.
+    pub(super) asked: BTreeMap<SessionId, u64>,
 }
 
 impl Truth {
-    pub(crate) fn started(&mut self, session: &Arc<Session>, agent: usize, _now: u64) {
+    pub(super) fn started(&mut self, session: &Arc<Session>, agent: usize, unvoted: bool) {
         let user = session.user.clone();
         let request = session.request;
         // A start may have been under way when the table that promised it was lost.
         let wished = self.lost.is_some_and(|lost| session.created <= lost);
-        let life =
-            Life { user, request, agent, died: None, handed: false, wished, promised: false };
+        let (died, handed, promised) = (None, false, false);
+        let life = Life { user, request, agent, died, handed, wished, promised, unvoted };
         self.lives.insert(session.id, life);
+    }
+
+    /// A login asks for one without votes.
+    pub(super) fn asked_unvoted(&mut self, login: u64, session: SessionId) {
+        self.asked.insert(session, login);
     }
 
     /// Both brokers' disks are lost, and with them what was decided about all sessions so far.

@@ -90,7 +90,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
         }
         Outcome::NoSuch(id) => format!("no such {}", number(id)),
         Outcome::Unreachable(agent) => format!("unreachable {agent}"),
-        Outcome::Unvoted(eligible) => format!("unvoted {}", eligible.len()),
+        Outcome::Unvoted(_) => "unvoted".to_owned(),
         Outcome::Nothing | Outcome::NoHost | Outcome::Refused => format!("{outcome:?}"),
     };
     let word = |effect: &Effect| match effect {
@@ -258,7 +258,7 @@ fn what_the_table_says_of_a_reservation_decides() {
         (TERMS, refused(Rejected::NoAgent), "NoHost"),
         (TERMS, refused(at_limit()), "Refused"),
         (TERMS, Event::Proposed(Proposed::NoVotes), "Refused"),
-        (solo, Event::Proposed(Proposed::NoVotes), "unvoted 2"),
+        (solo, Event::Proposed(Proposed::NoVotes), "unvoted"),
         (solo, Event::Proposed(Proposed::NotActive), "Refused"),
         (TERMS, Event::Proposed(Proposed::Failed), "Refused"),
     ] {

@@ -1,161 +1,19 @@
-//! A broker: the real replica on a disk that may lose what was not synced, and the state machines of its logins.
-
-use std::collections::{BTreeMap, VecDeque};
+//! What a broker does with its replica: it feeds it, carries out what it asks for, and dies and comes back.
 
 use vsm_core::{
-    Change, Epoch, Key, NodeName, Proposal, Rejected, RequestId, SessionId,
-    lifecycle::{self, Burial, End, login::Wish},
+    Change, Proposal, Rejected, lifecycle,
     replica::{
-        Action, Config, Disk, Event, Failure, PeerMsg, Replica, Standing, Token, WitnessMsg, Write,
+        Action, Config, Disk, Event, Failure, PeerMsg, Replica, Standing, Token, WitnessMsg,
         mutant::{self, Mutant},
     },
 };
 
 use crate::{
-    event::{AgentId, BrokerId, ClientId, Ev},
-    login::Task,
+    event::{BrokerId, Ev},
+    state::broker::Then,
     tell,
     world::{Fencing, World},
 };
-
-/// What is to follow a committed change, or a reply.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Then {
-    Task(u64),
-    End(u64),
-    Burial(u64),
-    /// An agent did not report this one.
-    Missed(AgentId, SessionId),
-    /// What an agent reports: if it cannot be recorded, its report is asked for anew.
-    Report(AgentId),
-    Nothing,
-}
-
-/// The end of a session, under way.
-#[derive(Debug, Clone)]
-pub(crate) struct Ending {
-    pub(crate) session: SessionId,
-    pub(crate) agent: AgentId,
-    pub(crate) end: End,
-}
-
-/// The burial of a start, under way.
-#[derive(Debug, Clone)]
-pub(crate) struct Burying {
-    pub(crate) session: SessionId,
-    pub(crate) agent: AgentId,
-    pub(crate) burial: Burial,
-}
-
-/// A broker.
-#[derive(Debug)]
-pub(crate) struct Broker {
-    pub(crate) name: NodeName,
-    pub(crate) disk: Disk,
-    pub(crate) life: u64,
-    pub(crate) replica: Option<Replica>,
-    pub(crate) paused_until: u64,
-    /// What is being written, in order.
-    stores: VecDeque<(Token, Write)>,
-    last_sync: u64,
-    pub(crate) address: bool,
-    /// Each agent's report, while it is open.
-    pub(crate) heard: Vec<Option<u64>>,
-    pub(crate) tasks: BTreeMap<u64, Task>,
-    pub(crate) ends: BTreeMap<u64, Ending>,
-    pub(crate) burials: BTreeMap<u64, Burying>,
-    pub(crate) waiting: VecDeque<(ClientId, RequestId, Wish)>,
-    then: BTreeMap<u64, Then>,
-    pub(crate) calls: BTreeMap<u64, Then>,
-    pub(crate) carried_out_ms: u64,
-    /// When its last reign began to serve.
-    pub(crate) ready_ms: u64,
-    /// Its disk takes long to sync.
-    pub(crate) is_slow: bool,
-    /// Its disk syncs nothing before this moment.
-    pub(crate) hangs_until: u64,
-    /// How many writes its disk has seen.
-    writes: u64,
-    /// The same as others know it, by which a disk that went back in time is found out.
-    writes_known: u64,
-    /// An older state of its disk.
-    backup: Option<(Disk, u64)>,
-    /// It does not know which node it is: it neither acts nor speaks to the other one.
-    pub(crate) apart: bool,
-    /// It is a server by itself.
-    pub(crate) single: bool,
-    /// Its disk is of a former life of the table.
-    pub(crate) is_old: bool,
-    /// When it lost its disk.
-    pub(crate) lost_ms: Option<u64>,
-}
-
-impl Broker {
-    pub(crate) fn new(name: NodeName, agents: usize) -> Self {
-        Self {
-            name,
-            disk: Disk::default(),
-            life: 0,
-            replica: None,
-            paused_until: 0,
-            stores: VecDeque::new(),
-            last_sync: 0,
-            address: false,
-            heard: vec![None; agents],
-            tasks: BTreeMap::new(),
-            ends: BTreeMap::new(),
-            burials: BTreeMap::new(),
-            waiting: VecDeque::new(),
-            then: BTreeMap::new(),
-            calls: BTreeMap::new(),
-            carried_out_ms: 0,
-            ready_ms: 0,
-            is_slow: false,
-            hangs_until: 0,
-            writes: 0,
-            writes_known: 0,
-            backup: None,
-            apart: false,
-            single: false,
-            is_old: false,
-            lost_ms: None,
-        }
-    }
-
-    /// The disk is gone, or is not to be trusted: a new one takes its place.
-    pub(crate) fn lose_disk(&mut self, now: u64) {
-        (self.disk, self.backup) = (Disk::default(), None);
-        (self.writes, self.writes_known) = (0, 0);
-        self.lost_ms = Some(now);
-    }
-
-    /// Somebody copies the disk.
-    pub(crate) fn back_up(&mut self) {
-        self.backup = Some((self.disk.clone(), self.writes));
-    }
-
-    /// Somebody puts the copy in the place of the disk, if it is older.
-    pub(crate) fn go_back(&mut self, now: u64) {
-        let Some((disk, writes)) = self.backup.take() else { return };
-        if writes < self.writes {
-            self.lost_ms = Some(now);
-            self.writes_known = self.writes;
-            (self.disk, self.writes) = (disk, writes);
-        }
-    }
-
-    pub(crate) const fn is_up(&self) -> bool {
-        self.replica.is_some()
-    }
-
-    /// The epoch in which it serves.
-    pub(crate) fn serves(&self) -> Option<Epoch> {
-        match self.replica.as_ref()?.standing() {
-            Standing::Active { epoch, ready: true, .. } => Some(epoch),
-            Standing::Active { .. } | Standing::Standby { .. } | Standing::Claiming(_) => None,
-        }
-    }
-}
 
 impl World {
     pub(crate) fn start_broker(&mut self, id: BrokerId) {
@@ -180,10 +38,7 @@ impl World {
         let (now, unseen) = (self.now, mutant::on(Mutant::RollbackUnseen));
         let peer = self.brokers[1 - id].name.clone();
         let broker = &mut self.brokers[id];
-        broker.writes_known = broker.writes_known.max(broker.writes);
-        if broker.writes < broker.writes_known && !unseen {
-            broker.lose_disk(now);
-        }
+        broker.find_disk(now, unseen);
         // As the second node does at each start: a single server's table that nobody would miss is set aside.
         if id == 1 && !broker.apart && broker.disk.is_expendable(&peer) {
             broker.disk = Disk::default();
@@ -215,24 +70,8 @@ impl World {
         if !self.brokers[id].is_up() {
             return;
         }
-        let broker = &mut self.brokers[id];
-        for (_, write) in broker.stores.drain(..).take(keep) {
-            broker.disk.apply(&write);
-            broker.writes += 1;
-        }
         self.note(|| format!("broker{id} crashes"));
-        let broker = &mut self.brokers[id];
-        broker.replica = None;
-        broker.life += 1;
-        broker.paused_until = 0;
-        broker.last_sync = 0;
-        broker.heard.fill(None);
-        broker.tasks.clear();
-        broker.ends.clear();
-        broker.burials.clear();
-        broker.waiting.clear();
-        broker.then.clear();
-        broker.calls.clear();
+        self.brokers[id].die(keep);
         self.drop_link();
     }
 
@@ -302,8 +141,7 @@ impl World {
         let broker = &mut self.brokers[id];
         while broker.stores.front().is_some_and(|(at, _)| *at <= token) {
             if let Some((_, write)) = broker.stores.pop_front() {
-                broker.disk.apply(&write);
-                broker.writes += 1;
+                broker.sync(&write);
             }
         }
         self.feed(id, Event::Stored(token));
@@ -377,7 +215,7 @@ impl World {
 }
 
 /// A proposal that says no more than what is known already.
-pub(crate) const fn is_known(failure: &Failure) -> bool {
+const fn is_known(failure: &Failure) -> bool {
     matches!(
         failure,
         Failure::Rejected(
@@ -387,9 +225,4 @@ pub(crate) const fn is_known(failure: &Failure) -> bool {
                 | Rejected::IdUsed(_)
         )
     )
-}
-
-/// Rows of a table in an order of their own.
-pub(crate) fn rows(table: &vsm_core::Table) -> BTreeMap<Key, vsm_core::Row> {
-    table.rows().map(|row| (row.key(), row)).collect()
 }

@@ -11,8 +11,8 @@ use vsm_core::{
 };
 
 use crate::{
-    broker::Then,
     event::{AgentId, BrokerId, Call, Ev, Item, Reply},
+    state::broker::Then,
     tell,
     world::World,
 };
@@ -82,8 +82,9 @@ impl World {
     }
 
     pub(crate) fn agent_of(&self, id: BrokerId, session: SessionId) -> Option<AgentId> {
-        let table = self.brokers[id].replica.as_ref()?.table();
-        let agent = table
+        let broker = &self.brokers[id];
+        let table = broker.replica.as_ref()?.table();
+        let agent = broker
             .session(session)
             .map(|known| &known.agent)
             .or_else(|| table.tombstone(session).map(|(agent, _)| agent))?;
@@ -114,14 +115,14 @@ impl World {
             self.agents.iter().zip(&self.brokers[id].heard).filter(|(_, heard)| heard.is_some());
         let owed: Vec<Owed> = here
             .flat_map(|(agent, _)| {
-                lifecycle::owed(replica.table(), &agent.name, |at| self.is_starting(id, at))
+                lifecycle::owed(replica.table(), &agent.name, |at| self.brokers[id].is_starting(at))
             })
             .collect();
         for owed in owed {
             match owed {
                 Owed::End(session) => self.carry_out_end(id, session.id),
                 // A login may have taken it up since.
-                Owed::GiveUp(session) if self.is_starting(id, session.id) => {}
+                Owed::GiveUp(session) if self.brokers[id].is_starting(session.id) => {}
                 Owed::GiveUp(session) => {
                     self.begin_burial(id, session.id, Burial::giving_up(session.id));
                 }
@@ -157,6 +158,7 @@ impl World {
             _ if self.brokers[id].heard[agent] != Some(conn) => {}
             Item::Started(session) => self.absorb(id, agent, &session),
             Item::Ended(session) => {
+                self.brokers[id].forget_unvoted(session);
                 // What came before it in the report may still be under way: the table knows of that, not its readers.
                 self.propose(id, Proposal::Gone { id: session }, Then::Report(agent));
             }
@@ -174,7 +176,8 @@ impl World {
             return;
         }
         let Some(replica) = self.brokers[id].replica.as_ref() else { return };
-        let (from, is_starting) = (&self.agents[agent].name, self.is_starting(id, session.id));
+        let (from, is_starting) =
+            (&self.agents[agent].name, self.brokers[id].is_starting(session.id));
         match lifecycle::reported(replica.table(), from, session, is_starting) {
             Reported::Known | Reported::Elsewhere(_) => {}
             Reported::Commit(display) => {
@@ -186,10 +189,5 @@ impl World {
                 self.propose(id, Proposal::Adopt(adopted), Then::Report(agent));
             }
         }
-    }
-
-    /// Whether a login of this broker is at the start of a session.
-    pub(crate) fn is_starting(&self, id: BrokerId, session: SessionId) -> bool {
-        self.brokers[id].tasks.values().any(|task| task.starts(session))
     }
 }

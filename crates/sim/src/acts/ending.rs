@@ -7,13 +7,12 @@ use vsm_core::{
         Burial, End,
         ending::{Dig, Dug, Effect, Event, IfSilent},
     },
-    replica::{Failure, Replica},
+    replica::Failure,
 };
 
 use crate::{
-    broker::{Burying, Ending, Then},
     event::{AgentId, BrokerId, Call, Reply},
-    login::proposed,
+    state::broker::{Burying, Ending, Then},
     world::World,
 };
 
@@ -23,8 +22,9 @@ impl World {
         if self.brokers[id].serves().is_none() && self.brokers[1 - id].serves().is_some() {
             return;
         }
-        let Some(replica) = self.brokers[id].replica.as_ref() else { return };
-        let Some(state) = replica.table().session(session).map(|known| known.state) else { return };
+        let Some(state) = self.brokers[id].session(session).map(|known| known.state) else {
+            return;
+        };
         let if_silent = if self.rng.percent(50) { IfSilent::Abandon } else { IfSilent::Leave };
         self.begin_end(id, session, End::wanted(session, state, if_silent));
     }
@@ -76,6 +76,7 @@ impl World {
                     self.terminate(id, number, (agent, session), own);
                 }
                 Effect::Drop => {
+                    self.brokers[id].forget_unvoted(session);
                     self.propose(id, Proposal::Gone { id: session }, Then::Report(agent));
                 }
                 Effect::Over(_) => drop(self.brokers[id].ends.remove(&number)),
@@ -117,7 +118,7 @@ impl World {
         if let Ok(Change::Ending { id: session }) = &result {
             self.checks.truth.promise(*session);
         }
-        let proposed = proposed(self.brokers[id].replica.as_ref(), None, result);
+        let proposed = self.brokers[id].proposed(None, result);
         self.drive_end(id, number, Event::Proposed(proposed));
     }
 
@@ -181,8 +182,7 @@ impl World {
         number: u64,
         result: Result<Change, Failure>,
     ) {
-        let replica: Option<&Replica> = self.brokers[id].replica.as_ref();
-        let proposed = proposed(replica, None, result);
+        let proposed = self.brokers[id].proposed(None, result);
         self.drive_burial(id, number, &Dug::Proposed(proposed));
     }
 }

@@ -4,8 +4,10 @@
 use vsm_core::Proposal;
 
 use crate::{
-    broker::Then,
-    plot::{Plot, Step},
+    state::{
+        broker::Then,
+        plot::{Plot, Step},
+    },
     world::World,
 };
 

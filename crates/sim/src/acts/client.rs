@@ -2,39 +2,14 @@
 //! answered, also at the other broker.
 
 use uuid::Uuid;
-use vsm_core::{Choice, RequestId, SessionId, UserName, lifecycle::login::Wish};
+use vsm_core::{Choice, RequestId, SessionId, lifecycle::login::Wish};
 
 use crate::{
     event::{ClientId, Ev},
+    state::client::ANY,
     tell,
     world::World,
 };
-
-/// What most logins want, and what is left to those that were refused what they wanted.
-const ANY: Wish = Wish::Any(Choice::SingleDisconnected);
-
-/// One client of a user.
-#[derive(Debug)]
-pub(crate) struct Client {
-    pub(crate) user: UserName,
-    request: Option<RequestId>,
-    began: u64,
-    attempt: u64,
-    has: Option<SessionId>,
-    wish: Wish,
-    /// Answers since the faults ended.
-    pub(crate) served: u64,
-}
-
-impl Client {
-    pub(crate) const fn new(user: UserName) -> Self {
-        Self { user, request: None, began: 0, attempt: 0, has: None, wish: ANY, served: 0 }
-    }
-
-    pub(crate) const fn is_idle(&self) -> bool {
-        self.request.is_none()
-    }
-}
 
 impl World {
     /// What a client does next.
@@ -123,7 +98,7 @@ impl World {
             let user = self.clients[client].user.clone();
             let since = self.clients[client].began;
             self.note(|| format!("{user} {}", tell::handed(session)));
-            self.checks.handed(&user, request, session, self.cap, since, self.now);
+            self.checks.handed(&user, request, session, since, self.now);
         }
         if self.faults && self.rng.percent(5) {
             // It is lost, and the client asks again.

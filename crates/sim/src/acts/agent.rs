@@ -1,186 +1,51 @@
-//! An agent: its sessions, what it remembers of starts, its promise. What it keeps is durable before it answers.
+//! What an agent does: it answers brokers, as a witness too, starts and ends sessions, and reports them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use vsm_core::{
-    AgentName, Epoch, Session, SessionId, State,
+    Epoch, Session, SessionId, State,
     replica::{
-        Living, Witness, WitnessMsg, WitnessReply,
+        WitnessMsg,
         mutant::{self, Mutant},
     },
 };
 
 use crate::{
     event::{AgentId, BrokerId, Call, Ev, Item, Reply},
+    state::agent::Outcome,
     tell,
     world::World,
 };
 
-/// What an agent holds to about a start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Started(u32),
-    Refused,
-    Cancelled,
-}
-
-/// An agent.
-#[derive(Debug)]
-pub(crate) struct Agent {
-    pub(crate) name: AgentName,
-    pub(crate) up: bool,
-    pub(crate) life: u64,
-    pub(crate) witness: Witness,
-    pub(crate) living: Living,
-    /// Its journal: which, and how many records it has.
-    journal: (u64, u64),
-    /// The greatest length that brokers heard of, and of which journal.
-    known: (u64, u64),
-    durable: (Witness, (u64, u64)),
-    /// An older copy of what is durable.
-    backup: Option<(Witness, (u64, u64))>,
-    /// It lost its promise and knows it, by the number of the loss: it neither votes nor acts.
-    pub(crate) damaged: Option<u64>,
-    /// It lost what it held at this moment, last.
-    pub(crate) lost: Option<u64>,
-    /// It takes long to start a session.
-    pub(crate) is_slow: bool,
-    pub(crate) sessions: BTreeMap<SessionId, Arc<Session>>,
-    outcomes: BTreeMap<SessionId, Outcome>,
-    displays: u32,
-    /// The report to each broker: its number while it is open.
-    reports: [Option<(u64, u64)>; 2],
-    last: [u64; 2],
-}
-
-impl Agent {
-    pub(crate) fn new(name: AgentName, first: u64) -> Self {
-        Self {
-            name,
-            up: true,
-            life: 1,
-            witness: Witness::fresh(first),
-            living: Living::default(),
-            journal: (first, 0),
-            known: (first, 0),
-            durable: (Witness::fresh(first), (first, 0)),
-            backup: None,
-            damaged: None,
-            lost: None,
-            is_slow: false,
-            sessions: BTreeMap::new(),
-            outcomes: BTreeMap::new(),
-            displays: 0,
-            reports: [None; 2],
-            last: [0; 2],
-        }
-    }
-
-    pub(crate) fn crash(&mut self) {
-        self.up = false;
-        self.life += 1;
-        self.reports = [None; 2];
-        self.living = Living::default();
-        (self.witness, self.journal) = self.durable.clone();
-    }
-
-    pub(crate) const fn close_report(&mut self, to: BrokerId) {
-        self.reports[to] = None;
-    }
-
-    /// The disk is gone, and with it all that was promised and kept: a new journal is begun.
-    pub(crate) fn lose_disk(&mut self, loss: u64, now: u64) {
-        self.lost = Some(now);
-        (self.witness, self.journal) = (Witness::fresh(loss), (loss, 0));
-        if mutant::on(Mutant::NoQuarantine) {
-            self.witness.mute = None;
-        }
-        self.durable = (self.witness.clone(), self.journal);
-        self.damaged = None;
-    }
-
-    /// Somebody copies what it keeps.
-    pub(crate) fn back_up(&mut self) {
-        self.backup = Some(self.durable.clone());
-    }
-
-    /// Somebody puts the copy back. It is found out by the length of the journal, and nothing of it counts.
-    pub(crate) fn go_back(&mut self, loss: u64, now: u64) {
-        let Some(older) = self.backup.take().filter(|older| *older != self.durable) else {
-            return;
-        };
-        self.lost = Some(now);
-        self.durable = older.clone();
-        (self.witness, self.journal) = older;
-        if !mutant::on(Mutant::RollbackUnseen) {
-            self.damaged = Some(loss);
-        }
-    }
-
-    /// Whether it votes when it is asked.
-    pub(crate) const fn votes(&self) -> bool {
-        self.damaged.is_none() && self.witness.mute.is_none()
-    }
-
-    /// Answers a message to the witness; what is told is durable.
-    pub(crate) fn ask(&mut self, message: WitnessMsg, now: u64) -> WitnessReply {
-        if let Some(loss) = self.damaged {
-            if !matches!(message, WitnessMsg::Clear { loss: by, .. } if by == Some(loss)) {
-                return WitnessReply::Mute { loss };
-            }
-            self.damaged = None;
-            (self.witness, self.journal) = (Witness::fresh(loss), (loss, 0));
-        }
-        if let Some(answer) = self.witness.answer(&message, &self.living, now) {
-            return answer;
-        }
-        self.living.heard(&message, now);
-        let reply = self.witness.handle(message);
-        self.wrote();
-        reply
-    }
-
-    fn wrote(&mut self) {
-        self.journal.1 += 1;
-        if !mutant::on(Mutant::WitnessVolatile) {
-            self.durable = (self.witness.clone(), self.journal);
-        }
-    }
-
-    /// A broker that is told of a journal which is shorter than it was has the agent set itself apart.
-    pub(crate) fn set_apart_if_short(&mut self, loss: u64) -> bool {
-        let short = self.damaged.is_none() && self.is_short();
-        if short {
-            self.damaged = Some(loss);
-        }
-        short
-    }
-
-    /// A broker hears how long the journal is: whether it is shorter than it was.
-    fn is_short(&mut self) -> bool {
-        let (same, known) = (self.known.0 == self.journal.0, self.known.1);
-        if (same || mutant::on(Mutant::LengthAcrossJournals)) && known > self.journal.1 {
-            return true;
-        }
-        self.known = self.journal;
-        false
-    }
-
-    /// Whether a broker may act now; the promise is durable.
-    fn admit(&mut self, epoch: &Epoch) -> Result<(), Epoch> {
-        if mutant::on(Mutant::NoFence) {
-            return Ok(());
-        }
-        if self.witness.promised() == Some(epoch) {
-            return Ok(());
-        }
-        self.witness.admit(epoch)?;
-        self.wrote();
-        Ok(())
-    }
-}
-
 impl World {
+    /// A broker asks the witness that the agent is.
+    pub(crate) fn witness_asked(
+        &mut self,
+        id: AgentId,
+        from: BrokerId,
+        life: u64,
+        msg: WitnessMsg,
+    ) {
+        let (now, loss) = (self.now, self.serial << 32 | 1);
+        self.serial += 1;
+        let agent = &mut self.agents[id];
+        if !agent.up {
+            return;
+        }
+        let reply = agent.ask(msg, now);
+        if agent.set_apart_if_short(loss) {
+            return;
+        }
+        self.note(|| format!("agent{id} -> broker{from}: {}", tell::from_witness(&reply)));
+        self.checks.fenced.heard(id, self.agents[id].witness.promised());
+        if self.net.is_cut(id + 2, from) {
+            return;
+        }
+        if let Some(at) = self.net.arrival(self.now, &mut self.rng) {
+            self.at(at, Ev::WitnessReply { agent: id, to: from, life, reply });
+        }
+    }
+
     pub(crate) fn agent_call(
         &mut self,
         id: AgentId,
@@ -283,7 +148,7 @@ impl World {
         agent.sessions.insert(session.id, Arc::clone(&running));
         self.note(|| format!("agent{id}: {}", tell::started(running.id)));
         self.checks.fenced.acted(id, epoch, self.now);
-        self.checks.truth.started(&running, id, self.now);
+        self.checks.started(&running, id, self.now);
         self.report(id, &Item::Started(running));
         Reply::Running(session.id, display)
     }

@@ -12,12 +12,13 @@ use vsm_core::{
 };
 
 use crate::{
-    agent::Agent,
-    broker::Then,
     event::{Ev, Item},
-    plot::Plot,
+    state::{agent::Agent, broker::Then, plot::Plot},
     world::{EARLY_MS, Fencing, World},
 };
+
+/// The first so many agents are the witnesses that a pair begins with.
+const WITNESSES: usize = 3;
 
 /// Each fault by its number, as the trace names it.
 const FAULTS: [&str; 36] = [
@@ -75,6 +76,9 @@ impl World {
         let broker = self.rng.index(2);
         if self.fencing != Fencing::None && self.rng.percent(25) {
             return self.shoot(broker);
+        }
+        if self.solo_create && self.rng.percent(15) {
+            return self.strand(broker);
         }
         let agent = self.rng.index(self.agents.len());
         let kind = self.rng.index(FAULTS.len());
@@ -182,6 +186,18 @@ impl World {
         (0..self.agents.len()).for_each(|agent| self.cut_both(broker, agent + 2));
     }
 
+    /// The broker that acts reaches neither the other one nor most witnesses, so that it has no votes. The host that is
+    /// left is often slow.
+    fn strand(&mut self, broker: usize) {
+        let broker = self.active().unwrap_or(broker);
+        self.note(|| format!("FAULT broker{broker} is without votes"));
+        self.cut_both(0, 1);
+        let left = self.rng.index(WITNESSES);
+        self.agents[left].is_slow |= self.rng.percent(30);
+        let others = (0..WITNESSES).filter(|agent| *agent != left);
+        others.for_each(|agent| self.cut_both(broker, agent + 2));
+    }
+
     fn restart_later(&mut self, broker: usize) {
         self.crash_broker(broker);
         let wait = self.rng.range(50, 2500);
@@ -238,15 +254,6 @@ impl World {
             self.after(wait, Ev::Restart { broker });
         }
         held
-    }
-
-    /// The agents that are witnesses by what any broker holds.
-    pub(crate) fn witnesses(&self) -> impl Iterator<Item = &Agent> {
-        let rosters: Vec<_> =
-            self.brokers.iter().filter_map(|broker| broker.disk.table.roster().cloned()).collect();
-        self.agents
-            .iter()
-            .filter(move |agent| rosters.iter().any(|roster| roster.contains(&agent.name)))
     }
 
     /// Whether most of them keep a position; of each roster that any broker holds.
@@ -383,7 +390,11 @@ impl World {
         }
         self.serial += 1;
         #[expect(clippy::unwrap_used, reason = "the name is fixed and valid")]
-        let user = "stray".parse().unwrap();
+        let user = if self.solo_create {
+            self.clients[agent % self.clients.len()].user.clone()
+        } else {
+            "stray".parse().unwrap()
+        };
         let session = Arc::new(Session {
             id: SessionId::new(Uuid::from_u128(u128::from(self.serial))),
             user,
@@ -393,7 +404,7 @@ impl World {
             params: StartParams::default(),
             created: self.unix(),
         });
-        self.checks.truth.started(&session, agent, self.now);
+        self.checks.stray(&session, agent);
         self.agents[agent].sessions.insert(session.id, Arc::clone(&session));
         self.report(agent, &Item::Started(session));
     }

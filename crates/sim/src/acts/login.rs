@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use vsm_core::{
-    Change, Eligible, Proposal, RequestId, Rule, Session, SessionId, StartParams, Strategy,
-    UserName,
+    Change, Eligible, Proposal, Rule, Session, SessionId, StartParams, Strategy,
     lifecycle::{
-        self, Effect, Event, Login, Proposed, Start,
+        self, Effect, Event, Login, Start,
         login::{self, Host, Own, Places, Terms, Wanted},
     },
-    replica::{Failure, Replica},
+    replica::Failure,
 };
 
 use crate::{
-    broker::Then,
-    event::{AgentId, BrokerId, Call, ClientId, Ev, Reply},
+    event::{AgentId, BrokerId, Call, Ev, Reply},
+    state::{
+        broker::Then,
+        login::{Starting, Task, Unvoting},
+    },
     world::World,
 };
 
@@ -27,33 +29,6 @@ const ATTEMPTS: u32 = 3;
 const SETTLE_MS: u64 = 400;
 /// How long an agent is silent before its sessions do not count: longer than any run, or users had two by right.
 const UNREACHABLE_GRACE_MS: u64 = 3_600_000;
-
-/// A start that a login waits for.
-#[derive(Debug, Clone)]
-struct Starting {
-    session: Arc<Session>,
-    began: u64,
-    start: Start,
-}
-
-/// A login under way.
-#[derive(Debug, Clone)]
-pub(crate) struct Task {
-    pub(crate) client: ClientId,
-    pub(crate) user: UserName,
-    pub(crate) request: RequestId,
-    login: Login,
-    starting: Option<Starting>,
-    /// What it has reserved, or is about to.
-    reserves: Option<SessionId>,
-}
-
-impl Task {
-    /// Whether it is at this session's start.
-    pub(crate) fn starts(&self, id: SessionId) -> bool {
-        self.reserves == Some(id)
-    }
-}
 
 impl World {
     /// Begins the logins that wait, one at a time for each user.
@@ -73,12 +48,13 @@ impl World {
             }
             let params = StartParams::default();
             let want = Wanted { user: user.clone(), request, params, wish };
-            let terms = Terms { cap: self.cap, attempts: ATTEMPTS, solo_create: false };
+            let terms = Terms { cap: self.cap, attempts: ATTEMPTS, solo_create: self.solo_create };
             let login = Login::find_or_make(want, terms);
             let effects = login.begin();
             self.serial += 1;
             let number = self.serial;
-            let task = Task { client, user, request, login, starting: None, reserves: None };
+            let (starting, unvoting, reserves) = (None, None, None);
+            let task = Task { client, user, request, login, starting, unvoting, reserves };
             self.brokers[id].tasks.insert(number, task);
             self.do_login(id, number, effects);
         }
@@ -107,6 +83,7 @@ impl World {
                     None => self.drive_login(id, number, login::Event::Silent),
                 },
                 login::Effect::Drop(session) => {
+                    self.brokers[id].forget_unvoted(session);
                     let then = self.agent_of(id, session).map_or(Then::Nothing, Then::Report);
                     self.propose(id, Proposal::Gone { id: session }, then);
                 }
@@ -151,7 +128,7 @@ impl World {
         self.after(wait, Ev::Again { broker: id, life, task: number });
     }
 
-    fn agent_named(&self, session: &Session) -> Option<AgentId> {
+    pub(super) fn agent_named(&self, session: &Session) -> Option<AgentId> {
         self.agents.iter().position(|agent| agent.name == session.agent)
     }
 
@@ -159,9 +136,7 @@ impl World {
     fn own(&mut self, id: BrokerId, number: u64) -> Vec<Own> {
         let viewers = self.rng.next();
         let broker = &self.brokers[id];
-        let (Some(task), Some(replica)) = (broker.tasks.get(&number), &broker.replica) else {
-            return Vec::new();
-        };
+        let Some(task) = broker.tasks.get(&number) else { return Vec::new() };
         let host = |session: &Session| match self.agent_named(session) {
             Some(agent) if broker.heard[agent].is_some() => {
                 // Who looks at it is nothing that a broker decides.
@@ -171,8 +146,8 @@ impl World {
             Some(agent) if self.is_connecting(id, agent) => Host::Connecting,
             Some(_) | None => Host::Silent,
         };
-        let own = replica.table().of_user(&task.user);
-        own.map(|session| Own { session: Arc::clone(session), host: host(session) }).collect()
+        let own = broker.of_user(&task.user).into_iter();
+        own.map(|session| Own { host: host(&session), session }).collect()
     }
 
     fn places(&mut self, id: BrokerId, number: u64) -> Places {
@@ -251,6 +226,9 @@ impl World {
     /// An agent replied, or did not in time.
     pub(crate) fn task_replied(&mut self, id: BrokerId, number: u64, reply: Option<&Reply>) {
         let Some(task) = self.brokers[id].tasks.get(&number) else { return };
+        if task.unvoting.is_some() {
+            return self.unvoted_replied(id, number, reply);
+        }
         let Some(Starting { session, .. }) = &task.starting else {
             let event = match reply {
                 Some(Reply::Alive(_)) => login::Event::Alive,
@@ -259,11 +237,7 @@ impl World {
             };
             return self.drive_login(id, number, event);
         };
-        let event = match reply {
-            Some(Reply::Running(of, display)) if *of == session.id => Event::Ran(*display),
-            Some(Reply::Refused(of)) if *of == session.id => Event::Refused { at_fault: true },
-            _ => Event::Unanswered { unsent: false, timed_out: false },
-        };
+        let event = start_event(session.id, reply);
         self.drive_start(id, number, event);
     }
 
@@ -275,8 +249,7 @@ impl World {
         result: Result<Change, Failure>,
     ) {
         let Some(task) = self.brokers[id].tasks.get(&number) else { return };
-        let replica = self.brokers[id].replica.as_ref();
-        let proposed = |session| proposed(replica, session, result);
+        let proposed = |session| self.brokers[id].proposed(session, result);
         match &task.starting {
             Some(Starting { session, .. }) => {
                 let event = Event::Proposed(proposed(Some(session.id)));
@@ -295,11 +268,17 @@ impl World {
                 self.finish(id, number, Some(session.id));
             }
             login::Outcome::Choose(sessions) => self.choose(id, number, &sessions),
+            login::Outcome::Unvoted(machine) => {
+                if let Some(task) = self.brokers[id].tasks.get_mut(&number) {
+                    task.reserves = None;
+                    task.unvoting = Some(Unvoting { machine, session: None });
+                }
+                self.make_unvoted(id, number);
+            }
             login::Outcome::Nothing
             | login::Outcome::NoSuch(_)
             | login::Outcome::Unreachable(_)
             | login::Outcome::NoHost
-            | login::Outcome::Unvoted(_)
             | login::Outcome::Refused => self.finish(id, number, None),
         }
     }
@@ -313,28 +292,18 @@ impl World {
         self.client_chooses(client, request, session);
     }
 
-    fn finish(&mut self, id: BrokerId, number: u64, session: Option<SessionId>) {
+    pub(super) fn finish(&mut self, id: BrokerId, number: u64, session: Option<SessionId>) {
         if let Some(task) = self.brokers[id].tasks.remove(&number) {
             self.answer_client(task.client, task.request, session.ok_or(()));
         }
     }
 }
 
-/// What became of a proposal, as the machines are told it.
-pub(crate) fn proposed(
-    replica: Option<&Replica>,
-    session: Option<SessionId>,
-    result: Result<Change, Failure>,
-) -> Proposed {
-    match result {
-        Ok(change) => Proposed::Committed(change),
-        Err(Failure::Rejected(rejected)) => {
-            let table = replica.map(Replica::table);
-            let known = session.and_then(|id| table.and_then(|table| table.session(id)));
-            Proposed::Rejected(rejected, known.map(|known| known.state))
-        }
-        Err(Failure::NotActive(_)) => Proposed::NotActive,
-        Err(Failure::NoVotes) => Proposed::NoVotes,
-        Err(Failure::PeerAway | Failure::Unknown) => Proposed::Failed,
+/// What an agent's answer to a start, or none in time, says.
+pub(super) fn start_event(session: SessionId, reply: Option<&Reply>) -> Event {
+    match reply {
+        Some(Reply::Running(of, display)) if *of == session => Event::Ran(*display),
+        Some(Reply::Refused(of)) if *of == session => Event::Refused { at_fault: true },
+        _ => Event::Unanswered { unsent: false, timed_out: false },
     }
 }
