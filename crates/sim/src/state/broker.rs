@@ -64,8 +64,8 @@ pub(crate) struct Broker {
     pub(crate) burials: BTreeMap<u64, Burying>,
     /// What was adopted of each agent lately.
     pub(crate) adoptions: Vec<Adoptions>,
-    /// By agent, how far the log was when something that it reported was not recorded. Its report is asked for anew when
-    /// all of that is decided: what is in doubt until then may come into the table after all.
+    /// By agent, how far the log was when something that it reported was not recorded. Its report is asked for anew
+    /// when all of that is decided: what is in doubt until then may come into the table after all.
     pub(crate) missed: Vec<u64>,
     /// Agents of which nothing is believed any more.
     pub(crate) aside: Vec<bool>,
