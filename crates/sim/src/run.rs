@@ -135,6 +135,8 @@ fn scenario(world: &mut World) {
     }
     (0..2).for_each(|broker| world.start_broker(broker));
     world.quiet = true;
+    // What it told before was still on its way to a broker that was paused.
+    world.believe_again();
     let at_rest = |world: &World| world.is_in_sync() && world.is_quiet();
     // Twice: what was on its way at the first time has arrived at the second.
     for _ in 0..2 {

@@ -9,7 +9,7 @@ use vsm_core::{
 
 use crate::{
     checks::Checks,
-    event::{BrokerId, Ev},
+    event::{AgentId, BrokerId, Ev},
     net::Net,
     rng::Rng,
     state::{agent::Agent, broker::Broker, client::Client, plot::Plot},
@@ -64,6 +64,10 @@ impl Past {
 /// In one seed of so many sessions are made without votes: by the seed itself, so that all others are what they were.
 const SOLO_EACH: u64 = 5;
 
+/// In one seed of so many a host invents sessions; of those the one with this rest.
+const CROWD_EACH: u64 = 11;
+const CROWD_REST: u64 = 5;
+
 /// Everything.
 pub(crate) struct World {
     pub(crate) now: u64,
@@ -79,6 +83,8 @@ pub(crate) struct World {
     pub(crate) cap: u32,
     /// Whether a session may be made without votes (`solo_create`), and what no table knows may be a user's.
     pub(crate) solo_create: bool,
+    /// The agent that invents sessions, if there is one.
+    pub(crate) liar: Option<AgentId>,
     pub(crate) limits: Limits,
     pub(crate) checks: Checks,
     pub(crate) faults: bool,
@@ -131,6 +137,7 @@ impl World {
             net: Net::new(agents + 2, in_order),
             cap,
             solo_create: seed.is_multiple_of(SOLO_EACH),
+            liar: (seed % CROWD_EACH == CROWD_REST).then_some(agents - 1),
             limits,
             checks: Checks::new(agents, cap),
             faults: true,

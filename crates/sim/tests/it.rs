@@ -6,24 +6,25 @@ use vsm_sim::{Bound, Weakness};
 /// Seeds for each deliberate bug. `vsm-sim --mutants` tries more.
 const TRIES: u64 = 2500;
 /// Seeds that found the bugs that take longest, to be tried first.
-const HINTS: [(&str, u64); 17] = [
-    ("FencingForgottenLate", 5722),
-    ("GreetedByOldAck", 2258),
-    ("StaleClear", 1818),
+const HINTS: [(&str, u64); 18] = [
+    ("FencingForgottenLate", 7444),
     ("PairForServer", 1011),
+    ("GreetedByOldAck", 929),
+    ("NoTieBreak", 822),
     ("LossUnnumbered", 798),
-    ("RequestForgotten", 518),
     ("ForeignLogTaken", 474),
-    ("HandOutEarly", 463),
+    ("StaleClear", 365),
     ("WitnessVolatile", 323),
-    ("RollbackUnseen", 312),
     ("NonceOmitted", 299),
-    ("EndTakenForGranted", 231),
-    ("ClearedEarly", 229),
+    ("UnvotedTwice", 240),
+    ("RequestForgotten", 207),
+    ("EndTakenForGranted", 205),
     ("RosterFirst", 167),
-    ("NoTieBreak", 129),
+    ("RunningBuried", 154),
+    ("RollbackUnseen", 139),
+    ("StartingMissed", 133),
     ("FencingBesideWitnesses", 129),
-    ("StartingMissed", 125),
+    ("HandOutEarly", 105),
 ];
 /// Far above what the searches here need.
 const STATES_MAX: usize = 2_000_000;
@@ -45,8 +46,8 @@ fn every_deliberate_bug_is_found() {
     let names = left.iter().map(|bug| bug.name());
     let lost: Vec<_> = names.filter(|name| !found.contains_key(name)).collect();
     assert!(lost.is_empty(), "not found in {TRIES} seeds: {lost:?}");
-    assert!(Mutant::ALL.len() >= 66, "at least sixty-six bugs");
-    assert!(Mutant::LIFECYCLE.len() >= 18, "eighteen of the life of a session among them");
+    assert!(Mutant::ALL.len() >= 67, "at least sixty-seven bugs");
+    assert!(Mutant::LIFECYCLE.len() >= 19, "nineteen of the life of a session among them");
 }
 
 #[test]

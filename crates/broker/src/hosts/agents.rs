@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -190,7 +190,7 @@ impl LinkState {
 /// All links, by agent.
 #[derive(Debug)]
 pub struct Agents {
-    process: Arc<Process>,
+    pub(super) process: Arc<Process>,
     site: Arc<Site>,
     pub(super) authority: Arc<Authority>,
     pub(super) journal: Arc<Journal>,
@@ -296,10 +296,13 @@ impl Agents {
         new
     }
 
-    /// Something that an agent reported could not be recorded: every report is to be opened again before long.
+    /// Something that an agent reported could not be recorded: every report is to be opened again before long, once all
+    /// that the log has by now is decided. What is in doubt until then may come into the table after all, and only a
+    /// report after that tells that it has ended meanwhile.
     pub(crate) fn mark_missed(&self) {
+        let last = self.authority.table.state().replica.last.seq;
         for link in self.all() {
-            link.missed.store(true, Ordering::Relaxed);
+            link.missed.store(last.max(1), Ordering::Relaxed);
         }
     }
 
@@ -326,7 +329,8 @@ pub struct Link {
     /// Wakes the link's task so that it dials at once.
     pub wake: Notify,
     pub(crate) stop: CancellationToken,
-    missed: AtomicBool,
+    /// The report is to be opened again when the log is committed up to this number; 0 = it is not.
+    missed: AtomicU64,
     /// Limits of sessions there are to be compared with the configuration again.
     limits_due: AtomicBool,
     /// Held while they are told.
@@ -362,7 +366,7 @@ impl Link {
             name: name.clone(),
             wake: Notify::new(),
             stop: agents.process.stop.child_token(),
-            missed: AtomicBool::new(false),
+            missed: AtomicU64::new(0),
             limits_due: AtomicBool::new(false),
             limiting: tokio::sync::Mutex::default(),
             carrying_out: tokio::sync::Mutex::default(),
@@ -442,9 +446,12 @@ impl Link {
         matches!(*self.state.borrow(), LinkState::Up(_))
     }
 
-    /// Whether the report is to be opened again; asked once.
-    pub(crate) fn take_missed(&self) -> bool {
-        self.missed.swap(false, Ordering::Relaxed)
+    /// Whether the report is to be opened again, as the log is committed up to this number; asked once.
+    pub(crate) fn take_missed(&self, commit: u64) -> bool {
+        let missed = self.missed.load(Ordering::Relaxed);
+        let is_due = missed > 0 && missed <= commit.max(1);
+        is_due
+            && self.missed.compare_exchange(missed, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// The limits of sessions there are to be looked at again before long.

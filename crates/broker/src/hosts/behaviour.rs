@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vsm_core::Epoch;
+use vsm_core::{Epoch, lifecycle::Adoptions};
 use vsm_daemon::clock;
 
 /// Sessions of one host: no host has so many, by far. A million invented ones would fill the brokers' memory.
@@ -18,7 +18,7 @@ pub(super) const WINDOW: Duration = Duration::from_secs(600);
 pub(crate) struct Conduct {
     pub(super) raises: VecDeque<Instant>,
     pub(super) last: Option<Epoch>,
-    pub(super) adopted: VecDeque<Instant>,
+    pub(super) adopted: Adoptions,
     pub(super) aside: Option<Aside>,
 }
 

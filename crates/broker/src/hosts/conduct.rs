@@ -10,7 +10,10 @@
 
 use std::time::{Duration, Instant};
 
-use vsm_core::{Epoch, Fence, SessionId};
+use vsm_core::{
+    Epoch, Fence, SessionId,
+    lifecycle::{Bounds, MayAdopt},
+};
 use vsm_daemon::{clock, trouble::Kind};
 
 pub(crate) use crate::hosts::behaviour::SESSIONS_MAX;
@@ -24,6 +27,9 @@ use crate::{
 
 /// Sessions of one host that are adopted within [`WINDOW`]: all that it may have, once over after a loss of the table.
 const ADOPTED_MAX: usize = 2 * SESSIONS_MAX;
+/// What is adopted of one host.
+const ADOPTED: Bounds =
+    Bounds { sessions: SESSIONS_MAX, adoptions: ADOPTED_MAX, window_ms: WINDOW.as_secs() * 1000 };
 /// Epochs that one host may make this broker rise above within [`WINDOW`], where there is no cause.
 const RAISES_MAX: usize = 8;
 /// The same while the other broker cannot be heard: its claims are heard of in this way.
@@ -51,9 +57,9 @@ impl Link {
         conduct.aside.take_if(|aside| aside.left().is_zero()).is_some()
     }
 
-    /// Whether one more session of it may be adopted.
-    fn may_adopt(&self, now: Instant) -> bool {
-        !is_too_often(&mut self.conduct.lock().adopted, now, ADOPTED_MAX)
+    /// One that was to be adopted could not be recorded: it is told of again, and does not count twice.
+    pub(crate) fn not_adopted(&self, id: SessionId) {
+        self.conduct.lock().adopted.take_back(id);
     }
 
     /// Whether it names this epoch too often; the same one again is no news.
@@ -135,23 +141,31 @@ pub(crate) fn believes(agents: &Agents, link: &Link, promised: &Epoch) -> bool {
     !put_aside(agents, link, why)
 }
 
-/// Whether a session that only its host knows may be adopted. If not, the host is aside from now on.
-pub(crate) fn may_adopt(agents: &Agents, link: &Link, id: SessionId) -> bool {
+/// Whether a session that only its host knows may be adopted. If not, the host is aside from now on, or its report is
+/// asked for again: of what the table has there `missing` are not in the report, and are dropped first.
+pub(crate) fn may_adopt(agents: &Agents, link: &Link, id: SessionId, missing: usize) -> bool {
     let has = agents
         .authority
         .table
         .read(|view| view.table.agent_use(&link.name).map_or(0, |of| of.sessions()));
-    if usize::try_from(has).unwrap_or(usize::MAX) >= SESSIONS_MAX {
-        tracing::warn!(session = %id, "not adopted: its host has too many already");
-        put_aside(agents, link, format!("it says that it has more than {SESSIONS_MAX} sessions"));
-        return false;
-    }
-    if link.may_adopt(clock::now()) {
-        return true;
-    }
-    let minutes = WINDOW.as_secs() / 60;
-    let why =
-        format!("it told of more than {ADOPTED_MAX} unknown sessions within {minutes} minutes");
+    let has = (usize::try_from(has).unwrap_or(usize::MAX), missing);
+    let now_ms = u64::try_from(agents.process.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let may = link.conduct.lock().adopted.may_adopt(id, has, now_ms, &ADOPTED);
+    let why = match may {
+        MayAdopt::Yes => return true,
+        MayAdopt::Later => {
+            agents.mark_missed();
+            return false;
+        }
+        MayAdopt::TooMany => {
+            tracing::warn!(session = %id, "not adopted: its host has too many already");
+            format!("it says that it has more than {SESSIONS_MAX} sessions")
+        }
+        MayAdopt::TooOften => {
+            let minutes = WINDOW.as_secs() / 60;
+            format!("it told of more than {ADOPTED_MAX} unknown sessions within {minutes} minutes")
+        }
+    };
     put_aside(agents, link, why);
     false
 }

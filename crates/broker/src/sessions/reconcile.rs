@@ -29,7 +29,7 @@ use vsm_proto::{
     agent::v1::{self as pb, report_response::Item},
     session::v1::LiveSession,
 };
-use vsm_sync::View;
+use vsm_sync::{ProposeError, View};
 
 use crate::{
     hosts::{
@@ -166,7 +166,7 @@ async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
                 settled = limiting::follow(sessions, link, &settled, &settings.borrow_and_update());
             }
             _ = again.tick() => {
-                if link.take_missed() {
+                if link.take_missed(sessions.table.state().replica.commit) {
                     return End::Anew;
                 }
                 if acts {
@@ -240,6 +240,7 @@ async fn take_inventory(
             sessions.authority.rise_above(above).await;
         }
     }
+    let missing = missing(&before, &inventory.sessions);
     let mut present = HashSet::new();
     let (mut all, mut shadowed) = (HashMap::new(), ShadowedBy::new());
     let mut running = inventory.sessions.into_iter();
@@ -253,7 +254,7 @@ async fn take_inventory(
             let work = async move {
                 let _turn = turn;
                 let (seen, shadowers) = (seen(&live), shadowers(&live));
-                absorb(&sessions, &link, live, acts).await.map(|id| (id, seen, shadowers))
+                absorb(&sessions, &link, live, acts, missing).await.map(|id| (id, seen, shadowers))
             };
             together.spawn(work.in_current_span());
         }
@@ -297,6 +298,13 @@ async fn take_inventory(
     }
     begin_carry_out(sessions, link);
     limiting::begin(sessions, link);
+}
+
+/// How many of the sessions that an agent should run its inventory lacks.
+fn missing(expected: &[SessionId], told: &[LiveSession]) -> usize {
+    let id = |live: &LiveSession| Some(Session::try_from(live.session.clone()?).ok()?.id);
+    let told: HashSet<SessionId> = told.iter().filter_map(id).collect();
+    expected.iter().filter(|id| !told.contains(id)).count()
 }
 
 /// What was refused of an agent's former report says nothing of this one.
@@ -402,7 +410,7 @@ async fn take(sessions: &Arc<Sessions>, link: &Arc<Link>, message: pb::ReportRes
     match message.item {
         Some(Item::Changed(live)) => {
             let (now, shadowers) = (seen(&live), shadowers(&live));
-            if let Some(id) = absorb(sessions, link, live, acts).await {
+            if let Some(id) = absorb(sessions, link, live, acts, 0).await {
                 let limits = now.limits();
                 let shadowed = link.note_shadowers(id, shadowers.clone());
                 let mut before = Seen::default();
@@ -460,12 +468,14 @@ fn modify(link: &Link, change: impl FnOnce(&mut Up)) {
     });
 }
 
-/// Brings the table into line with a session that the agent runs; its id if it is to stay.
+/// Brings the table into line with a session that the agent runs; its id if it is to stay. `missing` = how many of what
+/// the table has there the agent's report lacks.
 async fn absorb(
     sessions: &Arc<Sessions>,
     link: &Arc<Link>,
     live: LiveSession,
     acts: bool,
+    missing: usize,
 ) -> Option<SessionId> {
     let mut session = match live.session.map(Session::try_from) {
         Some(Ok(session)) => session,
@@ -501,13 +511,20 @@ async fn absorb(
             link.troubles.raise(Kind::Refused, "sessions", what);
             return None;
         }
-        Reported::Adopt(_) if !conduct::may_adopt(&sessions.agents, link, id) => return None,
+        Reported::Adopt(_) if !conduct::may_adopt(&sessions.agents, link, id, missing) => {
+            return None;
+        }
         Reported::Adopt(session) => {
             span::session(&session).in_scope(|| tracing::info!("adopting a session"));
             sessions.note(Note::new(SELF, "session-adopted").session(&session));
             Proposal::Adopt(session)
         }
     };
-    log_unless_known(sessions, sessions.table.propose(proposal).await.err(), id);
+    let adopts = matches!(proposal, Proposal::Adopt(_));
+    let error = sessions.table.propose(proposal).await.err();
+    if adopts && !matches!(error, None | Some(ProposeError::Rejected(_))) {
+        link.not_adopted(id);
+    }
+    log_unless_known(sessions, error, id);
     Some(id)
 }

@@ -8,13 +8,16 @@
 //! - [`Unvoted`]: the same without votes.
 //! - [`End`], [`Burial`]: the end of a session, and of a start that is given up.
 //! - [`reported`], [`expected`], [`missed`], [`owed`]: the table against what an agent runs.
+//! - [`Adoptions`]: how much of what only an agent knows is believed.
 
+mod adoption;
 pub mod ending;
 pub mod login;
 mod reconcile;
 mod start;
 mod unvoted;
 
+pub use adoption::{Adoptions, Bounds, MayAdopt};
 pub use ending::{Burial, End};
 pub use login::{Login, uncounted};
 pub use reconcile::{Missed, Owed, Reported, expected, is_stale, missed, owed, reported};

@@ -157,6 +157,8 @@ mutants! {
     UnvotedUnlimited,
     /// Without votes the next agent is asked though the first one may be at it.
     UnvotedTwice,
+    /// A host may have any number of sessions adopted.
+    AdoptionUnlimited,
 }
 
 impl Mutant {
@@ -180,6 +182,7 @@ impl Mutant {
         Self::AdoptedUncounted,
         Self::UnvotedUnlimited,
         Self::UnvotedTwice,
+        Self::AdoptionUnlimited,
     ];
 }
 

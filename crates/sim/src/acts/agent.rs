@@ -193,6 +193,7 @@ impl World {
         }
         for to in 0..2 {
             let reached = self.brokers[to].is_up()
+                && !self.brokers[to].aside[id]
                 && !self.net.is_cut(id + 2, to)
                 && !self.net.is_cut(to, id + 2);
             let life = self.brokers[to].life;
@@ -200,7 +201,7 @@ impl World {
             if !reached {
                 self.agents[id].reports[to] = None;
                 self.brokers[to].heard[id] = None;
-            } else if !open {
+            } else if !open && self.brokers[to].takes_report(id) {
                 self.net.conns += 1;
                 let conn = self.net.conns;
                 let agent = &mut self.agents[id];

@@ -94,6 +94,7 @@ impl World {
         }
         if lifecycle::is_stale(is_ready(&before), is_ready(&after)) {
             // What agents said before could not be recorded here.
+            self.brokers[id].missed.fill(0);
             (0..self.agents.len()).for_each(|agent| self.report_anew(id, agent));
         }
         if before != after {
@@ -196,6 +197,12 @@ impl World {
             (Some(Then::End(number)), result) => self.end_answered(id, number, result),
             (Some(Then::Burial(number)), result) => self.burial_answered(id, number, result),
             (Some(Then::Report(agent)), Err(failure)) if !is_known(&failure) => {
+                self.brokers[id].mark_missed(agent);
+                self.report_anew(id, agent);
+            }
+            (Some(Then::Adopt(agent, session)), Err(failure)) if !is_known(&failure) => {
+                self.brokers[id].adoptions[agent].take_back(session);
+                self.brokers[id].mark_missed(agent);
                 self.report_anew(id, agent);
             }
             _ => {}

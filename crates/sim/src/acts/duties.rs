@@ -2,8 +2,8 @@
 //! `vsm_core::lifecycle` decides.
 
 use vsm_core::{
-    Proposal, SessionId,
-    lifecycle::{self, Burial, Missed, Owed, Reported},
+    Proposal, Session, SessionId,
+    lifecycle::{self, Bounds, Burial, MayAdopt, Missed, Owed, Reported},
     replica::{
         Event, Replica,
         mutant::{self, Mutant},
@@ -17,6 +17,9 @@ use crate::{
     world::World,
 };
 
+/// What is adopted of one host: far more than one has here that invents none.
+pub(crate) const ADOPTED: Bounds = Bounds { sessions: 40, adoptions: 60, window_ms: 600_000 };
+
 impl World {
     /// Calls an agent. The reply comes to `then`, or nothing for half a second.
     pub(crate) fn call(&mut self, id: BrokerId, agent: AgentId, call: &Call, then: Then) {
@@ -26,7 +29,7 @@ impl World {
         self.note(|| format!("broker{id} -> agent{agent}: {}", tell::call(call)));
         self.brokers[id].calls.insert(rpc, then);
         self.after(600, Ev::CallTimeout { broker: id, life, rpc });
-        if self.net.is_cut(id, agent + 2) {
+        if self.net.is_cut(id, agent + 2) || self.brokers[id].aside[agent] {
             return;
         }
         for _ in 0..if self.rng.percent(self.net.dup) { 2 } else { 1 } {
@@ -67,7 +70,7 @@ impl World {
                     Missed::Later => self.report_anew(id, agent),
                 }
             }
-            Some(Then::Report(_) | Then::Nothing) | None => {}
+            Some(Then::Report(_) | Then::Adopt(..) | Then::Nothing) | None => {}
         }
     }
 
@@ -139,14 +142,17 @@ impl World {
                 if let Some(epoch) = promised {
                     self.feed(id, Event::Fenced(epoch));
                 }
-                for session in &sessions {
-                    self.absorb(id, agent, session);
-                }
                 let name = self.agents[agent].name.clone();
-                self.feed(id, Event::WitnessUp(name.clone()));
                 let Some(replica) = self.brokers[id].replica.as_ref() else { return };
                 let mut missing = lifecycle::expected(replica.table(), &name);
                 missing.retain(|known| !sessions.iter().any(|session| session.id == *known));
+                for session in &sessions {
+                    self.absorb(id, agent, session, missing.len());
+                    if self.brokers[id].aside[agent] {
+                        return;
+                    }
+                }
+                self.feed(id, Event::WitnessUp(name));
                 if self.brokers[id].serves().is_some() {
                     for session in missing {
                         let then = Then::Missed(agent, session);
@@ -156,7 +162,7 @@ impl World {
             }
             // Of a report that is closed.
             _ if self.brokers[id].heard[agent] != Some(conn) => {}
-            Item::Started(session) => self.absorb(id, agent, &session),
+            Item::Started(session) => self.absorb(id, agent, &session, 0),
             Item::Ended(session) => {
                 self.brokers[id].forget_unvoted(session);
                 // What came before it in the report may still be under way: the table knows of that, not its readers.
@@ -165,13 +171,8 @@ impl World {
         }
     }
 
-    /// Brings the table into line with a session that an agent runs.
-    fn absorb(
-        &mut self,
-        id: BrokerId,
-        agent: AgentId,
-        session: &std::sync::Arc<vsm_core::Session>,
-    ) {
+    /// Brings the table into line with a session that an agent runs, which does not tell of `missing` others.
+    fn absorb(&mut self, id: BrokerId, agent: AgentId, session: &Session, missing: usize) {
         if self.brokers[id].serves().is_none() {
             return;
         }
@@ -185,9 +186,31 @@ impl World {
                 self.propose(id, running, Then::Report(agent));
             }
             Reported::Bury => self.bury(id, session.id),
-            Reported::Adopt(adopted) => {
-                self.propose(id, Proposal::Adopt(adopted), Then::Report(agent));
-            }
+            Reported::Adopt(adopted) => self.adopt(id, agent, adopted, missing),
         }
+    }
+
+    /// Adopts a session, if its host is believed.
+    fn adopt(&mut self, id: BrokerId, agent: AgentId, session: Session, missing: usize) {
+        let name = &self.agents[agent].name;
+        let Some(replica) = self.brokers[id].replica.as_ref() else { return };
+        let rows = replica.table().on_agent(name).count();
+        let (now, which) = (self.now, session.id);
+        let may =
+            self.brokers[id].adoptions[agent].may_adopt(which, (rows, missing), now, &ADOPTED);
+        match may {
+            MayAdopt::Yes => {
+                return self.propose(id, Proposal::Adopt(session), Then::Adopt(agent, which));
+            }
+            MayAdopt::Later => {
+                self.brokers[id].mark_missed(agent);
+                return self.report_anew(id, agent);
+            }
+            MayAdopt::TooMany | MayAdopt::TooOften => {}
+        }
+        self.note(|| format!("broker{id} puts agent{agent} aside"));
+        self.checks.put_aside(agent, self.liar, now);
+        self.brokers[id].aside[agent] = true;
+        self.report_anew(id, agent);
     }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use vsm_core::{
-    Change, Proposal, RequestId, Session, SessionId, StartParams, State,
+    Change, Proposal, RequestId, Session, SessionId, StartParams, State, UserName,
+    lifecycle::Adoptions,
     replica::{
         Entry, Event, Replica,
         mutant::{self, Mutant},
@@ -17,6 +18,8 @@ use crate::{
     world::{EARLY_MS, Fencing, World},
 };
 
+/// Whose sessions a host invents.
+const CROWD: &str = "crowd";
 /// The first so many agents are the witnesses that a pair begins with.
 const WITNESSES: usize = 3;
 
@@ -74,11 +77,8 @@ impl World {
             return;
         }
         let broker = self.rng.index(2);
-        if self.fencing != Fencing::None && self.rng.percent(25) {
-            return self.shoot(broker);
-        }
-        if self.solo_create && self.rng.percent(15) {
-            return self.strand(broker);
+        if self.fault_of_few_seeds(broker) {
+            return;
         }
         let agent = self.rng.index(self.agents.len());
         let kind = self.rng.index(FAULTS.len());
@@ -137,6 +137,23 @@ impl World {
             35 => self.start_apart(broker),
             _ => self.restart_later(broker),
         }
+    }
+
+    /// A fault that only some seeds have; false = it is another one's turn.
+    fn fault_of_few_seeds(&mut self, broker: usize) -> bool {
+        if self.fencing != Fencing::None && self.rng.percent(25) {
+            self.shoot(broker);
+            return true;
+        }
+        if self.solo_create && self.rng.percent(15) {
+            self.strand(broker);
+            return true;
+        }
+        let liar = self.liar.filter(|_| self.rng.percent(20));
+        if let Some(liar) = liar {
+            self.crowd(liar);
+        }
+        liar.is_some()
     }
 
     /// A broker's cluster software has the other one's power cut, mostly as it does not hear of it, and says so when
@@ -385,16 +402,44 @@ impl World {
 
     /// An agent runs a session that no table knows, as after a restore; it is to be adopted.
     fn stray_session(&mut self, agent: usize) {
-        if !self.agents[agent].up {
-            return;
-        }
-        self.serial += 1;
         #[expect(clippy::unwrap_used, reason = "the name is fixed and valid")]
         let user = if self.solo_create {
             self.clients[agent % self.clients.len()].user.clone()
         } else {
             "stray".parse().unwrap()
         };
+        self.invent(agent, user);
+    }
+
+    /// An agent's host is in bad hands, and tells of many sessions that nobody has.
+    fn crowd(&mut self, agent: usize) {
+        self.note(|| format!("FAULT agent{agent} invents sessions"));
+        for _ in 0..self.rng.range(20, 80) {
+            #[expect(clippy::unwrap_used, reason = "the name is fixed and valid")]
+            self.invent(agent, CROWD.parse().unwrap());
+        }
+    }
+
+    /// The host is in good hands again, and the brokers believe it.
+    pub(crate) fn believe_again(&mut self) {
+        let Some(liar) = self.liar else { return };
+        let all = self.agents[liar].sessions.values();
+        let invented: Vec<_> =
+            all.filter(|session| session.user.as_str() == CROWD).map(|it| it.id).collect();
+        for session in invented {
+            self.end_session(liar, session, "host reboot");
+        }
+        for broker in &mut self.brokers {
+            broker.aside[liar] = false;
+            broker.adoptions[liar] = Adoptions::default();
+        }
+    }
+
+    fn invent(&mut self, agent: usize, user: UserName) {
+        if !self.agents[agent].up {
+            return;
+        }
+        self.serial += 1;
         let session = Arc::new(Session {
             id: SessionId::new(Uuid::from_u128(u128::from(self.serial))),
             user,
@@ -425,6 +470,7 @@ impl World {
             agent.up = true;
             agent.is_slow = false;
         }
+        self.believe_again();
         let holder = self.rng.index(2);
         self.set_address([holder == 0, holder == 1]);
     }

@@ -9,6 +9,7 @@ use crate::{
     state::{agent::Agent, broker::Broker},
 };
 
+mod hosts;
 mod p1_durable;
 mod p2_one_writer;
 mod p3_fenced;
@@ -71,7 +72,7 @@ impl Checks {
     ) {
         let cap = self.cap;
         let found = self.durable.committed(id, brokers, agents, |table, change| {
-            p7_cap::check_reserved(table, change, cap)
+            p7_cap::check_reserved(table, change, cap).or_else(|| hosts::check(table, change))
         });
         let found = found.or_else(|| self.durable.published(id, brokers));
         self.found(found, now);
@@ -100,6 +101,11 @@ impl Checks {
         let found = p7_cap::check_unvoted(&self.truth, &session.user, broker, self.cap);
         self.truth.asked_unvoted(login, session.id);
         self.found(found, now);
+    }
+
+    /// A broker believes an agent no more; `liar` is the only one that gives cause.
+    pub(crate) fn put_aside(&mut self, agent: usize, liar: Option<usize>, now: u64) {
+        self.found(hosts::check_aside(agent, liar), now);
     }
 
     /// A session ended on its agent.

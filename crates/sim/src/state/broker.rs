@@ -7,7 +7,7 @@ use std::{
 
 use vsm_core::{
     Change, Epoch, Key, NodeName, RequestId, Row, Session, SessionId, Table, UserName,
-    lifecycle::{Burial, End, Proposed, login::Wish},
+    lifecycle::{Adoptions, Burial, End, Proposed, login::Wish},
     replica::{Disk, Failure, Replica, Standing, Token, Write},
 };
 
@@ -20,6 +20,8 @@ pub(crate) enum Then {
     Task(u64),
     End(u64),
     Burial(u64),
+    /// This one of an agent is to be adopted.
+    Adopt(AgentId, SessionId),
     /// An agent did not report this one.
     Missed(AgentId, SessionId),
     /// What an agent reports: if it cannot be recorded, its report is asked for anew.
@@ -60,6 +62,13 @@ pub(crate) struct Broker {
     pub(crate) tasks: BTreeMap<u64, Task>,
     pub(crate) ends: BTreeMap<u64, Ending>,
     pub(crate) burials: BTreeMap<u64, Burying>,
+    /// What was adopted of each agent lately.
+    pub(crate) adoptions: Vec<Adoptions>,
+    /// By agent, how far the log was when something that it reported was not recorded. Its report is asked for anew
+    /// when all of that is decided: what is in doubt until then may come into the table after all.
+    pub(crate) missed: Vec<u64>,
+    /// Agents of which nothing is believed any more.
+    pub(crate) aside: Vec<bool>,
     /// Sessions that were made without votes, as this process remembers them; some are in the table by now.
     made_unvoted: Vec<Arc<Session>>,
     pub(crate) waiting: VecDeque<(ClientId, RequestId, Wish)>,
@@ -103,6 +112,9 @@ impl Broker {
             tasks: BTreeMap::new(),
             ends: BTreeMap::new(),
             burials: BTreeMap::new(),
+            adoptions: vec![Adoptions::default(); agents],
+            missed: vec![0; agents],
+            aside: vec![false; agents],
             made_unvoted: Vec::new(),
             waiting: VecDeque::new(),
             then: BTreeMap::new(),
@@ -188,6 +200,9 @@ impl Broker {
         self.tasks.clear();
         self.ends.clear();
         self.burials.clear();
+        self.adoptions.fill(Adoptions::default());
+        self.missed.fill(0);
+        self.aside.fill(false);
         self.made_unvoted.clear();
         self.waiting.clear();
         self.then.clear();
@@ -211,6 +226,23 @@ impl Broker {
             table.is_none_or(|table| table.session(session.id).is_none())
         };
         self.made_unvoted.iter().filter(is_new)
+    }
+
+    /// Whether a report of this agent can be taken: as in the broker itself, what its last one brought is decided.
+    pub(crate) fn takes_report(&self, agent: AgentId) -> bool {
+        let waits = self.then.values().any(|then| match then {
+            Then::Report(of) | Then::Adopt(of, _) => *of == agent,
+            Then::Task(_) | Then::End(_) | Then::Burial(_) | Then::Missed(..) | Then::Nothing => {
+                false
+            }
+        });
+        let commit = self.replica.as_ref().map_or(0, Replica::commit);
+        !waits && commit >= self.missed[agent]
+    }
+
+    /// What an agent reported could not be recorded.
+    pub(crate) fn mark_missed(&mut self, agent: AgentId) {
+        self.missed[agent] = self.replica.as_ref().map_or(0, |replica| replica.log().last().seq);
     }
 
     /// A session that this node knows of, in the table or not.
