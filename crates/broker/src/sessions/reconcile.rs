@@ -291,10 +291,8 @@ async fn take_inventory(
     if let Some(before) = shadowed_before {
         shadow::all_changed(sessions, &before, &shadowed);
     }
-    for id in before {
-        if !present.contains(&id) {
-            drop_missing(sessions, link, id).await;
-        }
+    for id in before.into_iter().filter(|id| !present.contains(id)) {
+        drop_missing(sessions, link, id).await;
     }
     begin_carry_out(sessions, link);
     limiting::begin(sessions, link);

@@ -61,9 +61,11 @@ impl Site {
 
     /// The same with what else is asked for; the request is a new one unless it has an id.
     pub(crate) async fn ask(&self, request: LoginRequest) -> Result<LoginResponse, Status> {
-        let new = request.request_id.is_empty().then(|| uuid::Uuid::new_v4().to_string());
-        let request =
-            LoginRequest { request_id: new.unwrap_or(request.request_id.clone()), ..request };
+        let request_id = match request.request_id.as_str() {
+            "" => uuid::Uuid::new_v4().to_string(),
+            own => own.to_owned(),
+        };
+        let request = LoginRequest { request_id, ..request };
         let mut broker = BrokerClient::new(self.channel());
         let answer = tokio::time::timeout(LONG, broker.login(request)).await.expect("an answer");
         answer.map(Response::into_inner)
