@@ -45,6 +45,8 @@ pub(crate) struct Options {
 pub(crate) struct Placed {
     by_users: Speed,
     by_load: Speed,
+    /// The same while before each decision one host tells new figures.
+    by_load_changing: Speed,
     scan: Speed,
     /// Of the storm by users, and by load on hosts that tell the same figures.
     storm_by_users: Storm,
@@ -125,9 +127,15 @@ impl Place {
         Ok((Change::Reserved(Arc::new(session)), took))
     }
 
-    fn decisions(&mut self, count: usize) -> Result<Speed> {
+    fn decisions(&mut self, count: usize, changing: bool) -> Result<Speed> {
+        let agents: Vec<AgentName> = self.settings.agents().keys().cloned().collect();
         let (mut times, mut all) = (Vec::with_capacity(count), Duration::ZERO);
-        for _ in 0..count {
+        for number in 0..count {
+            if changing {
+                let free = IDLE.memory_available_mib - u32::try_from(number % 7)?;
+                let told = Measured { memory_available_mib: free, ..IDLE };
+                self.fleet.set(&agents[number % agents.len()], Openness::All, Some(told));
+            }
             let (change, took) = self.decide()?;
             times.push(took.as_secs_f64() * 1e6);
             all += took;
@@ -191,15 +199,16 @@ fn scan(agents: usize, count: usize) -> Result<Speed> {
 
 /// Measures.
 pub(crate) fn run(options: &Options) -> Result<Placed> {
-    let decisions = |placement| {
+    let decisions = |placement, changing| {
         let mut place = Place::new(options, placement)?;
         place.fill(options.sessions)?;
-        place.decisions(options.decisions)
+        place.decisions(options.decisions, changing)
     };
     let storm = |placement| Place::new(options, placement)?.storm(options.storm, options.agents);
     Ok(Placed {
-        by_users: decisions("users")?,
-        by_load: decisions("load")?,
+        by_users: decisions("users", false)?,
+        by_load: decisions("load", false)?,
+        by_load_changing: decisions("load", true)?,
         scan: scan(options.agents, options.decisions)?,
         storm_by_users: storm("users")?,
         storm_by_load: storm("load")?,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
+use vsm_config::Placement;
 use vsm_core::{AgentName, Eligible, Level, Measured, UserName};
 
 use crate::site::settings::{AgentSettings, Settings};
@@ -114,6 +115,8 @@ struct Known {
     /// Hosts have changed since second names were looked for, which is done when somebody asks: at a start thousands
     /// come at once.
     second_names_due: bool,
+    /// Whether agents are compared by their figures.
+    by_load: bool,
 }
 
 impl Fleet {
@@ -135,6 +138,7 @@ impl Fleet {
             })
             .collect();
         known.second_names_due = true;
+        known.by_load = settings.placement == Placement::Load;
     }
 
     /// Notes which host an agent is, by whatever name; none = it is not up.
@@ -156,8 +160,9 @@ impl Fleet {
         if let Some(measured) = measured.filter(|now| member.measured.as_ref() != Some(now)) {
             tracing::debug!(%agent, ?measured, "load");
         }
-        if (member.open, member.measured) != (open, measured) {
-            (member.open, member.measured) = (open, measured);
+        let (opened, told) = (member.open != open, member.measured != measured);
+        (member.open, member.measured) = (open, measured);
+        if opened || told && known.by_load {
             known.eligible.clear();
         }
     }

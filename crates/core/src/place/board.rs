@@ -30,7 +30,7 @@ impl Boards {
     pub(crate) fn note(&mut self, agent: &AgentName, used: Option<&AgentUse>) {
         for board in self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
             if let Some(index) = board.find(agent) {
-                board.seats[index] = Seat::new(&board.list[index], used, board.strategy);
+                board.seats[index] = Seat::used(&board.list[index], used, board.strategy);
             }
         }
     }
@@ -44,18 +44,19 @@ impl Boards {
     ) -> Option<Rank<'a>> {
         let mut boards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let strategy = want.rule.strategy;
-        let is = |board: &Board| Arc::ptr_eq(&board.list, list) && board.strategy == strategy;
-        let board = match boards.iter().position(is) {
-            Some(index) => &boards[index],
-            None => {
-                if boards.len() == BOARDS_MAX {
-                    boards.remove(0);
-                }
-                boards.push(Board::new(table, Arc::clone(list), strategy));
-                boards.last()?
+        let is = |board: &Board| board.strategy == strategy && Arc::ptr_eq(&board.list, list);
+        if !boards.iter().any(is) {
+            let same = |board: &Board| board.strategy == strategy && board.has_agents_of(list);
+            let board = match boards.iter().position(same) {
+                Some(index) => boards.remove(index).renewed(Arc::clone(list)),
+                None => Board::new(table, Arc::clone(list), strategy),
+            };
+            if boards.len() == BOARDS_MAX {
+                boards.remove(0);
             }
-        };
-        board.best(list, &Marks::new(table, want))
+            boards.push(board);
+        }
+        boards.iter().find(|board| is(board))?.best(list, &Marks::new(table, want))
     }
 }
 
@@ -72,10 +73,25 @@ struct Board {
 
 impl Board {
     fn new(table: &Table, list: Arc<[Eligible]>, strategy: Strategy) -> Self {
-        let seat = |one: &Eligible| Seat::new(one, table.agent_use(&one.agent), strategy);
+        let seat = |one: &Eligible| Seat::used(one, table.agent_use(&one.agent), strategy);
         let mut by_name: Vec<usize> = (0..list.len()).collect();
         by_name.sort_by(|one, other| list[*one].agent.cmp(&list[*other].agent));
         Self { seats: list.iter().map(seat).collect(), by_name, list, strategy }
+    }
+
+    /// Whether a list has the same agents in the same order, whatever else is new of them.
+    fn has_agents_of(&self, list: &[Eligible]) -> bool {
+        self.list.len() == list.len()
+            && self.list.iter().zip(list).all(|(one, other)| one.agent == other.agent)
+    }
+
+    /// For such a list: who is where has not changed. Under load each figure that an agent tells makes a new list.
+    fn renewed(self, list: Arc<[Eligible]>) -> Self {
+        let Self { strategy, seats, by_name, .. } = self;
+        let seat =
+            |(one, was): (&Eligible, &Seat)| Seat::new(one, was.users, was.sessions, strategy);
+        let seats = list.iter().zip(&seats).map(seat).collect();
+        Self { list, strategy, seats, by_name }
     }
 
     fn find(&self, agent: &AgentName) -> Option<usize> {
@@ -128,8 +144,12 @@ struct Seat {
 }
 
 impl Seat {
-    fn new(one: &Eligible, used: Option<&AgentUse>, strategy: Strategy) -> Self {
-        let sessions = used.map_or(0, AgentUse::sessions);
+    fn used(one: &Eligible, used: Option<&AgentUse>, strategy: Strategy) -> Self {
+        let (users, sessions) = used.map_or((0, 0), |used| (used.users(), used.sessions()));
+        Self::new(one, users, sessions, strategy)
+    }
+
+    fn new(one: &Eligible, users: u32, sessions: u32, strategy: Strategy) -> Self {
         let (without_figures, steps) = match strategy {
             Strategy::Users => (false, 0),
             Strategy::Load(need) => {
@@ -138,7 +158,7 @@ impl Seat {
             }
         };
         Self {
-            users: used.map_or(0, AgentUse::users),
+            users,
             sessions,
             weight: one.weight,
             max_users: one.max_users,

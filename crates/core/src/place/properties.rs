@@ -119,12 +119,16 @@ proptest! {
     fn what_is_kept_of_a_list_is_what_the_table_says(
         agents in agents(),
         sessions in vec((0..20u8, 0..12usize), 0..20),
-        then in vec((0..6u8, 0..20u8, 0..14usize), 0..40),
+        then in vec((0..7u8, 0..20u8, 0..14usize), 0..40),
         rule in rules(),
     ) {
         let mut table = table(&sessions);
-        let agents: Arc<[Eligible]> = agents.into();
+        let mut agents: Arc<[Eligible]> = agents.into();
         for (what, user, agent) in then {
+            if what == 3 {
+                let by = [u32::from(user) * 40; 5];
+                agents = agents.iter().map(|one| worse(one, by)).collect();
+            }
             let name = format!("a{agent}");
             let change = match what {
                 0 => {
