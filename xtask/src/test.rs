@@ -37,6 +37,8 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     nextest.args(["nextest", "run", "--workspace"]);
     if options.no_cluster {
         nextest.args(["--filterset", &format!("not ({CLUSTER_TESTS})")]);
+        // None of them waits.
+        nextest.args(["--test-threads", "num-cpus"]);
     }
     nextest.args(&options.filter);
     show(&mut nextest)

@@ -46,6 +46,9 @@ fn hosts_of(name: &str, brokers: Brokers, agents: u8, users: u16) -> Cluster {
 pub(crate) fn packages() -> PathBuf {
     let binaries = Path::new(XTASK).parent().unwrap();
     let out = binaries.join("test-packages");
+    // Tests are processes of their own, and two may begin together.
+    let lock = fs::File::create(binaries.join("test-packages.lock")).unwrap();
+    lock.lock().unwrap();
     let programs = ["vsmserver", "vsmagent", "vsmctl", "vsm", "xtask", "vsm-manual"]
         .map(|name| binaries.join(name));
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
