@@ -389,7 +389,7 @@ impl Table {
         let stranger = !self.is_on(&session.user, &session.agent);
         let Some(use_) = self.agents.get_mut(&session.agent) else { return };
         use_.sessions.retain(|other| *other != id);
-        use_.users -= u32::from(stranger);
+        use_.users = use_.users.saturating_sub(u32::from(stranger));
         self.boards.note(&session.agent, Some(use_));
         if use_.sessions.is_empty() {
             self.agents.remove(&session.agent);

@@ -1,6 +1,7 @@
 //! What goes wrong is told in one line that names the thing, and leaves nothing behind.
 
 use tonic::Code;
+use vsm_daemon::grpc;
 use vsm_proto::agent::v1::{StartRefusal, VerifyRequest};
 
 use crate::{
@@ -111,6 +112,7 @@ async fn strangers_and_nonsense_are_refused() {
         status.message().contains("b9") && status.message().contains("/vsmagent/allowed_clients"),
         "{status}"
     );
+    assert_eq!(grpc::reason(&status), Some(grpc::BROKER_NOT_ALLOWED));
     let status = lab.client("vsm://agent/b1").await.verify(ask()).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     let mut broker = lab.broker().await;

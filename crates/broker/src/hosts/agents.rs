@@ -300,10 +300,13 @@ impl Agents {
     /// that the log has by now is decided. What is in doubt until then may come into the table after all, and only a
     /// report after that tells that it has ended meanwhile.
     pub(crate) fn mark_missed(&self) {
+        self.all().iter().for_each(|link| self.mark_missed_of(link));
+    }
+
+    /// The same of one host.
+    pub(crate) fn mark_missed_of(&self, link: &Link) {
         let last = self.authority.table.state().replica.last.seq;
-        for link in self.all() {
-            link.missed.store(last.max(1), Ordering::Relaxed);
-        }
+        link.missed.store(last.max(1), Ordering::Relaxed);
     }
 
     /// Whether each agent has either answered or refused: right after a start of the broker they have not.

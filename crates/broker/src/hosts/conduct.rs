@@ -154,7 +154,7 @@ pub(crate) fn may_adopt(agents: &Agents, link: &Link, id: SessionId, missing: us
     let why = match may {
         MayAdopt::Yes => return true,
         MayAdopt::Later => {
-            agents.mark_missed();
+            agents.mark_missed_of(link);
             return false;
         }
         MayAdopt::TooMany => {

@@ -1,4 +1,4 @@
-//! The one loop that drives a machine of [`vsm_core::lifecycle`]: what it says is carried out by real calls and
+//! The loop that drives the machines of a login, a start and an end of [`vsm_core::lifecycle`]: what it says is carried out by real calls and
 //! commits, and it is told what came of that.
 
 use crate::error::Refusal;

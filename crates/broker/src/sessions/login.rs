@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tracing::Instrument as _;
 use uuid::Uuid;
 use vsm_core::{
-    Ended, Session, SessionId,
+    Ended, Session, SessionId, Table,
     lifecycle::{
         Login, Outcome as Started,
         login::{Effect, Event, Outcome, Places, Terms, Wanted},
@@ -139,7 +139,9 @@ fn open(sessions: &Sessions, session: &Session) -> Result<(), Refusal> {
 fn choose(sessions: &Sessions, who: &Identity, mut own: Vec<Arc<Session>>) -> Answer {
     let cap = sessions.settings().max_sessions_per_user;
     let uncounted = long_unreachable(sessions, &who.user);
-    let may_create = sessions.table.read(|view| view.table.has_room(&who.user, cap, &uncounted));
+    let unvoted = sessions.unvoted_of(&who.user).len();
+    let has_room = |table: &Table| table.has_room_beside(unvoted, &who.user, cap, &uncounted);
+    let may_create = sessions.table.read(|view| has_room(&view.table));
     let excess = own.len().saturating_sub(CHOICES_MAX);
     own.drain(..excess);
     Answer::Choose { sessions: own, may_create }

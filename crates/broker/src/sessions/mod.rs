@@ -8,7 +8,7 @@
 //! | [`login`] | the login flow |
 //! | `find` | what a user has, and whether it lives |
 //! | `placing` | what a new session is proposed with |
-//! | `drive` | the loop that drives the machines of `core::lifecycle` |
+//! | `drive` | the loop that drives a login, a start and an end |
 //! | `start` | having an agent start a session |
 //! | `hooks` | programs that root provides for logins |
 //! | `one_login` | letting the client in at the agent without a second login |
@@ -42,7 +42,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tracing::Instrument as _;
-use vsm_core::{Ended, Fence, NodeName, Session, SessionId, UserName};
+use vsm_core::{AgentName, Ended, Fence, NodeName, Session, SessionId, UserName};
 use vsm_daemon::{one_time::Keys, span};
 use vsm_sync::SessionTable;
 
@@ -179,6 +179,12 @@ impl Sessions {
         let mut memory = self.unvoted.lock();
         self.table.read(|view| memory.retain(|session| view.table.session(session.id).is_none()));
         memory.iter().filter(|session| session.user == *user).cloned().collect()
+    }
+
+    /// Those on an agent that are remembered.
+    pub(crate) fn unvoted_on(&self, agent: &AgentName) -> Vec<SessionId> {
+        let memory = self.unvoted.lock();
+        memory.iter().filter(|one| one.agent == *agent).map(|one| one.id).collect()
     }
 
     /// A session that was made without votes is gone.

@@ -133,10 +133,13 @@ async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
     let mut settled = Arc::clone(&settings.borrow_and_update());
     // Only sessions that the table had before the inventory was made can be missing from it.
     let before = sessions.table.read(|view| lifecycle::expected(&view.table, &link.name));
+    let unvoted = sessions.unvoted_on(&link.name);
     let (mut stream, inventory) = match open(sessions, link).await {
         Ok(opened) => opened,
         Err(end) => return end,
     };
+    let told = ids(&inventory.sessions);
+    unvoted.iter().filter(|id| !told.contains(id)).for_each(|id| sessions.forget_unvoted(*id));
     take_inventory(sessions, link, inventory, before, acts).await;
     sessions.authority.greet(&link.name).await;
     let mut again = tokio::time::interval(CARRY_OUT_EVERY);
@@ -300,9 +303,12 @@ async fn take_inventory(
 
 /// How many of the sessions that an agent should run its inventory lacks.
 fn missing(expected: &[SessionId], told: &[LiveSession]) -> usize {
-    let id = |live: &LiveSession| Some(Session::try_from(live.session.clone()?).ok()?.id);
-    let told: HashSet<SessionId> = told.iter().filter_map(id).collect();
+    let told = ids(told);
     expected.iter().filter(|id| !told.contains(id)).count()
+}
+
+fn ids(told: &[LiveSession]) -> HashSet<SessionId> {
+    told.iter().filter_map(|live| live.session.as_ref()?.id.parse().ok()).collect()
 }
 
 /// What was refused of an agent's former report says nothing of this one.
@@ -426,6 +432,9 @@ async fn take(sessions: &Arc<Sessions>, link: &Arc<Link>, message: pb::ReportRes
             Ok(ended) => {
                 modify(link, |up| drop(up.seen.remove(&ended.id)));
                 let shadowed = link.note_shadowers(ended.id, Vec::new());
+                if sessions.unvoted_on(&link.name).contains(&ended.id) {
+                    sessions.forget_unvoted(ended.id);
+                }
                 let of = sessions
                     .table
                     .read(|view| view.table.session(ended.id).map(|s| s.agent.clone()));

@@ -223,6 +223,7 @@ pub(crate) struct Lab {
     pub(crate) authority: Authority,
     pub(crate) a: Node,
     pub(crate) b: Node,
+    cut: CancellationToken,
 }
 
 impl Lab {
@@ -233,15 +234,20 @@ impl Lab {
         let ports = [&one, &other].map(|listener| listener.local_addr().unwrap().port());
         let a = Node::start(&authority, "a", "b", one, ports[1]);
         let b = Node::start(&authority, "b", "a", other, ports[0]);
-        Self { authority, a, b }
+        Self { authority, a, b, cut: CancellationToken::new() }
     }
 
     /// Has the two tables hear each other.
     pub(crate) async fn join(&self) {
         let (to_a, from_a) = self.a.table().connect().await.unwrap();
         let (to_b, from_b) = self.b.table().connect().await.unwrap();
-        tokio::spawn(carry(from_a, to_b));
-        tokio::spawn(carry(from_b, to_a));
+        tokio::spawn(carry(from_a, to_b, self.cut.clone()));
+        tokio::spawn(carry(from_b, to_a, self.cut.clone()));
+    }
+
+    /// Has them hear each other no more. There are no witnesses: neither has votes then.
+    pub(crate) fn cut(&self) {
+        self.cut.cancel();
     }
 
     /// The pair with `b` active and `a` its standby.
@@ -265,10 +271,15 @@ impl Lab {
     }
 }
 
-async fn carry(mut from: tokio::sync::mpsc::Receiver<replica::PeerMsg>, to: PeerLink) {
-    while let Some(message) = from.recv().await {
+async fn carry(
+    mut from: tokio::sync::mpsc::Receiver<replica::PeerMsg>,
+    to: PeerLink,
+    cut: CancellationToken,
+) {
+    while let Some(Some(message)) = cut.run_until_cancelled(from.recv()).await {
         if to.receive(message).await.is_err() {
             return;
         }
     }
+    to.close().await;
 }

@@ -134,3 +134,36 @@ async fn an_empty_answer_to_a_start_is_no_answer() {
     assert_eq!(site.host(&desktop.agent).asked("start"), 2, "the same host");
     assert_eq!(site.list().await.0.len(), 1);
 }
+
+/// Where there are no votes nothing can be recorded as over. What a host has said is over does not keep its user out.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_votes_a_desktop_counts_until_its_host_says_that_it_is_over() {
+    let site = Site::new().await;
+    site.configure("", ", HA: {solo_create: allow_and_mark}");
+    let voted = site.login().await.unwrap().session.unwrap();
+    site.lab.cut();
+    let mut state = site.lab.b.table().watch();
+    state.wait_for(|state| !state.replica.link).await.unwrap();
+    let refused = site.ask(new()).await.unwrap_err();
+    assert_eq!(told(&refused), (Code::ResourceExhausted, "AT_LIMIT"), "{refused}");
+    let mut over = voted;
+    for _ in 0..2 {
+        site.host(&over.agent).logs_out(&over.id);
+        let mut next = None;
+        until("room for another one", async || match site.ask(new()).await {
+            Ok(answer) => {
+                next = answer.session;
+                true
+            }
+            Err(refused) => {
+                assert!(["AT_LIMIT", "REPLACED"].contains(&told(&refused).1), "{refused}");
+                false
+            }
+        })
+        .await;
+        over = next.unwrap();
+        assert_eq!(site.running(), [over.id.as_str()]);
+        let refused = site.ask(new()).await.unwrap_err();
+        assert_eq!(told(&refused), (Code::ResourceExhausted, "AT_LIMIT"), "{refused}");
+    }
+}

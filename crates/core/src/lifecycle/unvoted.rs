@@ -48,6 +48,11 @@ impl Unvoted {
         Self { user, cap, uncounted, left: eligible.to_vec() }
     }
 
+    /// These sessions are over, though the table cannot be told so without votes.
+    pub fn are_over(&mut self, sessions: impl IntoIterator<Item = SessionId>) {
+        self.uncounted.extend(sessions);
+    }
+
     /// What is to be done next: the best agent that was not asked yet is asked, as long as there is room. `beside` =
     /// how many of the user's sessions this node knows of that are in no table.
     pub fn next(&mut self, table: &Table, beside: usize, rule: Rule) -> Next {
@@ -136,6 +141,10 @@ mod tests {
         assert_eq!(next(2, &[], 1), Next::AtLimit, "one that is in no table counts");
         assert_eq!(next(1, &[session(1).id], 0), ask, "one that is known to be gone does not");
         assert_eq!(next(0, &[], 9), ask, "there is no limit");
+        let host = [eligible("large", 9)];
+        let mut unvoted = Unvoted::new("ann".parse().unwrap(), 1, Vec::new(), &host);
+        unvoted.are_over([session(1).id]);
+        assert_eq!(unvoted.next(&table, 0, RULE), ask, "nor one whose host said that it is over");
     }
 
     #[test]
