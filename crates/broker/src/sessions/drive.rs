@@ -1,5 +1,5 @@
-//! The loop that drives the machines of a login, a start and an end of [`vsm_core::lifecycle`]: what it says is carried out by real calls and
-//! commits, and it is told what came of that.
+//! The loop that drives the machines of a login, a start and an end of [`vsm_core::lifecycle`]: what a machine says is
+//! carried out by real calls and commits, and it is told what came of that.
 
 use crate::error::Refusal;
 
