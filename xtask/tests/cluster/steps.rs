@@ -135,7 +135,8 @@ fn a_step_that_is_skipped_is_named_with_what_mends_it() {
 
     // Each command that the check gives is typed where it says, until nothing is wrong.
     let mut mended = Vec::new();
-    wait_for("nothing to be wrong", WAIT, || {
+    // As long as for one, for each of several.
+    wait_for("nothing to be wrong", 3 * WAIT, || {
         for node in NODES {
             let bad: Vec<_> = findings(&cluster, node).into_iter().filter(|it| !it.ok).collect();
             let new = bad.iter().find(|it| it.command().is_some() && !mended.contains(*it));
