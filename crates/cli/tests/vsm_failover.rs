@@ -12,8 +12,8 @@ use std::{
 
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Code, Request, Response, Status, metadata::MetadataValue, transport::Server};
-use vsm_daemon::grpc::REASON_KEY;
+use tonic::{Code, Request, Response, Status, transport::Server};
+use vsm_daemon::grpc;
 use vsm_proto::{
     broker::v1::{
         self as pb,
@@ -47,9 +47,7 @@ impl Script {
         let say = self.answers.lock().unwrap().remove(0);
         match say {
             Say::Refuse(code, reason) => {
-                let mut status = Status::new(code, "the broker's words");
-                status.metadata_mut().insert(REASON_KEY, MetadataValue::from_static(reason));
-                Err(status)
+                Err(grpc::with_reason(Status::new(code, "the broker's words"), reason))
             }
             Say::Hang => std::future::pending().await,
             Say::Done => Ok(Response::new(done)),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use vsm_core::{AgentName, Standing, StartParams, UserName, printable};
+use vsm_core::{AgentName, SessionId, Standing, StartParams, UserName, printable};
 use vsm_daemon::trouble::{ALL_MAX, Kind, TEXT_MAX};
 use vsm_proto::{agent::v1 as pb, session::v1::LiveSession};
 
@@ -13,6 +13,11 @@ use crate::hosts::agents::{Link, Seen};
 const SHADOWERS_MAX: usize = 64;
 /// What is shown of what a host in maintenance says, in characters.
 const MAINTENANCE_MAX: usize = 500;
+
+/// Which sessions it tells of.
+pub(crate) fn ids(told: &[LiveSession]) -> impl Iterator<Item = SessionId> {
+    told.iter().filter_map(|live| live.session.as_ref()?.id.parse().ok())
+}
 
 /// What a host in maintenance says.
 pub(crate) fn maintenance(told: Option<String>) -> Option<Arc<str>> {

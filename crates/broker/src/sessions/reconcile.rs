@@ -36,7 +36,7 @@ use crate::{
         agents::{Away, Link, LinkState, Load, Seen, ShadowedBy, Up, Verdict},
         conduct,
         fleet::Host,
-        told::{maintenance, public_name, seen, shadowers, shown, troubles},
+        told::{ids, maintenance, public_name, seen, shadowers, shown, troubles},
     },
     journal::trail::{Note, SELF},
     pair::witness,
@@ -138,9 +138,10 @@ async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
         Ok(opened) => opened,
         Err(end) => return end,
     };
-    let told = ids(&inventory.sessions);
+    let told: HashSet<SessionId> = ids(&inventory.sessions).collect();
     unvoted.iter().filter(|id| !told.contains(id)).for_each(|id| sessions.forget_unvoted(*id));
-    take_inventory(sessions, link, inventory, before, acts).await;
+    let missing = before.iter().filter(|id| !told.contains(id)).count();
+    take_inventory(sessions, link, inventory, (before, missing), acts).await;
     sessions.authority.greet(&link.name).await;
     let mut again = tokio::time::interval(CARRY_OUT_EVERY);
     again.reset();
@@ -222,7 +223,7 @@ async fn take_inventory(
     sessions: &Arc<Sessions>,
     link: &Arc<Link>,
     inventory: pb::Inventory,
-    before: Vec<SessionId>,
+    (before, missing): (Vec<SessionId>, usize),
     acts: bool,
 ) {
     begin_anew(link, &inventory);
@@ -243,7 +244,6 @@ async fn take_inventory(
             sessions.authority.rise_above(above).await;
         }
     }
-    let missing = missing(&before, &inventory.sessions);
     let mut present = HashSet::new();
     let (mut all, mut shadowed) = (HashMap::new(), ShadowedBy::new());
     let mut running = inventory.sessions.into_iter();
@@ -299,16 +299,6 @@ async fn take_inventory(
     }
     begin_carry_out(sessions, link);
     limiting::begin(sessions, link);
-}
-
-/// How many of the sessions that an agent should run its inventory lacks.
-fn missing(expected: &[SessionId], told: &[LiveSession]) -> usize {
-    let told = ids(told);
-    expected.iter().filter(|id| !told.contains(id)).count()
-}
-
-fn ids(told: &[LiveSession]) -> HashSet<SessionId> {
-    told.iter().filter_map(|live| live.session.as_ref()?.id.parse().ok()).collect()
 }
 
 /// What was refused of an agent's former report says nothing of this one.

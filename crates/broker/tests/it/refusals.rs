@@ -4,7 +4,7 @@ use tonic::{Code, Status};
 use vsm_daemon::grpc;
 use vsm_proto::{
     broker::v1::{LoginChoice, LoginRequest},
-    session::v1::StartParams,
+    session::v1::{Session, StartParams},
 };
 
 use super::{
@@ -19,6 +19,23 @@ fn told(refused: &Status) -> (Code, &str) {
 
 fn new() -> LoginRequest {
     LoginRequest { choice: Some(LoginChoice::New.into()), ..LoginRequest::default() }
+}
+
+/// Asks until there is a desktop; what is refused meanwhile is refused for these reasons.
+async fn given(site: &Site, request: &LoginRequest, meanwhile: [&str; 2]) -> Session {
+    let mut desktop = None;
+    until("a desktop", async || match site.ask(request.clone()).await {
+        Ok(answer) => {
+            desktop = answer.session;
+            true
+        }
+        Err(refused) => {
+            assert!(meanwhile.contains(&told(&refused).1), "{refused}");
+            false
+        }
+    })
+    .await;
+    desktop.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,19 +103,7 @@ async fn a_host_that_has_promised_to_another_broker_is_asked_by_a_higher_epoch()
         host.starts([Start::Fenced(3)]);
     }
     let request = LoginRequest { request_id: uuid::Uuid::new_v4().to_string(), ..new() };
-    let mut desktop = None;
-    until("a desktop", async || match site.ask(request.clone()).await {
-        Ok(answer) => {
-            desktop = answer.session;
-            true
-        }
-        Err(refused) => {
-            assert!(["REPLACED", "STANDBY"].contains(&told(&refused).1), "{refused}");
-            false
-        }
-    })
-    .await;
-    let desktop = desktop.unwrap();
+    let desktop = given(&site, &request, ["REPLACED", "STANDBY"]).await;
     assert_eq!(site.running(), [desktop.id.as_str()]);
     assert_eq!(site.host(&desktop.agent).asked("start"), 2, "the same host");
     assert!(site.lab.b.table().fence().epoch.counter >= before.counter + 3);
@@ -149,19 +154,7 @@ async fn without_votes_a_desktop_counts_until_its_host_says_that_it_is_over() {
     let mut over = voted;
     for _ in 0..2 {
         site.host(&over.agent).logs_out(&over.id);
-        let mut next = None;
-        until("room for another one", async || match site.ask(new()).await {
-            Ok(answer) => {
-                next = answer.session;
-                true
-            }
-            Err(refused) => {
-                assert!(["AT_LIMIT", "REPLACED"].contains(&told(&refused).1), "{refused}");
-                false
-            }
-        })
-        .await;
-        over = next.unwrap();
+        over = given(&site, &new(), ["AT_LIMIT", "REPLACED"]).await;
         assert_eq!(site.running(), [over.id.as_str()]);
         let refused = site.ask(new()).await.unwrap_err();
         assert_eq!(told(&refused), (Code::ResourceExhausted, "AT_LIMIT"), "{refused}");

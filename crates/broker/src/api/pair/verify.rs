@@ -16,7 +16,10 @@ use vsm_proto::{
 
 use crate::{
     api::{Edge, caller},
-    hosts::agents::{CallError, Link},
+    hosts::{
+        agents::{CallError, Link},
+        told,
+    },
     pair::{Ha, Pair, card},
 };
 
@@ -149,10 +152,7 @@ async fn inventory(edge: &Edge, link: &Link) -> Result<BTreeSet<SessionId>, Call
     let mut report = link.report(edge.process.node.as_str()).await?;
     let first = report.next().await.ok_or_else(|| CallError::new("its report ended"))?;
     match first?.item {
-        Some(Item::Inventory(inventory)) => {
-            let ids = inventory.sessions.iter().filter_map(|live| live.session.as_ref());
-            Ok(ids.filter_map(|session| session.id.parse().ok()).collect())
-        }
+        Some(Item::Inventory(inventory)) => Ok(told::ids(&inventory.sessions).collect()),
         _ => Err(CallError::new("its report does not begin with an inventory")),
     }
 }
