@@ -44,8 +44,9 @@ impl UserApi {
     /// The caller's sessions: all of them, or the one named.
     fn own(&self, who: &Identity, id: &str) -> Result<Vec<Arc<Session>>, Status> {
         let wanted = if id.is_empty() { None } else { Some(convert::text::<SessionId>("id", id)?) };
-        let fits = |session: &&Arc<Session>| wanted.is_none_or(|id| session.id == id);
-        Ok(self.0.table.read(|view| view.table.of_user(&who.user).filter(fits).cloned().collect()))
+        let mut own = self.0.sessions.of_user(&who.user);
+        own.retain(|session| wanted.is_none_or(|id| session.id == id));
+        Ok(own)
     }
 
     /// The session that the caller means: the one named, or the only one.
@@ -325,8 +326,7 @@ impl BrokerApi for UserApi {
             UserCall::There(mut there, request) => return there.list_sessions(request).await,
             UserCall::Here(here) => here,
         };
-        let own: Vec<_> =
-            self.0.table.read(|view| view.table.of_user(&who.user).cloned().collect());
+        let own = self.0.sessions.of_user(&who.user);
         let mut viewer = Viewer::new(&self.0);
         let sessions = own.iter().map(|session| viewer.view(session)).collect();
         let ended =

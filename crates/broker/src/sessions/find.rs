@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use vsm_core::{
-    AgentName, Ended, Session, StartParams,
+    AgentName, Ended, Proposal, Session, StartParams,
     lifecycle::login::{Host, Own},
 };
 use vsm_daemon::clock::Since;
@@ -32,16 +32,15 @@ pub(crate) enum Verified {
     Silent(Silent),
 }
 
-/// All sessions of a user that this node knows of.
-pub(crate) fn of_user(sessions: &Sessions, who: &Identity) -> Vec<Arc<Session>> {
-    let mut own: Vec<_> =
-        sessions.table.read(|view| view.table.of_user(&who.user).cloned().collect());
-    own.extend(sessions.unvoted_of(&who.user));
-    own
-}
-
-/// The same with what is known of their agents.
-pub(crate) fn own(sessions: &Sessions, who: &Identity) -> Vec<Own> {
+/// A user's sessions with what is known of their agents. What could not be recorded as over when its host said so is
+/// tried once more: with votes nothing of it stays in the table.
+pub(crate) async fn own(sessions: &Sessions, who: &Identity) -> Vec<Own> {
+    for id in sessions.over(&who.user) {
+        if sessions.table.read(|view| view.table.session(id).is_some()) {
+            // Else it is left out below.
+            let _ = sessions.table.propose(Proposal::Gone { id }).await;
+        }
+    }
     let host = |session: &Session| {
         let state = sessions.agents.link(&session.agent).map(|link| link.state());
         match &state {
@@ -54,7 +53,7 @@ pub(crate) fn own(sessions: &Sessions, who: &Identity) -> Vec<Own> {
         }
     };
     let with_host = |session: Arc<Session>| Own { host: host(&session), session };
-    of_user(sessions, who).into_iter().map(with_host).collect()
+    sessions.of_user(&who.user).into_iter().map(with_host).collect()
 }
 
 /// Waits, for a bounded time, until it is known which of these agents answer; of all where there are none.

@@ -14,11 +14,16 @@ use crate::{hosts::agents::Link, journal::trail::Note, sessions::Sessions};
 
 /// Drops a session that its agent says is gone, and remembers why.
 pub(crate) async fn gone(sessions: &Sessions, id: SessionId, ended: Option<Ended>) {
+    let Some(session) = sessions.session(id) else { return };
     sessions.forget_unvoted(id);
-    let Some(session) = sessions.table.read(|view| view.table.session(id).cloned()) else { return };
     let ended = ended.unwrap_or_else(|| unexplained(id));
     let (reason, detail) = (ended.reason, ended.detail.clone());
     sessions.remember_ended(session.user.clone(), ended);
+    if sessions.table.read(|view| view.table.session(id).is_none()) {
+        // It was made without votes, and nobody else knows of it.
+        span::session(&session).in_scope(|| tracing::info!(?reason, detail, "session ended"));
+        return;
+    }
     // The agent's report and its answer to a call both tell of an end: whoever records it tells others.
     match sessions.table.propose(Proposal::Gone { id }).await {
         Ok(_) => {
@@ -49,7 +54,12 @@ pub(crate) fn log_unless_known(sessions: &Sessions, error: Option<ProposeError>,
         ))
         | Some(ProposeError::NotActive) => {}
         Some(error) => {
-            tracing::error!(session = %id, %error, "cannot record what an agent reports");
+            if matches!(error, ProposeError::NoVotes) {
+                // That there are none is told when it begins and in `ha status`; each inventory comes by here.
+                tracing::debug!(session = %id, %error, "cannot record what an agent reports");
+            } else {
+                tracing::error!(session = %id, %error, "cannot record what an agent reports");
+            }
             sessions.agents.mark_missed();
         }
     }

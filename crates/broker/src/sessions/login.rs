@@ -138,7 +138,8 @@ fn open(sessions: &Sessions, session: &Session) -> Result<(), Refusal> {
 
 fn choose(sessions: &Sessions, who: &Identity, mut own: Vec<Arc<Session>>) -> Answer {
     let cap = sessions.settings().max_sessions_per_user;
-    let uncounted = long_unreachable(sessions, &who.user);
+    let mut uncounted = long_unreachable(sessions, &who.user);
+    uncounted.extend(sessions.over(&who.user));
     let unvoted = sessions.unvoted_of(&who.user).len();
     let has_room = |table: &Table| table.has_room_beside(unvoted, &who.user, cap, &uncounted);
     let may_create = sessions.table.read(|view| has_room(&view.table));
@@ -246,7 +247,7 @@ impl drive::Driver for Driver<'_> {
                 find::settle(sessions, &agents).await;
                 Event::Settled
             }
-            Effect::Look => Event::Has(find::own(sessions, who)),
+            Effect::Look => Event::Has(find::own(sessions, who).await),
             Effect::Verify(session) => {
                 match find::verify(sessions, &session, who, &self.want.params).await {
                     Verified::Alive(handed) => {

@@ -174,11 +174,34 @@ impl Sessions {
         memory.push_back(session);
     }
 
-    /// The user's sessions that were made without votes and are not in the table yet.
-    pub(crate) fn unvoted_of(&self, user: &UserName) -> Vec<Arc<Session>> {
+    /// The user's sessions as far as this node knows: those of the table, and those that were made without votes. Not
+    /// those whose host has said that they are over, which cannot be recorded without votes.
+    pub(crate) fn of_user(&self, user: &UserName) -> Vec<Arc<Session>> {
+        let over = self.over(user);
+        let mut all: Vec<_> = self.table.read(|view| view.table.of_user(user).cloned().collect());
+        all.extend(self.unvoted_of(user));
+        all.retain(|session| !over.contains(&session.id));
+        all
+    }
+
+    /// The session of the table, or one that was made without votes.
+    pub(crate) fn session(&self, id: SessionId) -> Option<Arc<Session>> {
+        let recorded = self.table.read(|view| view.table.session(id).cloned());
+        recorded.or_else(|| self.unvoted.lock().iter().find(|one| one.id == id).cloned())
+    }
+
+    /// Those that were made without votes and are not in the table yet.
+    pub(crate) fn unvoted(&self) -> Vec<Arc<Session>> {
         let mut memory = self.unvoted.lock();
         self.table.read(|view| memory.retain(|session| view.table.session(session.id).is_none()));
-        memory.iter().filter(|session| session.user == *user).cloned().collect()
+        memory.iter().cloned().collect()
+    }
+
+    /// The user's sessions that were made without votes and are not in the table yet.
+    pub(crate) fn unvoted_of(&self, user: &UserName) -> Vec<Arc<Session>> {
+        let mut all = self.unvoted();
+        all.retain(|session| session.user == *user);
+        all
     }
 
     /// Those on an agent that are remembered.
@@ -190,6 +213,11 @@ impl Sessions {
     /// A session that was made without votes is gone.
     pub(crate) fn forget_unvoted(&self, id: SessionId) {
         self.unvoted.lock().retain(|session| session.id != id);
+    }
+
+    /// The user's sessions of which their hosts have said that they are over.
+    pub(crate) fn over(&self, user: &UserName) -> Vec<SessionId> {
+        self.ended_of(user).iter().map(|ended| ended.id).collect()
     }
 
     /// The user's sessions that ended, newest first.

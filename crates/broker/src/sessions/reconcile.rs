@@ -422,13 +422,8 @@ async fn take(sessions: &Arc<Sessions>, link: &Arc<Link>, message: pb::ReportRes
             Ok(ended) => {
                 modify(link, |up| drop(up.seen.remove(&ended.id)));
                 let shadowed = link.note_shadowers(ended.id, Vec::new());
-                if sessions.unvoted_on(&link.name).contains(&ended.id) {
-                    sessions.forget_unvoted(ended.id);
-                }
-                let of = sessions
-                    .table
-                    .read(|view| view.table.session(ended.id).map(|s| s.agent.clone()));
-                if acts && of.as_ref() == Some(&link.name) {
+                let session = sessions.session(ended.id);
+                if acts && session.is_some_and(|session| session.agent == link.name) {
                     shadow::changed(sessions, ended.id, &shadowed, &[]);
                     gone(sessions, ended.id, Some(ended)).await;
                 }
@@ -513,14 +508,21 @@ async fn absorb(
         }
         Reported::Adopt(session) => {
             span::session(&session).in_scope(|| tracing::info!("adopting a session"));
-            sessions.note(Note::new(SELF, "session-adopted").session(&session));
             Proposal::Adopt(session)
         }
     };
-    let adopts = matches!(proposal, Proposal::Adopt(_));
+    let adopted = if let Proposal::Adopt(session) = &proposal {
+        Some(Note::new(SELF, "session-adopted").session(session))
+    } else {
+        None
+    };
     let error = sessions.table.propose(proposal).await.err();
-    if adopts && !matches!(error, None | Some(ProposeError::Rejected(_))) {
-        link.not_adopted(id);
+    match (adopted, &error) {
+        (Some(note), None) => sessions.note(note),
+        (Some(_), Some(error)) if !matches!(error, ProposeError::Rejected(_)) => {
+            link.not_adopted(id);
+        }
+        _ => {}
     }
     log_unless_known(sessions, error, id);
     Some(id)

@@ -23,7 +23,7 @@ use vsm_daemon::{
     trouble::Kind,
 };
 
-use crate::sessions::{Sessions, find};
+use crate::sessions::Sessions;
 
 /// Name of the socket, beside the user socket.
 pub(crate) const SOCKET: &str = "vsmserver-relay.sock";
@@ -128,7 +128,7 @@ async fn lead(
     if !sessions.settings().allows(&who) {
         return Err(Refused("refused", format!("{} may not use this service", who.user)));
     }
-    let own = find::of_user(sessions, &who).into_iter().find(|session| session.id == id);
+    let own = sessions.of_user(&who.user).into_iter().find(|session| session.id == id);
     let shadowed = || {
         let leads = sessions.ways.leads(clock::now(), uid, id);
         leads.then(|| sessions.table.read(|view| view.table.session(id).cloned())).flatten()

@@ -77,10 +77,8 @@ pub(crate) async fn ask(
 
 /// The desktop that is meant: the one named, or the user's only one.
 fn target(sessions: &Sessions, wish: &Wish) -> Result<Arc<Session>, Refusal> {
-    let mut all: Vec<_> =
-        sessions.table.read(|view| view.table.of_user(&wish.user).cloned().collect());
-    all.extend(sessions.unvoted_of(&wish.user));
-    all.retain(|session: &Arc<Session>| matches!(session.state, State::Running { .. }));
+    let mut all = sessions.of_user(&wish.user);
+    all.retain(|session| matches!(session.state, State::Running { .. }));
     if let Some(id) = wish.session {
         all.retain(|session| session.id == id);
     }

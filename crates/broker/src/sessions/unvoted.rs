@@ -34,7 +34,7 @@ pub(crate) async fn create(
     let settings = sessions.settings();
     let bounds = settings.bounds_of(who)?;
     let mut last = "no session host can be reached".to_owned();
-    machine.are_over(sessions.ended_of(&who.user).iter().map(|ended| ended.id));
+    machine.are_over(sessions.over(&who.user));
     loop {
         let now = clock::unix_millis();
         let rule = settings.rule(now, rand::random());

@@ -71,7 +71,7 @@ impl Site {
         answer.map(Response::into_inner)
     }
 
-    async fn end(&self, id: &str) -> Result<EndSessionResponse, Status> {
+    pub(crate) async fn end(&self, id: &str) -> Result<EndSessionResponse, Status> {
         let request = EndSessionRequest { id: id.to_owned() };
         let mut broker = BrokerClient::new(self.channel());
         let answer = tokio::time::timeout(LONG, broker.end_session(request)).await;

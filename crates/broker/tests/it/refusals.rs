@@ -114,7 +114,9 @@ async fn a_host_that_has_promised_to_another_broker_is_asked_by_a_higher_epoch()
     let request = LoginRequest { request_id: uuid::Uuid::new_v4().to_string(), ..new() };
     let desktop = given(&site, &request, ["REPLACED", "STANDBY"]).await;
     assert_eq!(site.running(), [desktop.id.as_str()]);
-    assert_eq!(site.host(&desktop.agent).asked("start"), 2, "the same host");
+    // By this request, and by the same one again: each start of one id is one desktop.
+    let asked = site.host(&desktop.agent).asked("start");
+    assert!(asked >= 2 && asked == site.asked("start"), "the same host");
     assert!(site.lab.b.table().fence().epoch.counter >= before.counter + 3);
 }
 
@@ -168,4 +170,30 @@ async fn without_votes_a_desktop_counts_until_its_host_says_that_it_is_over() {
         let refused = settled(&site, &new()).await;
         assert_eq!(told(&refused), (Code::ResourceExhausted, "AT_LIMIT"), "{refused}");
     }
+}
+
+/// What a user has is one thing for all that asks for it: a login, the list, an end.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_votes_a_desktop_is_listed_chosen_and_ended_like_any_other() {
+    let site = Site::new().await;
+    site.configure("", ", max_sessions_per_user: 2, HA: {solo_create: allow_and_mark}");
+    let voted = site.login().await.unwrap().session.unwrap();
+    site.lab.cut();
+    let mut state = site.lab.b.table().watch();
+    state.wait_for(|state| !state.replica.link).await.unwrap();
+    let marked = given(&site, &new(), ["REPLACED", "REPLACED"]).await;
+    let listed = async || -> Vec<String> {
+        site.list().await.0.into_iter().map(|session| session.id).collect()
+    };
+    assert_eq!(listed().await, [voted.id.as_str(), marked.id.as_str()]);
+    let which = site.end("").await.unwrap_err();
+    assert_eq!(told(&which), (Code::InvalidArgument, "WHICH_SESSION"), "{which}");
+    // An ordinary one, which stays in the table.
+    assert!(site.end(&voted.id).await.unwrap().done);
+    assert_eq!(site.login().await.unwrap().session.unwrap().id, marked.id, "nothing to choose");
+    assert_eq!(listed().await, [marked.id.as_str()]);
+    assert!(site.end("").await.unwrap().done);
+    let (left, ended) = site.list().await;
+    assert!(left.is_empty() && site.running().is_empty());
+    assert!([&voted.id, &marked.id].iter().all(|id| ended.iter().any(|ended| ended.id == **id)));
 }

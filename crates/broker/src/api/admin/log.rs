@@ -40,6 +40,8 @@ fn meant(edge: &Edge, end: &str) -> Result<(SessionId, AgentName), Status> {
         });
         live.map(|session| (session.id, session.agent.clone())).chain(over).collect()
     });
+    let unvoted = edge.sessions.unvoted().into_iter().filter(|session| session.id.ends_with(end));
+    found.extend(unvoted.map(|session| (session.id, session.agent.clone())));
     found.sort();
     found.dedup();
     match (found.pop(), found.is_empty()) {

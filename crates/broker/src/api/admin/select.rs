@@ -80,13 +80,19 @@ impl Selector {
     /// The records that match, oldest first.
     pub(super) fn records(&self, edge: &Edge) -> Vec<Arc<Session>> {
         let now = clock::unix_millis();
-        edge.table.read(|view| {
-            if let Some(id) = self.id.as_ref().and_then(|id| id.parse::<SessionId>().ok()) {
-                let one = view.table.session(id).filter(|session| self.matches(session, now));
-                return one.cloned().into_iter().collect();
-            }
-            view.table.sessions().filter(|session| self.matches(session, now)).cloned().collect()
-        })
+        if let Some(id) = self.id.as_ref().and_then(|id| id.parse::<SessionId>().ok()) {
+            let one = edge.sessions.session(id).filter(|session| self.matches(session, now));
+            return one.into_iter().collect();
+        }
+        let unvoted = edge.sessions.unvoted();
+        let mut found: Vec<_> = edge.table.read(|view| {
+            let all = view.table.sessions().chain(&unvoted);
+            all.filter(|session| self.matches(session, now)).cloned().collect()
+        });
+        if !unvoted.is_empty() {
+            found.sort_by_key(|session| session.id);
+        }
+        found
     }
 
     /// The sessions that match an id, and of the only one how it stands at this moment; none = no id is asked for.

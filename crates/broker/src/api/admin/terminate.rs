@@ -31,9 +31,7 @@ pub(super) async fn all(
     }
     let ids: Vec<SessionId> =
         ids.iter().map(|id| convert::text("ids", id)).collect::<Result<_, _>>()?;
-    let sessions: Vec<_> = edge
-        .table
-        .read(|view| ids.iter().filter_map(|id| view.table.session(*id)).cloned().collect());
+    let sessions: Vec<_> = ids.iter().filter_map(|id| edge.sessions.session(*id)).collect();
     let together = Arc::new(Semaphore::new(TERMINATE_TOGETHER));
     let mut under_way = JoinSet::new();
     for session in sessions {

@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 use tonic::Status;
 use uuid::Uuid;
 use vsm_core::{
-    AgentName, Draft, Eligible, Out, Placement, Rank, Rejected, RequestId, Rule, Session,
-    SessionId, StartParams, UserName, consider,
+    AgentName, Draft, Eligible, Out, Placement, Rank, Rejected, RequestId, Rule, SessionId,
+    StartParams, UserName, consider,
 };
 use vsm_daemon::clock;
 use vsm_proto::admin::v1 as pb;
@@ -41,8 +41,7 @@ pub(super) async fn explain(
 ) -> Result<pb::ExplainResponse, Status> {
     let (who, groups) = identity(edge, user).await?;
     let settings = edge.site.settings();
-    let own: Vec<Arc<Session>> =
-        edge.table.read(|view| view.table.of_user(&who.user).cloned().collect());
+    let own = edge.sessions.of_user(&who.user);
     let mut viewer = Viewer::new(edge);
     let mut told = pb::ExplainResponse {
         node: edge.process.node.to_string(),
