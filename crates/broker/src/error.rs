@@ -160,7 +160,7 @@ pub enum Refusal {
     Replaced,
     /// The pair is cut in pieces, and this one may not make new sessions.
     #[error(
-        "this broker reaches neither the other one nor enough of the session hosts to make new desktops; existing ones can be reached"
+        "this broker reaches neither the other one nor enough of the session hosts to record a change, such as a new desktop; existing ones can be reached"
     )]
     NoVotes,
     /// This broker is not active and the active one cannot be reached.

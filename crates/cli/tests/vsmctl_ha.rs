@@ -220,7 +220,9 @@ async fn status_has_both_nodes_for_scripts_and_for_people() {
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(report["nodes"][1]["role"], "standby");
     assert!(report["to_do"].as_array().unwrap().iter().any(|line| {
-        line.as_str().unwrap().contains("tlha-primary is active without a second vote")
+        line.as_str()
+            .unwrap()
+            .contains("tlha-primary cannot record changes, as it has no second vote")
     }));
     let (_, out, _) = vsmctl(&socket, &["status"]).await;
     assert!(out.contains("tlha-primary (here)") && out.contains("to do\n  - "), "{out}");

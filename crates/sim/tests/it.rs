@@ -12,12 +12,12 @@ const HINTS: [(&str, u64); 18] = [
     ("GreetedByOldAck", 929),
     ("NoTieBreak", 822),
     ("LossUnnumbered", 798),
+    ("RequestForgotten", 518),
     ("ForeignLogTaken", 474),
     ("StaleClear", 365),
     ("WitnessVolatile", 323),
     ("NonceOmitted", 299),
     ("UnvotedTwice", 240),
-    ("RequestForgotten", 207),
     ("EndTakenForGranted", 205),
     ("RosterFirst", 167),
     ("RunningBuried", 154),
@@ -46,7 +46,7 @@ fn every_deliberate_bug_is_found() {
     let names = left.iter().map(|bug| bug.name());
     let lost: Vec<_> = names.filter(|name| !found.contains_key(name)).collect();
     assert!(lost.is_empty(), "not found in {TRIES} seeds: {lost:?}");
-    assert!(Mutant::ALL.len() >= 67, "at least sixty-seven bugs");
+    assert!(Mutant::ALL.len() >= 68, "at least sixty-eight bugs");
     assert!(Mutant::LIFECYCLE.len() >= 19, "nineteen of the life of a session among them");
 }
 

@@ -153,7 +153,7 @@ struct Changed {
 
 impl Changed {
     fn apply(&mut self, disk: &mut Disk, write: &Write) {
-        let Write { install, truncate, append, commit, promised, mark, trim, peer_off } =
+        let Write { install, truncate, append, commit, promised, mark, trim, unsure, peer_off } =
             write.clone();
         if let Some(install) = &install {
             self.whole |= install.whole;
@@ -164,7 +164,7 @@ impl Changed {
         let committed =
             disk.log.after(disk.commit).take_while(|entry| Some(entry.lsn.seq) <= commit);
         self.keys.extend(committed.filter_map(|entry| entry.change.key()));
-        disk.apply(&Write { commit, promised, mark, trim, peer_off, ..Write::default() });
+        disk.apply(&Write { commit, promised, mark, trim, unsure, peer_off, ..Write::default() });
     }
 
     /// Each row that is committed or installed is given as it is now, and no other.

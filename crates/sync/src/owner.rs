@@ -134,11 +134,12 @@ impl<S: Store + 'static> Owner<S> {
         let Loaded { lineage, disk } = store.load()?;
         let replica = Replica::new(config.clone(), disk, 0);
         // What may be of one voter alone is shown once a reign has committed it.
+        let known = replica.is_sure() && replica.status().joined;
         let (table, last_seq) = match replica.is_sure() {
             true => (replica.table().clone(), replica.commit()),
             false => (Table::default(), 0),
         };
-        let view = View { table, epoch: Epoch::zero(), last_seq, lineage };
+        let view = View { table, epoch: Epoch::zero(), last_seq, known, lineage };
         let view = Arc::new(RwLock::new(view));
         let first = State { replica: replica.status(), fault: None };
         let (state, watched) = watch::channel(Arc::new(first));
@@ -397,6 +398,7 @@ impl<S: Store + 'static> Owner<S> {
                     }
                 }
                 view.last_seq = status.commit;
+                view.known = status.joined;
             }
             if let Standing::Active { epoch, .. } = &status.standing {
                 view.epoch.clone_from(epoch);

@@ -31,7 +31,6 @@ use vsm_daemon::clock;
 
 use crate::store::{Loaded, Store, StoreError};
 
-const FORMAT: i64 = 3;
 /// Of the file's pages this much is kept in memory.
 const CACHE_KIB: i64 = 512;
 
@@ -51,6 +50,11 @@ const FROM_2: &str = "
     ALTER TABLE changelog ADD COLUMN nonce INTEGER NOT NULL DEFAULT 0;
     PRAGMA user_version = 3;";
 
+/// From format 3, in which a table with a mark might have rows that were not committed.
+const FROM_3: &str = "
+    INSERT INTO meta SELECT 'unsure', EXISTS (SELECT 1 FROM meta WHERE key = 'mark_seq');
+    PRAGMA user_version = 4;";
+
 const SCHEMA: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     CREATE TABLE epoch (counter INTEGER NOT NULL, node TEXT NOT NULL, first_seq INTEGER NOT NULL,
@@ -63,6 +67,9 @@ const SCHEMA: &str = "
     CREATE TABLE roster (place INTEGER PRIMARY KEY, agent TEXT NOT NULL) STRICT;
     CREATE TABLE mark (key TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
     PRAGMA user_version = 1;";
+
+/// What leads from each format to the next; format 0 is an empty file.
+const STEPS: [&str; 4] = [SCHEMA, FROM_1, FROM_2, FROM_3];
 
 /// How names of copies of replaced tables go on after `vsm.db.`; a time follows.
 const REPLACED: &str = "replaced-";
@@ -237,20 +244,18 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     }
     let format: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrap)?;
-    match format {
-        0 => {
-            let lineage = Uuid::new_v4();
-            let insert = format!("INSERT INTO meta VALUES ('lineage', '{lineage}');");
-            let all = format!("BEGIN; {SCHEMA} {FROM_1} {FROM_2} {insert} COMMIT;");
-            connection.execute_batch(&all).map_err(wrap)?;
-        }
-        1 => {
-            let all = format!("BEGIN; {FROM_1} {FROM_2} COMMIT;");
-            connection.execute_batch(&all).map_err(wrap)?;
-        }
-        2 => connection.execute_batch(&format!("BEGIN; {FROM_2} COMMIT;")).map_err(wrap)?,
-        FORMAT => {}
-        found => return Err(StoreError::Newer { path: path.to_owned(), found, known: FORMAT }),
+    let steps = usize::try_from(format).ok().and_then(|format| STEPS.get(format..));
+    let Some(steps) = steps else {
+        let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+        return Err(StoreError::Newer { path: path.to_owned(), found: format, known });
+    };
+    if !steps.is_empty() {
+        let lineage = match format {
+            0 => format!("INSERT INTO meta VALUES ('lineage', '{}');", Uuid::new_v4()),
+            _ => String::new(),
+        };
+        let all = format!("BEGIN; {} {lineage} COMMIT;", steps.concat());
+        connection.execute_batch(&all).map_err(wrap)?;
     }
     // Reading all of it now finds a record that does not parse while the file can still be moved aside.
     read::all(&connection, path)?;

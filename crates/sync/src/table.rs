@@ -217,6 +217,12 @@ impl SessionTable {
         self.state.borrow().serving().is_some()
     }
 
+    /// Whether this node knows who has a session: [`View::known`](crate::View::known).
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.read(|view| view.known)
+    }
+
     /// By what right this broker asks agents for something now.
     #[must_use]
     pub fn fence(&self) -> Fence {

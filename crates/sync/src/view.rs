@@ -60,6 +60,9 @@ pub struct View {
     pub epoch: Epoch,
     /// Number of the last committed change.
     pub last_seq: u64,
+    /// Whether the table is one that was committed. False on a node that has not had one since it started: a new
+    /// one, or one whose copy no reign has confirmed. Such a node does not know who has a session.
+    pub known: bool,
     /// The table's lineage.
     pub lineage: LineageId,
 }

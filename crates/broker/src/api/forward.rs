@@ -90,6 +90,8 @@ pub(crate) async fn user<T>(edge: &Arc<Edge>, request: Request<T>) -> Result<Use
             UserCall::There(BrokerClient::new(channel), request)
         }
         Ok(Place::Here) => UserCall::Here(Here { who, message, standby: None }),
+        // Else it would say that they have none.
+        Err(refusal) if !edge.table.is_known() => return Err(refusal.into()),
         Err(refusal) => UserCall::Here(Here { who, message, standby: Some(refusal) }),
     })
 }
@@ -130,6 +132,11 @@ pub(crate) fn stale(edge: &Edge) -> String {
         Ha::Off { .. } => (None, "it does not serve".to_owned()),
     };
     let since = since.map_or_else(String::new, |since| format!(" since {}", clock::shown(since)));
+    if !edge.table.is_known() {
+        return vsm_core::printable(&format!(
+            "{node} does not know of any session: since it started no active node has confirmed its copy of the table ({why})"
+        ));
+    }
     vsm_core::printable(&format!(
         "this is the copy that {node} has, which follows no active node{since} and may be old ({why})"
     ))

@@ -112,6 +112,9 @@ async fn a_call_waits_for_an_active_node_and_not_for_ever() {
     assert_eq!(refused.code(), Code::Unavailable);
     assert!(refused.message().contains("this broker is not active"), "{refused}");
     assert!(refused.message().contains("b cannot be reached"), "{refused}");
+    // It has no table: it does not say that the user has no session.
+    let unknown = list(local(&lab.a), Request::new(ListSessionsRequest::default())).await;
+    assert_eq!(unknown.unwrap_err().code(), Code::Unavailable);
     // One that was forwarded is not sent back, even where the sender is active.
     lab.join().await;
     lab.b.serving().await;

@@ -55,7 +55,8 @@ fn alone(node: &Node, lines: &mut Vec<String>) {
     }
     if node.is_active() && !node.votes {
         lines.push(format!(
-            "{name} is active without a second vote: no new desktops until the other node or most witnesses are back"
+            "{name} cannot record changes, as it has no second vote: until the other node or most witnesses are back, new desktops \
+             are refused or marked, as /vsmserver/HA/solo_create says"
         ));
     } else if node.is_active() && !node.ready {
         lines.push(format!("{name} is active and does not serve yet"));
@@ -284,7 +285,7 @@ pub(super) mod tests {
     #[test]
     fn lost_votes_clocks_and_tables_are_named() {
         let votes = of(|nodes| nodes[0].votes = false);
-        assert!(names(&votes, &["without a second vote"]), "{votes:?}");
+        assert!(names(&votes, &["no second vote"]), "{votes:?}");
         let dark = of(|nodes| {
             for witness in &mut nodes[0].witnesses[..2] {
                 witness.up = false;

@@ -135,7 +135,7 @@ impl Replica {
         let names_witnesses = self.ledger.names_witnesses_until(seq);
         self.ledger.commit_to(&mut self.outbox, seq);
         // What was learnt is committed by an entry of this reign.
-        self.ledger.unsure = false;
+        self.ledger.set_unsure(&mut self.outbox, false);
         if names_witnesses {
             // Until it is told, the peer cannot commit it without this node.
             self.tell_commit();

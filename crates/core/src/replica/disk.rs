@@ -24,6 +24,8 @@ pub struct Disk {
     pub table: Table,
     /// Where the witnesses' window begins, while there may be one.
     pub mark: Option<Mark>,
+    /// The table may have rows that are not committed: one voter had them, and no reign has committed them since.
+    pub unsure: bool,
     /// The peer was switched off while this node had everything, and has not been heard since.
     pub peer_off: bool,
 }
@@ -37,6 +39,7 @@ impl Default for Disk {
             commit: 0,
             table: Table::default(),
             mark: None,
+            unsure: false,
             peer_off: false,
         }
     }
@@ -69,6 +72,8 @@ pub struct Write {
     pub mark: Option<Option<Mark>>,
     /// The log is forgotten up to this number.
     pub trim: Option<u64>,
+    /// Rows of one voter came in, or a reign has committed what is here.
+    pub unsure: Option<bool>,
     /// The peer was switched off, or is heard again.
     pub peer_off: Option<bool>,
 }
@@ -144,6 +149,7 @@ impl Disk {
             install: Some(install),
             promised: Some(epoch),
             mark: Some(None),
+            unsure: Some(false),
             peer_off: Some(false),
             ..Write::default()
         }
@@ -186,6 +192,7 @@ impl Disk {
         if let Some(seq) = write.trim {
             self.log.trim(seq.min(self.commit));
         }
+        self.unsure = write.unsure.unwrap_or(self.unsure);
         self.peer_off = write.peer_off.unwrap_or(self.peer_off);
     }
 }

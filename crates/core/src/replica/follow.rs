@@ -55,7 +55,7 @@ impl Replica {
         if commit > 0 && self.ledger.commit <= agreed {
             // The sender holds durably what we have committed: a window of ours may begin there.
             self.ledger.set_mark(&mut self.outbox, None);
-            self.ledger.unsure = false;
+            self.ledger.set_unsure(&mut self.outbox, false);
         }
         if commit > 0 && commit <= agreed {
             self.is_whole();

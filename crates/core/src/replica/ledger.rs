@@ -45,8 +45,6 @@ pub(super) struct Ledger {
 impl Ledger {
     /// What is durable.
     pub(super) fn new(disk: Disk, alone: bool) -> Self {
-        // Where a window may be open, some rows may be those of one witness.
-        let unsure = disk.mark.is_some() && !alone;
         Self {
             joined: disk.joined,
             promised: disk.promised,
@@ -54,7 +52,7 @@ impl Ledger {
             table: disk.table,
             commit: disk.commit,
             mark: disk.mark.filter(|_| !mutant::on(Mutant::MarkForgotten)),
-            unsure,
+            unsure: disk.unsure && !alone && !mutant::on(Mutant::SureAfterRestart),
             foreign: None,
             touched: Touched::default(),
         }
@@ -169,7 +167,7 @@ impl Ledger {
         // What changed before `at` is not known here, so a window can begin no earlier.
         self.set_mark(out, None);
         self.append(out, image.entries);
-        self.unsure = true;
+        self.set_unsure(out, true);
     }
 
     /// Takes what the witnesses kept, if it joins on to what is here: all that is in the table must be in what the
@@ -187,7 +185,7 @@ impl Ledger {
         let rows = window.rows.values().cloned().collect();
         self.put_rows(out, Install { at, history, rows, whole: false });
         // One voter had them.
-        self.unsure = true;
+        self.set_unsure(out, true);
         let keys = window.rows.keys().cloned().collect();
         self.set_mark(out, Some(Mark { base: window.base.clone(), keys }));
         true
@@ -259,6 +257,14 @@ impl Ledger {
         if self.mark != mark {
             self.mark.clone_from(&mark);
             out.writing().mark = Some(mark);
+        }
+    }
+
+    /// Durable, so that a restart neither shows what no reign has committed, nor hides what one has.
+    pub(super) fn set_unsure(&mut self, out: &mut Outbox, unsure: bool) {
+        if self.unsure != unsure {
+            self.unsure = unsure;
+            out.writing().unsure = Some(unsure);
         }
     }
 

@@ -123,6 +123,8 @@ mutants! {
     LengthAcrossJournals,
     /// Rows that are not committed are published.
     RowsPublished,
+    /// A restart takes rows for committed that one voter had.
+    SureAfterRestart,
     /// A reign of a node that lost its disk has the name of one before.
     NonceOmitted,
     /// A log of another life of the table is taken for one of this life.

@@ -161,6 +161,7 @@ fn the_other_broker_reigns_by_what_the_witnesses_keep() {
     };
     assert!(pair.nodes[1].table().failed_at(&"w1".parse().unwrap()).is_some());
     assert!(!pair.nodes[1].is_sure(), "one witness had it: nobody is shown it yet");
+    assert!(pair.disks[1].unsure, "nor after a restart");
     let mark = pair.disks[1].mark.clone().unwrap();
     assert_eq!((mark.base, mark.keys.len()), (window.base, 1), "durable with the rows");
 }

@@ -146,7 +146,7 @@ mod tests {
             table.apply(change);
         }
         let lineage = LineageId::new(Uuid::from_u128(1));
-        View { table, epoch: Epoch::zero(), last_seq: changes.len() as u64, lineage }
+        View { table, epoch: Epoch::zero(), last_seq: changes.len() as u64, known: true, lineage }
     }
 
     fn table(rows: impl Iterator<Item = Row>, mut onto: Table) -> Table {

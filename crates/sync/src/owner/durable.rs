@@ -152,11 +152,13 @@ impl<S: Store + 'static> Owner<S> {
 
 /// Whether a write adds entries, or says that some are committed, and nothing else.
 const fn is_only_entries(write: &Write) -> bool {
-    let Write { install, truncate, append: _, commit: _, promised, mark, trim, peer_off } = write;
+    let Write { install, truncate, append: _, commit: _, promised, mark, trim, unsure, peer_off } =
+        write;
     install.is_none()
         && truncate.is_none()
         && promised.is_none()
         && mark.is_none()
         && trim.is_none()
+        && unsure.is_none()
         && peer_off.is_none()
 }

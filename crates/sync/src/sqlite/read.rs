@@ -60,6 +60,7 @@ pub(super) fn all(connection: &Connection, path: &Path) -> Result<Loaded, StoreE
         commit,
         table,
         mark,
+        unsure: meta.number("unsure")? == 1,
         peer_off: meta.number("peer_off")? == 1,
     };
     Ok(Loaded { lineage: meta.parsed("lineage")?, disk })

@@ -50,6 +50,9 @@ fn one(on: &Transaction<'_>, write: &Write) -> Result<()> {
     if let Some(seq) = write.trim {
         trim(on, seq)?;
     }
+    if let Some(unsure) = write.unsure {
+        meta(on, "unsure", u8::from(unsure))?;
+    }
     if let Some(off) = write.peer_off {
         meta(on, "peer_off", u8::from(off))?;
     }

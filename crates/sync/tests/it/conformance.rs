@@ -58,8 +58,15 @@ fn same(loaded: &Loaded, expected: &Disk) {
     assert_eq!(table.roster(), expected.table.roster());
     assert_eq!(found.log, expected.log);
     assert_eq!(
-        (found.joined, &found.promised, found.commit, &found.mark, found.peer_off),
-        (expected.joined, &expected.promised, expected.commit, &expected.mark, expected.peer_off)
+        (found.joined, &found.promised, found.commit, &found.mark, found.unsure, found.peer_off),
+        (
+            expected.joined,
+            &expected.promised,
+            expected.commit,
+            &expected.mark,
+            expected.unsure,
+            expected.peer_off
+        )
     );
 }
 
@@ -188,11 +195,17 @@ fn both_stores_hold_what_a_pair_writes() {
             mark: Some(Some(Mark { base: Lsn { epoch: epoch(1), seq: 2 }, keys })),
             ..default()
         },
-        Write { peer_off: Some(true), ..default() },
+        Write { unsure: Some(true), peer_off: Some(true), ..default() },
         Write { commit: Some(4), trim: Some(3), ..default() },
         Write { install: Some(install(true, table.rows().collect())), ..default() },
         Write { append: vec![later(41), later(42)], promised: Some(epoch(4)), ..default() },
-        Write { truncate: Some(40), mark: Some(None), peer_off: Some(false), ..default() },
+        Write {
+            truncate: Some(40),
+            mark: Some(None),
+            unsure: Some(false),
+            peer_off: Some(false),
+            ..default()
+        },
         Write {
             install: Some(install(
                 false,

@@ -68,6 +68,24 @@ async fn the_other_node_takes_over_with_everything() {
     same(&a, &b);
 }
 
+/// A node that is started while it gets no votes shows what was committed, also what only it and witnesses had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_restarts_without_votes_knows_who_has_a_session() {
+    let (pair, a, b) = Pair::new().await;
+    assert!(!a.table.is_known(), "a blank node knows of nobody");
+    a.table.want(true).await.unwrap();
+    a.serving().await;
+    session(&a, 1).await;
+    b.has(a.table.read(|view| view.last_seq)).await;
+    b.stop();
+    session(&a, 2).await;
+    a.stop();
+    // Nobody wants it: it asks for no votes.
+    let a = pair.a();
+    assert!(a.table.is_known());
+    a.table.read(|view| assert!([1, 2].iter().all(|n| view.table.session(id(*n)).is_some())));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planned_hand_over_refuses_nothing_that_was_begun() {
     let (_pair, a, b) = Pair::new().await;
