@@ -1,9 +1,12 @@
 //! Processes named so that a pid which is used again is not mistaken for the one that was meant.
 
 use std::{
-    fs,
-    io::{self, Read},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    fs, io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::FileExt as _,
+    },
+    sync::OnceLock,
 };
 
 use rustix::{
@@ -41,11 +44,16 @@ const KILL_PENDING: u64 = 1 << 8;
 
 /// Longer than 52 numbers and a name of 16 bytes can be.
 const STAT_MAX: usize = 2048;
+/// What stands before the mask of signals in `/proc/PID/status` is less, for a user of a thousand groups too.
+const STATUS_MAX: usize = 16_384;
 
 fn stat(pid: i32) -> Option<Stat> {
-    // One read gives all of it: every verify of a session asks for two of these, and each system call counts.
+    read_stat(&fs::File::open(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn read_stat(file: &fs::File) -> Option<Stat> {
     let mut buffer = [0; STAT_MAX];
-    let length = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
+    let length = file.read_at(&mut buffer, 0).ok()?;
     let text = String::from_utf8_lossy(buffer.get(..length)?);
     // The name stands in brackets and may hold anything, brackets and blanks among it.
     let mut fields = text.get(text.rfind(')')? + 2..)?.split(' ');
@@ -83,17 +91,40 @@ impl Process {
     pub fn hold(self) -> Option<Held> {
         let fd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
         // Only now is the pid pinned: look whether it is still the one.
-        self.is_alive().then_some(Held { fd, pid: self.pid })
+        self.is_alive().then_some(Held { fd, pid: self.pid, marks: OnceLock::new() })
     }
 }
 
-/// Whether it was sent SIGKILL, as a whole. The mark on its main thread is gone for a moment before that one is marked
-/// as exiting; this one stays.
-fn is_to_be_killed(pid: i32) -> bool {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let shared = text.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
-    let shared = shared.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    shared.is_some_and(|mask| mask & KILL_PENDING != 0)
+/// What the kernel tells of a process that is asked about again and again, in files that stay open: every login asks,
+/// and each system call counts.
+#[derive(Debug)]
+struct Marks {
+    stat: fs::File,
+    status: fs::File,
+}
+
+impl Marks {
+    fn open(pid: i32) -> Option<Self> {
+        let open = |name: &str| fs::File::open(format!("/proc/{pid}/{name}")).ok();
+        Some(Self { stat: open("stat")?, status: open("status")? })
+    }
+
+    /// Whether it dies, or was sent SIGKILL.
+    fn is_doomed(&self) -> bool {
+        let dies = |stat: Stat| stat.flags & EXITING != 0 || stat.pending & KILL_PENDING != 0;
+        read_stat(&self.stat).is_none_or(dies) || self.is_to_be_killed()
+    }
+
+    /// Whether it was sent SIGKILL, as a whole. The mark on its main thread is gone for a moment before that one is
+    /// marked as exiting; this one stays.
+    fn is_to_be_killed(&self) -> bool {
+        let mut buffer = [0; STATUS_MAX];
+        let length = self.status.read_at(&mut buffer, 0).unwrap_or(0);
+        let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+        let shared = text.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+        let shared = shared.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        shared.is_some_and(|mask| mask & KILL_PENDING != 0)
+    }
 }
 
 /// A process held by a pidfd.
@@ -101,6 +132,8 @@ fn is_to_be_killed(pid: i32) -> bool {
 pub struct Held {
     fd: OwnedFd,
     pid: i32,
+    /// Opened when they are asked for first; none = they could not be.
+    marks: OnceLock<Option<Marks>>,
 }
 
 impl Held {
@@ -108,11 +141,9 @@ impl Held {
     /// after the kill, in which the pidfd says nothing yet; the kernel's marks on it do.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let doomed = stat(self.pid)
-            .is_none_or(|stat| stat.flags & EXITING != 0 || stat.pending & KILL_PENDING != 0);
-        let doomed = doomed || is_to_be_killed(self.pid);
-        // Asked last: as long as it has not ended, its pid was not used again meanwhile.
-        !doomed && self.has_not_ended()
+        let marks = self.marks.get_or_init(|| Marks::open(self.pid));
+        // Asked last: as long as it has not ended, the marks are its own.
+        marks.as_ref().is_some_and(|marks| !marks.is_doomed()) && self.has_not_ended()
     }
 
     /// Whether it has not ended; a few microseconds behind for a small process, milliseconds for a large one, and a

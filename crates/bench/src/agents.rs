@@ -15,7 +15,11 @@ use tonic::{Request, Response, Status, service::RoutesBuilder};
 use uuid::Uuid;
 use vsm_config::Config;
 use vsm_core::{RequestId, Session, SessionId, StartParams, State};
-use vsm_daemon::{clock, grpc, tls::Tls};
+use vsm_daemon::{
+    access::{ByRole, Guard},
+    clock, grpc,
+    tls::Tls,
+};
 use vsm_proto::{
     agent::v1::{
         self as pb,
@@ -232,7 +236,9 @@ pub(crate) async fn run(options: Options) -> Result<()> {
             AgentServer::from_arc(Arc::new(agent)).max_encoding_message_size(grpc::MESSAGE_MAX),
         );
         let stop = stop.clone();
-        servers.spawn(async move { grpc::serve_tls(listener, &tls, routes.routes(), stop).await });
+        servers.spawn(async move {
+            grpc::serve_tls(listener, &tls, routes.routes(), Guard::new(ByRole), stop).await
+        });
     }
     crate::print(&Ready { agents: options.count })?;
     let mut line = String::new();

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::RoutesBuilder, transport::Channel};
 use vsm_config::Config;
 use vsm_daemon::{
+    access::{ByRole, Door, Guard},
     grpc,
     socket::{self, Access},
     tls::Tls,
@@ -138,7 +139,14 @@ pub(crate) async fn front(options: FrontOptions) -> Result<()> {
     let mut routes = RoutesBuilder::default();
     routes.add_service(EchoServer::new(Front { back, back_ask, answer }));
     let listener = socket::listen(&socket, Access { mode: 0o600, group: None })?;
-    Ok(grpc::serve_unix(listener, routes.routes(), until_stdin_closes()).await?)
+    Ok(grpc::serve_unix(
+        listener,
+        routes.routes(),
+        Door::Users,
+        Guard::new(ByRole),
+        until_stdin_closes(),
+    )
+    .await?)
 }
 
 /// Serves the second hop.
@@ -149,7 +157,14 @@ pub(crate) async fn back(options: BackOptions) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
         .await
         .with_context(|| format!("port {port}"))?;
-    Ok(grpc::serve_tls(listener, &tls()?, routes.routes(), until_stdin_closes()).await?)
+    Ok(grpc::serve_tls(
+        listener,
+        &tls()?,
+        routes.routes(),
+        Guard::new(ByRole),
+        until_stdin_closes(),
+    )
+    .await?)
 }
 
 #[cfg(test)]

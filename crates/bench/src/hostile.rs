@@ -15,7 +15,10 @@ use serde::Serialize;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, service::RoutesBuilder};
 use uuid::Uuid;
-use vsm_daemon::grpc;
+use vsm_daemon::{
+    access::{ByRole, Guard},
+    grpc,
+};
 use vsm_proto::{
     agent::v1::{
         self as pb,
@@ -132,7 +135,8 @@ pub(crate) async fn agent(options: AgentOptions) -> Result<()> {
     let agent = Arc::new(Hostile { options, promised, sessions });
     let mut routes = RoutesBuilder::default();
     routes.add_service(AgentServer::from_arc(agent).max_encoding_message_size(grpc::MESSAGE_MAX));
-    Ok(grpc::serve_tls(listener, &tls, routes.routes(), until_stdin_closes()).await?)
+    Ok(grpc::serve_tls(listener, &tls, routes.routes(), Guard::new(ByRole), until_stdin_closes())
+        .await?)
 }
 
 /// What to ask for as a broker.

@@ -27,7 +27,11 @@ use vsm_core::{
     AgentName, Incarnation, NodeName, Proposal, RequestId, Session, SessionId, StartParams, State,
     replica::{self, Standing, Witness, WitnessMsg},
 };
-use vsm_daemon::{clock, grpc, tls::Tls};
+use vsm_daemon::{
+    access::{ByRole, Guard},
+    clock, grpc,
+    tls::Tls,
+};
 use vsm_proto::{session::v1 as pb, sync::v1::peer_server::PeerServer};
 use vsm_sync::{
     Outbox, ProposeError, SessionTable, SqliteStore,
@@ -243,7 +247,9 @@ impl Node {
         let listener =
             TcpListener::bind((HOST, port)).await.with_context(|| format!("port {port}"))?;
         let stop = self.stop.clone();
-        tokio::spawn(async move { grpc::serve_tls(listener, &tls, routes.routes(), stop).await });
+        tokio::spawn(async move {
+            grpc::serve_tls(listener, &tls, routes.routes(), Guard::new(ByRole), stop).await
+        });
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The process: opens the table and the sockets, serves until it is told to stop, drains, goes.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
@@ -11,11 +11,12 @@ use tonic::service::RoutesBuilder;
 use tonic_health::server::HealthReporter;
 use vsm_config::{Config, keys};
 use vsm_daemon::{
+    access::Door,
     clock::Since,
     grpc, notify, one_time,
     socket::{self, Access},
     stop::Stop,
-    tls::{self, Tls},
+    tls::Tls,
 };
 use vsm_proto::{
     DESCRIPTORS,
@@ -33,7 +34,7 @@ use vsm_sync::{
 
 use crate::{
     api::{
-        admin::AdminApi, agents::AgentsApi, configuration::ConfigApi, pair::HaApi,
+        access, admin::AdminApi, agents::AgentsApi, configuration::ConfigApi, pair::HaApi,
         registry::RegistryApi, user::UserApi,
     },
     error::ServeError,
@@ -164,37 +165,7 @@ impl Listeners {
         reloader: &Arc<Reloader>,
         health_file: PathBuf,
     ) -> Result<(), ServeError> {
-        let edge = &rooms.edge;
-        let user_api =
-            BrokerServer::new(UserApi(Arc::clone(edge))).max_decoding_message_size(64 << 10);
-        let admin_api = AdminServer::new(AdminApi { edge: Arc::clone(edge) });
-        let agents_api = AgentsServer::new(AgentsApi { edge: Arc::clone(edge) });
-        let ha_api = HaServer::new(HaApi { edge: Arc::clone(edge) });
-        let reloader = Arc::clone(reloader);
-        let config_api = ConfigurationServer::new(ConfigApi { edge: Arc::clone(edge), reloader });
-        let registry = RegistryServer::new(RegistryApi(Arc::clone(&rooms.agents)))
-            .max_decoding_message_size(64 << 10);
-        let mut user = RoutesBuilder::default();
-        user.add_service(user_api.clone());
-        let mut admin = RoutesBuilder::default();
-        admin
-            .add_service(admin_api.clone())
-            .add_service(agents_api.clone())
-            .add_service(ha_api.clone())
-            .add_service(config_api.clone());
-        let mut tcp = RoutesBuilder::default();
-        tcp.add_service(registry)
-            .add_service(ObserveServer::new(observe_api(rooms)))
-            .add_service(admin_api)
-            .add_service(agents_api)
-            .add_service(ha_api)
-            .add_service(config_api);
-        if let Ha::On(pair) = &rooms.side.ha {
-            // What the other broker forwards, and the stream to it.
-            let stream = PeerServer::new(PeerApi(Arc::clone(&pair.stream)))
-                .max_decoding_message_size(FRAME_MAX);
-            tcp.add_service(user_api).add_service(stream);
-        }
+        let Services { mut user, mut admin, mut tcp } = services(rooms, reloader);
         let mut reporters = Vec::new();
         for routes in [&mut user, &mut admin, &mut tcp] {
             reporters.push(grpc::standard_services(routes, DESCRIPTORS).await?);
@@ -207,13 +178,68 @@ impl Listeners {
             }
         }
         let stop = &rooms.process.stop;
+        let guard = access::guard(&rooms.edge);
+        let guard = || Arc::clone(&guard);
         tokio::try_join!(
-            grpc::serve_unix(self.user, user.routes(), stop.clone()),
-            grpc::serve_unix(self.admin, admin.routes(), stop.clone()),
-            grpc::serve_tls(self.tcp, &rooms.process.tls, tcp.routes(), stop.clone()),
+            grpc::serve_unix(self.user, user.routes(), Door::Users, guard(), stop.clone()),
+            grpc::serve_unix(
+                self.admin,
+                admin.routes(),
+                Door::Administrators,
+                guard(),
+                stop.clone()
+            ),
+            grpc::serve_tls(self.tcp, &rooms.process.tls, tcp.routes(), guard(), stop.clone()),
         )?;
         Ok(())
     }
+}
+
+/// What a broker offers, by where it is asked.
+#[derive(Debug)]
+pub struct Services {
+    /// At the users' socket.
+    pub user: RoutesBuilder,
+    /// At the administrators' socket.
+    pub admin: RoutesBuilder,
+    /// On the port.
+    pub tcp: RoutesBuilder,
+}
+
+/// Puts the services before their rooms.
+#[must_use]
+pub fn services(rooms: &Rooms, reloader: &Arc<Reloader>) -> Services {
+    let edge = &rooms.edge;
+    let user_api = BrokerServer::new(UserApi(Arc::clone(edge))).max_decoding_message_size(64 << 10);
+    let admin_api = AdminServer::new(AdminApi { edge: Arc::clone(edge) });
+    let agents_api = AgentsServer::new(AgentsApi { edge: Arc::clone(edge) });
+    let ha_api = HaServer::new(HaApi { edge: Arc::clone(edge) });
+    let config_api = ConfigApi { edge: Arc::clone(edge), reloader: Arc::clone(reloader) };
+    let config_api = ConfigurationServer::new(config_api);
+    let registry = RegistryServer::new(RegistryApi(Arc::clone(&rooms.agents)))
+        .max_decoding_message_size(64 << 10);
+    let mut user = RoutesBuilder::default();
+    user.add_service(user_api.clone());
+    let mut admin = RoutesBuilder::default();
+    admin
+        .add_service(admin_api.clone())
+        .add_service(agents_api.clone())
+        .add_service(ha_api.clone())
+        .add_service(config_api.clone());
+    let mut tcp = RoutesBuilder::default();
+    tcp.add_service(registry)
+        .add_service(ObserveServer::new(observe_api(rooms)))
+        .add_service(admin_api)
+        .add_service(agents_api)
+        .add_service(ha_api)
+        .add_service(config_api);
+    if let Ha::On(pair) = &rooms.side.ha {
+        // What the other broker forwards, and the stream to it.
+        let stream =
+            PeerServer::new(PeerApi(Arc::clone(&pair.stream))).max_decoding_message_size(FRAME_MAX);
+        tcp.add_service(user_api).add_service(stream);
+    }
+    Services { user, admin, tcp }
 }
 
 /// The id of the group of administrators, if there is one. A directory service that hangs does not keep the broker from
@@ -237,15 +263,10 @@ async fn admin_group(name: String) -> Option<u32> {
 
 /// Observers follow the table of either node.
 fn observe_api(rooms: &Rooms) -> ObserveApi {
-    let asked = Arc::clone(&rooms.site);
-    let allowed = move |peer: &tls::Peer, address: Option<IpAddr>| {
-        peer.is_among(&asked.settings().observers, address)
-    };
     let config = ObserveConfig {
         node: rooms.process.node.clone(),
         standalone: matches!(rooms.side.ha, Ha::Off { .. }),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        allowed: Box::new(allowed),
     };
     ObserveApi::new(config, rooms.authority.table.clone(), rooms.process.stop.clone())
 }

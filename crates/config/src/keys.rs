@@ -318,11 +318,11 @@ schema! {
 
     /// `/tls`: this host's certificate.
     tls {
-        CA_FILE: PathBuf, "/tls/ca_file", Path, "/etc/vsm/pki/ca.pem", Restart,
+        CA_FILE: PathBuf, "/tls/ca_file", Path, "/etc/vsm/pki/ca.pem", Reload,
             "Certificate of the cluster's certificate authority, in PEM format.";
-        CERT_FILE: PathBuf, "/tls/cert_file", Path, "/etc/vsm/pki/host.pem", Restart,
+        CERT_FILE: PathBuf, "/tls/cert_file", Path, "/etc/vsm/pki/host.pem", Reload,
             "Certificate of this host, in PEM format.";
-        KEY_FILE: PathBuf, "/tls/key_file", Path, "/etc/vsm/pki/host.key", Restart,
+        KEY_FILE: PathBuf, "/tls/key_file", Path, "/etc/vsm/pki/host.key", Reload,
             "Private key of this host, in PEM format, readable by root only.";
     }
 

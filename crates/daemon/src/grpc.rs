@@ -3,26 +3,34 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
-use hyper_util::client::legacy::connect::HttpConnector;
-use tokio::net::{TcpListener, UnixListener};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use rustls::pki_types::ServerName;
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener},
+    sync::mpsc,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{
     StreamExt,
-    wrappers::{TcpListenerStream, UnixListenerStream},
+    wrappers::{ReceiverStream, UnixListenerStream},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    ConnectError, Request, Status,
-    service::{Routes, RoutesBuilder, interceptor::InterceptedService},
-    transport::{Channel, Endpoint, Error, Server, server::UdsConnectInfo},
+    ConnectError, Status,
+    service::{Routes, RoutesBuilder},
+    transport::{Channel, Endpoint, Error, Server, Uri},
 };
 use tonic_health::server::HealthReporter;
+use tower::Service as _;
 
 use crate::{
+    access::{self, Door, Guard},
     share::{FIRST_WORD_MAX, FIRST_WORD_OF_USER_MAX, Held, Shares, Who},
-    tls::{self, Tls},
+    tls::Tls,
 };
 
 /// Largest message in either direction. The inventory of an agent with 20,000 sessions fits.
@@ -38,6 +46,12 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Dialling takes no longer than this in all, the look-up of the name and TLS included.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(6);
+/// A client that has not shown who it is by then is dropped.
+const HANDSHAKE_OF_CLIENT: Duration = Duration::from_secs(10);
+/// Connections that have shown a certificate and wait to be served.
+const HANDSHAKES_AHEAD: usize = 64;
+/// How long to wait when no connection can be taken.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Metadata key of a refusal's stable reason, for programs.
 pub const REASON_KEY: &str = "vsm-reason";
 /// The reason of an agent that does not let a broker in: its `/vsmagent/allowed_clients` lacks it.
@@ -82,20 +96,8 @@ pub async fn standard_services(
         .register_encoded_file_descriptor_set(descriptors)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    routes
-        .add_service(InterceptedService::new(health, known))
-        .add_service(InterceptedService::new(reflection, known));
+    routes.add_service(health).add_service(reflection);
     Ok(reporter)
-}
-
-/// Lets in callers on a socket of this host, and those whose certificate says what they are: one of the cluster's
-/// authority without a role is nobody's here.
-fn known(request: Request<()>) -> Result<Request<()>, Status> {
-    let local = request.extensions().get::<UdsConnectInfo>().is_some();
-    if !local {
-        tls::peer(request.extensions())?;
-    }
-    Ok(request)
 }
 
 /// Listens on a port of every address: IPv6 and IPv4 alike, IPv4 alone on a host without IPv6.
@@ -111,7 +113,7 @@ pub async fn listen(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-/// Serves over mutual TLS until `stop`, then drains, bounded in time.
+/// Serves those over mutual TLS whom `guard` lets in, until `stop`, then drains, bounded in time.
 ///
 /// # Errors
 /// If TLS cannot be set up, or the listener fails.
@@ -119,34 +121,80 @@ pub async fn serve_tls(
     listener: TcpListener,
     tls: &Tls,
     routes: Routes,
+    guard: Arc<Guard>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let port = listener.local_addr().map_or(0, |address| address.port());
     let shares = Shares::new(format!("port {port}"), OF_ADDRESS_MAX, OF_ADDRESSES_MAX);
-    let incoming = TcpListenerStream::new(listener).filter_map(move |stream| match stream {
-        Ok(stream) => {
-            // Only latency is at stake.
-            let _ = stream.set_nodelay(true);
-            let share = shares.take_unproven(Who::of_tcp(&stream))?;
-            Some(Ok(Held::new(stream, share, FIRST_WORD_MAX)))
-        }
-        Err(error) => Some(Err(error)),
-    });
-    let router = server(STREAMS_MAX).tls_config(tls.server())?.add_routes(routes);
+    let incoming = secured(listener, tls.clone(), shares, stop.clone());
+    let routes = access::guarded(routes, Door::Port, guard);
+    let router = server(STREAMS_MAX).add_routes(routes);
     bounded(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()), stop)
         .await
 }
 
-/// Serves on a unix socket until `stop`, then drains, bounded in time.
+/// The connections of a listener that have shown a certificate, until `stop`.
+fn secured(
+    listener: TcpListener,
+    tls: Tls,
+    shares: Arc<Shares>,
+    stop: CancellationToken,
+) -> ReceiverStream<io::Result<TlsStream<Held<TcpStream>>>> {
+    let (ready, secured) = mpsc::channel(HANDSHAKES_AHEAD);
+    let accept = async move {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = ready.closed() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Too many open files, say: it is not over at once.
+                    tracing::warn!(%error, "cannot take a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // Only latency is at stake.
+            let _ = stream.set_nodelay(true);
+            let Some(share) = shares.take_unproven(Who::of_tcp(&stream)) else { continue };
+            let held = Held::new(stream, share, FIRST_WORD_MAX);
+            tokio::spawn(handshake(tls.acceptor(), held, ready.clone()));
+        }
+    };
+    tokio::spawn(accept);
+    ReceiverStream::new(secured)
+}
+
+/// Has a client show its certificate, bounded in time.
+async fn handshake(
+    acceptor: TlsAcceptor,
+    held: Held<TcpStream>,
+    ready: mpsc::Sender<io::Result<TlsStream<Held<TcpStream>>>>,
+) {
+    match tokio::time::timeout(HANDSHAKE_OF_CLIENT, acceptor.accept(held)).await {
+        // A server that is gone needs none.
+        Ok(Ok(stream)) => drop(ready.send(Ok(stream)).await),
+        Ok(Err(error)) => tracing::debug!(%error, "a client has shown no good certificate"),
+        Err(_) => tracing::debug!("a client has shown no certificate in time"),
+    }
+}
+
+/// Serves those on a unix socket whom `guard` lets in by this door, until `stop`, then drains, bounded in time.
 ///
 /// # Errors
 /// If the listener fails.
 pub async fn serve_unix(
     listener: UnixListener,
     routes: Routes,
+    door: Door,
+    guard: Arc<Guard>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let router = server(STREAMS_LOCAL_MAX).add_routes(routes);
+    let router = server(STREAMS_LOCAL_MAX).add_routes(access::guarded(routes, door, guard));
     let path = listener.local_addr().ok();
     let path = path.as_ref().and_then(|address| address.as_pathname());
     let name = path.map_or_else(|| "a socket".to_owned(), |path| path.display().to_string());
@@ -210,8 +258,8 @@ pub fn channel(host: &str, port: u16, tls: &Tls) -> Result<Channel, Error> {
         Ok(ip) => SocketAddr::new(ip, port).to_string(),
         Err(_) => format!("{host}:{port}"),
     };
-    let endpoint = Endpoint::from_shared(format!("https://{authority}"))?
-        .tls_config(tls.client(host))?
+    // TLS is the connector's, which asks for the certificates in force at each connection.
+    let endpoint = Endpoint::from_shared(format!("http://{authority}"))?
         .connect_timeout(HANDSHAKE_TIMEOUT)
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
@@ -222,5 +270,14 @@ pub fn channel(host: &str, port: u16, tls: &Tls) -> Result<Channel, Error> {
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(DIAL_TIMEOUT));
-    Ok(endpoint.connect_with_connector_lazy(tcp))
+    let (tls, name) = (tls.clone(), host.to_owned());
+    let connector = tower::service_fn(move |uri: Uri| {
+        let (dialled, connector, name) = (tcp.call(uri), tls.connector(), name.clone());
+        async move {
+            let name = ServerName::try_from(name).map_err(io::Error::other)?;
+            let tcp = dialled.await.map_err(io::Error::other)?;
+            connector.connect(name, tcp.into_inner()).await.map(TokioIo::new)
+        }
+    });
+    Ok(endpoint.connect_with_connector_lazy(connector))
 }

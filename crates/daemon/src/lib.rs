@@ -1,9 +1,11 @@
 //! What each process does the same way: TLS identities, gRPC settings, sockets, logs, clocks, stopping, telling
 //! systemd.
 
+pub mod access;
 pub mod at_start;
 pub mod backoff;
 pub mod cause;
+pub mod certificates;
 pub mod clock;
 pub mod duty;
 pub mod files;

@@ -8,8 +8,10 @@ use vsm_config::Config;
 
 use crate::{
     at_start::{AtStart, Daemon},
+    certificates::Certificates,
     duty::Duties,
     sshd::Sshd,
+    tls::Tls,
     trouble::Troubles,
 };
 
@@ -17,31 +19,34 @@ use crate::{
 #[derive(Debug)]
 pub struct Looks {
     at_start: Arc<AtStart>,
+    certificates: Arc<Certificates>,
     sshd: Arc<Sshd>,
 }
 
 impl Looks {
-    /// For a daemon that starts with `config`, whose certificates were loaded just now.
+    /// For a daemon that starts with `config`, by which `tls` was loaded just now.
     #[must_use]
-    pub fn new(daemon: Daemon, config: &Config, troubles: &Troubles) -> Self {
+    pub fn new(daemon: Daemon, config: &Config, tls: &Tls, troubles: &Troubles) -> Self {
         let at_start = AtStart::new(daemon, config, troubles.clone());
-        Self { at_start, sshd: Sshd::new(troubles.clone()) }
+        let certificates = Certificates::new(tls.clone(), config, troubles.clone());
+        Self { at_start, certificates, sshd: Sshd::new(troubles.clone()) }
     }
 
     /// Looks until `stop`.
     pub fn follow(&self, duties: &Duties, stop: &CancellationToken) {
-        duties.run("certificates", Arc::clone(&self.at_start).follow(stop.clone()));
+        duties.run("certificates", Arc::clone(&self.certificates).follow(stop.clone()));
         duties.run("look at sshd", Arc::clone(&self.sshd).follow(stop.clone()));
     }
 
     /// Looks at once: whoever has mended something asks for a reload.
     pub fn at_reload(&self) {
-        self.at_start.look();
+        self.certificates.look();
         self.sshd.look_again();
     }
 
-    /// A configuration was taken: tells what of it waits for a restart.
+    /// A configuration was taken: takes its certificates, and tells what of it waits for a restart.
     pub fn taken(&self, config: &Config) {
+        self.certificates.take(config);
         self.at_start.compare(config);
     }
 }

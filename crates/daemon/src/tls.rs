@@ -8,23 +8,30 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     str::FromStr,
-    time::Duration,
+    sync::Arc,
 };
 
+use parking_lot::RwLock;
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, crypto,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+    version::TLS13,
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tonic::{
     Extensions, Status,
-    transport::{
-        Certificate, CertificateDer, ClientTlsConfig, Identity, ServerTlsConfig,
-        server::{TcpConnectInfo, TlsConnectInfo},
-    },
+    transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
 use vsm_config::{Config, keys};
 
-/// A client that has not shown who it is by then is dropped.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Both ends are programs of this project: there is nothing older to speak to.
+const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13];
+/// What gRPC is spoken over, as TLS calls it (RFC 7301).
+const HTTP_2: &[u8] = b"h2";
 
 /// What a certificate allows its holder to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// A VSM server: may ask agents and peers for privileged things.
     Broker,
@@ -135,6 +142,16 @@ pub enum TlsError {
         /// Its mode, and what mends it.
         open: OpenKey,
     },
+    /// What it holds cannot be used: a private key of another certificate, say.
+    #[error("{path} ({parameter}) cannot be used: {why}")]
+    Unusable {
+        /// File.
+        path: PathBuf,
+        /// Parameter that names it.
+        parameter: &'static str,
+        /// Why, in the words of the TLS library.
+        why: String,
+    },
     /// A file is not what it should be.
     #[error("{path} ({parameter}) holds no PEM {what}")]
     NotPem {
@@ -168,11 +185,16 @@ impl OpenKey {
     }
 }
 
-/// This host's identity and the authority that it trusts.
+/// This host's identity and the authority that it trusts. A clone is the same one: what [`Tls::reload`] reads all of
+/// them have from the next connection on. Connections that are there stay as they are.
 #[derive(Clone)]
-pub struct Tls {
-    authority: Certificate,
-    identity: Identity,
+pub struct Tls(Arc<RwLock<Material>>);
+
+/// What is made of the files.
+#[derive(Clone)]
+struct Material {
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
 }
 
 impl fmt::Debug for Tls {
@@ -185,46 +207,101 @@ impl Tls {
     /// Reads the files that `/tls/ca_file`, `/tls/cert_file` and `/tls/key_file` name.
     ///
     /// # Errors
-    /// If one cannot be read or is no PEM file, or others could read the key; the error names file and parameter.
+    /// If one cannot be read or is not what it should be, if others could read the key, or if it is not the key of the
+    /// certificate; the error names file and parameter.
     pub fn load(config: &Config) -> Result<Self, TlsError> {
-        let ca = read(&config.get(&keys::tls::CA_FILE), "/tls/ca_file", "CERTIFICATE")?;
-        let cert = read(&config.get(&keys::tls::CERT_FILE), "/tls/cert_file", "CERTIFICATE")?;
-        let (path, parameter) = (config.get(&keys::tls::KEY_FILE), "/tls/key_file");
-        let key = read(&path, parameter, "PRIVATE KEY")?;
-        OpenKey::check(&path).map_err(|open| TlsError::Open { path, parameter, open })?;
-        Ok(Self { authority: Certificate::from_pem(ca), identity: Identity::from_pem(cert, key) })
+        Ok(Self(Arc::new(RwLock::new(Material::load(config)?))))
+    }
+
+    /// Reads them again.
+    ///
+    /// # Errors
+    /// As [`Tls::load`]; then it stays as it was.
+    pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
+        *self.0.write() = Material::load(config)?;
+        Ok(())
     }
 
     /// For a server: every client must show a certificate of the same authority.
-    #[must_use]
-    pub fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new()
-            .identity(self.identity.clone())
-            .client_ca_root(self.authority.clone())
-            .timeout(HANDSHAKE_TIMEOUT)
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.0.read().server))
     }
 
-    /// For a client: the server must show a certificate of the same authority that is valid for `host`.
-    #[must_use]
-    pub fn client(&self, host: &str) -> ClientTlsConfig {
-        ClientTlsConfig::new()
-            .identity(self.identity.clone())
-            .ca_certificate(self.authority.clone())
-            .domain_name(host)
+    /// For a client: the server must show a certificate of the same authority that is valid for the name it is dialled
+    /// by.
+    pub(crate) fn connector(&self) -> TlsConnector {
+        TlsConnector::from(Arc::clone(&self.0.read().client))
     }
 }
 
-fn read(path: &Path, parameter: &'static str, what: &'static str) -> Result<Vec<u8>, TlsError> {
-    let data = fs::read(path).map_err(|source| TlsError::Read {
-        path: path.to_owned(),
-        parameter,
-        source,
-    })?;
-    let text = String::from_utf8_lossy(&data);
-    if text.contains("-----BEGIN ") && text.contains(&format!("{what}-----")) {
-        Ok(data)
-    } else {
-        Err(TlsError::NotPem { path: path.to_owned(), parameter, what })
+impl Material {
+    fn load(config: &Config) -> Result<Self, TlsError> {
+        let ca = PemFile::read(config.get(&keys::tls::CA_FILE), "/tls/ca_file")?;
+        let cert = PemFile::read(config.get(&keys::tls::CERT_FILE), "/tls/cert_file")?;
+        let key = PemFile::read(config.get(&keys::tls::KEY_FILE), "/tls/key_file")?;
+        OpenKey::check(&key.path).map_err(|open| TlsError::Open {
+            path: key.path.clone(),
+            parameter: key.parameter,
+            open,
+        })?;
+        let mut roots = RootCertStore::empty();
+        for authority in ca.certificates()? {
+            roots.add(authority).map_err(|error| ca.unusable(&error))?;
+        }
+        let roots = Arc::new(roots);
+        let chain = cert.certificates()?;
+        let private =
+            PrivateKeyDer::from_pem_slice(&key.data).map_err(|_| key.is_not("PRIVATE KEY"))?;
+        let provider = Arc::new(crypto::ring::default_provider());
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| ca.unusable(&error))?;
+        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(VERSIONS)
+            .map_err(|error| cert.unusable(&error))?
+            .with_client_cert_verifier(clients)
+            .with_single_cert(chain.clone(), private.clone_key())
+            .map_err(|error| key.unusable(&error))?;
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(VERSIONS)
+            .map_err(|error| cert.unusable(&error))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, private)
+            .map_err(|error| key.unusable(&error))?;
+        server.alpn_protocols = vec![HTTP_2.to_vec()];
+        client.alpn_protocols = vec![HTTP_2.to_vec()];
+        Ok(Self { server: Arc::new(server), client: Arc::new(client) })
+    }
+}
+
+/// A file with something in PEM, and the parameter that names it.
+struct PemFile {
+    path: PathBuf,
+    parameter: &'static str,
+    data: Vec<u8>,
+}
+
+impl PemFile {
+    fn read(path: PathBuf, parameter: &'static str) -> Result<Self, TlsError> {
+        match fs::read(&path) {
+            Ok(data) => Ok(Self { path, parameter, data }),
+            Err(source) => Err(TlsError::Read { path, parameter, source }),
+        }
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.data).collect();
+        all.ok().filter(|all| !all.is_empty()).ok_or_else(|| self.is_not("CERTIFICATE"))
+    }
+
+    fn is_not(&self, what: &'static str) -> TlsError {
+        TlsError::NotPem { path: self.path.clone(), parameter: self.parameter, what }
+    }
+
+    fn unusable(&self, why: &dyn fmt::Display) -> TlsError {
+        let why = why.to_string();
+        TlsError::Unusable { path: self.path.clone(), parameter: self.parameter, why }
     }
 }
 
@@ -245,22 +322,6 @@ pub fn peer(extensions: &Extensions) -> Result<Peer, Status> {
             "the certificate has no vsm://ROLE/NAME: issue one with vsmctl pki issue",
         )
     })
-}
-
-/// Like [`peer`], and the certificate must have the role.
-///
-/// # Errors
-/// `UNAUTHENTICATED` as [`peer`]; `PERMISSION_DENIED` where the role is another.
-pub fn peer_with_role(extensions: &Extensions, role: Role) -> Result<Peer, Status> {
-    let peer = peer(extensions)?;
-    if peer.is(role) {
-        return Ok(peer);
-    }
-    let article = if role == Role::Broker { "a" } else { "an" };
-    Err(Status::permission_denied(format!(
-        "the certificate of {} is not that of {article} {role}",
-        peer.name
-    )))
 }
 
 /// Calls come over few connections, each with the same certificate every time: the last one is parsed once.
@@ -324,18 +385,63 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_key_that_others_could_have_is_refused_with_what_mends_it() {
+    /// A host with a certificate of its own authority.
+    fn host() -> (tempfile::TempDir, Config) {
         let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name).display().to_string();
+        let at = |name: &str| dir.path().join(name);
+        let (key, certificate) = own();
         let mut yaml = "tls:\n".to_owned();
-        for (name, what) in [("ca", "CERTIFICATE"), ("cert", "CERTIFICATE"), ("key", "PRIVATE KEY")]
-        {
-            fs::write(at(name), format!("-----BEGIN {what}-----\n")).unwrap();
-            yaml.push_str(&format!("  {name}_file: {}\n", at(name)));
+        for (name, text) in [("ca", &certificate), ("cert", &certificate), ("key", &key)] {
+            fs::write(at(name), text).unwrap();
+            yaml.push_str(&format!("  {name}_file: {}\n", at(name).display()));
         }
+        fs::set_permissions(at("key"), fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(at("a.yaml"), yaml).unwrap();
         let config = Config::load(dir.path()).unwrap();
+        (dir, config)
+    }
+
+    /// A key, and a certificate that it has signed itself.
+    fn own() -> (String, String) {
+        let (key, params) = (KeyPair::generate().unwrap(), CertificateParams::new(Vec::new()));
+        (key.serialize_pem(), params.unwrap().self_signed(&key).unwrap().pem())
+    }
+
+    #[test]
+    fn files_that_do_not_belong_together_are_refused_by_name_and_the_old_ones_stay() {
+        let (dir, config) = host();
+        let tls = Tls::load(&config).unwrap();
+        let before = Arc::as_ptr(&tls.0.read().server);
+        let other = own().0;
+        for (name, text, why) in [
+            ("key", other.as_str(), "cannot be used: "),
+            ("key", "-----BEGIN PRIVATE KEY-----\n", "holds no PEM PRIVATE KEY"),
+            ("cert", "", "holds no PEM CERTIFICATE"),
+            ("ca", "-----BEGIN CERTIFICATE-----\n", "holds no PEM CERTIFICATE"),
+            (
+                "ca",
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+                "cannot be used",
+            ),
+        ] {
+            let path = dir.path().join(name);
+            let right = fs::read(&path).unwrap();
+            fs::write(&path, text).unwrap();
+            let error = tls.reload(&config).unwrap_err().to_string();
+            let start = format!("{} (/tls/{name}_file)", path.display());
+            assert!(error.starts_with(&start) && error.contains(why), "{error}");
+            fs::write(&path, right).unwrap();
+        }
+        assert_eq!(Arc::as_ptr(&tls.0.read().server), before);
+        let copy = tls.clone();
+        tls.reload(&config).unwrap();
+        assert_ne!(Arc::as_ptr(&copy.0.read().server), before, "a clone is the same one");
+    }
+
+    #[test]
+    fn a_key_that_others_could_have_is_refused_with_what_mends_it() {
+        let (dir, config) = host();
+        let at = |name: &str| dir.path().join(name).display().to_string();
         let with = |mode| {
             fs::set_permissions(at("key"), fs::Permissions::from_mode(mode)).unwrap();
             Tls::load(&config).map(drop).map_err(|error| error.to_string())

@@ -172,12 +172,9 @@ impl Kind {
             }
             Self::Table => "look whether anything of it is missed, then remove that file",
             Self::Certificate => {
-                "issue a new one (vsmctl pki issue; for an authority: vsmctl pki init elsewhere, then one for each host) to that place, and restart the daemon"
+                "issue a new one (vsmctl pki issue; for an authority: vsmctl pki init elsewhere, then one for each host) to that place; the daemon takes it within a minute, or at once by a reload"
             }
-            Self::Restart => {
-                "restart that daemon there, which ends no desktop, or change it back; check a new certificate first (openssl \
-                 verify -CAfile), as with a wrong one it does not come back"
-            }
+            Self::Restart => "restart that daemon there, which ends no desktop, or change it back",
             Self::Ssh => {
                 "systemctl status ssh, and sshd -T | grep subsystem, say what is missing there; mend it and reload sshd"
             }

@@ -25,11 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 use tracing::Instrument as _;
 use vsm_core::{NodeName, UnixMillis};
-use vsm_daemon::{
-    backoff::Backoff,
-    clock, span,
-    tls::{self, Role},
-};
+use vsm_daemon::{backoff::Backoff, clock, span, tls};
 use vsm_proto::sync::v1::{PeerFrame, peer_client::PeerClient, peer_server};
 
 pub use self::end::{Garbled, Refused, StreamEnd};
@@ -285,10 +281,7 @@ impl peer_server::Peer for PeerApi {
         request: Request<Streaming<PeerFrame>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
         let stream = Arc::clone(&self.0);
-        let caller =
-            tls::peer_with_role(request.extensions(), Role::Broker).inspect_err(|status| {
-                stream.refuse(Refused::NoBroker(status.message().to_owned()));
-            })?;
+        let caller = tls::peer(request.extensions())?;
         if stream.dials() {
             return Err(Status::failed_precondition(format!(
                 "{} opens the stream of this pair",

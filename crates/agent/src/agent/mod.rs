@@ -3,6 +3,7 @@
 //! It holds nothing that its own end may lose: the promise and the records are files, the desktops are processes of
 //! their own. [`registry`] is what it knows of them, [`link`] keeps that true, [`service`] is what brokers see.
 
+mod access;
 mod adopt;
 mod announce;
 mod call_error;
@@ -135,7 +136,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     pam::look(&agent);
     let duties = &agent.duties;
     duties.run("look at displays", look_again(Arc::clone(&agent), stop.token.clone()));
-    let looks = Looks::new(Daemon::Agent, config, &agent.troubles);
+    let looks = Looks::new(Daemon::Agent, config, &tls, &agent.troubles);
     looks.follow(duties, &stop.token);
     let reloads = reload(Arc::clone(&agent), looks, config_dir.to_owned(), stop.clone());
     duties.run("reloads", reloads);
@@ -167,7 +168,8 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
         "ready"
     );
     notify::ready("serving");
-    grpc::serve_tls(listener, &tls, routes.routes(), stop.token.clone()).await?;
+    grpc::serve_tls(listener, &tls, routes.routes(), access::guard(&agent), stop.token.clone())
+        .await?;
     notify::stopping();
     if let Some(failed) = agent.duties.failed() {
         return Err(failed.into());

@@ -91,7 +91,7 @@ struct Body {
     shadowers: Vec<String>,
     standing: Option<Arc<Standing>>,
     record: Option<Record>,
-    alive: Option<Alive>,
+    alive: Option<Arc<Alive>>,
     /// The process that was spawned and has not answered yet.
     spawned: Option<Process>,
     cancelled: bool,
@@ -146,13 +146,17 @@ impl Slot {
 
     /// Whether the monitor and the X server run at this moment.
     pub(super) fn is_alive(&self) -> bool {
-        self.body().alive.as_ref().is_some_and(Alive::is_alive)
+        self.alive().is_some_and(|alive| alive.is_alive())
     }
 
     /// Whether the monitor runs at this moment.
     pub(super) fn monitor_is_alive(&self) -> bool {
-        let body = self.body();
-        body.alive.as_ref().and_then(|alive| alive.monitor.as_ref()).is_some_and(Held::is_alive)
+        self.alive().is_some_and(|alive| alive.monitor.as_ref().is_some_and(Held::is_alive))
+    }
+
+    /// Its processes. The kernel is asked about them without the lock: many may ask at a time.
+    fn alive(&self) -> Option<Arc<Alive>> {
+        self.body().alive.clone()
     }
 
     /// Notes the process that starts the session; false = it was cancelled meanwhile.
@@ -337,7 +341,7 @@ impl Registry {
         let slot = slot(session, limits, display, Status::Running);
         {
             let mut body = slot.body();
-            body.alive = Some(Alive::of(&record));
+            body.alive = Some(Arc::new(Alive::of(&record)));
             body.record = Some(record);
         }
         self.inner().live.insert(slot.id, Arc::clone(&slot));
@@ -350,7 +354,7 @@ impl Registry {
         {
             let mut body = slot.body();
             body.session = record.session.clone();
-            body.alive = Some(Alive::of(&record));
+            body.alive = Some(Arc::new(Alive::of(&record)));
             body.record = Some(record);
             body.spawned = None;
         }

@@ -4,19 +4,13 @@
 
 mod words;
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Extensions, Request, Response, Status,
-    transport::server::{TcpConnectInfo, TlsConnectInfo},
-};
+use tonic::{Extensions, Request, Response, Status};
 use tracing::Instrument as _;
 use vsm_core::{Epoch, Fence, Session, SessionId, State};
-use vsm_daemon::{
-    grpc, span,
-    tls::{self, Role},
-};
+use vsm_daemon::{access, span, tls};
 use vsm_proto::{
     agent::v1::{
         AcceptKeyRequest, AcceptKeyResponse, AllowShadowRequest, AllowShadowResponse,
@@ -49,16 +43,10 @@ pub(super) struct Service {
     stop: CancellationToken,
 }
 
-/// Where a call comes from.
-fn address(extensions: &Extensions) -> Option<IpAddr> {
-    let info = extensions.get::<TlsConnectInfo<TcpConnectInfo>>()?;
-    Some(info.get_ref().remote_addr()?.ip().to_canonical())
-}
-
 /// An epoch is one broker's, and no other broker acts by it.
 fn check_own(extensions: &Extensions, epoch: &Epoch) -> Result<(), Status> {
     let peer = tls::peer(extensions)?;
-    if peer.speaks_for(epoch.node.as_str(), address(extensions)) {
+    if peer.speaks_for(epoch.node.as_str(), access::address(extensions)) {
         return Ok(());
     }
     tracing::error!(broker = peer.name, %epoch, "refused: a broker acts by an epoch of another one");
@@ -73,29 +61,12 @@ impl Service {
         Self { agent, stop }
     }
 
-    /// Lets only brokers of this cluster in that the configuration names.
-    fn check_caller(&self, extensions: &Extensions) -> Result<String, Status> {
-        let peer = tls::peer_with_role(extensions, Role::Broker)?;
-        let address = address(extensions);
-        let allowed = &self.agent.settings().allowed_brokers;
-        if peer.is_among(allowed, address) {
-            return Ok(peer.name);
-        }
-        let address = address.map_or_else(String::new, |address| format!(" at {address}"));
-        tracing::warn!(broker = peer.name, "refused: not in /vsmagent/allowed_clients");
-        let host = &self.agent.settings().public_name;
-        let text =
-            format!("broker {}{address} is not in /vsmagent/allowed_clients of {host}", peer.name);
-        Err(grpc::with_reason(Status::permission_denied(text), grpc::BROKER_NOT_ALLOWED))
-    }
-
     /// The right that a call bears, which has to be its caller's own.
     fn right(
         &self,
         extensions: &Extensions,
         fence: Option<vsm_proto::session::v1::Fence>,
     ) -> Result<Fence, Status> {
-        self.check_caller(extensions)?;
         let fence: Fence = convert::required("fence", fence)?.try_into()?;
         check_own(extensions, &fence.epoch)?;
         Ok(fence)
@@ -135,7 +106,6 @@ impl agent_server::Agent for Service {
         &self,
         request: Request<VerifyRequest>,
     ) -> Result<Response<VerifyResponse>, Status> {
-        self.check_caller(request.extensions())?;
         let right = self.right(request.extensions(), request.get_ref().fence.clone());
         let VerifyRequest { id, mut client, standing, fence: _ } = request.into_inner();
         let id = convert::text("id", &id)?;
@@ -162,7 +132,7 @@ impl agent_server::Agent for Service {
         request: Request<TerminateRequest>,
     ) -> Result<Response<TerminateResponse>, Status> {
         use terminate_response::Result as Answer;
-        let broker = self.check_caller(request.extensions())?;
+        let broker = tls::peer(request.extensions())?.name;
         let fence = self.right(request.extensions(), request.get_ref().fence.clone())?;
         let id = convert::text("id", &request.get_ref().id)?;
         let end = async {
@@ -295,7 +265,7 @@ impl agent_server::Agent for Service {
         &self,
         request: Request<ReportRequest>,
     ) -> Result<Response<report::Items>, Status> {
-        let name = self.check_caller(request.extensions())?;
+        let name = tls::peer(request.extensions())?.name;
         let broker = one_line(&request.into_inner().broker);
         tracing::info!(broker, certificate = name, "report opened");
         Ok(Response::new(report::open(Arc::clone(&self.agent), broker, self.stop.clone()).await))
@@ -308,7 +278,6 @@ impl witness_server::Witness for Service {
         &self,
         request: Request<WitnessRequest>,
     ) -> Result<Response<WitnessResponse>, Status> {
-        self.check_caller(request.extensions())?;
         if let Some(epoch) = request.get_ref().epoch.clone() {
             check_own(request.extensions(), &epoch.try_into()?)?;
         }

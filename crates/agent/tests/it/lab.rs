@@ -222,7 +222,7 @@ impl Lab {
         WitnessClient::new(self.channel(uri).await)
     }
 
-    async fn channel(&self, uri: &str) -> Channel {
+    pub(crate) async fn channel(&self, uri: &str) -> Channel {
         let (cert, key) = self.authority.issue(uri);
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(&self.authority.pem))

@@ -10,6 +10,7 @@
     reason = "helpers of tests, which clippy.toml's exceptions for test functions do not reach"
 )]
 
+mod access;
 mod bad_input;
 mod calls;
 mod hostile;

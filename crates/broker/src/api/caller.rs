@@ -1,5 +1,5 @@
-//! Who makes a call, and whether they may: the kernel says it on a socket, a certificate on the port, and the other
-//! broker in the metadata of a call that it forwards.
+//! Who makes a call: the kernel says it on a socket, a certificate on the port, and the other broker in the metadata of
+//! a call that it forwards. Whether they may, [`super::access`] has said before.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -10,7 +10,7 @@ use vsm_daemon::{
     tls::{self, Role},
 };
 
-use crate::{api::Edge, error::Refusal, pair::Ha, users::Identity};
+use crate::{api::Edge, error::Refusal, users::Identity};
 
 /// Metadata of a forwarded call: uid and name of the user for whom it is made.
 const UID_KEY: &str = "vsm-uid";
@@ -61,8 +61,7 @@ fn text<'a, T>(request: &'a Request<T>, key: &str) -> Option<&'a str> {
 }
 
 /// Which administrator makes a call, for the log and the trail: the login name behind the admin socket, or for a call
-/// that the other broker forwards the name that it gives, or the host of an administrator; [`check_admin`] has let them
-/// in. Never fails: who may open the socket may call, and one whom NSS does not know has a number.
+/// that the other broker forwards the name that it gives, or the host of an administrator. Never fails: who may open the socket may call, and one whom NSS does not know has a number.
 pub(crate) async fn admin<T>(edge: &Edge, request: &Request<T>) -> String {
     if let Some(info) = request.extensions().get::<UdsConnectInfo>() {
         let Some(peer) = info.peer_cred else { return "an administrator".to_owned() };
@@ -70,7 +69,9 @@ pub(crate) async fn admin<T>(edge: &Edge, request: &Request<T>) -> String {
         return identity
             .map_or_else(|_| format!("uid {}", peer.uid()), |identity| identity.user.to_string());
     }
-    if let Ok(admin) = tls::peer_with_role(request.extensions(), Role::Admin) {
+    if let Ok(admin) = tls::peer(request.extensions())
+        && admin.is(Role::Admin)
+    {
         return format!("admin {}", admin.name);
     }
     let name = text(request, ACTOR_KEY).and_then(|name| name.parse::<UserName>().ok());
@@ -90,7 +91,7 @@ pub(crate) async fn caller<T>(
             .uid();
         return Ok((uid, edge.site.identity(uid).await.map_err(Refusal::from)?));
     }
-    check_peer(edge, request)?;
+    // Else it is the other broker: nobody else is let in to these methods over the network.
     let uid = text(request, UID_KEY).and_then(|uid| uid.parse().ok());
     let (Some(uid), Some(name)) = (uid, text(request, USER_KEY)) else {
         return Err(Status::unauthenticated("a forwarded call names its user"));
@@ -103,26 +104,6 @@ pub(crate) async fn caller<T>(
         )));
     }
     Ok((uid, who))
-}
-
-/// Lets in who may open the admin socket, the other broker of the pair, and administrators on other hosts: with a
-/// certificate that says so, from a host that the configuration names.
-pub(crate) fn check_admin<T>(edge: &Edge, request: &Request<T>) -> Result<(), Status> {
-    if is_local(request) {
-        return Ok(());
-    }
-    let Ok(caller) = tls::peer_with_role(request.extensions(), Role::Admin) else {
-        return check_peer(edge, request);
-    };
-    let address = request.remote_addr().map(|address| address.ip().to_canonical());
-    if caller.is_among(&edge.site.settings().allowed_clients, address) {
-        return Ok(());
-    }
-    tracing::warn!(admin = caller.name, ?address, "refused: not in /vsmserver/allowed_clients");
-    Err(Status::permission_denied(format!(
-        "{} is not in /vsmserver/allowed_clients of {}",
-        caller.name, edge.process.node
-    )))
 }
 
 /// Whether a call came by a socket of this host, and not from the other broker.
@@ -141,27 +122,6 @@ pub(crate) fn is_root<T>(request: &Request<T>) -> bool {
 pub(crate) fn client_address<T>(request: &Request<T>) -> Option<IpAddr> {
     let from = request.extensions().get::<UdsConnectInfo>()?.peer_addr.as_ref()?;
     socket::named_address(from.as_abstract_name()?)
-}
-
-/// Lets in the other broker of the pair only.
-pub(crate) fn check_peer<T>(edge: &Edge, request: &Request<T>) -> Result<(), Status> {
-    let caller = tls::peer_with_role(request.extensions(), Role::Broker)?;
-    match &edge.side.ha {
-        Ha::On(pair)
-            if caller.name == pair.peer.as_str()
-                || pair.peer.as_str().parse::<IpAddr>().is_ok() =>
-        {
-            Ok(())
-        }
-        Ha::On(_) => Err(Status::permission_denied(format!(
-            "{} is not the other broker of this pair",
-            caller.name
-        ))),
-        // The caller takes this one for the other of a pair, and is told by the code what is missing.
-        Ha::Off { .. } | Ha::Apart(_) => {
-            Err(Status::failed_precondition(format!("HA is off on {}", edge.process.node)))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,10 +9,12 @@
 //! | [`configuration`] | the configuration in force, and taking a new one |
 //! | [`pair`] | the administrator's view of the pair |
 //! | [`registry`] | agents that announce themselves |
-//! | `caller` | who makes a call, and whether they may |
+//! | [`access`] | what the configuration says of who may call |
+//! | `caller` | who makes a call |
 //! | `forward` | where a call is served: here, or on the active node, to which it is passed on |
 //! | `view` | a session as users and administrators see it |
 
+pub mod access;
 pub mod admin;
 pub mod agents;
 pub(crate) mod caller;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 use vsm_core::AgentName;
-use vsm_daemon::tls::{self, Role};
+use vsm_daemon::tls;
 use vsm_proto::{
     broker::v1::{AnnounceRequest, AnnounceResponse, registry_server::Registry},
     convert,
@@ -22,7 +22,7 @@ impl Registry for RegistryApi {
         &self,
         request: Request<AnnounceRequest>,
     ) -> Result<Response<AnnounceResponse>, Status> {
-        let peer = tls::peer_with_role(request.extensions(), Role::Agent)?;
+        let peer = tls::peer(request.extensions())?;
         let agent: AgentName = convert::text("certificate name", &peer.name)?;
         let link = self.0.link(&agent);
         tracing::info!(%agent, known = link.is_some(), boot_id = request.into_inner().boot_id, "an agent announces itself");

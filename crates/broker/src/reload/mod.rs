@@ -67,7 +67,7 @@ impl Reloader {
     ) -> Arc<Self> {
         let (process, site) = (Arc::clone(&sessions.process), Arc::clone(&sessions.site));
         let journal = Arc::clone(&sessions.journal);
-        let looks = Looks::new(Daemon::Broker, &config, &process.troubles);
+        let looks = Looks::new(Daemon::Broker, &config, &process.tls, &process.troubles);
         let config = Mutex::new(config);
         Arc::new(Self { process, site, journal, side, sessions, dir, looks, config })
     }

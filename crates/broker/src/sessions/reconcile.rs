@@ -78,7 +78,7 @@ pub(crate) async fn follow(sessions: Arc<Sessions>, link: Arc<Link>) {
         let ended = tokio::select! {
             biased;
             () = link.stop.cancelled() => return,
-            ended = report(&sessions, &link) => ended,
+            ended = Box::pin(report(&sessions, &link)) => ended,
         };
         if link.is_up() {
             backoff.reset();
@@ -134,14 +134,15 @@ async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
     // Only sessions that the table had before the inventory was made can be missing from it.
     let before = sessions.table.read(|view| lifecycle::expected(&view.table, &link.name));
     let unvoted = sessions.unvoted_on(&link.name);
-    let (mut stream, inventory) = match open(sessions, link).await {
+    // In boxes: what is only done now and then takes no room while nothing is done, for each of ten thousand hosts.
+    let (mut stream, inventory) = match Box::pin(open(sessions, link)).await {
         Ok(opened) => opened,
         Err(end) => return end,
     };
     let told: HashSet<SessionId> = ids(&inventory.sessions).collect();
     unvoted.iter().filter(|id| !told.contains(id)).for_each(|id| sessions.forget_unvoted(*id));
     let missing = before.iter().filter(|id| !told.contains(id)).count();
-    take_inventory(sessions, link, inventory, (before, missing), acts).await;
+    Box::pin(take_inventory(sessions, link, inventory, (before, missing), acts)).await;
     sessions.authority.greet(&link.name).await;
     let mut again = tokio::time::interval(CARRY_OUT_EVERY);
     again.reset();
@@ -154,7 +155,7 @@ async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
                 }
             }
             message = stream.next() => match message {
-                Some(Ok(message)) => take(sessions, link, message, acts).await,
+                Some(Ok(message)) => Box::pin(take(sessions, link, message, acts)).await,
                 Some(Err(status)) => return Away::Call(status.into()).into(),
                 None => return Away::Closed.into(),
             },

@@ -24,7 +24,7 @@ async fn adopt(channel: Channel) -> Result<usize, Status> {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_other_broker_gives_parameters() {
     let lab = Lab::new().await;
-    let local = format!("unix://{}", lab.a.socket.display());
+    let local = format!("unix://{}", lab.a.admin.display());
     let refused = adopt(Endpoint::from_shared(local).unwrap().connect_lazy()).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
     for (role, name) in [("admin", "b"), ("agent", "b"), ("broker", "c")] {

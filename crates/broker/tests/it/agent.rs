@@ -15,7 +15,10 @@ use tokio::{
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::RoutesBuilder};
-use vsm_daemon::grpc;
+use vsm_daemon::{
+    access::{ByRole, Guard},
+    grpc,
+};
 use vsm_proto::{
     agent::v1::{
         self as pb, agent_server::AgentServer, cancel_start_response, report_response::Item,
@@ -114,7 +117,7 @@ impl Host {
         let (tls, stop) = (self.tls.clone(), self.agent.stop.clone());
         self.server = Some(tokio::spawn(async move {
             // A connection that is cut is no failure here.
-            drop(grpc::serve_tls(listener, &tls, routes.routes(), stop).await);
+            drop(grpc::serve_tls(listener, &tls, routes.routes(), Guard::new(ByRole), stop).await);
         }));
     }
 

@@ -15,13 +15,14 @@ use tokio::{
     sync::watch,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{service::RoutesBuilder, transport::Channel};
+use tonic::transport::Channel;
 use uuid::Uuid;
 use vsm_broker::{
-    api::{admin::AdminApi, configuration::ConfigApi, user::UserApi},
+    api::access,
     pair::{Ha, Pair, health::Health},
     reload::Reloader,
     rooms::{Parts, Rooms},
+    server::{Services, services},
     site::settings::Settings,
 };
 use vsm_config::{Config, RoleSource};
@@ -29,11 +30,7 @@ use vsm_core::{
     Incarnation, LineageId, Proposal, RequestId, Session, SessionId, StartParams, State,
     UnixMillis, replica,
 };
-use vsm_daemon::{grpc, tls::Tls};
-use vsm_proto::{
-    admin::v1::{admin_server::AdminServer, configuration_server::ConfigurationServer},
-    broker::v1::broker_server::BrokerServer,
-};
+use vsm_daemon::{access::Door, grpc, tls::Tls};
 use vsm_sync::{
     MemoryStore, Outbox, PeerLink, SessionTable,
     peer::{Card, MESSAGE_MAX, PeerConfig, PeerStream},
@@ -96,6 +93,8 @@ pub(crate) struct Node {
     pub(crate) broker: Rooms,
     pub(crate) port: u16,
     pub(crate) socket: PathBuf,
+    /// The administrators'.
+    pub(crate) admin: PathBuf,
 }
 
 impl Node {
@@ -143,11 +142,12 @@ impl Node {
         });
         let port = listener.local_addr().unwrap().port();
         let socket = authority.path(&format!("{name}.sock"));
+        let admin = authority.path(&format!("{name}-admin.sock"));
         let conf = authority.path(&format!("broker-{name}/conf.d"));
         let reloader =
             Reloader::new(Arc::clone(&broker.sessions), Arc::clone(&broker.side), config, conf);
-        serve(&broker, reloader, listener, &socket);
-        Self { broker, port, socket }
+        serve(&broker, &reloader, listener, [&socket, &admin]);
+        Self { broker, port, socket, admin }
     }
 
     pub(crate) fn table(&self) -> &SessionTable {
@@ -201,21 +201,23 @@ fn table(name: &str) -> SessionTable {
     SessionTable::start(store, config, Incarnation(1), Outbox::none()).unwrap()
 }
 
-/// What `vsmserver` offers to the other broker, and to users.
-fn serve(broker: &Rooms, reloader: Arc<Reloader>, listener: TcpListener, socket: &Path) {
-    let users = BrokerServer::new(UserApi(Arc::clone(&broker.edge)));
-    let admin = AdminServer::new(AdminApi { edge: Arc::clone(&broker.edge) });
-    let (mut tcp, mut local) = (RoutesBuilder::default(), RoutesBuilder::default());
-    let config = ConfigurationServer::new(ConfigApi { edge: Arc::clone(&broker.edge), reloader });
-    tcp.add_service(users.clone()).add_service(admin).add_service(config.clone());
-    local.add_service(users).add_service(config);
-    let (tls, stop) = (broker.process.tls.clone(), broker.process.stop.clone());
+/// What `vsmserver` offers, at sockets of its own.
+fn serve(broker: &Rooms, reloader: &Arc<Reloader>, listener: TcpListener, sockets: [&Path; 2]) {
+    let (Services { user, admin, tcp }, guard) =
+        (services(broker, reloader), access::guard(&broker.edge));
+    let (tls, stop, before) = (broker.process.tls.clone(), &broker.process.stop, guard.clone());
+    let until = stop.clone();
     tokio::spawn(async move {
-        grpc::serve_tls(listener, &tls, tcp.routes(), stop).await.unwrap();
+        grpc::serve_tls(listener, &tls, tcp.routes(), before, until).await.unwrap();
     });
-    let socket = UnixListener::bind(socket).unwrap();
-    let stop = broker.process.stop.clone();
-    tokio::spawn(async move { grpc::serve_unix(socket, local.routes(), stop).await.unwrap() });
+    let doors = [(Door::Users, user), (Door::Administrators, admin)];
+    for ((door, routes), path) in doors.into_iter().zip(sockets) {
+        let (socket, until) = (UnixListener::bind(path).unwrap(), stop.clone());
+        let guard = guard.clone();
+        tokio::spawn(async move {
+            grpc::serve_unix(socket, routes.routes(), door, guard, until).await.unwrap();
+        });
+    }
 }
 
 /// Both brokers; nobody is active and they do not know of each other yet.

@@ -27,6 +27,7 @@ use tonic_reflection::pb::v1::{
 };
 use vsm_config::Config;
 use vsm_daemon::{
+    access::{ByRole, Door, Guard},
     clock, grpc,
     one_time::{self, Answer, Ask},
     socket::{self, Access},
@@ -99,7 +100,13 @@ async fn one_who_opens_all_connections_stops_nobody_else() {
     let stop = CancellationToken::new();
     tokio::spawn(one_time::serve(Arc::default(), keys.clone(), stop.clone(), Troubles::default()));
     let listener = socket::listen(&calls, Access { mode: 0o666, group: None }).unwrap();
-    tokio::spawn(grpc::serve_unix(listener, routes().await, stop.clone()));
+    tokio::spawn(grpc::serve_unix(
+        listener,
+        routes().await,
+        Door::Users,
+        Guard::new(ByRole),
+        stop.clone(),
+    ));
     while !keys.exists() {
         tokio::task::yield_now().await;
     }
@@ -121,7 +128,13 @@ async fn a_unix_socket_tells_its_health_and_its_services() {
     let path = dir.path().join("a.sock");
     let listener = socket::listen(&path, Access { mode: 0o600, group: None }).unwrap();
     let stop = CancellationToken::new();
-    let server = tokio::spawn(grpc::serve_unix(listener, routes().await, stop.clone()));
+    let server = tokio::spawn(grpc::serve_unix(
+        listener,
+        routes().await,
+        Door::Users,
+        Guard::new(ByRole),
+        stop.clone(),
+    ));
     assert!(is_healthy(socket::channel(path.clone())).await.unwrap());
     let names = services(socket::channel(path)).await;
     assert!(names.contains(&"grpc.health.v1.Health".to_owned()), "{names:?}");
@@ -203,8 +216,9 @@ async fn one_who_never_finishes_the_handshake_is_given_up_and_dialled_again() {
     assert!(grpc::is_unsent(&refused), "{refused:?}");
     let stop = CancellationToken::new();
     let (routes, until) = (routes().await, stop.clone());
-    let serving =
-        tokio::spawn(async move { grpc::serve_tls(listener, &server, routes, until).await });
+    let serving = tokio::spawn(async move {
+        grpc::serve_tls(listener, &server, routes, Guard::new(ByRole), until).await
+    });
     assert!(
         is_healthy(channel).await.unwrap(),
         "the same channel, and the first peer is still there"
@@ -232,10 +246,9 @@ async fn a_certificate_out_of_its_time_is_told_with_its_dates_and_the_time_here(
             let port = listener.local_addr().unwrap().port();
             let stop = CancellationToken::new();
             let (routes, until) = (routes().await, stop.clone());
-            let serving =
-                tokio::spawn(
-                    async move { grpc::serve_tls(listener, &server, routes, until).await },
-                );
+            let serving = tokio::spawn(async move {
+                grpc::serve_tls(listener, &server, routes, Guard::new(ByRole), until).await
+            });
             let channel = grpc::channel("localhost", port, client).unwrap();
             let why = vsm_daemon::cause::of(&is_healthy(channel).await.unwrap_err());
             stop.cancel();
@@ -263,7 +276,9 @@ async fn one_who_shows_no_certificate_takes_no_place_from_a_host_of_the_same_add
     let port = listener.local_addr().unwrap().port();
     let stop = CancellationToken::new();
     let (routes, until) = (routes().await, stop.clone());
-    tokio::spawn(async move { grpc::serve_tls(listener, &server, routes, until).await });
+    tokio::spawn(async move {
+        grpc::serve_tls(listener, &server, routes, Guard::new(ByRole), until).await
+    });
     let friend = identity(dir.path(), &ours, "friend");
     let before = grpc::channel("localhost", port, &friend).unwrap();
     assert!(is_healthy(before.clone()).await.unwrap());
@@ -288,6 +303,42 @@ async fn one_who_shows_no_certificate_takes_no_place_from_a_host_of_the_same_add
     stop.cancel();
 }
 
+/// Certificates are replaced under a running server and a running client: connections that are there go on, and new
+/// ones are by the new certificates, on channels that were made before as well.
+#[tokio::test]
+async fn what_a_reload_reads_is_for_the_next_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (authority(), authority());
+    let (server, friend) =
+        (identity(dir.path(), &old, "localhost"), identity(dir.path(), &old, "friend"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let stop = CancellationToken::new();
+    let (routes, until, tls) = (routes().await, stop.clone(), server.clone());
+    let serving = tokio::spawn(async move {
+        grpc::serve_tls(listener, &tls, routes, Guard::new(ByRole), until).await
+    });
+    let open = grpc::channel("localhost", port, &friend).unwrap();
+    let (before, after) = (
+        grpc::channel("localhost", port, &friend).unwrap(),
+        grpc::channel("localhost", port, &friend).unwrap(),
+    );
+    assert!(is_healthy(open.clone()).await.unwrap());
+    let take = |tls: &Tls, host: &str| {
+        drop(identity(dir.path(), &new, host));
+        tls.reload(&Config::load(&dir.path().join(host)).unwrap()).unwrap();
+    };
+    take(&server, "localhost");
+    assert!(is_healthy(open.clone()).await.unwrap(), "it was there before");
+    let refused = is_healthy(before).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    take(&friend, "friend");
+    assert!(is_healthy(after).await.unwrap());
+    assert!(is_healthy(open).await.unwrap());
+    stop.cancel();
+    serving.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn only_hosts_of_the_same_authority_and_the_right_name_talk_to_each_other() {
     let dir = tempfile::tempdir().unwrap();
@@ -297,8 +348,9 @@ async fn only_hosts_of_the_same_authority_and_the_right_name_talk_to_each_other(
     let port = listener.local_addr().unwrap().port();
     let stop = CancellationToken::new();
     let (routes, until) = (routes().await, stop.clone());
-    let serving =
-        tokio::spawn(async move { grpc::serve_tls(listener, &server, routes, until).await });
+    let serving = tokio::spawn(async move {
+        grpc::serve_tls(listener, &server, routes, Guard::new(ByRole), until).await
+    });
 
     let friend = identity(&dir.path().join("ours"), &ours, "friend");
     assert!(is_healthy(grpc::channel("localhost", port, &friend).unwrap()).await.unwrap());

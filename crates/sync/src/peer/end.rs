@@ -98,9 +98,6 @@ pub enum Garbled {
 /// Why a broker is turned away.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Its certificate is not a broker's.
-    #[error("{0}")]
-    NoBroker(String),
     /// It is neither of the two nodes, or this one.
     #[error("{name} is not {peer}, the other node of this pair")]
     Stranger {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     os::unix::fs::PermissionsExt,
     path::Path,
     sync::{Arc, Mutex},
@@ -11,13 +12,17 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
-use tonic::service::RoutesBuilder;
+use tonic::{Status, service::RoutesBuilder};
 use vsm_config::Config;
 use vsm_core::{
     AgentName, Change, Incarnation, NodeName, Proposal,
     replica::{self, Witness},
 };
-use vsm_daemon::{grpc, tls::Tls};
+use vsm_daemon::{
+    access::{ByRole, Caller, Guard, Site},
+    grpc,
+    tls::{Peer, Tls},
+};
 use vsm_proto::sync::v1::{observe_server::ObserveServer, peer_server::PeerServer};
 use vsm_sync::{
     Outbox, SessionTable,
@@ -163,7 +168,9 @@ impl Node {
                 routes.add_service(api.max_decoding_message_size(FRAME_MAX));
                 let (tls, stop) = (tls.clone(), stop.clone());
                 tokio::spawn(async move {
-                    grpc::serve_tls(listener, &tls, routes.routes(), stop).await.unwrap();
+                    grpc::serve_tls(listener, &tls, routes.routes(), Guard::new(ByRole), stop)
+                        .await
+                        .unwrap();
                 });
             }
         }
@@ -194,13 +201,24 @@ pub(crate) enum Socket {
     Listen(TcpListener),
 }
 
+/// Observers of one name.
+struct Observers(&'static str);
+
+impl Site for Observers {
+    fn lets_in(&self, caller: Caller, peer: &Peer, _: Option<IpAddr>) -> Result<(), Status> {
+        if caller == Caller::Observer && peer.name != self.0 {
+            return Err(Status::permission_denied(format!("{} may not follow", peer.name)));
+        }
+        Ok(())
+    }
+}
+
 /// Serves observers on a port of its own.
 fn observe(name: &str, table: &SessionTable, tls: &Tls, stop: &CancellationToken) -> u16 {
     let config = ObserveConfig {
         node: name.parse().unwrap(),
         standalone: false,
         version: "1.2.3".to_owned(),
-        allowed: Box::new(|peer, _| peer.name == "watch"),
     };
     let api = ObserveApi::new(config, table.clone(), stop.clone());
     let mut routes = RoutesBuilder::default();
@@ -211,7 +229,9 @@ fn observe(name: &str, table: &SessionTable, tls: &Tls, stop: &CancellationToken
     let (tls, stop) = (tls.clone(), stop.clone());
     let listener = TcpListener::from_std(listener).unwrap();
     tokio::spawn(async move {
-        grpc::serve_tls(listener, &tls, routes.routes(), stop).await.unwrap();
+        grpc::serve_tls(listener, &tls, routes.routes(), Guard::new(Observers("watch")), stop)
+            .await
+            .unwrap();
     });
     port
 }

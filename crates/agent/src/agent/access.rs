@@ -1,0 +1,46 @@
+//! What the configuration says of callers; who may call what is in the table of [`vsm_daemon::access`].
+
+use std::{net::IpAddr, sync::Arc};
+
+use tonic::Status;
+use vsm_daemon::{
+    access::{Caller, Guard, Site},
+    grpc,
+    tls::Peer,
+};
+
+use super::Agent;
+
+/// What stands before the services of an agent.
+pub(super) fn guard(agent: &Arc<Agent>) -> Arc<Guard> {
+    Guard::new(OfAgent(Arc::clone(agent)))
+}
+
+struct OfAgent(Arc<Agent>);
+
+impl Site for OfAgent {
+    fn lets_in(&self, caller: Caller, peer: &Peer, address: Option<IpAddr>) -> Result<(), Status> {
+        let settings = self.0.settings();
+        match caller {
+            Caller::AllowedBroker if !peer.is_among(&settings.allowed_brokers, address) => {
+                let at = address.map_or_else(String::new, |address| format!(" at {address}"));
+                let host = &settings.public_name;
+                let text = format!(
+                    "broker {}{at} is not in /vsmagent/allowed_clients of {host}",
+                    peer.name
+                );
+                Err(grpc::with_reason(Status::permission_denied(text), grpc::BROKER_NOT_ALLOWED))
+            }
+            Caller::AllowedBroker | Caller::Host => Ok(()),
+            Caller::User
+            | Caller::Administrator
+            | Caller::RemoteAdministrator
+            | Caller::OtherBroker
+            | Caller::Broker
+            | Caller::Agent
+            | Caller::Observer => {
+                Err(Status::permission_denied(format!("{} is no broker", settings.public_name)))
+            }
+        }
+    }
+}

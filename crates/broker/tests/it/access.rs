@@ -1,0 +1,100 @@
+//! Each method of a broker's services is called by everybody that there is, at each door: those whom the table names
+//! are let in, and nobody else.
+
+use std::path::Path;
+
+use tonic::{
+    Code,
+    body::Body,
+    codegen::{Service as _, http},
+    transport::{Channel, Endpoint},
+};
+use vsm_config::Config;
+use vsm_daemon::access::{Caller, METHODS, Method};
+
+use super::lab::{LONG, Lab};
+
+/// Listed in `/vsmserver/allowed_clients` and in `/vsmserver/HA/observers`.
+const YAML: &str = "vsmserver: {allowed_clients: ops, HA: {observers: watcher}}";
+
+/// One message that is no protobuf. So a service that is reached says that, and does nothing.
+const NO_MESSAGE: &str = "\0\0\0\0\u{1}\u{f}";
+
+/// How a call was answered.
+async fn answer(mut channel: Channel, method: &Method) -> Code {
+    let request = http::Request::post(format!("https://localhost/{}", method.path))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Body::new(NO_MESSAGE.to_owned()))
+        .unwrap();
+    let call = async {
+        std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
+        channel.call(request).await.unwrap()
+    };
+    let response = tokio::time::timeout(LONG, call).await.expect("an answer");
+    let code = response.headers().get("grpc-status").map(|code| code.to_str().unwrap().to_owned());
+    // A stream begins without one.
+    Code::from_i32(code.map_or(0, |code| code.parse().unwrap()))
+}
+
+fn socket(path: &Path) -> Channel {
+    Endpoint::from_shared(format!("unix://{}", path.display())).unwrap().connect_lazy()
+}
+
+/// The identities, with what each is.
+fn everybody(lab: &Lab) -> Vec<(&'static str, Channel, &'static [Caller])> {
+    use Caller::{
+        Administrator, Agent, Broker, Host, Observer, OtherBroker, RemoteAdministrator, User,
+    };
+    let call = |role, name| lab.call(&lab.b, role, name);
+    vec![
+        ("a user", socket(&lab.b.socket), &[User]),
+        ("an administrator", socket(&lab.b.admin), &[Administrator]),
+        ("the other broker", call("broker", "a"), &[OtherBroker, Broker, Host]),
+        ("a strange broker", call("broker", "c"), &[Broker, Host]),
+        ("an agent", call("agent", "agent1"), &[Agent, Host]),
+        ("a listed administrator", call("admin", "ops"), &[RemoteAdministrator, Host]),
+        ("another administrator", call("admin", "mallory"), &[Host]),
+        ("a listed observer", call("admin", "watcher"), &[Observer, Host]),
+        ("an agent of an administrator's name", call("agent", "ops"), &[Agent, Host]),
+        ("a certificate without a role", call("nobody", "a"), &[]),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_calls_everything_and_only_the_table_lets_in() {
+    let lab = Lab::with_b_active().await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.yaml"), YAML).unwrap();
+    let settings = vsm_broker::site::settings::Settings::new(&Config::load(dir.path()).unwrap());
+    lab.b.broker.site.set_settings(settings.unwrap());
+    let (mut let_in, mut refused, mut wrong) = (0, 0, Vec::new());
+    for (who, channel, is) in everybody(&lab) {
+        // Not what an agent serves, nor health and reflection, whose services the process adds.
+        let of_others = ["vsm.agent.", "grpc."];
+        let is_own = |method: &&Method| !of_others.iter().any(|one| method.path.starts_with(one));
+        for method in METHODS.iter().filter(is_own) {
+            let code = answer(channel.clone(), method).await;
+            let turned_away = [Code::PermissionDenied, Code::Unauthenticated, Code::Unimplemented]
+                .contains(&code);
+            // Its name is no node's: that is for the stream to say.
+            let stranger = method.path == "vsm.sync.v1.Peer/Exchange" && who == "a strange broker";
+            let may = method.callers.iter().any(|caller| is.contains(caller)) && !stranger;
+            let here = !method.path.starts_with("vsm.sync.v1.Witness");
+            if turned_away == (may && here) {
+                wrong.push(format!("{who}: {}: {code:?}", method.path));
+            }
+            *(if turned_away { &mut refused } else { &mut let_in }) += 1;
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(let_in > 80 && refused > 200, "{let_in} {refused}: the test tells both apart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_no_table_cannot_be_called() {
+    let lab = Lab::with_b_active().await;
+    let unknown = METHODS[0].path.replace("Login", "Backdoor");
+    let method = Method { path: unknown.leak(), ..METHODS[0] };
+    assert_eq!(answer(socket(&lab.b.socket), &method).await, Code::Unimplemented);
+}
