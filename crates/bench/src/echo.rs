@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::RoutesBuilder, transport::Channel};
 use vsm_config::Config;
 use vsm_daemon::{
-    access::{ByRole, Door, Guard},
+    access::{ByRole, Caller, Door, Guard, Method},
     grpc,
     socket::{self, Access},
     tls::Tls,
@@ -37,6 +37,10 @@ use self::pb::{
 pub(crate) mod pb {
     tonic::include_proto!("vsm.bench.echo.v1");
 }
+
+/// Who may call it: as with the product, a guard is asked.
+const METHODS: &[Method] =
+    &[Method::new("vsm.bench.echo.v1.Echo/Echo", &[Caller::User, Caller::Host], "")];
 
 /// The first hop.
 #[derive(Debug, Args)]
@@ -143,7 +147,7 @@ pub(crate) async fn front(options: FrontOptions) -> Result<()> {
         listener,
         routes.routes(),
         Door::Users,
-        Guard::new(ByRole),
+        Guard::of(METHODS, ByRole),
         until_stdin_closes(),
     )
     .await?)
@@ -161,7 +165,7 @@ pub(crate) async fn back(options: BackOptions) -> Result<()> {
         listener,
         &tls()?,
         routes.routes(),
-        Guard::new(ByRole),
+        Guard::of(METHODS, ByRole),
         until_stdin_closes(),
     )
     .await?)

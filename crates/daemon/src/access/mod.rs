@@ -90,7 +90,9 @@ pub struct Method {
 }
 
 impl Method {
-    const fn new(path: &'static str, callers: &'static [Caller], also: &'static str) -> Self {
+    /// A row.
+    #[must_use]
+    pub const fn new(path: &'static str, callers: &'static [Caller], also: &'static str) -> Self {
         Self { path, callers, also }
     }
 }
@@ -128,6 +130,7 @@ impl Site for ByRole {
 
 /// Stands before the services of a daemon.
 pub struct Guard {
+    methods: &'static [Method],
     site: Box<dyn Site>,
     refusals: Refusals,
 }
@@ -142,7 +145,13 @@ impl Guard {
     /// One that asks this configuration.
     #[must_use]
     pub fn new(site: impl Site) -> Arc<Self> {
-        Arc::new(Self { site: Box::new(site), refusals: Refusals::default() })
+        Self::of(METHODS, site)
+    }
+
+    /// The same by a table of its own, for a program that serves something else.
+    #[must_use]
+    pub fn of(methods: &'static [Method], site: impl Site) -> Arc<Self> {
+        Arc::new(Self { methods, site: Box::new(site), refusals: Refusals::default() })
     }
 
     /// Whether a call of the method `path` may go on.
@@ -151,7 +160,7 @@ impl Guard {
     /// `UNAUTHENTICATED` where no certificate says who it is, `UNIMPLEMENTED` for a method that is not in the table,
     /// else what [`Site::lets_in`] says.
     pub fn check(&self, door: Door, path: &str, extensions: &Extensions) -> Result<(), Status> {
-        let Some(method) = METHODS.iter().find(|method| method.path == path) else {
+        let Some(method) = self.methods.iter().find(|method| method.path == path) else {
             return Err(Status::unimplemented(""));
         };
         let (who, allowed) = match door {
