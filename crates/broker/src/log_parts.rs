@@ -31,16 +31,7 @@ pub const PARTS: &Parts = &[
             "vsm_broker::sessions::reconcile",
         ],
     ),
-    (
-        "ha",
-        &[
-            "vsm_broker::api::caller",
-            "vsm_broker::api::pair",
-            "vsm_broker::authority",
-            "vsm_broker::pair",
-            "vsm_sync",
-        ],
-    ),
+    ("ha", &["vsm_broker::api::pair", "vsm_broker::authority", "vsm_broker::pair", "vsm_sync"]),
     ("admin", &["vsm_broker::api::admin", "vsm_broker::journal::trail", "vsm_broker::reload"]),
     ("loadinfo", &["vsm_broker::hosts::fleet", "vsm_broker::upkeep"]),
     ("extcmd", &["vsm_broker::sessions::hooks"]),

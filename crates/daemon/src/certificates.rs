@@ -1,5 +1,5 @@
-//! The certificates that a daemon uses: files that were replaced are taken without a restart, and an end that is near is
-//! told.
+//! The certificates that a daemon uses: files that were replaced are taken without a restart, and an end that is near
+//! is told.
 
 use std::{
     fs,

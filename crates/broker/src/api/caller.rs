@@ -61,7 +61,8 @@ fn text<'a, T>(request: &'a Request<T>, key: &str) -> Option<&'a str> {
 }
 
 /// Which administrator makes a call, for the log and the trail: the login name behind the admin socket, or for a call
-/// that the other broker forwards the name that it gives, or the host of an administrator. Never fails: who may open the socket may call, and one whom NSS does not know has a number.
+/// that the other broker forwards the name that it gives, or the host of an administrator. Never fails: who may open
+/// the socket may call, and one whom NSS does not know has a number.
 pub(crate) async fn admin<T>(edge: &Edge, request: &Request<T>) -> String {
     if let Some(info) = request.extensions().get::<UdsConnectInfo>() {
         let Some(peer) = info.peer_cred else { return "an administrator".to_owned() };

@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn like_ones_are_counted_and_others_are_told_at_once() {
-        let (refusals, start) = (Refusals::default(), Instant::now());
+        let (refusals, start) = (Refusals::default(), clock::now());
         let of = |who: &str| (who.to_owned(), "vsm.admin.v1.Admin/Status", "no".to_owned());
         assert_eq!(refusals.count(&of("a"), start), Some(1));
         for _ in 0..1000 {
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let (refusals, now) = (Refusals::default(), Instant::now());
+        let (refusals, now) = (Refusals::default(), clock::now());
         for n in 0..3 * KNOWN_MAX {
             let one = (n.to_string(), "vsm.admin.v1.Admin/Status", "no".to_owned());
             assert_eq!(refusals.count(&one, now), Some(1));
