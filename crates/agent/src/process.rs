@@ -44,8 +44,10 @@ const KILL_PENDING: u64 = 1 << 8;
 
 /// Longer than 52 numbers and a name of 16 bytes can be.
 const STAT_MAX: usize = 2048;
-/// What stands before the mask of signals in `/proc/PID/status` is less, for a user of a thousand groups too.
-const STATUS_MAX: usize = 16_384;
+/// What stands before the mask of signals in `/proc/PID/status` is less, for a user of some hundred groups too.
+const STATUS: usize = 4096;
+/// The same for one of all groups that there can be.
+const STATUS_MAX: usize = 1 << 20;
 
 fn stat(pid: i32) -> Option<Stat> {
     read_stat(&fs::File::open(format!("/proc/{pid}/stat")).ok()?)
@@ -118,13 +120,20 @@ impl Marks {
     /// Whether it was sent SIGKILL, as a whole. The mark on its main thread is gone for a moment before that one is
     /// marked as exiting; this one stays.
     fn is_to_be_killed(&self) -> bool {
-        let mut buffer = [0; STATUS_MAX];
-        let length = self.status.read_at(&mut buffer, 0).unwrap_or(0);
-        let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
-        let shared = text.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
-        let shared = shared.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        let mut buffer = [0; STATUS];
+        let shared = shared_pending(&self.status, &mut buffer)
+            .or_else(|| shared_pending(&self.status, &mut vec![0; STATUS_MAX]));
         shared.is_some_and(|mask| mask & KILL_PENDING != 0)
     }
+}
+
+/// Signals that wait for a process as a whole; none = they are not in as much of its status as was read.
+fn shared_pending(status: &fs::File, buffer: &mut [u8]) -> Option<u64> {
+    let length = status.read_at(buffer, 0).ok()?;
+    let text = String::from_utf8_lossy(buffer.get(..length)?);
+    let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let mask = lines.find_map(|line| line.strip_prefix("ShdPnd:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
 }
 
 /// A process held by a pidfd.
@@ -132,8 +141,8 @@ impl Marks {
 pub struct Held {
     fd: OwnedFd,
     pid: i32,
-    /// Opened when they are asked for first; none = they could not be.
-    marks: OnceLock<Option<Marks>>,
+    /// Opened when they are asked for first.
+    marks: OnceLock<Marks>,
 }
 
 impl Held {
@@ -141,9 +150,13 @@ impl Held {
     /// after the kill, in which the pidfd says nothing yet; the kernel's marks on it do.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let marks = self.marks.get_or_init(|| Marks::open(self.pid));
-        // Asked last: as long as it has not ended, the marks are its own.
-        marks.as_ref().is_some_and(|marks| !marks.is_doomed()) && self.has_not_ended()
+        let marks = match self.marks.get() {
+            Some(marks) => Some(marks),
+            None => Marks::open(self.pid).map(|marks| self.marks.get_or_init(|| marks)),
+        };
+        // Asked last: as long as it has not ended, the marks are its own. Where there are no descriptors to open them
+        // with, that is all that is known.
+        marks.is_none_or(|marks| !marks.is_doomed()) && self.has_not_ended()
     }
 
     /// Whether it has not ended; a few microseconds behind for a small process, milliseconds for a large one, and a

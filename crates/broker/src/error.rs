@@ -293,6 +293,8 @@ impl ServeError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
+            // It may be between the files of a renewal: systemd tries again.
+            Self::Tls(TlsError::Unusable { .. }) => 1,
             Self::Config(_) | Self::Tls(_) => 78,
             Self::Store(StoreError::Locked(_)) | Self::Socket(SocketError::InUse(_)) => 75,
             Self::Store(_)

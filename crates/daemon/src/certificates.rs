@@ -27,28 +27,32 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 const ENDS_SOON: Duration = Duration::from_secs(30 * 86_400);
 /// Later than any certificate can end: the year 9999 is the last that can be written.
 const AFTER_ALL: Duration = Duration::from_secs(253_402_300_800);
-/// What a trouble with files that cannot be used is about.
-const FILES: &str = "files";
+/// A renewal writes one file after the other: one look may find half of it.
+const BETWEEN_TWO_FILES: u32 = 1;
 
 /// What is in use, and what becomes of it.
 #[derive(Debug)]
 pub struct Certificates {
     tls: Tls,
-    in_use: Mutex<InUse>,
+    state: Mutex<State>,
     troubles: Troubles,
 }
 
-/// The files as they were when they were taken.
 #[derive(Debug)]
-struct InUse {
-    config: Config,
-    files: Vec<File>,
+struct State {
+    /// The configuration whose files are wanted.
+    wanted: Config,
+    /// The files that were taken last.
+    in_use: Vec<File>,
+    /// Looks in a row that found files which cannot be used.
+    in_vain: u32,
 }
 
-/// One of them.
+/// A file as it was read.
 #[derive(Debug)]
 struct File {
     path: PathBuf,
+    parameter: &'static str,
     what: &'static str,
     /// Of what was in it: one is a private key.
     digest: u64,
@@ -57,51 +61,63 @@ struct File {
 }
 
 impl Certificates {
-    /// For a daemon that has loaded `tls` by `config` just now.
+    /// For a daemon that has loaded `tls` by `config`.
     #[must_use]
     pub fn new(tls: Tls, config: &Config, troubles: Troubles) -> Arc<Self> {
-        let in_use = Mutex::new(InUse::read(config.clone()));
-        let this = Self { tls, in_use, troubles };
+        // Nothing counts as taken: what was replaced since it was loaded is loaded again.
+        let state = State { wanted: config.clone(), in_use: Vec::new(), in_vain: 0 };
+        let this = Self { tls, state: Mutex::new(state), troubles };
         this.look();
         Arc::new(this)
     }
 
-    /// Takes those that a configuration names, if they can be used; else the former ones stay in use.
+    /// Takes those that a configuration names, once they can be used; until then the former ones stay in use.
     pub fn take(&self, config: &Config) {
-        // Before they are loaded: what changes meanwhile is seen at the next look.
-        let new = InUse::read(config.clone());
-        match self.tls.reload(config) {
-            Ok(()) => {
-                let mut in_use = self.in_use.lock();
-                if in_use.differs(&new) {
-                    tracing::info!("certificates read again: new connections use them");
-                }
-                *in_use = new;
-                self.troubles.over(Kind::Certificate, FILES);
-            }
-            Err(error) => {
-                let what = format!("changed, and the former ones stay in use: {error}");
-                self.troubles.raise(Kind::Certificate, FILES, what);
-            }
-        }
+        let mut state = self.state.lock();
+        state.wanted = config.clone();
+        state.in_vain = BETWEEN_TWO_FILES;
+        self.follow_files(&mut state);
     }
 
     /// Takes files that were replaced, and tells which end soon or have ended.
     pub fn look(&self) {
-        let config = {
-            let in_use = self.in_use.lock();
-            let now = InUse::read(in_use.config.clone());
-            in_use.differs(&now).then(|| in_use.config.clone())
-        };
-        match config {
-            Some(config) => self.take(&config),
-            // Mended by being put back.
-            None => self.troubles.over(Kind::Certificate, FILES),
+        self.follow_files(&mut self.state.lock());
+    }
+
+    /// The same at once for somebody who asks: files that cannot be used are told.
+    pub fn look_again(&self) {
+        let mut state = self.state.lock();
+        state.in_vain = BETWEEN_TWO_FILES;
+        self.follow_files(&mut state);
+    }
+
+    fn follow_files(&self, state: &mut State) {
+        // Before they are loaded: what changes meanwhile is seen at the next look.
+        let now = files(&state.wanted);
+        let mut wrong = Vec::new();
+        if same(&now, &state.in_use) {
+            state.in_vain = 0;
+        } else {
+            match self.tls.reload(&state.wanted) {
+                Ok(()) => {
+                    if !state.in_use.is_empty() {
+                        tracing::info!("certificates read again: new connections use them");
+                    }
+                    (state.in_use, state.in_vain) = (now, 0);
+                }
+                Err(error) => {
+                    state.in_vain = state.in_vain.saturating_add(1);
+                    if state.in_vain > BETWEEN_TWO_FILES {
+                        let what = format!("changed, and the former ones stay in use: {error}");
+                        wrong.push(("files".to_owned(), what));
+                    }
+                }
+            }
         }
-        for file in &self.in_use.lock().files {
-            let about = file.path.display().to_string();
-            self.troubles.set(Kind::Certificate, &about, file.ends_soon(clock::unix_millis()));
-        }
+        let at = clock::unix_millis();
+        let ending = state.in_use.iter().filter_map(|file| Some((file, file.ends_soon(at)?)));
+        wrong.extend(ending.map(|(file, what)| (file.parameter.to_owned(), what)));
+        self.troubles.only(Kind::Certificate, "", &wrong);
     }
 
     /// Looks now and then, until `stop`.
@@ -115,28 +131,27 @@ impl Certificates {
     }
 }
 
-impl InUse {
-    fn read(config: Config) -> Self {
-        // With the chain of this host all of it ends that is behind the first to end; of authorities one is enough.
-        let first = |ends: &[UnixMillis]| ends.iter().min().copied();
-        let last = |ends: &[UnixMillis]| ends.iter().max().copied();
-        let files = vec![
-            File::read(config.get(&keys::tls::CERT_FILE), "this host's certificate", first),
-            File::read(config.get(&keys::tls::CA_FILE), "the authority's certificate", last),
-            File::read(config.get(&keys::tls::KEY_FILE), "this host's private key", |_| None),
-        ];
-        Self { config, files }
-    }
+fn files(config: &Config) -> Vec<File> {
+    // With the chain of this host all of it ends that is behind the first to end; of authorities one is enough.
+    let first = |ends: &[UnixMillis]| ends.iter().min().copied();
+    let last = |ends: &[UnixMillis]| ends.iter().max().copied();
+    let (cert, ca, key) = (&keys::tls::CERT_FILE, &keys::tls::CA_FILE, &keys::tls::KEY_FILE);
+    vec![
+        File::read(config.get(cert), cert.path(), "this host's certificate", first),
+        File::read(config.get(ca), ca.path(), "the authority's certificate", last),
+        File::read(config.get(key), key.path(), "this host's private key", |_| None),
+    ]
+}
 
-    fn differs(&self, other: &Self) -> bool {
-        let digests = |files: &[File]| files.iter().map(|file| file.digest).collect::<Vec<_>>();
-        digests(&self.files) != digests(&other.files)
-    }
+fn same(one: &[File], other: &[File]) -> bool {
+    let known = |file: &File| (file.path.clone(), file.digest);
+    one.iter().map(known).eq(other.iter().map(known))
 }
 
 impl File {
     fn read(
         path: PathBuf,
+        parameter: &'static str,
         what: &'static str,
         which: impl Fn(&[UnixMillis]) -> Option<UnixMillis>,
     ) -> Self {
@@ -146,7 +161,7 @@ impl File {
             .filter_map(Result::ok)
             .filter_map(|certificate| end_of(&certificate))
             .collect();
-        Self { ends: which(&ends), path, what, digest: digest(&data) }
+        Self { ends: which(&ends), path, parameter, what, digest: digest(&data) }
     }
 
     fn ends_soon(&self, now: UnixMillis) -> Option<String> {
@@ -182,15 +197,16 @@ fn end_of(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::PermissionsExt, path::Path};
+    use std::os::unix::fs::PermissionsExt;
 
     use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 
     use super::*;
 
-    fn told(troubles: &Troubles, about: &Path) -> Option<String> {
-        let about = about.display().to_string();
-        troubles.of(Kind::Certificate, &about).map(|trouble| trouble.what)
+    const CERT: &str = "/tls/cert_file";
+
+    fn told(troubles: &Troubles, about: &str) -> Option<String> {
+        troubles.of(Kind::Certificate, about).map(|trouble| trouble.what)
     }
 
     /// A key, and a certificate that it has signed itself.
@@ -224,12 +240,16 @@ mod tests {
             fs::write(self.path(name), text).unwrap();
         }
 
-        fn certificates(&self) -> (Arc<Certificates>, Troubles) {
-            let paths = ["ca.pem", "host.pem", "host.key"].map(|name| self.path(name));
+        fn config(&self, cert: &str) -> Config {
+            let paths = ["ca.pem", cert, "host.key"].map(|name| self.path(name));
             let [ca, host, key] = [0, 1, 2].map(|n: usize| paths[n].display());
             let yaml = format!("tls: {{ca_file: {ca}, cert_file: {host}, key_file: {key}}}\n");
             self.write("a.yaml", &yaml);
-            let (config, troubles) = (Config::load(self.0.path()).unwrap(), Troubles::default());
+            Config::load(self.0.path()).unwrap()
+        }
+
+        fn certificates(&self) -> (Arc<Certificates>, Troubles) {
+            let (config, troubles) = (self.config("host.pem"), Troubles::default());
             (Certificates::new(Tls::load(&config).unwrap(), &config, troubles.clone()), troubles)
         }
     }
@@ -241,7 +261,7 @@ mod tests {
         let (_certificates, troubles) = host.certificates();
         let path = host.path("host.pem");
         let words = "this host's certificate ended at 2001-05-17T00:00:00Z: ";
-        assert_eq!(told(&troubles, &path).unwrap(), format!("{words}{}", path.display()));
+        assert_eq!(told(&troubles, CERT).unwrap(), format!("{words}{}", path.display()));
         assert_eq!(troubles.now().len(), 1, "{:?}", troubles.now());
     }
 
@@ -257,7 +277,7 @@ mod tests {
     fn it_is_told_from_thirty_days_before_the_end() {
         let host = Host::new(pem(2199, false), "");
         let first = |ends: &[UnixMillis]| ends.first().copied();
-        let file = File::read(host.path("host.pem"), "it", first);
+        let file = File::read(host.path("host.pem"), CERT, "it", first);
         let end = file.ends.unwrap().0;
         let at = |days: u64| file.ends_soon(UnixMillis(end - days * 86_400_000));
         assert_eq!(at(31), None);
@@ -269,23 +289,55 @@ mod tests {
     fn files_that_were_replaced_are_taken_and_half_of_them_are_told() {
         let host = Host::new(pem(2001, false), &pem(2199, true).1);
         let (certificates, troubles) = host.certificates();
-        assert!(told(&troubles, &host.path("host.pem")).is_some(), "it has ended");
-        // Between the two files that a renewal writes.
+        assert!(told(&troubles, CERT).is_some(), "it has ended");
         let (key, certificate) = pem(2199, false);
         host.write("host.pem", &certificate);
         certificates.look();
-        let said = told(&troubles, Path::new(FILES)).unwrap();
+        assert_eq!(told(&troubles, "files"), None, "a renewal may be at it");
+        certificates.look();
+        let said = told(&troubles, "files").unwrap();
         assert!(said.starts_with("changed, and the former ones stay in use: "), "{said}");
-        assert!(told(&troubles, &host.path("host.pem")).is_some(), "as it is in use");
+        assert!(told(&troubles, CERT).is_some(), "as it is in use");
         host.write("host.key", &key);
         certificates.look();
         assert_eq!(troubles.now(), []);
-        // One that is put back was never taken.
+        // One that is put back was never taken. Whoever asks is told at once.
         host.write("host.key", "none");
-        certificates.look();
+        certificates.look_again();
         assert_eq!(troubles.now().len(), 1);
         host.write("host.key", &key);
         certificates.look();
         assert_eq!(troubles.now(), []);
+    }
+
+    #[test]
+    fn files_of_a_new_configuration_are_wanted_until_they_can_be_used() {
+        let host = Host::new(pem(2001, false), &pem(2199, true).1);
+        let (certificates, troubles) = host.certificates();
+        certificates.take(&host.config("elsewhere.pem"));
+        for _ in 0..3 {
+            assert!(told(&troubles, "files").is_some() && told(&troubles, CERT).is_some());
+            certificates.look();
+        }
+        let (key, certificate) = pem(2199, false);
+        host.write("elsewhere.pem", &certificate);
+        host.write("host.key", &key);
+        certificates.look();
+        assert_eq!(troubles.now(), [], "nothing is left of the former ones");
+    }
+
+    #[test]
+    fn what_was_replaced_between_loading_and_the_first_look_is_taken() {
+        let host = Host::new(pem(2199, false), &pem(2199, true).1);
+        let config = host.config("host.pem");
+        let tls = Tls::load(&config).unwrap();
+        let (key, ended) = pem(2001, false);
+        host.write("host.key", &key);
+        host.write("host.pem", &ended);
+        let troubles = Troubles::default();
+        let before = Arc::as_ptr(tls.acceptor().0.config());
+        drop(Certificates::new(tls.clone(), &config, troubles.clone()));
+        assert!(told(&troubles, CERT).is_some());
+        assert_ne!(Arc::as_ptr(tls.acceptor().0.config()), before);
     }
 }

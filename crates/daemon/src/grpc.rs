@@ -4,7 +4,7 @@ use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
     sync::mpsc,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::server::TlsStream;
 use tokio_stream::{
     StreamExt,
     wrappers::{ReceiverStream, UnixListenerStream},
@@ -29,8 +29,10 @@ use tower::Service as _;
 
 use crate::{
     access::{self, Door, Guard},
+    clock,
     share::{FIRST_WORD_MAX, FIRST_WORD_OF_USER_MAX, Held, Shares, Who},
     tls::Tls,
+    trusted::Trusted,
 };
 
 /// Largest message in either direction. The inventory of an agent with 20,000 sessions fits.
@@ -51,7 +53,9 @@ const HANDSHAKE_OF_CLIENT: Duration = Duration::from_secs(10);
 /// Connections that have shown a certificate and wait to be served.
 const HANDSHAKES_AHEAD: usize = 64;
 /// How long to wait when no connection can be taken.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// That it cannot is told so often at most.
+const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Metadata key of a refusal's stable reason, for programs.
 pub const REASON_KEY: &str = "vsm-reason";
 /// The reason of an agent that does not let a broker in: its `/vsmagent/allowed_clients` lacks it.
@@ -139,9 +143,10 @@ fn secured(
     tls: Tls,
     shares: Arc<Shares>,
     stop: CancellationToken,
-) -> ReceiverStream<io::Result<TlsStream<Held<TcpStream>>>> {
+) -> ReceiverStream<io::Result<TlsStream<Trusted<Held<TcpStream>>>>> {
     let (ready, secured) = mpsc::channel(HANDSHAKES_AHEAD);
     let accept = async move {
+        let mut told = None;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -151,9 +156,12 @@ fn secured(
             };
             let stream = match accepted {
                 Ok((stream, _)) => stream,
+                // Of one that is gone again, say; of a lack of descriptors it is not over at once.
                 Err(error) => {
-                    // Too many open files, say: it is not over at once.
-                    tracing::warn!(%error, "cannot take a connection");
+                    if told.is_none_or(|at: Instant| clock::now() >= at + ACCEPT_TOLD_EVERY) {
+                        tracing::warn!(%error, "cannot take a connection");
+                        told = Some(clock::now());
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -162,7 +170,7 @@ fn secured(
             let _ = stream.set_nodelay(true);
             let Some(share) = shares.take_unproven(Who::of_tcp(&stream)) else { continue };
             let held = Held::new(stream, share, FIRST_WORD_MAX);
-            tokio::spawn(handshake(tls.acceptor(), held, ready.clone()));
+            tokio::spawn(handshake(tls.clone(), held, ready.clone()));
         }
     };
     tokio::spawn(accept);
@@ -171,11 +179,13 @@ fn secured(
 
 /// Has a client show its certificate, bounded in time.
 async fn handshake(
-    acceptor: TlsAcceptor,
+    tls: Tls,
     held: Held<TcpStream>,
-    ready: mpsc::Sender<io::Result<TlsStream<Held<TcpStream>>>>,
+    ready: mpsc::Sender<io::Result<TlsStream<Trusted<Held<TcpStream>>>>>,
 ) {
-    match tokio::time::timeout(HANDSHAKE_OF_CLIENT, acceptor.accept(held)).await {
+    let (acceptor, trust) = tls.acceptor();
+    let shown = acceptor.accept(Trusted::new(held, trust));
+    match tokio::time::timeout(HANDSHAKE_OF_CLIENT, shown).await {
         // A server that is gone needs none.
         Ok(Ok(stream)) => drop(ready.send(Ok(stream)).await),
         Ok(Err(error)) => tracing::debug!(%error, "a client has shown no good certificate"),
@@ -272,11 +282,11 @@ pub fn channel(host: &str, port: u16, tls: &Tls) -> Result<Channel, Error> {
     tcp.set_connect_timeout(Some(DIAL_TIMEOUT));
     let (tls, name) = (tls.clone(), host.to_owned());
     let connector = tower::service_fn(move |uri: Uri| {
-        let (dialled, connector, name) = (tcp.call(uri), tls.connector(), name.clone());
+        let (dialled, (connector, trust), name) = (tcp.call(uri), tls.connector(), name.clone());
         async move {
             let name = ServerName::try_from(name).map_err(io::Error::other)?;
-            let tcp = dialled.await.map_err(io::Error::other)?;
-            connector.connect(name, tcp.into_inner()).await.map(TokioIo::new)
+            let tcp = dialled.await.map_err(io::Error::other)?.into_inner();
+            connector.connect(name, Trusted::new(tcp, trust)).await.map(TokioIo::new)
         }
     });
     Ok(endpoint.connect_with_connector_lazy(connector))

@@ -26,6 +26,7 @@ pub mod sshd;
 pub mod stop;
 pub mod tls;
 pub mod trouble;
+pub mod trusted;
 
 /// The version and the commit that it was built from, for `--version` of every program; the commit is `unknown` where
 /// the build had no git.

@@ -40,7 +40,7 @@ impl Looks {
 
     /// Looks at once: whoever has mended something asks for a reload.
     pub fn at_reload(&self) {
-        self.certificates.look();
+        self.certificates.look_again();
         self.sshd.look_again();
     }
 

@@ -3,7 +3,8 @@
 
 use std::{
     cell::RefCell,
-    fmt, fs, io,
+    collections::BTreeSet,
+    fmt, fs, io, mem,
     net::IpAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -19,6 +20,7 @@ use rustls::{
     version::TLS13,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Extensions, Status,
     transport::server::{TcpConnectInfo, TlsConnectInfo},
@@ -186,7 +188,8 @@ impl OpenKey {
 }
 
 /// This host's identity and the authority that it trusts. A clone is the same one: what [`Tls::reload`] reads all of
-/// them have from the next connection on. Connections that are there stay as they are.
+/// them have from the next connection on. Connections that are there go on, unless an authority is trusted no more:
+/// then all end, and those that still may are made anew.
 #[derive(Clone)]
 pub struct Tls(Arc<RwLock<Material>>);
 
@@ -195,6 +198,9 @@ pub struct Tls(Arc<RwLock<Material>>);
 struct Material {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
+    authorities: BTreeSet<Vec<u8>>,
+    /// Cancelled when one of them is trusted no more.
+    trust: CancellationToken,
 }
 
 impl fmt::Debug for Tls {
@@ -218,19 +224,30 @@ impl Tls {
     /// # Errors
     /// As [`Tls::load`]; then it stays as it was.
     pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
-        *self.0.write() = Material::load(config)?;
+        let mut new = Material::load(config)?;
+        let mut current = self.0.write();
+        if current.authorities.is_subset(&new.authorities) {
+            new.trust = current.trust.clone();
+            *current = new;
+        } else {
+            tracing::info!("an authority is trusted no more: connections are made anew");
+            mem::replace(&mut *current, new).trust.cancel();
+        }
         Ok(())
     }
 
-    /// For a server: every client must show a certificate of the same authority.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.0.read().server))
+    /// For a server: every client must show a certificate of the same authority. What comes with it ends when that is
+    /// trusted no more.
+    pub(crate) fn acceptor(&self) -> (TlsAcceptor, CancellationToken) {
+        let current = self.0.read();
+        (TlsAcceptor::from(Arc::clone(&current.server)), current.trust.clone())
     }
 
     /// For a client: the server must show a certificate of the same authority that is valid for the name it is dialled
     /// by.
-    pub(crate) fn connector(&self) -> TlsConnector {
-        TlsConnector::from(Arc::clone(&self.0.read().client))
+    pub(crate) fn connector(&self) -> (TlsConnector, CancellationToken) {
+        let current = self.0.read();
+        (TlsConnector::from(Arc::clone(&current.client)), current.trust.clone())
     }
 }
 
@@ -244,8 +261,9 @@ impl Material {
             parameter: key.parameter,
             open,
         })?;
-        let mut roots = RootCertStore::empty();
+        let (mut roots, mut authorities) = (RootCertStore::empty(), BTreeSet::new());
         for authority in ca.certificates()? {
+            authorities.insert(authority.to_vec());
             roots.add(authority).map_err(|error| ca.unusable(&error))?;
         }
         let roots = Arc::new(roots);
@@ -271,7 +289,8 @@ impl Material {
             .map_err(|error| key.unusable(&error))?;
         server.alpn_protocols = vec![HTTP_2.to_vec()];
         client.alpn_protocols = vec![HTTP_2.to_vec()];
-        Ok(Self { server: Arc::new(server), client: Arc::new(client) })
+        let (server, client) = (Arc::new(server), Arc::new(client));
+        Ok(Self { server, client, authorities, trust: CancellationToken::new() })
     }
 }
 

@@ -8,7 +8,7 @@ use vsm_config::Config;
 use vsm_daemon::{
     log::{self, LogSettings},
     stop::Stop,
-    tls::Tls,
+    tls::{Tls, TlsError},
 };
 
 /// Bad configuration, as sysexits.h numbers it.
@@ -34,7 +34,9 @@ fn main() -> ExitCode {
         Err(error) => return fail(EXIT_CONFIG, &error.to_string()),
     };
     if let Err(error) = Tls::load(&config) {
-        return fail(EXIT_CONFIG, &error.to_string());
+        // It may be between the files of a renewal: systemd tries again.
+        let passes = matches!(error, TlsError::Unusable { .. }) && !options.check;
+        return fail(if passes { 1 } else { EXIT_CONFIG }, &error.to_string());
     }
     if options.check {
         return ExitCode::SUCCESS;

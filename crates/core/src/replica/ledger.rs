@@ -44,7 +44,7 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// What is durable.
-    pub(super) fn new(disk: Disk, alone: bool) -> Self {
+    pub(super) fn new(disk: Disk) -> Self {
         Self {
             joined: disk.joined,
             promised: disk.promised,
@@ -52,7 +52,7 @@ impl Ledger {
             table: disk.table,
             commit: disk.commit,
             mark: disk.mark.filter(|_| !mutant::on(Mutant::MarkForgotten)),
-            unsure: disk.unsure && !alone && !mutant::on(Mutant::SureAfterRestart),
+            unsure: disk.unsure && !mutant::on(Mutant::SureAfterRestart),
             foreign: None,
             touched: Touched::default(),
         }

@@ -59,7 +59,7 @@ impl Replica {
             role: Role::standby(None, now),
             candidacy: Candidacy::new(disk.promised.clone(), config.seed, now + pause_ms),
             peer: PeerLink::new(disk.peer_off, now),
-            ledger: Ledger::new(disk, config.alone),
+            ledger: Ledger::new(disk),
             outbox: Outbox::default(),
             config,
         }

@@ -163,21 +163,23 @@ impl Guard {
         let Some(method) = self.methods.iter().find(|method| method.path == path) else {
             return Err(Status::unimplemented(""));
         };
-        let (who, allowed) = match door {
-            Door::Users => (at_socket(extensions), local(method, Caller::User)),
-            Door::Administrators => (at_socket(extensions), local(method, Caller::Administrator)),
-            Door::Port => {
-                let address = address(extensions);
-                match tls::peer(extensions) {
-                    Ok(peer) => {
-                        let allowed = self.remote(method, &peer, address);
-                        (format!("{}{}", peer.name, at(address)), allowed)
-                    }
-                    Err(status) => (format!("somebody{}", at(address)), Err(status)),
-                }
-            }
+        let address = address(extensions);
+        let peer = tls::peer(extensions);
+        let allowed = match (door, &peer) {
+            (Door::Users, _) => local(method, Caller::User),
+            (Door::Administrators, _) => local(method, Caller::Administrator),
+            (Door::Port, Ok(peer)) => self.remote(method, peer, address),
+            (Door::Port, Err(status)) => Err(status.clone()),
         };
-        allowed.inspect_err(|status| self.refusals.tell(who, method.path, status.message()))
+        allowed.inspect_err(|status| {
+            let who = match (door, &peer) {
+                (Door::Users | Door::Administrators, _) => at_socket(extensions),
+                (Door::Port, Ok(peer)) => peer.name.clone(),
+                (Door::Port, Err(_)) => "a certificate without a name".to_owned(),
+            };
+            let from = address.map_or_else(|| "this host".to_owned(), |ip| ip.to_string());
+            self.refusals.tell(&who, &from, method.path, status.message());
+        })
     }
 
     fn remote(&self, method: &Method, peer: &Peer, address: Option<IpAddr>) -> Result<(), Status> {
@@ -217,10 +219,6 @@ fn local(method: &Method, caller: Caller) -> Result<(), Status> {
 fn at_socket(extensions: &Extensions) -> String {
     let info = extensions.get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
     info.map_or_else(|| "a user".to_owned(), |peer| format!("uid {}", peer.uid()))
-}
-
-fn at(address: Option<IpAddr>) -> String {
-    address.map_or_else(String::new, |address| format!(" at {address}"))
 }
 
 /// Where a call over the network comes from.

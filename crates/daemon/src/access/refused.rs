@@ -1,23 +1,35 @@
-//! What the log says of refusals: each at once, and one that comes again and again once a minute with how often. So a
-//! flood of one hides no other.
+//! What the log says of refusals: each at once, and one that comes again and again once a minute with how often. All
+//! together have so many lines a minute, and what had none is counted: a flood hides neither itself nor the log.
 
-use std::time::Duration;
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 
 use crate::clock;
 
-/// The log has the same refusal so often at most.
+/// The log has the same refusal so often at most, and all of them [`LINES_MAX`] lines in that time.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-/// Different ones that are remembered; beyond it the oldest are told as new.
+const LINES_MAX: u32 = 100;
+/// Different ones that are remembered.
 const KNOWN_MAX: usize = 4096;
 
-/// Who, what, and why not.
-type Refusal = (String, &'static str, String);
+/// Who, and what they asked for.
+type Refusal = (String, &'static str);
 
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<HashMap<Refusal, Told>>);
+pub(super) struct Refusals(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    known: HashMap<Refusal, Told>,
+    /// Since when lines are counted, and how many there were.
+    minute: Option<(Instant, u32)>,
+    /// Refusals that the log has no line of.
+    left_out: u64,
+}
 
 #[derive(Debug)]
 struct Told {
@@ -26,36 +38,61 @@ struct Told {
     more: u64,
 }
 
+/// What the log is to have.
+#[derive(Debug, PartialEq, Eq)]
+enum Tell {
+    Nothing,
+    /// This refusal, as so many of its kind; and so many others before it that had no line.
+    Line {
+        times: u64,
+        left_out: u64,
+    },
+}
+
 impl Refusals {
-    /// Counts one, and tells it if it is time.
-    pub(super) fn tell(&self, who: String, method: &'static str, why: &str) {
-        let refusal = (who, method, why.to_owned());
-        if let Some(times) = self.count(&refusal, clock::now()) {
-            let (who, method, why) = refusal;
-            tracing::warn!(who, method, why, times, "refused");
+    /// Counts one, and tells it if it is time. `who` is as the connection proves it, so that nobody is many.
+    pub(super) fn tell(&self, who: &str, from: &str, method: &'static str, why: &str) {
+        let told = self.0.lock().count((who.to_owned(), method), clock::now());
+        if let Tell::Line { times, left_out } = told {
+            tracing::warn!(who, from, method, why, times, "refused");
+            if left_out > 0 {
+                tracing::warn!(left_out, "more was refused than the log has lines of");
+            }
         }
     }
+}
 
-    /// How many to tell of; none = not now.
-    fn count(&self, refusal: &Refusal, now: Instant) -> Option<u64> {
-        let mut known = self.0.lock();
-        if let Some(told) = known.get_mut(refusal) {
-            told.more += 1;
-            if now.saturating_duration_since(told.at) < TELL_EVERY {
-                return None;
+impl State {
+    fn count(&mut self, refusal: Refusal, now: Instant) -> Tell {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < TELL_EVERY;
+        let told = self.known.get_mut(&refusal);
+        let more = match told {
+            Some(told) if is_recent(told.at) => {
+                told.more += 1;
+                return Tell::Nothing;
             }
-            let more = told.more;
-            *told = Told { at: now, more: 0 };
-            return Some(more);
+            Some(told) => told.more,
+            None => 0,
+        };
+        let lines = match self.minute {
+            Some((since, lines)) if is_recent(since) => lines,
+            _ => 0,
+        };
+        if lines >= LINES_MAX {
+            self.left_out += 1;
+            return Tell::Nothing;
         }
-        if known.len() >= KNOWN_MAX {
-            known.retain(|_, told| now.saturating_duration_since(told.at) < TELL_EVERY);
-            if known.len() >= KNOWN_MAX {
-                known.clear();
-            }
+        let since = self.minute.filter(|(since, _)| is_recent(*since)).map_or(now, |(at, _)| at);
+        self.minute = Some((since, lines + 1));
+        if self.known.len() >= KNOWN_MAX {
+            let left_out = &mut self.left_out;
+            self.known.retain(|_, told| {
+                *left_out += if is_recent(told.at) { 0 } else { told.more };
+                is_recent(told.at)
+            });
         }
-        known.insert(refusal.clone(), Told { at: now, more: 0 });
-        Some(1)
+        self.known.insert(refusal, Told { at: now, more: 0 });
+        Tell::Line { times: more + 1, left_out: std::mem::take(&mut self.left_out) }
     }
 }
 
@@ -63,25 +100,36 @@ impl Refusals {
 mod tests {
     use super::*;
 
-    #[test]
-    fn like_ones_are_counted_and_others_are_told_at_once() {
-        let (refusals, start) = (Refusals::default(), clock::now());
-        let of = |who: &str| (who.to_owned(), "vsm.admin.v1.Admin/Status", "no".to_owned());
-        assert_eq!(refusals.count(&of("a"), start), Some(1));
-        for _ in 0..1000 {
-            assert_eq!(refusals.count(&of("a"), start), None);
-        }
-        assert_eq!(refusals.count(&of("b"), start), Some(1), "a flood of one hides no other");
-        assert_eq!(refusals.count(&of("a"), start + TELL_EVERY), Some(1001));
+    fn of(who: &impl ToString) -> Refusal {
+        (who.to_string(), "vsm.admin.v1.Admin/Status")
+    }
+
+    fn line(times: u64, left_out: u64) -> Tell {
+        Tell::Line { times, left_out }
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
-        let (refusals, now) = (Refusals::default(), clock::now());
-        for n in 0..3 * KNOWN_MAX {
-            let one = (n.to_string(), "vsm.admin.v1.Admin/Status", "no".to_owned());
-            assert_eq!(refusals.count(&one, now), Some(1));
+    fn like_ones_are_counted_and_others_are_told_at_once() {
+        let (mut refusals, start) = (State::default(), clock::now());
+        assert_eq!(refusals.count(of(&"a"), start), line(1, 0));
+        for _ in 0..1000 {
+            assert_eq!(refusals.count(of(&"a"), start), Tell::Nothing);
         }
-        assert!(refusals.0.lock().len() <= KNOWN_MAX);
+        assert_eq!(refusals.count(of(&"b"), start), line(1, 0), "a flood of one hides no other");
+        assert_eq!(refusals.count(of(&"a"), start + TELL_EVERY), line(1001, 0));
+    }
+
+    #[test]
+    fn a_flood_of_many_has_some_lines_a_minute_and_the_rest_is_counted() {
+        let (mut refusals, start) = (State::default(), clock::now());
+        let told = |refusals: &mut State, at: Instant, from: u32| {
+            (from..from + 5000).filter(|n| refusals.count(of(n), at) != Tell::Nothing).count()
+        };
+        assert_eq!(told(&mut refusals, start, 0), 100);
+        assert_eq!(refusals.count(of(&"b"), start + TELL_EVERY), line(1, 4900));
+        for minute in 2..60 {
+            assert_eq!(told(&mut refusals, start + TELL_EVERY * minute, 0), 100);
+        }
+        assert!(refusals.known.len() <= KNOWN_MAX);
     }
 }

@@ -44,7 +44,7 @@ pub const METHODS: &[Method] = &[
     Method::new("vsm.admin.v1.Ha/Health", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Ha/TakeOver", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Ha/SetWanted", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Ha/PeerFenced", &[Administrator], "for the cluster software"),
+    Method::new("vsm.admin.v1.Ha/PeerFenced", &[Administrator], ""),
     Method::new("vsm.admin.v1.Ha/Verify", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Ha/ListRows", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Ha/Check", OF_ADMINISTRATORS, ""),

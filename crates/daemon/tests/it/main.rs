@@ -304,9 +304,10 @@ async fn one_who_shows_no_certificate_takes_no_place_from_a_host_of_the_same_add
 }
 
 /// Certificates are replaced under a running server and a running client: connections that are there go on, and new
-/// ones are by the new certificates, on channels that were made before as well.
+/// ones are by the new certificates, on channels that were made before as well. Once an authority is trusted no more,
+/// nobody stays by it.
 #[tokio::test]
-async fn what_a_reload_reads_is_for_the_next_connection() {
+async fn what_a_reload_reads_is_for_the_next_connection_and_lost_trust_ends_all() {
     let dir = tempfile::tempdir().unwrap();
     let (old, new) = (authority(), authority());
     let (server, friend) =
@@ -318,22 +319,27 @@ async fn what_a_reload_reads_is_for_the_next_connection() {
     let serving = tokio::spawn(async move {
         grpc::serve_tls(listener, &tls, routes, Guard::new(ByRole), until).await
     });
-    let open = grpc::channel("localhost", port, &friend).unwrap();
-    let (before, after) = (
-        grpc::channel("localhost", port, &friend).unwrap(),
-        grpc::channel("localhost", port, &friend).unwrap(),
-    );
+    let [open, before, after] = [0; 3].map(|_| grpc::channel("localhost", port, &friend).unwrap());
     assert!(is_healthy(open.clone()).await.unwrap());
-    let take = |tls: &Tls, host: &str| {
-        drop(identity(dir.path(), &new, host));
+    let reload = |tls: &Tls, host: &str, authorities: &str| {
+        fs::write(dir.path().join(host).join("ca.pem"), authorities).unwrap();
         tls.reload(&Config::load(&dir.path().join(host)).unwrap()).unwrap();
     };
-    take(&server, "localhost");
+    // Its certificate is of the new one already, and it still trusts the old one.
+    drop(identity(dir.path(), &new, "localhost"));
+    reload(&server, "localhost", &(old.pem() + &new.pem()));
     assert!(is_healthy(open.clone()).await.unwrap(), "it was there before");
     let refused = is_healthy(before).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable, "{refused}");
-    take(&friend, "friend");
-    assert!(is_healthy(after).await.unwrap());
+    reload(&friend, "friend", &(old.pem() + &new.pem()));
+    assert!(is_healthy(after.clone()).await.unwrap());
+    // The friend's certificate is of the old one: neither of its connections is left.
+    reload(&server, "localhost", &new.pem());
+    for channel in [open.clone(), after] {
+        is_healthy(channel).await.unwrap_err();
+    }
+    drop(identity(dir.path(), &new, "friend"));
+    reload(&friend, "friend", &new.pem());
     assert!(is_healthy(open).await.unwrap());
     stop.cancel();
     serving.await.unwrap().unwrap();
