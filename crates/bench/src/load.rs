@@ -116,7 +116,9 @@ pub(crate) async fn run(options: Options) -> Result<Load> {
     if let Some(path) = options.echo {
         let client = EchoClient::new(socket::channel(path));
         let (ask, answer) = (options.ask.unwrap_or(0), options.answer.unwrap_or(0));
-        let echo = EchoCaller { client, ask, answer };
+        let mut echo = EchoCaller { client, ask, answer };
+        // By its answer the server has said how many it takes at a time.
+        echo.call().await?;
         let speed = measure(vec![echo; options.in_flight], time).await?;
         return Ok(Load { speed, sizes: None });
     }

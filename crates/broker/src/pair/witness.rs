@@ -25,8 +25,8 @@ use crate::{
 
 /// Messages that wait for one witness; beyond it they are lost, and the replica asks again.
 const BOUND: usize = 32;
-/// A witness that does not answer by then is asked again by the replica.
-const DEADLINE: Duration = Duration::from_secs(2);
+/// A witness that does not answer by then is asked again by the replica, which waits for less.
+const DEADLINE: Duration = Duration::from_secs(5);
 /// So long an answer that did not come is told: who is asked no more says no more that it is well.
 const COUNTS_FOR: Duration = Duration::from_secs(15);
 

@@ -59,6 +59,11 @@ impl Candidacy {
         self.not_before = now + (step / 2 + self.draw() % (step / 2).max(1));
     }
 
+    /// How long the witnesses are waited for: longer after each attempt that failed, and eight time-outs at most.
+    pub(super) fn patience(&self, timeout_ms: u64) -> u64 {
+        timeout_ms << self.attempts.min(3)
+    }
+
     /// A number at random.
     pub(super) const fn draw(&mut self) -> u64 {
         self.random ^= self.random << 13;

@@ -124,12 +124,17 @@ impl Replica {
     }
 
     fn ask_witnesses(&mut self) {
+        let (agents, timeout_ms) = (self.ledger.all_witnesses(), self.config.ack_timeout_ms);
         let Some(claim) = self.role.claim_mut() else { return };
         claim.asked = Asked::Witnesses;
-        claim.until = self.now + self.config.ack_timeout_ms;
+        // What a witness keeps for a peer that was away for long takes longer to send than one time-out. Asked again
+        // and again with the same patience, it would never be had.
+        let patience =
+            if agents.is_empty() { timeout_ms } else { self.candidacy.patience(timeout_ms) };
+        claim.until = self.now + patience;
         let epoch = claim.epoch.clone();
         let life = self.ledger.log.life().cloned();
-        for agent in self.ledger.all_witnesses() {
+        for agent in agents {
             let (epoch, life) = (epoch.clone(), life.clone());
             self.ask_witness(agent, WitnessMsg::Claim { epoch, life });
         }

@@ -166,6 +166,42 @@ fn the_other_broker_reigns_by_what_the_witnesses_keep() {
     assert_eq!((mark.base, mark.keys.len()), (window.base, 1), "durable with the rows");
 }
 
+/// What a witness keeps may take longer to send than one time-out: a claim that failed for that is followed by one that
+/// waits for longer.
+#[test]
+fn a_witness_that_has_much_to_send_is_waited_for() {
+    let mut pair = Pair::formed();
+    pair.feed(0, Event::Link(false));
+    pair.feed(1, Event::Link(false));
+    let promised = pair.reign(0);
+    let both = |reply: &WitnessReply| {
+        ["w1", "w3"].map(|agent| Event::Witness(agent.parse().unwrap(), reply.clone()))
+    };
+    let sends_for = 3 * pair.nodes[1].config.ack_timeout_ms;
+    for attempt in 0..5 {
+        pair.now += 60_000;
+        pair.feed(1, Event::Want(true));
+        pair.feed(1, Event::Tick);
+        for free in both(&WitnessReply::Free { promised: promised.clone() }) {
+            pair.feed(1, free);
+        }
+        assert!(matches!(pair.nodes[1].standing(), Standing::Claiming(_)), "attempt {attempt}");
+        let own = pair.reign(1);
+        for _ in 0..10 {
+            pair.now += sends_for / 10;
+            pair.feed(1, Event::Tick);
+        }
+        for vote in both(&WitnessReply::Promised { epoch: own, window: None }) {
+            pair.feed(1, vote);
+        }
+        if matches!(pair.nodes[1].standing(), Standing::Active { .. }) {
+            assert!(attempt > 0, "the first waits for one time-out");
+            return;
+        }
+    }
+    panic!("it never waits for long enough");
+}
+
 #[test]
 fn a_higher_epoch_ends_a_reign_at_once_and_what_was_under_way_is_unknown() {
     let mut pair = Pair::formed();
