@@ -10,11 +10,10 @@ const END: &str = "<!-- end of the table -->\n";
 
 /// Methods of one service with the same callers and conditions are one row.
 fn table() -> String {
-    let parts = |method: &Method| method.path.split_once('/').map(|(s, m)| (s, m.to_owned()));
-    let mut rows: Vec<(&str, Vec<String>, &Method)> = Vec::new();
+    let mut rows: Vec<(&str, Vec<&str>, &Method)> = Vec::new();
     for method in METHODS {
-        let (service, name) = parts(method).unwrap();
-        let like = |row: &&mut (&str, Vec<String>, &Method)| {
+        let (service, name) = method.path.split_once('/').unwrap();
+        let like = |row: &&mut (&str, Vec<&str>, &Method)| {
             row.0 == service && row.2.callers == method.callers && row.2.also == method.also
         };
         match rows.iter_mut().find(like) {

@@ -163,21 +163,20 @@ impl Guard {
         let Some(method) = self.methods.iter().find(|method| method.path == path) else {
             return Err(Status::unimplemented(""));
         };
-        let address = address(extensions);
-        let peer = tls::peer(extensions);
-        let allowed = match (door, &peer) {
-            (Door::Users, _) => local(method, Caller::User),
-            (Door::Administrators, _) => local(method, Caller::Administrator),
-            (Door::Port, Ok(peer)) => self.remote(method, peer, address),
-            (Door::Port, Err(status)) => Err(status.clone()),
+        let allowed = match door {
+            Door::Users => local(method, Caller::User),
+            Door::Administrators => local(method, Caller::Administrator),
+            Door::Port => tls::peer(extensions)
+                .and_then(|peer| self.remote(method, &peer, address(extensions))),
         };
         allowed.inspect_err(|status| {
-            let who = match (door, &peer) {
-                (Door::Users | Door::Administrators, _) => at_socket(extensions),
-                (Door::Port, Ok(peer)) => peer.name.clone(),
-                (Door::Port, Err(_)) => "a certificate without a name".to_owned(),
+            let who = match door {
+                Door::Users | Door::Administrators => at_socket(extensions),
+                Door::Port => tls::peer(extensions)
+                    .map_or_else(|_| "a certificate without a name".to_owned(), |peer| peer.name),
             };
-            let from = address.map_or_else(|| "this host".to_owned(), |ip| ip.to_string());
+            let from =
+                address(extensions).map_or_else(|| "this host".to_owned(), |ip| ip.to_string());
             self.refusals.tell(&who, &from, method.path, status.message());
         })
     }

@@ -5,7 +5,7 @@ use vsm_sync::ProposeError;
 
 use super::{
     id,
-    node::{Pair, same, session},
+    node::{Node, Pair, same, session},
     reserve,
 };
 
@@ -44,16 +44,20 @@ async fn a_pair_forms_and_a_node_that_was_away_gets_what_it_missed() {
     same(&a, &b);
 }
 
+async fn two_sessions_and_the_second_without_b(a: &Node, b: Node) {
+    a.table.want(true).await.unwrap();
+    a.serving().await;
+    session(a, 1).await;
+    b.has(a.table.read(|view| view.last_seq)).await;
+    b.stop();
+    session(a, 2).await;
+}
+
 /// The active node is gone: the other one has everything, also what only the witnesses kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_other_node_takes_over_with_everything() {
     let (pair, a, b) = Pair::new().await;
-    a.table.want(true).await.unwrap();
-    a.serving().await;
-    session(&a, 1).await;
-    b.has(a.table.read(|view| view.last_seq)).await;
-    b.stop();
-    session(&a, 2).await;
+    two_sessions_and_the_second_without_b(&a, b).await;
     a.stop();
     let b = pair.b().await;
     b.table.want(true).await.unwrap();
@@ -73,12 +77,7 @@ async fn the_other_node_takes_over_with_everything() {
 async fn a_node_that_restarts_without_votes_knows_who_has_a_session() {
     let (pair, a, b) = Pair::new().await;
     assert!(!a.table.is_known(), "a blank node knows of nobody");
-    a.table.want(true).await.unwrap();
-    a.serving().await;
-    session(&a, 1).await;
-    b.has(a.table.read(|view| view.last_seq)).await;
-    b.stop();
-    session(&a, 2).await;
+    two_sessions_and_the_second_without_b(&a, b).await;
     a.stop();
     // Nobody wants it: it asks for no votes.
     let a = pair.a();
