@@ -23,7 +23,7 @@ impl Replica {
     /// An agent can be reached, perhaps for the first time, or again after it lost something.
     pub(super) fn witness_up(&mut self, agent: &AgentName) {
         if let Some(active) = self.active() {
-            active.voices.of.insert(agent.clone(), Voice::Unknown { asked: None });
+            active.voices.set(agent, Voice::Unknown { asked: None });
         }
     }
 
@@ -32,21 +32,21 @@ impl Replica {
         if self.config.alone {
             // Nobody votes here, so nothing is lacking; one that set itself apart says so where it is to act.
             if let Some(active) = self.active() {
-                active.voices.of.insert(agent.clone(), Voice::Votes);
+                active.voices.votes(agent);
             }
             return;
         }
         let by_old = mutant::on(Mutant::GreetedByOldAck);
         let last = self.ledger.log.last().seq;
         let Some(active) = self.active() else { return };
-        let known = active.voices.of.get(agent);
+        let known = active.voices.other(agent);
         if matches!(known, Some(Voice::Mute { loss: known, .. }) if *known == loss) {
             return;
         }
         active.voices.round += 1;
         let round = if by_old { 0 } else { active.voices.round };
         let voice = Voice::Mute { loss, round, last, told: None };
-        active.voices.of.insert(agent.clone(), voice);
+        active.voices.set(agent, voice);
         if let Some(kept) = active.solo.witnesses.get_mut(agent) {
             // It keeps nothing, whatever it said before.
             *kept = Kept::default();
@@ -62,8 +62,8 @@ impl Replica {
         let Some(active) = self.role.active_mut().filter(|active| active.epoch == *epoch) else {
             return;
         };
-        if !matches!(active.voices.of.get(agent), Some(Voice::Mute { told: None, .. })) {
-            active.voices.of.insert(agent.clone(), Voice::Votes);
+        if !matches!(active.voices.other(agent), Some(Voice::Mute { told: None, .. })) {
+            active.voices.votes(agent);
         }
     }
 
@@ -73,8 +73,8 @@ impl Replica {
         let Some(active) = self.role.active_mut().filter(|active| active.epoch == *epoch) else {
             return;
         };
-        if !matches!(active.voices.of.get(agent), Some(Voice::Mute { last, .. }) if seq <= *last) {
-            active.voices.of.insert(agent.clone(), Voice::Votes);
+        if !matches!(active.voices.other(agent), Some(Voice::Mute { last, .. }) if seq <= *last) {
+            active.voices.votes(agent);
         }
     }
 
@@ -89,10 +89,10 @@ impl Replica {
         let synced = synced || mutant::on(Mutant::GreetedUnsynced);
         let (epoch, answered) = (active.epoch.clone(), active.voices.answered);
         for agent in witnesses {
-            active.voices.of.entry(agent).or_insert(Voice::Unknown { asked: None });
+            active.voices.ask_new(agent);
         }
         let mut messages = Vec::new();
-        for (agent, voice) in &mut active.voices.of {
+        for (agent, voice) in active.voices.others() {
             match voice {
                 Voice::Unknown { asked }
                     if asked.is_none_or(|asked| now >= asked + timeout * UNKNOWN_TIMEOUTS) =>
@@ -122,7 +122,7 @@ impl Replica {
                     let (epoch, life, loss) = (epoch.clone(), life.clone(), Some(*loss));
                     messages.push((agent.clone(), WitnessMsg::Clear { epoch, at, loss, life }));
                 }
-                Voice::Unknown { .. } | Voice::Mute { .. } | Voice::Votes => {}
+                Voice::Unknown { .. } | Voice::Mute { .. } => {}
             }
         }
         for (agent, message) in messages {

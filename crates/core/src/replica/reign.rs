@@ -80,7 +80,7 @@ pub(super) struct Kept {
     pub(super) heard: Tick,
 }
 
-/// What the active node knows of a witness' right to vote.
+/// Why the active node does not count on a witness' vote yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Voice {
     /// It was last asked at this moment, if ever, and has not answered.
@@ -95,14 +95,15 @@ pub(super) enum Voice {
         /// When it was told so last.
         told: Option<Tick>,
     },
-    /// It votes.
-    Votes,
 }
 
 /// What is known of all of them, and the rounds of questions to the peer.
 #[derive(Debug, Default)]
 pub(super) struct Voices {
-    pub(super) of: BTreeMap<AgentName, Voice>,
+    /// They vote: nothing is to be done about them.
+    voting: BTreeSet<AgentName>,
+    /// All others that were heard of. Few at rest, as each event looks through them.
+    others: BTreeMap<AgentName, Voice>,
     /// Goes along with what is sent to the peer.
     pub(super) round: u64,
     /// The highest round that came back.
@@ -196,9 +197,38 @@ impl Voices {
         self.answered = self.answered.max(round);
     }
 
+    /// It votes.
+    pub(super) fn votes(&mut self, agent: &AgentName) {
+        self.others.remove(agent);
+        self.voting.insert(agent.clone());
+    }
+
+    /// It does not vote yet.
+    pub(super) fn set(&mut self, agent: &AgentName, voice: Voice) {
+        self.voting.remove(agent);
+        self.others.insert(agent.clone(), voice);
+    }
+
+    /// To be asked, unless something is known of it.
+    pub(super) fn ask_new(&mut self, agent: AgentName) {
+        if !self.voting.contains(&agent) {
+            self.others.entry(agent).or_insert(Voice::Unknown { asked: None });
+        }
+    }
+
+    /// Why this one does not vote yet, if it was heard of.
+    pub(super) fn other(&self, agent: &AgentName) -> Option<&Voice> {
+        self.others.get(agent)
+    }
+
+    /// Those that do not vote yet.
+    pub(super) fn others(&mut self) -> impl Iterator<Item = (&AgentName, &mut Voice)> {
+        self.others.iter_mut()
+    }
+
     /// Those that are known to be mute.
     pub(super) fn mute(&self) -> impl Iterator<Item = &AgentName> {
         let is_mute = |(_, voice): &(&AgentName, &Voice)| matches!(voice, Voice::Mute { .. });
-        self.of.iter().filter(is_mute).map(|(name, _)| name)
+        self.others.iter().filter(is_mute).map(|(name, _)| name)
     }
 }
