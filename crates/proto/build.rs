@@ -4,15 +4,17 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::prost::Message;
 
-const FILES: [&str; 12] = [
+const FILES: [&str; 14] = [
     "vsm/session/v1/session.proto",
     "vsm/agent/v1/agent.proto",
     "vsm/broker/v1/broker.proto",
     "vsm/broker/v1/registry.proto",
+    "vsm/broker/v1/enrolment.proto",
     "vsm/admin/v1/admin.proto",
     "vsm/admin/v1/config.proto",
     "vsm/admin/v1/agents.proto",
     "vsm/admin/v1/ha.proto",
+    "vsm/admin/v1/identities.proto",
     "vsm/sync/v1/sync.proto",
     "vsm/sync/v1/peer.proto",
     "vsm/sync/v1/witness.proto",

@@ -174,6 +174,13 @@ impl Agent for Simulated {
         not_here()
     }
 
+    async fn set_revoked(
+        &self,
+        _: Request<pb::SetRevokedRequest>,
+    ) -> Answer<pb::SetRevokedResponse> {
+        Ok(Response::new(pb::SetRevokedResponse {}))
+    }
+
     async fn set_limits(&self, _: Request<pb::SetLimitsRequest>) -> Answer<pb::SetLimitsResponse> {
         not_here()
     }

@@ -118,6 +118,7 @@ agent! {
     terminate: TerminateRequest -> TerminateResponse;
     disconnect_viewer: DisconnectViewerRequest -> DisconnectViewerResponse;
     set_limits: SetLimitsRequest -> SetLimitsResponse;
+    set_revoked: SetRevokedRequest -> SetRevokedResponse;
     extend: ExtendRequest -> ExtendResponse;
     notify: NotifyRequest -> NotifyResponse;
     session_log: SessionLogRequest -> SessionLogResponse;

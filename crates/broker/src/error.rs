@@ -242,7 +242,8 @@ impl From<ProposeError> for Refusal {
             ProposeError::Rejected(
                 rejected @ (Rejected::GivenUp(_)
                 | Rejected::AlreadyRunning(_)
-                | Rejected::IdUsed(_)),
+                | Rejected::IdUsed(_)
+                | Rejected::NotGiven { .. }),
             ) => Self::Internal(rejected.to_string()),
             ProposeError::Store(error) => Self::Storage(error.to_string()),
             ProposeError::NotActive | ProposeError::Unknown => Self::Replaced,

@@ -22,6 +22,7 @@ pub mod args;
 pub mod authority;
 pub mod error;
 pub mod hosts;
+pub mod identities;
 pub mod journal;
 mod locks;
 mod log_parts;

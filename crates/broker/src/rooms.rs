@@ -13,6 +13,7 @@ use crate::{
     api::{Edge, forward::OtherTrail},
     authority::Authority,
     hosts::agents::Agents,
+    identities::Identities,
     journal::{Elsewhere, Journal},
     pair::{Ha, Side},
     process::Process,
@@ -34,6 +35,8 @@ pub struct Rooms {
     pub journal: Arc<Journal>,
     /// Links to the agents.
     pub agents: Arc<Agents>,
+    /// Identities of hosts.
+    pub identities: Arc<Identities>,
     /// This node's side of the pair.
     pub side: Arc<Side>,
     /// The life of sessions.
@@ -84,6 +87,13 @@ impl Rooms {
             Arc::clone(&authority),
             Arc::clone(&journal),
         ));
+        let identities = Arc::new(Identities::new(
+            Arc::clone(&process),
+            Arc::clone(&site),
+            Arc::clone(&authority),
+            Arc::clone(&journal),
+            Arc::clone(&agents),
+        ));
         let side = Arc::new(Side::new(
             Arc::clone(&process),
             Arc::clone(&authority),
@@ -97,8 +107,9 @@ impl Rooms {
             Arc::clone(&authority),
             Arc::clone(&journal),
             Arc::clone(&agents),
+            Arc::clone(&identities),
         ));
         let edge = Arc::new(Edge::new(Arc::clone(&sessions), Arc::clone(&side)));
-        Self { process, site, authority, journal, agents, side, sessions, edge }
+        Self { process, site, authority, journal, agents, identities, side, sessions, edge }
     }
 }

@@ -23,8 +23,12 @@ use vsm_proto::{
     admin::v1::{
         admin_server::AdminServer, agents_server::AgentsServer,
         configuration_server::ConfigurationServer, ha_server::HaServer,
+        identities_server::IdentitiesServer,
     },
-    broker::v1::{broker_server::BrokerServer, registry_server::RegistryServer},
+    broker::v1::{
+        broker_server::BrokerServer, enrolment_server::EnrolmentServer,
+        registry_server::RegistryServer,
+    },
     sync::v1::{observe_server::ObserveServer, peer_server::PeerServer},
 };
 use vsm_sync::{
@@ -34,8 +38,14 @@ use vsm_sync::{
 
 use crate::{
     api::{
-        access, admin::AdminApi, agents::AgentsApi, configuration::ConfigApi, pair::HaApi,
-        registry::RegistryApi, user::UserApi,
+        access,
+        admin::AdminApi,
+        agents::AgentsApi,
+        configuration::ConfigApi,
+        identities::{EnrolmentApi, IdentitiesApi},
+        pair::HaApi,
+        registry::RegistryApi,
+        user::UserApi,
     },
     error::ServeError,
     journal::{mail, trail},
@@ -94,6 +104,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     duties.run_to_its_end("relay", relay::serve(Arc::clone(sessions), beside(relay::SOCKET)));
     sessions.follow_agents();
     duties.run("session table", rooms.authority.table.ended());
+    duties.run("identities", Arc::clone(&rooms.identities).follow());
     duties.run("trail", trail::record(Arc::clone(journal)));
     duties.run("mail", mail::send(Arc::clone(journal)));
     start_upkeep(&rooms);
@@ -216,6 +227,11 @@ pub fn services(rooms: &Rooms, reloader: &Arc<Reloader>) -> Services {
     let ha_api = HaServer::new(HaApi { edge: Arc::clone(edge) });
     let config_api = ConfigApi { edge: Arc::clone(edge), reloader: Arc::clone(reloader) };
     let config_api = ConfigurationServer::new(config_api);
+    let identities = Arc::clone(&rooms.identities);
+    let identities_api = IdentitiesApi { edge: Arc::clone(edge), identities };
+    let identities_api = IdentitiesServer::new(identities_api);
+    let enrolment = EnrolmentServer::new(EnrolmentApi(Arc::clone(&rooms.identities)))
+        .max_decoding_message_size(64 << 10);
     let registry = RegistryServer::new(RegistryApi(Arc::clone(&rooms.agents)))
         .max_decoding_message_size(64 << 10);
     let mut user = RoutesBuilder::default();
@@ -225,9 +241,12 @@ pub fn services(rooms: &Rooms, reloader: &Arc<Reloader>) -> Services {
         .add_service(admin_api.clone())
         .add_service(agents_api.clone())
         .add_service(ha_api.clone())
-        .add_service(config_api.clone());
+        .add_service(config_api.clone())
+        .add_service(identities_api.clone());
     let mut tcp = RoutesBuilder::default();
     tcp.add_service(registry)
+        .add_service(enrolment)
+        .add_service(identities_api)
         .add_service(ObserveServer::new(observe_api(rooms)))
         .add_service(admin_api)
         .add_service(agents_api)

@@ -1,24 +1,19 @@
-//! The cluster's certificate authority and the certificates of its hosts: made here, kept in files.
+//! The cluster's certificate authority, and the certificates that it signs: made here, kept in files.
 //!
 //! The authority is the cluster: whoever holds one of its certificates belongs, by the roles in its URI names.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    net::IpAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use clap::Args;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
-};
 use vsm_daemon::{
     files::{self, Access},
-    tls::{OpenKey, Role},
+    pki::{self, PkiError, Signer, Wanted},
+    tls::Role,
 };
 
 use crate::{
@@ -26,10 +21,7 @@ use crate::{
     output,
 };
 
-const DAY: Duration = Duration::from_secs(86_400);
 const AUTHORITY_DAYS: u32 = 3650;
-/// Clocks of a cluster may differ: a certificate holds from a day before it was made.
-const CLOCK_SLACK: Duration = DAY;
 
 /// Where the authority is kept.
 #[derive(Debug, Args)]
@@ -64,6 +56,22 @@ pub struct IssueArgs {
     days: u32,
 }
 
+/// For which broker and where.
+#[derive(Debug, Args)]
+pub struct IssuerArgs {
+    /// Broker, spelled as in /vsmserver/HA/nodes
+    broker: String,
+    /// Directory of the authority
+    #[arg(long, value_name = "DIR", default_value = "/etc/vsm/ca")]
+    dir: PathBuf,
+    /// Directory for issuer.pem and issuer.key; copy both to /etc/vsm/pki on that broker
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How long it is valid; what it signs ends no later
+    #[arg(long, value_name = "DAYS", default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    days: u32,
+}
+
 /// `vsmctl pki init`: a new authority. One that is there already is left alone, as a new one would shut out every host.
 ///
 /// # Errors
@@ -86,18 +94,10 @@ pub fn init(arguments: &InitArgs) -> Result<(), Failure> {
             return Err(Failure::new(USAGE, text));
         }
     }
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, &arguments.name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    holds_for(&mut params, AUTHORITY_DAYS);
-    let key_pair = KeyPair::generate().map_err(|error| trouble(&error))?;
-    let private = key_pair.serialize_pem();
-    let authority =
-        CertifiedIssuer::self_signed(params, key_pair).map_err(|error| trouble(&error))?;
+    let (pem, private) = pki::make_authority(&arguments.name, AUTHORITY_DAYS).map_err(failed)?;
     make_dir(&arguments.dir)?;
     write_new(&key, 0o600, &private)?;
-    write_new(&certificate, 0o644, &authority.pem())?;
+    write_new(&certificate, 0o644, &pem)?;
     output::say(&format!("Made an authority in {dir}; guard ca.key."))
 }
 
@@ -106,33 +106,19 @@ pub fn init(arguments: &InitArgs) -> Result<(), Failure> {
 /// # Errors
 /// If the authority cannot be read, a name is bad, or the files cannot be written.
 pub fn issue(arguments: &IssueArgs) -> Result<(), Failure> {
-    let ca_pem = read(&arguments.dir.join("ca.pem"))?;
-    let ca_key = arguments.dir.join("ca.key");
-    OpenKey::check(&ca_key)
-        .map_err(|open| Failure::new(CONFIG, format!("{}: {open}", ca_key.display())))?;
-    let ca_key = KeyPair::from_pem(&read(&ca_key)?).map_err(|error| trouble(&error))?;
-    let issuer = Issuer::from_ca_cert_pem(&ca_pem, ca_key).map_err(|error| trouble(&error))?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, &arguments.name);
-    for address in [&arguments.name].into_iter().chain(&arguments.addresses) {
-        params.subject_alt_names.push(alternative(address)?);
-    }
-    for role in &arguments.roles {
-        let uri = format!("vsm://{role}/{}", arguments.name);
-        params
-            .subject_alt_names
-            .push(SanType::URI(uri.try_into().map_err(|error| trouble(&error))?));
-    }
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    holds_for(&mut params, arguments.days);
-    let key_pair = KeyPair::generate().map_err(|error| trouble(&error))?;
-    let certificate = params.signed_by(&key_pair, &issuer).map_err(|error| trouble(&error))?;
+    let authority = authority(&arguments.dir)?;
+    let wanted = Wanted {
+        name: arguments.name.clone(),
+        roles: arguments.roles.clone(),
+        addresses: arguments.addresses.clone(),
+        since: None,
+        life: pki::DAY * arguments.days,
+    };
+    let (certificate, key) = authority.make(&wanted).map_err(failed)?;
     make_dir(&arguments.out)?;
-    replace(&arguments.out.join("host.key"), 0o600, &key_pair.serialize_pem())?;
-    replace(&arguments.out.join("host.pem"), 0o644, &certificate.pem())?;
-    replace(&arguments.out.join("ca.pem"), 0o644, &ca_pem)?;
+    replace(&arguments.out.join("host.key"), 0o600, &key)?;
+    replace(&arguments.out.join("host.pem"), 0o644, &certificate)?;
+    replace(&arguments.out.join("ca.pem"), 0o644, authority.pem())?;
     let roles: Vec<_> = arguments.roles.iter().map(ToString::to_string).collect();
     let text = format!(
         "Issued a certificate to {} as {}, for {} days.",
@@ -143,40 +129,40 @@ pub fn issue(arguments: &IssueArgs) -> Result<(), Failure> {
     output::say(&text)
 }
 
-fn alternative(address: &str) -> Result<SanType, Failure> {
-    if let Ok(ip) = address.parse::<IpAddr>() {
-        return Ok(SanType::IpAddress(ip));
+/// `vsmctl pki issuer`: what a broker needs to sign certificates for agents.
+///
+/// # Errors
+/// If the authority cannot be read, or the files cannot be written.
+pub fn issuer(arguments: &IssuerArgs) -> Result<(), Failure> {
+    let authority = authority(&arguments.dir)?;
+    let IssuerArgs { broker, out, days, .. } = arguments;
+    if pki::identity(Role::Broker, broker).is_none() {
+        return Err(Failure::new(USAGE, format!("{broker:?} is no name of a host")));
     }
-    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    if address.is_empty() || !address.bytes().all(is_name) {
-        return Err(Failure::new(
-            USAGE,
-            format!("{address:?} is neither a DNS name nor an address"),
-        ));
-    }
-    Ok(SanType::DnsName(address.try_into().map_err(|error| trouble(&error))?))
+    let (certificate, key) = authority.make_issuer(broker, *days).map_err(failed)?;
+    make_dir(out)?;
+    replace(&out.join("issuer.key"), 0o600, &key)?;
+    replace(&out.join("issuer.pem"), 0o644, &certificate)?;
+    output::say(&format!(
+        "Made an issuer for {broker}, for {days} days. It can sign for agents, and for nobody else."
+    ))
 }
 
-fn holds_for(params: &mut CertificateParams, days: u32) {
-    let now = std::time::UNIX_EPOCH + Duration::from_millis(vsm_daemon::clock::unix_millis().0);
-    params.not_before = (now - CLOCK_SLACK).into();
-    params.not_after = (now + DAY * days).into();
+fn authority(dir: &Path) -> Result<Signer, Failure> {
+    Signer::load(&dir.join("ca.pem"), &dir.join("ca.key")).map_err(failed)
 }
 
-fn trouble(error: &rcgen::Error) -> Failure {
-    Failure::new(SOFTWARE, format!("cannot make a certificate: {error}"))
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path).map_err(|error| {
-        Failure::new(
-            NOT_FOUND,
-            format!(
-                "cannot read {}: {error} (make an authority with vsmctl pki init)",
-                path.display()
-            ),
-        )
-    })
+fn failed(error: PkiError) -> Failure {
+    let code = match &error {
+        PkiError::Read { .. } => {
+            let text = format!("{error} (make an authority with vsmctl pki init)");
+            return Failure::new(NOT_FOUND, text);
+        }
+        PkiError::Open { .. } | PkiError::Unusable { .. } => CONFIG,
+        PkiError::Address(_) | PkiError::Request(_) => USAGE,
+        PkiError::Library(_) => SOFTWARE,
+    };
+    Failure::new(code, error.to_string())
 }
 
 fn make_dir(dir: &Path) -> Result<(), Failure> {

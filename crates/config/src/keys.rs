@@ -76,6 +76,8 @@ schema! {
     vsmserver {
         LISTEN_PORT: u16, "/vsmserver/listen_port", PORT, "9000", Restart,
             "TCP port on which the broker accepts connections from agents, the other node and administrators, with mutual TLS. Should equal /vsm/vsm_server_port.";
+        AGENT_CERTIFICATE_LIFE: Duration, "/vsmserver/agent_certificate_life", seconds(60, 71_280_000), "7776000", Reload,
+            "How long a certificate is valid that a broker signs for an agent. An agent renews it when two thirds of that are over.";
         ALLOWED_CLIENTS: Vec<String>, "/vsmserver/allowed_clients", HOSTS, "", Reload,
             "Hosts that may make privileged calls over the network, such as ending sessions. They also need a certificate that allows it. This machine and the other node of the pair are always allowed.";
         ALLOWED_GROUPS: Vec<String>, "/vsmserver/allowed_groups", WORDS, "", Reload,
@@ -324,6 +326,10 @@ schema! {
             "Certificate of this host, in PEM format.";
         KEY_FILE: PathBuf, "/tls/key_file", Path, "/etc/vsm/pki/host.key", Reload,
             "Private key of this host, in PEM format, readable by root only.";
+        ISSUER_CERT_FILE: PathBuf, "/tls/issuer_cert_file", Path, "/etc/vsm/pki/issuer.pem", Reload,
+            "Brokers: certificate of the issuer that signs certificates for agents, in PEM format (vsmctl pki issuer).";
+        ISSUER_KEY_FILE: PathBuf, "/tls/issuer_key_file", Path, "/etc/vsm/pki/issuer.key", Reload,
+            "Brokers: private key of that issuer, in PEM format, readable by root only.";
     }
 
     /// `/sessionstart`: what an empty desktop shows first.

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use crate::{
-    AgentName, Drain, Eligible, Event, RequestId, Rule, Session, SessionId, StartParams,
-    UnixMillis, UserName,
+    AgentName, Asked, Drain, Eligible, Event, Identity, IdentityName, NotGiven, RequestId, Rule,
+    Session, SessionId, StartParams, UnixMillis, UserName,
 };
 
 /// A session that is wanted but has no agent yet.
@@ -89,6 +89,13 @@ pub enum Proposal {
     },
     /// Something for the trail; it is given its number.
     Note(Event),
+    /// Something about a host's identity.
+    Identity {
+        /// Which.
+        name: IdentityName,
+        /// What.
+        asked: Asked,
+    },
 }
 
 /// A checked change of the table: what the log holds.
@@ -152,6 +159,13 @@ pub enum Change {
     },
     /// An event of the trail.
     Noted(Arc<Event>),
+    /// What is remembered of a host's identity from here on.
+    Identity {
+        /// Which.
+        name: IdentityName,
+        /// What.
+        known: Arc<Identity>,
+    },
 }
 
 /// What a change touches: the unit in which a state is handed over.
@@ -167,6 +181,8 @@ pub enum Key {
     Drain(AgentName),
     /// A place in the ring of events.
     Event(u64),
+    /// A host's identity.
+    Identity(IdentityName),
 }
 
 /// The state of one key.
@@ -199,6 +215,13 @@ pub enum Row {
     },
     /// The event in a place of the ring.
     Event(Arc<Event>),
+    /// What is remembered of a host's identity.
+    Identity {
+        /// Which.
+        name: IdentityName,
+        /// What.
+        known: Arc<Identity>,
+    },
 }
 
 impl Row {
@@ -211,6 +234,7 @@ impl Row {
             Self::Roster(_) => Key::Roster,
             Self::Drain { agent, .. } => Key::Drain(agent.clone()),
             Self::Event(event) => Key::Event(event.slot()),
+            Self::Identity { name, .. } => Key::Identity(name.clone()),
         }
     }
 }
@@ -230,7 +254,8 @@ impl Change {
             | Self::Began { .. }
             | Self::Roster(_)
             | Self::Drained { .. }
-            | Self::Noted(_) => None,
+            | Self::Noted(_)
+            | Self::Identity { .. } => None,
         }
     }
 
@@ -242,6 +267,7 @@ impl Change {
             Self::Roster(_) => Some(Key::Roster),
             Self::Drained { agent, .. } => Some(Key::Drain(agent.clone())),
             Self::Noted(event) => Some(Key::Event(event.slot())),
+            Self::Identity { name, .. } => Some(Key::Identity(name.clone())),
             Self::Began { .. } => None,
             Self::Reserved(_)
             | Self::Adopted(_)
@@ -283,4 +309,12 @@ pub enum Rejected {
     /// The id is in the table already.
     #[error("session {0} is in the table already")]
     IdUsed(SessionId),
+    /// An identity is not given what was asked for.
+    #[error("{name}: {why}")]
+    NotGiven {
+        /// Which.
+        name: IdentityName,
+        /// Why.
+        why: NotGiven,
+    },
 }

@@ -15,7 +15,7 @@ pub struct InvalidId {
 }
 
 impl InvalidId {
-    fn new(what: &'static str, text: &str, why: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str, text: &str, why: &'static str) -> Self {
         // The text comes from outside: keep an error message to a line's length.
         Self { what, text: text.chars().take(80).collect(), why }
     }

@@ -9,6 +9,7 @@ mod change;
 mod choice;
 mod epoch;
 mod id;
+mod identity;
 pub mod lifecycle;
 mod lifetime;
 mod load;
@@ -25,6 +26,7 @@ pub use change::{Change, Draft, Key, Proposal, Rejected, Row};
 pub use choice::{Candidate, Choice, Chosen};
 pub use epoch::{Epoch, Fence, Incarnation, Lsn};
 pub use id::{AgentName, InvalidId, LineageId, NodeName, RequestId, SessionId, UserName};
+pub use identity::{Asked, Hash, Identity, IdentityName, Invitation, Issued, NotGiven, Revocation};
 pub use lifetime::{
     CannotExtend, Deadline, Ends, Extension, Facts, Input, LIMIT_MAX_MS, Life, Limit, Limits,
     ORIGIN_MAX, Standing, Step, Tick, Viewed, Words,

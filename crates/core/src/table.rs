@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    AgentName, Change, Draft, Drain, Eligible, Event, Key, Placement, Proposal, Rejected,
-    RequestId, Row, Session, SessionId, State, UnixMillis, UserName,
+    AgentName, Asked, Change, Draft, Drain, Eligible, Event, Identity, IdentityName, Key,
+    Placement, Proposal, Rejected, RequestId, Row, Session, SessionId, State, UnixMillis, UserName,
     audit::Trail,
     place::Boards,
     replica::mutant::{self, Mutant},
@@ -27,6 +27,8 @@ pub struct Table {
     failed: BTreeMap<AgentName, UnixMillis>,
     roster: Option<Arc<[AgentName]>>,
     drains: BTreeMap<AgentName, Arc<Drain>>,
+    /// Shared by copies: whoever follows them sees by the pointer that nothing changed.
+    identities: Arc<BTreeMap<IdentityName, Arc<Identity>>>,
     trail: Trail,
 }
 
@@ -147,6 +149,12 @@ impl Table {
         self.roster.as_ref()
     }
 
+    /// What is remembered of hosts' identities.
+    #[must_use]
+    pub const fn identities(&self) -> &Arc<BTreeMap<IdentityName, Arc<Identity>>> {
+        &self.identities
+    }
+
     /// The state of one key; none = as if nothing had ever touched it.
     #[must_use]
     pub fn row(&self, key: &Key) -> Option<Row> {
@@ -165,6 +173,10 @@ impl Table {
                 Some(Row::Drain { agent: agent.clone(), mark: self.drains.get(agent).cloned() })
             }
             Key::Event(slot) => self.trail.slot(*slot).cloned().map(Row::Event),
+            Key::Identity(name) => {
+                let known = self.identities.get(name).cloned()?;
+                Some(Row::Identity { name: name.clone(), known })
+            }
         }
     }
 
@@ -187,6 +199,7 @@ impl Table {
             Row::Roster(witnesses) => self.roster = Some(Arc::clone(witnesses)),
             Row::Drain { agent, mark } => self.set_drain(agent, mark.as_ref()),
             Row::Event(event) => self.trail.put(event),
+            Row::Identity { name, known } => self.set_identity(name, known),
         }
     }
 
@@ -197,7 +210,8 @@ impl Table {
         let agents = self.failed.keys().cloned().map(Key::Agent);
         let drains = self.drains.keys().cloned().map(Key::Drain);
         let events = self.trail.slots().map(Key::Event);
-        let others = agents.chain([Key::Roster]).chain(drains).chain(events);
+        let identities = self.identities.keys().cloned().map(Key::Identity);
+        let others = agents.chain([Key::Roster]).chain(drains).chain(events).chain(identities);
         ids.chain(others).filter_map(|key| self.row(&key))
     }
 
@@ -243,6 +257,15 @@ impl Table {
             Proposal::Note(event) => {
                 Ok(Change::Noted(Arc::new(Event { number: self.trail.last() + 1, ..event })))
             }
+            Proposal::Identity { name, asked } => self.check_identity(name, asked),
+        }
+    }
+
+    fn check_identity(&self, name: IdentityName, asked: Asked) -> Result<Change, Rejected> {
+        let unknown = Arc::default();
+        match self.identities.get(&name).unwrap_or(&unknown).after(asked) {
+            Ok(known) => Ok(Change::Identity { name, known: Arc::new(known) }),
+            Err(why) => Err(Rejected::NotGiven { name, why }),
         }
     }
 
@@ -345,7 +368,12 @@ impl Table {
             Change::Roster(witnesses) => self.roster = Some(Arc::clone(witnesses)),
             Change::Drained { agent, mark } => self.set_drain(agent, mark.as_ref()),
             Change::Noted(event) => self.trail.put(event),
+            Change::Identity { name, known } => self.set_identity(name, known),
         }
+    }
+
+    fn set_identity(&mut self, name: &IdentityName, known: &Arc<Identity>) {
+        Arc::make_mut(&mut self.identities).insert(name.clone(), Arc::clone(known));
     }
 
     fn set_drain(&mut self, agent: &AgentName, mark: Option<&Arc<Drain>>) {

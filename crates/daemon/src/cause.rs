@@ -3,7 +3,7 @@
 
 use std::{error::Error, io};
 
-use rustls::{AlertDescription, CertificateError, pki_types::UnixTime};
+use rustls::{AlertDescription, CertificateError, OtherError, pki_types::UnixTime};
 use tonic::Status;
 use vsm_core::UnixMillis;
 
@@ -11,6 +11,9 @@ use crate::clock;
 
 /// What is wrong with the clock or the certificates is found out with these.
 const COMPARE: &str = "compare date -u on both hosts, then the certificates (openssl x509 -noout -dates -in /etc/vsm/pki/host.pem)";
+
+/// What a host is told whose own certificate counts no more.
+const REVOKED_THERE: &str = "this host's certificate was revoked; an administrator can let it in anew: vsmctl agent enrol, or vsmctl pki issue";
 
 /// Of a call that failed.
 #[must_use]
@@ -37,7 +40,12 @@ pub fn of_error(error: &(dyn Error + 'static)) -> String {
     let text = last.to_string();
     // An alert loses its type on its way through HTTP/2.
     let refused = format!("received fatal alert: {:?}", AlertDescription::CertificateExpired);
-    if text.contains(&refused) { refused_there() } else { text }
+    let revoked = format!("received fatal alert: {:?}", AlertDescription::CertificateRevoked);
+    match text {
+        text if text.contains(&refused) => refused_there(),
+        text if text.contains(&revoked) => REVOKED_THERE.to_owned(),
+        text => text,
+    }
 }
 
 /// The error of TLS that this is, or has in it.
@@ -53,7 +61,16 @@ fn certificate(error: &rustls::Error) -> Option<String> {
     if let rustls::Error::AlertReceived(AlertDescription::CertificateExpired) = error {
         return Some(refused_there());
     }
+    if let rustls::Error::AlertReceived(AlertDescription::CertificateRevoked) = error {
+        return Some(REVOKED_THERE.to_owned());
+    }
     let rustls::Error::InvalidCertificate(fault) = error else { return None };
+    if let CertificateError::Revoked = fault {
+        return Some("its certificate was revoked (vsmctl pki list)".to_owned());
+    }
+    if let CertificateError::Other(OtherError(why)) = fault {
+        return Some(why.to_string());
+    }
     if let CertificateError::NotValidYetContext { time, not_before } = fault {
         let (begins, now) = (shown(*not_before), shown(*time));
         return Some(format!(

@@ -10,13 +10,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rustls::pki_types::{CertificateDer, UnixTime, pem::PemObject};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio_util::sync::CancellationToken;
 use vsm_config::{Config, keys};
 use vsm_core::UnixMillis;
 
 use crate::{
-    clock,
+    clock, shown,
     tls::Tls,
     trouble::{Kind, Troubles},
 };
@@ -25,8 +25,6 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// So long before its end a certificate is told of.
 const ENDS_SOON: Duration = Duration::from_secs(30 * 86_400);
-/// Later than any certificate can end: the year 9999 is the last that can be written.
-const AFTER_ALL: Duration = Duration::from_secs(253_402_300_800);
 /// A renewal writes one file after the other: one look may find half of it.
 const BETWEEN_TWO_FILES: u32 = 1;
 
@@ -159,7 +157,7 @@ impl File {
         let data = fs::read(&path).unwrap_or_default();
         let ends: Vec<UnixMillis> = CertificateDer::pem_slice_iter(&data)
             .filter_map(Result::ok)
-            .filter_map(|certificate| end_of(&certificate))
+            .filter_map(|certificate| shown::end(&certificate))
             .collect();
         Self { ends: which(&ends), path, parameter, what, digest: digest(&data) }
     }
@@ -180,19 +178,6 @@ fn digest(data: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     data.hash(&mut hasher);
     hasher.finish()
-}
-
-/// When a certificate ends. The verifier of rustls does not tell, but for one that is looked at after its end.
-fn end_of(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
-    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
-    let after_all = UnixTime::since_unix_epoch(AFTER_ALL);
-    let usage = webpki::KeyUsage::client_auth();
-    match certificate.verify_for_usage(&[], &[], &[], after_all, usage, None, None) {
-        Err(webpki::Error::CertExpired { not_after, .. }) => {
-            Some(UnixMillis(not_after.as_secs().saturating_mul(1000)))
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
     sync::mpsc,
 };
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsConnector, server::TlsStream};
 use tokio_stream::{
     StreamExt,
     wrappers::{ReceiverStream, UnixListenerStream},
@@ -26,10 +26,11 @@ use tonic::{
 };
 use tonic_health::server::HealthReporter;
 use tower::Service as _;
+use vsm_core::Hash;
 
 use crate::{
     access::{self, Door, Guard},
-    clock,
+    clock, guest,
     share::{FIRST_WORD_MAX, FIRST_WORD_OF_USER_MAX, Held, Shares, Who},
     tls::Tls,
     trusted::Trusted,
@@ -42,6 +43,9 @@ pub const MESSAGE_MAX: usize = 16 << 20;
 pub const WINDOW_MAX: usize = 64 << 20;
 /// A held connection to an address that moved notices nothing by itself: ping it.
 pub const PING_EVERY: Duration = Duration::from_secs(5);
+/// The same at the server's end. Longer: a client that is gone costs it no more than room, and each ping wakes both ends
+/// of every link.
+const PING_CLIENTS_EVERY: Duration = Duration::from_secs(15);
 /// A ping that is not answered in this time ends the connection.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// A host that does not answer in this time is not there.
@@ -50,6 +54,8 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(6);
 /// A client that has not shown who it is by then is dropped.
 const HANDSHAKE_OF_CLIENT: Duration = Duration::from_secs(10);
+/// So long a host may stay that has none, and asks for one.
+const GUEST_MAX: Duration = Duration::from_secs(30);
 /// Connections that have shown a certificate and wait to be served.
 const HANDSHAKES_AHEAD: usize = 64;
 /// How long to wait when no connection can be taken.
@@ -81,7 +87,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 fn server(streams: u32) -> Server {
     Server::builder()
         .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_interval(Some(PING_CLIENTS_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(streams)
 }
@@ -183,11 +189,22 @@ async fn handshake(
     held: Held<TcpStream>,
     ready: mpsc::Sender<io::Result<TlsStream<Trusted<Held<TcpStream>>>>>,
 ) {
-    let (acceptor, trust) = tls.acceptor();
-    let shown = acceptor.accept(Trusted::new(held, trust));
+    let (acceptor, place) = tls.acceptor();
+    let shown = acceptor.accept(Trusted::new(held, place));
     match tokio::time::timeout(HANDSHAKE_OF_CLIENT, shown).await {
-        // A server that is gone needs none.
-        Ok(Ok(stream)) => drop(ready.send(Ok(stream)).await),
+        Ok(Ok(stream)) => {
+            let (trusted, connection) = stream.get_ref();
+            tls.note(&trusted.place, connection.peer_certificates());
+            if connection.peer_certificates().is_none() {
+                let cut = Arc::clone(&trusted.place.cut);
+                tokio::spawn(async move {
+                    tokio::time::sleep(GUEST_MAX).await;
+                    cut.cut();
+                });
+            }
+            // A server that is gone needs none.
+            drop(ready.send(Ok(stream)).await);
+        }
         Ok(Err(error)) => tracing::debug!(%error, "a client has shown no good certificate"),
         Err(_) => tracing::debug!("a client has shown no certificate in time"),
     }
@@ -264,30 +281,71 @@ pub fn is_unsent(status: &Status) -> bool {
 /// # Errors
 /// If the host is not a name or an address, or TLS cannot be set up.
 pub fn channel(host: &str, port: u16, tls: &Tls) -> Result<Channel, Error> {
+    // TLS is the connector's, which asks for the certificates in force at each connection.
+    let endpoint = endpoint(host, port)?;
+    let (tls, name) = (tls.clone(), host.to_owned());
+    let connector = tower::service_fn(move |uri: Uri| {
+        let (tls, name) = (tls.clone(), name.clone());
+        async move {
+            let (name, tcp) = dial(name, uri).await?;
+            let (connector, place) = tls.connector();
+            let stream = connector.connect(name, Trusted::new(tcp, place)).await?;
+            let (trusted, connection) = stream.get_ref();
+            tls.note(&trusted.place, connection.peer_certificates());
+            Ok::<_, io::Error>(TokioIo::new(stream))
+        }
+    });
+    Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
+/// The same for a host that has no certificate yet, and knows the authority by the hash of its public key.
+///
+/// # Errors
+/// If the host is not a name or an address, or TLS cannot be set up.
+pub fn guest_channel(host: &str, port: u16, authority: Hash) -> Result<Channel, GuestError> {
+    let tls = TlsConnector::from(Arc::new(guest::config(authority)?));
+    let name = host.to_owned();
+    let connector = tower::service_fn(move |uri: Uri| {
+        let (tls, name) = (tls.clone(), name.clone());
+        async move {
+            let (name, tcp) = dial(name, uri).await?;
+            tls.connect(name, tcp).await.map(TokioIo::new)
+        }
+    });
+    Ok(endpoint(host, port)?.connect_with_connector_lazy(connector))
+}
+
+/// Why a host without a certificate cannot call.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// The broker's name.
+    #[error(transparent)]
+    Name(#[from] Error),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
+fn endpoint(host: &str, port: u16) -> Result<Endpoint, Error> {
     let authority = match host.parse() {
         Ok(ip) => SocketAddr::new(ip, port).to_string(),
         Err(_) => format!("{host}:{port}"),
     };
-    // TLS is the connector's, which asks for the certificates in force at each connection.
-    let endpoint = Endpoint::from_shared(format!("http://{authority}"))?
+    Ok(Endpoint::from_shared(format!("http://{authority}"))?
         .connect_timeout(HANDSHAKE_TIMEOUT)
         .http2_keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true);
+        .keep_alive_while_idle(true))
+}
+
+/// A connection to where a channel leads, and the name that its server must have.
+async fn dial(name: String, uri: Uri) -> io::Result<(ServerName<'static>, TcpStream)> {
     // With a connector of its own the time to dial also bounds the look-up of the name and the TLS handshake. A host
     // that dies in the middle of one would otherwise be waited for until the kernel gives up, a quarter of an hour.
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(DIAL_TIMEOUT));
-    let (tls, name) = (tls.clone(), host.to_owned());
-    let connector = tower::service_fn(move |uri: Uri| {
-        let (dialled, (connector, trust), name) = (tcp.call(uri), tls.connector(), name.clone());
-        async move {
-            let name = ServerName::try_from(name).map_err(io::Error::other)?;
-            let tcp = dialled.await.map_err(io::Error::other)?.into_inner();
-            connector.connect(name, Trusted::new(tcp, trust)).await.map(TokioIo::new)
-        }
-    });
-    Ok(endpoint.connect_with_connector_lazy(connector))
+    let name = ServerName::try_from(name).map_err(io::Error::other)?;
+    Ok((name, tcp.call(uri).await.map_err(io::Error::other)?.into_inner()))
 }

@@ -10,15 +10,20 @@ pub mod clock;
 pub mod duty;
 pub mod files;
 pub mod grpc;
+mod guest;
+pub mod hash;
 pub mod host_keys;
 pub mod log;
 pub mod looks;
 pub mod nologin;
 pub mod notify;
 pub mod one_time;
+pub mod open;
+pub mod pki;
 pub mod process;
 pub mod program;
 pub mod share;
+pub mod shown;
 pub mod socket;
 pub mod sockets;
 pub mod span;
@@ -27,6 +32,7 @@ pub mod stop;
 pub mod tls;
 pub mod trouble;
 pub mod trusted;
+mod verifier;
 
 /// The version and the commit that it was built from, for `--version` of every program; the commit is `unknown` where
 /// the build had no git.

@@ -4,33 +4,41 @@
 use std::{
     cell::RefCell,
     collections::BTreeSet,
-    fmt, fs, io, mem,
+    fmt, fs, io,
     net::IpAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     str::FromStr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use parking_lot::RwLock;
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, crypto,
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    client::WebPkiServerVerifier,
+    crypto,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
     version::TLS13,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use tokio_util::sync::CancellationToken;
 use tonic::{
     Extensions, Status,
     transport::server::{TcpConnectInfo, TlsConnectInfo},
 };
 use vsm_config::{Config, keys};
+use vsm_core::UnixMillis;
+
+use crate::{
+    open::{Open, Place, Revoked, revoked},
+    shown::Shown,
+    verifier::{Clients, Rules, Servers, all_shown},
+};
 
 /// Both ends are programs of this project: there is nothing older to speak to.
-const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13];
+pub(crate) const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13];
 /// What gRPC is spoken over, as TLS calls it (RFC 7301).
-const HTTP_2: &[u8] = b"h2";
+pub(crate) const HTTP_2: &[u8] = b"h2";
 
 /// What a certificate allows its holder to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +92,10 @@ pub struct Peer {
     pub name: String,
     /// What it may be.
     pub roles: Vec<Role>,
+    /// From when on its certificate counts.
+    pub since: UnixMillis,
+    /// When its certificate ends, or ended.
+    pub until: UnixMillis,
 }
 
 impl Peer {
@@ -189,18 +201,23 @@ impl OpenKey {
 
 /// This host's identity and the authority that it trusts. A clone is the same one: what [`Tls::reload`] reads all of
 /// them have from the next connection on. Connections that are there go on, unless an authority is trusted no more:
-/// then all end, and those that still may are made anew.
+/// then all end, and those that still may are made anew. What is revoked ends too ([`Tls::revoke`]).
 #[derive(Clone)]
-pub struct Tls(Arc<RwLock<Material>>);
+pub struct Tls(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    material: RwLock<Material>,
+    rules: Arc<Rules>,
+    open: Arc<Open>,
+}
 
 /// What is made of the files.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Material {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     authorities: BTreeSet<Vec<u8>>,
-    /// Cancelled when one of them is trusted no more.
-    trust: CancellationToken,
 }
 
 impl fmt::Debug for Tls {
@@ -216,7 +233,9 @@ impl Tls {
     /// If one cannot be read or is not what it should be, if others could read the key, or if it is not the key of the
     /// certificate; the error names file and parameter.
     pub fn load(config: &Config) -> Result<Self, TlsError> {
-        Ok(Self(Arc::new(RwLock::new(Material::load(config)?))))
+        let rules = Arc::new(Rules::default());
+        let material = RwLock::new(Material::load(config, &rules)?);
+        Ok(Self(Arc::new(Shared { material, rules, open: Arc::default() })))
     }
 
     /// Reads them again.
@@ -224,35 +243,69 @@ impl Tls {
     /// # Errors
     /// As [`Tls::load`]; then it stays as it was.
     pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
-        let mut new = Material::load(config)?;
-        let mut current = self.0.write();
-        if current.authorities.is_subset(&new.authorities) {
-            new.trust = current.trust.clone();
-            *current = new;
-        } else {
+        let new = Material::load(config, &self.0.rules)?;
+        let mut current = self.0.material.write();
+        let lost = !current.authorities.is_subset(&new.authorities);
+        *current = new;
+        if lost {
             tracing::info!("an authority is trusted no more: connections are made anew");
-            mem::replace(&mut *current, new).trust.cancel();
+            self.0.open.end_all();
         }
         Ok(())
     }
 
-    /// For a server: every client must show a certificate of the same authority. What comes with it ends when that is
-    /// trusted no more.
-    pub(crate) fn acceptor(&self) -> (TlsAcceptor, CancellationToken) {
-        let current = self.0.read();
-        (TlsAcceptor::from(Arc::clone(&current.server)), current.trust.clone())
+    /// Takes what is revoked from now on, and ends the connections for which such a certificate was shown.
+    pub fn revoke(&self, revoked: Revoked) {
+        *self.0.rules.revoked.write() = Arc::new(revoked);
+        let ended = self.0.open.end_revoked(&self.0.rules.revoked.read());
+        if ended > 0 {
+            tracing::info!(connections = ended, "ended, as their certificates are revoked");
+        }
+    }
+
+    /// Whether those without a certificate may come, to ask for one.
+    pub fn let_guests_in(&self, open: bool) {
+        self.0.rules.is_open.store(open, Ordering::Release);
+    }
+
+    /// Whether they may now.
+    #[must_use]
+    pub fn lets_guests_in(&self) -> bool {
+        self.0.rules.is_open.load(Ordering::Acquire)
+    }
+
+    /// What is shown by whoever is connected now.
+    #[must_use]
+    pub fn shown(&self) -> Vec<Shown> {
+        self.0.open.shown()
+    }
+
+    /// For a server: every client must show a certificate of the same authority. The place is the connection's.
+    pub(crate) fn acceptor(&self) -> (TlsAcceptor, Place) {
+        // Both under the lock: an authority that goes ends what was begun by it.
+        let current = self.0.material.read();
+        (TlsAcceptor::from(Arc::clone(&current.server)), self.0.open.begin())
     }
 
     /// For a client: the server must show a certificate of the same authority that is valid for the name it is dialled
-    /// by.
-    pub(crate) fn connector(&self) -> (TlsConnector, CancellationToken) {
-        let current = self.0.read();
-        (TlsConnector::from(Arc::clone(&current.client)), current.trust.clone())
+    /// by. The place is the connection's.
+    pub(crate) fn connector(&self) -> (TlsConnector, Place) {
+        let current = self.0.material.read();
+        (TlsConnector::from(Arc::clone(&current.client)), self.0.open.begin())
+    }
+
+    /// Notes what was shown for a connection; one that was revoked during the handshake ends.
+    pub(crate) fn note(&self, place: &Place, certificates: Option<&[CertificateDer<'_>]>) {
+        let shown = all_shown(certificates.unwrap_or_default());
+        place.shows(shown.clone());
+        if revoked(&shown, &self.0.rules.revoked.read()).is_some() {
+            place.cut.cut();
+        }
     }
 }
 
 impl Material {
-    fn load(config: &Config) -> Result<Self, TlsError> {
+    fn load(config: &Config, rules: &Arc<Rules>) -> Result<Self, TlsError> {
         let ca = PemFile::read(config.get(&keys::tls::CA_FILE), "/tls/ca_file")?;
         let cert = PemFile::read(config.get(&keys::tls::CERT_FILE), "/tls/cert_file")?;
         let key = PemFile::read(config.get(&keys::tls::KEY_FILE), "/tls/key_file")?;
@@ -275,22 +328,30 @@ impl Material {
             WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
                 .build()
                 .map_err(|error| ca.unusable(&error))?;
+        let servers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+            .build()
+            .map_err(|error| ca.unusable(&error))?;
+        let clients = Arc::new(Clients { signed: clients, rules: Arc::clone(rules) });
+        let servers = Arc::new(Servers { signed: servers, rules: Arc::clone(rules) });
+        // Whoever has no certificate yet knows the authority by its hash, and takes it from here.
+        let with_authorities = [chain.clone(), ca.certificates()?].concat();
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(VERSIONS)
             .map_err(|error| cert.unusable(&error))?
             .with_client_cert_verifier(clients)
-            .with_single_cert(chain.clone(), private.clone_key())
+            .with_single_cert(with_authorities, private.clone_key())
             .map_err(|error| key.unusable(&error))?;
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(VERSIONS)
             .map_err(|error| cert.unusable(&error))?
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(servers)
             .with_client_auth_cert(chain, private)
             .map_err(|error| key.unusable(&error))?;
         server.alpn_protocols = vec![HTTP_2.to_vec()];
         client.alpn_protocols = vec![HTTP_2.to_vec()];
         let (server, client) = (Arc::new(server), Arc::new(client));
-        Ok(Self { server, client, authorities, trust: CancellationToken::new() })
+        Ok(Self { server, client, authorities })
     }
 }
 
@@ -361,17 +422,14 @@ fn remembered_identity(certificate: &CertificateDer<'static>) -> Option<Peer> {
 }
 
 fn identity(certificate: &CertificateDer<'_>) -> Option<Peer> {
-    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    let Shown { names, since, until, .. } = Shown::of(certificate)?;
     let mut peer = None::<Peer>;
-    for uri in certificate.valid_uri_names() {
-        let Some((role, name)) = uri.strip_prefix("vsm://").and_then(|rest| rest.split_once('/'))
-        else {
-            continue;
-        };
-        let Ok(role) = role.parse() else { continue };
-        let peer = peer.get_or_insert_with(|| Peer { name: name.to_owned(), roles: Vec::new() });
+    for name in names {
+        let Ok(role) = name.role().parse() else { continue };
+        let new = || Peer { name: name.name().to_owned(), roles: Vec::new(), since, until };
+        let peer = peer.get_or_insert_with(new);
         // One certificate, one name: a second name would make it two hosts.
-        if peer.name == name {
+        if peer.name == name.name() {
             peer.roles.push(role);
         }
     }
@@ -392,9 +450,14 @@ mod tests {
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
     }
 
+    fn peer_of(name: &str, roles: &[Role]) -> Peer {
+        let (since, until) = (UnixMillis(0), UnixMillis(u64::MAX));
+        Peer { name: name.to_owned(), roles: roles.to_vec(), since, until }
+    }
+
     #[test]
     fn a_node_is_spoken_for_by_its_own_certificate() {
-        let peer = Peer { name: "one.lab".into(), roles: vec![Role::Broker] };
+        let peer = peer_of("one.lab", &[Role::Broker]);
         let from = Some("10.0.0.1".parse().unwrap());
         for own in ["one.lab", "ONE", "one.lab.example.org", "10.0.0.1"] {
             assert!(peer.speaks_for(own, from), "{own}");
@@ -430,7 +493,7 @@ mod tests {
     fn files_that_do_not_belong_together_are_refused_by_name_and_the_old_ones_stay() {
         let (dir, config) = host();
         let tls = Tls::load(&config).unwrap();
-        let before = Arc::as_ptr(&tls.0.read().server);
+        let before = Arc::as_ptr(&tls.0.material.read().server);
         let other = own().0;
         for (name, text, why) in [
             ("key", other.as_str(), "cannot be used: "),
@@ -451,10 +514,10 @@ mod tests {
             assert!(error.starts_with(&start) && error.contains(why), "{error}");
             fs::write(&path, right).unwrap();
         }
-        assert_eq!(Arc::as_ptr(&tls.0.read().server), before);
+        assert_eq!(Arc::as_ptr(&tls.0.material.read().server), before);
         let copy = tls.clone();
         tls.reload(&config).unwrap();
-        assert_ne!(Arc::as_ptr(&copy.0.read().server), before, "a clone is the same one");
+        assert_ne!(Arc::as_ptr(&copy.0.material.read().server), before, "a clone is the same one");
     }
 
     #[test]
@@ -479,10 +542,10 @@ mod tests {
     #[test]
     fn a_certificate_names_its_holder_and_roles() {
         let both = identity(&certificate(&["vsm://broker/one", "vsm://agent/one"])).unwrap();
-        assert_eq!(both, Peer { name: "one".into(), roles: vec![Role::Broker, Role::Agent] });
+        assert_eq!((both.name.as_str(), both.roles), ("one", vec![Role::Broker, Role::Agent]));
         let mixed =
             identity(&certificate(&["https://x/y", "vsm://agent/a", "vsm://broker/b"])).unwrap();
-        assert_eq!(mixed, Peer { name: "a".into(), roles: vec![Role::Agent] });
+        assert_eq!((mixed.name.as_str(), mixed.roles), ("a", vec![Role::Agent]));
         assert_eq!(identity(&certificate(&["vsm://king/x", "spiffe://a/b"])), None);
     }
 }

@@ -1,5 +1,5 @@
-//! A connection that ends when the authority is trusted no more by which its other end was let in. Certificates are
-//! looked at in the handshake alone; without this, whoever keeps a connection open would stay.
+//! A connection that can be ended from outside: when the authority is trusted no more by which its other end was let in,
+//! or when a certificate is revoked that was shown for it. Without this, whoever keeps a connection open would stay.
 
 use std::{
     io,
@@ -8,21 +8,21 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
+
+use crate::open::Place;
 
 /// The connection below TLS.
 #[derive(Debug)]
 pub struct Trusted<T> {
     io: T,
-    over: Pin<Box<WaitForCancellationFutureOwned>>,
-    is_over: bool,
+    pub(crate) place: Place,
 }
 
 impl<T> Trusted<T> {
-    /// One that ends with `trust`.
-    pub(crate) fn new(io: T, trust: CancellationToken) -> Self {
-        Self { io, over: Box::pin(trust.cancelled_owned()), is_over: false }
+    /// One in this place among the open ones.
+    pub(crate) const fn new(io: T, place: Place) -> Self {
+        Self { io, place }
     }
 }
 
@@ -41,8 +41,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Trusted<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // HTTP/2 reads all the time: it is told at once.
-        self.is_over = self.is_over || self.over.as_mut().poll(context).is_ready();
-        if self.is_over {
+        if self.place.cut.is_over(context) {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Pin::new(&mut self.io).poll_read(context, buffer)

@@ -299,6 +299,10 @@ impl TryFrom<log::Change> for Change {
                 Self::Drained { agent, mark }
             }
             Kind::Noted(event) => Self::Noted(Event::try_from(event)?.into()),
+            Kind::Identity(identity) => {
+                let (name, known) = identity.try_into()?;
+                Self::Identity { name, known }
+            }
         })
     }
 }
@@ -331,6 +335,7 @@ impl From<&Change> for log::Change {
             }
             Change::Drained { agent, mark } => Kind::Drained((agent, mark.as_deref()).into()),
             Change::Noted(event) => Kind::Noted(event.as_ref().into()),
+            Change::Identity { name, known } => Kind::Identity((name, known.as_ref()).into()),
         };
         Self { kind: Some(kind) }
     }

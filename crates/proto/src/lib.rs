@@ -5,6 +5,7 @@
 
 mod audit;
 pub mod convert;
+mod identity;
 pub mod replica;
 
 /// The descriptor set of all services, for gRPC reflection.

@@ -175,6 +175,10 @@ impl TryFrom<pb::Row> for Row {
                 Self::Drain { agent, mark }
             }
             Kind::Event(event) => Self::Event(Event::try_from(event)?.into()),
+            Kind::Identity(identity) => {
+                let (name, known) = identity.try_into()?;
+                Self::Identity { name, known }
+            }
         })
     }
 }
@@ -200,6 +204,7 @@ impl From<&Row> for pb::Row {
             }),
             Row::Drain { agent, mark } => Kind::Drain((agent, mark.as_deref()).into()),
             Row::Event(event) => Kind::Event(event.as_ref().into()),
+            Row::Identity { name, known } => Kind::Identity((name, known.as_ref()).into()),
         };
         Self { kind: Some(kind) }
     }

@@ -9,6 +9,7 @@
 //! | `session` | each session, protobuf `vsm.session.v1.Session`, by id |
 //! | `tombstone`, `agent_failure`, `roster` | starts given up, failure marks, the witnesses |
 //! | `drain`, `event` | agents drained by an administrator, and the trail: protobuf `vsm.sync.v1.Drain` and `Event` |
+//! | `identity` | invitations, certificates that were issued, revocations: protobuf `vsm.sync.v1.Identity` |
 //! | `mark` | what changed before the log begins and the witnesses may have to keep, protobuf `vsm.sync.v1.Row` |
 //!
 //! The tables but `changelog` are the state at the committed number; all is written in one transaction.
@@ -55,6 +56,11 @@ const FROM_3: &str = "
     INSERT INTO meta SELECT 'unsure', EXISTS (SELECT 1 FROM meta WHERE key = 'mark_seq');
     PRAGMA user_version = 4;";
 
+/// From format 4, which knew nothing of identities.
+const FROM_4: &str = "
+    CREATE TABLE identity (name TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    PRAGMA user_version = 5;";
+
 const SCHEMA: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     CREATE TABLE epoch (counter INTEGER NOT NULL, node TEXT NOT NULL, first_seq INTEGER NOT NULL,
@@ -69,7 +75,7 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1;";
 
 /// What leads from each format to the next; format 0 is an empty file.
-const STEPS: [&str; 4] = [SCHEMA, FROM_1, FROM_2, FROM_3];
+const STEPS: [&str; 5] = [SCHEMA, FROM_1, FROM_2, FROM_3, FROM_4];
 
 /// How names of copies of replaced tables go on after `vsm.db.`; a time follows.
 const REPLACED: &str = "replaced-";

@@ -39,5 +39,10 @@ pub(super) fn of_host(layout: &Layout, host: &Host, lock: &Lock) -> Result<()> {
         issue.args(["--address", &identity]);
     }
     run(lock.lend(issue.arg("--out").arg(&out))?)?;
+    if host.role == Role::Broker {
+        let mut issuer = command(&[&vsmctl]);
+        issuer.args(["pki", "issuer", &host.name, "--dir"]).arg(&authority).arg("--out").arg(&out);
+        run(lock.lend(&mut issuer)?)?;
+    }
     Ok(())
 }

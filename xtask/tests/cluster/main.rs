@@ -27,6 +27,7 @@ mod guide;
 mod half_pair;
 mod hooks;
 mod hosts;
+mod identities;
 mod isolation;
 mod lifecycle;
 mod lifetime;

@@ -38,6 +38,8 @@ impl Site for OfAgent {
             | Caller::OtherBroker
             | Caller::Broker
             | Caller::Agent
+            | Caller::FormerAgent
+            | Caller::Guest
             | Caller::Observer => {
                 Err(Status::permission_denied(format!("{} is no broker", settings.public_name)))
             }

@@ -5,7 +5,7 @@ use std::io;
 use vsm_core::{SessionId, UserName};
 use vsm_daemon::one_time::TooMany;
 
-use super::{fence::Denied, wish::NotDone};
+use super::{fence::Denied, revoked::NotTaken, wish::NotDone};
 
 /// Why a broker's call did nothing, or did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,9 @@ pub(super) enum CallError {
     /// It is forbidden until a restart, and the caller asks again.
     #[error("the cancel cannot be kept: {0}")]
     CancelNotKept(io::Error),
+    /// What is revoked cannot be kept.
+    #[error("revoked certificates: {0}")]
+    Revoked(#[from] NotTaken),
     /// A session's log cannot be read.
     #[error("the log: {0}")]
     Log(io::Error),

@@ -19,7 +19,9 @@ mod maintenance;
 mod notice;
 mod pam;
 mod registry;
+mod renew;
 mod report;
+mod revoked;
 mod service;
 mod session_log;
 mod settings;
@@ -71,6 +73,8 @@ pub(crate) struct Agent {
     shadow_rights: shadow::Rights,
     load: watch::Receiver<vsm_proto::agent::v1::Load>,
     maintenance: watch::Receiver<maintenance::Maintenance>,
+    /// Which certificates count no more.
+    revoked: revoked::Kept,
     /// What is wrong here, which brokers are told.
     troubles: Troubles,
     /// Tasks that it cannot be without.
@@ -109,6 +113,7 @@ fn session_program() -> anyhow::Result<PathBuf> {
 pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Result<()> {
     let settings = Settings::from_config(config);
     let store = Store::open(&settings.session.state_dir)?;
+    renew::recover(config)?;
     let tls = Tls::load(config)?;
     let port = settings.listen_port;
     let listener = grpc::listen(port)
@@ -118,6 +123,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     let troubles = Troubles::default();
     tell_left_out(&troubles, config);
     let agent = Arc::new(Agent {
+        revoked: revoked::Kept::load(store.dir(), tls.clone(), &troubles),
         fence: fence::FenceKeeper::load(store.dir(), &settings::host_name(), troubles.clone())?,
         troubles,
         duties: duties.clone(),
@@ -140,6 +146,8 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     looks.follow(duties, &stop.token);
     let reloads = reload(Arc::clone(&agent), looks, config_dir.to_owned(), stop.clone());
     duties.run("reloads", reloads);
+    let renew = renew::follow(Arc::clone(&agent), tls.clone(), config_dir.to_owned(), stop.clone());
+    duties.run("renewal of the certificate", renew);
     let announce = announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone());
     duties.run_to_its_end("announcement", announce);
     let socket = agent.settings().session.run_dir.join(one_time::AGENT_SOCKET);

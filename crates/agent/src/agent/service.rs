@@ -17,9 +17,9 @@ use vsm_proto::{
         CancelStartRequest, CancelStartResponse, Cancelled, DisconnectViewerRequest,
         DisconnectViewerResponse, ExtendRequest, ExtendResponse, LimitsSet, NotifyRequest,
         NotifyResponse, ReportRequest, SessionLogRequest, SessionLogResponse, SetLimitsRequest,
-        SetLimitsResponse, StartRequest, StartResponse, TerminateRequest, TerminateResponse,
-        VerifyRequest, VerifyResponse, agent_server, cancel_start_response, set_limits_response,
-        start_response, terminate_response,
+        SetLimitsResponse, SetRevokedRequest, SetRevokedResponse, StartRequest, StartResponse,
+        TerminateRequest, TerminateResponse, VerifyRequest, VerifyResponse, agent_server,
+        cancel_start_response, set_limits_response, start_response, terminate_response,
     },
     convert,
     sync::v1::{
@@ -187,6 +187,19 @@ impl agent_server::Agent for Service {
         });
         let result = Some(words::or_fenced(set, Answer::Fenced)?);
         Ok(Response::new(SetLimitsResponse { result }))
+    }
+
+    async fn set_revoked(
+        &self,
+        request: Request<SetRevokedRequest>,
+    ) -> Result<Response<SetRevokedResponse>, Status> {
+        drop(self.acts(request.extensions(), request.get_ref().fence.clone()).await?);
+        let told = words::revoked(request.into_inner().identities)?;
+        let agent = Arc::clone(&self.agent);
+        let taken = tokio::task::spawn_blocking(move || agent.revoked.take(told, &agent.troubles));
+        let taken = taken.await.map_err(|error| Status::internal(error.to_string()))?;
+        taken.map_err(CallError::from)?;
+        Ok(Response::new(SetRevokedResponse {}))
     }
 
     async fn extend(

@@ -36,8 +36,8 @@ impl Site for OfBroker {
             Caller::Observer => listed(&settings.observers, "/vsmserver/HA/observers"),
             Caller::OtherBroker => is_other_broker(edge, peer),
             // The role is enough; the services compare names.
-            Caller::Agent | Caller::Broker | Caller::Host => Ok(()),
-            Caller::User | Caller::Administrator | Caller::AllowedBroker => {
+            Caller::Agent | Caller::FormerAgent | Caller::Broker | Caller::Host => Ok(()),
+            Caller::User | Caller::Administrator | Caller::AllowedBroker | Caller::Guest => {
                 Err(Status::permission_denied(format!("{node} is no session host")))
             }
         }

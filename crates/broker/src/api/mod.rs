@@ -7,6 +7,7 @@
 //! | [`admin`] | what administrators ask of sessions and hosts |
 //! | [`agents`] | marks of agents, and why a user gets which |
 //! | [`configuration`] | the configuration in force, and taking a new one |
+//! | [`identities`] | invitations, revocations, and certificates for agents |
 //! | [`pair`] | the administrator's view of the pair |
 //! | [`registry`] | agents that announce themselves |
 //! | [`access`] | what the configuration says of who may call |
@@ -20,6 +21,7 @@ pub mod agents;
 pub(crate) mod caller;
 pub mod configuration;
 pub(crate) mod forward;
+pub mod identities;
 pub mod pair;
 pub mod registry;
 pub mod user;

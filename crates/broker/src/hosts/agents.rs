@@ -18,10 +18,13 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use vsm_core::{AgentName, Epoch, Limits, Measured, SessionId, Standing, UnixMillis, Viewer};
+use vsm_core::{
+    AgentName, Epoch, IdentityName, Limits, Measured, SessionId, Standing, UnixMillis, Viewer,
+};
 use vsm_daemon::{
     clock::{self, Since},
     grpc,
+    open::Revoked,
     trouble::Troubles,
 };
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
@@ -351,6 +354,8 @@ pub struct Link {
     clock: Mutex<Clock>,
     /// What is wrong with it, as far as this broker finds out by itself.
     pub(crate) troubles: Troubles,
+    /// What it was told that counts no more.
+    revoked: Mutex<Arc<Revoked>>,
     /// Wakes the link's task when it is put aside.
     pub(crate) misbehaved: Notify,
     channel: Channel,
@@ -379,6 +384,7 @@ impl Link {
             conduct: Mutex::default(),
             clock: Mutex::default(),
             troubles: Troubles::with(name.to_string()),
+            revoked: Mutex::default(),
             misbehaved: Notify::new(),
             channel,
             state: watch::Sender::new(LinkState::Connecting),
@@ -395,6 +401,16 @@ impl Link {
             let skew = i64::try_from(skew).unwrap_or(i64::MAX);
             self.clock.lock().look(&self.troubles, self.name.as_str(), skew);
         }
+    }
+
+    /// Whether it was told all of this.
+    pub(crate) fn was_told(&self, revoked: &Revoked) -> bool {
+        **self.revoked.lock() == *revoked
+    }
+
+    /// Whether it was told that this identity is revoked.
+    pub(crate) fn knows_revoked(&self, name: &IdentityName) -> bool {
+        self.revoked.lock().contains_key(name)
     }
 
     /// Notes who shadows a session now; who did before.

@@ -49,6 +49,7 @@ use vsm_sync::SessionTable;
 use crate::{
     authority::Authority,
     hosts::agents::{Agents, CallError, Fenced, Link},
+    identities::Identities,
     journal::{Journal, trail::Note},
     locks::KeyedLocks,
     process::Process,
@@ -70,6 +71,8 @@ pub struct Sessions {
     pub(crate) table: SessionTable,
     pub(crate) journal: Arc<Journal>,
     pub(crate) agents: Arc<Agents>,
+    /// Identities of hosts.
+    pub(crate) identities: Arc<Identities>,
     /// They serialise what one user asks for.
     logins: KeyedLocks<UserName>,
     starting: Mutex<HashSet<SessionId>>,
@@ -91,6 +94,7 @@ impl Sessions {
         authority: Arc<Authority>,
         journal: Arc<Journal>,
         agents: Arc<Agents>,
+        identities: Arc<Identities>,
     ) -> Self {
         Self {
             process,
@@ -99,6 +103,7 @@ impl Sessions {
             authority,
             journal,
             agents,
+            identities,
             logins: KeyedLocks::default(),
             starting: Mutex::default(),
             ended: Mutex::default(),

@@ -38,6 +38,7 @@ use crate::{
         fleet::Host,
         told::{ids, maintenance, public_name, seen, shadowers, shown, troubles},
     },
+    identities,
     journal::trail::{Note, SELF},
     pair::witness,
     sessions::{
@@ -129,6 +130,7 @@ fn set_down(link: &Link, why: &Away) {
 async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
     let mut serving = sessions.table.watch_serving();
     let acts = sessions.acts();
+    let mut revoked = sessions.identities.watch_revoked();
     let mut settings = sessions.site.watch_settings();
     let mut settled = Arc::clone(&settings.borrow_and_update());
     // Only sessions that the table had before the inventory was made can be missing from it.
@@ -139,6 +141,11 @@ async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
         Ok(opened) => opened,
         Err(end) => return end,
     };
+    if acts {
+        // Before this host is acted on.
+        let now = Arc::clone(&revoked.borrow_and_update());
+        Box::pin(identities::tell(&sessions.authority, link, &now)).await;
+    }
     let told: HashSet<SessionId> = ids(&inventory.sessions).collect();
     unvoted.iter().filter(|id| !told.contains(id)).for_each(|id| sessions.forget_unvoted(*id));
     let missing = before.iter().filter(|id| !told.contains(id)).count();
@@ -167,6 +174,10 @@ async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
                     return End::Anew;
                 }
             }
+            Ok(()) = revoked.changed(), if acts => {
+                let now = Arc::clone(&revoked.borrow_and_update());
+                Box::pin(identities::tell(&sessions.authority, link, &now)).await;
+            }
             Ok(()) = settings.changed() => {
                 settled = limiting::follow(sessions, link, &settled, &settings.borrow_and_update());
             }
@@ -175,6 +186,10 @@ async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
                     return End::Anew;
                 }
                 if acts {
+                    let now = Arc::clone(&revoked.borrow());
+                    if !link.was_told(&now) {
+                        Box::pin(identities::tell(&sessions.authority, link, &now)).await;
+                    }
                     if link.take_limits_due() {
                         limiting::begin(sessions, link);
                     }

@@ -49,6 +49,8 @@ pub struct Settings {
     pub start_attempts: u32,
     /// How long a login may take.
     pub login_timeout: Duration,
+    /// Port on which this broker listens.
+    pub broker_port: u16,
     /// Port on which agents listen.
     pub agent_port: u16,
     /// Whether new desktops are made without votes.
@@ -83,9 +85,24 @@ pub struct Settings {
     pub hooks: HookSettings,
     /// Limits of desktops' lives.
     pub lifetimes: Lifetimes,
+    /// What is needed to sign certificates for agents.
+    pub certificates: CertificateSettings,
     resources: BTreeMap<String, Resources>,
     named_groups: NamedGroups,
     agents: BTreeMap<AgentName, AgentSettings>,
+}
+
+/// What is needed to sign certificates for agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateSettings {
+    /// Certificates of the authorities that this host trusts.
+    pub authority: PathBuf,
+    /// Certificate of the issuer.
+    pub issuer_cert: PathBuf,
+    /// Its private key.
+    pub issuer_key: PathBuf,
+    /// How long a certificate counts.
+    pub agent_life: Duration,
 }
 
 /// Programs that root provides for logins.
@@ -225,6 +242,7 @@ impl Settings {
             start_timeout: config.get(&keys::vsmserver::START_TIMEOUT),
             start_attempts: config.get(&keys::vsmserver::START_ATTEMPTS),
             login_timeout: config.get(&keys::vsmserver::LOGIN_TIMEOUT),
+            broker_port: config.get(&keys::vsmserver::LISTEN_PORT),
             agent_port: config.get(&keys::vsm::VSM_AGENT_PORT),
             solo_create: config.get(&keys::ha::SOLO_CREATE) == SoloCreate::AllowAndMark,
             admin_email: config.get(&keys::vsmserver::ADMIN_EMAIL),
@@ -250,6 +268,12 @@ impl Settings {
             capacity_warn: config.get(&keys::vsmserver::CAPACITY_WARN),
             hooks: HookSettings::new(config),
             lifetimes,
+            certificates: CertificateSettings {
+                authority: config.get(&keys::tls::CA_FILE),
+                issuer_cert: config.get(&keys::tls::ISSUER_CERT_FILE),
+                issuer_key: config.get(&keys::tls::ISSUER_KEY_FILE),
+                agent_life: config.get(&keys::vsmserver::AGENT_CERTIFICATE_LIFE),
+            },
             resources: resources(config),
             named_groups: Arc::new(named_groups),
             agents,

@@ -1,7 +1,7 @@
 //! Each method of a broker's services is called by everybody that there is, at each door: those whom the table names
 //! are let in, and nobody else.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use tonic::{
     Code,
@@ -10,7 +10,11 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use vsm_config::Config;
-use vsm_daemon::access::{Caller, METHODS, Method};
+use vsm_core::{Asked, Hash, Invitation, Proposal, UnixMillis};
+use vsm_daemon::{
+    access::{Caller, METHODS, Method},
+    grpc,
+};
 
 use super::lab::{LONG, Lab};
 
@@ -44,20 +48,31 @@ fn socket(path: &Path) -> Channel {
 /// The identities, with what each is.
 fn everybody(lab: &Lab) -> Vec<(&'static str, Channel, &'static [Caller])> {
     use Caller::{
-        Administrator, Agent, Broker, Host, Observer, OtherBroker, RemoteAdministrator, User,
+        Administrator, Agent, Broker, FormerAgent, Guest, Host, Observer, OtherBroker,
+        RemoteAdministrator, User,
     };
     let call = |role, name| lab.call(&lab.b, role, name);
+    let ended = lab.authority.ended("agent", "agent2");
+    let ended = lab.authority.host("ended", (&ended.0, &ended.1));
+    let former = grpc::channel("localhost", lab.b.port, &ended).unwrap();
+    let guest = grpc::guest_channel("localhost", lab.b.port, lab.authority.key()).unwrap();
     vec![
         ("a user", socket(&lab.b.socket), &[User]),
         ("an administrator", socket(&lab.b.admin), &[Administrator]),
-        ("the other broker", call("broker", "a"), &[OtherBroker, Broker, Host]),
-        ("a strange broker", call("broker", "c"), &[Broker, Host]),
-        ("an agent", call("agent", "agent1"), &[Agent, Host]),
-        ("a listed administrator", call("admin", "ops"), &[RemoteAdministrator, Host]),
-        ("another administrator", call("admin", "mallory"), &[Host]),
-        ("a listed observer", call("admin", "watcher"), &[Observer, Host]),
-        ("an agent of an administrator's name", call("agent", "ops"), &[Agent, Host]),
-        ("a certificate without a role", call("nobody", "a"), &[]),
+        ("the other broker", call("broker", "a"), &[OtherBroker, Broker, Host, Guest]),
+        ("a strange broker", call("broker", "c"), &[Broker, Host, Guest]),
+        ("an agent", call("agent", "agent1"), &[Agent, FormerAgent, Host, Guest]),
+        ("a listed administrator", call("admin", "ops"), &[RemoteAdministrator, Host, Guest]),
+        ("another administrator", call("admin", "mallory"), &[Host, Guest]),
+        ("a listed observer", call("admin", "watcher"), &[Observer, Host, Guest]),
+        (
+            "an agent of an administrator's name",
+            call("agent", "ops"),
+            &[Agent, FormerAgent, Host, Guest],
+        ),
+        ("an agent whose certificate has ended", former, &[FormerAgent, Guest]),
+        ("a host without a certificate", guest, &[Guest]),
+        ("a certificate without a role", call("nobody", "a"), &[Guest]),
     ]
 }
 
@@ -68,6 +83,13 @@ async fn everybody_calls_everything_and_only_the_table_lets_in() {
     std::fs::write(dir.path().join("a.yaml"), YAML).unwrap();
     let settings = vsm_broker::site::settings::Settings::new(&Config::load(dir.path()).unwrap());
     lab.b.broker.site.set_settings(settings.unwrap());
+    let (token, by, until) = (Hash([0; 32]), "root".to_owned(), UnixMillis(u64::MAX));
+    let asked = Asked::Invite(Invitation { token, by, until, used_for: None });
+    let invite = Proposal::Identity { name: "agent/agent3".parse().unwrap(), asked };
+    lab.b.table().propose(invite).await.unwrap();
+    while !lab.b.broker.process.tls.lets_guests_in() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let (mut let_in, mut refused, mut wrong) = (0, 0, Vec::new());
     for (who, channel, is) in everybody(&lab) {
         // Not what an agent serves, nor health and reflection, whose services the process adds.

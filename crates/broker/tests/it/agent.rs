@@ -82,13 +82,20 @@ pub(crate) struct Host {
     server: Option<JoinHandle<()>>,
 }
 
+/// The address of a host of this test.
+pub(crate) fn name_of(number: u8) -> String {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    format!("127.{}.{low}.{number}", high.max(1))
+}
+
 impl Host {
-    /// Hosts on 127.0.0.2 and up, all on one port, which the broker's settings have.
+    /// Hosts on addresses of this test's own, all on one port, which the broker's settings have. A port on an address
+    /// that others use too may be taken while its host is down.
     pub(crate) async fn several(authority: &Authority, count: u8) -> (u16, Vec<Self>) {
         let mut hosts: Vec<Self> = Vec::new();
         let mut port = 0;
         for number in 2..2 + count {
-            let name = format!("127.0.0.{number}");
+            let name = name_of(number);
             let agent = Agent {
                 number,
                 state: Arc::default(),
@@ -286,6 +293,15 @@ impl pb::agent_server::Agent for Agent {
         state.forbidden.insert(id);
         let result = Some(cancel_start_response::Result::Cancelled(pb::Cancelled {}));
         Ok(Response::new(pb::CancelStartResponse { result }))
+    }
+
+    async fn set_revoked(
+        &self,
+        request: Request<pb::SetRevokedRequest>,
+    ) -> Result<Response<pb::SetRevokedResponse>, Status> {
+        let names = request.into_inner().identities.into_iter().map(|one| one.name);
+        self.state().asked.extend(names.map(|name| ("set_revoked", name)));
+        Ok(Response::new(pb::SetRevokedResponse {}))
     }
 
     async fn set_limits(

@@ -9,18 +9,20 @@ use vsm_proto::{
 };
 
 use super::{
-    agent::Host,
+    agent::{Host, name_of},
     lab::{LONG, Lab, Node},
 };
 
 /// The agent.
-const AGENT: &str = "127.0.0.2";
+fn agent() -> String {
+    name_of(2)
+}
 
 /// An active broker with an agent that says such things, and another one that is away.
 async fn with(lab: &Lab, says: impl FnMut() -> Vec<Item> + Send + 'static) -> &Node {
     let (port, hosts) = Host::several(&lab.authority, 1).await;
     hosts[0].says(says);
-    let agents = format!("subclusters: {{x: {{agents: [{AGENT}, agent1]}}}}\n");
+    let agents = format!("subclusters: {{x: {{agents: [{}, agent1]}}}}\n", agent());
     lab.b.has_agents(port, &agents);
     &lab.b
 }
@@ -40,7 +42,7 @@ fn live(id: &str, user: &str) -> LiveSession {
     let session = Session {
         id: id.to_owned(),
         user: user.to_owned(),
-        agent: AGENT.to_owned(),
+        agent: agent(),
         display: 10,
         state: SessionState::Running.into(),
         request_id: uuid::Uuid::new_v4().to_string(),
@@ -52,7 +54,7 @@ fn live(id: &str, user: &str) -> LiveSession {
 /// Waits until the agent is down with these words; how it stands.
 async fn put_aside(node: &Node, words: &str) {
     use vsm_broker::hosts::agents::LinkState;
-    let link = node.broker.agents.link(&AGENT.parse().unwrap()).unwrap();
+    let link = node.broker.agents.link(&agent().parse().unwrap()).unwrap();
     let mut seen = String::new();
     let wait = async {
         loop {

@@ -27,10 +27,15 @@ use vsm_broker::{
 };
 use vsm_config::{Config, RoleSource};
 use vsm_core::{
-    Incarnation, LineageId, Proposal, RequestId, Session, SessionId, StartParams, State,
+    Hash, Incarnation, LineageId, Proposal, RequestId, Session, SessionId, StartParams, State,
     UnixMillis, replica,
 };
-use vsm_daemon::{access::Door, grpc, tls::Tls};
+use vsm_daemon::{
+    access::Door,
+    grpc,
+    pki::{self, Signer},
+    tls::Tls,
+};
 use vsm_sync::{
     MemoryStore, Outbox, PeerLink, SessionTable,
     peer::{Card, MESSAGE_MAX, PeerConfig, PeerStream},
@@ -52,7 +57,62 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { dir: tempfile::tempdir().unwrap(), issuer: Issuer::new(params, key), pem }
+        let (dir, private) = (tempfile::tempdir().unwrap(), key.serialize_pem());
+        let authority = Self { dir, issuer: Issuer::new(params, key), pem };
+        authority.write("ca.pem", &authority.pem);
+        authority.write("ca.key", &private);
+        authority
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(self.path(name), mode).unwrap();
+    }
+
+    /// The hash of its public key.
+    pub(crate) fn key(&self) -> Hash {
+        pki::key_of(&self.path("ca.pem")).unwrap()
+    }
+
+    /// What signs for a broker, whose configuration goes on with this.
+    fn issuer_of(&self, broker: &str) -> String {
+        let signer = Signer::load(&self.path("ca.pem"), &self.path("ca.key")).unwrap();
+        let (certificate, key) = signer.make_issuer(broker, 30).unwrap();
+        let names = [format!("{broker}-issuer.pem"), format!("{broker}-issuer.key")];
+        self.write(&names[0], &certificate);
+        self.write(&names[1], &key);
+        let [certificate, key] = names.map(|name| self.path(&name).display().to_string());
+        format!("  issuer_cert_file: {certificate}\n  issuer_key_file: {key}\n")
+    }
+
+    /// What a broker signs with.
+    pub(crate) fn signer_of(&self, broker: &str) -> Signer {
+        let path = |end: &str| self.path(&format!("{broker}-issuer.{end}"));
+        Signer::load(&path("pem"), &path("key")).unwrap()
+    }
+
+    /// The identity that a host has by these certificates, of which the first is its own, and this key.
+    pub(crate) fn host(&self, name: &str, (chain, key): (&str, &str)) -> Tls {
+        let mut yaml = "tls:\n".to_owned();
+        std::fs::create_dir_all(self.path(&format!("{name}/conf.d"))).unwrap();
+        for (what, pem) in [("ca", self.pem.as_str()), ("cert", chain), ("key", key)] {
+            let file = format!("{name}/{what}.pem");
+            self.write(&file, pem);
+            yaml += &format!("  {what}_file: {}\n", self.path(&file).display());
+        }
+        self.write(&format!("{name}/conf.d/tls.yaml"), &yaml);
+        Tls::load(&Config::load(&self.path(&format!("{name}/conf.d"))).unwrap()).unwrap()
+    }
+
+    /// A certificate by the authority itself that ended a minute ago, and its key.
+    pub(crate) fn ended(&self, role: &str, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let uri = format!("vsm://{role}/{name}");
+        params.subject_alt_names.push(SanType::URI(uri.as_str().try_into().unwrap()));
+        params.not_after = (std::time::SystemTime::now() - Duration::from_secs(60)).into();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -79,6 +139,9 @@ impl Authority {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
             yaml += &format!("  {what}_file: {}\n", path.display());
         }
+        if role == "broker" {
+            yaml += &self.issuer_of(name);
+        }
         std::fs::write(conf.join("tls.yaml"), yaml).unwrap();
         Config::load(&conf).unwrap()
     }
@@ -95,6 +158,8 @@ pub(crate) struct Node {
     pub(crate) socket: PathBuf,
     /// The administrators'.
     pub(crate) admin: PathBuf,
+    /// What its configuration says of certificates.
+    tls_yaml: PathBuf,
 }
 
 impl Node {
@@ -147,7 +212,9 @@ impl Node {
         let reloader =
             Reloader::new(Arc::clone(&broker.sessions), Arc::clone(&broker.side), config, conf);
         serve(&broker, &reloader, listener, [&socket, &admin]);
-        Self { broker, port, socket, admin }
+        tokio::spawn(Arc::clone(&broker.identities).follow());
+        let tls_yaml = authority.path(&format!("broker-{name}/conf.d/tls.yaml"));
+        Self { broker, port, socket, admin, tls_yaml }
     }
 
     pub(crate) fn table(&self) -> &SessionTable {
@@ -166,6 +233,7 @@ impl Node {
         let dir = tempfile::tempdir().unwrap();
         let text = format!("vsm: {{vsm_agent_port: {port}}}\n{yaml}");
         std::fs::write(dir.path().join("a.yaml"), text).unwrap();
+        std::fs::copy(&self.tls_yaml, dir.path().join("b.yaml")).unwrap();
         self.broker.site.set_settings(Settings::new(&Config::load(dir.path()).unwrap()).unwrap());
         self.broker.sessions.follow_agents();
     }

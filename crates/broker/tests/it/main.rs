@@ -7,6 +7,7 @@ mod adopt;
 mod agent;
 mod evil;
 mod forward;
+mod identities;
 mod lab;
 mod life;
 mod refusals;

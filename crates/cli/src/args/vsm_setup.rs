@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use vsm_daemon::VERSION;
 
 const AFTER: &str = "\
@@ -22,7 +22,7 @@ Exit codes: 0 done; 64 bad usage or a bad answer; 66 the answers cannot be read;
 /// It first checks what the host needs, then sets up everything or nothing. Running it again is safe: with the same
 /// answers it changes nothing.
 #[derive(Debug, Parser)]
-#[command(name = "vsm-setup", version = VERSION, after_help = AFTER)]
+#[command(name = "vsm-setup", version = VERSION, after_help = AFTER, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
     /// Take the answers from FILE and ask nothing
     #[arg(long, value_name = "FILE")]
@@ -33,6 +33,42 @@ pub struct Arguments {
     /// Show what would be done and what prevents it, but change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Directory of the configuration files
+    #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d")]
+    pub config: PathBuf,
+    /// Something else than setting the host up
+    #[command(subcommand)]
+    pub command: Option<SetupCommand>,
+}
+
+/// What else `vsm-setup` does.
+#[derive(Debug, Subcommand)]
+pub enum SetupCommand {
+    /// Get this host's first certificate from a broker, as vsmctl agent enrol says
+    Enrol(EnrolArgs),
+}
+
+/// What a host needs for its first certificate.
+#[derive(Debug, Args)]
+pub struct EnrolArgs {
+    /// Name of this host as an agent
+    #[arg(long, value_name = "NAME")]
+    pub agent: String,
+    /// Broker; of a pair, the name of the resource address
+    #[arg(long, value_name = "HOST")]
+    pub broker: String,
+    /// Port of the broker
+    #[arg(long, default_value_t = 9000)]
+    pub port: u16,
+    /// The token that vsmctl agent enrol printed
+    #[arg(long)]
+    pub token: String,
+    /// SHA-256 of the public key of the cluster's authority: nobody else is trusted
+    #[arg(long, value_name = "HASH")]
+    pub authority: String,
+    /// Replace the certificate that this host has
+    #[arg(long)]
+    pub replace: bool,
     /// Directory of the configuration files
     #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d")]
     pub config: PathBuf,

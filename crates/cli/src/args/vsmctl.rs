@@ -5,11 +5,11 @@ use vsm_daemon::VERSION;
 
 use crate::{
     admin::{
-        AdminOptions, DrainArgs, EventsArgs, ForgetArgs, LogArgs, NotifyArgs, PushArgs, RsyncArgs,
-        Selector, Sort, SshArgs, TerminateArgs,
+        AdminOptions, DrainArgs, EnrolArgs, EventsArgs, ForgetArgs, LogArgs, NotifyArgs, PushArgs,
+        RevokeArgs, RsyncArgs, Selector, Sort, SshArgs, TerminateArgs,
     },
     ha::HaCommand,
-    pki::{InitArgs, IssueArgs},
+    pki::{InitArgs, IssueArgs, IssuerArgs},
     retry::RetryOptions,
 };
 
@@ -60,7 +60,7 @@ pub enum Command {
     /// Show and control the pair: both nodes, their votes, take-overs
     #[command(subcommand)]
     Ha(HaCommand),
-    /// Create the certificates of the cluster
+    /// Create the certificates of the cluster, list and revoke them
     #[command(subcommand)]
     Pki(PkiCommand),
 }
@@ -131,6 +131,8 @@ pub enum AgentCommand {
         /// Agent
         name: String,
     },
+    /// Let a host have its first certificate: prints the command to run there
+    Enrol(EnrolArgs),
     /// Place no new sessions on an agent; its running sessions go on and can be reconnected
     Drain(DrainArgs),
     /// Place new sessions on an agent again
@@ -153,4 +155,10 @@ pub enum PkiCommand {
     Init(InitArgs),
     /// Issue a certificate to a host
     Issue(IssueArgs),
+    /// Make an issuer for a broker, with which that signs certificates for agents
+    Issuer(IssuerArgs),
+    /// List the identities of hosts: invited, valid until when, revoked
+    List,
+    /// Have the certificates of a host count no more, from now on
+    Revoke(RevokeArgs),
 }

@@ -49,12 +49,18 @@ async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
         Command::Status => admin::status(&options).await,
         Command::Pki(PkiCommand::Init(arguments)) => pki::init(&arguments),
         Command::Pki(PkiCommand::Issue(arguments)) => pki::issue(&arguments),
+        Command::Pki(PkiCommand::Issuer(arguments)) => pki::issuer(&arguments),
+        Command::Pki(PkiCommand::List) => admin::pki_list(&options).await,
+        Command::Pki(PkiCommand::Revoke(arguments)) => {
+            admin::pki_revoke(&options, &arguments).await
+        }
     }
 }
 
 async fn agent(options: &AdminOptions, command: AgentCommand) -> Result<(), Failure> {
     match command {
         AgentCommand::List { exit_code } => admin::agent_list(options, exit_code).await,
+        AgentCommand::Enrol(arguments) => admin::agent_enrol(options, &arguments).await,
         AgentCommand::Show { name } => admin::agent_show(options, &name).await,
         AgentCommand::Drain(arguments) => admin::agent_drain(options, arguments).await,
         AgentCommand::Undrain { name } => admin::agent_undrain(options, &name).await,

@@ -227,6 +227,8 @@ pub(super) enum What {
     Drained { agent: String, by: Option<String>, why: Option<String>, until: Option<String> },
     /// Something that was done or that happened.
     Trail(EventRecord),
+    /// What is known of a host's identity changed.
+    Identity { name: String, revoked: Option<String> },
     /// The agents that vote from here on.
     Witnesses { witnesses: Vec<String> },
 }
@@ -253,6 +255,10 @@ impl From<&Row> for What {
                 until: mark.as_ref().and_then(|m| m.until).and_then(|until| output::time(until.0)),
             },
             Row::Event(event) => Self::Trail(event.as_ref().into()),
+            Row::Identity { name, known } => Self::Identity {
+                name: name.to_string(),
+                revoked: known.revoked.as_ref().and_then(|was| output::time(was.before.0)),
+            },
             Row::Roster(all) => {
                 Self::Witnesses { witnesses: all.iter().map(ToString::to_string).collect() }
             }
@@ -294,6 +300,8 @@ impl What {
             }
             Self::Drained { agent, .. } => format!("agent {agent} is not drained"),
             Self::Trail(event) => event.words(),
+            Self::Identity { name, revoked: Some(at) } => format!("{name} is revoked before {at}"),
+            Self::Identity { name, .. } => format!("{name} is invited or has a new certificate"),
             Self::Witnesses { witnesses } => format!("witnesses {}", witnesses.join(" ")),
         }
     }

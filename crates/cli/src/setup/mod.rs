@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`answers`] | the questions, what is allowed, the file of answers |
 //! | `ask` | asking a person |
+//! | `enrol` | this host's first certificate |
 //! | [`check`] | what is missing on this host or in the way |
 //! | `port` | which program has a port |
 //! | [`firewall`], [`rule`] | which firewall runs here, and its rules |
@@ -14,6 +15,7 @@
 pub mod answers;
 mod ask;
 pub mod check;
+mod enrol;
 pub mod firewall;
 pub mod nft;
 mod port;
@@ -25,7 +27,7 @@ use vsm_config::{Config, tool};
 use vsm_daemon::files::{self, Access};
 
 use crate::{
-    args::vsm_setup::Arguments,
+    args::vsm_setup::{Arguments, SetupCommand},
     exit::{CANNOT_WRITE, CONFIG, Failure, NOT_ALLOWED, UNAVAILABLE},
     output,
     setup::{
@@ -39,6 +41,9 @@ use crate::{
 /// # Errors
 /// A bad answer, something that is missing, a file that cannot be written; nothing was changed then.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if let Some(SetupCommand::Enrol(arguments)) = &arguments.command {
+        return enrol::enrol(arguments);
+    }
     let config = load(&arguments.config)?;
     let answers = match &arguments.answers {
         Some(file) => answers::read(file)?,

@@ -218,6 +218,7 @@ impl Ledger {
             | Change::AgentFailed { .. }
             | Change::Drained { .. }
             | Change::Noted(_)
+            | Change::Identity { .. }
             | Change::Began { .. } => None,
         });
         self.table.roster().into_iter().chain(later).cloned().collect()

@@ -23,7 +23,10 @@ use tonic::{
 
 use self::refused::Refusals;
 pub use self::table::METHODS;
-use crate::tls::{self, Peer, Role};
+use crate::{
+    clock,
+    tls::{self, Peer, Role},
+};
 
 /// Who calls, as the connection proves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +45,10 @@ pub enum Caller {
     AllowedBroker,
     /// The role `agent`.
     Agent,
+    /// The role `agent`, also by a certificate that has ended.
+    FormerAgent,
+    /// Somebody without a certificate, while a host is invited.
+    Guest,
     /// Any role: a certificate of the authority without one is nobody's here.
     Host,
     /// The role `broker` or `admin`, and listed in `/vsmserver/HA/observers`.
@@ -53,10 +60,10 @@ impl Caller {
     #[must_use]
     pub const fn roles(self) -> &'static [Role] {
         match self {
-            Self::User | Self::Administrator => &[],
+            Self::User | Self::Administrator | Self::Guest => &[],
             Self::RemoteAdministrator => &[Role::Admin],
             Self::OtherBroker | Self::Broker | Self::AllowedBroker => &[Role::Broker],
-            Self::Agent => &[Role::Agent],
+            Self::Agent | Self::FormerAgent => &[Role::Agent],
             Self::Host => &[Role::Broker, Role::Agent, Role::Admin],
             Self::Observer => &[Role::Broker, Role::Admin],
         }
@@ -72,6 +79,8 @@ impl fmt::Display for Caller {
             Self::OtherBroker => "the other broker of the pair",
             Self::Broker | Self::AllowedBroker => "a broker",
             Self::Agent => "an agent",
+            Self::FormerAgent => "an agent, also after its certificate has ended",
+            Self::Guest => "a host without a certificate, while one is invited",
             Self::Host => "a host of the cluster",
             Self::Observer => "an observer",
         })
@@ -166,6 +175,7 @@ impl Guard {
         let allowed = match door {
             Door::Users => local(method, Caller::User),
             Door::Administrators => local(method, Caller::Administrator),
+            Door::Port if method.callers.contains(&Caller::Guest) => Ok(()),
             Door::Port => tls::peer(extensions)
                 .and_then(|peer| self.remote(method, &peer, address(extensions))),
         };
@@ -183,6 +193,17 @@ impl Guard {
 
     fn remote(&self, method: &Method, peer: &Peer, address: Option<IpAddr>) -> Result<(), Status> {
         let mut why = None;
+        // Only an agent is let in then.
+        let has_ended = peer.is(Role::Agent) && peer.until <= clock::unix_millis();
+        if has_ended && !method.callers.contains(&Caller::FormerAgent) {
+            let (ended, now) = (clock::shown(peer.until), clock::shown(clock::unix_millis()));
+            let text = format!(
+                "the certificate of {} has expired: it ended at {ended}, and the clock here says {now}; it can only be \
+                 renewed",
+                peer.name
+            );
+            return Err(Status::unauthenticated(text));
+        }
         for caller in method.callers {
             if caller.roles().iter().any(|role| peer.is(*role)) {
                 match self.site.lets_in(*caller, peer, address) {

@@ -1,7 +1,10 @@
 //! The table: each method of each service, with who may call it.
 
 use super::{
-    Caller::{self, Administrator, Agent, AllowedBroker, Broker, Observer, OtherBroker, User},
+    Caller::{
+        self, Administrator, Agent, AllowedBroker, Broker, FormerAgent, Guest, Observer,
+        OtherBroker, User,
+    },
     Method,
 };
 
@@ -26,6 +29,11 @@ pub const METHODS: &[Method] = &[
     Method::new("vsm.broker.v1.Broker/ExtendSession", OF_USERS, OWN),
     Method::new("vsm.broker.v1.Broker/AbandonSession", OF_USERS, OWN),
     Method::new("vsm.broker.v1.Registry/Announce", &[Agent], "for itself, by its certificate"),
+    Method::new("vsm.broker.v1.Enrolment/Enrol", &[Guest], "with a token of an invitation"),
+    Method::new("vsm.broker.v1.Enrolment/Renew", &[FormerAgent], "for itself"),
+    Method::new("vsm.admin.v1.Identities/Invite", OF_ADMINISTRATORS, ""),
+    Method::new("vsm.admin.v1.Identities/Revoke", OF_ADMINISTRATORS, ""),
+    Method::new("vsm.admin.v1.Identities/ListIdentities", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Admin/ListSessions", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Admin/WatchSessions", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Admin/TerminateSessions", OF_ADMINISTRATORS, ""),
@@ -72,6 +80,7 @@ pub const METHODS: &[Method] = &[
     Method::new("vsm.agent.v1.Agent/AcceptKey", OF_BROKERS, EPOCH),
     Method::new("vsm.agent.v1.Agent/AllowShadow", OF_BROKERS, EPOCH),
     Method::new("vsm.agent.v1.Agent/CancelStart", OF_BROKERS, EPOCH),
+    Method::new("vsm.agent.v1.Agent/SetRevoked", OF_BROKERS, EPOCH),
     Method::new("vsm.agent.v1.Agent/Report", OF_BROKERS, ""),
     Method::new("grpc.health.v1.Health/Check", ANYBODY, ""),
     Method::new("grpc.health.v1.Health/Watch", ANYBODY, ""),

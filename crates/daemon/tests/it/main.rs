@@ -239,7 +239,7 @@ async fn a_certificate_out_of_its_time_is_told_with_its_dates_and_the_time_here(
         ("new", 2901, 2902, "its certificate is not valid yet: it begins at 2901-01-01T00:00:00Z"),
     ] {
         let of = |host: &str| {
-            identity_for(&dir.path().join(name), &ours, "agent", host, Some((from, until)))
+            identity_for(&dir.path().join(name), &ours, "admin", host, Some((from, until)))
         };
         let ask = async |server: Tls, client: &Tls| {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

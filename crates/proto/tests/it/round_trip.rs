@@ -7,8 +7,8 @@ use proptest::{collection::vec, option, prelude::*, test_runner::Config};
 use prost::Message;
 use uuid::Uuid;
 use vsm_core::{
-    AgentName, Change, Drain, Epoch, Event, Key, Lsn, RequestId, Row, Session, SessionId,
-    StartParams, State, UnixMillis,
+    AgentName, Change, Drain, Epoch, Event, Hash, Identity, IdentityName, Invitation, Issued, Key,
+    Lsn, RequestId, Revocation, Row, Session, SessionId, StartParams, State, UnixMillis,
     replica::{
         Entry, Hello, History, Holds, Image, PeerMsg, Supply, Window, Witness, WitnessMsg,
         WitnessReply,
@@ -94,6 +94,7 @@ fn change() -> impl Strategy<Value = Change> + Clone {
         vec(agent(), 0..4).prop_map(|agents| Change::Roster(agents.into())),
         (agent(), option::of(drain())).prop_map(|(agent, mark)| Change::Drained { agent, mark }),
         event().prop_map(Change::Noted),
+        identity().prop_map(|(name, known)| Change::Identity { name, known }),
     ]
 }
 
@@ -110,7 +111,29 @@ fn row() -> impl Strategy<Value = Row> {
         vec(agent(), 0..4).prop_map(|agents| Row::Roster(agents.into())),
         (agent(), option::of(drain())).prop_map(|(agent, mark)| Row::Drain { agent, mark }),
         event().prop_map(Row::Event),
+        identity().prop_map(|(name, known)| Row::Identity { name, known }),
     ]
+}
+
+fn identity() -> impl Strategy<Value = (IdentityName, Arc<Identity>)> {
+    let hash = || any::<[u8; 32]>().prop_map(Hash);
+    let at = || any::<u64>().prop_map(UnixMillis);
+    let invited = (hash(), "[a-z]{1,8}", at(), option::of(hash()))
+        .prop_map(|(token, by, until, used_for)| Invitation { token, by, until, used_for });
+    let issued = (hash(), at(), at(), "[a-z]{1,8}").prop_map(|(key, at, until, by)| Issued {
+        key,
+        at,
+        until,
+        by,
+    });
+    let revoked = (at(), "[a-z]{1,8}", "[ -~]{0,20}").prop_map(|(before, by, why)| Revocation {
+        before,
+        by,
+        why,
+    });
+    let known = (option::of(invited), option::of(issued), option::of(revoked))
+        .prop_map(|(invited, issued, revoked)| Arc::new(Identity { invited, issued, revoked }));
+    ("(broker|agent|admin|issuer)/[a-z]{1,8}".prop_map(|name| name.parse().unwrap()), known)
 }
 
 fn drain() -> impl Strategy<Value = Arc<Drain>> + Clone {

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use vsm_core::{AgentName, Drain, Event, LineageId, Row, Session, SessionId, UnixMillis};
+use vsm_core::{
+    AgentName, Drain, Event, Identity, IdentityName, LineageId, Row, Session, SessionId, UnixMillis,
+};
 
 use crate::View;
 
@@ -17,6 +19,7 @@ pub(super) struct Copy {
     roster: Option<Arc<[AgentName]>>,
     drains: BTreeMap<AgentName, Arc<Drain>>,
     events: Vec<Arc<Event>>,
+    identities: Arc<BTreeMap<IdentityName, Arc<Identity>>>,
     pub(super) commit: u64,
     pub(super) lineage: LineageId,
 }
@@ -32,6 +35,7 @@ impl Copy {
             roster: table.roster().cloned(),
             drains: table.drains().map(|(agent, mark)| (agent.clone(), Arc::clone(mark))).collect(),
             events: table.events_after(0).cloned().collect(),
+            identities: Arc::clone(table.identities()),
             commit: view.last_seq,
             lineage: view.lineage,
         }
@@ -44,11 +48,13 @@ impl Copy {
         let marks = self.failures.iter().map(mark);
         let drains = self.drains.iter().map(|(agent, mark)| drain(agent, Some(mark)));
         let events = self.events.iter().cloned().map(Row::Event);
+        let identities = self.identities.iter().map(identity);
         ids.map(|id| self.session(id))
             .chain(marks)
             .chain(self.roster.clone().map(Row::Roster))
             .chain(drains)
             .chain(events)
+            .chain(identities)
     }
 
     fn session(&self, id: SessionId) -> Row {
@@ -86,9 +92,19 @@ impl Copy {
             .chain(gone.map(|agent| drain(agent, None)));
         let told = old.events.last().map_or(0, |event| event.number);
         let events = self.events.iter().filter(|event| event.number > told);
+        // None ever goes.
+        let new = |(name, known): &(&IdentityName, &Arc<Identity>)| {
+            old.identities.get(*name) != Some(*known)
+        };
+        let identities = self.identities.iter().filter(new).map(identity);
         let rows = ids.into_iter().map(|id| self.session(id)).chain(marks).chain(roster);
-        Some(rows.chain(drains).chain(events.cloned().map(Row::Event)).collect())
+        let events = events.cloned().map(Row::Event);
+        Some(rows.chain(drains).chain(events).chain(identities).collect())
     }
+}
+
+fn identity((name, known): (&IdentityName, &Arc<Identity>)) -> Row {
+    Row::Identity { name: name.clone(), known: Arc::clone(known) }
 }
 
 fn drain(agent: &AgentName, mark: Option<&Arc<Drain>>) -> Row {
@@ -140,6 +156,13 @@ mod tests {
         }))
     }
 
+    fn invited(token: u8) -> Change {
+        let (token, by, until) = (vsm_core::Hash([token; 32]), "root".to_owned(), UnixMillis(9));
+        let invited = Some(vsm_core::Invitation { token, by, until, used_for: None });
+        let known = Arc::new(Identity { invited, ..Identity::default() });
+        Change::Identity { name: "agent/agent1".parse().unwrap(), known }
+    }
+
     fn view(changes: &[Change]) -> View {
         let mut table = Table::default();
         for change in changes {
@@ -161,6 +184,7 @@ mod tests {
             && one.tombstones().eq(other.tombstones())
             && one.failures().eq(other.failures())
             && one.roster() == other.roster()
+            && one.identities() == other.identities()
     }
 
     /// After each prefix of a history the rows make the same table, whole or from any earlier point.
@@ -178,6 +202,8 @@ mod tests {
             Change::TombstoneDone { id: id(2) },
             Change::Gone { id: id(1) },
             Change::Began { pair: true },
+            invited(1),
+            invited(2),
         ];
         for to in 0..=changes.len() {
             let new = view(&changes[..to]);

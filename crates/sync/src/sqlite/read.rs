@@ -14,7 +14,7 @@ use vsm_core::{
     AgentName, Change, Drain, Epoch, Event, Key, Lsn, Row, Session, SessionId, Table, UnixMillis,
     replica::{Disk, Entry, History, Log, Mark},
 };
-use vsm_proto::{session::v1 as pb, sync::v1 as log};
+use vsm_proto::{convert::Invalid, session::v1 as pb, sync::v1 as log};
 
 use super::{unsigned, wrap};
 use crate::store::{Loaded, StoreError};
@@ -154,6 +154,7 @@ impl Reader<'_> {
                 Some(("agent", agent)) => Ok(Key::Agent(self.parse("mark", agent)?)),
                 Some(("drain", agent)) => Ok(Key::Drain(self.parse("mark", agent)?)),
                 Some(("event", slot)) => Ok(Key::Event(self.parse("mark", slot)?)),
+                Some(("identity", name)) => Ok(Key::Identity(self.parse("mark", name)?)),
                 _ if text == "roster" => Ok(Key::Roster),
                 _ => Err(self.damaged(format!("mark: {text:?} is no key"))),
             })
@@ -178,6 +179,16 @@ impl Reader<'_> {
             let event =
                 Event::try_from(event).map_err(|error| self.damaged(format!("event: {error}")))?;
             table.set_row(&Row::Event(event.into()));
+        }
+        let identities: Vec<Vec<u8>> =
+            self.rows("SELECT record FROM identity", |row| row.get(0))?;
+        for record in identities {
+            let identity = log::Identity::decode(record.as_slice())
+                .map_err(|error| self.damaged(format!("identity: {error}")))?;
+            let (name, known) = identity
+                .try_into()
+                .map_err(|error: Invalid| self.damaged(format!("identity: {error}")))?;
+            table.set_row(&Row::Identity { name, known });
         }
         Ok(())
     }

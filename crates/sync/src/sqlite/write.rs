@@ -20,7 +20,7 @@ pub(super) fn all(on: &Transaction<'_>, writes: &[Write], rows: &[Row]) -> Resul
     }
     if writes.iter().any(|write| write.install.as_ref().is_some_and(|install| install.whole)) {
         on.execute_batch("DELETE FROM session; DELETE FROM tombstone; DELETE FROM agent_failure; DELETE FROM roster;
-            DELETE FROM drain; DELETE FROM event; DELETE FROM meta WHERE key = 'roster';")?;
+            DELETE FROM drain; DELETE FROM event; DELETE FROM identity; DELETE FROM meta WHERE key = 'roster';")?;
     }
     rows.iter().try_for_each(|row| set_row(on, row))
 }
@@ -135,6 +135,7 @@ fn key_text(key: &Key) -> String {
         Key::Roster => "roster".to_owned(),
         Key::Drain(agent) => format!("drain {agent}"),
         Key::Event(slot) => format!("event {slot}"),
+        Key::Identity(name) => format!("identity {name}"),
     }
 }
 
@@ -187,6 +188,12 @@ fn set_row(on: &Transaction<'_>, row: &Row) -> Result<()> {
             let record = log::Event::from(event.as_ref()).encode_to_vec();
             on.prepare_cached("INSERT OR REPLACE INTO event VALUES (?1, ?2)")?
                 .execute(params![signed(event.slot()), record])?;
+            Ok(())
+        }
+        Row::Identity { name, known } => {
+            let record = log::Identity::from((name, known.as_ref())).encode_to_vec();
+            on.prepare_cached("INSERT OR REPLACE INTO identity VALUES (?1, ?2)")?
+                .execute(params![name.as_str(), record])?;
             Ok(())
         }
     }

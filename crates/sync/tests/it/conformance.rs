@@ -143,7 +143,7 @@ fn several_reigns() -> Vec<vsm_core::replica::Entry> {
     [(1, 1), (2, 1), (3, 2), (4, 4)].into_iter().map(of).collect()
 }
 
-/// A drained agent and an event, which a table has beside its sessions.
+/// A drained agent, an event and an identity, which a table has beside its sessions.
 pub(crate) fn audit(table: &mut Table) {
     let agent: vsm_core::AgentName = "a".parse().unwrap();
     let (by, why) = ("root".to_owned(), "new kernel".to_owned());
@@ -160,6 +160,10 @@ pub(crate) fn audit(table: &mut Table) {
         detail: "new kernel".to_owned(),
     };
     table.set_row(&Row::Event(event.into()));
+    let (token, by, until) = (vsm_core::Hash([1; 32]), "root".to_owned(), NOW);
+    let invited = Some(vsm_core::Invitation { token, by, until, used_for: None });
+    let known = vsm_core::Identity { invited, ..vsm_core::Identity::default() };
+    table.set_row(&Row::Identity { name: "agent/a".parse().unwrap(), known: known.into() });
 }
 
 /// What only a node of a pair writes: cutting, installing, marks, promises, trimming.

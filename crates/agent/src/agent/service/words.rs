@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use tonic::{Code, Status};
-use vsm_core::{Epoch, Limits, SessionId};
-use vsm_daemon::one_time::VALID_MAX;
+use vsm_core::{Epoch, Limits, SessionId, UnixMillis};
+use vsm_daemon::{one_time::VALID_MAX, open::Revoked};
 use vsm_proto::{
     agent::v1::{
         AcceptKeyRequest, AllowShadowRequest, AllowShadowResponse, ExtendResponse, Extended,
-        Fenced, LimitsNotSet, NotShown, NotifyRequest, NotifyResponse, SessionLimits, StartRefusal,
-        StartRefused, extend_response, start_response, verify_response,
+        Fenced, LimitsNotSet, NotShown, NotifyRequest, NotifyResponse, RevokedIdentity,
+        SessionLimits, StartRefusal, StartRefused, extend_response, start_response,
+        verify_response,
     },
     convert,
 };
@@ -64,6 +65,7 @@ impl From<CallError> for Status {
             CallError::TooManyKeys(_)
             | CallError::TooManyShadowers
             | CallError::CancelNotKept(_)
+            | CallError::Revoked(_)
             | CallError::NotSetAside(_) => Code::ResourceExhausted,
             CallError::StillStarting(_) | CallError::StillEnding(_) => Code::DeadlineExceeded,
             CallError::NotDone(_) => Code::Unavailable,
@@ -71,6 +73,15 @@ impl From<CallError> for Status {
         };
         Self::new(code, error.to_string())
     }
+}
+
+/// What counts no more, in a broker's words.
+pub(super) fn revoked(identities: Vec<RevokedIdentity>) -> Result<Revoked, Status> {
+    let one = |one: RevokedIdentity| {
+        let name = convert::text("identities.name", &one.name)?;
+        Ok((name, UnixMillis(one.before_unix_ms)))
+    };
+    identities.into_iter().map(one).collect()
 }
 
 /// The answer of a call whose words have one for a promise to somebody else.

@@ -109,7 +109,8 @@ fn new_session(
             | Rejected::UnknownSession(_)
             | Rejected::GivenUp(_)
             | Rejected::AlreadyRunning(_)
-            | Rejected::IdUsed(_)),
+            | Rejected::IdUsed(_)
+            | Rejected::NotGiven { .. }),
         ) => Err(Refusal::Internal(other.to_string())),
     }
 }

@@ -131,6 +131,7 @@ fn name(key: &Key) -> String {
         Key::Roster => "the list of witnesses".to_owned(),
         Key::Drain(agent) => format!("the drain mark of {agent}"),
         Key::Event(slot) => format!("the event in place {slot}"),
+        Key::Identity(name) => format!("what is known of {name}"),
     }
 }
 

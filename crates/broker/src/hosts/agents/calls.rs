@@ -1,13 +1,13 @@
 //! Calls to an agent: each has a deadline, and an answer that is not one of ours is an error in one line.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 use vsm_core::{
-    Ended, Epoch, Extension, Fence, Resources, Session, SessionId, SshKey, StartParams, UserName,
-    printable,
+    Ended, Epoch, Extension, Fence, IdentityName, Resources, Session, SessionId, SshKey,
+    StartParams, UnixMillis, UserName, printable,
 };
-use vsm_daemon::{cause, grpc};
+use vsm_daemon::{cause, grpc, open::Revoked};
 use vsm_proto::agent::v1 as pb;
 
 use super::Link;
@@ -206,6 +206,23 @@ impl Link {
             Some(Answer::Fenced(fenced)) => promised(fenced),
             None => Err(CallError::new("it gave an empty answer")),
         }
+    }
+
+    /// Tells it which certificates count no more.
+    pub(crate) async fn set_revoked(
+        &self,
+        fence: Fence,
+        revoked: &Arc<Revoked>,
+    ) -> Result<(), CallError> {
+        let one = |(name, before): (&IdentityName, &UnixMillis)| pb::RevokedIdentity {
+            name: name.to_string(),
+            before_unix_ms: before.0,
+        };
+        let identities = revoked.iter().map(one).collect();
+        let request = pb::SetRevokedRequest { fence: Some((&fence).into()), identities };
+        bounded(SHORT_CALL, self.client.clone().set_revoked(request)).await?;
+        *self.revoked.lock() = Arc::clone(revoked);
+        Ok(())
     }
 
     /// Has a text shown on the desktops of sessions; why not, by session id, where it is not shown.

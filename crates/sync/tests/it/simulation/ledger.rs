@@ -68,7 +68,11 @@ impl Ledger {
             .iter()
             .filter_map(|row| match row {
                 Row::Session { id, session, .. } => Some((*id, session.as_ref()?.state)),
-                Row::Agent { .. } | Row::Roster(_) | Row::Drain { .. } | Row::Event(_) => None,
+                Row::Agent { .. }
+                | Row::Roster(_)
+                | Row::Drain { .. }
+                | Row::Event(_)
+                | Row::Identity { .. } => None,
             })
             .collect();
         let mut wrongs = BTreeSet::new();

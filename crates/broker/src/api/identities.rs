@@ -1,0 +1,208 @@
+//! What is asked about the identities of hosts: by administrators, by hosts that are invited, and by agents whose
+//! certificate is to be renewed.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tonic::{Request, Response, Status, transport::Channel};
+use vsm_core::{Identity, IdentityName};
+use vsm_daemon::{grpc, tls};
+use vsm_proto::{
+    admin::v1::{
+        self as pb, identities_client::IdentitiesClient, identities_server::Identities as Admin,
+    },
+    broker::v1::{Certificates, EnrolRequest, RenewRequest, enrolment_server::Enrolment},
+    convert,
+};
+
+use crate::{
+    api::{
+        Edge, caller,
+        forward::{self, Place},
+    },
+    error::Refusal,
+    identities::{Identities, Made},
+    pair::Ha,
+};
+
+/// How long an invitation may count, in seconds.
+const VALID_S: std::ops::RangeInclusive<u64> = 60..=604_800;
+/// Longest reason, in bytes.
+const REASON_MAX: usize = 256;
+
+/// What administrators ask.
+#[derive(Debug, Clone)]
+pub struct IdentitiesApi {
+    /// What it serves.
+    pub edge: Arc<Edge>,
+    /// Who knows.
+    pub identities: Arc<Identities>,
+}
+
+impl IdentitiesApi {
+    async fn place<T>(&self, request: &Request<T>) -> Result<Place, Refusal> {
+        forward::find(&self.edge, request).await
+    }
+
+    /// Hands what changes something to a task of the broker's, so that it does not die with its caller.
+    async fn done<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Status>> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let done = self.edge.process.tasks.spawn(work).await;
+        done.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string()).into()))
+            .map(Response::new)
+    }
+
+    /// Under which name agents reach the broker that is active.
+    fn broker(&self) -> String {
+        match &self.edge.side.ha {
+            Ha::On(pair) if pair.resource.is_empty() => pair.own.to_string(),
+            Ha::On(pair) => pair.resource.clone(),
+            Ha::Off { .. } | Ha::Apart(_) => self.edge.process.node.to_string(),
+        }
+    }
+}
+
+fn there(channel: Channel) -> IdentitiesClient<Channel> {
+    IdentitiesClient::new(channel)
+}
+
+#[tonic::async_trait]
+impl Admin for IdentitiesApi {
+    async fn invite(
+        &self,
+        request: Request<pb::InviteRequest>,
+    ) -> Result<Response<pb::InviteResponse>, Status> {
+        let actor = caller::admin(&self.edge, &request).await;
+        if let Place::There(channel) = self.place(&request).await? {
+            return there(channel)
+                .invite(caller::forwarded_for(request.into_inner(), &actor))
+                .await;
+        }
+        let pb::InviteRequest { agent, valid_s } = request.into_inner();
+        let agent = convert::text("agent", &agent)?;
+        if !VALID_S.contains(&valid_s) {
+            let (least, most) = (VALID_S.start(), VALID_S.end());
+            let text = format!("valid_s: {valid_s} is not within {least} to {most}");
+            return Err(Status::invalid_argument(text));
+        }
+        let (identities, broker) = (Arc::clone(&self.identities), self.broker());
+        let port = u32::from(self.edge.site.settings().broker_port);
+        self.done(async move {
+            let valid = Duration::from_secs(valid_s);
+            let invited = identities.invite(agent, valid, actor).await?;
+            let (token, authority) = (invited.token, invited.authority.to_string());
+            Ok(pb::InviteResponse {
+                token,
+                until_unix_ms: invited.until.0,
+                authority,
+                broker,
+                port,
+            })
+        })
+        .await
+    }
+
+    async fn revoke(
+        &self,
+        request: Request<pb::RevokeRequest>,
+    ) -> Result<Response<pb::RevokeResponse>, Status> {
+        let actor = caller::admin(&self.edge, &request).await;
+        if let Place::There(channel) = self.place(&request).await? {
+            return there(channel)
+                .revoke(caller::forwarded_for(request.into_inner(), &actor))
+                .await;
+        }
+        let pb::RevokeRequest { role, name, reason, force } = request.into_inner();
+        let name = IdentityName::new(&role, &name)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if reason.len() > REASON_MAX || reason.chars().any(char::is_control) {
+            let text = format!("reason: it is one line of at most {REASON_MAX} bytes");
+            return Err(Status::invalid_argument(text));
+        }
+        let identities = Arc::clone(&self.identities);
+        self.done(async move {
+            let done = identities.revoke(name, (actor, reason), force).await?;
+            let (before_unix_ms, told, not_told) = (done.before.0, done.told, done.not_told);
+            Ok(pb::RevokeResponse { before_unix_ms, told, not_told })
+        })
+        .await
+    }
+
+    async fn list_identities(
+        &self,
+        request: Request<pb::ListIdentitiesRequest>,
+    ) -> Result<Response<pb::ListIdentitiesResponse>, Status> {
+        let actor = caller::admin(&self.edge, &request).await;
+        if let Place::There(channel) = self.place(&request).await? {
+            let request = caller::forwarded_for(request.into_inner(), &actor);
+            return there(channel).list_identities(request).await;
+        }
+        let known = self.edge.table.read(|view| Arc::clone(view.table.identities()));
+        let mut all: BTreeMap<IdentityName, pb::IdentityStatus> = BTreeMap::new();
+        for (name, known) in known.iter() {
+            all.insert(name.clone(), status(name, known));
+        }
+        for shown in self.edge.process.tls.shown() {
+            for name in shown.names {
+                let entry =
+                    all.entry(name.clone()).or_insert_with(|| status(&name, &Identity::default()));
+                if entry.until_unix_ms == 0 {
+                    entry.until_unix_ms = shown.until.0;
+                }
+            }
+        }
+        Ok(Response::new(pb::ListIdentitiesResponse { identities: all.into_values().collect() }))
+    }
+}
+
+fn status(name: &IdentityName, known: &Identity) -> pb::IdentityStatus {
+    let invited = known.invited.as_ref().filter(|invitation| invitation.used_for.is_none());
+    let (issued, revoked) = (known.issued.as_ref(), known.revoked.as_ref());
+    pb::IdentityStatus {
+        role: name.role().to_owned(),
+        name: name.name().to_owned(),
+        invited_until_unix_ms: invited.map_or(0, |invitation| invitation.until.0),
+        issued_unix_ms: issued.map_or(0, |issued| issued.at.0),
+        until_unix_ms: issued.map_or(0, |issued| issued.until.0),
+        revoked_before_unix_ms: revoked.map_or(0, |revoked| revoked.before.0),
+        revoked_by: revoked.map_or_else(String::new, |revoked| revoked.by.clone()),
+        revoked_why: revoked.map_or_else(String::new, |revoked| revoked.why.clone()),
+    }
+}
+
+/// What hosts ask about their own certificate.
+#[derive(Debug, Clone)]
+pub struct EnrolmentApi(pub Arc<Identities>);
+
+fn certificates(made: Made) -> Certificates {
+    let Made { chain, authorities, until } = made;
+    Certificates { chain, authorities, until_unix_ms: until.0 }
+}
+
+#[tonic::async_trait]
+impl Enrolment for EnrolmentApi {
+    async fn enrol(
+        &self,
+        request: Request<EnrolRequest>,
+    ) -> Result<Response<Certificates>, Status> {
+        let from = vsm_daemon::access::address(request.extensions());
+        let EnrolRequest { agent, token, request } = request.into_inner();
+        let agent = convert::text("agent", &agent)?;
+        let made = self.0.enrol(agent, &token, &request).await.map_err(|refused| {
+            let from = from.map_or_else(|| "an unknown address".to_owned(), |ip| ip.to_string());
+            tracing::warn!(from, why = %refused, "a host is not enrolled");
+            grpc::with_reason(Status::from(refused), "NOT_ENROLLED")
+        })?;
+        Ok(Response::new(certificates(made)))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<RenewRequest>,
+    ) -> Result<Response<Certificates>, Status> {
+        let peer = tls::peer(request.extensions())?;
+        let made = self.0.renew(&peer, &request.into_inner().request).await?;
+        Ok(Response::new(certificates(made)))
+    }
+}

@@ -1,0 +1,74 @@
+//! Revoking, and who has been told.
+
+use std::{sync::Arc, time::Duration};
+
+use vsm_core::{Asked, IdentityName, Revocation, UnixMillis};
+use vsm_daemon::{clock, open::Revoked, tls::Role, trouble::Kind};
+
+use super::{Identities, Refused};
+use crate::{authority::Authority, hosts::agents::Link, journal::trail::Note};
+
+/// Who revokes waits so long for the agents to be told.
+const TOLD_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What came of revoking.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) before: UnixMillis,
+    pub(crate) told: u32,
+    pub(crate) not_told: Vec<String>,
+}
+
+impl Identities {
+    /// Has the certificates of an identity count no more, from now on.
+    pub(crate) async fn revoke(
+        &self,
+        name: IdentityName,
+        (actor, why): (String, String),
+        force: bool,
+    ) -> Result<Done, Refused> {
+        let own = name.role() == Role::Broker.word() && name.name() == self.process.node.as_str();
+        if own && !force {
+            return Err(Refused::Own(name));
+        }
+        // Certificates have whole seconds: one that is issued in this one counts from the next.
+        let before = UnixMillis((clock::unix_millis().0 + 1).next_multiple_of(1000));
+        let revocation = Revocation { before, by: actor.clone(), why: why.clone() };
+        self.ask(name.clone(), Asked::Revoke(revocation)).await?;
+        tracing::warn!(%name, by = actor, why, "revoked: its certificates count no more");
+        self.journal.note(Note::new(actor, "certificate-revoked").detail(&format!("{name} {why}")));
+        let (told, not_told) = self.wait_for_agents(&name).await;
+        Ok(Done { before, told, not_told })
+    }
+
+    async fn wait_for_agents(&self, name: &IdentityName) -> (u32, Vec<String>) {
+        let until = clock::now() + TOLD_WITHIN;
+        let is_told = |link: &Arc<Link>| link.knows_revoked(name);
+        loop {
+            let links = self.agents.all();
+            let waits = links.iter().any(|link| link.is_up() && !is_told(link));
+            if waits && clock::now() < until && !self.process.stop.is_cancelled() {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+            let (told, not): (Vec<_>, Vec<_>) = links.into_iter().partition(is_told);
+            let told = u32::try_from(told.len()).unwrap_or(u32::MAX);
+            return (told, not.iter().map(|link| link.name.to_string()).collect());
+        }
+    }
+}
+
+/// Tells an agent what counts no more. What fails is told of the agent, and is to be tried again.
+pub(crate) async fn tell(authority: &Authority, link: &Link, revoked: &Arc<Revoked>) {
+    if revoked.is_empty() {
+        return;
+    }
+    match link.set_revoked(authority.table.fence(), revoked).await {
+        Ok(()) => link.troubles.over(Kind::Certificate, "revoked"),
+        Err(error) => {
+            let what = format!("it cannot be told which certificates are revoked: {error}");
+            link.troubles.raise(Kind::Certificate, "revoked", what);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Invitations, and certificates for those who come with one, or with a certificate that they have.
+
+use std::{path::Path, time::Duration};
+
+use vsm_core::{
+    AgentName, Asked, Hash, Identity, IdentityName, Invitation, Issued, Proposal, UnixMillis,
+};
+use vsm_daemon::{
+    clock, hash,
+    pki::{self, Requested, Signer, Wanted},
+    tls::{Peer, Role},
+};
+
+use super::{Identities, Refused};
+use crate::journal::trail::{Note, SELF};
+
+/// Characters of a token: five bits each, without those that are mistaken for others.
+const LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
+/// 130 bits.
+const TOKEN_LENGTH: usize = 26;
+
+/// What an invited host needs.
+#[derive(Debug)]
+pub(crate) struct Invited {
+    pub(crate) token: String,
+    pub(crate) until: UnixMillis,
+    pub(crate) authority: Hash,
+}
+
+/// A certificate as a host takes it.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) chain: String,
+    pub(crate) authorities: String,
+    pub(crate) until: UnixMillis,
+}
+
+impl Identities {
+    /// Lets a host have a certificate signed, once.
+    pub(crate) async fn invite(
+        &self,
+        agent: AgentName,
+        valid: Duration,
+        actor: String,
+    ) -> Result<Invited, Refused> {
+        let settings = self.site.settings();
+        if !settings.agents().contains_key(&agent) {
+            return Err(Refused::UnknownAgent(agent));
+        }
+        // Else the host would come in vain.
+        drop(self.signer()?);
+        let authority = pki::key_of(&settings.certificates.authority).map_err(Refused::Request)?;
+        let token = token();
+        let now = clock::unix_millis();
+        let valid_ms = u64::try_from(valid.as_millis()).unwrap_or(u64::MAX);
+        let until = UnixMillis(now.0.saturating_add(valid_ms));
+        let (hash, by) = (hash::of(token.as_bytes()), actor.clone());
+        let invitation = Invitation { token: hash, by, until, used_for: None };
+        self.ask(name_of(&agent)?, Asked::Invite(invitation)).await?;
+        tracing::info!(%agent, by = actor, "invited: it may have a certificate signed once");
+        self.journal.note(Note::new(actor, "agent-invited").agent(&agent));
+        Ok(Invited { token, until, authority })
+    }
+
+    /// Signs for a host that shows its token.
+    pub(crate) async fn enrol(
+        &self,
+        agent: AgentName,
+        token: &str,
+        request: &[u8],
+    ) -> Result<Made, Refused> {
+        let key = Requested::parse(request).map_err(Refused::Request)?;
+        let name = name_of(&agent)?;
+        let shown = hash::of(token.as_bytes());
+        let asked = |issued| Asked::Enrol { token: shown, issued };
+        let made = self.issue(&name, &key, asked).await?;
+        tracing::info!(%agent, "enrolled: it has its first certificate");
+        self.journal.note(Note::new(SELF, "certificate-issued").agent(&agent).detail("enrolled"));
+        Ok(made)
+    }
+
+    /// Signs for an agent that shows a certificate.
+    pub(crate) async fn renew(&self, peer: &Peer, request: &[u8]) -> Result<Made, Refused> {
+        let key = Requested::parse(request).map_err(Refused::Request)?;
+        let agent: AgentName = peer.name.parse().map_err(|error: vsm_core::InvalidId| {
+            Refused::Request(pki::PkiError::Request(error.to_string()))
+        })?;
+        let since = peer.since;
+        let asked = |issued| Asked::Renew { since, issued };
+        let made = self.issue(&name_of(&agent)?, &key, asked).await?;
+        tracing::info!(%agent, "its certificate is renewed");
+        self.journal.note(Note::new(SELF, "certificate-issued").agent(&agent).detail("renewed"));
+        Ok(made)
+    }
+
+    /// Signs first and has the table agree then: what nobody agreed to is never handed out.
+    async fn issue(
+        &self,
+        name: &IdentityName,
+        key: &Requested,
+        asked: impl FnOnce(Issued) -> Asked,
+    ) -> Result<Made, Refused> {
+        let (settings, signer) = (self.site.settings(), self.signer()?);
+        let now = clock::unix_millis();
+        let known = self.authority.table.read(|view| view.table.identities().get(name).cloned());
+        let wanted = Wanted {
+            name: name.name().to_owned(),
+            roles: vec![Role::Agent],
+            addresses: Vec::new(),
+            since: Some(begin(now, known.as_deref())),
+            life: settings.certificates.agent_life,
+        };
+        let (own, until) = signer.sign(key, &wanted).map_err(Refused::Request)?;
+        let by = self.process.node.to_string();
+        let issued = Issued { key: key.key(), at: now, until, by };
+        self.ask(name.clone(), asked(issued)).await?;
+        let authorities = read(&settings.certificates.authority)?;
+        Ok(Made { chain: format!("{own}{}", signer.pem()), authorities, until })
+    }
+
+    /// Has the table agree.
+    pub(super) async fn ask(&self, name: IdentityName, asked: Asked) -> Result<(), Refused> {
+        self.authority.table.propose(Proposal::Identity { name, asked }).await?;
+        Ok(())
+    }
+
+    fn signer(&self) -> Result<Signer, Refused> {
+        let settings = self.site.settings();
+        let files = &settings.certificates;
+        Signer::load(&files.issuer_cert, &files.issuer_key).map_err(|why| Refused::NoIssuer {
+            node: self.process.node.clone(),
+            dir: files.issuer_cert.parent().unwrap_or(Path::new("/")).display().to_string(),
+            why,
+        })
+    }
+}
+
+/// From when on a certificate counts that is made now: not from before what was revoked in this second.
+fn begin(now: UnixMillis, known: Option<&Identity>) -> UnixMillis {
+    let revoked = known.and_then(|known| known.revoked.as_ref());
+    // Made have whole seconds.
+    let least = revoked.map_or(0, |revoked| revoked.before.0.next_multiple_of(1000));
+    UnixMillis(now.0.max(least))
+}
+
+fn name_of(agent: &AgentName) -> Result<IdentityName, Refused> {
+    IdentityName::new(Role::Agent.word(), agent.as_str())
+        .map_err(|error| Refused::Request(pki::PkiError::Request(error.to_string())))
+}
+
+fn read(path: &Path) -> Result<String, Refused> {
+    std::fs::read_to_string(path)
+        .map_err(|source| Refused::Request(pki::PkiError::Read { path: path.to_owned(), source }))
+}
+
+fn token() -> String {
+    let bytes: [u8; TOKEN_LENGTH] = rand::random();
+    bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte & 31)])).collect()
+}

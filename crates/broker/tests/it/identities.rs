@@ -1,0 +1,264 @@
+//! The life of a host's identity: invited, enrolled once, renewed, revoked; and what an issuer cannot do.
+
+use std::time::Duration;
+
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+use vsm_core::Hash;
+use vsm_daemon::{
+    grpc,
+    pki::{self, Request, Wanted},
+    tls::{Role, Tls},
+};
+use vsm_proto::{
+    admin::v1::{
+        InviteRequest, InviteResponse, ListIdentitiesRequest, RevokeRequest, RevokeResponse,
+        identities_client::IdentitiesClient,
+    },
+    broker::v1::{
+        AnnounceRequest, Certificates, EnrolRequest, RenewRequest,
+        enrolment_client::EnrolmentClient, registry_client::RegistryClient,
+    },
+};
+
+use super::{
+    agent::Host,
+    lab::{LONG, Lab, Node},
+};
+
+async fn lab() -> Lab {
+    let lab = Lab::with_b_active().await;
+    lab.b.has_agents(1, "vsmserver: {subclusters: {Default: {agents: [lab7, lab8]}}}");
+    lab
+}
+
+fn admin(node: &Node) -> IdentitiesClient<Channel> {
+    let socket = format!("unix://{}", node.admin.display());
+    IdentitiesClient::new(Endpoint::from_shared(socket).unwrap().connect_lazy())
+}
+
+async fn invite(lab: &Lab, agent: &str) -> Result<InviteResponse, Status> {
+    let request = InviteRequest { agent: agent.into(), valid_s: 60 };
+    let answer = admin(&lab.b).invite(request).await?.into_inner();
+    // Until the door is open.
+    let mut guest = EnrolmentClient::new(guest(lab, &lab.b));
+    let nobody = EnrolRequest::default();
+    let opens = async {
+        while guest.enrol(nobody.clone()).await.is_err_and(|status| is_cut(&status)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, opens).await.expect("guests are let in");
+    Ok(answer)
+}
+
+fn guest(lab: &Lab, node: &Node) -> Channel {
+    grpc::guest_channel("localhost", node.port, lab.authority.key()).unwrap()
+}
+
+async fn enrol(lab: &Lab, agent: &str, token: &str, key: &Request) -> Result<Certificates, Status> {
+    let mut client = EnrolmentClient::new(guest(lab, &lab.b));
+    let (agent, token, request) = (agent.to_owned(), token.to_owned(), key.request.clone());
+    Ok(client.enrol(EnrolRequest { agent, token, request }).await?.into_inner())
+}
+
+/// A host that has its first certificate.
+async fn enrolled(lab: &Lab, agent: &str) -> Tls {
+    let (invited, key) = (invite(lab, agent).await.unwrap(), Request::new().unwrap());
+    let made = enrol(lab, agent, &invited.token, &key).await.unwrap();
+    lab.authority.host(agent, (&made.chain, &key.key))
+}
+
+async fn announce(node: &Node, tls: &Tls) -> Result<(), Status> {
+    let channel = grpc::channel("localhost", node.port, tls).unwrap();
+    RegistryClient::new(channel).announce(AnnounceRequest::default()).await.map(drop)
+}
+
+async fn revoke(lab: &Lab, role: &str, name: &str) -> Result<RevokeResponse, Status> {
+    let (role, name) = (role.to_owned(), name.to_owned());
+    let request = RevokeRequest { role, name, reason: "stolen".into(), force: false };
+    Ok(admin(&lab.b).revoke(request).await?.into_inner())
+}
+
+/// Whether there was no connection, or none any more. A server looks at a certificate after its client has begun to
+/// speak, so the client may learn no more.
+fn is_cut(status: &Status) -> bool {
+    [Code::Unavailable, Code::Cancelled, Code::Unknown].contains(&status.code())
+}
+
+fn why(status: &Status) -> String {
+    vsm_daemon::cause::of(status)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_good_for_one_host_and_one_key() {
+    let lab = lab().await;
+    let unknown = admin(&lab.b).invite(InviteRequest { agent: "lab9".into(), valid_s: 60 }).await;
+    assert_eq!(unknown.unwrap_err().code(), Code::NotFound);
+    let guests = enrol(&lab, "lab7", "x", &Request::new().unwrap()).await.unwrap_err();
+    assert!(is_cut(&guests), "nobody is invited: {guests:?}");
+    let token = invite(&lab, "lab7").await.unwrap().token;
+    let (key, thief) = (Request::new().unwrap(), Request::new().unwrap());
+    for (agent, token) in [("lab7", "wrong"), ("lab8", token.as_str()), ("lab7", "")] {
+        let refused = enrol(&lab, agent, token, &thief).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{agent} {token}: {refused:?}");
+    }
+    let made = enrol(&lab, "lab7", &token, &key).await.unwrap();
+    announce(&lab.b, &lab.authority.host("lab7", (&made.chain, &key.key))).await.unwrap();
+    let refused = enrol(&lab, "lab7", &token, &thief).await.unwrap_err();
+    assert!(refused.message().ends_with("this token was used already"), "{refused:?}");
+    // Whose answer was lost.
+    enrol(&lab, "lab7", &token, &key).await.unwrap();
+    let no_request = Request { key: String::new(), request: vec![1, 2, 3] };
+    let bad = enrol(&lab, "lab7", &token, &no_request).await.unwrap_err();
+    assert_eq!(bad.code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_who_show_a_token_at_the_same_moment_one_gets_in() {
+    let lab = lab().await;
+    for _ in 0..5 {
+        let token = invite(&lab, "lab7").await.unwrap().token;
+        let (one, other) = (Request::new().unwrap(), Request::new().unwrap());
+        let both =
+            tokio::join!(enrol(&lab, "lab7", &token, &one), enrol(&lab, "lab7", &token, &other));
+        let got_in = [both.0, both.1].iter().filter(|answer| answer.is_ok()).count();
+        assert_eq!(got_in, 1);
+        // Not by the other node either.
+        let mut standby = EnrolmentClient::new(guest(&lab, &lab.a));
+        let (agent, request) = ("lab7".to_owned(), Request::new().unwrap().request);
+        assert!(standby.enrol(EnrolRequest { agent, token, request }).await.is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_revoked_is_out_on_both_nodes_and_comes_back_by_an_invitation_only() {
+    let lab = lab().await;
+    let (revoked, other) = (enrolled(&lab, "lab7").await, enrolled(&lab, "lab8").await);
+    let open = grpc::channel("localhost", lab.b.port, &revoked).unwrap();
+    let mut open = RegistryClient::new(open);
+    open.announce(AnnounceRequest::default()).await.unwrap();
+    revoke(&lab, "agent", "lab7").await.unwrap();
+    let refused = open.announce(AnnounceRequest::default()).await.unwrap_err();
+    assert!(is_cut(&refused), "{refused:?}");
+    for node in [&lab.a, &lab.b] {
+        let out = async {
+            while announce(node, &revoked).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(LONG, out).await.expect("it is out");
+        announce(node, &other).await.expect("nobody else notices");
+    }
+    // Nor by a new certificate for the old one.
+    let channel = grpc::channel("localhost", lab.b.port, &revoked).unwrap();
+    let request = RenewRequest { request: Request::new().unwrap().request };
+    assert!(EnrolmentClient::new(channel).renew(request).await.is_err());
+    let back = enrolled(&lab, "lab7").await;
+    let comes = async {
+        // It counts from the next second.
+        while announce(&lab.b, &back).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LONG, comes).await.expect("it is back");
+    assert!(announce(&lab.b, &revoked).await.is_err(), "not by the old one");
+    let listed = admin(&lab.b).list_identities(ListIdentitiesRequest {}).await.unwrap();
+    let listed = listed.into_inner().identities;
+    let lab7 = listed.iter().find(|one| one.role == "agent" && one.name == "lab7").unwrap();
+    assert_eq!((lab7.revoked_by.as_str(), lab7.revoked_why.as_str()), ("root", "stolen"));
+    assert!(lab7.issued_unix_ms >= lab7.revoked_before_unix_ms - 1000 && lab7.until_unix_ms > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_renews_its_certificate_also_after_it_has_ended() {
+    let lab = lab().await;
+    let lively = enrolled(&lab, "lab7").await;
+    let ended = lab.authority.ended("agent", "lab8");
+    let ended = lab.authority.host("ended", (&ended.0, &ended.1));
+    let refused = announce(&lab.b, &ended).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused:?}");
+    for (name, tls) in [("lab7", &lively), ("lab8", &ended)] {
+        let key = Request::new().unwrap();
+        let channel = grpc::channel("localhost", lab.b.port, tls).unwrap();
+        let request = RenewRequest { request: key.request };
+        let made = EnrolmentClient::new(channel).renew(request).await.unwrap().into_inner();
+        announce(&lab.b, &lab.authority.host(name, (&made.chain, &key.key))).await.unwrap();
+    }
+    let broker = lab.authority.ended("broker", "a");
+    let broker = lab.authority.host("ended-broker", (&broker.0, &broker.1));
+    let channel = grpc::channel("localhost", lab.b.port, &broker).unwrap();
+    let request = RenewRequest { request: Request::new().unwrap().request };
+    let refused = EnrolmentClient::new(channel).renew(request).await.unwrap_err();
+    assert!(is_cut(&refused), "it gets through no handshake: {refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_can_sign_for_agents_only() {
+    let lab = lab().await;
+    let signer = lab.authority.signer_of("b");
+    for (roles, gets_in) in [
+        (vec![Role::Agent], true),
+        (vec![Role::Broker], false),
+        (vec![Role::Admin], false),
+        (vec![Role::Agent, Role::Broker], false),
+    ] {
+        let (name, addresses) = ("a".to_owned(), vec!["localhost".to_owned()]);
+        let wanted =
+            Wanted { name, roles: roles.clone(), addresses, since: None, life: pki::DAY * 30 };
+        let (own, key) = signer.make(&wanted).unwrap();
+        let chain = format!("{own}{}", signer.pem());
+        let tls = lab.authority.host("forged", (&chain, &key));
+        let channel = grpc::channel("localhost", lab.b.port, &tls).unwrap();
+        let answer = RegistryClient::new(channel).announce(AnnounceRequest::default()).await;
+        assert_eq!(answer.is_ok(), gets_in, "{roles:?}: {answer:?}");
+    }
+    // What it has signed is out with it.
+    let signed = enrolled(&lab, "lab7").await;
+    announce(&lab.b, &signed).await.unwrap();
+    revoke(&lab, "issuer", "b").await.unwrap();
+    assert!(announce(&lab.b, &signed).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_gives_its_token_to_its_own_cluster_only() {
+    let (lab, strange) = (lab().await, lab().await);
+    let token = invite(&lab, "lab7").await.unwrap().token;
+    let (agent, request) = ("lab7".to_owned(), Request::new().unwrap().request);
+    let asked = EnrolRequest { agent, token, request };
+    for key in [strange.authority.key(), Hash([0; 32])] {
+        let channel = grpc::guest_channel("localhost", lab.b.port, key).unwrap();
+        let refused = EnrolmentClient::new(channel).enrol(asked.clone()).await.unwrap_err();
+        assert!(why(&refused).contains("another cluster"), "{}", why(&refused));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_are_told_what_is_revoked() {
+    let lab = Lab::with_b_active().await;
+    let (port, mut hosts) = Host::several(&lab.authority, 2).await;
+    hosts[1].down();
+    let names = format!("{} {}", hosts[0].name, hosts[1].name);
+    let yaml = format!("vsmserver: {{subclusters: {{Default: {{agents: {names}}}}}}}");
+    lab.b.has_agents(port, &yaml);
+    let up = async {
+        while !lab.b.broker.agents.all().iter().any(|link| link.is_up()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, up).await.expect("one is up");
+    let done = revoke(&lab, "broker", "a").await.unwrap();
+    assert_eq!((done.told, done.not_told), (1, vec![hosts[1].name.clone()]));
+    assert_eq!(hosts[0].asked("set_revoked"), 1);
+    hosts[1].up().await;
+    let told = async {
+        while hosts[1].asked("set_revoked") == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, told).await.expect("it is told when it is back");
+    let own = revoke(&lab, "broker", "b").await.unwrap_err();
+    assert_eq!(own.code(), Code::FailedPrecondition, "{own:?}");
+}

@@ -1,0 +1,347 @@
+//! Making certificates: what the authority and the issuers of brokers sign, and what a host asks to have signed.
+//!
+//! | who | signs |
+//! | --- | --- |
+//! | the authority, whose key is kept off the hosts | certificates of any role, and issuers |
+//! | an issuer, `vsm://issuer/BROKER`, whose key is on that broker | certificates of agents |
+
+use std::{
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, pem::PemObject as _};
+use vsm_core::{Hash, IdentityName, UnixMillis};
+
+use crate::{
+    clock,
+    files::{self, Access},
+    hash, shown,
+    shown::Shown,
+    tls::{OpenKey, Role},
+};
+
+/// A day.
+pub const DAY: Duration = Duration::from_secs(86_400);
+
+/// Why no certificate is made.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others than its owner could read a private key.
+    #[error("{path}: {open}")]
+    Open {
+        /// File.
+        path: PathBuf,
+        /// Its mode, and what mends it.
+        open: OpenKey,
+    },
+    /// What is in a file is not what it should be.
+    #[error("{path} cannot be used: {why}")]
+    Unusable {
+        /// File.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Neither a DNS name nor an address.
+    #[error("{0:?} is neither a DNS name nor an address")]
+    Address(String),
+    /// What is to be signed is no request, or is not signed by its own key.
+    #[error("this is no certificate signing request: {0}")]
+    Request(String),
+    /// The library fails.
+    #[error("cannot make a certificate: {0}")]
+    Library(#[from] rcgen::Error),
+}
+
+/// A certificate to be signed.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Its holder, as the configuration spells it.
+    pub name: String,
+    /// What that may be.
+    pub roles: Vec<Role>,
+    /// Further DNS names and addresses under which it is reached.
+    pub addresses: Vec<String>,
+    /// From when on it counts; none = now, which is what a revocation goes by.
+    pub since: Option<UnixMillis>,
+    /// For how long.
+    pub life: Duration,
+}
+
+/// The key of a host, and the request to have it signed. The key never leaves the host.
+#[derive(Debug)]
+pub struct Request {
+    /// The private key, PEM.
+    pub key: String,
+    /// The request, DER.
+    pub request: Vec<u8>,
+}
+
+impl Request {
+    /// A new key. The request says no more than that its sender has the key.
+    ///
+    /// # Errors
+    /// If the library fails.
+    pub fn new() -> Result<Self, PkiError> {
+        let key = KeyPair::generate()?;
+        let request = CertificateParams::default().serialize_request(&key)?;
+        Ok(Self { key: key.serialize_pem(), request: request.der().to_vec() })
+    }
+}
+
+/// The public key of a request whose signature shows that its sender has the private one.
+pub struct Requested(rcgen::PublicKey);
+
+impl std::fmt::Debug for Requested {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Requested")
+    }
+}
+
+impl Requested {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// [`PkiError::Request`].
+    pub fn parse(der: &[u8]) -> Result<Self, PkiError> {
+        let der = CertificateSigningRequestDer::from(der);
+        let request = CertificateSigningRequestParams::from_der(&der)
+            .map_err(|error| PkiError::Request(error.to_string()))?;
+        Ok(Self(request.public_key))
+    }
+
+    /// The hash of the key.
+    #[must_use]
+    pub fn key(&self) -> Hash {
+        hash::of(&self.0.subject_public_key_info())
+    }
+}
+
+/// Whoever signs: the authority, or an issuer.
+pub struct Signer {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    pem: String,
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signer")
+    }
+}
+
+impl Signer {
+    /// Reads a certificate and its key.
+    ///
+    /// # Errors
+    /// If a file cannot be read, is not what it should be, or others could read the key.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, PkiError> {
+        let pem = read(certificate)?;
+        OpenKey::check(key).map_err(|open| PkiError::Open { path: key.to_owned(), open })?;
+        let pair = KeyPair::from_pem(&read(key)?).map_err(|error| unusable(key, &error))?;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|error| unusable(certificate, &error))?;
+        let own = Shown::of(&der).ok_or_else(|| unusable(certificate, &"it cannot be read"))?;
+        if own.key != hash::of(&pair.subject_public_key_info()) {
+            return Err(unusable(key, &"it is the key of another certificate"));
+        }
+        let issuer =
+            Issuer::from_ca_cert_der(&der, pair).map_err(|error| unusable(certificate, &error))?;
+        Ok(Self { issuer, certificate: der, pem })
+    }
+
+    /// Its certificate, PEM.
+    #[must_use]
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// When it ends; what it signs ends no later.
+    #[must_use]
+    pub fn until(&self) -> Option<UnixMillis> {
+        shown::end(&self.certificate)
+    }
+
+    /// Signs the key of a request; the certificate as PEM, and when it ends.
+    ///
+    /// # Errors
+    /// If a name is bad, or the library fails.
+    pub fn sign(&self, key: &Requested, wanted: &Wanted) -> Result<(String, UnixMillis), PkiError> {
+        let (params, until) = self.params(wanted)?;
+        Ok((params.signed_by(&key.0, &self.issuer)?.pem(), until))
+    }
+
+    /// Makes a key and signs it: certificate and private key as PEM.
+    ///
+    /// # Errors
+    /// If a name is bad, or the library fails.
+    pub fn make(&self, wanted: &Wanted) -> Result<(String, String), PkiError> {
+        let key = KeyPair::generate()?;
+        let (params, _) = self.params(wanted)?;
+        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
+    }
+
+    /// Makes an issuer for a broker: certificate and private key as PEM.
+    ///
+    /// # Errors
+    /// If the library fails.
+    pub fn make_issuer(&self, broker: &str, days: u32) -> Result<(String, String), PkiError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, format!("VSM issuer of {broker}"));
+        params.subject_alt_names.push(uri(&format!("vsm://issuer/{broker}"))?);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        holds(&mut params, None, DAY * days, self.until());
+        let key = KeyPair::generate()?;
+        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
+    }
+
+    fn params(&self, wanted: &Wanted) -> Result<(CertificateParams, UnixMillis), PkiError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, &wanted.name);
+        for address in [&wanted.name].into_iter().chain(&wanted.addresses) {
+            params.subject_alt_names.push(alternative(address)?);
+        }
+        for role in &wanted.roles {
+            params.subject_alt_names.push(uri(&format!("vsm://{role}/{}", wanted.name))?);
+        }
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let until = holds(&mut params, wanted.since, wanted.life, self.until());
+        Ok((params, until))
+    }
+}
+
+/// Makes an authority: certificate and private key as PEM.
+///
+/// # Errors
+/// If the library fails.
+pub fn make_authority(name: &str, days: u32) -> Result<(String, String), PkiError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    // Below it are issuers, and below those no more of them.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    holds(&mut params, None, DAY * days, None);
+    let key = KeyPair::generate()?;
+    let private = key.serialize_pem();
+    Ok((CertifiedIssuer::self_signed(params, key)?.pem(), private))
+}
+
+/// Puts a key and its certificates in place of those that a host has. Whatever interrupts it, [`recover`] leaves a pair
+/// that belongs together.
+///
+/// # Errors
+/// If a file cannot be written; the former pair is in place then.
+pub fn install(certificate: &Path, key: &Path, new: (&str, &str)) -> io::Result<()> {
+    let (chain, private) = new;
+    files::replace(&beside(key), private.as_bytes(), Access { mode: 0o600, uid: None })?;
+    files::replace(&beside(certificate), chain.as_bytes(), Access { mode: 0o644, uid: None })?;
+    fs::rename(beside(key), key)?;
+    fs::rename(beside(certificate), certificate)
+}
+
+/// Ends what an [`install`] had begun. Without the new certificate nothing of it counts; with it all does.
+///
+/// # Errors
+/// If a file cannot be moved.
+pub fn recover(certificate: &Path, key: &Path) -> io::Result<()> {
+    if beside(certificate).exists() {
+        if beside(key).exists() {
+            fs::rename(beside(key), key)?;
+        }
+        return fs::rename(beside(certificate), certificate);
+    }
+    match fs::remove_file(beside(key)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
+}
+
+/// The hash of an authority's public key, by which a host that has nothing knows it.
+///
+/// # Errors
+/// If the file cannot be read or holds no certificate.
+pub fn key_of(path: &Path) -> Result<Hash, PkiError> {
+    let pem = read(path)?;
+    let der =
+        CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| unusable(path, &error))?;
+    Shown::of(&der).map(|shown| shown.key).ok_or_else(|| unusable(path, &"it cannot be read"))
+}
+
+/// What the certificates in a text show, the first being its owner's.
+#[must_use]
+pub fn shown(pem: &str) -> Vec<Shown> {
+    let all = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok);
+    all.filter_map(|one| Shown::of(&one)).collect()
+}
+
+/// An identity by a certificate's role and name.
+#[must_use]
+pub fn identity(role: Role, name: &str) -> Option<IdentityName> {
+    IdentityName::new(role.word(), name).ok()
+}
+
+/// How long a certificate counts; no longer than who signs it.
+fn holds(
+    params: &mut CertificateParams,
+    since: Option<UnixMillis>,
+    life: Duration,
+    most: Option<UnixMillis>,
+) -> UnixMillis {
+    let at = |at: UnixMillis| std::time::UNIX_EPOCH + Duration::from_millis(at.0);
+    let now = clock::unix_millis();
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let until = UnixMillis(now.0.saturating_add(millis(life)));
+    let until = most.map_or(until, |most| most.min(until));
+    params.not_before = at(since.unwrap_or(now)).into();
+    params.not_after = at(until).into();
+    until
+}
+
+fn alternative(address: &str) -> Result<SanType, PkiError> {
+    if let Ok(ip) = address.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(ip));
+    }
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if address.is_empty() || !address.bytes().all(is_name) {
+        return Err(PkiError::Address(address.to_owned()));
+    }
+    Ok(SanType::DnsName(address.try_into()?))
+}
+
+fn uri(text: &str) -> Result<SanType, PkiError> {
+    Ok(SanType::URI(text.try_into()?))
+}
+
+fn read(path: &Path) -> Result<String, PkiError> {
+    fs::read_to_string(path).map_err(|source| PkiError::Read { path: path.to_owned(), source })
+}
+
+fn unusable(path: &Path, why: &dyn std::fmt::Display) -> PkiError {
+    PkiError::Unusable { path: path.to_owned(), why: why.to_string() }
+}

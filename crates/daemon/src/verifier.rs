@@ -1,0 +1,222 @@
+//! Whose certificates count: those that the authority has signed, and of agents also those that a broker's issuer has
+//! signed. What an issuer signs can be an agent and nothing else: its key is on a broker, which is on the network.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::RwLock;
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::danger::{ClientCertVerified, ClientCertVerifier},
+};
+use vsm_core::UnixMillis;
+
+use crate::{
+    open::{Revoked, revoked},
+    shown::Shown,
+};
+
+/// So far ahead of this host's clock a certificate may begin.
+const CLOCK_SLACK: Duration = Duration::from_secs(86_400);
+
+/// What changes while connections are made.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    pub(crate) revoked: RwLock<Arc<Revoked>>,
+    /// Somebody is invited: whoever has no certificate may come and ask for one.
+    pub(crate) is_open: AtomicBool,
+}
+
+/// Why a certificate does not count, though somebody whom we trust has signed it.
+#[derive(Debug, thiserror::Error)]
+enum Wrong {
+    #[error("an issuer has signed it, which may sign for agents only")]
+    NotAnAgents,
+    #[error("it cannot be read")]
+    Unreadable,
+}
+
+impl From<Wrong> for Error {
+    fn from(wrong: Wrong) -> Self {
+        CertificateError::Other(OtherError(Arc::new(wrong))).into()
+    }
+}
+
+/// Certificates of a connection, the first being the holder's own.
+pub(crate) fn all_shown(certificates: &[CertificateDer<'_>]) -> Vec<Shown> {
+    certificates.iter().filter_map(Shown::of).collect()
+}
+
+impl Rules {
+    /// Judges a chain; `signed` looks whether the authority stands behind it at a moment, by way of these certificates.
+    fn judge(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+        signed: impl Fn(&[CertificateDer<'_>], UnixTime) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let holder = Shown::of(own).ok_or(Wrong::Unreadable)?;
+        let is_agent =
+            !holder.names.is_empty() && holder.names.iter().all(|name| name.role() == "agent");
+        // By the authority itself, or else by way of an issuer.
+        let signed = |others: &[CertificateDer<'_>]| match signed(others, now) {
+            Err(error) if begins_soon(&error, now) => signed(others, second_of(holder.since)),
+            judged => judged,
+        };
+        if signed(&[]).is_err() {
+            signed(others)?;
+            if !is_agent {
+                return Err(Wrong::NotAnAgents.into());
+            }
+        }
+        let mut all = all_shown(others);
+        all.insert(0, holder);
+        match revoked(&all, &self.revoked.read()) {
+            Some(_) => Err(CertificateError::Revoked.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether an error says that a certificate is good and begins before long: clocks differ, and it begins when it was
+/// made, as that is what a revocation goes by.
+fn begins_soon(error: &Error, now: UnixTime) -> bool {
+    match error {
+        Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) => {
+            not_before.as_secs() <= now.as_secs() + CLOCK_SLACK.as_secs()
+        }
+        _ => false,
+    }
+}
+
+/// Whether an error says that a certificate was good and has ended.
+const fn is_end(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. }
+        )
+    )
+}
+
+/// Looks at clients.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    pub(crate) signed: Arc<dyn ClientCertVerifier>,
+    pub(crate) rules: Arc<Rules>,
+}
+
+impl ClientCertVerifier for Clients {
+    fn client_auth_mandatory(&self) -> bool {
+        !self.rules.is_open.load(Ordering::Acquire)
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.signed.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let signed = |others: &[CertificateDer<'_>], now| {
+            self.signed.verify_client_cert(own, others, now).map(|_| ())
+        };
+        match self.rules.judge(own, others, now, signed) {
+            // An agent that was off for long comes back by its own key: it may have a new one signed, and nothing else.
+            Err(error) if is_end(&error) => match Shown::of(own) {
+                Some(shown) if shown.names.iter().any(|name| name.role() == "agent") => {
+                    self.rules.judge(own, others, last_second(shown.until), signed)
+                }
+                _ => Err(error),
+            },
+            judged => judged,
+        }?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signed.supported_verify_schemes()
+    }
+}
+
+const fn second_of(at: UnixMillis) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(at.0 / 1000))
+}
+
+const fn last_second(until: UnixMillis) -> UnixTime {
+    second_of(UnixMillis(until.0.saturating_sub(1000)))
+}
+
+/// Looks at servers.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    pub(crate) signed: Arc<dyn ServerCertVerifier>,
+    pub(crate) rules: Arc<Rules>,
+}
+
+impl ServerCertVerifier for Servers {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.rules.judge(own, others, now, |others, now| {
+            self.signed.verify_server_cert(own, others, name, ocsp, now).map(|_| ())
+        })?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signed.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signed.supported_verify_schemes()
+    }
+}
