@@ -23,6 +23,7 @@ pub const PARTS: &Parts = &[
             "vsm_agent::agent::announce",
             "vsm_agent::agent::fence",
             "vsm_agent::agent::maintenance",
+            "vsm_agent::agent::renew",
             "vsm_agent::agent::report",
             "vsm_agent::agent::service",
         ],

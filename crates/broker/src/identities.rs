@@ -31,6 +31,9 @@ pub(crate) use sign::Made;
 /// A host with an invitation need not wait for longer after the clock of this node was set.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
+/// So long a host may ask again by a token that it has used.
+const AGAIN_MS: u64 = 600_000;
+
 /// What is known of hosts' identities, and what is done with it.
 #[derive(Debug)]
 pub struct Identities {
@@ -39,6 +42,8 @@ pub struct Identities {
     authority: Arc<Authority>,
     journal: Arc<Journal>,
     agents: Arc<Agents>,
+    /// Those of the pair, or this one alone.
+    nodes: Vec<String>,
     revoked: watch::Sender<Arc<Revoked>>,
 }
 
@@ -53,11 +58,18 @@ pub(crate) enum Refused {
         "{node} cannot sign certificates: {why}. On the authority's host: vsmctl pki issuer {node} --out DIR; then copy \
          issuer.pem and issuer.key to {dir} on {node}"
     )]
-    NoIssuer { node: NodeName, dir: String, why: PkiError },
+    NoIssuer { node: NodeName, dir: String, why: NoIssuer },
     #[error("{name}: {why}")]
     NotGiven { name: IdentityName, why: NotGiven },
     #[error(transparent)]
     Request(PkiError),
+    #[error(
+        "nothing is known of {0}: no host of the configuration has this name, and no certificate was seen; --force \
+         revokes it all the same"
+    )]
+    Unknown(IdentityName),
+    #[error("{name} has a certificate of which not half is over; it is renewed later")]
+    TooEarly { name: IdentityName },
     #[error(
         "{0} is this broker's own certificate: hand over to the other one first and revoke it there, or add --force"
     )]
@@ -66,14 +78,25 @@ pub(crate) enum Refused {
     Table(#[from] Refusal),
 }
 
+/// Why a broker cannot sign.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoIssuer {
+    #[error(transparent)]
+    Files(#[from] PkiError),
+    #[error("its issuer.pem is not an issuer of {0}")]
+    Other(NodeName),
+    #[error("its issuer was revoked")]
+    Revoked,
+    #[error("its issuer ends at {0}")]
+    Ends(String),
+}
+
 impl From<ProposeError> for Refused {
     fn from(error: ProposeError) -> Self {
-        match error {
-            ProposeError::Rejected(Rejected::NotGiven { name, why }) => {
-                Self::NotGiven { name, why }
-            }
-            other => Self::Table(other.into()),
+        if let ProposeError::Rejected(Rejected::NotGiven { name, why }) = error {
+            return Self::NotGiven { name, why };
         }
+        Self::Table(error.into())
     }
 }
 
@@ -84,6 +107,8 @@ impl From<Refused> for Status {
             Refused::NoIssuer { .. } => ("NO_ISSUER", Code::FailedPrecondition),
             Refused::NotGiven { .. } => ("NOT_GIVEN", Code::PermissionDenied),
             Refused::Request(_) => ("BAD_REQUEST", Code::InvalidArgument),
+            Refused::Unknown(_) => ("UNKNOWN_IDENTITY", Code::NotFound),
+            Refused::TooEarly { .. } => ("TOO_EARLY", Code::FailedPrecondition),
             Refused::Own(_) => ("OWN_CERTIFICATE", Code::FailedPrecondition),
             Refused::Table(refusal) => return refusal.into(),
         };
@@ -100,13 +125,20 @@ impl Identities {
         authority: Arc<Authority>,
         journal: Arc<Journal>,
         agents: Arc<Agents>,
+        nodes: Vec<String>,
     ) -> Self {
-        Self { process, site, authority, journal, agents, revoked: watch::Sender::default() }
+        let revoked = watch::Sender::default();
+        Self { process, site, authority, journal, agents, nodes, revoked }
     }
 
     /// What counts no more; changes as it does.
     pub(crate) fn watch_revoked(&self) -> watch::Receiver<Arc<Revoked>> {
         self.revoked.subscribe()
+    }
+
+    /// Takes what the table says now: before anybody is dialled or served.
+    pub fn begin(&self) {
+        self.take(self.authority.table.read(|view| revoked(&view.table)));
     }
 
     /// Keeps to what the table says, until the broker stops.
@@ -120,7 +152,7 @@ impl Identities {
                 known = Some(now);
             }
             let left = self.authority.table.read(|view| invited_for(&view.table));
-            self.process.tls.let_guests_in(left.is_some());
+            self.process.tls.let_guests_in(left.is_some() && self.authority.acts());
             let look = left.unwrap_or(LOOK_AT_LEAST_EVERY).min(LOOK_AT_LEAST_EVERY);
             tokio::select! {
                 biased;
@@ -154,7 +186,13 @@ fn revoked(table: &Table) -> Revoked {
 /// For how long somebody is invited yet; none = nobody is.
 fn invited_for(table: &Table) -> Option<Duration> {
     let now = clock::unix_millis();
-    let untils = table.identities().values().filter_map(|known| known.invited.as_ref());
-    let last: UnixMillis = untils.map(|invitation| invitation.until).max()?;
+    let untils = table.identities().values().filter_map(|known| {
+        let invitation = known.invited.as_ref()?;
+        let used = invitation.used_for.and(known.issued.as_ref());
+        // Whose answer was lost asks again.
+        let again = used.map(|issued| UnixMillis(issued.at.0.saturating_add(AGAIN_MS)));
+        Some(again.map_or(invitation.until, |again| again.min(invitation.until)))
+    });
+    let last: UnixMillis = untils.max()?;
     (last > now).then(|| Duration::from_millis(last.0 - now.0))
 }

@@ -24,10 +24,12 @@ pub const PARTS: &Parts = &[
         "agents",
         &[
             "vsm_broker::api::agents",
+            "vsm_broker::api::identities",
             "vsm_broker::api::registry",
             "vsm_broker::hosts::agents",
             "vsm_broker::hosts::conduct",
             "vsm_broker::hosts::told",
+            "vsm_broker::identities",
             "vsm_broker::sessions::reconcile",
         ],
     ),

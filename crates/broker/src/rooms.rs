@@ -87,12 +87,14 @@ impl Rooms {
             Arc::clone(&authority),
             Arc::clone(&journal),
         ));
+        let nodes = ha.nodes(&process.node);
         let identities = Arc::new(Identities::new(
             Arc::clone(&process),
             Arc::clone(&site),
             Arc::clone(&authority),
             Arc::clone(&journal),
             Arc::clone(&agents),
+            nodes,
         ));
         let side = Arc::new(Side::new(
             Arc::clone(&process),

@@ -102,6 +102,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
         one_time::serve(keys, socket, stop.token.clone(), process.troubles.clone()),
     );
     duties.run_to_its_end("relay", relay::serve(Arc::clone(sessions), beside(relay::SOCKET)));
+    rooms.identities.begin();
     sessions.follow_agents();
     duties.run("session table", rooms.authority.table.ended());
     duties.run("identities", Arc::clone(&rooms.identities).follow());
@@ -230,8 +231,11 @@ pub fn services(rooms: &Rooms, reloader: &Arc<Reloader>) -> Services {
     let identities = Arc::clone(&rooms.identities);
     let identities_api = IdentitiesApi { edge: Arc::clone(edge), identities };
     let identities_api = IdentitiesServer::new(identities_api);
-    let enrolment = EnrolmentServer::new(EnrolmentApi(Arc::clone(&rooms.identities)))
-        .max_decoding_message_size(64 << 10);
+    let enrolment = EnrolmentServer::new(EnrolmentApi::new(
+        Arc::clone(&rooms.identities),
+        Arc::clone(&rooms.process),
+    ))
+    .max_decoding_message_size(64 << 10);
     let registry = RegistryServer::new(RegistryApi(Arc::clone(&rooms.agents)))
         .max_decoding_message_size(64 << 10);
     let mut user = RoutesBuilder::default();

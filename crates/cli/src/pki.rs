@@ -94,7 +94,8 @@ pub fn init(arguments: &InitArgs) -> Result<(), Failure> {
             return Err(Failure::new(USAGE, text));
         }
     }
-    let (pem, private) = pki::make_authority(&arguments.name, AUTHORITY_DAYS).map_err(failed)?;
+    let (pem, private) =
+        pki::make_authority(&arguments.name, AUTHORITY_DAYS).map_err(|error| failed(&error))?;
     make_dir(&arguments.dir)?;
     write_new(&key, 0o600, &private)?;
     write_new(&certificate, 0o644, &pem)?;
@@ -114,7 +115,7 @@ pub fn issue(arguments: &IssueArgs) -> Result<(), Failure> {
         since: None,
         life: pki::DAY * arguments.days,
     };
-    let (certificate, key) = authority.make(&wanted).map_err(failed)?;
+    let (certificate, key) = authority.make(&wanted).map_err(|error| failed(&error))?;
     make_dir(&arguments.out)?;
     replace(&arguments.out.join("host.key"), 0o600, &key)?;
     replace(&arguments.out.join("host.pem"), 0o644, &certificate)?;
@@ -139,7 +140,8 @@ pub fn issuer(arguments: &IssuerArgs) -> Result<(), Failure> {
     if pki::identity(Role::Broker, broker).is_none() {
         return Err(Failure::new(USAGE, format!("{broker:?} is no name of a host")));
     }
-    let (certificate, key) = authority.make_issuer(broker, *days).map_err(failed)?;
+    let (certificate, key) =
+        authority.make_issuer(broker, *days).map_err(|error| failed(&error))?;
     make_dir(out)?;
     replace(&out.join("issuer.key"), 0o600, &key)?;
     replace(&out.join("issuer.pem"), 0o644, &certificate)?;
@@ -149,11 +151,11 @@ pub fn issuer(arguments: &IssuerArgs) -> Result<(), Failure> {
 }
 
 fn authority(dir: &Path) -> Result<Signer, Failure> {
-    Signer::load(&dir.join("ca.pem"), &dir.join("ca.key")).map_err(failed)
+    Signer::load(&dir.join("ca.pem"), &dir.join("ca.key")).map_err(|error| failed(&error))
 }
 
-fn failed(error: PkiError) -> Failure {
-    let code = match &error {
+fn failed(error: &PkiError) -> Failure {
+    let code = match error {
         PkiError::Read { .. } => {
             let text = format!("{error} (make an authority with vsmctl pki init)");
             return Failure::new(NOT_FOUND, text);

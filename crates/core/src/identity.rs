@@ -5,9 +5,12 @@
 //! and what was revoked stays revoked. What is revoked is an identity up to a moment, not a certificate: whoever lost a
 //! host need not know which certificates it had, and the host can be invited anew.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
-use crate::{InvalidId, UnixMillis};
+use crate::{Change, InvalidId, Rejected, Row, UnixMillis};
+
+/// Certificates begin with whole seconds.
+const SECOND_MS: u64 = 1000;
 
 /// One name in one role, as certificates say it: `agent/lab7` for `vsm://agent/lab7`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,7 +57,8 @@ impl FromStr for IdentityName {
             return Err(InvalidId::new("identity", text, why));
         };
         name.parse::<crate::NodeName>()?;
-        Ok(Self(text.into()))
+        // DNS knows no case: another spelling is the same host.
+        Ok(Self(text.to_ascii_lowercase().into()))
     }
 }
 
@@ -132,7 +136,7 @@ pub struct Invitation {
 pub struct Issued {
     /// Of its public key.
     pub key: Hash,
-    /// When.
+    /// When it begins.
     pub at: UnixMillis,
     /// When it ends.
     pub until: UnixMillis,
@@ -230,9 +234,11 @@ impl Identity {
                 new.issued = Some(issued);
             }
             Asked::Revoke(revocation) => {
-                // A moment that was taken by a clock ahead of this one is not taken back.
-                let before = self.revoked.as_ref().map_or(UnixMillis(0), |was| was.before);
-                let before = before.max(revocation.before);
+                // What began by a clock that was ahead of this one is revoked too.
+                let later = |at: UnixMillis| UnixMillis(at.0.saturating_add(SECOND_MS));
+                let was = self.revoked.as_ref().map_or(UnixMillis(0), |was| later(was.before));
+                let began = self.issued.as_ref().map_or(UnixMillis(0), |last| later(last.at));
+                let before = revocation.before.max(was).max(began);
                 new.revoked = Some(Revocation { before, ..revocation });
                 new.invited = None;
             }
@@ -244,6 +250,36 @@ impl Identity {
     #[must_use]
     pub fn counts(&self, since: UnixMillis) -> bool {
         self.revoked.as_ref().is_none_or(|revoked| since >= revoked.before)
+    }
+}
+
+/// All of them, by name.
+pub type AllIdentities = Arc<BTreeMap<IdentityName, Arc<Identity>>>;
+
+/// Those of a table. Shared by copies: whoever follows them sees by the pointer that nothing changed.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Identities(AllIdentities);
+
+impl Identities {
+    pub(crate) const fn all(&self) -> &AllIdentities {
+        &self.0
+    }
+
+    pub(crate) fn row(&self, name: &IdentityName) -> Option<Row> {
+        let known = self.0.get(name).cloned()?;
+        Some(Row::Identity { name: name.clone(), known })
+    }
+
+    pub(crate) fn check(&self, name: IdentityName, asked: Asked) -> Result<Change, Rejected> {
+        let unknown = Arc::default();
+        match self.0.get(&name).unwrap_or(&unknown).after(asked) {
+            Ok(known) => Ok(Change::Identity { name, known: Arc::new(known) }),
+            Err(why) => Err(Rejected::NotGiven { name, why }),
+        }
+    }
+
+    pub(crate) fn set(&mut self, name: &IdentityName, known: &Arc<Identity>) {
+        Arc::make_mut(&mut self.0).insert(name.clone(), Arc::clone(known));
     }
 }
 
@@ -297,6 +333,8 @@ mod tests {
         assert_eq!(renew(&revoked, 29), Err(NotGiven::Revoked));
         assert!(renew(&revoked, 30).is_ok());
         assert!(!revoke(&revoked, 10).counts(UnixMillis(29)), "not by an earlier moment");
+        let again = revoke(&revoked, 30);
+        assert!(!again.counts(UnixMillis(30)), "nor what was issued since");
         let (by, until) = ("root".to_owned(), UnixMillis(99));
         let invitation = Invitation { token: hash(3), by, until, used_for: None };
         let back = revoked.after(Asked::Invite(invitation)).unwrap();
@@ -307,6 +345,7 @@ mod tests {
     fn names_and_hashes_are_checked() {
         let name: IdentityName = "agent/lab7".parse().unwrap();
         assert_eq!((name.role(), name.name()), ("agent", "lab7"));
+        assert_eq!("agent/LAB7".parse::<IdentityName>(), Ok(name));
         for bad in ["agent", "agent/", "root/x", "agent/a b", "/x", "", "agent/a/b"] {
             assert!(bad.parse::<IdentityName>().is_err(), "{bad:?}");
         }

@@ -26,7 +26,9 @@ pub use change::{Change, Draft, Key, Proposal, Rejected, Row};
 pub use choice::{Candidate, Choice, Chosen};
 pub use epoch::{Epoch, Fence, Incarnation, Lsn};
 pub use id::{AgentName, InvalidId, LineageId, NodeName, RequestId, SessionId, UserName};
-pub use identity::{Asked, Hash, Identity, IdentityName, Invitation, Issued, NotGiven, Revocation};
+pub use identity::{
+    AllIdentities, Asked, Hash, Identity, IdentityName, Invitation, Issued, NotGiven, Revocation,
+};
 pub use lifetime::{
     CannotExtend, Deadline, Ends, Extension, Facts, Input, LIMIT_MAX_MS, Life, Limit, Limits,
     ORIGIN_MAX, Standing, Step, Tick, Viewed, Words,

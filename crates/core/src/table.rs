@@ -6,9 +6,10 @@ use std::{
 };
 
 use crate::{
-    AgentName, Asked, Change, Draft, Drain, Eligible, Event, Identity, IdentityName, Key,
-    Placement, Proposal, Rejected, RequestId, Row, Session, SessionId, State, UnixMillis, UserName,
+    AgentName, Change, Draft, Drain, Eligible, Event, Key, Placement, Proposal, Rejected,
+    RequestId, Row, Session, SessionId, State, UnixMillis, UserName,
     audit::Trail,
+    identity::{AllIdentities, Identities},
     place::Boards,
     replica::mutant::{self, Mutant},
 };
@@ -27,8 +28,7 @@ pub struct Table {
     failed: BTreeMap<AgentName, UnixMillis>,
     roster: Option<Arc<[AgentName]>>,
     drains: BTreeMap<AgentName, Arc<Drain>>,
-    /// Shared by copies: whoever follows them sees by the pointer that nothing changed.
-    identities: Arc<BTreeMap<IdentityName, Arc<Identity>>>,
+    identities: Identities,
     trail: Trail,
 }
 
@@ -151,8 +151,8 @@ impl Table {
 
     /// What is remembered of hosts' identities.
     #[must_use]
-    pub const fn identities(&self) -> &Arc<BTreeMap<IdentityName, Arc<Identity>>> {
-        &self.identities
+    pub const fn identities(&self) -> &AllIdentities {
+        self.identities.all()
     }
 
     /// The state of one key; none = as if nothing had ever touched it.
@@ -173,10 +173,7 @@ impl Table {
                 Some(Row::Drain { agent: agent.clone(), mark: self.drains.get(agent).cloned() })
             }
             Key::Event(slot) => self.trail.slot(*slot).cloned().map(Row::Event),
-            Key::Identity(name) => {
-                let known = self.identities.get(name).cloned()?;
-                Some(Row::Identity { name: name.clone(), known })
-            }
+            Key::Identity(name) => self.identities.row(name),
         }
     }
 
@@ -199,7 +196,7 @@ impl Table {
             Row::Roster(witnesses) => self.roster = Some(Arc::clone(witnesses)),
             Row::Drain { agent, mark } => self.set_drain(agent, mark.as_ref()),
             Row::Event(event) => self.trail.put(event),
-            Row::Identity { name, known } => self.set_identity(name, known),
+            Row::Identity { name, known } => self.identities.set(name, known),
         }
     }
 
@@ -210,7 +207,7 @@ impl Table {
         let agents = self.failed.keys().cloned().map(Key::Agent);
         let drains = self.drains.keys().cloned().map(Key::Drain);
         let events = self.trail.slots().map(Key::Event);
-        let identities = self.identities.keys().cloned().map(Key::Identity);
+        let identities = self.identities.all().keys().cloned().map(Key::Identity);
         let others = agents.chain([Key::Roster]).chain(drains).chain(events).chain(identities);
         ids.chain(others).filter_map(|key| self.row(&key))
     }
@@ -257,15 +254,7 @@ impl Table {
             Proposal::Note(event) => {
                 Ok(Change::Noted(Arc::new(Event { number: self.trail.last() + 1, ..event })))
             }
-            Proposal::Identity { name, asked } => self.check_identity(name, asked),
-        }
-    }
-
-    fn check_identity(&self, name: IdentityName, asked: Asked) -> Result<Change, Rejected> {
-        let unknown = Arc::default();
-        match self.identities.get(&name).unwrap_or(&unknown).after(asked) {
-            Ok(known) => Ok(Change::Identity { name, known: Arc::new(known) }),
-            Err(why) => Err(Rejected::NotGiven { name, why }),
+            Proposal::Identity { name, asked } => self.identities.check(name, asked),
         }
     }
 
@@ -368,12 +357,8 @@ impl Table {
             Change::Roster(witnesses) => self.roster = Some(Arc::clone(witnesses)),
             Change::Drained { agent, mark } => self.set_drain(agent, mark.as_ref()),
             Change::Noted(event) => self.trail.put(event),
-            Change::Identity { name, known } => self.set_identity(name, known),
+            Change::Identity { name, known } => self.identities.set(name, known),
         }
-    }
-
-    fn set_identity(&mut self, name: &IdentityName, known: &Arc<Identity>) {
-        Arc::make_mut(&mut self.identities).insert(name.clone(), Arc::clone(known));
     }
 
     fn set_drain(&mut self, agent: &AgentName, mark: Option<&Arc<Drain>>) {

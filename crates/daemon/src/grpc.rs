@@ -32,7 +32,7 @@ use crate::{
     access::{self, Door, Guard},
     clock, guest,
     share::{FIRST_WORD_MAX, FIRST_WORD_OF_USER_MAX, Held, Shares, Who},
-    tls::Tls,
+    tls::{self, Role, Tls},
     trusted::Trusted,
 };
 
@@ -43,8 +43,8 @@ pub const MESSAGE_MAX: usize = 16 << 20;
 pub const WINDOW_MAX: usize = 64 << 20;
 /// A held connection to an address that moved notices nothing by itself: ping it.
 pub const PING_EVERY: Duration = Duration::from_secs(5);
-/// The same at the server's end. Longer: a client that is gone costs it no more than room, and each ping wakes both ends
-/// of every link.
+/// The same at the server's end. Longer: a client that is gone costs it no more than room, and each ping wakes both
+/// ends of every link.
 const PING_CLIENTS_EVERY: Duration = Duration::from_secs(15);
 /// A ping that is not answered in this time ends the connection.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,6 +54,8 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(6);
 /// A client that has not shown who it is by then is dropped.
 const HANDSHAKE_OF_CLIENT: Duration = Duration::from_secs(10);
+/// So many hosts may be connected that have no certificate: they are let in one by one, by an administrator.
+const GUESTS_MAX: usize = 16;
 /// So long a host may stay that has none, and asks for one.
 const GUEST_MAX: Duration = Duration::from_secs(30);
 /// Connections that have shown a certificate and wait to be served.
@@ -196,6 +198,9 @@ async fn handshake(
             let (trusted, connection) = stream.get_ref();
             tls.note(&trusted.place, connection.peer_certificates());
             if connection.peer_certificates().is_none() {
+                if !trusted.place.is_guest_of(GUESTS_MAX) {
+                    return;
+                }
                 let cut = Arc::clone(&trusted.place.cut);
                 tokio::spawn(async move {
                     tokio::time::sleep(GUEST_MAX).await;
@@ -276,11 +281,23 @@ pub fn is_unsent(status: &Status) -> bool {
 }
 
 /// A channel to `host`:`port` over mutual TLS, dialled when first used and again after it broke. The certificate must
-/// be for `host`.
+/// be for `host` and have the role: an issuer can sign for agents of any name, and for nobody else.
 ///
 /// # Errors
 /// If the host is not a name or an address, or TLS cannot be set up.
+pub fn channel_to(role: Role, host: &str, port: u16, tls: &Tls) -> Result<Channel, Error> {
+    dialled(Some(role), host, port, tls)
+}
+
+/// The same to a host of any role, for programs that stand in for a daemon.
+///
+/// # Errors
+/// As [`channel_to`].
 pub fn channel(host: &str, port: u16, tls: &Tls) -> Result<Channel, Error> {
+    dialled(None, host, port, tls)
+}
+
+fn dialled(role: Option<Role>, host: &str, port: u16, tls: &Tls) -> Result<Channel, Error> {
     // TLS is the connector's, which asks for the certificates in force at each connection.
     let endpoint = endpoint(host, port)?;
     let (tls, name) = (tls.clone(), host.to_owned());
@@ -291,8 +308,14 @@ pub fn channel(host: &str, port: u16, tls: &Tls) -> Result<Channel, Error> {
             let (connector, place) = tls.connector();
             let stream = connector.connect(name, Trusted::new(tcp, place)).await?;
             let (trusted, connection) = stream.get_ref();
-            tls.note(&trusted.place, connection.peer_certificates());
-            Ok::<_, io::Error>(TokioIo::new(stream))
+            let certificates = connection.peer_certificates();
+            tls.note(&trusted.place, certificates);
+            match role {
+                Some(role) if !tls::has_role(certificates, role) => Err(io::Error::other(format!(
+                    "its certificate is not that of a host with the role {role}"
+                ))),
+                _ => Ok(TokioIo::new(stream)),
+            }
         }
     });
     Ok(endpoint.connect_with_connector_lazy(connector))

@@ -22,6 +22,7 @@ pub mod open;
 pub mod pki;
 pub mod process;
 pub mod program;
+mod role;
 pub mod share;
 pub mod shown;
 pub mod socket;

@@ -39,6 +39,7 @@ struct All {
 struct Connection {
     cut: Arc<Cut>,
     shown: Vec<Shown>,
+    is_guest: bool,
 }
 
 /// Ends one connection.
@@ -81,7 +82,7 @@ impl Open {
         let mut all = self.0.lock();
         all.last += 1;
         let (number, connection) =
-            (all.last, Connection { cut: Arc::clone(&cut), shown: Vec::new() });
+            (all.last, Connection { cut: Arc::clone(&cut), shown: Vec::new(), is_guest: false });
         all.connections.insert(number, connection);
         Place { open: Arc::clone(self), number, cut }
     }
@@ -105,6 +106,15 @@ impl Open {
 }
 
 impl Place {
+    /// Notes that nothing was shown; whether there are no more than so many of that kind.
+    pub(crate) fn is_guest_of(&self, most: usize) -> bool {
+        let mut all = self.open.0.lock();
+        if let Some(connection) = all.connections.get_mut(&self.number) {
+            connection.is_guest = true;
+        }
+        all.connections.values().filter(|one| one.is_guest).count() <= most
+    }
+
     /// Notes what was shown.
     pub(crate) fn shows(&self, shown: Vec<Shown>) {
         if let Some(connection) = self.open.0.lock().connections.get_mut(&self.number) {

@@ -30,6 +30,10 @@ use crate::{
 /// A day.
 pub const DAY: Duration = Duration::from_secs(86_400);
 
+const END: &str = "-----END CERTIFICATE-----";
+/// The last moment that a certificate can name: the end of the year 9999.
+const LAST: UnixMillis = UnixMillis(253_402_300_799_000);
+
 /// Why no certificate is made.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
@@ -177,6 +181,12 @@ impl Signer {
         shown::end(&self.certificate)
     }
 
+    /// What its certificate shows.
+    #[must_use]
+    pub fn shown(&self) -> Option<Shown> {
+        Shown::of(&self.certificate)
+    }
+
     /// Signs the key of a request; the certificate as PEM, and when it ends.
     ///
     /// # Errors
@@ -250,30 +260,68 @@ pub fn make_authority(name: &str, days: u32) -> Result<(String, String), PkiErro
 /// that belongs together.
 ///
 /// # Errors
-/// If a file cannot be written; the former pair is in place then.
+/// If a file cannot be written. Then, and after a crash, [`recover`] is to be called.
 pub fn install(certificate: &Path, key: &Path, new: (&str, &str)) -> io::Result<()> {
     let (chain, private) = new;
+    // What an earlier attempt has left belongs to another key.
+    gone(&beside(certificate))?;
     files::replace(&beside(key), private.as_bytes(), Access { mode: 0o600, uid: None })?;
     files::replace(&beside(certificate), chain.as_bytes(), Access { mode: 0o644, uid: None })?;
-    fs::rename(beside(key), key)?;
-    fs::rename(beside(certificate), certificate)
+    moved(&beside(key), key)?;
+    moved(&beside(certificate), certificate)
 }
 
-/// Ends what an [`install`] had begun. Without the new certificate nothing of it counts; with it all does.
+/// Ends what an [`install`] had begun: where there is a new certificate and its key, both are put in place; else what
+/// is there stays.
 ///
 /// # Errors
 /// If a file cannot be moved.
 pub fn recover(certificate: &Path, key: &Path) -> io::Result<()> {
-    if beside(certificate).exists() {
-        if beside(key).exists() {
-            fs::rename(beside(key), key)?;
-        }
-        return fs::rename(beside(certificate), certificate);
+    let (new_certificate, new_key) = (beside(certificate), beside(key));
+    if is_pair(&new_certificate, &new_key) {
+        moved(&new_key, key)?;
     }
-    match fs::remove_file(beside(key)) {
+    if is_pair(&new_certificate, key) && !is_pair(certificate, key) {
+        moved(&new_certificate, certificate)?;
+    }
+    gone(&new_certificate)?;
+    gone(&new_key)
+}
+
+/// Whether this is the key of that certificate.
+fn is_pair(certificate: &Path, key: &Path) -> bool {
+    let (Ok(chain), Ok(key)) = (fs::read_to_string(certificate), fs::read_to_string(key)) else {
+        return false;
+    };
+    let own = shown(&chain).into_iter().next().map(|own| own.key);
+    own.is_some() && own == public_key(&key)
+}
+
+/// The hash of the public key of a private one.
+#[must_use]
+pub fn public_key(private: &str) -> Option<Hash> {
+    KeyPair::from_pem(private).ok().map(|key| hash::of(&key.subject_public_key_info()))
+}
+
+fn gone(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Durable when it returns: one name after the other.
+fn moved(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    let dir = to.parent().unwrap_or_else(|| Path::new("/"));
+    fs::File::open(dir)?.sync_all()
+}
+
+/// Those of a text's certificates that have this key.
+#[must_use]
+pub fn with_key(pem: &str, key: Hash) -> String {
+    let has_key = |block: &&str| shown(block).iter().any(|shown| shown.key == key);
+    pem.split_inclusive(END).filter(has_key).map(|block| format!("{}\n", block.trim())).collect()
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -313,7 +361,7 @@ fn holds(
     life: Duration,
     most: Option<UnixMillis>,
 ) -> UnixMillis {
-    let at = |at: UnixMillis| std::time::UNIX_EPOCH + Duration::from_millis(at.0);
+    let at = |at: UnixMillis| std::time::UNIX_EPOCH + Duration::from_millis(at.min(LAST).0);
     let now = clock::unix_millis();
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let until = UnixMillis(now.0.saturating_add(millis(life)));
@@ -344,4 +392,50 @@ fn read(path: &Path) -> Result<String, PkiError> {
 
 fn unusable(path: &Path, why: &dyn std::fmt::Display) -> PkiError {
     PkiError::Unusable { path: path.to_owned(), why: why.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(name: &str) -> (String, String) {
+        let (pem, key) = make_authority(name, 30).unwrap();
+        (pem, key)
+    }
+
+    /// After each step at which it can be interrupted a pair is there that belongs together.
+    #[test]
+    fn an_interrupted_replacement_leaves_a_pair() {
+        let (old, new, other) = (pair("old"), pair("new"), pair("other"));
+        for (left_certificate, left_key, key, wanted) in [
+            (None, None, &old.1, &old),
+            (None, Some(&new.1), &old.1, &old),
+            (Some(&new.0), Some(&new.1), &old.1, &new),
+            (Some(&new.0), None, &new.1, &new),
+            // What is left of several attempts.
+            (Some(&new.0), Some(&other.1), &old.1, &old),
+            (Some(&other.0), None, &old.1, &old),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let [certificate, private] = ["host.pem", "host.key"].map(|name| dir.path().join(name));
+            fs::write(&certificate, &old.0).unwrap();
+            fs::write(&private, key).unwrap();
+            left_certificate.map(|text| fs::write(beside(&certificate), text).unwrap());
+            left_key.map(|text| fs::write(beside(&private), text).unwrap());
+            recover(&certificate, &private).unwrap();
+            let now = [&certificate, &private].map(|path| fs::read_to_string(path).unwrap());
+            assert_eq!(now, [wanted.0.clone(), wanted.1.clone()]);
+            assert!(!beside(&certificate).exists() && !beside(&private).exists());
+            install(&certificate, &private, (&other.0, &other.1)).unwrap();
+            assert!(is_pair(&certificate, &private));
+        }
+    }
+
+    #[test]
+    fn only_the_authority_with_the_key_is_taken() {
+        let (one, other) = (pair("one").0, pair("other").0);
+        let key = shown(&one)[0].key;
+        assert_eq!(with_key(&format!("{other}{one}junk"), key).trim(), one.trim());
+        assert_eq!(with_key(&other, key), "");
+    }
 }

@@ -38,6 +38,20 @@ impl Shown {
     }
 }
 
+impl Shown {
+    /// Whether its holder is an agent, and nothing else.
+    #[must_use]
+    pub fn is_agents(&self) -> bool {
+        !self.names.is_empty() && self.names.iter().all(|name| name.role() == "agent")
+    }
+
+    /// Whether it is an issuer's.
+    #[must_use]
+    pub fn is_issuers(&self) -> bool {
+        self.names.iter().any(|name| name.role() == "issuer")
+    }
+}
+
 /// When a certificate ends; none where it cannot be read.
 pub(crate) fn end(certificate: &CertificateDer<'_>) -> Option<UnixMillis> {
     end_of(&EndEntityCert::try_from(certificate).ok()?)

@@ -8,17 +8,16 @@ use std::{
     net::IpAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    str::FromStr,
     sync::{Arc, atomic::Ordering},
 };
 
 use parking_lot::RwLock;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
-    client::WebPkiServerVerifier,
+    client::{Resumption, WebPkiServerVerifier},
     crypto,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::WebPkiClientVerifier,
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _},
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier as _},
     version::TLS13,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -29,6 +28,7 @@ use tonic::{
 use vsm_config::{Config, keys};
 use vsm_core::UnixMillis;
 
+pub use crate::role::{Role, UnknownRole};
 use crate::{
     open::{Open, Place, Revoked, revoked},
     shown::Shown,
@@ -39,51 +39,6 @@ use crate::{
 pub(crate) const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13];
 /// What gRPC is spoken over, as TLS calls it (RFC 7301).
 pub(crate) const HTTP_2: &[u8] = b"h2";
-
-/// What a certificate allows its holder to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// A VSM server: may ask agents and peers for privileged things.
-    Broker,
-    /// A VSM agent.
-    Agent,
-    /// An administrator away from the servers.
-    Admin,
-}
-
-impl Role {
-    /// The word in the certificate's URI name and on command lines.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Broker => "broker",
-            Self::Agent => "agent",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
-
-/// A word that names no [`Role`].
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no role; there are broker, agent and admin")]
-pub struct UnknownRole(String);
-
-impl FromStr for Role {
-    type Err = UnknownRole;
-
-    fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        [Self::Broker, Self::Agent, Self::Admin]
-            .into_iter()
-            .find(|role| role.word() == text)
-            .ok_or_else(|| UnknownRole(text.to_owned()))
-    }
-}
 
 /// Who is at the other end of a connection, as its certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,6 +173,7 @@ struct Material {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
     authorities: BTreeSet<Vec<u8>>,
+    clients: Arc<Clients>,
 }
 
 impl fmt::Debug for Tls {
@@ -238,6 +194,23 @@ impl Tls {
         Ok(Self(Arc::new(Shared { material, rules, open: Arc::default() })))
     }
 
+    /// The identity that a host would have by these: authorities, its certificates and its private key, PEM.
+    ///
+    /// # Errors
+    /// If they cannot be used together.
+    pub fn of(ca: &str, cert: &str, key: &str) -> Result<Self, TlsError> {
+        let file = |text: &str, parameter| PemFile {
+            path: PathBuf::from("(new)"),
+            parameter,
+            data: text.as_bytes().to_vec(),
+        };
+        let files = [(ca, "/tls/ca_file"), (cert, "/tls/cert_file"), (key, "/tls/key_file")];
+        let [ca, cert, key] = files.map(|(text, parameter)| file(text, parameter));
+        let rules = Arc::new(Rules::default());
+        let material = RwLock::new(Material::of(&ca, &cert, &key, &rules)?);
+        Ok(Self(Arc::new(Shared { material, rules, open: Arc::default() })))
+    }
+
     /// Reads them again.
     ///
     /// # Errors
@@ -252,6 +225,18 @@ impl Tls {
             self.0.open.end_all();
         }
         Ok(())
+    }
+
+    /// Whether certificates, of which the first is their owner's, are by an authority that is trusted here.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, chain: &str) -> Result<(), rustls::Error> {
+        let all: Vec<_> =
+            CertificateDer::pem_slice_iter(chain.as_bytes()).filter_map(Result::ok).collect();
+        let (own, others) = all.split_first().ok_or(rustls::Error::NoCertificatesPresented)?;
+        let clients = Arc::clone(&self.0.material.read().clients);
+        clients.verify_client_cert(own, others, UnixTime::now()).map(drop)
     }
 
     /// Takes what is revoked from now on, and ends the connections for which such a certificate was shown.
@@ -314,6 +299,15 @@ impl Material {
             parameter: key.parameter,
             open,
         })?;
+        Self::of(&ca, &cert, &key, rules)
+    }
+
+    fn of(
+        ca: &PemFile,
+        cert: &PemFile,
+        key: &PemFile,
+        rules: &Arc<Rules>,
+    ) -> Result<Self, TlsError> {
         let (mut roots, mut authorities) = (RootCertStore::empty(), BTreeSet::new());
         for authority in ca.certificates()? {
             authorities.insert(authority.to_vec());
@@ -332,13 +326,14 @@ impl Material {
             .build()
             .map_err(|error| ca.unusable(&error))?;
         let clients = Arc::new(Clients { signed: clients, rules: Arc::clone(rules) });
+        let verifier = Arc::clone(&clients);
         let servers = Arc::new(Servers { signed: servers, rules: Arc::clone(rules) });
         // Whoever has no certificate yet knows the authority by its hash, and takes it from here.
         let with_authorities = [chain.clone(), ca.certificates()?].concat();
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(VERSIONS)
             .map_err(|error| cert.unusable(&error))?
-            .with_client_cert_verifier(clients)
+            .with_client_cert_verifier(verifier)
             .with_single_cert(with_authorities, private.clone_key())
             .map_err(|error| key.unusable(&error))?;
         let mut client = ClientConfig::builder_with_provider(provider)
@@ -348,10 +343,14 @@ impl Material {
             .with_custom_certificate_verifier(servers)
             .with_client_auth_cert(chain, private)
             .map_err(|error| key.unusable(&error))?;
+        // A connection that goes on where another one was shows no certificate: what has ended or is revoked would stay.
+        server.send_tls13_tickets = 0;
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        client.resumption = Resumption::disabled();
         server.alpn_protocols = vec![HTTP_2.to_vec()];
         client.alpn_protocols = vec![HTTP_2.to_vec()];
         let (server, client) = (Arc::new(server), Arc::new(client));
-        Ok(Self { server, client, authorities })
+        Ok(Self { server, client, authorities, clients })
     }
 }
 
@@ -421,15 +420,26 @@ fn remembered_identity(certificate: &CertificateDer<'static>) -> Option<Peer> {
     })
 }
 
+/// Whether the first of these certificates has a role.
+pub(crate) fn has_role(certificates: Option<&[CertificateDer<'_>]>, role: Role) -> bool {
+    let own = certificates.and_then(|all| all.first());
+    own.and_then(identity).is_some_and(|peer| peer.is(role))
+}
+
 fn identity(certificate: &CertificateDer<'_>) -> Option<Peer> {
-    let Shown { names, since, until, .. } = Shown::of(certificate)?;
+    let Shown { since, until, .. } = Shown::of(certificate)?;
+    let parsed = webpki::EndEntityCert::try_from(certificate).ok()?;
     let mut peer = None::<Peer>;
-    for name in names {
-        let Ok(role) = name.role().parse() else { continue };
-        let new = || Peer { name: name.name().to_owned(), roles: Vec::new(), since, until };
+    for uri in parsed.valid_uri_names() {
+        let Some((role, name)) = uri.strip_prefix("vsm://").and_then(|rest| rest.split_once('/'))
+        else {
+            continue;
+        };
+        let Ok(role) = role.parse() else { continue };
+        let new = || Peer { name: name.to_owned(), roles: Vec::new(), since, until };
         let peer = peer.get_or_insert_with(new);
         // One certificate, one name: a second name would make it two hosts.
-        if peer.name == name.name() {
+        if peer.name == name {
             peer.roles.push(role);
         }
     }

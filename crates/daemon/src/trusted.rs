@@ -1,5 +1,6 @@
-//! A connection that can be ended from outside: when the authority is trusted no more by which its other end was let in,
-//! or when a certificate is revoked that was shown for it. Without this, whoever keeps a connection open would stay.
+//! A connection that can be ended from outside: when the authority is trusted no more by which its other end was let
+//! in, or when a certificate is revoked that was shown for it. Without this, whoever keeps a connection open would
+//! stay.
 
 use std::{
     io,

@@ -64,8 +64,6 @@ impl Rules {
         signed: impl Fn(&[CertificateDer<'_>], UnixTime) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let holder = Shown::of(own).ok_or(Wrong::Unreadable)?;
-        let is_agent =
-            !holder.names.is_empty() && holder.names.iter().all(|name| name.role() == "agent");
         // By the authority itself, or else by way of an issuer.
         let signed = |others: &[CertificateDer<'_>]| match signed(others, now) {
             Err(error) if begins_soon(&error, now) => signed(others, second_of(holder.since)),
@@ -73,7 +71,8 @@ impl Rules {
         };
         if signed(&[]).is_err() {
             signed(others)?;
-            if !is_agent {
+            let by_issuer = all_shown(others).iter().any(Shown::is_issuers);
+            if !holder.is_agents() || !by_issuer {
                 return Err(Wrong::NotAnAgents.into());
             }
         }
@@ -89,12 +88,11 @@ impl Rules {
 /// Whether an error says that a certificate is good and begins before long: clocks differ, and it begins when it was
 /// made, as that is what a revocation goes by.
 fn begins_soon(error: &Error, now: UnixTime) -> bool {
-    match error {
-        Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) => {
-            not_before.as_secs() <= now.as_secs() + CLOCK_SLACK.as_secs()
-        }
-        _ => false,
-    }
+    let Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) = error
+    else {
+        return false;
+    };
+    not_before.as_secs() <= now.as_secs().saturating_add(CLOCK_SLACK.as_secs())
 }
 
 /// Whether an error says that a certificate was good and has ended.
@@ -135,7 +133,7 @@ impl ClientCertVerifier for Clients {
         match self.rules.judge(own, others, now, signed) {
             // An agent that was off for long comes back by its own key: it may have a new one signed, and nothing else.
             Err(error) if is_end(&error) => match Shown::of(own) {
-                Some(shown) if shown.names.iter().any(|name| name.role() == "agent") => {
+                Some(shown) if shown.is_agents() => {
                     self.rules.judge(own, others, last_second(shown.until), signed)
                 }
                 _ => Err(error),

@@ -11,7 +11,7 @@ pub(crate) const STATE_ROOT: &str = "/run/vsm-cluster";
 /// The name of the host that holds the bridge; it runs nothing.
 pub(crate) const SWITCH: &str = "switch";
 /// The product's programs that appear in every host's `/usr/bin`.
-pub(crate) const BINARIES: [&str; 14] = [
+pub(crate) const BINARIES: [&str; 15] = [
     "vsmserver",
     "vsmagent",
     "vsm-session",
@@ -25,6 +25,7 @@ pub(crate) const BINARIES: [&str; 14] = [
     "vsm",
     "vsmctl",
     "vsm-config",
+    "vsm-setup",
     "vsm-sync",
 ];
 /// The most agents that fit the addresses 10.0.0.11 to 10.0.0.89.

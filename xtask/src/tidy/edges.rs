@@ -13,6 +13,7 @@ const EDGES: [(&str, &[&str]); 4] = [
         &[
             "agent",
             "agent::announce",
+            "agent::renew",
             // Its records are the brokers' own messages.
             "agent::fence",
             "agent::load",

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::modules::{self, Imports};
 
 /// The rooms of the broker: each may use those after it.
-const BROKER: [&str; 17] = [
+const BROKER: [&str; 18] = [
     "server",
     "rooms",
     "api",
@@ -14,6 +14,7 @@ const BROKER: [&str; 17] = [
     "upkeep",
     "sessions",
     "pair",
+    "identities",
     "hosts",
     "journal",
     "authority",

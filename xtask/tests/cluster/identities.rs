@@ -22,6 +22,9 @@ fn enrol(pair: &Pair, node: &str, agent: &str) {
     let again = pair.exec(agent, "root", &["sh", "-c", &format!("{command} --replace")]).unwrap();
     let again = String::from_utf8(again.stderr).unwrap();
     assert!(again.contains("this token was used already"), "{again}");
+    let stolen = command.replace("--agent ", "--agent x");
+    let other = pair.exec(agent, "root", &["sh", "-c", &format!("{stolen} --replace")]).unwrap();
+    assert_eq!(other.status.code(), Some(77), "{other:?}");
 }
 
 /// What is known of an identity.

@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use vsm_daemon::{backoff::Backoff, cause, grpc, tls::Tls};
+use vsm_daemon::{
+    backoff::Backoff,
+    cause, grpc,
+    tls::{Role, Tls},
+};
 use vsm_proto::broker::v1::{AnnounceRequest, registry_client::RegistryClient};
 
 use super::Agent;
@@ -20,7 +24,7 @@ pub(super) async fn announce(agent: Arc<Agent>, tls: Tls, stop: CancellationToke
         let settings = agent.settings();
         let broker = &settings.master_hostname;
         let once = async {
-            let channel = grpc::channel(broker, settings.master_port, &tls)
+            let channel = grpc::channel_to(Role::Broker, broker, settings.master_port, &tls)
                 .map_err(|error| error.to_string())?;
             let mut client = RegistryClient::new(channel);
             let mut request =

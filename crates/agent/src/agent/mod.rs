@@ -140,23 +140,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     adopt::adopt(&agent).await.context("cannot read the records of sessions")?;
     hold_displays(&agent);
     pam::look(&agent);
-    let duties = &agent.duties;
-    duties.run("look at displays", look_again(Arc::clone(&agent), stop.token.clone()));
-    let looks = Looks::new(Daemon::Agent, config, &tls, &agent.troubles);
-    looks.follow(duties, &stop.token);
-    let reloads = reload(Arc::clone(&agent), looks, config_dir.to_owned(), stop.clone());
-    duties.run("reloads", reloads);
-    let renew = renew::follow(Arc::clone(&agent), tls.clone(), config_dir.to_owned(), stop.clone());
-    duties.run("renewal of the certificate", renew);
-    let announce = announce::announce(Arc::clone(&agent), tls.clone(), stop.token.clone());
-    duties.run_to_its_end("announcement", announce);
-    let socket = agent.settings().session.run_dir.join(one_time::AGENT_SOCKET);
-    let (keys, troubles) = (Arc::clone(&agent.keys), agent.troubles.clone());
-    // Users go on without both, and brokers are told.
-    let serve = one_time::serve(keys, socket, stop.token.clone(), troubles);
-    duties.run_to_its_end("one-time keys", serve);
-    let serve = shadow::serve(Arc::clone(&agent), stop.token.clone());
-    duties.run_to_its_end("shadowing", serve);
+    start_duties(&agent, config, &tls, config_dir, &stop);
     let mut routes = RoutesBuilder::default();
     let _health = grpc::standard_services(&mut routes, vsm_proto::DESCRIPTORS).await?;
     let service = service::Service::new(Arc::clone(&agent), stop.token.clone());
@@ -184,6 +168,27 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     }
     tracing::info!(sessions = agent.registry.live_count(), "stopped; desktops go on");
     Ok(())
+}
+
+/// Begins what goes on beside serving.
+fn start_duties(agent: &Arc<Agent>, config: &Config, tls: &Tls, dir: &Path, stop: &Stop) {
+    let duties = &agent.duties;
+    duties.run("look at displays", look_again(Arc::clone(agent), stop.token.clone()));
+    let looks = Looks::new(Daemon::Agent, config, tls, &agent.troubles);
+    looks.follow(duties, &stop.token);
+    let reloads = reload(Arc::clone(agent), looks, dir.to_owned(), stop.clone());
+    duties.run("reloads", reloads);
+    let renew = renew::follow(Arc::clone(agent), tls.clone(), dir.to_owned(), stop.clone());
+    duties.run("renewal of the certificate", renew);
+    let announce = announce::announce(Arc::clone(agent), tls.clone(), stop.token.clone());
+    duties.run_to_its_end("announcement", announce);
+    let socket = agent.settings().session.run_dir.join(one_time::AGENT_SOCKET);
+    let (keys, troubles) = (Arc::clone(&agent.keys), agent.troubles.clone());
+    // Users go on without both, and brokers are told.
+    let serve = one_time::serve(keys, socket, stop.token.clone(), troubles);
+    duties.run_to_its_end("one-time keys", serve);
+    let serve = shadow::serve(Arc::clone(agent), stop.token.clone());
+    duties.run_to_its_end("shadowing", serve);
 }
 
 /// Takes the names of displays before a user can, and says where that is too late.

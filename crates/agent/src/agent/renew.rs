@@ -16,10 +16,10 @@ use vsm_core::UnixMillis;
 use vsm_daemon::{
     backoff::Backoff,
     cause, clock, grpc,
-    pki::{self, Request},
+    pki::{self, PkiError, Request},
     shown::Shown,
     stop::Stop,
-    tls::Tls,
+    tls::{Role, Tls, TlsError},
     trouble::Kind,
 };
 use vsm_proto::broker::v1::{Certificates, RenewRequest, enrolment_client::EnrolmentClient};
@@ -29,9 +29,28 @@ use super::Agent;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Looks at the certificate so often at least: another may have been put in its place.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// Between two renewals, however short a certificate lives.
+const LEAST_WAIT: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// A broker that has no issuer may have one before long.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// Why there is no new certificate.
+#[derive(Debug, thiserror::Error)]
+enum NotRenewed {
+    #[error("{0}: {1}")]
+    Broker(String, String),
+    #[error("the agent is stopping")]
+    Stopping,
+    #[error(transparent)]
+    Request(#[from] PkiError),
+    #[error("{path}: {source}")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Config(#[from] vsm_config::LoadError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
 
 /// The files of this host.
 struct Files {
@@ -69,7 +88,7 @@ pub(super) async fn follow(agent: Arc<Agent>, tls: Tls, dir: PathBuf, stop: Stop
                 Ok(()) => {
                     backoff.reset();
                     agent.troubles.over(Kind::Certificate, "renewal");
-                    continue;
+                    LEAST_WAIT
                 }
                 Err(why) => {
                     let what = format!("this host's certificate is not renewed: {why}");
@@ -114,29 +133,58 @@ async fn renew(
     files: &Files,
     dir: &Path,
     stop: &CancellationToken,
-) -> Result<(), String> {
-    let Request { key, request } = Request::new().map_err(|error| error.to_string())?;
+) -> Result<(), NotRenewed> {
+    let Request { key, request } = Request::new()?;
     let settings = agent.settings();
     let broker = settings.master_hostname.clone();
+    let said = |why: String| NotRenewed::Broker(broker.clone(), why);
     let asked = async {
-        let channel =
-            grpc::channel(&broker, settings.master_port, tls).map_err(|error| error.to_string())?;
+        let channel = grpc::channel_to(Role::Broker, &broker, settings.master_port, tls)
+            .map_err(|error| said(error.to_string()))?;
         let mut client = EnrolmentClient::new(channel);
-        client.renew(RenewRequest { request }).await.map_err(|status| cause::of(&status))
+        let answer = client.renew(RenewRequest { request }).await;
+        answer.map_err(|status| said(cause::of(&status)))
     };
     let answer = tokio::select! {
         biased;
-        () = stop.cancelled() => return Err("the agent is stopping".to_owned()),
+        () = stop.cancelled() => return Err(NotRenewed::Stopping),
         answer = tokio::time::timeout(CALL_TIMEOUT, asked) => answer,
     };
-    let answer = answer.unwrap_or_else(|_| Err("no answer".to_owned()));
-    let Certificates { chain, .. } = answer.map_err(|why| format!("{broker}: {why}"))?.into_inner();
+    let answer = answer.map_err(|_| said("no answer".to_owned()))??;
+    let Certificates { chain, .. } = answer.into_inner();
+    check(tls, files, &chain, &key).map_err(|why| said(why.to_string()))?;
     pki::install(&files.certificate, &files.key, (&chain, &key))
-        .map_err(|error| error.to_string())?;
-    let config = Config::load(dir).map_err(|error| error.to_string())?;
-    tls.reload(&config).map_err(|error| error.to_string())?;
+        .map_err(|source| NotRenewed::Write { path: files.certificate.clone(), source })?;
+    tls.reload(&Config::load(dir)?)?;
     tracing::info!(%broker, "this host's certificate is renewed");
     Ok(())
+}
+
+/// Why what a broker answered is not put in place.
+#[derive(Debug, thiserror::Error)]
+enum Unfit {
+    #[error("it answered with what is no certificate of this host's new key")]
+    Other,
+    #[error("it answered with a certificate that ends no later than the present one")]
+    Sooner,
+    #[error("it answered with a certificate that is not this cluster's: {0}")]
+    Strange(rustls::Error),
+}
+
+/// What is put in place can be used: a host without a certificate is out of reach.
+fn check(tls: &Tls, files: &Files, chain: &str, key: &str) -> Result<(), Unfit> {
+    let first = |pem: &str| pki::shown(pem).into_iter().next();
+    let new = first(chain).ok_or(Unfit::Other)?;
+    let present = std::fs::read_to_string(&files.certificate).ok().and_then(|pem| first(&pem));
+    if pki::public_key(key) != Some(new.key)
+        || present.as_ref().is_some_and(|present| present.names != new.names)
+    {
+        return Err(Unfit::Other);
+    }
+    if present.is_some_and(|present| present.until >= new.until) {
+        return Err(Unfit::Sooner);
+    }
+    tls.check(chain).map_err(Unfit::Strange)
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, transport::Channel};
-use vsm_core::{Identity, IdentityName};
-use vsm_daemon::{grpc, tls};
+use vsm_core::{AgentName, Identity, IdentityName};
+use vsm_daemon::{access::Refusals, tls};
 use vsm_proto::{
     admin::v1::{
         self as pb, identities_client::IdentitiesClient, identities_server::Identities as Admin,
@@ -20,12 +21,14 @@ use crate::{
         forward::{self, Place},
     },
     error::Refusal,
-    identities::{Identities, Made},
+    identities::{Identities, Made, Refused},
     pair::Ha,
+    process::Process,
 };
 
 /// How long an invitation may count, in seconds.
 const VALID_S: std::ops::RangeInclusive<u64> = 60..=604_800;
+const ENROL: &str = "vsm.broker.v1.Enrolment/Enrol";
 /// Longest reason, in bytes.
 const REASON_MAX: usize = 256;
 
@@ -172,8 +175,39 @@ fn status(name: &IdentityName, known: &Identity) -> pb::IdentityStatus {
 }
 
 /// What hosts ask about their own certificate.
-#[derive(Debug, Clone)]
-pub struct EnrolmentApi(pub Arc<Identities>);
+#[derive(Debug)]
+pub struct EnrolmentApi {
+    identities: Arc<Identities>,
+    process: Arc<Process>,
+    /// Signing takes a core for a moment: one at a time.
+    turn: Arc<Semaphore>,
+    refusals: Refusals,
+}
+
+impl EnrolmentApi {
+    /// For hosts that ask this broker.
+    #[must_use]
+    pub fn new(identities: Arc<Identities>, process: Arc<Process>) -> Self {
+        let turn = Arc::new(Semaphore::new(1));
+        Self { identities, process, turn, refusals: Refusals::default() }
+    }
+
+    /// Signs in a task of the broker's: what the table has agreed to is handed out, or asked for again.
+    async fn signed(
+        &self,
+        work: impl Future<Output = Result<Made, Refused>> + Send + 'static,
+    ) -> Result<Response<Certificates>, Status> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        let turn = turn.map_err(|error| Status::internal(error.to_string()))?;
+        let work = self.process.tasks.spawn(async move {
+            let made = work.await;
+            drop(turn);
+            made
+        });
+        let made = work.await.map_err(|error| Status::internal(error.to_string()))??;
+        Ok(Response::new(certificates(made)))
+    }
+}
 
 fn certificates(made: Made) -> Certificates {
     let Made { chain, authorities, until } = made;
@@ -188,13 +222,18 @@ impl Enrolment for EnrolmentApi {
     ) -> Result<Response<Certificates>, Status> {
         let from = vsm_daemon::access::address(request.extensions());
         let EnrolRequest { agent, token, request } = request.into_inner();
-        let agent = convert::text("agent", &agent)?;
-        let made = self.0.enrol(agent, &token, &request).await.map_err(|refused| {
+        let agent: AgentName = convert::text("agent", &agent)?;
+        let (identities, name) = (Arc::clone(&self.identities), agent.to_string());
+        let work = async move { identities.enrol(agent, &token, &request).await };
+        self.signed(work).await.inspect_err(|status| {
             let from = from.map_or_else(|| "an unknown address".to_owned(), |ip| ip.to_string());
-            tracing::warn!(from, why = %refused, "a host is not enrolled");
-            grpc::with_reason(Status::from(refused), "NOT_ENROLLED")
-        })?;
-        Ok(Response::new(certificates(made)))
+            self.refusals.tell(
+                &format!("whoever says to be {name}"),
+                &from,
+                ENROL,
+                status.message(),
+            );
+        })
     }
 
     async fn renew(
@@ -202,7 +241,7 @@ impl Enrolment for EnrolmentApi {
         request: Request<RenewRequest>,
     ) -> Result<Response<Certificates>, Status> {
         let peer = tls::peer(request.extensions())?;
-        let made = self.0.renew(&peer, &request.into_inner().request).await?;
-        Ok(Response::new(certificates(made)))
+        let (identities, request) = (Arc::clone(&self.identities), request.into_inner().request);
+        self.signed(async move { identities.renew(&peer, &request).await }).await
     }
 }

@@ -25,6 +25,7 @@ use vsm_daemon::{
     clock::{self, Since},
     grpc,
     open::Revoked,
+    tls::Role,
     trouble::Troubles,
 };
 use vsm_proto::agent::v1::{self as pb, agent_client::AgentClient};
@@ -368,7 +369,7 @@ pub struct Link {
 
 impl Link {
     fn new(name: &AgentName, port: u16, agents: &Agents) -> Result<Self, tonic::transport::Error> {
-        let channel = grpc::channel(name.as_str(), port, &agents.process.tls)?;
+        let channel = grpc::channel_to(Role::Agent, name.as_str(), port, &agents.process.tls)?;
         let client = AgentClient::new(channel.clone()).max_decoding_message_size(grpc::MESSAGE_MAX);
         Ok(Self {
             name: name.clone(),
@@ -403,14 +404,19 @@ impl Link {
         }
     }
 
+    /// What it was told may be gone there.
+    pub(crate) fn forget_told(&self) {
+        *self.revoked.lock() = Arc::default();
+    }
+
     /// Whether it was told all of this.
     pub(crate) fn was_told(&self, revoked: &Revoked) -> bool {
         **self.revoked.lock() == *revoked
     }
 
-    /// Whether it was told that this identity is revoked.
-    pub(crate) fn knows_revoked(&self, name: &IdentityName) -> bool {
-        self.revoked.lock().contains_key(name)
+    /// Whether it was told that this identity is revoked before this moment.
+    pub(crate) fn knows_revoked(&self, name: &IdentityName, before: UnixMillis) -> bool {
+        self.revoked.lock().get(name).is_some_and(|told| *told >= before)
     }
 
     /// Notes who shadows a session now; who did before.

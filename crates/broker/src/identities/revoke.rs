@@ -28,23 +28,52 @@ impl Identities {
         (actor, why): (String, String),
         force: bool,
     ) -> Result<Done, Refused> {
-        let own = name.role() == Role::Broker.word() && name.name() == self.process.node.as_str();
+        let own = name.role() == Role::Broker.word()
+            && name.name().eq_ignore_ascii_case(self.process.node.as_str());
         if own && !force {
             return Err(Refused::Own(name));
         }
-        // Certificates have whole seconds: one that is issued in this one counts from the next.
-        let before = UnixMillis((clock::unix_millis().0 + 1).next_multiple_of(1000));
+        let seen: Vec<UnixMillis> = self
+            .process
+            .tls
+            .shown()
+            .into_iter()
+            .filter(|shown| shown.names.contains(&name))
+            .map(|shown| shown.since)
+            .collect();
+        if !force && seen.is_empty() && !self.knows(&name) {
+            return Err(Refused::Unknown(name));
+        }
+        // Certificates begin with whole seconds, by the clock of whoever signed them.
+        let next =
+            |at: UnixMillis| UnixMillis((at.0 / 1000).saturating_add(1).saturating_mul(1000));
+        let before =
+            seen.into_iter().chain([clock::unix_millis()]).map(next).max().unwrap_or_default();
         let revocation = Revocation { before, by: actor.clone(), why: why.clone() };
         self.ask(name.clone(), Asked::Revoke(revocation)).await?;
         tracing::warn!(%name, by = actor, why, "revoked: its certificates count no more");
-        self.journal.note(Note::new(actor, "certificate-revoked").detail(&format!("{name} {why}")));
-        let (told, not_told) = self.wait_for_agents(&name).await;
+        self.journal.note(Note::new(actor, "certificate-revoked").detail(format!("{name} {why}")));
+        let known = self.authority.table.read(|view| view.table.identities().get(&name).cloned());
+        let before =
+            known.and_then(|known| known.revoked.as_ref().map(|was| was.before)).unwrap_or(before);
+        let (told, not_told) = self.wait_for_agents(&name, before).await;
         Ok(Done { before, told, not_told })
     }
 
-    async fn wait_for_agents(&self, name: &IdentityName) -> (u32, Vec<String>) {
+    /// Whether the configuration or the table has this identity.
+    fn knows(&self, name: &IdentityName) -> bool {
+        let is_it = |other: &str| other.eq_ignore_ascii_case(name.name());
+        let settings = self.site.settings();
+        let configured = settings.agents().keys().any(|agent| is_it(agent.as_str()));
+        let is_node = self.nodes.iter().any(|node| is_it(node));
+        configured && name.role() == Role::Agent.word()
+            || is_node && ["broker", "issuer"].contains(&name.role())
+            || self.authority.table.read(|view| view.table.identities().contains_key(name))
+    }
+
+    async fn wait_for_agents(&self, name: &IdentityName, before: UnixMillis) -> (u32, Vec<String>) {
         let until = clock::now() + TOLD_WITHIN;
-        let is_told = |link: &Arc<Link>| link.knows_revoked(name);
+        let is_told = |link: &Arc<Link>| link.knows_revoked(name, before);
         loop {
             let links = self.agents.all();
             let waits = links.iter().any(|link| link.is_up() && !is_told(link));

@@ -3,7 +3,8 @@
 use std::{path::Path, time::Duration};
 
 use vsm_core::{
-    AgentName, Asked, Hash, Identity, IdentityName, Invitation, Issued, Proposal, UnixMillis,
+    AgentName, Asked, Hash, Identity, IdentityName, Invitation, Issued, NotGiven, Proposal,
+    UnixMillis,
 };
 use vsm_daemon::{
     clock, hash,
@@ -11,13 +12,16 @@ use vsm_daemon::{
     tls::{Peer, Role},
 };
 
-use super::{Identities, Refused};
+use super::{Identities, NoIssuer, Refused};
 use crate::journal::trail::{Note, SELF};
 
 /// Characters of a token: five bits each, without those that are mistaken for others.
 const LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
 /// 130 bits.
 const TOKEN_LENGTH: usize = 26;
+
+/// An issuer that ends sooner signs nothing more: what it signs ends with it.
+const LEFT_MS: u64 = 86_400_000;
 
 /// What an invited host needs.
 #[derive(Debug)]
@@ -69,9 +73,17 @@ impl Identities {
         token: &str,
         request: &[u8],
     ) -> Result<Made, Refused> {
-        let key = Requested::parse(request).map_err(Refused::Request)?;
         let name = name_of(&agent)?;
         let shown = hash::of(token.as_bytes());
+        // Nothing is worked or told for those who know no token.
+        let invited = self.authority.table.read(|view| {
+            let known = view.table.identities().get(&name)?;
+            Some(known.invited.as_ref()?.token)
+        });
+        if invited != Some(shown) {
+            return Err(Refused::NotGiven { name, why: NotGiven::NotInvited });
+        }
+        let key = Requested::parse(request).map_err(Refused::Request)?;
         let asked = |issued| Asked::Enrol { token: shown, issued };
         let made = self.issue(&name, &key, asked).await?;
         tracing::info!(%agent, "enrolled: it has its first certificate");
@@ -85,7 +97,14 @@ impl Identities {
         let agent: AgentName = peer.name.parse().map_err(|error: vsm_core::InvalidId| {
             Refused::Request(pki::PkiError::Request(error.to_string()))
         })?;
-        let since = peer.since;
+        if !self.site.settings().agents().contains_key(&agent) {
+            return Err(Refused::UnknownAgent(agent));
+        }
+        let (since, until) = (peer.since, peer.until);
+        let half = since.0.saturating_add(until.0.saturating_sub(since.0) / 2);
+        if clock::unix_millis().0 < half {
+            return Err(Refused::TooEarly { name: name_of(&agent)? });
+        }
         let asked = |issued| Asked::Renew { since, issued };
         let made = self.issue(&name_of(&agent)?, &key, asked).await?;
         tracing::info!(%agent, "its certificate is renewed");
@@ -103,18 +122,19 @@ impl Identities {
         let (settings, signer) = (self.site.settings(), self.signer()?);
         let now = clock::unix_millis();
         let known = self.authority.table.read(|view| view.table.identities().get(name).cloned());
+        let (begins, authorities) =
+            (begin(now, known.as_deref()), read(&settings.certificates.authority)?);
         let wanted = Wanted {
             name: name.name().to_owned(),
             roles: vec![Role::Agent],
             addresses: Vec::new(),
-            since: Some(begin(now, known.as_deref())),
+            since: Some(begins),
             life: settings.certificates.agent_life,
         };
         let (own, until) = signer.sign(key, &wanted).map_err(Refused::Request)?;
         let by = self.process.node.to_string();
-        let issued = Issued { key: key.key(), at: now, until, by };
+        let issued = Issued { key: key.key(), at: begins, until, by };
         self.ask(name.clone(), asked(issued)).await?;
-        let authorities = read(&settings.certificates.authority)?;
         Ok(Made { chain: format!("{own}{}", signer.pem()), authorities, until })
     }
 
@@ -127,11 +147,29 @@ impl Identities {
     fn signer(&self) -> Result<Signer, Refused> {
         let settings = self.site.settings();
         let files = &settings.certificates;
-        Signer::load(&files.issuer_cert, &files.issuer_key).map_err(|why| Refused::NoIssuer {
+        self.issuer(&files.issuer_cert, &files.issuer_key).map_err(|why| Refused::NoIssuer {
             node: self.process.node.clone(),
-            dir: files.issuer_cert.parent().unwrap_or(Path::new("/")).display().to_string(),
+            dir: files.issuer_cert.parent().unwrap_or_else(|| Path::new("/")).display().to_string(),
             why,
         })
+    }
+
+    /// This broker's issuer, if what it signs counts, and for more than a moment.
+    fn issuer(&self, certificate: &Path, key: &Path) -> Result<Signer, NoIssuer> {
+        let (signer, node) = (Signer::load(certificate, key)?, &self.process.node);
+        let own = IdentityName::new("issuer", node.as_str()).ok();
+        let shown = signer.shown().filter(|shown| own.is_some_and(|own| shown.names == [own]));
+        let shown = shown.ok_or_else(|| NoIssuer::Other(node.clone()))?;
+        let known =
+            |name| self.authority.table.read(|view| view.table.identities().get(name).cloned());
+        if shown.names.iter().filter_map(known).any(|known| !known.counts(shown.since)) {
+            return Err(NoIssuer::Revoked);
+        }
+        let now = clock::unix_millis().0;
+        if shown.until.0 < now.saturating_add(LEFT_MS) {
+            return Err(NoIssuer::Ends(clock::shown(shown.until)));
+        }
+        Ok(signer)
     }
 }
 
@@ -139,8 +177,8 @@ impl Identities {
 fn begin(now: UnixMillis, known: Option<&Identity>) -> UnixMillis {
     let revoked = known.and_then(|known| known.revoked.as_ref());
     // Made have whole seconds.
-    let least = revoked.map_or(0, |revoked| revoked.before.0.next_multiple_of(1000));
-    UnixMillis(now.0.max(least))
+    let least = revoked.map_or(0, |revoked| revoked.before.0.div_ceil(1000).saturating_mul(1000));
+    UnixMillis((now.0 / 1000 * 1000).max(least))
 }
 
 fn name_of(agent: &AgentName) -> Result<IdentityName, Refused> {

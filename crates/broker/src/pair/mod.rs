@@ -98,6 +98,15 @@ pub struct Pair {
 }
 
 impl Ha {
+    /// The nodes of the pair that `own` is of, or it alone.
+    #[must_use]
+    pub fn nodes(&self, own: &NodeName) -> Vec<String> {
+        match self {
+            Self::On(pair) => pair.nodes.clone(),
+            Self::Off { .. } | Self::Apart(_) => vec![own.to_string()],
+        }
+    }
+
     /// How a node stands that is so.
     #[must_use]
     pub const fn standing(&self) -> Standing {

@@ -13,7 +13,10 @@ use vsm_core::{
     AgentName, Incarnation, NodeName,
     replica::{self, WitnessMsg},
 };
-use vsm_daemon::{grpc, tls::Tls};
+use vsm_daemon::{
+    grpc,
+    tls::{Role, Tls},
+};
 use vsm_sync::{
     Opened as SqliteOpened, Outbox, SessionTable, SqliteStore, Store,
     peer::{Card, MESSAGE_MAX, PeerConfig, PeerStream},
@@ -145,7 +148,7 @@ fn apart(
     let table = SessionTable::start(store, replica, Incarnation(rand::random()), Outbox::none())?;
     let port = config.get(&keys::vsmserver::LISTEN_PORT);
     let other = match &other_nodes(config)[..] {
-        [other] => Some(grpc::channel(other, port, tls)?),
+        [other] => Some(grpc::channel_to(Role::Broker, other, port, tls)?),
         _ => None,
     };
     let ha = Ha::Apart(super::Apart { why, switched_off, other });
@@ -238,7 +241,12 @@ fn pair(
         idle: (ack_timeout * 3).max(Duration::from_millis(1000)),
         message_max: MESSAGE_MAX,
     };
-    let channel = grpc::channel(peer.as_str(), config.get(&keys::vsmserver::LISTEN_PORT), tls)?;
+    let channel = grpc::channel_to(
+        Role::Broker,
+        peer.as_str(),
+        config.get(&keys::vsmserver::LISTEN_PORT),
+        tls,
+    )?;
     let resource = config.get(&keys::ha::RESOURCE_ADDRESS);
     let source = match config.get(&keys::ha::ROLE_SOURCE) {
         RoleSource::Automatic if resource.is_empty() => RoleSource::Request,

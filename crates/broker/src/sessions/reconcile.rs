@@ -142,9 +142,9 @@ async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
         Err(end) => return end,
     };
     if acts {
-        // Before this host is acted on.
-        let now = Arc::clone(&revoked.borrow_and_update());
-        Box::pin(identities::tell(&sessions.authority, link, &now)).await;
+        // Before this host is acted on. It may be another disk than before.
+        link.forget_told();
+        Box::pin(tell_revoked(sessions, link)).await;
     }
     let told: HashSet<SessionId> = ids(&inventory.sessions).collect();
     unvoted.iter().filter(|id| !told.contains(id)).for_each(|id| sessions.forget_unvoted(*id));
@@ -175,8 +175,7 @@ async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
                 }
             }
             Ok(()) = revoked.changed(), if acts => {
-                let now = Arc::clone(&revoked.borrow_and_update());
-                Box::pin(identities::tell(&sessions.authority, link, &now)).await;
+                Box::pin(tell_revoked(sessions, link)).await;
             }
             Ok(()) = settings.changed() => {
                 settled = limiting::follow(sessions, link, &settled, &settings.borrow_and_update());
@@ -186,10 +185,7 @@ async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
                     return End::Anew;
                 }
                 if acts {
-                    let now = Arc::clone(&revoked.borrow());
-                    if !link.was_told(&now) {
-                        Box::pin(identities::tell(&sessions.authority, link, &now)).await;
-                    }
+                    Box::pin(tell_revoked(sessions, link)).await;
                     if link.take_limits_due() {
                         limiting::begin(sessions, link);
                     }
@@ -200,6 +196,14 @@ async fn report(sessions: &Arc<Sessions>, link: &Arc<Link>) -> End {
                 }
             }
         }
+    }
+}
+
+/// Tells the agent which certificates count no more, if there is news.
+async fn tell_revoked(sessions: &Sessions, link: &Link) {
+    let now = Arc::clone(&sessions.identities.watch_revoked().borrow());
+    if !link.was_told(&now) {
+        identities::tell(&sessions.authority, link, &now).await;
     }
 }
 

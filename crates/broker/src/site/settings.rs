@@ -118,6 +118,17 @@ pub struct HookSettings {
     pub on_failure: OnHookFailure,
 }
 
+impl CertificateSettings {
+    fn new(config: &Config) -> Self {
+        Self {
+            authority: config.get(&keys::tls::CA_FILE),
+            issuer_cert: config.get(&keys::tls::ISSUER_CERT_FILE),
+            issuer_key: config.get(&keys::tls::ISSUER_KEY_FILE),
+            agent_life: config.get(&keys::vsmserver::AGENT_CERTIFICATE_LIFE),
+        }
+    }
+}
+
 /// Those who may shadow other users' desktops.
 #[derive(Debug, Clone, Default)]
 pub struct Shadowers {
@@ -268,12 +279,7 @@ impl Settings {
             capacity_warn: config.get(&keys::vsmserver::CAPACITY_WARN),
             hooks: HookSettings::new(config),
             lifetimes,
-            certificates: CertificateSettings {
-                authority: config.get(&keys::tls::CA_FILE),
-                issuer_cert: config.get(&keys::tls::ISSUER_CERT_FILE),
-                issuer_key: config.get(&keys::tls::ISSUER_KEY_FILE),
-                agent_life: config.get(&keys::vsmserver::AGENT_CERTIFICATE_LIFE),
-            },
+            certificates: CertificateSettings::new(config),
             resources: resources(config),
             named_groups: Arc::new(named_groups),
             agents,

@@ -6,8 +6,9 @@ use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
 };
-use vsm_core::Hash;
+use vsm_core::{Hash, UnixMillis};
 use vsm_daemon::{
+    access::{ByRole, Guard},
     grpc,
     pki::{self, Request, Wanted},
     tls::{Role, Tls},
@@ -69,6 +70,18 @@ async fn enrolled(lab: &Lab, agent: &str) -> Tls {
     let (invited, key) = (invite(lab, agent).await.unwrap(), Request::new().unwrap());
     let made = enrol(lab, agent, &invited.token, &key).await.unwrap();
     lab.authority.host(agent, (&made.chain, &key.key))
+}
+
+/// A host whose certificate began so many days ago, and ends in 30.
+fn lived(lab: &Lab, agent: &str, days: u32) -> Tls {
+    let signer = lab.authority.signer_of("b");
+    let now = vsm_daemon::clock::unix_millis().0;
+    let since = now - u64::try_from((pki::DAY * days).as_millis()).unwrap();
+    let (name, addresses) = (agent.to_owned(), vec!["localhost".to_owned()]);
+    let (roles, life) = (vec![Role::Agent], pki::DAY * 30);
+    let since = Some(UnixMillis(since));
+    let (own, key) = signer.make(&Wanted { name, roles, addresses, since, life }).unwrap();
+    lab.authority.host(agent, (&format!("{own}{}", signer.pem()), &key))
 }
 
 async fn announce(node: &Node, tls: &Tls) -> Result<(), Status> {
@@ -169,13 +182,27 @@ async fn what_is_revoked_is_out_on_both_nodes_and_comes_back_by_an_invitation_on
     let listed = listed.into_inner().identities;
     let lab7 = listed.iter().find(|one| one.role == "agent" && one.name == "lab7").unwrap();
     assert_eq!((lab7.revoked_by.as_str(), lab7.revoked_why.as_str()), ("root", "stolen"));
-    assert!(lab7.issued_unix_ms >= lab7.revoked_before_unix_ms - 1000 && lab7.until_unix_ms > 0);
+    assert!(lab7.issued_unix_ms >= lab7.revoked_before_unix_ms && lab7.until_unix_ms > 0);
+    let typo = revoke(&lab, "agent", "lab77").await.unwrap_err();
+    assert_eq!(typo.code(), Code::NotFound, "{typo:?}");
+    revoke(&lab, "agent", "LAB7").await.unwrap();
+    assert!(announce(&lab.b, &back).await.is_err(), "in whatever case it is spelled, and again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_renews_its_certificate_also_after_it_has_ended() {
     let lab = lab().await;
-    let lively = enrolled(&lab, "lab7").await;
+    let lively = lived(&lab, "lab7", 50);
+    let young = enrolled(&lab, "lab7").await;
+    let channel = grpc::channel("localhost", lab.b.port, &young).unwrap();
+    let request = RenewRequest { request: Request::new().unwrap().request };
+    let early = EnrolmentClient::new(channel).renew(request).await.unwrap_err();
+    assert_eq!(early.code(), Code::FailedPrecondition, "{early:?}");
+    let strange = lived(&lab, "lab9", 50);
+    let channel = grpc::channel("localhost", lab.b.port, &strange).unwrap();
+    let request = RenewRequest { request: Request::new().unwrap().request };
+    let unknown = EnrolmentClient::new(channel).renew(request).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "of no subcluster: {unknown:?}");
     let ended = lab.authority.ended("agent", "lab8");
     let ended = lab.authority.host("ended", (&ended.0, &ended.1));
     let refused = announce(&lab.b, &ended).await.unwrap_err();
@@ -215,6 +242,20 @@ async fn an_issuer_can_sign_for_agents_only() {
         let answer = RegistryClient::new(channel).announce(AnnounceRequest::default()).await;
         assert_eq!(answer.is_ok(), gets_in, "{roles:?}: {answer:?}");
     }
+    // As a server it is an agent's, whatever DNS name it has.
+    let (name, addresses) = ("x".to_owned(), vec!["localhost".to_owned()]);
+    let wanted = Wanted { name, roles: vec![Role::Agent], addresses, since: None, life: pki::DAY };
+    let (own, key) = signer.make(&wanted).unwrap();
+    let forged = lab.authority.host("forged", (&format!("{own}{}", signer.pem()), &key));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (routes, guard) = (tonic::service::Routes::default(), Guard::new(ByRole));
+    let stop = tokio_util::sync::CancellationToken::new();
+    tokio::spawn(async move { grpc::serve_tls(listener, &forged, routes, guard, stop).await });
+    let victim = lab.authority.issue("agent", "victim");
+    let channel = grpc::channel_to(Role::Broker, "localhost", port, &victim).unwrap();
+    let refused = RegistryClient::new(channel).announce(AnnounceRequest::default()).await;
+    assert!(why(&refused.unwrap_err()).contains("not that of a host with the role broker"));
     // What it has signed is out with it.
     let signed = enrolled(&lab, "lab7").await;
     announce(&lab.b, &signed).await.unwrap();

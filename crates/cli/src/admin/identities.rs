@@ -50,7 +50,7 @@ pub async fn agent_enrol(options: &AdminOptions, arguments: &EnrolArgs) -> Resul
     let pb::InviteResponse { token, until_unix_ms, authority, broker, port } = answer;
     let record = InvitedRecord {
         command: format!(
-            "vsm-setup enrol --agent {name} --broker {broker} --port {port} --token {token} --authority {authority}"
+            "echo {token} | vsm-setup enrol --agent {name} --broker {broker} --port {port} --authority {authority}"
         ),
         agent: name.clone(),
         token,

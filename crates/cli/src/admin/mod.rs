@@ -22,7 +22,10 @@ use serde::Serialize;
 use tokio::net::UnixStream;
 use tonic::transport::Channel;
 use vsm_config::{Config, keys};
-use vsm_daemon::{grpc, socket, tls::Tls};
+use vsm_daemon::{
+    grpc, socket,
+    tls::{Role, Tls},
+};
 use vsm_proto::admin::v1::{self as pb, admin_client::AdminClient};
 
 pub(crate) use agent::agents;
@@ -119,7 +122,8 @@ impl AdminOptions {
         let config = self.configuration()?;
         let tls = Tls::load(&config).map_err(|error| bad(error.to_string()))?;
         let port = config.get(&keys::vsm::VSM_SERVER_PORT);
-        grpc::channel(host, port, &tls).map_err(|error| bad(format!("{host}: {error}")))
+        grpc::channel_to(Role::Broker, host, port, &tls)
+            .map_err(|error| bad(format!("{host}: {error}")))
     }
 
     pub(crate) async fn dial(&self) -> Result<AdminClient<Channel>, Failure> {

@@ -44,11 +44,11 @@ pub struct Arguments {
 /// What else `vsm-setup` does.
 #[derive(Debug, Subcommand)]
 pub enum SetupCommand {
-    /// Get this host's first certificate from a broker, as vsmctl agent enrol says
+    /// Get this host's first certificate from a broker, as vsmctl agent enrol says; reads the token from standard input
     Enrol(EnrolArgs),
 }
 
-/// What a host needs for its first certificate.
+/// What a host needs for its first certificate; the token is read from standard input.
 #[derive(Debug, Args)]
 pub struct EnrolArgs {
     /// Name of this host as an agent
@@ -60,9 +60,6 @@ pub struct EnrolArgs {
     /// Port of the broker
     #[arg(long, default_value_t = 9000)]
     pub port: u16,
-    /// The token that vsmctl agent enrol printed
-    #[arg(long)]
-    pub token: String,
     /// SHA-256 of the public key of the cluster's authority: nobody else is trusted
     #[arg(long, value_name = "HASH")]
     pub authority: String,

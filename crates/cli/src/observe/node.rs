@@ -125,7 +125,8 @@ impl Following {
     ) -> Result<(Self, Standing), String> {
         let open = async {
             let port = address.port.unwrap_or(port);
-            let channel = grpc::channel(&address.host, port, tls).map_err(|e| e.to_string())?;
+            let channel = grpc::channel_to(vsm_daemon::tls::Role::Broker, &address.host, port, tls)
+                .map_err(|e| e.to_string())?;
             let mut client =
                 ObserveClient::new(channel).max_decoding_message_size(grpc::MESSAGE_MAX);
             let call = client.follow(Request::new(FollowRequest { standing_only }));

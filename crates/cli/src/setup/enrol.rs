@@ -1,7 +1,13 @@
 //! `vsm-setup enrol`: this host's first certificate. The key is made here and stays here; the broker signs it for the
 //! token, and is known by the authority's key.
 
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path, time::Duration};
+use std::{
+    fs,
+    io::{self, BufRead, IsTerminal, Read},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    time::Duration,
+};
 
 use tonic::Code;
 use vsm_config::keys;
@@ -11,6 +17,7 @@ use vsm_daemon::{
     files::{self, Access},
     grpc,
     pki::{self, PkiError, Request},
+    tls::{Role, Tls},
 };
 use vsm_proto::broker::v1::{Certificates, EnrolRequest, enrolment_client::EnrolmentClient};
 
@@ -22,6 +29,10 @@ use crate::{
 };
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+const ATTEMPTS: u32 = 4;
+const PAUSE: Duration = Duration::from_secs(2);
+/// Longest token, in bytes.
+const TOKEN_MAX: u64 = 256;
 
 /// Gets the certificate and puts it in place. What is there is only replaced if that is asked for, and only by one that
 /// was got.
@@ -40,23 +51,22 @@ pub(super) fn enrol(arguments: &EnrolArgs) -> Result<(), Failure> {
     let config = load(&arguments.config)?;
     let [ca, certificate, key] = [&keys::tls::CA_FILE, &keys::tls::CERT_FILE, &keys::tls::KEY_FILE]
         .map(|parameter| config.get(parameter));
-    if certificate.exists() && !arguments.replace {
-        let text = format!("{} is there already; --replace replaces it", certificate.display());
-        return Err(Failure::new(USAGE, text));
-    }
-    let Request { key: private, request } = Request::new().map_err(library)?;
-    let Certificates { chain, authorities, .. } = ask(arguments, authority, request)?;
-    check(&chain, &authorities, authority, &arguments.broker)?;
+    may_replace(&certificate, arguments.replace)?;
     for path in [&ca, &certificate, &key] {
         make_folder_of(path)?;
     }
-    let access = Access { mode: 0o644, uid: None };
-    files::replace(&ca, authorities.as_bytes(), access)
-        .map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))?;
-    pki::install(&certificate, &key, (&chain, &private)).map_err(|error| {
+    let token = read_token()?;
+    let made = Request::new().map_err(|error| library(&error))?;
+    let answer = ask(arguments, &token, authority, &made)?;
+    // Of what came only the authority that is asked for is trusted.
+    let authorities = pki::with_key(&answer.authorities, authority);
+    check(&answer.chain, &authorities, &made, arguments)?;
+    pki::install(&certificate, &key, (&answer.chain, &made.key)).map_err(|error| {
         Failure::new(CANNOT_WRITE, format!("{}: {error}", certificate.display()))
     })?;
-    let until = pki::shown(&chain).first().and_then(|own| output::time(own.until.0));
+    files::replace(&ca, authorities.as_bytes(), Access { mode: 0o644, uid: None })
+        .map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))?;
+    let until = pki::shown(&answer.chain).first().and_then(|own| output::time(own.until.0));
     let until = until.as_deref().map(output::to_the_second).unwrap_or_default();
     output::say(&format!(
         "{} has a certificate until {until}, which vsmagent renews by itself. Next: systemctl restart vsmagent",
@@ -64,39 +74,101 @@ pub(super) fn enrol(arguments: &EnrolArgs) -> Result<(), Failure> {
     ))
 }
 
-fn ask(arguments: &EnrolArgs, authority: Hash, request: Vec<u8>) -> Result<Certificates, Failure> {
-    let EnrolArgs { agent, broker, port, token, .. } = arguments;
+/// Whether a certificate may be put there: not in place of one that is more than an agent's.
+fn may_replace(certificate: &Path, replace: bool) -> Result<(), Failure> {
+    let Ok(present) = fs::read_to_string(certificate) else { return Ok(()) };
+    let path = certificate.display();
+    if !replace {
+        return Err(Failure::new(USAGE, format!("{path} is there already; --replace replaces it")));
+    }
+    match pki::shown(&present).first() {
+        Some(shown) if !shown.names.is_empty() && !shown.is_agents() => {
+            let names: Vec<_> = shown.names.iter().map(ToString::to_string).collect();
+            let text = format!(
+                "{path} is of {}, and a broker signs for agents only: vsmctl pki issue replaces it",
+                names.join(" and ")
+            );
+            Err(Failure::new(USAGE, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The token, from standard input: on a command line all users of the host would see it.
+fn read_token() -> Result<String, Failure> {
+    let input = io::stdin();
+    if input.is_terminal() {
+        output::remark("The token that vsmctl agent enrol printed:");
+    }
+    let mut line = String::new();
+    input
+        .lock()
+        .take(TOKEN_MAX)
+        .read_line(&mut line)
+        .map_err(|error| Failure::new(USAGE, format!("no token on standard input: {error}")))?;
+    match line.trim() {
+        "" => Err(Failure::new(USAGE, "no token on standard input")),
+        token => Ok(token.to_owned()),
+    }
+}
+
+/// Asks with the same key until there is an answer: a token is good for one.
+fn ask(
+    arguments: &EnrolArgs,
+    token: &str,
+    authority: Hash,
+    made: &Request,
+) -> Result<Certificates, Failure> {
+    let EnrolArgs { agent, broker, port, .. } = arguments;
     let away = |why: String| Failure::new(UNAVAILABLE, format!("{broker}: {why}"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(SOFTWARE, error.to_string()))?;
     runtime.block_on(async {
-        let channel = grpc::guest_channel(broker, *port, authority)
-            .map_err(|error| away(error.to_string()))?;
-        let mut client = EnrolmentClient::new(channel);
-        let request = EnrolRequest { agent: agent.clone(), token: token.clone(), request };
-        match tokio::time::timeout(CALL_TIMEOUT, client.enrol(request)).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) if status.code() == Code::PermissionDenied => {
-                Err(Failure::new(NOT_ALLOWED, status.message()))
+        let mut why = String::new();
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(PAUSE).await;
             }
-            Ok(Err(status)) => Err(away(cause::of(&status))),
-            Err(_) => Err(away(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
+            let channel = grpc::guest_channel(broker, *port, authority)
+                .map_err(|error| away(error.to_string()))?;
+            let mut client = EnrolmentClient::new(channel);
+            let (agent, token, request) = (agent.clone(), token.to_owned(), made.request.clone());
+            let asked = client.enrol(EnrolRequest { agent, token, request });
+            match tokio::time::timeout(CALL_TIMEOUT, asked).await {
+                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Err(status)) if status.code() == Code::PermissionDenied => {
+                    return Err(Failure::new(NOT_ALLOWED, status.message()));
+                }
+                Ok(Err(status)) => why = cause::of(&status),
+                Err(_) => why = format!("no answer within {} s", CALL_TIMEOUT.as_secs()),
+            }
         }
+        Err(away(why))
     })
 }
 
-/// What came is this cluster's: else a broker would have this host trust somebody else.
-fn check(chain: &str, authorities: &str, authority: Hash, broker: &str) -> Result<(), Failure> {
-    let is_it = pki::shown(authorities).iter().any(|shown| shown.key == authority);
-    let has_own = pki::shown(chain)
-        .first()
-        .is_some_and(|own| own.names.iter().any(|name| name.role() == "agent"));
-    if is_it && has_own {
+/// What came is a certificate for this host's key by this cluster: else a broker would have this host trust somebody
+/// else.
+fn check(
+    chain: &str,
+    authorities: &str,
+    made: &Request,
+    arguments: &EnrolArgs,
+) -> Result<(), Failure> {
+    let own = pki::shown(chain).into_iter().next();
+    let named = pki::identity(Role::Agent, &arguments.agent);
+    let is_own = own.is_some_and(|own| {
+        pki::public_key(&made.key) == Some(own.key) && named.is_some_and(|name| own.names == [name])
+    });
+    let is_signed =
+        Tls::of(authorities, chain, &made.key).is_ok_and(|tls| tls.check(chain).is_ok());
+    if is_own && is_signed {
         return Ok(());
     }
-    let text = format!("{broker} answered with certificates that are not of this cluster");
+    let broker = &arguments.broker;
+    let text = format!("{broker} answered with certificates that are not of this cluster or host");
     Err(Failure::new(SOFTWARE, text))
 }
 
@@ -107,6 +179,6 @@ fn make_folder_of(path: &Path) -> Result<(), Failure> {
     })
 }
 
-fn library(error: PkiError) -> Failure {
+fn library(error: &PkiError) -> Failure {
     Failure::new(SOFTWARE, error.to_string())
 }

@@ -21,8 +21,7 @@ use tonic::{
     transport::server::{TcpConnectInfo, TlsConnectInfo, UdsConnectInfo},
 };
 
-use self::refused::Refusals;
-pub use self::table::METHODS;
+pub use self::{refused::Refusals, table::METHODS};
 use crate::{
     clock,
     tls::{self, Peer, Role},

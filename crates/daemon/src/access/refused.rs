@@ -19,8 +19,9 @@ const KNOWN_MAX: usize = 4096;
 /// Who, and what they asked for.
 type Refusal = (String, &'static str);
 
+/// Tells what is refused.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<State>);
+pub struct Refusals(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -51,7 +52,7 @@ enum Tell {
 
 impl Refusals {
     /// Counts one, and tells it if it is time. `who` is as the connection proves it, so that nobody is many.
-    pub(super) fn tell(&self, who: &str, from: &str, method: &'static str, why: &str) {
+    pub fn tell(&self, who: &str, from: &str, method: &'static str, why: &str) {
         let told = self.0.lock().count((who.to_owned(), method), clock::now());
         if let Tell::Line { times, left_out } = told {
             tracing::warn!(who, from, method, why, times, "refused");
