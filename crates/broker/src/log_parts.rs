@@ -24,7 +24,6 @@ pub const PARTS: &Parts = &[
         "agents",
         &[
             "vsm_broker::api::agents",
-            "vsm_broker::api::identities",
             "vsm_broker::api::registry",
             "vsm_broker::hosts::agents",
             "vsm_broker::hosts::conduct",

@@ -343,7 +343,7 @@ impl Material {
             .with_custom_certificate_verifier(servers)
             .with_client_auth_cert(chain, private)
             .map_err(|error| key.unusable(&error))?;
-        // A connection that goes on where another one was shows no certificate: what has ended or is revoked would stay.
+        // A connection that goes on where another one was shows no certificate: what has ended would stay.
         server.send_tls13_tickets = 0;
         server.session_storage = Arc::new(NoServerSessionStorage {});
         client.resumption = Resumption::disabled();
