@@ -134,10 +134,13 @@ fn files(config: &Config) -> Vec<File> {
     let first = |ends: &[UnixMillis]| ends.iter().min().copied();
     let last = |ends: &[UnixMillis]| ends.iter().max().copied();
     let (cert, ca, key) = (&keys::tls::CERT_FILE, &keys::tls::CA_FILE, &keys::tls::KEY_FILE);
+    let issuer = &keys::tls::ISSUER_CERT_FILE;
     vec![
         File::read(config.get(cert), cert.path(), "this host's certificate", first),
         File::read(config.get(ca), ca.path(), "the authority's certificate", last),
         File::read(config.get(key), key.path(), "this host's private key", |_| None),
+        // There is none but on a broker.
+        File::read(config.get(issuer), issuer.path(), "this broker's issuer", first),
     ]
 }
 
@@ -248,6 +251,21 @@ mod tests {
         let words = "this host's certificate ended at 2001-05-17T00:00:00Z: ";
         assert_eq!(told(&troubles, CERT).unwrap(), format!("{words}{}", path.display()));
         assert_eq!(troubles.now().len(), 1, "{:?}", troubles.now());
+    }
+
+    #[test]
+    fn an_issuer_that_ends_is_told() {
+        let host = Host::new(pem(2199, false), &pem(2199, true).1);
+        let config = |issuer: &str| {
+            let path = host.path(issuer).display().to_string();
+            host.write("b.yaml", &format!("tls: {{issuer_cert_file: {path}}}\n"));
+            host.config("host.pem")
+        };
+        host.write("issuer.pem", &pem(2001, true).1);
+        let (config, troubles) = (config("issuer.pem"), Troubles::default());
+        drop(Certificates::new(Tls::load(&config).unwrap(), &config, troubles.clone()));
+        let said = told(&troubles, "/tls/issuer_cert_file").unwrap();
+        assert!(said.starts_with("this broker's issuer ended at 2001-05-17"), "{said}");
     }
 
     #[test]
