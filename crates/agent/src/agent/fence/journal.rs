@@ -134,6 +134,10 @@ fn encode(record: &WitnessRecord) -> Vec<u8> {
 }
 
 fn replay(mut data: &[u8], host: &str) -> Result<Kept, Damage> {
+    if data.is_empty() {
+        // It is never written so: a crash of the file system took what was promised.
+        return Err(Damage::NoRecord);
+    }
     let mut kept = fresh(host);
     let mut first = true;
     while !data.is_empty() {
