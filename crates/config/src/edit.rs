@@ -231,7 +231,7 @@ fn render(value: &Value) -> String {
 }
 
 /// A scalar: plain where every YAML parser reads it as just this text or number, else in double quotes.
-fn scalar(text: &str) -> String {
+pub(crate) fn scalar(text: &str) -> String {
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/' || c == '_');
     let chars_fit = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-./+@%= ".contains(c));
     let reads_back = yaml::scalar_text(text).as_deref() == Some(text);
