@@ -12,6 +12,7 @@ pub(crate) mod messages;
 pub(crate) mod mountinfo;
 pub(crate) mod nft;
 pub(crate) mod one_time_key;
+pub(crate) mod peer_words;
 pub(crate) mod records;
 pub(crate) mod replica;
 pub(crate) mod rfb_filter;

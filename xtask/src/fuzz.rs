@@ -1,7 +1,7 @@
 //! `cargo xtask fuzz`: gives each target of `vsm-fuzz` to libFuzzer for some minutes.
 //!
 //! The compiler of the workspace does it: the coverage that libFuzzer steers by is an option of LLVM, which takes no
-//! nightly. There is no sanitizer, and next to none is needed: no crate but one has `unsafe` code.
+//! nightly. Sanitizers and Miri do: the one crate with `unsafe` code is looked at by valgrind instead.
 
 mod engine;
 mod keep;
@@ -14,12 +14,17 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
+use crate::command::show;
 use crate::progress::Progress;
 use crate::{compile, setup};
 use engine::{Engine, Target};
 
 /// How the engine is built: it is C++.
 const NEEDED: [(&str, &str); 2] = [("/usr/bin/cc", "gcc"), ("/usr/bin/g++", "g++")];
+
+/// What only may still be in use when the test ends is no error: the harness has such.
+const VALGRIND: &str = "valgrind --quiet --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
+    --show-leak-kinds=definite";
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -33,6 +38,9 @@ pub(crate) struct Options {
     /// Put inputs that reach new code into the corpora, smallest first, as far as there is room
     #[arg(long)]
     keep: bool,
+    /// Run the tests of `vsm-pam`, which alone has `unsafe` code, under valgrind instead
+    #[arg(long, conflicts_with_all = ["minutes", "target", "keep", "json"])]
+    memory: bool,
     /// End with a line of JSON
     #[arg(long)]
     json: bool,
@@ -49,6 +57,9 @@ struct Summary {
 
 /// Fuzzes.
 pub(crate) fn fuzz(options: &Options) -> Result<()> {
+    if options.memory {
+        return memory();
+    }
     setup::packages(&NEEDED, false)?;
     let progress = Progress::new(true);
     progress.step("building the targets");
@@ -90,6 +101,15 @@ pub(crate) fn fuzz(options: &Options) -> Result<()> {
             "{findings} findings; put each mended one into the corpus, with a name that tells what it was"
         ),
     }
+}
+
+/// Looks for wrong uses of memory, and for what is never freed, in what calls libpam.
+fn memory() -> Result<()> {
+    setup::packages(&[("/usr/bin/valgrind", "valgrind")], false)?;
+    let host = engine::host_triple()?.to_ascii_uppercase().replace('-', "_");
+    let mut tests = compile::cargo();
+    tests.args(["test", "--package", "vsm-pam", "--lib"]);
+    show(tests.env(format!("CARGO_TARGET_{host}_RUNNER"), VALGRIND))
 }
 
 /// All targets, or those that are named.

@@ -188,7 +188,7 @@ pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The name of this machine's kind, as rustc has it.
-fn host_triple() -> Result<String> {
+pub(super) fn host_triple() -> Result<String> {
     let told = String::from_utf8(run(&mut command(&["rustc", "--version", "--verbose"]))?.stdout)?;
     let host = told.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(host.context("rustc does not tell what it is for")?.to_owned())
