@@ -67,13 +67,13 @@ macro_rules! targets {
 }
 
 targets! {
-    config_edit: 2048, 100,
+    config_edit: 1024, 60,
         "an edit changes one value and no comment, or is refused; set twice is set once";
     config_paths: 256, 10,
         "a path has one spelling; what is near is there; what is there has a description";
-    config_yaml: 4096, 100,
+    config_yaml: 2048, 60,
         "what is read can be written, and is read again as the same; problems name a line that there is";
-    hconf: 4096, 100,
+    hconf: 2048, 60,
         "what is taken over is a file that is read; patterns of %mount match as defined";
     journal: 4096, 200,
         "a half record at the end is forgotten, no whole one is lost, and a flipped bit is found";

@@ -134,11 +134,13 @@ impl<'a> World<'a> {
 
     /// Proposes; what the driver hears of it.
     fn propose(&mut self, proposal: Proposal) -> Proposed {
-        let about = match &proposal {
-            Proposal::Running { id, .. } | Proposal::GiveUp { id, .. } | Proposal::End { id } => {
-                Some(*id)
-            }
-            _ => None,
+        let about = if let Proposal::Running { id, .. }
+        | Proposal::GiveUp { id, .. }
+        | Proposal::End { id } = &proposal
+        {
+            Some(*id)
+        } else {
+            None
         };
         let committed = match self.luck.below(12) {
             8 => return Proposed::NotActive,
@@ -298,7 +300,7 @@ impl<'a> World<'a> {
                         None
                     }
                     lifecycle::Effect::Wait(most_ms) => {
-                        self.now += most_ms.min(100).max(1);
+                        self.now += most_ms.clamp(1, 100);
                         Some(lifecycle::Event::Waited)
                     }
                     lifecycle::Effect::Over(outcome) => return outcome,
@@ -412,7 +414,7 @@ impl<'a> World<'a> {
                 match owed {
                     Owed::End(session) => self.end(session.id, End::recorded(session.id)),
                     Owed::GiveUp(session) => {
-                        self.bury(&name, session.id, &Burial::giving_up(session.id))
+                        self.bury(&name, session.id, &Burial::giving_up(session.id));
                     }
                     Owed::Bury(id) => self.bury(&name, id, &Burial::of(id)),
                 }
