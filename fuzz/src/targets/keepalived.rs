@@ -18,8 +18,8 @@ static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
 pub(crate) fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let names_a_file = |line: &str| line.contains("include") && line.contains(['/', '*', '?', '[']);
-    // Those would be files of this machine.
-    if text.lines().any(names_a_file) {
+    // Those would be files of this machine. A shell drops what no text has.
+    if text.lines().any(names_a_file) || text.contains('\0') {
         return;
     }
     let dir = FOLDER.get_or_init(folder).path();
