@@ -1,7 +1,7 @@
 //! What VSM reads from outside, each reader behind one function that takes any bytes and checks what must hold.
 //!
-//! `cargo xtask fuzz` gives these functions to libFuzzer, which looks for bytes that reach new code. The tests give them
-//! the corpora, and bytes that differ a little from those: what was once found stays found, without libFuzzer too.
+//! `cargo xtask fuzz` gives these functions to libFuzzer, which looks for bytes that reach new code. The tests give
+//! them the corpora, and bytes that differ a little from those: what was once found stays found, without libFuzzer too.
 
 mod mutate;
 mod targets;
