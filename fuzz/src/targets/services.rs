@@ -30,11 +30,15 @@ use tonic::{
     codegen::{Service as _, http},
     transport::{Channel, Endpoint},
 };
-use vsm_daemon::access::{Caller, METHODS, Method};
+use vsm_daemon::{
+    access::{Caller, METHODS, Method},
+    grpc,
+};
 
-/// Which are not called: those that take programs for root into use, look around in the network, or are the stream of
-/// the pair, whose messages have a target of their own.
-const LEFT_OUT: [&str; 4] = [
+/// Which are not called: those that take programs for root into use, shut callers out for good, look around in the
+/// network, or are the stream of the pair, whose messages have a target of their own.
+const LEFT_OUT: [&str; 5] = [
+    "vsm.admin.v1.Identities/Revoke",
     "vsm.admin.v1.Configuration/Push",
     "vsm.admin.v1.Configuration/Adopt",
     "vsm.admin.v1.Ha/Check",
@@ -118,21 +122,26 @@ impl World {
 
 fn everybody(lab: &Lab) -> Vec<Identity> {
     use Caller::{
-        Administrator, Agent, Broker, Host, Observer, OtherBroker, RemoteAdministrator, User,
+        Administrator, Agent, Broker, FormerAgent, Guest, Host, Observer, OtherBroker,
+        RemoteAdministrator, User,
     };
     let call = |role, name| lab.call(&lab.b, role, name);
     let socket = |path: &std::path::Path| {
         Endpoint::from_shared(format!("unix://{}", path.display())).expect("a path").connect_lazy()
     };
+    let ended = lab.authority.ended("agent", "agent2");
+    let ended = lab.authority.host("ended", (&ended.0, &ended.1));
+    let former = grpc::channel("localhost", lab.b.port, &ended).expect("a channel");
     vec![
         ("a user", socket(&lab.b.socket), &[User]),
         ("an administrator", socket(&lab.b.admin), &[Administrator]),
-        ("the other broker", call("broker", "a"), &[OtherBroker, Broker, Host]),
-        ("a strange broker", call("broker", "c"), &[Broker, Host]),
-        ("an agent", call("agent", "127.0.0.2"), &[Agent, Host]),
-        ("a listed administrator", call("admin", "ops"), &[RemoteAdministrator, Host]),
-        ("another administrator", call("admin", "mallory"), &[Host]),
-        ("a listed observer", call("admin", "watcher"), &[Observer, Host]),
-        ("a certificate without a role", call("nobody", "a"), &[]),
+        ("the other broker", call("broker", "a"), &[OtherBroker, Broker, Host, Guest]),
+        ("a strange broker", call("broker", "c"), &[Broker, Host, Guest]),
+        ("an agent", call("agent", "127.0.0.2"), &[Agent, FormerAgent, Host, Guest]),
+        ("a listed administrator", call("admin", "ops"), &[RemoteAdministrator, Host, Guest]),
+        ("another administrator", call("admin", "mallory"), &[Host, Guest]),
+        ("a listed observer", call("admin", "watcher"), &[Observer, Host, Guest]),
+        ("a certificate without a role", call("nobody", "a"), &[Guest]),
+        ("an agent whose certificate has ended", former, &[FormerAgent, Guest]),
     ]
 }
