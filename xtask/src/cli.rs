@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{self, Cluster, ClusterSpec, HaSoftware, HostStatus, Placed, UnknownHost};
 use crate::compile::{self, Profile};
-use crate::{bench, ci, demo, dist, docs, drill, host, interrupt, setup, test, tidy};
+use crate::{bench, ci, demo, dist, docs, drill, fuzz, host, interrupt, setup, test, tidy};
 
 /// Bad usage, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -52,6 +52,8 @@ enum Cmd {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Give what is read from outside to a coverage-guided fuzzer
+    Fuzz(fuzz::Options),
     /// Run all tests
     Test(test::Options),
     /// Build the book and check its links; with --run, follow the guide on fresh hosts
@@ -203,6 +205,7 @@ fn run(command: Cmd) -> Result<ExitCode> {
         Cmd::Bench(options) => bench::bench(&options)?,
         Cmd::Dist(options) => dist::dist(&options)?,
         Cmd::Sim { arguments } => compile::run_optimised("vsm-sim", "mutants", &arguments)?,
+        Cmd::Fuzz(options) => fuzz::fuzz(&options)?,
         Cmd::Test(options) => test::test(&options)?,
         Cmd::Docs(options) => docs::docs(&options)?,
         Cmd::Ci(options) => ci::ci(&options)?,

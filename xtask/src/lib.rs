@@ -18,6 +18,7 @@ mod demo;
 mod dist;
 pub mod docs;
 mod drill;
+mod fuzz;
 mod host;
 pub mod interrupt;
 pub mod pair;

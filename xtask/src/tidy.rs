@@ -50,7 +50,7 @@ pub struct Findings {
 pub fn check(root: &Path) -> Result<Findings> {
     let mut findings = Findings::default();
     let (mut functions, mut sources) = (BTreeSet::new(), BTreeMap::new());
-    for dir in ["crates", "xtask", "proto"] {
+    for dir in ["crates", "fuzz", "xtask", "proto"] {
         for path in files(&root.join(dir))? {
             let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
             let read = || fs::read_to_string(&path).with_context(|| name.clone());

@@ -22,7 +22,7 @@ const MONITORS: &str = "monitors";
 pub struct Cgroup(PathBuf);
 
 /// Where cgroup v2 is mounted, by `/proc/self/mountinfo`: the last one, which may cover those before it.
-fn mount_point(mountinfo: &str) -> Option<PathBuf> {
+pub(crate) fn mount_point(mountinfo: &str) -> Option<PathBuf> {
     let mut points = mountinfo.lines().filter_map(|line| {
         let (before, after) = line.split_once(" - ")?;
         let point = before.split(' ').nth(4)?;

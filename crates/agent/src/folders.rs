@@ -39,7 +39,7 @@ pub fn decoded(field: &str) -> PathBuf {
 }
 
 /// Where something is mounted below a folder, relative to it; what was mounted last comes first.
-fn mounts_below(mountinfo: &str, dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn mounts_below(mountinfo: &str, dir: &Path) -> Vec<PathBuf> {
     let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(decoded);
     let below = points.filter_map(|point| Some(point.strip_prefix(dir).ok()?.to_owned()));
     let mut all: Vec<PathBuf> = below.filter(|path| !path.as_os_str().is_empty()).collect();

@@ -11,6 +11,8 @@ pub mod cgroup;
 pub mod control;
 pub mod displays;
 pub mod folders;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod inside;
 pub mod lines;
 mod log_parts;

@@ -31,6 +31,8 @@ pub mod desktops;
 pub mod door;
 pub mod exit;
 pub mod forward;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod ha;
 pub mod life;
 pub mod observe;

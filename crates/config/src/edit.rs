@@ -84,14 +84,14 @@ fn replace(lines: &mut Lines, node: &Node, value: &Value) -> Result<(), Refusal>
         (Shape::Empty, _) if node.end == node.line + 1 => {
             line.insert_str(node.colon, &format!(" {}", render(value)));
         }
-        (Shape::Block, Value::List(items)) => replace_items(lines, node, items),
+        (Shape::Block, Value::List(items)) => replace_items(lines, node, items)?,
         (Shape::Block | Shape::Empty | Shape::Other, _) => return Err(refuse(node)),
     }
     Ok(())
 }
 
 /// Items that stay keep their lines; a comment beside one that goes stays as a line of its own.
-fn replace_items(lines: &mut Lines, node: &Node, items: &[String]) {
+fn replace_items(lines: &mut Lines, node: &Node, items: &[String]) -> Result<(), Refusal> {
     let old: Vec<(usize, String)> = (node.line + 1..node.end)
         .filter_map(|line| Some((line, item_text(&lines.all[line])?)))
         .collect();
@@ -104,7 +104,9 @@ fn replace_items(lines: &mut Lines, node: &Node, items: &[String]) {
             from += found + 1;
         }
     }
-    let first = &lines.all[old[0].0];
+    // None is one word: `- ? x` is a mapping.
+    let Some((first, _)) = old.first() else { return Err(refuse(node)) };
+    let first = &lines.all[*first];
     let indent = first[..first.len() - first.trim_start().len()].to_owned();
     let fresh = |item: &String| format!("{indent}- {}{}", scalar(item), lines.newline);
     let mut next = 0;
@@ -126,6 +128,7 @@ fn replace_items(lines: &mut Lines, node: &Node, items: &[String]) {
     if items.is_empty() {
         lines.all[node.line].insert_str(node.colon, " []");
     }
+    Ok(())
 }
 
 /// The value of a `- item` line.
@@ -231,7 +234,7 @@ fn render(value: &Value) -> String {
 }
 
 /// A scalar: plain where every YAML parser reads it as just this text or number, else in double quotes.
-fn scalar(text: &str) -> String {
+pub(crate) fn scalar(text: &str) -> String {
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/' || c == '_');
     let chars_fit = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-./+@%= ".contains(c));
     let reads_back = yaml::scalar_text(text).as_deref() == Some(text);
@@ -356,5 +359,7 @@ mod tests {
             );
             assert_eq!(remove(file, "/vsm/vsm_agent_port").unwrap_err().line, line, "{file}");
         }
+        let mappings = "HA:\n  nodes:\n    - ? x\n";
+        assert_eq!(set(mappings, "/vsmserver/HA/nodes", &list(&["a"])).unwrap_err().line, 2);
     }
 }

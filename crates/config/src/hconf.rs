@@ -33,6 +33,17 @@ pub(crate) fn read(file: &Path) -> Result<Vec<Entry>, String> {
     Ok(tree.entries)
 }
 
+/// The tree of one file's text, which mounts others from where `file` is.
+///
+/// # Errors
+/// As [`read`].
+#[cfg(feature = "fuzzing")]
+pub(crate) fn parse(file: &Path, text: &str) -> Result<Vec<Entry>, String> {
+    let mut tree = Tree::default();
+    tree.lines(file, text, "", 0)?;
+    Ok(tree.entries)
+}
+
 #[derive(Default)]
 struct Tree {
     entries: Vec<Entry>,
@@ -48,6 +59,10 @@ impl Tree {
             ));
         }
         let text = read_bounded(file).map_err(|error| error.to_string())?;
+        self.lines(file, &text, at, depth)
+    }
+
+    fn lines(&mut self, file: &Path, text: &str, at: &str, depth: usize) -> Result<(), String> {
         let mut folder = at.to_owned();
         for (i, line) in text.lines().enumerate() {
             let line = line.trim().trim_start_matches('\u{feff}');
@@ -106,7 +121,7 @@ fn targets(file: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
 }
 
 /// Whether `text` fits a pattern with `*` and `?`; linear, with one place to go back to.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star = None;
     while t < text.len() {

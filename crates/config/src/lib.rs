@@ -17,6 +17,8 @@ pub mod doc;
 mod edit;
 mod error;
 mod files;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod hconf;
 mod host;
 mod import;

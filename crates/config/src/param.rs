@@ -91,7 +91,8 @@ impl<T> Key<T> {
     }
 }
 
-fn part_matches(own: &str, part: &str) -> bool {
+/// Whether this part of a row's path is, or stands for, this part of a path.
+pub(crate) fn part_matches(own: &str, part: &str) -> bool {
     match own {
         "<VAR>" => is_identifier(part),
         _ if own.starts_with('<') => is_name(part),

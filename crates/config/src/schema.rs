@@ -2,7 +2,7 @@
 
 use crate::{
     keys::PARAMS,
-    param::{Param, segments},
+    param::{Param, part_matches, segments},
 };
 
 /// The parameter at a canonical path.
@@ -25,11 +25,11 @@ pub(crate) fn nearest(path: &str) -> Option<String> {
         let named: Vec<&str> = own
             .iter()
             .enumerate()
-            .map(
-                |(i, own)| {
-                    if own.starts_with('<') { parts.get(i).copied().unwrap_or(own) } else { own }
-                },
-            )
+            .map(|(i, own)| {
+                // A name that cannot be one is no advice.
+                let name = parts.get(i).copied().filter(|part| part_matches(own, part));
+                name.filter(|_| own.starts_with('<')).unwrap_or(own)
+            })
             .collect();
         (1..=named.len()).map(move |n| format!("/{}", named[..n].join("/")))
     });
@@ -88,6 +88,11 @@ mod tests {
         assert_eq!(
             nearest("/vsmserver/subclusters/lab/agent").as_deref(),
             Some("/vsmserver/subclusters/lab/agents")
+        );
+        // What cannot be a name is not repeated.
+        assert_eq!(
+            nearest("/vsmserver/subclusters/lab\u{1}/agents").as_deref(),
+            Some("/vsmserver/subclusters/<name>/agents")
         );
         assert_eq!(nearest("/vsmsrver").as_deref(), Some("/vsmserver"));
         assert_eq!(nearest("/zzzzzzzzzzzz/qqqqqqqq"), None);

@@ -73,17 +73,13 @@ impl Edits {
                 return Err(ToolError::Bad(format!("{}: set twice in one call", assignment.path)));
             }
         }
-        for Assignment { path, value } in assignments {
+        for assignment in assignments {
+            let path = &assignment.path;
             let index = winner(&self.new, path)
                 .unwrap_or_else(|| home_file(&mut self.new, &self.dir, path));
-            let source = &mut self.new[index];
-            if raw_values(source)?.get(path) == Some(&value.to_string()) {
-                continue;
+            if assign(&mut self.new[index], assignment)? {
+                self.changed.push(path.clone());
             }
-            let edited = edit::set(&source.text, path, value)
-                .map_err(|refusal| unsafe_edit(&source.file, &refusal))?;
-            exchange(source, edited, path, Some(value))?;
-            self.changed.push(path.clone());
         }
         Ok(self)
     }
@@ -179,7 +175,7 @@ fn home_file(sources: &mut Vec<Source>, dir: &Path, path: &str) -> usize {
 }
 
 /// The values of a file as written, by path.
-fn raw_values(source: &Source) -> Result<BTreeMap<String, String>, ToolError> {
+pub(crate) fn raw_values(source: &Source) -> Result<BTreeMap<String, String>, ToolError> {
     let parsed = yaml::parse(&source.file, &source.text);
     match parsed.problems.into_iter().find(|problem| problem.path.is_empty()) {
         // Not readable at all: nothing in it can be edited.
@@ -190,6 +186,20 @@ fn raw_values(source: &Source) -> Result<BTreeMap<String, String>, ToolError> {
             .map(|entry| (entry.path, entry.raw.to_string()))
             .collect()),
     }
+}
+
+/// Sets a parameter in one file; whether it had another value, or none.
+pub(crate) fn assign(
+    source: &mut Source,
+    Assignment { path, value }: &Assignment,
+) -> Result<bool, ToolError> {
+    if raw_values(source)?.get(path) == Some(&value.to_string()) {
+        return Ok(false);
+    }
+    let edited = edit::set(&source.text, path, value)
+        .map_err(|refusal| unsafe_edit(&source.file, &refusal))?;
+    exchange(source, edited, path, Some(value))?;
+    Ok(true)
 }
 
 /// Takes over an edited text once the parser has confirmed that just the wanted value changed.

@@ -90,3 +90,10 @@ pub fn ask(socket: &Path, ask: &Ask) -> io::Result<Answer> {
     }
     serde_json::from_slice(&line).map_err(io::Error::other)
 }
+
+/// The line for sshd that lets a key in for this right and nothing else: it runs `login`, which takes the right up.
+/// Kind and text of the key are those of a [`vsm_core::SshKey`] that a daemon has called good.
+#[must_use]
+pub fn authorized_line(login: &str, right: Uuid, kind: &str, blob: &str) -> String {
+    format!("restrict,command=\"{login} --one-time {right}\" {kind} {blob}\n")
+}

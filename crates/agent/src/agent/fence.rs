@@ -10,7 +10,7 @@
 //! is in sync with the other one: then both are in one reign, and no higher one can have been forgotten. Else the
 //! administrator, who knows which broker is active, removes the file and restarts the agent.
 
-mod journal;
+pub(crate) mod journal;
 
 use std::{
     fs, io,

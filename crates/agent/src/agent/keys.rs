@@ -12,7 +12,7 @@ use super::{Agent, call_error::CallError};
 
 /// A key that a broker announces.
 #[derive(Debug)]
-pub(super) struct Announced {
+pub(crate) struct Announced {
     pub(super) session: SessionId,
     pub(super) user: UserName,
     pub(super) key: SshKey,

@@ -2,7 +2,7 @@
 //! generated types but in what leaves by itself: reports, the load, announcements; and in the journal of promises,
 //! whose records are the brokers' own messages.
 
-mod words;
+pub(crate) mod words;
 
 use std::sync::Arc;
 

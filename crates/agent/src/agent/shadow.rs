@@ -77,7 +77,7 @@ impl Rights {
 
 /// Who wants to shadow which desktop.
 #[derive(Debug)]
-pub(super) struct Wish {
+pub(crate) struct Wish {
     pub(super) session: SessionId,
     pub(super) by: UserName,
     /// Not only look.

@@ -72,7 +72,7 @@ fn for_this_host(entry: &[u8]) -> Vec<u8> {
 }
 
 /// The length of the first entry, and of its part that says for which display it is; none = damaged.
-fn lengths(entries: &[u8]) -> Option<(usize, usize)> {
+pub(crate) fn lengths(entries: &[u8]) -> Option<(usize, usize)> {
     let mut at = 2;
     let mut key = 0;
     for field in 0..4 {
@@ -86,7 +86,7 @@ fn lengths(entries: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// The entries of `old` that are for other displays, and `new`, which is one entry. What is damaged is left out.
-fn merged(mut old: &[u8], new: &[u8]) -> Vec<u8> {
+pub(crate) fn merged(mut old: &[u8], new: &[u8]) -> Vec<u8> {
     let key = lengths(new).map_or(0, |(_, key)| key);
     // First: programs take the first entry that fits.
     let mut all = new.to_vec();

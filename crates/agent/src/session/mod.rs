@@ -38,7 +38,7 @@ mod preparing;
 mod profile;
 mod requests;
 mod running;
-mod shadow;
+pub(crate) mod shadow;
 mod shutdown;
 mod start;
 mod turn;

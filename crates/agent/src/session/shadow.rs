@@ -3,7 +3,7 @@
 //! Who may at all is the broker's to say. What the desktop makes of it is the mode of its start; control is given by
 //! its user alone, whatever the mode.
 
-mod filter;
+pub(crate) mod filter;
 
 use std::{
     io::{self, Read, Write},

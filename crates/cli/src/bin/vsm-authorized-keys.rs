@@ -11,7 +11,7 @@ use vsm_cli::{
     args::vsm_authorized_keys::Arguments,
     exit::{self, Failure},
 };
-use vsm_daemon::one_time::{AGENT_SOCKET, Answer, Ask, BROKER_SOCKET, ask};
+use vsm_daemon::one_time::{AGENT_SOCKET, Answer, Ask, BROKER_SOCKET, ask, authorized_line};
 
 /// The program that is named cannot be run, as shells number it.
 const CANNOT_RUN: u8 = 127;
@@ -26,7 +26,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     // A host may be both. Without an answer the user logs in by other means.
     for socket in [AGENT_SOCKET, BROKER_SOCKET] {
         if let Ok(Answer::Good { right }) = ask(&run_dir.join(socket), &offered) {
-            let line = format!("restrict,command=\"{login} --one-time {right}\" {kind} {blob}\n");
+            let line = authorized_line(&login, right, &kind, &blob);
             // sshd that does not read any more has made up its mind.
             let _ = io::stdout().lock().write_all(line.as_bytes());
         }

@@ -26,12 +26,12 @@ fn all<'a>(listing: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value>
 }
 
 /// Whether a listing of all chains has one in this table.
-pub(super) fn has_table(listing: &Value, family: &str, table: &str) -> bool {
+pub(crate) fn has_table(listing: &Value, family: &str, table: &str) -> bool {
     all(listing, "chain").any(|chain| chain["family"] == family && chain["table"] == table)
 }
 
 /// The first chain that filters what comes in.
-pub(super) fn input_chain(listing: &Value) -> Option<Chain> {
+pub(crate) fn input_chain(listing: &Value) -> Option<Chain> {
     let filters = |chain: &&Value| chain["type"] == "filter" && chain["hook"] == "input";
     let chain = all(listing, "chain").find(filters)?;
     let text = |key: &str| chain[key].as_str().map(str::to_owned);
@@ -39,7 +39,7 @@ pub(super) fn input_chain(listing: &Value) -> Option<Chain> {
 }
 
 /// The number of a rule of ours in the listing of its chain, if it is there.
-pub(super) fn handle(listing: &Value, rule: &Rule) -> Option<u64> {
+pub(crate) fn handle(listing: &Value, rule: &Rule) -> Option<u64> {
     let is = |protocol: &str, field: &str, right: Value| {
         let left = json!({ "payload": { "protocol": protocol, "field": field } });
         json!({ "match": { "op": "==", "left": left, "right": right } })

@@ -20,7 +20,7 @@ const SIZE_MIN: u64 = 1 << 20;
 const HEAD: usize = 8;
 
 /// What an agent promised and keeps.
-pub(super) type Kept = Keeping;
+pub(crate) type Kept = Keeping;
 
 /// What a host has that never promised anything, or lost all that it did: a journal of its own, and no vote before the
 /// pair has made up for the loss, which has the journal's number.
@@ -32,7 +32,7 @@ pub(super) fn fresh(host: &str) -> Kept {
 
 /// What is wrong with a journal.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Damage {
+pub(crate) enum Damage {
     #[error("it holds no whole record")]
     NoRecord,
     #[error("the checksum of record {0} is wrong")]
@@ -114,7 +114,7 @@ impl Journal {
 
     /// Replaces the file by one with this state alone.
     pub(super) fn rewrite(&mut self, kept: &Kept) -> io::Result<()> {
-        let bytes = encode(&WitnessRecord { kind: Some(Kind::State(kept.into())) });
+        let bytes = state(kept);
         files::replace(&self.path, &bytes, Access::OWN)?;
         self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
         (self.size, self.torn) = (bytes.len() as u64, false);
@@ -123,17 +123,31 @@ impl Journal {
     }
 }
 
+/// The record of the whole state.
+pub(crate) fn state(kept: &Kept) -> Vec<u8> {
+    encode(&WitnessRecord { kind: Some(Kind::State(kept.into())) })
+}
+
 fn encode(record: &WitnessRecord) -> Vec<u8> {
-    let payload = record.encode_to_vec();
+    framed(&record.encode_to_vec())
+}
+
+/// A record with its length and checksum.
+pub(crate) fn framed(payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let mut bytes = Vec::with_capacity(HEAD + payload.len());
     bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
-    bytes.extend_from_slice(&payload);
+    bytes.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    bytes.extend_from_slice(payload);
     bytes
 }
 
-fn replay(mut data: &[u8], host: &str) -> Result<Kept, Damage> {
+/// What the records of a file come to; a half one at its end is forgotten.
+pub(crate) fn replay(mut data: &[u8], host: &str) -> Result<Kept, Damage> {
+    if data.is_empty() {
+        // It is never written so: a crash of the file system took what was promised.
+        return Err(Damage::NoRecord);
+    }
     let mut kept = fresh(host);
     let mut first = true;
     while !data.is_empty() {

@@ -78,6 +78,16 @@ async fn a_damaged_promise_serves_nobody_until_someone_looked() {
     );
 }
 
+/// A crash of a file system can leave a file of no length, which no agent has ever written.
+#[tokio::test]
+async fn an_empty_promise_is_a_damaged_one() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(FILE), "").unwrap();
+    let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
+    assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Damaged(_))));
+    assert!(dir.path().join(DAMAGED).exists());
+}
+
 fn ask(counter: u64, kind: vsm_proto::sync::v1::witness_request::Kind) -> WitnessRequest {
     let epoch = Epoch { nonce: 0, counter, node: "a".parse().unwrap() };
     let lineage = LineageId::new(uuid::Uuid::from_u128(1)).to_string();

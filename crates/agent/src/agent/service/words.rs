@@ -155,7 +155,7 @@ pub(super) fn extended(done: Result<limits::Extended, NotDone>) -> Result<Extend
 }
 
 /// On which desktops a text is to be shown.
-pub(super) fn notice(request: NotifyRequest) -> Result<(Vec<SessionId>, String), Status> {
+pub(crate) fn notice(request: NotifyRequest) -> Result<(Vec<SessionId>, String), Status> {
     let NotifyRequest { ids, text, fence: _ } = request;
     if ids.is_empty() || ids.len() > SESSIONS_MAX {
         return Err(Status::invalid_argument(format!("ids: name 1 to {SESSIONS_MAX} sessions")));
@@ -182,7 +182,7 @@ fn valid(valid_ms: u32) -> Result<Duration, Status> {
     Ok(valid)
 }
 
-pub(super) fn key(request: &AcceptKeyRequest) -> Result<Announced, Status> {
+pub(crate) fn key(request: &AcceptKeyRequest) -> Result<Announced, Status> {
     Ok(Announced {
         session: convert::text("id", &request.id)?,
         user: convert::text("user", &request.user)?,
@@ -191,7 +191,7 @@ pub(super) fn key(request: &AcceptKeyRequest) -> Result<Announced, Status> {
     })
 }
 
-pub(super) fn shadow(request: &AllowShadowRequest) -> Result<shadow::Wish, Status> {
+pub(crate) fn shadow(request: &AllowShadowRequest) -> Result<shadow::Wish, Status> {
     Ok(shadow::Wish {
         session: convert::text("id", &request.id)?,
         by: convert::text("by", &request.by)?,

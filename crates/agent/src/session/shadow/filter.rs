@@ -11,7 +11,7 @@ const HEAD_MAX: usize = 9;
 
 /// A message that is not known, or a version in which the handshake is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Unknown;
+pub(crate) struct Unknown;
 
 /// Where in what the client says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,19 +28,19 @@ enum At {
 
 /// What is left of the client's words.
 #[derive(Debug)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     at: At,
     /// What has come of the version, or of the beginning of a message.
     head: Vec<u8>,
 }
 
 impl Filter {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { at: At::Version(VERSION), head: Vec::new() }
     }
 
     /// Adds to `out` what may pass of `said`.
-    pub(super) fn pass(&mut self, mut said: &[u8], out: &mut Vec<u8>) -> Result<(), Unknown> {
+    pub(crate) fn pass(&mut self, mut said: &[u8], out: &mut Vec<u8>) -> Result<(), Unknown> {
         while let Some((first, rest)) = said.split_first() {
             match self.at {
                 At::Version(left) => {
