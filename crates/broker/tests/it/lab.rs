@@ -111,7 +111,8 @@ impl Authority {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let uri = format!("vsm://{role}/{name}");
         params.subject_alt_names.push(SanType::URI(uri.as_str().try_into().unwrap()));
-        params.not_after = (std::time::SystemTime::now() - Duration::from_secs(60)).into();
+        let ended = vsm_daemon::clock::unix_millis().0 - 60_000;
+        params.not_after = (std::time::UNIX_EPOCH + Duration::from_millis(ended)).into();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
