@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{self, Cluster, ClusterSpec, HaSoftware, HostStatus, Placed, UnknownHost};
 use crate::compile::{self, Profile};
-use crate::{bench, ci, demo, dist, docs, drill, host, interrupt, setup, test, tidy};
+use crate::{advisories, bench, ci, demo, dist, docs, drill, host, interrupt, setup, test, tidy};
 
 /// Bad usage, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -46,6 +46,8 @@ enum Cmd {
     Bench(bench::Options),
     /// Build the Debian packages and the tarball
     Dist(dist::Options),
+    /// Check the crates that are used against a database of advisories, without a network
+    Advisories(advisories::Options),
     /// Simulate the pair under faults: --seeds N, --seed S --trace, --mutants, --json
     Sim {
         /// Arguments for `vsm-sim`; see `cargo xtask sim -- --help`
@@ -202,6 +204,7 @@ fn run(command: Cmd) -> Result<ExitCode> {
         Cmd::Demo(options) => demo::demo(&options)?,
         Cmd::Bench(options) => bench::bench(&options)?,
         Cmd::Dist(options) => dist::dist(&options)?,
+        Cmd::Advisories(options) => advisories::advisories(&options)?,
         Cmd::Sim { arguments } => compile::run_optimised("vsm-sim", "mutants", &arguments)?,
         Cmd::Test(options) => test::test(&options)?,
         Cmd::Docs(options) => docs::docs(&options)?,

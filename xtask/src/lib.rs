@@ -7,6 +7,7 @@
     reason = "a developer's tool talks on its terminal: data on stdout, all else on stderr"
 )]
 
+mod advisories;
 mod bench;
 mod ci;
 pub mod cli;
