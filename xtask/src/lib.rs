@@ -23,6 +23,8 @@ mod host;
 pub mod interrupt;
 pub mod pair;
 pub mod progress;
+mod sbom;
 pub mod setup;
+mod shipped;
 mod test;
 pub mod tidy;
