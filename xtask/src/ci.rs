@@ -1,5 +1,7 @@
 //! `cargo xtask ci`: what a change must pass.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -9,7 +11,7 @@ use crate::command::show;
 use crate::compile::cargo;
 use crate::progress::Progress;
 use crate::setup::has_cargo_tool;
-use crate::{test, tidy};
+use crate::{advisories, test, tidy};
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -17,6 +19,9 @@ pub(crate) struct Options {
     /// Skip `cargo xtask test`, because it was run before
     #[arg(long)]
     no_test: bool,
+    /// Directory of the advisories that `cargo xtask advisories` takes; without one, that check is left out
+    #[arg(long, value_name = "DIR", env = advisories::VARIABLE)]
+    advisory_db: Option<OsString>,
 }
 
 /// One check: its name and how to run it.
@@ -39,6 +44,12 @@ pub(crate) fn ci(options: &Options) -> Result<()> {
         ));
     } else {
         left_out.push("deny (cargo-deny is not installed)");
+    }
+    // A database that is not there, or without cargo-deny, is a failure: somebody wants to know.
+    if let Some(db) = options.advisory_db.clone().filter(|db| !db.is_empty()) {
+        checks.push(("advisories", Box::new(move || advisories::check(Path::new(&db)))));
+    } else {
+        left_out.push("advisories (no database: --advisory-db or VSM_ADVISORY_DB)");
     }
     for (name, check) in checks {
         progress.step(name);

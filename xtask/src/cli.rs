@@ -11,7 +11,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::{self, Cluster, ClusterSpec, HaSoftware, HostStatus, Placed, UnknownHost};
 use crate::compile::{self, Profile};
-use crate::{bench, ci, demo, dist, docs, drill, fuzz, host, interrupt, setup, test, tidy};
+use crate::{
+    advisories, bench, ci, demo, dist, docs, drill, fuzz, host, interrupt, sbom, setup, test, tidy,
+};
 
 /// Bad usage, as sysexits.h has it.
 const EXIT_USAGE: u8 = 64;
@@ -44,8 +46,16 @@ enum Cmd {
     Drill(drill::Options),
     /// Measure speed and size, each compared with a peer in the same run
     Bench(bench::Options),
-    /// Build the Debian packages and the tarball
+    /// Build the Debian packages and the tarball; with --check-reproducible, twice
     Dist(dist::Options),
+    /// Write what is in the packages, crate by crate, as CycloneDX (JSON)
+    ///
+    /// One file for each package: its programs, the crates and C libraries that are linked into them with version,
+    /// licence, checksum and who uses whom, and with the scope `excluded` what only takes part in building. `dist`
+    /// writes the same beside the packages and into them.
+    Sbom(sbom::Options),
+    /// Check the crates that are used against a database of advisories, without a network
+    Advisories(advisories::Options),
     /// Simulate the pair under faults: --seeds N, --seed S --trace, --mutants, --json
     Sim {
         /// Arguments for `vsm-sim`; see `cargo xtask sim -- --help`
@@ -204,6 +214,8 @@ fn run(command: Cmd) -> Result<ExitCode> {
         Cmd::Demo(options) => demo::demo(&options)?,
         Cmd::Bench(options) => bench::bench(&options)?,
         Cmd::Dist(options) => dist::dist(&options)?,
+        Cmd::Sbom(options) => sbom::sbom(&options)?,
+        Cmd::Advisories(options) => advisories::advisories(&options)?,
         Cmd::Sim { arguments } => compile::run_optimised("vsm-sim", "mutants", &arguments)?,
         Cmd::Fuzz(options) => fuzz::fuzz(&options)?,
         Cmd::Test(options) => test::test(&options)?,

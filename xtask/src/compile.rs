@@ -4,13 +4,48 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::command::{command, show};
+use crate::command::{command, run, show};
 
 /// Optimised or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Profile {
     Dev,
     Release,
+}
+
+/// The compiler, whose own library is in each program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Compiler {
+    /// For instance `1.95.0`.
+    pub(crate) release: String,
+    pub(crate) commit: String,
+    /// What it compiles for: `x86_64-unknown-linux-gnu`.
+    pub(crate) host: String,
+}
+
+impl Compiler {
+    /// Asks the compiler that a work tree is built with.
+    ///
+    /// # Errors
+    /// When it cannot run, or says something else.
+    pub(crate) fn of(root: &Path) -> Result<Self> {
+        let said = run(rustc(root).arg("--version").arg("--verbose"))?.stdout;
+        let said = String::from_utf8(said)?;
+        let line = |key: &str| {
+            let found = said.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+            Ok::<_, anyhow::Error>(
+                found.with_context(|| format!("rustc says no {key}"))?.to_owned(),
+            )
+        };
+        Ok(Self { release: line("release")?, commit: line("commit-hash")?, host: line("host")? })
+    }
+}
+
+/// rustc, as cargo calls it in that work tree.
+pub(crate) fn rustc(root: &Path) -> std::process::Command {
+    let mut rustc = command(&[std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())]);
+    rustc.current_dir(root);
+    rustc
 }
 
 /// The workspace's root.
@@ -35,9 +70,14 @@ pub(crate) fn binaries(profile: Profile) -> Result<PathBuf> {
 
 /// cargo, as it called us.
 pub(crate) fn cargo() -> std::process::Command {
+    cargo_in(&root())
+}
+
+/// The same in a copy of the workspace.
+pub(crate) fn cargo_in(root: &Path) -> std::process::Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = command(&[cargo]);
-    command.current_dir(root());
+    command.current_dir(root);
     command
 }
 

@@ -7,6 +7,7 @@
     reason = "a developer's tool talks on its terminal: data on stdout, all else on stderr"
 )]
 
+mod advisories;
 mod bench;
 mod ci;
 pub mod cli;
@@ -23,6 +24,8 @@ mod host;
 pub mod interrupt;
 pub mod pair;
 pub mod progress;
+mod sbom;
 pub mod setup;
+mod shipped;
 mod test;
 pub mod tidy;

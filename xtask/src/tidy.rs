@@ -72,6 +72,9 @@ pub fn check(root: &Path) -> Result<Findings> {
     let name = "docs/features.md";
     let text = fs::read_to_string(root.join(name)).with_context(|| name)?;
     features(name, &text, &functions, &mut findings.errors);
+    let name = "docs/threat-model.md";
+    let text = fs::read_to_string(root.join(name)).with_context(|| name)?;
+    claims(name, &text, &functions, &sources, &mut findings.errors);
     Ok(findings)
 }
 
@@ -110,6 +113,29 @@ pub fn features(name: &str, text: &str, functions: &BTreeSet<String>, errors: &m
         let named = last.split('`').nth(1).and_then(|word| Some((word, word.rsplit_once("::")?.1)));
         if let Some((word, _)) = named.filter(|(_, test)| !functions.contains(*test)) {
             errors.push(format!("{name}:{number}: there is no test {word}"));
+        }
+    }
+}
+
+/// The threat model: the tests and files that it names for what it claims are there. Of words in backquotes, those with
+/// three underlines are tests.
+pub fn claims(
+    name: &str,
+    text: &str,
+    functions: &BTreeSet<String>,
+    sources: &BTreeMap<String, String>,
+    errors: &mut Vec<String>,
+) {
+    for (number, line) in (1..).zip(text.lines()) {
+        for word in line.split('`').skip(1).step_by(2) {
+            let is_test = word.matches('_').count() >= 3
+                && word.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit());
+            if is_test && !functions.contains(word) {
+                errors.push(format!("{name}:{number}: there is no test {word}"));
+            }
+            if word.contains('/') && word.ends_with(".rs") && !sources.contains_key(word) {
+                errors.push(format!("{name}:{number}: there is no file {word}"));
+            }
         }
     }
 }
@@ -321,5 +347,28 @@ mod tests {
         assert_eq!(of("| 1 | x | yes | `a::b` | `m::there_is` |\n| 2 | y | no | | |\n"), [""; 0]);
         let gone = of("# F\n| 1 | x | yes | `a` | `m::there_is_not` |\n");
         assert_eq!(gone, ["f.md:2: there is no test m::there_is_not"]);
+    }
+
+    #[test]
+    fn a_claim_names_what_there_is() {
+        let functions = BTreeSet::from(["what_there_is_passes".to_owned()]);
+        let sources = BTreeMap::from([("crates/a/src/b.rs".to_owned(), String::new())]);
+        let of = |text: &str| {
+            let mut errors = Vec::new();
+            claims("t.md", text, &functions, &sources, &mut errors);
+            errors
+        };
+        assert_eq!(
+            of("by `crates/a/src/b.rs`, test `what_there_is_passes`, `one_login_time`\n"),
+            [""; 0]
+        );
+        let gone = of("x\nby `crates/a/src/c.rs`, test `what_there_is_not_fails`\n");
+        assert_eq!(
+            gone,
+            [
+                "t.md:2: there is no file crates/a/src/c.rs",
+                "t.md:2: there is no test what_there_is_not_fails"
+            ]
+        );
     }
 }

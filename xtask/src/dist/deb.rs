@@ -15,19 +15,23 @@ const SCRIPTS: [&str; 4] = ["preinst", "postinst", "prerm", "postrm"];
 /// What a folder is counted as, in KiB: as policy wants it for Installed-Size.
 const FOLDER_KIB: u64 = 1;
 
-/// Builds the package `name`.
-pub(super) fn package(shop: &Workshop, name: &str) -> Result<Built> {
+/// Builds the package `name`, which has the document of what is in it.
+pub(super) fn package(shop: &Workshop, name: &str, sbom: &str) -> Result<Built> {
     let tree = shop.scratch.join(name);
     let programs = tree::fill(shop, name, &tree)?;
     documents(shop, name, &tree)?;
+    // Not compressed: who looks through a host or an image for such documents looks for this ending.
+    let document = tree.join("usr/share/doc").join(name).join("sbom.cdx.json");
+    tree::write(&document, sbom.as_bytes(), 0o644)?;
     let installed_kib = installed_size(&tree)?;
     let depends = shared_libraries(shop, &programs)?;
     control(shop, name, &tree, installed_kib, &depends)?;
-    let file = shop.out.join(format!("{name}_{}_{}.deb", shop.version, shop.architecture));
+    let file =
+        shop.out.join(format!("{name}_{}_{}.deb", shop.about.version, shop.about.architecture));
     let mut build = command(&["dpkg-deb", "--root-owner-group"]);
     // Packing takes longer than all else: tests want it soon, users want it small.
     build.args(if shop.fast { ["-Zgzip", "-z1"] } else { ["-Zxz", "-z6"] });
-    build.env("SOURCE_DATE_EPOCH", shop.epoch.to_string());
+    build.env("SOURCE_DATE_EPOCH", shop.about.epoch.to_string());
     run(build.arg("--build").arg(&tree).arg(&file))?;
     let bytes = file_size(&file)?;
     let (name, installed_kib) = (name.to_owned(), Some(installed_kib));
@@ -49,11 +53,11 @@ fn changelog(shop: &Workshop) -> Result<String> {
     let text = fs::read_to_string(&control).with_context(|| control.display().to_string())?;
     let maintainer = text.lines().find_map(|line| line.strip_prefix("Maintainer: "));
     let maintainer = maintainer.context("vsm-common has no maintainer")?;
-    let time = jiff::Timestamp::from_second(shop.epoch)?.to_zoned(jiff::tz::TimeZone::UTC);
+    let time = jiff::Timestamp::from_second(shop.about.epoch)?.to_zoned(jiff::tz::TimeZone::UTC);
     let time = jiff::fmt::rfc2822::to_string(&time)?;
     Ok(format!(
         "vsm ({}) unstable; urgency=medium\n\n  * See /usr/share/doc/vsm-common/CHANGELOG.md.\n\n -- {maintainer}  {time}\n",
-        shop.version
+        shop.about.version
     ))
 }
 
@@ -91,8 +95,8 @@ fn control(shop: &Workshop, name: &str, tree: &Path, size: u64, depends: &str) -
         .with_context(|| source.join("control").display().to_string())?;
     let size = size.to_string();
     for (word, value) in [
-        ("${version}", shop.version.as_str()),
-        ("${arch}", shop.architecture.as_str()),
+        ("${version}", shop.about.version.as_str()),
+        ("${arch}", shop.about.architecture.as_str()),
         ("${size}", size.as_str()),
         ("${shlibs}", depends),
     ] {

@@ -13,7 +13,7 @@ use crate::command::{capture, command, tail};
 const HEADING: &str = "## What lintian says";
 
 /// The outcome.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Verdict {
     /// Lines of lintian that are explained.
     pub(super) explained: usize,

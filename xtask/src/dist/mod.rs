@@ -3,28 +3,32 @@
 //! `deploy/packages/NAME` says what is in a package: `install` lists its files, `control` describes it, the rest are
 //! its maintainer scripts. Manual pages, completions and the default configuration are made by `vsm-manual`. The trees
 //! are put together here and packed by dpkg-deb; no other packaging tool stands between the files and the package.
+//!
+//! The same commit gives the same bytes, wherever and by whomever it is built: `paths` keeps the building machine's
+//! folders out of the programs, what is packed is as old as the commit, and `twice` checks it.
 
 mod archive;
 mod deb;
 mod lint;
+mod paths;
 mod tree;
+mod twice;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use crate::command::{command, run, show};
-use crate::compile::{self, Profile, cargo, root};
+use crate::compile::{self, Profile, cargo_in, root};
 use crate::progress::Progress;
+use crate::sbom::Inventory;
 use crate::setup;
+use crate::shipped::{About, CRATES, PACKAGES, git};
 
-/// The packages, in an order in which each depends on those before it alone.
-pub(crate) const PACKAGES: [&str; 4] = ["vsm-common", "vsm-server", "vsm-agent", "vsm-client"];
-/// The crates that have the programs, and the one that makes manual pages from them.
-const CRATES: [&str; 4] = ["vsm-broker", "vsm-agent", "vsm-cli", "vsm-manual"];
 /// What packing needs, and what looking at the packages needs.
 const NEEDED: [(&str, &str); 4] = [
     ("/usr/bin/dpkg-shlibdeps", "dpkg-dev"),
@@ -33,6 +37,8 @@ const NEEDED: [(&str, &str); 4] = [
     ("/usr/bin/gzip", "gzip"),
 ];
 const NEEDED_TO_LINT: [(&str, &str); 1] = [("/usr/bin/lintian", "lintian")];
+/// Beside the packages, as `sha256sum --check` reads it.
+const SUMS: &str = "SHA256SUMS";
 
 /// What to build.
 #[derive(Debug, Clone, Args)]
@@ -55,6 +61,14 @@ pub(crate) struct Options {
     /// Run lintian on the packages; anything that docs/packaging.md does not explain is an error
     #[arg(long)]
     lint: bool,
+    /// Build the commit twice, in different folders and as different as that can be, and compare every byte
+    ///
+    /// The committed tree is copied below target/reproducible and built there with folders, umask, time zone,
+    /// language and CARGO_HOME of its own. If all bytes are the same, the packages are put where they always are; if
+    /// not, the first file that differs is named, and both trees stay for a look. With --profile release it takes two
+    /// whole builds.
+    #[arg(long, conflicts_with_all = ["no_build", "lint"])]
+    check_reproducible: bool,
     /// Print what was built as JSON
     #[arg(long)]
     json: bool,
@@ -86,17 +100,14 @@ struct Workshop {
     /// For what is thrown away.
     scratch: PathBuf,
     out: PathBuf,
-    version: String,
-    architecture: String,
-    /// Time of the commit, in seconds since 1970: what is packed is no newer, so that the same commit gives the same
-    /// bytes.
-    epoch: i64,
+    /// Version, architecture, commit and its time: what is packed is no newer.
+    about: About,
     /// Whether the packages are for tests: packed fast rather than small.
     fast: bool,
 }
 
 /// One file that was built.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Built {
     name: String,
     file: PathBuf,
@@ -108,7 +119,7 @@ struct Built {
     depends: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Report {
     version: String,
     commit: String,
@@ -116,6 +127,13 @@ struct Report {
     packages: Vec<Built>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tarball: Option<Built>,
+    /// What is in each package, as CycloneDX.
+    sboms: Vec<PathBuf>,
+    /// The checksums of all of these.
+    sums: PathBuf,
+    /// Two builds gave the same bytes; nothing where that was not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reproducible: Option<bool>,
     /// What lintian said and docs/packaging.md explains; nothing where it was not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     lint: Option<lint::Verdict>,
@@ -127,30 +145,9 @@ pub(crate) fn dist(options: &Options) -> Result<()> {
     if options.lint {
         setup::packages(&NEEDED_TO_LINT, false)?;
     }
-    let progress = Progress::new(true);
-    if !options.no_build {
-        build(options.profile.into())?;
-    }
-    let shop = workshop(options)?;
-    progress.step("manual pages, completions and default configuration");
-    run(command(&[shop.binaries.join("vsm-manual").as_os_str()]).arg(&shop.made))?;
-    let mut packages = Vec::new();
-    for name in PACKAGES {
-        let built = deb::package(&shop, name)?;
-        progress.step(format!("{} ({})", built.file.display(), size(built.bytes)));
-        packages.push(built);
-    }
-    let tarball = (!options.no_tarball).then(|| archive::tarball(&shop)).transpose()?;
-    if let Some(built) = &tarball {
-        progress.step(format!("{} ({})", built.file.display(), size(built.bytes)));
-    }
-    let lint = options.lint.then(|| lint::lint(&shop, &packages)).transpose()?;
-    fs::remove_dir_all(&shop.scratch).with_context(|| shop.scratch.display().to_string())?;
-    let unexplained = lint.as_ref().map_or(0, |verdict| verdict.unexplained.len());
+    let report = if options.check_reproducible { twice::check(options)? } else { once(options)? };
+    let unexplained = report.lint.as_ref().map_or(0, |verdict| verdict.unexplained.len());
     if options.json {
-        let (version, architecture) = (shop.version, shop.architecture);
-        let commit = commit(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
-        let report = Report { version, commit, architecture, packages, tarball, lint };
         println!("{}", serde_json::to_string(&report)?);
     }
     if unexplained > 0 {
@@ -161,55 +158,118 @@ pub(crate) fn dist(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn build(profile: Profile) -> Result<()> {
-    let mut build = cargo();
-    build.args(["build", "--bins"]);
+/// The work tree as it is, with the programs in its target directory.
+fn once(options: &Options) -> Result<Report> {
+    let root = root();
+    let binaries = compile::binaries(options.profile.into())?;
+    let target = binaries.parent().context("the target directory")?;
+    if !options.no_build {
+        let mut build = build(&root, options.profile);
+        // As for users. The tests take what they have already built, and look at no path in it.
+        if options.profile == DistProfile::Release {
+            paths::rename(&mut build, &root, target, &paths::cargo_home()?)?;
+        }
+        show(&mut build)?;
+    }
+    if git(&root, &["status", "--porcelain"]).is_some() {
+        Progress::new(true).step("note: there are changes that are not committed");
+    }
+    let out = options.out.clone().unwrap_or_else(|| target.join("dist"));
+    let mut about = About::of(&root)?;
+    about.version = options.version.clone().unwrap_or(about.version);
+    let shop = workshop(options, root, binaries.clone(), &out, about)?;
+    let mut report = pack(&shop, !options.no_tarball)?;
+    report.lint = options.lint.then(|| lint::lint(&shop, &report.packages)).transpose()?;
+    fs::remove_dir_all(&shop.scratch).with_context(|| shop.scratch.display().to_string())?;
+    Ok(report)
+}
+
+fn build(root: &Path, profile: DistProfile) -> Command {
+    let mut build = cargo_in(root);
+    build.args(["build", "--locked", "--bins"]);
     for name in CRATES {
         build.args(["--package", name]);
     }
-    if profile == Profile::Release {
+    if profile == DistProfile::Release {
         build.arg("--release");
     }
-    show(&mut build)
+    build
 }
 
-fn workshop(options: &Options) -> Result<Workshop> {
-    let binaries = compile::binaries(options.profile.into())?;
-    let target = binaries.parent().context("the target directory")?;
-    let out = options.out.clone().unwrap_or_else(|| target.join("dist"));
-    fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
+fn workshop(
+    options: &Options,
+    root: PathBuf,
+    binaries: PathBuf,
+    out: &Path,
+    about: About,
+) -> Result<Workshop> {
+    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
     let out = out.canonicalize()?;
     let scratch = out.join(".work");
     if scratch.exists() {
         fs::remove_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
     }
     fs::create_dir_all(&scratch)?;
-    let architecture = run(&mut command(&["dpkg", "--print-architecture"]))?.stdout;
-    let version = options.version.clone().unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned());
-    let epoch = commit(&["log", "-1", "--format=%ct"]).and_then(|text| text.parse().ok());
-    if commit(&["status", "--porcelain"]).is_some() {
-        Progress::new(true).step("note: there are changes that are not committed");
-    }
     Ok(Workshop {
-        root: root(),
+        root,
         binaries,
         made: scratch.join("made"),
         scratch,
         out,
-        version,
-        architecture: String::from_utf8(architecture)?.trim().to_owned(),
-        // From an archive without git the date is the archive's business.
-        epoch: epoch.unwrap_or_default(),
+        about,
         fast: options.profile == DistProfile::Dev,
     })
 }
 
-/// What git says of this work tree; none = nothing, or there is no git.
-fn commit(arguments: &[&str]) -> Option<String> {
-    let mut git = command(&["git"]);
-    let output = run(git.args(arguments).current_dir(root())).ok()?;
-    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    (!text.is_empty()).then_some(text)
+/// Packs everything; what was thrown together for it is still in the scratch folder.
+fn pack(shop: &Workshop, with_tarball: bool) -> Result<Report> {
+    let progress = Progress::new(true);
+    progress.step("manual pages, completions and default configuration");
+    run(command(&[shop.binaries.join("vsm-manual").as_os_str()]).arg(&shop.made))?;
+    progress.step("what is in the programs");
+    let inventory = Inventory::of(&shop.root)?;
+    let (mut packages, mut sboms) = (Vec::new(), Vec::new());
+    for name in PACKAGES {
+        let document = inventory.document(name, &shop.about)?;
+        let file = shop.out.join(shop.about.sbom(name));
+        tree::write(&file, document.as_bytes(), 0o644)?;
+        sboms.push(file);
+        let built = deb::package(shop, name, &document)?;
+        progress.step(format!("{} ({})", built.file.display(), size(built.bytes)));
+        packages.push(built);
+    }
+    let tarball = with_tarball.then(|| archive::tarball(shop)).transpose()?;
+    if let Some(built) = &tarball {
+        progress.step(format!("{} ({})", built.file.display(), size(built.bytes)));
+    }
+    let files = packages.iter().chain(&tarball).map(|built| &built.file).chain(&sboms);
+    let sums = sums(shop, files)?;
+    let commit = shop.about.commit().to_owned();
+    let About { version, architecture, .. } = shop.about.clone();
+    let (reproducible, lint) = (None, None);
+    let report = Report {
+        version,
+        commit,
+        architecture,
+        packages,
+        tarball,
+        sboms,
+        sums,
+        reproducible,
+        lint,
+    };
+    Ok(report)
+}
+
+/// Writes the checksums of what was built beside it.
+fn sums<'a>(shop: &Workshop, files: impl Iterator<Item = &'a PathBuf>) -> Result<PathBuf> {
+    let mut names: Vec<_> = files.filter_map(|file| file.file_name()).collect();
+    names.sort();
+    let mut sums = command(&["sha256sum", "--"]);
+    let text = run(sums.args(names).current_dir(&shop.out))?.stdout;
+    let file = shop.out.join(SUMS);
+    tree::write(&file, &text, 0o644)?;
+    Ok(file)
 }
 
 fn size(bytes: u64) -> String {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Workshop;
 use crate::command::{command, run};
+use crate::shipped::{self, Entry};
 
 /// Where shells look for the completions that a package brings.
 const COMPLETIONS: [(&str, &str); 3] = [
@@ -19,56 +20,27 @@ const COMPLETIONS: [(&str, &str); 3] = [
 const FILE: u32 = 0o644;
 const RUNNABLE: u32 = 0o755;
 
-/// One line of a list.
-#[derive(Debug, PartialEq, Eq)]
-enum Entry<'a> {
-    /// A program with what is made from its command line.
-    Program(&'a str),
-    /// A script of `deploy/tools` with its manual page.
-    Tool(&'a str),
-    /// A file of the workspace, or below `made/`; the last part may have one `*`.
-    File { source: &'a str, target: &'a str, mode: u32 },
-}
-
 /// Fills `tree` with the files of a package; returns its programs.
 pub(super) fn fill(shop: &Workshop, package: &str, tree: &Path) -> Result<Vec<PathBuf>> {
-    let list = shop.root.join("deploy/packages").join(package).join("install");
-    let text = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
     let mut programs = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let place = || format!("{}:{number}", list.display());
-        match parse(line).with_context(place)? {
-            None => {}
-            Some(Entry::Program(name)) => {
-                programs.push(program(shop, name, tree).with_context(place)?);
+    for (place, entry) in shipped::list(&shop.root, package)? {
+        let place = || place;
+        match entry {
+            Entry::Program(name) => {
+                programs.push(program(shop, &name, tree).with_context(place)?);
             }
-            Some(Entry::Tool(name)) => {
-                let target = tree.join("usr/bin").join(name);
-                copy(&shop.root.join("deploy/tools").join(name), &target, RUNNABLE)?;
-                manual(shop, name, tree).with_context(place)?;
+            Entry::Tool(name) => {
+                let target = tree.join("usr/bin").join(&name);
+                copy(&shop.root.join("deploy/tools").join(&name), &target, RUNNABLE)?;
+                manual(shop, &name, tree).with_context(place)?;
             }
-            Some(Entry::File { source, target, mode }) => {
-                file(shop, source, &tree.join(target), target.ends_with('/'), mode)
+            Entry::File { source, target, mode } => {
+                file(shop, &source, &tree.join(&target), target.ends_with('/'), mode)
                     .with_context(place)?;
             }
         }
     }
     Ok(programs)
-}
-
-fn parse(line: &str) -> Result<Option<Entry<'_>>> {
-    let line = line.trim();
-    let words: Vec<&str> = line.split_whitespace().collect();
-    Ok(match words[..] {
-        _ if line.is_empty() || line.starts_with('#') => None,
-        ["program", name] => Some(Entry::Program(name)),
-        ["tool", name] => Some(Entry::Tool(name)),
-        ["file", source, target] => Some(Entry::File { source, target, mode: FILE }),
-        ["script", source, target] => Some(Entry::File { source, target, mode: RUNNABLE }),
-        _ => {
-            bail!("neither `program` or `tool NAME` nor `file` or `script SOURCE TARGET`: {line:?}")
-        }
-    })
 }
 
 fn program(shop: &Workshop, name: &str, tree: &Path) -> Result<PathBuf> {
@@ -219,20 +191,4 @@ pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_has_programs_files_and_remarks() {
-        assert_eq!(parse("# remark").unwrap(), None);
-        assert_eq!(parse("").unwrap(), None);
-        assert_eq!(parse("program  vsm").unwrap(), Some(Entry::Program("vsm")));
-        let wanted = Entry::File { source: "a", target: "b/", mode: 0o755 };
-        assert_eq!(parse("script a b/").unwrap(), Some(wanted));
-        assert!(parse("file a").is_err());
-        assert!(parse("folder a b").is_err());
-    }
 }

@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// The folders and files whose links are looked at.
-const LOOKED_AT: [&str; 5] =
-    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs"];
+const LOOKED_AT: [&str; 6] =
+    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs"];
 /// The folder that becomes a book: its pages may only lead to each other.
 const BOOK: &str = "docs";
 
