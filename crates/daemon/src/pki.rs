@@ -420,8 +420,11 @@ mod tests {
             let [certificate, private] = ["host.pem", "host.key"].map(|name| dir.path().join(name));
             fs::write(&certificate, &old.0).unwrap();
             fs::write(&private, key).unwrap();
-            left_certificate.map(|text| fs::write(beside(&certificate), text).unwrap());
-            left_key.map(|text| fs::write(beside(&private), text).unwrap());
+            for (text, path) in [(left_certificate, &certificate), (left_key, &private)] {
+                if let Some(text) = text {
+                    fs::write(beside(path), text).unwrap();
+                }
+            }
             recover(&certificate, &private).unwrap();
             let now = [&certificate, &private].map(|path| fs::read_to_string(path).unwrap());
             assert_eq!(now, [wanted.0.clone(), wanted.1.clone()]);
