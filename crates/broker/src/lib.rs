@@ -10,6 +10,7 @@
 //! | `upkeep` | what a node looks after by itself, asked by nobody |
 //! | [`sessions`] | logins, starts, ends, and what agents report of sessions |
 //! | [`pair`] | this node and the other one: roles, health, the witnesses |
+//! | [`identities`] | certificates of hosts: invitations, signing, and what is revoked |
 //! | [`hosts`] | links to agents, calls to them, what is known of them |
 //! | [`journal`] | what is remembered and who is told |
 //! | [`authority`] | the table, and whether this node may act with it |
