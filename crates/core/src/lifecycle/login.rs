@@ -180,6 +180,10 @@ pub struct Login {
     silent: Vec<AgentName>,
     /// Agents that were asked to start one.
     tried: Vec<AgentName>,
+    /// What the user had when that was looked at last.
+    had: Vec<SessionId>,
+    /// It looked again as they had more when a new one was to be made.
+    looked_again: bool,
     stage: Stage,
 }
 
@@ -198,8 +202,8 @@ impl Login {
 
     fn new(want: Wanted, terms: Terms, makes: bool) -> Self {
         let stage = if makes { Stage::Settling } else { Stage::Looking { settled: false } };
-        let (passed, silent, tried) = (Vec::new(), Vec::new(), Vec::new());
-        Self { want, terms, makes, passed, silent, tried, stage }
+        let (passed, silent, tried, had) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { want, terms, makes, passed, silent, tried, had, looked_again: false, stage }
     }
 
     /// What it begins with.
@@ -250,6 +254,7 @@ impl Login {
     }
 
     fn has(&mut self, own: &[Own], settled: bool) -> Vec<Effect> {
+        self.had = own.iter().map(|own| own.session.id).collect();
         // P8: a repeated request is about what it has made, whatever else its user has.
         let made = own.iter().find(|own| own.session.request == self.want.request);
         let made = made.map(|own| &own.session).filter(|_| !mutant::on(Mutant::RequestForgotten));
@@ -406,6 +411,13 @@ impl Login {
         match (result, self.silent.last()) {
             (Proposed::Committed(Change::Reserved(session)), _) => self.start(session, false),
             (Proposed::Rejected(Rejected::NoAgent, _), _) => self.over(Outcome::NoHost),
+            // An agent has told of one since it was looked: right after a take-over with a new table, say.
+            (Proposed::Rejected(Rejected::AtLimit { .. } | Rejected::Repeated(_), _), None)
+                if !self.looked_again && self.has_room() =>
+            {
+                self.looked_again = true;
+                self.look([], false)
+            }
             // What stands in the way is more use to the user than the rule.
             (
                 Proposed::Rejected(Rejected::AtLimit { .. } | Rejected::Repeated(_), _),
@@ -422,6 +434,11 @@ impl Login {
             }
             _ => self.over(Outcome::Refused),
         }
+    }
+
+    /// Whether the user could have one more by what was seen last.
+    fn has_room(&self) -> bool {
+        self.had.len() < usize::try_from(self.terms.cap).unwrap_or(usize::MAX)
     }
 
     fn over(&mut self, outcome: Outcome) -> Vec<Effect> {

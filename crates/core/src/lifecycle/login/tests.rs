@@ -256,7 +256,6 @@ fn what_the_table_says_of_a_reservation_decides() {
     let solo = Terms { solo_create: true, ..TERMS };
     for (terms, event, expected) in [
         (TERMS, refused(Rejected::NoAgent), "NoHost"),
-        (TERMS, refused(at_limit()), "Refused"),
         (TERMS, Event::Proposed(Proposed::NoVotes), "Refused"),
         (solo, Event::Proposed(Proposed::NoVotes), "unvoted"),
         (solo, Event::Proposed(Proposed::NotActive), "Refused"),
@@ -271,6 +270,30 @@ fn what_the_table_says_of_a_reservation_decides() {
         follow(&mut login, [(Event::Has(vec![starts(1)]), &["resume 1"])]);
         follow(&mut login, [(Event::Started(attempt), &["Refused"])]);
     }
+}
+
+/// Right after a take-over with a new table an agent's report may come between the look and the reservation.
+#[test]
+fn a_limit_that_was_not_seen_is_looked_at_again_once() {
+    let full = || Event::Has(vec![runs(1, UP), runs(2, UP)]);
+    let mut login_of_one = login(9, ANY);
+    let reserve: [(Event, &[&str]); 3] = [
+        (Event::Has(vec![]), &["place"]),
+        (places(), &["reserve 9 under 2 on 2"]),
+        (refused(at_limit()), &["look"]),
+    ];
+    follow(&mut login_of_one, reserve);
+    follow(&mut login_of_one, [(Event::Has(vec![runs(1, UP)]), &["verify 1"])]);
+    let mut at_the_limit = login(9, NEW);
+    follow(&mut at_the_limit, [(full(), &["place"]), (places(), &["reserve 9 under 2 on 2"])]);
+    follow(&mut at_the_limit, [(refused(at_limit()), &["Refused"])]);
+    let mut again = login(9, NEW);
+    follow(&mut again, [(Event::Has(vec![]), &["place"]), (places(), &["reserve 9 under 2 on 2"])]);
+    follow(&mut again, [(refused(at_limit()), &["look"]), (Event::Has(vec![]), &["place"])]);
+    follow(
+        &mut again,
+        [(places(), &["reserve 9 under 2 on 2"]), (refused(at_limit()), &["Refused"])],
+    );
 }
 
 #[test]
