@@ -20,7 +20,6 @@ use crate::{
         Edge, caller,
         forward::{self, Place},
     },
-    error::Refusal,
     hosts::capacity,
 };
 
@@ -67,23 +66,6 @@ impl From<Refused> for Status {
     }
 }
 
-impl AgentsApi {
-    /// Where to serve: here, or on the active node.
-    async fn place<T>(&self, request: &Request<T>) -> Result<Place, Refusal> {
-        forward::find(&self.edge, request).await
-    }
-
-    /// Hands what changes something to a task of the broker's, so that it does not die with its caller.
-    async fn done<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Status>> + Send + 'static,
-    ) -> Result<Response<T>, Status> {
-        let done = self.edge.process.tasks.spawn(work).await;
-        done.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string()).into()))
-            .map(Response::new)
-    }
-}
-
 fn there(channel: Channel) -> AgentsClient<Channel> {
     AgentsClient::new(channel)
 }
@@ -95,12 +77,12 @@ impl Agents for AgentsApi {
         request: Request<pb::DrainRequest>,
     ) -> Result<Response<pb::DrainResponse>, Status> {
         let actor = caller::admin(&self.edge, &request).await;
-        if let Place::There(channel) = self.place(&request).await? {
+        if let Place::There(channel) = forward::find(&self.edge, &request).await? {
             return there(channel).drain(caller::forwarded_for(request.into_inner(), &actor)).await;
         }
         let edge = Arc::clone(&self.edge);
         let wanted = marks::Wanted::parse(request.into_inner())?;
-        self.done(async move { marks::drain(&edge, actor, wanted).await }).await
+        self.edge.done(async move { marks::drain(&edge, actor, wanted).await }).await
     }
 
     async fn undrain(
@@ -108,14 +90,14 @@ impl Agents for AgentsApi {
         request: Request<pb::UndrainRequest>,
     ) -> Result<Response<pb::UndrainResponse>, Status> {
         let actor = caller::admin(&self.edge, &request).await;
-        if let Place::There(channel) = self.place(&request).await? {
+        if let Place::There(channel) = forward::find(&self.edge, &request).await? {
             return there(channel)
                 .undrain(caller::forwarded_for(request.into_inner(), &actor))
                 .await;
         }
         let edge = Arc::clone(&self.edge);
         let agent = convert::text("agent", &request.into_inner().agent)?;
-        self.done(async move { marks::undrain(&edge, actor, agent).await }).await
+        self.edge.done(async move { marks::undrain(&edge, actor, agent).await }).await
     }
 
     async fn forget(
@@ -123,14 +105,14 @@ impl Agents for AgentsApi {
         request: Request<pb::ForgetRequest>,
     ) -> Result<Response<pb::ForgetResponse>, Status> {
         let actor = caller::admin(&self.edge, &request).await;
-        if let Place::There(channel) = self.place(&request).await? {
+        if let Place::There(channel) = forward::find(&self.edge, &request).await? {
             return there(channel)
                 .forget(caller::forwarded_for(request.into_inner(), &actor))
                 .await;
         }
         let edge = Arc::clone(&self.edge);
         let agent = convert::text("agent", &request.into_inner().agent)?;
-        self.done(async move { forget::forget(&edge, &actor, agent).await }).await
+        self.edge.done(async move { forget::forget(&edge, &actor, agent).await }).await
     }
 
     async fn list_subclusters(
@@ -138,7 +120,7 @@ impl Agents for AgentsApi {
         request: Request<pb::ListSubclustersRequest>,
     ) -> Result<Response<pb::ListSubclustersResponse>, Status> {
         // While nobody is active each node shows what it has.
-        if let Ok(Place::There(channel)) = self.place(&request).await {
+        if let Ok(Place::There(channel)) = forward::find(&self.edge, &request).await {
             let request = caller::forwarded(request.into_inner(), None);
             return there(channel).list_subclusters(request).await;
         }
@@ -163,7 +145,7 @@ impl Agents for AgentsApi {
         &self,
         request: Request<pb::ExplainRequest>,
     ) -> Result<Response<pb::ExplainResponse>, Status> {
-        if let Ok(Place::There(channel)) = self.place(&request).await {
+        if let Ok(Place::There(channel)) = forward::find(&self.edge, &request).await {
             return there(channel).explain(caller::forwarded(request.into_inner(), None)).await;
         }
         let user = convert::text("user", &request.into_inner().user)?;

@@ -20,7 +20,6 @@ use crate::{
         Edge, caller,
         forward::{self, Place},
     },
-    error::Refusal,
     identities::{Identities, Made, Refused},
     pair::Ha,
     process::Process,
@@ -42,20 +41,6 @@ pub struct IdentitiesApi {
 }
 
 impl IdentitiesApi {
-    async fn place<T>(&self, request: &Request<T>) -> Result<Place, Refusal> {
-        forward::find(&self.edge, request).await
-    }
-
-    /// Hands what changes something to a task of the broker's, so that it does not die with its caller.
-    async fn done<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Status>> + Send + 'static,
-    ) -> Result<Response<T>, Status> {
-        let done = self.edge.process.tasks.spawn(work).await;
-        done.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string()).into()))
-            .map(Response::new)
-    }
-
     /// Under which name agents reach the broker that is active.
     fn broker(&self) -> String {
         match &self.edge.side.ha {
@@ -77,7 +62,7 @@ impl Admin for IdentitiesApi {
         request: Request<pb::InviteRequest>,
     ) -> Result<Response<pb::InviteResponse>, Status> {
         let actor = caller::admin(&self.edge, &request).await;
-        if let Place::There(channel) = self.place(&request).await? {
+        if let Place::There(channel) = forward::find(&self.edge, &request).await? {
             return there(channel)
                 .invite(caller::forwarded_for(request.into_inner(), &actor))
                 .await;
@@ -91,19 +76,20 @@ impl Admin for IdentitiesApi {
         }
         let (identities, broker) = (Arc::clone(&self.identities), self.broker());
         let port = u32::from(self.edge.site.settings().broker_port);
-        self.done(async move {
-            let valid = Duration::from_secs(valid_s);
-            let invited = identities.invite(agent, valid, actor).await?;
-            let (token, authority) = (invited.token, invited.authority.to_string());
-            Ok(pb::InviteResponse {
-                token,
-                until_unix_ms: invited.until.0,
-                authority,
-                broker,
-                port,
+        self.edge
+            .done(async move {
+                let valid = Duration::from_secs(valid_s);
+                let invited = identities.invite(agent, valid, actor).await?;
+                let (token, authority) = (invited.token, invited.authority.to_string());
+                Ok(pb::InviteResponse {
+                    token,
+                    until_unix_ms: invited.until.0,
+                    authority,
+                    broker,
+                    port,
+                })
             })
-        })
-        .await
+            .await
     }
 
     async fn revoke(
@@ -111,7 +97,7 @@ impl Admin for IdentitiesApi {
         request: Request<pb::RevokeRequest>,
     ) -> Result<Response<pb::RevokeResponse>, Status> {
         let actor = caller::admin(&self.edge, &request).await;
-        if let Place::There(channel) = self.place(&request).await? {
+        if let Place::There(channel) = forward::find(&self.edge, &request).await? {
             return there(channel)
                 .revoke(caller::forwarded_for(request.into_inner(), &actor))
                 .await;
@@ -124,12 +110,13 @@ impl Admin for IdentitiesApi {
             return Err(Status::invalid_argument(text));
         }
         let identities = Arc::clone(&self.identities);
-        self.done(async move {
-            let done = identities.revoke(name, (actor, reason), force).await?;
-            let (before_unix_ms, told, not_told) = (done.before.0, done.told, done.not_told);
-            Ok(pb::RevokeResponse { before_unix_ms, told, not_told })
-        })
-        .await
+        self.edge
+            .done(async move {
+                let done = identities.revoke(name, (actor, reason), force).await?;
+                let (before_unix_ms, told, not_told) = (done.before.0, done.told, done.not_told);
+                Ok(pb::RevokeResponse { before_unix_ms, told, not_told })
+            })
+            .await
     }
 
     async fn list_identities(
@@ -137,7 +124,7 @@ impl Admin for IdentitiesApi {
         request: Request<pb::ListIdentitiesRequest>,
     ) -> Result<Response<pb::ListIdentitiesResponse>, Status> {
         let actor = caller::admin(&self.edge, &request).await;
-        if let Place::There(channel) = self.place(&request).await? {
+        if let Place::There(channel) = forward::find(&self.edge, &request).await? {
             let request = caller::forwarded_for(request.into_inner(), &actor);
             return there(channel).list_identities(request).await;
         }

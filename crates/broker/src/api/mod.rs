@@ -30,12 +30,12 @@ pub(crate) mod view;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::Status;
+use tonic::{Response, Status};
 use vsm_sync::SessionTable;
 
 use crate::{
-    hosts::agents::Agents, journal::Journal, pair::Side, process::Process, sessions::Sessions,
-    site::Site,
+    error::Refusal, hosts::agents::Agents, journal::Journal, pair::Side, process::Process,
+    sessions::Sessions, site::Site,
 };
 
 /// Administrators' calls that follow something at a time: each costs work with every change.
@@ -68,6 +68,16 @@ impl Edge {
             sessions,
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
         }
+    }
+
+    /// Hands what changes something to a task of the broker's, so that it does not die with its caller.
+    pub(crate) async fn done<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Status>> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let done = self.process.tasks.spawn(work).await;
+        done.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string()).into()))
+            .map(Response::new)
     }
 
     /// A place for a call that follows something.

@@ -90,9 +90,6 @@ impl Identities {
 
 /// Tells an agent what counts no more. What fails is told of the agent, and is to be tried again.
 pub(crate) async fn tell(authority: &Authority, link: &Link, revoked: &Arc<Revoked>) {
-    if revoked.is_empty() {
-        return;
-    }
     match link.set_revoked(authority.table.fence(), revoked).await {
         Ok(()) => link.troubles.over(Kind::Certificate, "revoked"),
         Err(error) => {
