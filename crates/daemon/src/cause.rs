@@ -66,7 +66,7 @@ fn certificate(error: &rustls::Error) -> Option<String> {
     }
     let rustls::Error::InvalidCertificate(fault) = error else { return None };
     if let CertificateError::Revoked = fault {
-        return Some("its certificate was revoked (vsmctl pki list)".to_owned());
+        return Some("its certificate was revoked".to_owned());
     }
     if let CertificateError::Other(OtherError(why)) = fault {
         return Some(why.to_string());

@@ -22,8 +22,14 @@ fn enrol(pair: &Pair, node: &str, agent: &str) {
     let again = pair.exec(agent, "root", &["sh", "-c", &format!("{command} --replace")]).unwrap();
     let again = String::from_utf8(again.stderr).unwrap();
     assert!(again.contains("this token was used already"), "{again}");
+    // By another name it is refused here, and there too.
     let stolen = command.replace("--agent ", "--agent x");
-    let other = pair.exec(agent, "root", &["sh", "-c", &format!("{stolen} --replace")]).unwrap();
+    let other = |more: &str| {
+        let command = format!("{stolen} --replace {more}");
+        pair.exec(agent, "root", &["sh", "-c", &command]).unwrap()
+    };
+    assert_eq!(other("").status.code(), Some(64));
+    let other = other("--other-name");
     assert_eq!(other.status.code(), Some(77), "{other:?}");
 }
 

@@ -48,9 +48,7 @@ impl Identities {
         actor: String,
     ) -> Result<Invited, Refused> {
         let settings = self.site.settings();
-        if !settings.agents().contains_key(&agent) {
-            return Err(Refused::UnknownAgent(agent));
-        }
+        self.check_configured(&agent)?;
         // Else the host would come in vain.
         drop(self.signer()?);
         let authority = pki::key_of(&settings.certificates.authority).map_err(Refused::Request)?;
@@ -74,7 +72,8 @@ impl Identities {
         request: &[u8],
     ) -> Result<Made, Refused> {
         let name = name_of(&agent)?;
-        let shown = hash::of(token.as_bytes());
+        // Letters are typed in either case.
+        let shown = hash::of(token.to_ascii_lowercase().as_bytes());
         // Nothing is worked or told for those who know no token.
         let invited = self.authority.table.read(|view| {
             let known = view.table.identities().get(&name)?;
@@ -83,6 +82,8 @@ impl Identities {
         if invited != Some(shown) {
             return Err(Refused::NotGiven { name, why: NotGiven::NotInvited });
         }
+        // It may have been taken out since it was invited.
+        self.check_configured(&agent)?;
         let key = Requested::parse(request).map_err(Refused::Request)?;
         let asked = |issued| Asked::Enrol { token: shown, issued };
         let made = self.issue(&name, &key, asked).await?;
@@ -97,9 +98,7 @@ impl Identities {
         let agent: AgentName = peer.name.parse().map_err(|error: vsm_core::InvalidId| {
             Refused::Request(pki::PkiError::Request(error.to_string()))
         })?;
-        if !self.site.settings().agents().contains_key(&agent) {
-            return Err(Refused::UnknownAgent(agent));
-        }
+        self.check_configured(&agent)?;
         let (since, until) = (peer.since, peer.until);
         let half = since.0.saturating_add(until.0.saturating_sub(since.0) / 2);
         if clock::unix_millis().0 < half {
@@ -110,6 +109,14 @@ impl Identities {
         tracing::info!(%agent, "its certificate is renewed");
         self.journal.note(Note::new(SELF, "certificate-issued").agent(&agent).detail("renewed"));
         Ok(made)
+    }
+
+    /// A host that is in no subcluster gets no certificate.
+    fn check_configured(&self, agent: &AgentName) -> Result<(), Refused> {
+        match self.site.settings().agents().contains_key(agent) {
+            true => Ok(()),
+            false => Err(Refused::UnknownAgent(agent.clone())),
+        }
     }
 
     /// Signs first and has the table agree then: what nobody agreed to is never handed out.

@@ -122,8 +122,14 @@ async fn a_token_is_good_for_one_host_and_one_key() {
     announce(&lab.b, &lab.authority.host("lab7", (&made.chain, &key.key))).await.unwrap();
     let refused = enrol(&lab, "lab7", &token, &thief).await.unwrap_err();
     assert!(refused.message().ends_with("this token was used already"), "{refused:?}");
-    // Whose answer was lost.
-    enrol(&lab, "lab7", &token, &key).await.unwrap();
+    // Whose answer was lost; typed in capitals.
+    enrol(&lab, "lab7", &token.to_uppercase(), &key).await.unwrap();
+    // Taken out of the configuration since it was invited.
+    let token = invite(&lab, "lab8").await.unwrap().token;
+    lab.b.has_agents(1, "vsmserver: {subclusters: {Default: {agents: lab7}}}");
+    let gone = enrol(&lab, "lab8", &token, &thief).await.unwrap_err();
+    assert_eq!(gone.code(), Code::NotFound, "{gone:?}");
+    let token = invite(&lab, "lab7").await.unwrap().token;
     let no_request = Request { key: String::new(), request: vec![1, 2, 3] };
     let bad = enrol(&lab, "lab7", &token, &no_request).await.unwrap_err();
     assert_eq!(bad.code(), Code::InvalidArgument);

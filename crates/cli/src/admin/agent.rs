@@ -292,7 +292,7 @@ pub async fn agent_forget(options: &AdminOptions, arguments: &ForgetArgs) -> Res
 }
 
 /// A refusal by the state that things are in is no error of anything: nothing was done.
-fn refused(status: Status) -> Failure {
+pub(super) fn refused(status: Status) -> Failure {
     if status.code() == Code::FailedPrecondition {
         Failure::new(1, status.message())
     } else {

@@ -6,12 +6,15 @@ use vsm_core::IdentityName;
 use vsm_daemon::clock;
 use vsm_proto::admin::v1::{self as pb, identities_client::IdentitiesClient};
 
-use super::{AdminOptions, DEADLINE, confirm, select::seconds};
+use super::{AdminOptions, DEADLINE, agent::refused, confirm, select::seconds};
 use crate::{
     broker::with_deadline,
     exit::{Failure, USAGE},
     output::{self, Columns},
 };
+
+/// How long a token may count, in seconds.
+const VALID_S: std::ops::RangeInclusive<u64> = 60..=604_800;
 
 /// Which host is invited.
 #[derive(Debug, Args)]
@@ -44,9 +47,13 @@ pub async fn agent_enrol(options: &AdminOptions, arguments: &EnrolArgs) -> Resul
     let valid_s = seconds(valid).map_err(|_| {
         Failure::new(USAGE, format!("--valid {valid}: it is a duration such as 30m, 2h or 1d"))
     })?;
+    if !VALID_S.contains(&valid_s) {
+        return Err(Failure::new(USAGE, format!("--valid {valid}: it is 1m to 7d")));
+    }
     let mut client = IdentitiesClient::new(options.channel().await?);
     let request = pb::InviteRequest { agent: name.clone(), valid_s };
-    let answer = client.invite(with_deadline(request, DEADLINE)).await?.into_inner();
+    let answer =
+        client.invite(with_deadline(request, DEADLINE)).await.map_err(refused)?.into_inner();
     let pb::InviteResponse { token, until_unix_ms, authority, broker, port } = answer;
     let record = InvitedRecord {
         command: format!(
@@ -62,7 +69,7 @@ pub async fn agent_enrol(options: &AdminOptions, arguments: &EnrolArgs) -> Resul
     output::report(options.output, &record, |record| {
         let until = record.until.as_deref().map(output::to_the_second).unwrap_or_default();
         format!(
-            "Run this as root on {}, until {until}. It works once.\n\n  {}\n",
+            "Run this as root on {}, until {until}. It works once; add --replace where there is a certificate.\n\n  {}\n",
             record.agent, record.command
         )
     })
@@ -202,7 +209,8 @@ pub async fn pki_revoke(options: &AdminOptions, arguments: &RevokeArgs) -> Resul
         force: *force,
     };
     let mut client = IdentitiesClient::new(options.channel().await?);
-    let answer = client.revoke(with_deadline(request, DEADLINE)).await?.into_inner();
+    let answer =
+        client.revoke(with_deadline(request, DEADLINE)).await.map_err(refused)?.into_inner();
     let record = RevokedRecord {
         identity: name.to_string(),
         before: output::time(answer.before_unix_ms),

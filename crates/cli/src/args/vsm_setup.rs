@@ -63,6 +63,9 @@ pub struct EnrolArgs {
     /// SHA-256 of the public key of the cluster's authority: nobody else is trusted
     #[arg(long, value_name = "HASH")]
     pub authority: String,
+    /// Take a certificate for another name than this host has
+    #[arg(long)]
+    pub other_name: bool,
     /// Replace the certificate that this host has
     #[arg(long)]
     pub replace: bool,

@@ -4,13 +4,14 @@
 use std::{
     fs,
     io::{self, BufRead, IsTerminal, Read},
+    net::IpAddr,
     os::unix::fs::DirBuilderExt,
     path::Path,
     time::Duration,
 };
 
 use tonic::Code;
-use vsm_config::keys;
+use vsm_config::{Config, keys};
 use vsm_core::Hash;
 use vsm_daemon::{
     cause,
@@ -51,6 +52,7 @@ pub(super) fn enrol(arguments: &EnrolArgs) -> Result<(), Failure> {
     let config = load(&arguments.config)?;
     let [ca, certificate, key] = [&keys::tls::CA_FILE, &keys::tls::CERT_FILE, &keys::tls::KEY_FILE]
         .map(|parameter| config.get(parameter));
+    is_this_host(&arguments.agent, &config, arguments.other_name)?;
     may_replace(&certificate, arguments.replace)?;
     for path in [&ca, &certificate, &key] {
         make_folder_of(path)?;
@@ -72,6 +74,23 @@ pub(super) fn enrol(arguments: &EnrolArgs) -> Result<(), Failure> {
         "{} has a certificate until {until}, which vsmagent renews by itself. Next: systemctl restart vsmagent",
         arguments.agent
     ))
+}
+
+/// Whether the name is this host's: the certificate of another one, put in place here, keeps both from serving. An
+/// address is taken at its word.
+fn is_this_host(agent: &str, config: &Config, other_name: bool) -> Result<(), Failure> {
+    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let configured = config.get(&keys::vsmagent::AGENT_HOSTNAME);
+    let short = |name: &str| name.split('.').next().unwrap_or(name).to_ascii_lowercase();
+    let is_own = [own.as_str(), configured.as_str()].iter().any(|name| short(name) == short(agent));
+    if is_own || other_name || agent.parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    let text = format!(
+        "this host is {own}, and the certificate would be for {agent}: run it there. --other-name takes it where this \
+         host is {agent} in the brokers' configuration"
+    );
+    Err(Failure::new(USAGE, text))
 }
 
 /// Whether a certificate may be put there: not in place of one that is more than an agent's.
@@ -145,7 +164,9 @@ fn ask(
                 Err(_) => why = format!("no answer within {} s", CALL_TIMEOUT.as_secs()),
             }
         }
-        Err(away(why))
+        Err(away(format!(
+            "{why} (only the active broker answers, and only while the token counts; agents know it as their master)"
+        )))
     })
 }
 
