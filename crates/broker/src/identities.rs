@@ -16,8 +16,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use tonic::{Code, Status};
-use vsm_core::{AgentName, IdentityName, NodeName, NotGiven, Rejected, Table, UnixMillis};
-use vsm_daemon::{clock, grpc, open::Revoked, pki::PkiError};
+use vsm_core::{AgentName, AllIdentities, IdentityName, NodeName, NotGiven, Rejected, UnixMillis};
+use vsm_daemon::{clock, grpc, open::Revoked, pki::PkiError, trouble::Kind};
 use vsm_sync::ProposeError;
 
 use crate::{
@@ -28,8 +28,8 @@ use crate::{
 pub(crate) use revoke::tell;
 pub(crate) use sign::Made;
 
-/// A host with an invitation need not wait for longer after the clock of this node was set.
-const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
+/// How often the issuer is looked at, and at most until the door is shut after the clock of this node was set.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// So long a host may ask again by a token that it has used.
 const AGAIN_MS: u64 = 600_000;
@@ -138,29 +138,43 @@ impl Identities {
 
     /// Takes what the table says now: before anybody is dialled or served.
     pub fn begin(&self) {
-        self.take(self.authority.table.read(|view| revoked(&view.table)));
+        self.take(self.authority.table.read(|view| revoked(view.table.identities())));
     }
 
     /// Keeps to what the table says, until the broker stops.
     pub async fn follow(self: Arc<Self>) {
         let mut table = self.authority.table.watch();
-        let mut known = None;
+        let (mut known, mut open_until) = (None, None);
+        let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
+            // The table changes with each login; who is invited or revoked seldom does.
             let now = self.authority.table.read(|view| Arc::clone(view.table.identities()));
             if known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &now)) {
-                self.take(self.authority.table.read(|view| revoked(&view.table)));
+                self.take(revoked(&now));
+                open_until = invited_until(&now);
                 known = Some(now);
             }
-            let left = self.authority.table.read(|view| invited_for(&view.table));
+            let left = open_until.and_then(|until| left(until, clock::unix_millis()));
             self.process.tls.let_guests_in(left.is_some() && self.authority.acts());
-            let look = left.unwrap_or(LOOK_AT_LEAST_EVERY).min(LOOK_AT_LEAST_EVERY);
             tokio::select! {
                 biased;
                 () = self.process.stop.cancelled() => return,
+                _ = looks.tick() => {
+                    let this = Arc::clone(&self);
+                    // One that was aborted looks again.
+                    let _ = tokio::task::spawn_blocking(move || this.look_at_issuer()).await;
+                }
                 changed = table.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(look) => {}
+                () = tokio::time::sleep(left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY))) => {}
             }
         }
+    }
+
+    /// Tells of an issuer that is there and cannot be used: else it would be seen when somebody needs it.
+    fn look_at_issuer(&self) {
+        let is_there = self.site.settings().certificates.issuer_cert.exists();
+        let wrong = self.signer().err().filter(|_| is_there).map(|refused| refused.to_string());
+        self.process.troubles.set(Kind::Certificate, "issuer", wrong);
     }
 
     fn take(&self, now: Revoked) {
@@ -175,24 +189,26 @@ impl Identities {
     }
 }
 
-/// What the table says that counts no more.
-fn revoked(table: &Table) -> Revoked {
-    let revoked = table.identities().iter();
-    revoked
+/// What counts no more.
+fn revoked(all: &AllIdentities) -> Revoked {
+    all.iter()
         .filter_map(|(name, known)| Some((name.clone(), known.revoked.as_ref()?.before)))
         .collect()
 }
 
-/// For how long somebody is invited yet; none = nobody is.
-fn invited_for(table: &Table) -> Option<Duration> {
-    let now = clock::unix_millis();
-    let untils = table.identities().values().filter_map(|known| {
+/// Until when somebody is invited; none = nobody is.
+fn invited_until(all: &AllIdentities) -> Option<UnixMillis> {
+    let untils = all.values().filter_map(|known| {
         let invitation = known.invited.as_ref()?;
         let used = invitation.used_for.and(known.issued.as_ref());
         // Whose answer was lost asks again.
         let again = used.map(|issued| UnixMillis(issued.at.0.saturating_add(AGAIN_MS)));
         Some(again.map_or(invitation.until, |again| again.min(invitation.until)))
     });
-    let last: UnixMillis = untils.max()?;
-    (last > now).then(|| Duration::from_millis(last.0 - now.0))
+    untils.max()
+}
+
+/// How long it is until then; none = it is over.
+fn left(until: UnixMillis, now: UnixMillis) -> Option<Duration> {
+    (until > now).then(|| Duration::from_millis(until.0 - now.0))
 }

@@ -16,15 +16,14 @@ use vsm_config::{Config, keys};
 use vsm_core::UnixMillis;
 
 use crate::{
-    clock, shown,
+    clock,
+    shown::Shown,
     tls::Tls,
     trouble::{Kind, Troubles},
 };
 
 /// How often the files are looked at. They are small, and what was renewed is to be in use soon.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// So long before its end a certificate is told of.
-const ENDS_SOON: Duration = Duration::from_secs(30 * 86_400);
 /// A renewal writes one file after the other: one look may find half of it.
 const BETWEEN_TWO_FILES: u32 = 1;
 
@@ -56,6 +55,8 @@ struct File {
     digest: u64,
     /// When it ends; none where that cannot be read.
     ends: Option<UnixMillis>,
+    /// From when on that is told.
+    told: Option<UnixMillis>,
 }
 
 impl Certificates {
@@ -158,22 +159,24 @@ impl File {
     ) -> Self {
         // One that cannot be read is as an empty one: whoever loads it tells why.
         let data = fs::read(&path).unwrap_or_default();
-        let ends: Vec<UnixMillis> = CertificateDer::pem_slice_iter(&data)
+        let all: Vec<Shown> = CertificateDer::pem_slice_iter(&data)
             .filter_map(Result::ok)
-            .filter_map(|certificate| shown::end(&certificate))
+            .filter_map(|certificate| Shown::of(&certificate))
             .collect();
-        Self { ends: which(&ends), path, parameter, what, digest: digest(&data) }
+        let ends: Vec<UnixMillis> = all.iter().map(|one| one.until).collect();
+        let ends = which(&ends);
+        let told = all.iter().find(|one| Some(one.until) == ends).map(Shown::told_from);
+        Self { ends, told, path, parameter, what, digest: digest(&data) }
     }
 
     fn ends_soon(&self, now: UnixMillis) -> Option<String> {
         let ends = self.ends?;
-        let soon = now.0.saturating_add(u64::try_from(ENDS_SOON.as_millis()).unwrap_or(u64::MAX));
         let verb = if ends <= now { "ended" } else { "ends" };
         let said = || {
             let (what, path) = (self.what, self.path.display());
             format!("{what} {verb} at {}: {path}", clock::shown(ends))
         };
-        (ends.0 <= soon).then(said)
+        (self.told? <= now).then(said)
     }
 }
 
@@ -251,6 +254,16 @@ mod tests {
         let words = "this host's certificate ended at 2001-05-17T00:00:00Z: ";
         assert_eq!(told(&troubles, CERT).unwrap(), format!("{words}{}", path.display()));
         assert_eq!(troubles.now().len(), 1, "{:?}", troubles.now());
+    }
+
+    #[test]
+    fn a_short_life_is_told_in_its_last_sixth() {
+        let told = |life: u64| {
+            let (since, until) = (UnixMillis(0), UnixMillis(life));
+            Shown { names: Vec::new(), since, until, key: vsm_core::Hash([0; 32]) }.told_from().0
+        };
+        assert_eq!(told(60_000), 50_000);
+        assert_eq!(told(365 * 86_400_000), 335 * 86_400_000);
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::hash;
 /// Later than any certificate can end: the year 9999 is the last that can be written.
 const AFTER_ALL: Duration = Duration::from_secs(253_402_300_800);
 
+/// So long before its end a certificate is told of.
+const TOLD_BEFORE_MS: u64 = 30 * 86_400_000;
+
 /// What is written in one certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
@@ -39,6 +42,14 @@ impl Shown {
 }
 
 impl Shown {
+    /// From when on its end is told: 30 days before, or the last sixth of a shorter life. What is renewed by itself is
+    /// renewed before that.
+    #[must_use]
+    pub fn told_from(&self) -> UnixMillis {
+        let life = self.until.0.saturating_sub(self.since.0);
+        UnixMillis(self.until.0.saturating_sub((life / 6).min(TOLD_BEFORE_MS)))
+    }
+
     /// Whether its holder is an agent, and nothing else.
     #[must_use]
     pub fn is_agents(&self) -> bool {

@@ -172,7 +172,7 @@ impl Kind {
             }
             Self::Table => "look whether anything of it is missed, then remove that file",
             Self::Certificate => {
-                "issue a new one (vsmctl pki issue; for an authority: vsmctl pki init elsewhere, then one for each host) to that place; the daemon takes it within a minute, or at once by a reload"
+                "mend the file or the disk that it names, or issue a new one (vsmctl agent enrol, vsmctl pki issue; for an authority: vsmctl pki init elsewhere, then one for each host) to that place; the daemon takes it within a minute, or at once by a reload"
             }
             Self::Restart => "restart that daemon there, which ends no desktop, or change it back",
             Self::Ssh => {

@@ -1,12 +1,16 @@
 //! What is asked about the identities of hosts: by administrators, by hosts that are invited, and by agents whose
 //! certificate is to be renewed.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, transport::Channel};
-use vsm_core::{AgentName, Identity, IdentityName};
-use vsm_daemon::{access::Refusals, tls};
+use vsm_core::{AgentName, AllIdentities, IdentityName};
+use vsm_daemon::{access::Refusals, shown::Shown, tls};
 use vsm_proto::{
     admin::v1::{
         self as pb, identities_client::IdentitiesClient, identities_server::Identities as Admin,
@@ -129,35 +133,44 @@ impl Admin for IdentitiesApi {
             return there(channel).list_identities(request).await;
         }
         let known = self.edge.table.read(|view| Arc::clone(view.table.identities()));
-        let mut all: BTreeMap<IdentityName, pb::IdentityStatus> = BTreeMap::new();
-        for (name, known) in known.iter() {
-            all.insert(name.clone(), status(name, known));
-        }
+        let mut seen: BTreeMap<IdentityName, Shown> = BTreeMap::new();
         for shown in self.edge.process.tls.shown() {
-            for name in shown.names {
-                let entry =
-                    all.entry(name.clone()).or_insert_with(|| status(&name, &Identity::default()));
-                if entry.until_unix_ms == 0 {
-                    entry.until_unix_ms = shown.until.0;
+            for name in shown.names.clone() {
+                let newest = seen.entry(name).or_insert_with(|| shown.clone());
+                if newest.since < shown.since {
+                    *newest = shown.clone();
                 }
             }
         }
-        Ok(Response::new(pb::ListIdentitiesResponse { identities: all.into_values().collect() }))
+        let names: BTreeSet<&IdentityName> = known.keys().chain(seen.keys()).collect();
+        let all = names.into_iter().map(|name| status(name, &known, seen.get(name)));
+        let identities = all.collect();
+        Ok(Response::new(pb::ListIdentitiesResponse { identities }))
     }
 }
 
-fn status(name: &IdentityName, known: &Identity) -> pb::IdentityStatus {
+fn status(name: &IdentityName, all: &AllIdentities, seen: Option<&Shown>) -> pb::IdentityStatus {
+    let nothing = Arc::default();
+    let known = all.get(name).unwrap_or(&nothing);
     let invited = known.invited.as_ref().filter(|invitation| invitation.used_for.is_none());
-    let (issued, revoked) = (known.issued.as_ref(), known.revoked.as_ref());
+    let issued = known.issued.as_ref();
+    // What an issuer has signed is out with it.
+    let issuer = issued.and_then(|issued| {
+        let issuer = IdentityName::new("issuer", &issued.by).ok()?;
+        all.get(&issuer)?.revoked.as_ref().filter(|revoked| revoked.before > issued.at)
+    });
+    let revoked = known.revoked.iter().chain(issuer).max_by_key(|revoked| revoked.before);
+    let until = seen.map(|seen| seen.until).or_else(|| issued.map(|issued| issued.until));
     pb::IdentityStatus {
         role: name.role().to_owned(),
         name: name.name().to_owned(),
         invited_until_unix_ms: invited.map_or(0, |invitation| invitation.until.0),
         issued_unix_ms: issued.map_or(0, |issued| issued.at.0),
-        until_unix_ms: issued.map_or(0, |issued| issued.until.0),
+        until_unix_ms: until.map_or(0, |until| until.0),
         revoked_before_unix_ms: revoked.map_or(0, |revoked| revoked.before.0),
         revoked_by: revoked.map_or_else(String::new, |revoked| revoked.by.clone()),
         revoked_why: revoked.map_or_else(String::new, |revoked| revoked.why.clone()),
+        seen_unix_ms: seen.map_or(0, |seen| seen.since.0),
     }
 }
 

@@ -151,7 +151,7 @@ impl Identities {
         Ok(())
     }
 
-    fn signer(&self) -> Result<Signer, Refused> {
+    pub(super) fn signer(&self) -> Result<Signer, Refused> {
         let settings = self.site.settings();
         let files = &settings.certificates;
         self.issuer(&files.issuer_cert, &files.issuer_key).map_err(|why| Refused::NoIssuer {

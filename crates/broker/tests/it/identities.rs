@@ -267,6 +267,9 @@ async fn an_issuer_can_sign_for_agents_only() {
     announce(&lab.b, &signed).await.unwrap();
     revoke(&lab, "issuer", "b").await.unwrap();
     assert!(announce(&lab.b, &signed).await.is_err());
+    let listed = admin(&lab.b).list_identities(ListIdentitiesRequest {}).await.unwrap();
+    let lab7 = listed.into_inner().identities.into_iter().find(|one| one.name == "lab7").unwrap();
+    assert!(lab7.revoked_before_unix_ms > lab7.issued_unix_ms, "{lab7:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,7 +109,7 @@ impl IdentityRow {
 /// The word for how it stands.
 const fn state(identity: &pb::IdentityStatus, now: u64) -> &'static str {
     let revoked = identity.revoked_before_unix_ms;
-    if revoked != 0 && identity.issued_unix_ms < revoked {
+    if revoked != 0 && identity.issued_unix_ms < revoked && identity.seen_unix_ms < revoked {
         return if identity.invited_until_unix_ms > now { "invited" } else { "revoked" };
     }
     match identity.until_unix_ms {
