@@ -1,13 +1,21 @@
 //! Who does less than their share is told by lists and exit codes: what, since when, why, and the next step. Each state
 //! is made, looked for, mended, and must be gone.
 
+use std::{fs, path::PathBuf, time::Duration};
+
 use serde_json::Value;
+use vsm_core::UnixMillis;
+use vsm_daemon::{
+    clock,
+    pki::{Signer, Wanted},
+    tls::Role,
+};
 use xtask::clock::wait_for;
 use xtask::cluster::Fault;
 
 use crate::pair_of_brokers::Pair;
 use crate::service::{AGENTS, BROKER, Connected, SIGHUP, Service, WAIT};
-use crate::{bad_host, limits, on};
+use crate::{limits, on};
 
 /// Has a unix socket in the abstract namespace as bob, until it is ended.
 const TAKE_NAME: &str = "import socket, time
@@ -198,11 +206,8 @@ fn what_a_host_lacks_is_told_until_it_is_there() {
     run_dir("/run/vsm");
     well(&service, &host_of_alice);
 
-    let state = format!("/run/vsm-cluster/{}", service.name());
-    let (own, out) = (format!("{state}/pki"), format!("{state}/hosts/{host}/soon"));
-    let issue = ["issue", host, "--role", "agent", "--days", "20", "--dir", &own, "--out", &out];
-    bad_host::pki(&[&issue[..], &["--address", "10.0.0.11"]].concat());
-    sh("mv /etc/vsm/pki /etc/vsm/pki.good; cp -r /run/host/soon /etc/vsm/pki");
+    sh("cp -r /etc/vsm/pki /etc/vsm/pki.good");
+    ends_soon(&service, host);
     reload();
     // It is in use without a restart.
     told(&service, host, "certificate", "/etc/vsm/pki/host.pem");
@@ -231,6 +236,30 @@ fn what_a_host_lacks_is_told_until_it_is_there() {
     service.sh(BROKER, "rm /etc/nologin");
     well(&service, BROKER);
     what_sshd_lacks(&service, [(host, "vsmagent"), (BROKER, "vsmserver")]);
+}
+
+/// Gives a host a certificate in the last sixth of its life, which no command makes.
+fn ends_soon(service: &Service, host: &str) {
+    let state = PathBuf::from("/run/vsm-cluster").join(service.name());
+    let authority = state.join("pki");
+    let signer = Signer::load(&authority.join("ca.pem"), &authority.join("ca.key")).unwrap();
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    let since = clock::unix_millis().0 - u64::try_from(days(80).as_millis()).unwrap();
+    let wanted = Wanted {
+        name: host.to_owned(),
+        roles: vec![Role::Agent],
+        addresses: vec!["10.0.0.11".to_owned()],
+        since: Some(UnixMillis(since)),
+        life: days(10),
+    };
+    let (certificate, key) = signer.make(&wanted).unwrap();
+    let there = state.join("hosts").join(host);
+    fs::write(there.join("host.pem"), certificate).unwrap();
+    fs::write(there.join("host.key"), key).unwrap();
+    service.sh(
+        host,
+        "for file in pem key; do cat /run/host/host.$file > /etc/vsm/pki/host.$file; done",
+    );
 }
 
 fn what_sshd_lacks(service: &Service, daemons: [(&str, &str); 2]) {
