@@ -146,6 +146,7 @@ impl Identities {
         let mut table = self.authority.table.watch();
         let (mut known, mut open_until) = (None, None);
         let mut looks = tokio::time::interval(LOOK_EVERY);
+        let mut reloads = self.site.watch_settings();
         loop {
             // The table changes with each login; who is invited or revoked seldom does.
             let now = self.authority.table.read(|view| Arc::clone(view.table.identities()));
@@ -165,6 +166,10 @@ impl Identities {
                     let _ = tokio::task::spawn_blocking(move || this.look_at_issuer()).await;
                 }
                 changed = table.changed() => if changed.is_err() { return },
+                changed = reloads.changed() => match changed {
+                    Ok(()) => looks.reset_immediately(),
+                    Err(_) => return,
+                },
                 () = tokio::time::sleep(left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY))) => {}
             }
         }
@@ -174,7 +179,7 @@ impl Identities {
     fn look_at_issuer(&self) {
         let is_there = self.site.settings().certificates.issuer_cert.exists();
         let wrong = self.signer().err().filter(|_| is_there).map(|refused| refused.to_string());
-        self.process.troubles.set(Kind::Certificate, "issuer", wrong);
+        self.process.troubles.set(Kind::Identity, "issuer", wrong);
     }
 
     fn take(&self, now: Revoked) {

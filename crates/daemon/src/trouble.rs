@@ -62,6 +62,8 @@ pub enum Kind {
     Table,
     /// A certificate ends soon, or has ended.
     Certificate,
+    /// Certificates cannot be renewed or signed, or those that are revoked are not all known.
+    Identity,
     /// Something was changed that the daemon takes at its start only.
     Restart,
     /// Users do not come in by this host's sshd.
@@ -76,7 +78,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Promise,
         Self::Configuration,
         Self::Displays,
@@ -94,6 +96,7 @@ impl Kind {
         Self::Start,
         Self::Table,
         Self::Certificate,
+        Self::Identity,
         Self::Restart,
         Self::Ssh,
         Self::Pam,
@@ -122,6 +125,7 @@ impl Kind {
             Self::Start => "start",
             Self::Table => "table",
             Self::Certificate => "certificate",
+            Self::Identity => "identity",
             Self::Restart => "restart",
             Self::Ssh => "ssh",
             Self::Pam => "pam",
@@ -172,7 +176,10 @@ impl Kind {
             }
             Self::Table => "look whether anything of it is missed, then remove that file",
             Self::Certificate => {
-                "mend the file or the disk that it names, or issue a new one (vsmctl agent enrol, vsmctl pki issue; for an authority: vsmctl pki init elsewhere, then one for each host) to that place; the daemon takes it within a minute, or at once by a reload"
+                "issue a new one (vsmctl agent enrol, vsmctl pki issue; for an authority: vsmctl pki init elsewhere, then one for each host) to that place; the daemon takes it within a minute, or at once by a reload"
+            }
+            Self::Identity => {
+                "mend what it says; vsmctl pki issuer makes a new issuer for a broker, vsmctl agent enrol gives a host a new certificate"
             }
             Self::Restart => "restart that daemon there, which ends no desktop, or change it back",
             Self::Ssh => {
@@ -280,7 +287,7 @@ impl Troubles {
     }
 
     /// What is wrong of a kind, of all that is about something whose name begins with `group`: these, each with what it
-    /// is about, and no others.
+    /// is about, and no others. Whoever looks at a whole kind (`group` is empty) is the only one who raises it.
     pub fn only(&self, kind: Kind, group: &str, now: &[(String, String)]) {
         self.end(|of, about, _| {
             *of == kind && about.starts_with(group) && !now.iter().any(|(other, _)| other == about)

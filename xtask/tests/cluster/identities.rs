@@ -62,6 +62,26 @@ fn is(pair: &Pair, node: &str, agent: &str, wanted: &str, detail: &str) {
     .unwrap();
 }
 
+/// An issuer that cannot sign is told until it can.
+fn issuer_is_looked_at(pair: &Pair, node: &str) {
+    let tells = |told: bool| {
+        wait_for("its issuer to be looked at", WAIT, || {
+            let status = pair.exec(node, "root", &["vsmctl", "ha", "status"]).unwrap();
+            let status = String::from_utf8_lossy(&status.stdout).into_owned();
+            let tells = status.contains("issuer.key") && status.contains("vsmctl pki issuer");
+            if tells == told { Ok(()) } else { Err(status) }
+        })
+        .unwrap();
+    };
+    pair.sh(node, "chmod 644 /etc/vsm/pki/issuer.key && vsmctl reload");
+    tells(true);
+    // What else is looked at says nothing of it.
+    pair.sh(node, "vsmctl reload");
+    tells(true);
+    pair.sh(node, "chmod 600 /etc/vsm/pki/issuer.key && vsmctl reload");
+    tells(false);
+}
+
 #[test]
 fn a_host_is_enrolled_renews_by_itself_and_is_out_once_it_is_revoked() {
     let pair = Pair::up("identities");
@@ -69,6 +89,7 @@ fn a_host_is_enrolled_renews_by_itself_and_is_out_once_it_is_revoked() {
     for node in [active, standby] {
         pair.sh(node, "vsm-config /vsmserver/agent_certificate_life=60 && vsmctl reload");
     }
+    issuer_is_looked_at(&pair, standby);
     let alice = pair.login("alice");
     // By the standby, which passes it on; while a desktop runs there.
     enrol(&pair, standby, &alice.agent);
@@ -89,6 +110,8 @@ fn a_host_is_enrolled_renews_by_itself_and_is_out_once_it_is_revoked() {
     for node in [active, standby] {
         is(&pair, node, &alice.agent, "down", "revoked");
     }
+    let list = pair.sh(active, "vsmctl agent list");
+    assert!(list.contains(&format!("vsmctl agent enrol {}", alice.agent)), "{list}");
     let bob = pair.login("bob");
     assert_ne!(bob.agent, alice.agent, "nobody is sent there");
     let known = identity(&pair, standby, &alice.agent);

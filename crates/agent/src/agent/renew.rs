@@ -87,12 +87,12 @@ pub(super) async fn follow(agent: Arc<Agent>, tls: Tls, dir: PathBuf, stop: Stop
             Some((files, _)) => match renew(&agent, &tls, &files, &dir, stop).await {
                 Ok(()) => {
                     backoff.reset();
-                    agent.troubles.over(Kind::Certificate, "renewal");
+                    agent.troubles.over(Kind::Identity, "renewal");
                     LEAST_WAIT
                 }
                 Err(why) => {
                     let what = format!("this host's certificate is not renewed: {why}");
-                    agent.troubles.raise(Kind::Certificate, "renewal", what);
+                    agent.troubles.raise(Kind::Identity, "renewal", what);
                     backoff.next_wait()
                 }
             },

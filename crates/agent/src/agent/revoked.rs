@@ -55,7 +55,7 @@ impl Kept {
                 "not all is known that is revoked before a broker tells it: {}: {why}",
                 path.display()
             );
-            troubles.raise(Kind::Certificate, "revoked", what);
+            troubles.raise(Kind::Identity, "revoked", what);
         }
         tls.revoke(all.clone());
         Self { path, tls, all: Mutex::new(all) }
@@ -89,7 +89,7 @@ impl Kept {
         let access = Access { mode: 0o600, uid: None };
         files::replace(&self.path, text.as_bytes(), access)
             .map_err(|error| NotTaken::Write { path: self.path.clone(), why: error.to_string() })?;
-        troubles.over(Kind::Certificate, "revoked");
+        troubles.over(Kind::Identity, "revoked");
         Ok(())
     }
 }

@@ -91,10 +91,10 @@ impl Identities {
 /// Tells an agent what counts no more. What fails is told of the agent, and is to be tried again.
 pub(crate) async fn tell(authority: &Authority, link: &Link, revoked: &Arc<Revoked>) {
     match link.set_revoked(authority.table.fence(), revoked).await {
-        Ok(()) => link.troubles.over(Kind::Certificate, "revoked"),
+        Ok(()) => link.troubles.over(Kind::Identity, "revoked"),
         Err(error) => {
             let what = format!("it cannot be told which certificates are revoked: {error}");
-            link.troubles.raise(Kind::Certificate, "revoked", what);
+            link.troubles.raise(Kind::Identity, "revoked", what);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use vsm_core::{AgentName, AgentUse, Measured, Room, Table};
-use vsm_daemon::{clock, trouble::Kind};
+use vsm_core::{AgentName, AgentUse, Identity, Measured, Room, Table};
+use vsm_daemon::{clock, pki, tls::Role, trouble::Kind};
 use vsm_proto::{admin::v1 as pb, agent::v1::Trouble};
 
 use crate::{
@@ -116,7 +116,10 @@ fn troubles(
         let what = format!("{}; it is heard again in {minutes} min", aside.words());
         add("put-aside", view.since_unix_ms, what, PUT_ASIDE);
     } else if !view.detail.is_empty() {
-        let down = if view.state() == pb::AgentState::Down { "down: " } else { "" };
+        let is_down = view.state() == pb::AgentState::Down;
+        let down = if is_down { "down: " } else { "" };
+        let enrol = format!("vsmctl agent enrol {agent}, if it is to come back");
+        let next = if is_down && is_revoked(edge, agent) { &enrol } else { next };
         add(kind, view.since_unix_ms, format!("{down}{}", view.detail), next);
     }
     if let Some(text) = &view.maintenance {
@@ -166,6 +169,16 @@ fn troubles(
         }
     }
     all
+}
+
+/// Whether its certificate was revoked, and none issued since.
+fn is_revoked(edge: &Edge, agent: &AgentName) -> bool {
+    let Some(name) = pki::identity(Role::Agent, agent.as_str()) else { return false };
+    edge.table.read(|view| {
+        let known = view.table.identities().get(&name);
+        let counts = |known: &Identity| known.issued.as_ref().is_some_and(|one| known.counts(one.at));
+        known.is_some_and(|known| known.revoked.is_some() && !counts(known))
+    })
 }
 
 const PUT_ASIDE: &str = "look at that host first: whose is it now, was its disk restored, or the host cloned? A restart of \
