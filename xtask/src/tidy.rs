@@ -29,7 +29,7 @@ const BANNED: [&str; 4] = [
 ];
 
 /// The only crates that the domain may depend on: it has no clock, no disk, no sockets.
-const CORE_MAY_USE: [&str; 3] = ["serde", "thiserror", "uuid"];
+const CORE_MAY_USE: [&str; 4] = ["serde", "sha2", "thiserror", "uuid"];
 
 /// Programs meet in `vsm-proto`, never in each other.
 const PROGRAMS: [&str; 3] = ["broker", "agent", "cli"];
@@ -188,7 +188,7 @@ pub fn manifest(name: &str, text: &str, errors: &mut Vec<String>) {
         }
         let mut broken = |why: &str| errors.push(format!("{name}:{number}: {dependency}: {why}"));
         if folder == "core" && section == "dependencies" && !CORE_MAY_USE.contains(&dependency) {
-            broken("vsm-core depends on serde, thiserror and uuid only");
+            broken("vsm-core depends on serde, sha2, thiserror and uuid only");
         }
         let other = dependency.strip_prefix("vsm-").unwrap_or_default();
         if PROGRAMS.contains(&folder) && PROGRAMS.contains(&other) {

@@ -132,6 +132,9 @@ pub enum Refusal {
     /// Too many logins are under way.
     #[error("too many desktops are being started at the moment; try again in a moment")]
     Busy,
+    /// Too many logins of one user are under way.
+    #[error("{0} of your logins are under way already; try again when they are done")]
+    BusyWith(usize),
     /// The request has made a session already, which cannot be handed out now.
     #[error("this request has made desktop {0} already, and that is being ended or started")]
     Repeated(SessionId),
@@ -199,7 +202,7 @@ impl Refusal {
             Self::Reachable(..) => ("REACHABLE", Code::FailedPrecondition),
             Self::StartFailed(_) => ("START_FAILED", Code::FailedPrecondition),
             Self::NoProfile(_) => ("NO_PROFILE", Code::NotFound),
-            Self::Busy => ("BUSY", Code::ResourceExhausted),
+            Self::Busy | Self::BusyWith(_) => ("BUSY", Code::ResourceExhausted),
             Self::Repeated(_) => ("REPEATED", Code::Aborted),
             Self::HookFailed(_) => ("HOOK_FAILED", Code::FailedPrecondition),
             Self::EndedAtOnce(_) => ("ENDED_AT_ONCE", Code::FailedPrecondition),

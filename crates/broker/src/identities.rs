@@ -21,8 +21,12 @@ use vsm_daemon::{clock, grpc, open::Revoked, pki::PkiError, trouble::Kind};
 use vsm_sync::ProposeError;
 
 use crate::{
-    authority::Authority, error::Refusal, hosts::agents::Agents, journal::Journal,
-    process::Process, site::Site,
+    authority::Authority,
+    error::Refusal,
+    hosts::agents::Agents,
+    journal::{Journal, trail::Note},
+    process::Process,
+    site::Site,
 };
 
 pub(crate) use revoke::tell;
@@ -134,6 +138,11 @@ impl Identities {
     /// What counts no more; changes as it does.
     pub(crate) fn watch_revoked(&self) -> watch::Receiver<Arc<Revoked>> {
         self.revoked.subscribe()
+    }
+
+    /// Records an event that concerns them.
+    pub(crate) fn note(&self, note: Note) {
+        self.journal.note(note);
     }
 
     /// Takes what the table says now: before anybody is dialled or served.

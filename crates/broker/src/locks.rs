@@ -20,11 +20,28 @@ impl<K: Eq + Hash> KeyedLocks<K> {
         locks.retain(|_, lock| Arc::strong_count(lock) > 1);
         Arc::clone(locks.entry(key).or_default())
     }
+
+    /// The same, unless so many have it or wait for it: one who asks again and again has a share, too.
+    pub(crate) fn enter(&self, key: K, most: usize) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        let lock = self.of(key);
+        // One is kept here.
+        (Arc::strong_count(&lock) <= most + 1).then_some(lock)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_key_has_a_share() {
+        let locks = KeyedLocks::default();
+        let held: Vec<_> = (0..20).filter_map(|_| locks.enter("bob", 16)).collect();
+        assert_eq!(held.len(), 16);
+        assert!(locks.enter("alice", 16).is_some());
+        drop(held);
+        assert!(locks.enter("bob", 16).is_some());
+    }
 
     #[test]
     fn a_key_has_one_lock_as_long_as_somebody_has_it() {

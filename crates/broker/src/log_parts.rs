@@ -33,7 +33,15 @@ pub const PARTS: &Parts = &[
         ],
     ),
     ("ha", &["vsm_broker::api::pair", "vsm_broker::authority", "vsm_broker::pair", "vsm_sync"]),
-    ("admin", &["vsm_broker::api::admin", "vsm_broker::journal::trail", "vsm_broker::reload"]),
+    (
+        "admin",
+        &[
+            "vsm_broker::api::admin",
+            "vsm_broker::journal::export",
+            "vsm_broker::journal::trail",
+            "vsm_broker::reload",
+        ],
+    ),
     ("loadinfo", &["vsm_broker::hosts::fleet", "vsm_broker::upkeep"]),
     ("extcmd", &["vsm_broker::sessions::hooks"]),
 ];

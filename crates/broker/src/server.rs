@@ -48,7 +48,7 @@ use crate::{
         user::UserApi,
     },
     error::ServeError,
-    journal::{mail, trail},
+    journal::{self, export, mail},
     pair::{
         Ha, Pair, health,
         open::{self, Opened},
@@ -106,7 +106,9 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     sessions.follow_agents();
     duties.run("session table", rooms.authority.table.ended());
     duties.run("identities", Arc::clone(&rooms.identities).follow());
-    duties.run("trail", trail::record(Arc::clone(journal)));
+    duties.run("trail", journal::record(Arc::clone(journal)));
+    let state_dir = config.get(&keys::vsmserver::STATE_DIR);
+    duties.run("export of the trail", export::follow(Arc::clone(journal), state_dir));
     duties.run("mail", mail::send(Arc::clone(journal)));
     start_upkeep(&rooms);
     let dir = config.get(&keys::vsmserver::STATE_DIR);
@@ -306,6 +308,7 @@ fn start_upkeep(rooms: &Rooms) {
     });
     let duties = &rooms.process.duties;
     duties.run("alarms", alarm::follow(Arc::clone(&upkeep)));
+    duties.run("reigns", alarm::reigns(Arc::clone(&upkeep)));
     duties.run("upkeep", upkeep::follow(upkeep));
 }
 

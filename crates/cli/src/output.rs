@@ -6,7 +6,8 @@ use std::io::{self, IsTerminal, Write};
 use clap::ValueEnum;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
-use vsm_core::{is_unprintable, printable_lines};
+use vsm_core::{UnixMillis, is_unprintable, printable_lines};
+use vsm_daemon::clock;
 
 use crate::exit::{CANNOT_WRITE, Failure};
 
@@ -273,9 +274,7 @@ fn padded(line: &[String], widths: &[usize]) -> String {
 /// RFC 3339 in UTC, to the millisecond; 0 is shown as nothing.
 #[must_use]
 pub fn time(unix_ms: u64) -> Option<String> {
-    let millis = i64::try_from(unix_ms).ok().filter(|millis| *millis != 0)?;
-    let timestamp = jiff::Timestamp::from_millisecond(millis).ok()?;
-    Some(format!("{timestamp:.3}"))
+    clock::exact(UnixMillis(unix_ms))
 }
 
 /// A time of [`time`] without its fraction, for columns.

@@ -130,6 +130,14 @@ schema! {
             "Reload automatically when a configuration file changes, as SIGHUP does. A bad configuration is refused as a whole, and the old one stays in effect.";
     }
 
+    /// `/vsmserver/trail`: where the trail of events goes beyond the session table.
+    trail {
+        FILE: PathBuf, "/vsmserver/trail/file", OptionalPath, "", Reload,
+            "File to which each event of the trail is appended, one JSON object a line. Empty: none. Rename it to rotate it; a new one is made.";
+        SYSLOG: bool, "/vsmserver/trail/syslog", Bool, "false", Reload,
+            "Send each event of the trail to the local syslog or journal, as vsm-trail with facility authpriv, by /vsmserver/logging/syslog_socket.";
+    }
+
     /// `/vsmserver/hooks`: programs that root provides for logins.
     hooks {
         STARTUP_DIR: PathBuf, "/vsmserver/hooks/startup_dir", Path, "/etc/vsm/sessionstartup.d", Reload,

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{AgentName, SessionId, UnixMillis, UserName};
+use crate::{AgentName, Hash, SessionId, UnixMillis, UserName, printable};
 
 /// Events that are kept. About 2 MiB in memory; a node that joins is sent them with the table.
 pub const EVENTS_MAX: u64 = 8192;
@@ -30,6 +30,8 @@ pub struct Event {
     pub agent: Option<AgentName>,
     /// One line for people: why, or the outcome.
     pub detail: String,
+    /// [`Event::link`], as it was recorded; none = by a version that knew none, or not recorded yet.
+    pub chain: Option<Hash>,
 }
 
 impl Event {
@@ -81,6 +83,20 @@ impl Trail {
         self.slots.keys().copied()
     }
 
+    /// The event as it is recorded next: one line in each text, a number, and its place in the chain.
+    pub(crate) fn next(&self, event: Event) -> Event {
+        let before = self.slots.get(&(self.last % EVENTS_MAX)).and_then(|last| last.chain);
+        let mut event = Event {
+            number: self.last + 1,
+            actor: printable(&event.actor),
+            action: printable(&event.action),
+            detail: printable(&event.detail),
+            ..event
+        };
+        event.chain = Some(event.link(before));
+        event
+    }
+
     pub(crate) fn put(&mut self, event: &Arc<Event>) {
         self.last = self.last.max(event.number);
         self.slots.insert(event.slot(), Arc::clone(event));
@@ -108,6 +124,7 @@ mod tests {
             user: None,
             agent: None,
             detail: String::new(),
+            chain: None,
         })
     }
 

@@ -7,6 +7,8 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
+use sha2::{Digest, Sha256};
+
 use crate::{Change, InvalidId, Rejected, Row, UnixMillis};
 
 /// Certificates begin with whole seconds.
@@ -79,6 +81,12 @@ impl fmt::Debug for IdentityName {
 pub struct Hash(pub [u8; 32]);
 
 impl Hash {
+    /// The hash of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
     /// Of 32 bytes.
     ///
     /// # Errors

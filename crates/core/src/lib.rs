@@ -5,6 +5,7 @@
 
 mod audit;
 mod capacity;
+mod chain;
 mod change;
 mod choice;
 mod epoch;
@@ -22,6 +23,7 @@ mod table;
 
 pub use audit::{Drain, EVENTS_MAX, Event};
 pub use capacity::{Bound, Level, Room};
+pub use chain::{Broken, Walk};
 pub use change::{Change, Draft, Key, Proposal, Rejected, Row};
 pub use choice::{Candidate, Choice, Chosen};
 pub use epoch::{Epoch, Fence, Incarnation, Lsn};

@@ -127,6 +127,12 @@ impl Table {
         self.drains.iter()
     }
 
+    /// The number of the last event; 0 = there was none.
+    #[must_use]
+    pub const fn last_event(&self) -> u64 {
+        self.trail.last()
+    }
+
     /// The events after this number that are kept, oldest first; 0 = all.
     pub fn events_after(&self, number: u64) -> impl Iterator<Item = &Arc<Event>> {
         self.trail.after(number)
@@ -251,9 +257,7 @@ impl Table {
             Proposal::SetRoster(witnesses) => Ok(Change::Roster(witnesses)),
             Proposal::AgentFailed { agent, at } => Ok(Change::AgentFailed { agent, at }),
             Proposal::Drain { agent, mark } => Ok(Change::Drained { agent, mark }),
-            Proposal::Note(event) => {
-                Ok(Change::Noted(Arc::new(Event { number: self.trail.last() + 1, ..event })))
-            }
+            Proposal::Note(event) => Ok(Change::Noted(Arc::new(self.trail.next(event)))),
             Proposal::Identity { name, asked } => self.identities.check(name, asked),
         }
     }
@@ -554,12 +558,8 @@ mod tests {
     #[test]
     fn marks_and_events_are_rows() {
         let agent: AgentName = "a".parse().unwrap();
-        let mark = Arc::new(Drain {
-            by: "root".to_owned(),
-            why: "new kernel".to_owned(),
-            since: NOW,
-            until: None,
-        });
+        let (by, why) = ("root".to_owned(), "new kernel".to_owned());
+        let mark = Arc::new(Drain { by, why, since: NOW, until: None });
         let event = Event {
             number: 0,
             at: NOW,
@@ -569,6 +569,7 @@ mod tests {
             user: None,
             agent: Some(agent.clone()),
             detail: String::new(),
+            chain: None,
         };
         let mut table = Table::default();
         let drain = |mark| Proposal::Drain { agent: agent.clone(), mark };

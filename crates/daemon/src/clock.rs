@@ -28,6 +28,14 @@ pub fn shown(time: UnixMillis) -> String {
         .map_or_else(|_| millis.to_string(), |time| format!("{time:.0}"))
 }
 
+/// A time in UTC, to the millisecond, as RFC 3339 has it; none = 0, or a year that has more than four digits.
+#[must_use]
+pub fn exact(time: UnixMillis) -> Option<String> {
+    let millis = i64::try_from(time.0).ok().filter(|millis| *millis != 0)?;
+    let time = Timestamp::from_millisecond(millis).ok()?;
+    Some(format!("{time:.3}"))
+}
+
 /// A moment: people are told when it was, and rules count the time since then, which no clock that is set changes.
 #[derive(Debug, Clone, Copy)]
 pub struct Since {

@@ -12,6 +12,7 @@ use rustls::pki_types::ServerName;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener},
     sync::mpsc,
+    task::JoinHandle,
 };
 use tokio_rustls::{TlsConnector, server::TlsStream};
 use tokio_stream::{
@@ -138,20 +139,23 @@ pub async fn serve_tls(
 ) -> Result<(), Error> {
     let port = listener.local_addr().map_or(0, |address| address.port());
     let shares = Shares::new(format!("port {port}"), OF_ADDRESS_MAX, OF_ADDRESSES_MAX);
-    let incoming = secured(listener, tls.clone(), shares, stop.clone());
+    let (incoming, accepting) = secured(listener, tls.clone(), shares, stop.clone());
     let routes = access::guarded(routes, Door::Port, guard);
     let router = server(STREAMS_MAX).add_routes(routes);
-    bounded(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()), stop)
-        .await
+    let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    let served = bounded(served, stop).await;
+    // It ends with the connections that it hands out, or with `stop`: then the port is free.
+    let _ = accepting.await;
+    served
 }
 
-/// The connections of a listener that have shown a certificate, until `stop`.
+/// The connections of a listener that have shown a certificate, until `stop`; and the task that has the listener.
 fn secured(
     listener: TcpListener,
     tls: Tls,
     shares: Arc<Shares>,
     stop: CancellationToken,
-) -> ReceiverStream<io::Result<TlsStream<Trusted<Held<TcpStream>>>>> {
+) -> (Secured, JoinHandle<()>) {
     let (ready, secured) = mpsc::channel(HANDSHAKES_AHEAD);
     let accept = async move {
         let mut told = None;
@@ -181,9 +185,12 @@ fn secured(
             tokio::spawn(handshake(tls.clone(), held, ready.clone()));
         }
     };
-    tokio::spawn(accept);
-    ReceiverStream::new(secured)
+    let accepting = tokio::spawn(accept);
+    (ReceiverStream::new(secured), accepting)
 }
+
+/// Connections whose handshake is done.
+type Secured = ReceiverStream<io::Result<TlsStream<Trusted<Held<TcpStream>>>>>;
 
 /// Has a client show its certificate, bounded in time.
 async fn handshake(

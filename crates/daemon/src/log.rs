@@ -11,9 +11,10 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, 
 use vsm_config::Config;
 
 pub use settings::{LogSettings, Parts};
+pub use syslog::Syslog;
 
 use file::LogFile;
-use syslog::Syslog;
+use syslog::Lines;
 
 /// Puts another filter in place.
 type Change = Box<dyn Fn(EnvFilter) + Send + Sync>;
@@ -42,7 +43,7 @@ pub fn init(settings: &LogSettings) {
     if let Some(target) = &settings.syslog {
         // The syslog adds the time and shows the level as it is configured to.
         let lines = fmt::layer().with_ansi(false).without_time();
-        outputs.push(Box::new(lines.with_writer(Syslog::new(target.clone()))));
+        outputs.push(Box::new(lines.with_writer(Lines(Syslog::new(target.clone())))));
     }
     let (filter, handle) = reload::Layer::new(filter);
     // Both fail only where a test has set one already.

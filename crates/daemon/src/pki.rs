@@ -22,7 +22,7 @@ use vsm_core::{Hash, IdentityName, UnixMillis};
 use crate::{
     clock,
     files::{self, Access},
-    hash, shown,
+    shown,
     shown::Shown,
     tls::{OpenKey, Role},
 };
@@ -132,7 +132,7 @@ impl Requested {
     /// The hash of the key.
     #[must_use]
     pub fn key(&self) -> Hash {
-        hash::of(&self.0.subject_public_key_info())
+        Hash::of(&self.0.subject_public_key_info())
     }
 }
 
@@ -161,7 +161,7 @@ impl Signer {
         let der = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|error| unusable(certificate, &error))?;
         let own = Shown::of(&der).ok_or_else(|| unusable(certificate, &"it cannot be read"))?;
-        if own.key != hash::of(&pair.subject_public_key_info()) {
+        if own.key != Hash::of(&pair.subject_public_key_info()) {
             return Err(unusable(key, &"it is the key of another certificate"));
         }
         let issuer =
@@ -300,7 +300,7 @@ fn is_pair(certificate: &Path, key: &Path) -> bool {
 /// The hash of the public key of a private one.
 #[must_use]
 pub fn public_key(private: &str) -> Option<Hash> {
-    KeyPair::from_pem(private).ok().map(|key| hash::of(&key.subject_public_key_info()))
+    KeyPair::from_pem(private).ok().map(|key| Hash::of(&key.subject_public_key_info()))
 }
 
 fn gone(path: &Path) -> io::Result<()> {

@@ -6,8 +6,6 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use vsm_core::{Hash, IdentityName, UnixMillis};
 use webpki::{EndEntityCert, KeyUsage};
 
-use crate::hash;
-
 /// Later than any certificate can end: the year 9999 is the last that can be written.
 const AFTER_ALL: Duration = Duration::from_secs(253_402_300_800);
 
@@ -37,7 +35,7 @@ impl Shown {
             .filter_map(|uri| uri.strip_prefix("vsm://")?.parse().ok())
             .collect();
         let (since, until) = (begin_of(&parsed)?, end_of(&parsed)?);
-        Some(Self { names, since, until, key: hash::of(&parsed.subject_public_key_info()) })
+        Some(Self { names, since, until, key: Hash::of(&parsed.subject_public_key_info()) })
     }
 }
 

@@ -64,6 +64,8 @@ pub enum Kind {
     Certificate,
     /// Certificates cannot be renewed or signed, or those that are revoked are not all known.
     Identity,
+    /// The trail of events is not exported.
+    Trail,
     /// Something was changed that the daemon takes at its start only.
     Restart,
     /// Users do not come in by this host's sshd.
@@ -78,7 +80,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Promise,
         Self::Configuration,
         Self::Displays,
@@ -97,6 +99,7 @@ impl Kind {
         Self::Table,
         Self::Certificate,
         Self::Identity,
+        Self::Trail,
         Self::Restart,
         Self::Ssh,
         Self::Pam,
@@ -126,6 +129,7 @@ impl Kind {
             Self::Table => "table",
             Self::Certificate => "certificate",
             Self::Identity => "identity",
+            Self::Trail => "trail",
             Self::Restart => "restart",
             Self::Ssh => "ssh",
             Self::Pam => "pam",
@@ -180,6 +184,9 @@ impl Kind {
             }
             Self::Identity => {
                 "mend what it says; vsmctl pki issuer makes a new issuer for a broker, vsmctl agent enrol gives a host a new certificate"
+            }
+            Self::Trail => {
+                "mend what it names: what waits is exported then; /vsmserver/trail says where to"
             }
             Self::Restart => "restart that daemon there, which ends no desktop, or change it back",
             Self::Ssh => {

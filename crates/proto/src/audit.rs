@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vsm_core::{AgentName, Drain, Event, UnixMillis};
+use vsm_core::{AgentName, Drain, Event, Hash, UnixMillis};
 
 use crate::{
     convert::{Invalid, bounded, text},
@@ -68,6 +68,7 @@ impl TryFrom<pb::Event> for Event {
             user: optional("event.user", &event.user)?,
             agent: optional("event.agent", &event.agent)?,
             detail: bounded("event.detail", event.detail)?,
+            chain: chain(&event.chain)?,
         })
     }
 }
@@ -86,8 +87,14 @@ impl From<&Event> for pb::Event {
             user: optional(event.user.as_ref()),
             agent: optional(event.agent.as_ref()),
             detail: event.detail.clone(),
+            chain: event.chain.map_or_else(Vec::new, |hash| hash.0.to_vec()),
         }
     }
+}
+
+fn chain(bytes: &[u8]) -> Result<Option<Hash>, Invalid> {
+    let hash = (!bytes.is_empty()).then(|| Hash::of_bytes(bytes)).transpose();
+    hash.map_err(|error| Invalid::new("event.chain", error.to_string()))
 }
 
 fn optional<T: std::str::FromStr<Err: ToString>>(

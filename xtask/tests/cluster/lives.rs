@@ -188,9 +188,13 @@ fn a_session_host_that_lost_its_disk_is_greeted_and_starts_desktops() {
         if row.contains("lost what it had promised") { Ok(()) } else { Err(list) }
     })
     .unwrap();
-    let status = pair.exec(active, "root", &["vsmctl", "ha", "status"]).unwrap();
-    let status = String::from_utf8_lossy(&status.stdout).into_owned();
-    assert!(status.contains("witness agent1 does not vote"), "{status}");
+    // The list has it from the agent's report, and this from its answer as a witness.
+    wait_for("the broker to hear it as a witness", WAIT, || {
+        let status = pair.exec(active, "root", &["vsmctl", "ha", "status"]).unwrap();
+        let status = String::from_utf8_lossy(&status.stdout).into_owned();
+        if status.contains("witness agent1 does not vote") { Ok(()) } else { Err(status) }
+    })
+    .unwrap();
     for other in ["agent2", "agent3"] {
         pair.sh(active, &format!("vsmctl agent drain {other}"));
     }

@@ -59,6 +59,7 @@ mod storm;
 mod subclusters;
 mod takeover;
 mod tools;
+mod trail;
 mod viewer;
 mod wall_clock;
 

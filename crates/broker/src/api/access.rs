@@ -5,11 +5,11 @@ use std::{net::IpAddr, sync::Arc};
 
 use tonic::Status;
 use vsm_daemon::{
-    access::{Caller, Guard, Site},
+    access::{Caller, Guard, Refused, Site},
     tls::Peer,
 };
 
-use crate::{api::Edge, pair::Ha};
+use crate::{api::Edge, journal::trail::Note, pair::Ha};
 
 /// What stands before the services of a broker.
 #[must_use]
@@ -41,6 +41,12 @@ impl Site for OfBroker {
                 Err(Status::permission_denied(format!("{node} is no session host")))
             }
         }
+    }
+
+    fn refused(&self, refused: &Refused<'_>) {
+        let Refused { who, from, method, why } = refused;
+        let note = Note::new(*who, "access-refused").detail(format!("{method} from {from}: {why}"));
+        self.0.journal.note(note);
     }
 }
 

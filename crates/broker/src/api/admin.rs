@@ -144,10 +144,12 @@ impl Admin for AdminApi {
         &self,
         request: Request<pb::SessionLogRequest>,
     ) -> Result<Response<pb::SessionLogResponse>, Status> {
+        let actor = caller::admin(&self.edge, &request).await;
         if let Some(mut there) = self.place(&request).await {
-            return there.session_log(caller::forwarded(request.into_inner(), None)).await;
+            let request = caller::forwarded_for(request.into_inner(), &actor);
+            return there.session_log(request).await;
         }
-        Ok(Response::new(log::fetch(&self.edge, request.into_inner()).await?))
+        Ok(Response::new(log::fetch(&self.edge, request.into_inner(), actor).await?))
     }
 
     async fn record_event(

@@ -25,6 +25,7 @@ use crate::{
         forward::{self, Place},
     },
     identities::{Identities, Made, Refused},
+    journal::trail::Note,
     pair::Ha,
     process::Process,
 };
@@ -227,12 +228,11 @@ impl Enrolment for EnrolmentApi {
         let work = async move { identities.enrol(agent, &token, &request).await };
         self.signed(work).await.inspect_err(|status| {
             let from = from.map_or_else(|| "an unknown address".to_owned(), |ip| ip.to_string());
-            self.refusals.tell(
-                &format!("whoever says to be {name}"),
-                &from,
-                ENROL,
-                status.message(),
-            );
+            let (who, why) = (format!("whoever says to be {name}"), status.message());
+            if self.refusals.tell(&who, &from, ENROL, why) {
+                let note = Note::new(who, "enrol-refused").detail(format!("from {from}: {why}"));
+                self.identities.note(note);
+            }
         })
     }
 

@@ -16,7 +16,8 @@ use vsm_proto::admin::v1::{self as pb, ha_server};
 use vsm_sync::State;
 
 use crate::{
-    api::Edge,
+    api::{Edge, caller},
+    journal::trail::Note,
     pair::{
         Ha, Pair,
         fenced::{self, NotTaken},
@@ -94,10 +95,12 @@ impl ha_server::Ha for HaApi {
         if let Some(why) = hindrance(&state) {
             return answer(false, why, Duration::ZERO);
         }
-        if request.into_inner().dry_run {
+        if request.get_ref().dry_run {
             return answer(true, prospect(pair, &state), Duration::ZERO);
         }
         tracing::info!("an administrator asks for a hand-over to this node");
+        let note = Note::new(caller::admin(&self.edge, &request).await, "take-over-asked");
+        self.edge.journal.note(note.detail(format!("to {}", pair.own)));
         let began = clock::now();
         self.edge
             .table
@@ -141,7 +144,11 @@ impl ha_server::Ha for HaApi {
         request: Request<pb::PeerFencedRequest>,
     ) -> Result<Response<pb::PeerFencedResponse>, Status> {
         let pair = self.pair()?;
+        let note = Note::new(caller::admin(&self.edge, &request).await, "peer-fenced");
         let told = fenced::told(&self.edge.table, pair, request.into_inner().at_unix_ms).await;
+        if let Ok((_, detail)) = &told {
+            self.edge.journal.note(note.detail(format!("{}: {detail}", pair.peer)));
+        }
         match told {
             Ok((counts, detail)) => Ok(Response::new(pb::PeerFencedResponse { counts, detail })),
             Err(why @ NotTaken::NotCluster) => Err(Status::failed_precondition(why.to_string())),

@@ -7,7 +7,7 @@ use vsm_core::{
     UnixMillis,
 };
 use vsm_daemon::{
-    clock, hash,
+    clock,
     pki::{self, Requested, Signer, Wanted},
     tls::{Peer, Role},
 };
@@ -56,7 +56,7 @@ impl Identities {
         let now = clock::unix_millis();
         let valid_ms = u64::try_from(valid.as_millis()).unwrap_or(u64::MAX);
         let until = UnixMillis(now.0.saturating_add(valid_ms));
-        let (hash, by) = (hash::of(token.as_bytes()), actor.clone());
+        let (hash, by) = (Hash::of(token.as_bytes()), actor.clone());
         let invitation = Invitation { token: hash, by, until, used_for: None };
         self.ask(name_of(&agent)?, Asked::Invite(invitation)).await?;
         tracing::info!(%agent, by = actor, "invited: it may have a certificate signed once");
@@ -73,7 +73,7 @@ impl Identities {
     ) -> Result<Made, Refused> {
         let name = name_of(&agent)?;
         // Letters are typed in either case.
-        let shown = hash::of(token.to_ascii_lowercase().as_bytes());
+        let shown = Hash::of(token.to_ascii_lowercase().as_bytes());
         // Nothing is worked or told for those who know no token.
         let invited = self.authority.table.read(|view| {
             let known = view.table.identities().get(&name)?;

@@ -4,8 +4,10 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `trail` | recording events |
+//! | `export` | writing the trail to a file and to the syslog |
 //! | `mail` | sending what needs attention |
 
+pub(crate) mod export;
 pub(crate) mod mail;
 pub(crate) mod trail;
 
@@ -13,7 +15,7 @@ use std::sync::Arc;
 
 use crate::{authority::Authority, process::Process, site::Site};
 use mail::Mail;
-pub use trail::{Elsewhere, NotRecorded};
+pub use trail::{Elsewhere, NotRecorded, record};
 use trail::{Note, Trail};
 
 /// The journal.

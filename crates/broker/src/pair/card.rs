@@ -7,13 +7,14 @@ use vsm_config::Config;
 use vsm_sync::peer::Card;
 
 /// Parameters that are a node's own, by the beginning of their path.
-const OWN: [&str; 7] = [
+const OWN: [&str; 8] = [
     "/tls/",
     "/vsmagent/",
     "/vsmserver/logging/",
     "/vsmserver/state_dir",
     "/vsmserver/user_socket",
     "/vsmserver/admin_socket",
+    "/vsmserver/trail/",
     "/vsmagent-logging/",
 ];
 

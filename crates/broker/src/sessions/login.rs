@@ -37,6 +37,8 @@ use crate::{
 
 /// Logins and ends under way that may make or end a session; beyond it users are told to come back.
 const UNDER_WAY_MAX: usize = 4096;
+/// The same of one user, of whom one makes a session at a time.
+const OF_USER_MAX: usize = 16;
 /// Sessions that a user is given to choose from: more than a person looks through, and a message of bounded size.
 const CHOICES_MAX: usize = 100;
 
@@ -61,9 +63,11 @@ pub async fn login(
         if sessions.process.tasks.len() >= UNDER_WAY_MAX {
             return Err(Refusal::Busy);
         }
+        let turn = sessions.logins.enter(who.user.clone(), OF_USER_MAX);
+        let turn = turn.ok_or(Refusal::BusyWith(OF_USER_MAX))?;
         let worker = Arc::clone(sessions);
         let work = async move {
-            let answer = make(&worker, &who, &want).await?;
+            let answer = make(&worker, &turn, &who, &want).await?;
             after(&worker, answer, &want).await
         }
         .in_current_span();
@@ -149,9 +153,13 @@ fn choose(sessions: &Sessions, who: &Identity, mut own: Vec<Arc<Session>>) -> An
 }
 
 /// The part that may make a session: one at a time for each user.
-async fn make(sessions: &Arc<Sessions>, who: &Identity, want: &Want) -> Result<Answer, Refusal> {
-    let lock = sessions.logins.of(who.user.clone());
-    let _turn = lock.lock().await;
+async fn make(
+    sessions: &Arc<Sessions>,
+    turn: &tokio::sync::Mutex<()>,
+    who: &Identity,
+    want: &Want,
+) -> Result<Answer, Refusal> {
+    let _turn = turn.lock().await;
     let machine = Login::find_or_make(wanted(who, want), terms(sessions));
     match drive(sessions, who, want, machine).await? {
         Done::Answer(answer) => Ok(answer),

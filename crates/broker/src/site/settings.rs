@@ -87,6 +87,8 @@ pub struct Settings {
     pub lifetimes: Lifetimes,
     /// What is needed to sign certificates for agents.
     pub certificates: CertificateSettings,
+    /// Where the trail is exported to.
+    pub trail: TrailSettings,
     resources: BTreeMap<String, Resources>,
     named_groups: NamedGroups,
     agents: BTreeMap<AgentName, AgentSettings>,
@@ -103,6 +105,26 @@ pub struct CertificateSettings {
     pub issuer_key: PathBuf,
     /// How long a certificate counts.
     pub agent_life: Duration,
+}
+
+/// Where the trail is exported to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrailSettings {
+    /// A file to which events are appended; none = to none.
+    pub file: Option<PathBuf>,
+    /// The socket of the syslog that gets them; none = it does not.
+    pub syslog: Option<PathBuf>,
+}
+
+impl TrailSettings {
+    fn new(config: &Config) -> Self {
+        let file = config.get(&keys::trail::FILE);
+        let to_syslog = config.get(&keys::trail::SYSLOG);
+        Self {
+            file: Some(file).filter(|file| !file.as_os_str().is_empty()),
+            syslog: to_syslog.then(|| config.get(&keys::vsmserver_logging::SYSLOG_SOCKET)),
+        }
+    }
 }
 
 /// Programs that root provides for logins.
@@ -280,6 +302,7 @@ impl Settings {
             hooks: HookSettings::new(config),
             lifetimes,
             certificates: CertificateSettings::new(config),
+            trail: TrailSettings::new(config),
             resources: resources(config),
             named_groups: Arc::new(named_groups),
             agents,

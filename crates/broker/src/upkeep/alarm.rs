@@ -159,6 +159,21 @@ fn look_at_agents(upkeep: &Upkeep, absences: &mut BTreeMap<AgentName, Absence>) 
     }
 }
 
+/// Records each time that this node becomes the active one.
+pub(crate) async fn reigns(upkeep: Arc<Upkeep>) {
+    let mut serving = upkeep.authority.table.watch_serving();
+    loop {
+        if *serving.borrow_and_update() {
+            let epoch = upkeep.authority.table.fence().epoch;
+            upkeep.journal.note(Note::new(SELF, "broker-active").detail(format!("epoch {epoch}")));
+        }
+        tokio::select! {
+            () = upkeep.process.stop.cancelled() => return,
+            changed = serving.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
 fn look_at_peer(upkeep: &Upkeep, absence: &mut Absence) {
     let Ha::On(pair) = &upkeep.side.ha else { return };
     let why = match pair.stream.state() {

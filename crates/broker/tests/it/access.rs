@@ -16,7 +16,10 @@ use vsm_daemon::{
     grpc,
 };
 
-use super::lab::{LONG, Lab};
+use super::{
+    lab::{LONG, Lab},
+    life::until,
+};
 
 /// Listed in `/vsmserver/allowed_clients` and in `/vsmserver/HA/observers`.
 const YAML: &str = "vsmserver: {allowed_clients: ops, HA: {observers: watcher}}";
@@ -83,8 +86,9 @@ async fn everybody_calls_everything_and_only_the_table_lets_in() {
     std::fs::write(dir.path().join("a.yaml"), YAML).unwrap();
     let settings = vsm_broker::site::settings::Settings::new(&Config::load(dir.path()).unwrap());
     lab.b.broker.site.set_settings(settings.unwrap());
-    let (token, by, until) = (Hash([0; 32]), "root".to_owned(), UnixMillis(u64::MAX));
-    let asked = Asked::Invite(Invitation { token, by, until, used_for: None });
+    let (token, by) = (Hash([0; 32]), "root".to_owned());
+    let invitation = Invitation { token, by, until: UnixMillis(u64::MAX), used_for: None };
+    let asked = Asked::Invite(invitation);
     let invite = Proposal::Identity { name: "agent/agent3".parse().unwrap(), asked };
     lab.b.table().propose(invite).await.unwrap();
     while !lab.b.broker.process.tls.lets_guests_in() {
@@ -111,6 +115,16 @@ async fn everybody_calls_everything_and_only_the_table_lets_in() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(let_in > 80 && refused > 200, "{let_in} {refused}: the test tells both apart");
+    for who in ["mallory", "watcher", "agent1", "uid "] {
+        until("the trail to have who was refused", async || {
+            lab.b.table().read(|view| {
+                view.table
+                    .events_after(0)
+                    .any(|event| event.action == "access-refused" && event.actor.starts_with(who))
+            })
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,8 @@
 //! Why a user gets no desktop, each with its reason for programs; and hosts whose answer to a start is none.
 
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use vsm_daemon::grpc;
 use vsm_proto::{
@@ -75,6 +78,23 @@ async fn the_limit_of_desktops_is_told() {
     assert_ne!(second.id, first.id);
     let refused = site.ask(new()).await.unwrap_err();
     assert_eq!(told(&refused), (Code::ResourceExhausted, "AT_LIMIT"), "{refused}");
+}
+
+/// While one login waits for a host, a share of others of the same user may wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_asks_again_and_again_has_a_share_of_the_logins() {
+    let site = Arc::new(Site::new().await);
+    site.hosts.iter().for_each(|host| host.starts([Start::RunsUnheard]));
+    let mut asked = JoinSet::new();
+    for _ in 0..40 {
+        let site = Arc::clone(&site);
+        asked.spawn(async move { site.ask(new()).await });
+    }
+    for _ in 0..24 {
+        let refused = asked.join_next().await.unwrap().unwrap().unwrap_err();
+        assert_eq!(told(&refused), (Code::ResourceExhausted, "BUSY"), "{refused}");
+        assert!(refused.message().starts_with("16 of your logins"), "{refused}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

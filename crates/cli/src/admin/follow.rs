@@ -1,26 +1,20 @@
-//! What goes on until it is interrupted: watching sessions, following events. A stream that breaks, as when a broker
-//! dies, is opened again.
+//! Watching sessions until it is interrupted. A stream that breaks, as when a broker dies, is opened again.
 
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal},
 };
 
-use clap::Args;
 use serde::Serialize;
 use tokio_stream::StreamExt;
-use vsm_core::Event;
 use vsm_daemon::clock;
-use vsm_proto::admin::v1 as pb;
 
-use super::{AdminOptions, DEADLINE, select::Selector};
+use super::{AdminOptions, select::Selector};
 use crate::{
-    broker::with_deadline,
     desktops::SessionRow,
-    exit::{Failure, SOFTWARE},
+    exit::Failure,
     output::{self, Format},
     retry::{self, RetryOptions},
-    trail::EventRecord,
 };
 
 /// Lines of a terminal that does not tell its size.
@@ -134,82 +128,5 @@ impl Shown {
         let table: Vec<&str> = table.lines().take(room).collect();
         let at = output::time(clock::unix_millis().0).unwrap_or_default();
         format!("\x1b[H\x1b[2J{}\n{} session(s){more}  {at}\n", table.join("\n"), self.rows.len())
-    }
-}
-
-/// Which events.
-#[derive(Debug, Args)]
-pub struct EventsArgs {
-    /// Keep printing new events, until interrupted
-    #[arg(short, long)]
-    follow: bool,
-    /// Only the last N events; 0 = all that are kept
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
-    last: u32,
-    /// Only events after this number
-    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
-    after: u64,
-    /// Only events that concern this user, or that they caused
-    #[arg(long, value_name = "USER", default_value = "", hide_default_value = true)]
-    user: String,
-    /// Only events that concern this agent
-    #[arg(long, value_name = "AGENT", default_value = "", hide_default_value = true)]
-    agent: String,
-    /// Only events of this session, by its whole id
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
-    session: String,
-    #[command(flatten)]
-    retry: RetryOptions,
-}
-
-/// `vsmctl events`: who did what when.
-///
-/// # Errors
-/// If the broker cannot be asked.
-pub async fn events(options: &AdminOptions, arguments: &EventsArgs) -> Result<(), Failure> {
-    let mut request = pb::ListEventsRequest {
-        after: arguments.after,
-        last: arguments.last,
-        follow: arguments.follow,
-        session: arguments.session.clone(),
-        user: arguments.user.clone(),
-        agent: arguments.agent.clone(),
-    };
-    let mut records = Vec::new();
-    loop {
-        let mut pages = retry::riding(&arguments.retry, async || {
-            let mut client = options.dial().await?;
-            let request = request.clone();
-            let asked = if request.follow {
-                client.list_events(request).await
-            } else {
-                client.list_events(with_deadline(request, DEADLINE)).await
-            };
-            let answer = asked?;
-            output::say_if_stale(&answer);
-            Ok(answer.into_inner())
-        })
-        .await?;
-        while let Some(page) = pages.next().await {
-            let page = match page {
-                Ok(page) => page,
-                Err(_) if arguments.follow => break,
-                Err(status) => return Err(status.into()),
-            };
-            for event in page.events {
-                let event = Event::try_from(event)
-                    .map_err(|error| Failure::new(SOFTWARE, error.to_string()))?;
-                (request.after, request.last) = (event.number, 0);
-                let record = EventRecord::from(&event);
-                if !arguments.follow {
-                    records.push(record);
-                } else if !output::write_on(&record.line(options.output)?)? {
-                    return Ok(());
-                }
-            }
-        }
-        if !arguments.follow {
-            return output::list(options.output, &records);
-        }
     }
 }

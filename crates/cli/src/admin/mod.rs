@@ -2,6 +2,7 @@
 
 mod agent;
 mod config;
+mod events;
 mod explain;
 mod follow;
 mod hosts;
@@ -33,8 +34,9 @@ pub use agent::{
     DrainArgs, ForgetArgs, agent_drain, agent_forget, agent_list, agent_show, agent_undrain,
 };
 pub use config::{PushArgs, config_diff, config_push, reload};
+pub use events::{EventsArgs, events};
 pub use explain::explain;
-pub use follow::{EventsArgs, events, session_watch};
+pub use follow::session_watch;
 pub use hosts::{HostsArgs, RsyncArgs, SshArgs, agent_rsync, agent_ssh};
 pub use identities::{EnrolArgs, RevokeArgs, agent_enrol, pki_list, pki_revoke};
 pub use load::{Sort, load_list, load_show, load_subclusters};

@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 use vsm_core::{AgentName, Drain, Row, Session, Table};
+use vsm_daemon::event_record::EventRecord;
 
 use super::{node::Standing, pair::Answer};
 use crate::{
     exit::Failure,
     output::{self, Columns, Format},
-    trail::EventRecord,
+    trail,
 };
 
 /// A node of `vsm-sync status`; the JSON fields are stable.
@@ -299,7 +300,7 @@ impl What {
                 format!("agent {agent} is drained by {by}")
             }
             Self::Drained { agent, .. } => format!("agent {agent} is not drained"),
-            Self::Trail(event) => event.words(),
+            Self::Trail(event) => trail::words(event),
             Self::Identity { name, revoked: Some(at) } => format!("{name} is revoked before {at}"),
             Self::Identity { name, .. } => format!("{name} is invited or has a new certificate"),
             Self::Witnesses { witnesses } => format!("witnesses {}", witnesses.join(" ")),

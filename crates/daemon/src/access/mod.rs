@@ -123,6 +123,22 @@ pub trait Site: Send + Sync + 'static {
     /// # Errors
     /// `PERMISSION_DENIED`, or what else is the cause.
     fn lets_in(&self, caller: Caller, peer: &Peer, address: Option<IpAddr>) -> Result<(), Status>;
+
+    /// A call was refused, and the log has a line of it.
+    fn refused(&self, _refused: &Refused<'_>) {}
+}
+
+/// A call that was refused.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    /// Who called, as the connection proves it.
+    pub who: &'a str,
+    /// From where: an address, or `this host`.
+    pub from: &'a str,
+    /// `package.Service/Method`.
+    pub method: &'static str,
+    /// Why not.
+    pub why: &'a str,
 }
 
 /// Lets in everybody whose certificate has the role: for programs that stand in for a daemon while another one is
@@ -186,7 +202,10 @@ impl Guard {
             };
             let from =
                 address(extensions).map_or_else(|| "this host".to_owned(), |ip| ip.to_string());
-            self.refusals.tell(&who, &from, method.path, status.message());
+            let (method, why) = (method.path, status.message());
+            if self.refusals.tell(&who, &from, method, why) {
+                self.site.refused(&Refused { who: &who, from: &from, method, why });
+            }
         })
     }
 

@@ -12,7 +12,9 @@ use crate::clock;
 
 /// The log has the same refusal so often at most, and all of them [`LINES_MAX`] lines in that time.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-const LINES_MAX: u32 = 100;
+const LINES_MAX: u32 = 200;
+/// Of these one caller has so many, whatever they try: else a few would hide all others.
+const LINES_OF_ONE_MAX: u32 = 10;
 /// Different ones that are remembered.
 const KNOWN_MAX: usize = 4096;
 
@@ -26,10 +28,17 @@ pub struct Refusals(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     known: HashMap<Refusal, Told>,
-    /// Since when lines are counted, and how many there were.
-    minute: Option<(Instant, u32)>,
+    /// The lines of this minute.
+    minute: Option<Minute>,
     /// Refusals that the log has no line of.
     left_out: u64,
+}
+
+#[derive(Debug)]
+struct Minute {
+    since: Instant,
+    lines: u32,
+    of: HashMap<String, u32>,
 }
 
 #[derive(Debug)]
@@ -51,15 +60,18 @@ enum Tell {
 }
 
 impl Refusals {
-    /// Counts one, and tells it if it is time. `who` is as the connection proves it, so that nobody is many.
-    pub fn tell(&self, who: &str, from: &str, method: &'static str, why: &str) {
+    /// Counts one, and logs it if it is time; whether it was. `who` is as the connection proves it, so that nobody is
+    /// many.
+    pub fn tell(&self, who: &str, from: &str, method: &'static str, why: &str) -> bool {
         let told = self.0.lock().count((who.to_owned(), method), clock::now());
         if let Tell::Line { times, left_out } = told {
             tracing::warn!(who, from, method, why, times, "refused");
             if left_out > 0 {
                 tracing::warn!(left_out, "more was refused than the log has lines of");
             }
+            return true;
         }
+        false
     }
 }
 
@@ -75,16 +87,16 @@ impl State {
             Some(told) => told.more,
             None => 0,
         };
-        let lines = match self.minute {
-            Some((since, lines)) if is_recent(since) => lines,
-            _ => 0,
-        };
-        if lines >= LINES_MAX {
+        let minute = self.minute.take().filter(|minute| is_recent(minute.since));
+        let fresh = || Minute { since: now, lines: 0, of: HashMap::new() };
+        let minute = self.minute.insert(minute.unwrap_or_else(fresh));
+        let of_one = minute.of.get(&refusal.0).copied().unwrap_or(0);
+        if minute.lines >= LINES_MAX || of_one >= LINES_OF_ONE_MAX {
             self.left_out += 1;
             return Tell::Nothing;
         }
-        let since = self.minute.filter(|(since, _)| is_recent(*since)).map_or(now, |(at, _)| at);
-        self.minute = Some((since, lines + 1));
+        minute.lines += 1;
+        minute.of.insert(refusal.0.clone(), of_one + 1);
         if self.known.len() >= KNOWN_MAX {
             let left_out = &mut self.left_out;
             self.known.retain(|_, told| {
@@ -126,11 +138,23 @@ mod tests {
         let told = |refusals: &mut State, at: Instant, from: u32| {
             (from..from + 5000).filter(|n| refusals.count(of(n), at) != Tell::Nothing).count()
         };
-        assert_eq!(told(&mut refusals, start, 0), 100);
-        assert_eq!(refusals.count(of(&"b"), start + TELL_EVERY), line(1, 4900));
+        assert_eq!(told(&mut refusals, start, 0), 200);
+        assert_eq!(refusals.count(of(&"b"), start + TELL_EVERY), line(1, 4800));
         for minute in 2..60 {
-            assert_eq!(told(&mut refusals, start + TELL_EVERY * minute, 0), 100);
+            assert_eq!(told(&mut refusals, start + TELL_EVERY * minute, 0), 200);
         }
         assert!(refusals.known.len() <= KNOWN_MAX);
+    }
+
+    #[test]
+    fn one_who_tries_everything_hides_nobody() {
+        let (mut refusals, start) = (State::default(), clock::now());
+        let methods: Vec<&'static str> = crate::access::METHODS.iter().map(|m| m.path).collect();
+        let tried = |method: &&'static str| {
+            refusals.count(("mallory".to_owned(), method), start) != Tell::Nothing
+        };
+        assert_eq!(methods.iter().copied().filter(tried).count(), 10);
+        assert!(methods.len() > 40);
+        assert_eq!(refusals.count(of(&"bob"), start), line(1, methods.len() as u64 - 10));
     }
 }

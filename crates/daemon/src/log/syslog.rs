@@ -20,6 +20,9 @@ const FACILITIES: [&str; 24] = [
 /// Longest line: what every syslog takes.
 const LINE_MAX: usize = 8192;
 
+/// Facility of what is about security and for few eyes.
+const AUDIT: &str = "authpriv";
+
 /// Where lines go and as what.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
@@ -28,10 +31,9 @@ pub(super) struct Target {
     pub(super) socket: PathBuf,
 }
 
-/// The connection; it is made when there is something to say, and made again when the syslog was restarted. A line that
-/// cannot be delivered at once is dropped: it is on standard error too, and no daemon waits for its log.
+/// The connection; it is made when there is something to say, and made again when the syslog was restarted.
 #[derive(Debug, Clone)]
-pub(super) struct Syslog {
+pub struct Syslog {
     target: Target,
     facility: usize,
     socket: Arc<Mutex<Option<UnixDatagram>>>,
@@ -50,22 +52,40 @@ impl Syslog {
         Ok(socket)
     }
 
+    /// One for what is audited (facility `authpriv`), under this name, by the socket of the local syslog.
+    #[must_use]
+    pub fn audit(program: &'static str, socket: PathBuf) -> Self {
+        Self::new(Target { program, facility: AUDIT.to_owned(), socket })
+    }
+
+    /// A line of the log. One that cannot be delivered at once is dropped: it is on standard error too, and no daemon
+    /// waits for its log.
     fn send(&self, severity: usize, text: &str) {
+        let _ = self.write(severity, text);
+    }
+
+    /// Gives the syslog a line; `severity` is its number in RFC 3164, 0 to 7.
+    ///
+    /// # Errors
+    /// If the syslog is not there, or cannot take it now.
+    pub fn write(&self, severity: usize, text: &str) -> io::Result<()> {
         let priority = self.facility * 8 + severity;
         let (program, pid) = (self.target.program, std::process::id());
         let text = &text[..text.floor_char_boundary(LINE_MAX)];
         let line = format!("<{priority}>{program}[{pid}]: {text}");
         let mut socket = self.socket.lock();
-        for _ in 0..2 {
-            if socket.is_none() {
-                *socket = self.connect().ok();
-            }
-            match socket.as_ref().map(|socket| socket.send(line.as_bytes())) {
+        if let Some(open) = socket.as_ref() {
+            match open.send(line.as_bytes()) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
                 // A new one after a restart of the syslog.
-                Some(Err(error)) if error.kind() != io::ErrorKind::WouldBlock => *socket = None,
-                Some(_) | None => return,
+                Err(_) => *socket = None,
             }
         }
+        let new = self.connect()?;
+        new.send(line.as_bytes())?;
+        *socket = Some(new);
+        Ok(())
     }
 }
 
@@ -94,11 +114,15 @@ impl Drop for Line {
     }
 }
 
-impl<'a> MakeWriter<'a> for Syslog {
+/// The syslog as a place for the lines of the log.
+#[derive(Debug, Clone)]
+pub(super) struct Lines(pub(super) Syslog);
+
+impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line;
 
     fn make_writer(&'a self) -> Line {
-        Line { syslog: self.clone(), severity: 6, text: Vec::new() }
+        Line { syslog: self.0.clone(), severity: 6, text: Vec::new() }
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Line {
@@ -108,7 +132,7 @@ impl<'a> MakeWriter<'a> for Syslog {
             Level::INFO => 6,
             Level::DEBUG | Level::TRACE => 7,
         };
-        Line { syslog: self.clone(), severity, text: Vec::new() }
+        Line { syslog: self.0.clone(), severity, text: Vec::new() }
     }
 }
 

@@ -146,12 +146,23 @@ fn drain() -> impl Strategy<Value = Arc<Drain>> + Clone {
 }
 
 fn event() -> impl Strategy<Value = Arc<Event>> + Clone {
-    let about = (option::of(id()), option::of(agent()), any::<bool>());
+    let about =
+        (option::of(id()), option::of(agent()), any::<bool>(), option::of(any::<[u8; 32]>()));
     (1..1u64 << 62, any::<u64>(), "[a-z]{1,8}", "[a-z-]{1,20}", about, "[ -~]{0,40}").prop_map(
-        |(number, at, actor, action, (session, agent, user), detail)| {
+        |(number, at, actor, action, (session, agent, user, chain), detail)| {
             let user = user.then(|| actor.parse().unwrap());
             let at = UnixMillis(at);
-            Arc::new(Event { number, at, actor, action, session, user, agent, detail })
+            Arc::new(Event {
+                number,
+                at,
+                actor,
+                action,
+                session,
+                user,
+                agent,
+                detail,
+                chain: chain.map(Hash),
+            })
         },
     )
 }

@@ -158,6 +158,7 @@ pub(crate) fn audit(table: &mut Table) {
         user: Some("ann".parse().unwrap()),
         agent: Some(agent),
         detail: "new kernel".to_owned(),
+        chain: Some(vsm_core::Hash([2; 32])),
     };
     table.set_row(&Row::Event(event.into()));
     let (token, by, until) = (vsm_core::Hash([1; 32]), "root".to_owned(), NOW);

@@ -176,7 +176,8 @@ fn is_revoked(edge: &Edge, agent: &AgentName) -> bool {
     let Some(name) = pki::identity(Role::Agent, agent.as_str()) else { return false };
     edge.table.read(|view| {
         let known = view.table.identities().get(&name);
-        let counts = |known: &Identity| known.issued.as_ref().is_some_and(|one| known.counts(one.at));
+        let counts =
+            |known: &Identity| known.issued.as_ref().is_some_and(|one| known.counts(one.at));
         known.is_some_and(|known| known.revoked.is_some() && !counts(known))
     })
 }

@@ -6,12 +6,13 @@ use tonic::Status;
 use vsm_core::{AgentName, SessionId};
 use vsm_proto::admin::v1 as pb;
 
-use crate::api::Edge;
+use crate::{api::Edge, journal::trail::Note};
 
 /// Fetches the end of a log.
 pub(super) async fn fetch(
     edge: &Arc<Edge>,
     request: pb::SessionLogRequest,
+    actor: String,
 ) -> Result<pb::SessionLogResponse, Status> {
     let (id, agent) = meant(edge, &request.id)?;
     let away = |why: &str| {
@@ -22,6 +23,13 @@ pub(super) async fn fetch(
         .session_log(edge.table.fence(), id, request.bytes)
         .await
         .map_err(|error| away(&error.why))?;
+    // What a user's programs print may be private.
+    let session = edge.table.read(|view| view.table.session(id).cloned());
+    let note = Note::new(actor, "session-log-read").agent(&agent);
+    edge.journal.note(match session {
+        Some(session) => note.session(&session),
+        None => note.detail(format!("of session {id}, which is over")),
+    });
     let none = || Status::not_found(format!("{agent} has no log of session {id} any more"));
     Ok(pb::SessionLogResponse {
         id: id.to_string(),
