@@ -15,6 +15,7 @@
 //! | [`journal`] | what is remembered and who is told |
 //! | [`authority`] | the table, and whether this node may act with it |
 //! | [`site`] | what the configuration means, and who the users are |
+//! | `helper` | whether the root helper is there, which runs hooks and mails |
 //! | [`process`], [`error`], [`users`], `locks` | the process, every refusal, who a uid is, locks within the process |
 //! | [`args`] | the command line |
 
@@ -25,6 +26,7 @@ pub mod error;
 pub mod hosts;
 pub mod identities;
 pub mod journal;
+mod helper;
 mod locks;
 mod log_parts;
 pub mod pair;

@@ -3,6 +3,7 @@
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vsm_core::NodeName;
 use vsm_daemon::{clock::Since, duty::Duties, tls::Tls, trouble::Troubles};
+use vsm_root::client::Helper;
 
 /// The process.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Process {
     pub duties: Duties,
     /// What is wrong with this broker.
     pub troubles: Troubles,
+    /// Does what needs root.
+    pub helper: Helper,
 }
 
 impl Process {
@@ -35,6 +38,7 @@ impl Process {
             stop,
             tasks: TaskTracker::new(),
             troubles: Troubles::default(),
+            helper: Helper::default(),
         }
     }
 

@@ -48,6 +48,7 @@ use crate::{
         user::UserApi,
     },
     error::ServeError,
+    helper,
     journal::{mail, trail},
     pair::{
         Ha, Pair, health,
@@ -108,6 +109,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     duties.run("identities", Arc::clone(&rooms.identities).follow());
     duties.run("trail", trail::record(Arc::clone(journal)));
     duties.run("mail", mail::send(Arc::clone(journal)));
+    duties.run("look for the root helper", helper::follow(Arc::clone(process)));
     start_upkeep(&rooms);
     let dir = config.get(&keys::vsmserver::STATE_DIR);
     duties.run("tables set aside", set_aside::follow(Arc::clone(process), dir));

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     fmt, fs, io,
     net::IpAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
@@ -30,6 +30,7 @@ use vsm_core::UnixMillis;
 
 pub use crate::role::{Role, UnknownRole};
 use crate::{
+    account::Account,
     open::{Open, Place, Revoked, revoked},
     shown::Shown,
     verifier::{Clients, Rules, Servers, all_shown},
@@ -144,13 +145,20 @@ pub struct OpenKey {
 }
 
 impl OpenKey {
-    /// The file of a private key is its owner's alone, as ssh wants it too: whoever else has it can be this host.
+    /// The file of a private key is its owner's alone, as ssh wants it too: whoever else has it can be this host. One of
+    /// root's may be read by the group of the broker's account, which has no other way to it.
     ///
     /// # Errors
     /// If the group or others may do anything with it. One that cannot be looked at is for the caller to fail on.
     pub fn check(path: &Path) -> Result<(), Self> {
-        let mode = fs::metadata(path).map_or(0, |file| file.permissions().mode() & 0o7777);
-        if mode & 0o077 == 0 { Ok(()) } else { Err(Self { path: path.to_owned(), mode }) }
+        let Ok(file) = fs::metadata(path) else { return Ok(()) };
+        let mode = file.permissions().mode() & 0o7777;
+        let is_brokers = || file.uid() == 0 && Some(file.gid()) == Account::group();
+        match mode & 0o077 {
+            0 => Ok(()),
+            0o040 if is_brokers() => Ok(()),
+            _ => Err(Self { path: path.to_owned(), mode }),
+        }
     }
 }
 

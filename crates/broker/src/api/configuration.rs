@@ -204,7 +204,7 @@ impl Configuration for ConfigApi {
     ) -> Result<Response<pb::AdoptResponse>, Status> {
         let actor = caller::admin(&self.edge, &request).await;
         let pb::AdoptRequest { set, drop, expected } = request.into_inner();
-        if let Some(own) = set.keys().chain(&drop).find(|path| card::is_own(path)) {
+        if let Some(own) = set.keys().chain(&drop).find(|path| vsm_config::is_nodes_own(path)) {
             return Err(Status::invalid_argument(format!(
                 "{own} is a parameter of each node's own"
             )));
