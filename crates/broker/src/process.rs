@@ -29,7 +29,13 @@ pub struct Process {
 impl Process {
     /// This process, of which nothing runs yet.
     #[must_use]
-    pub fn new(node: NodeName, tls: Tls, started: Since, stop: CancellationToken) -> Self {
+    pub fn new(
+        node: NodeName,
+        tls: Tls,
+        helper: Helper,
+        started: Since,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             node,
             tls,
@@ -38,7 +44,7 @@ impl Process {
             stop,
             tasks: TaskTracker::new(),
             troubles: Troubles::default(),
-            helper: Helper::default(),
+            helper,
         }
     }
 

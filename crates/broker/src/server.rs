@@ -31,6 +31,7 @@ use vsm_proto::{
     },
     sync::v1::{observe_server::ObserveServer, peer_server::PeerServer},
 };
+use vsm_root::client::Helper;
 use vsm_sync::{
     observe::{ObserveApi, ObserveConfig},
     peer::{FRAME_MAX, PeerApi},
@@ -82,6 +83,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     let parts = Parts {
         table,
         ha,
+        helper: Helper::default(),
         card,
         settings,
         node,

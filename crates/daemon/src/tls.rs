@@ -27,6 +27,7 @@ use tonic::{
 };
 use vsm_config::{Config, keys};
 use vsm_core::UnixMillis;
+use zeroize::Zeroizing;
 
 pub use crate::role::{Role, UnknownRole};
 use crate::{
@@ -210,7 +211,7 @@ impl Tls {
         let file = |text: &str, parameter| PemFile {
             path: PathBuf::from("(new)"),
             parameter,
-            data: text.as_bytes().to_vec(),
+            data: Zeroizing::new(text.as_bytes().to_vec()),
         };
         let files = [(ca, "/tls/ca_file"), (cert, "/tls/cert_file"), (key, "/tls/key_file")];
         let [ca, cert, key] = files.map(|(text, parameter)| file(text, parameter));
@@ -366,13 +367,14 @@ impl Material {
 struct PemFile {
     path: PathBuf,
     parameter: &'static str,
-    data: Vec<u8>,
+    /// Wiped from memory: one of them is the private key.
+    data: Zeroizing<Vec<u8>>,
 }
 
 impl PemFile {
     fn read(path: PathBuf, parameter: &'static str) -> Result<Self, TlsError> {
         match fs::read(&path) {
-            Ok(data) => Ok(Self { path, parameter, data }),
+            Ok(data) => Ok(Self { path, parameter, data: Zeroizing::new(data) }),
             Err(source) => Err(TlsError::Read { path, parameter, source }),
         }
     }

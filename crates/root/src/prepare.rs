@@ -26,8 +26,6 @@ const RUN_DIR: &str = "/run/vsm";
 const RUN_MODE: u32 = 0o1775;
 /// The broker's sockets and files there besides those that have a parameter.
 const BESIDE: [&str; 3] = [one_time::BROKER_SOCKET, "vsmserver-relay.sock", "vsmserver.health"];
-/// The files of a broker that are keys.
-const ISSUER: &str = "issuer.key";
 /// Files of a state directory that are looked at; a table has three, and those that were set aside are few.
 const FILES_MAX: usize = 1000;
 
@@ -58,12 +56,22 @@ pub fn all(config: &Config, account: Account) -> Result<(), PrepareError> {
     }
     let state: PathBuf = config.get(&keys::vsmserver::STATE_DIR);
     state_dir(&state, account).map_err(at(&state))?;
-    let key: PathBuf = config.get(&keys::tls::KEY_FILE);
-    for path in [key.with_file_name(ISSUER), key] {
-        readable(&path, account).map_err(at(&path))?;
-    }
+    own_keys(config, account)?;
     if let Some(path) = LogSettings::vsmserver(config, &[]).file() {
         log_file(path, account).map_err(at(path))?;
+    }
+    Ok(())
+}
+
+/// Lets the account read the keys that the configuration names. An administrator copies new ones at any time.
+///
+/// # Errors
+/// Names the file.
+pub fn own_keys(config: &Config, account: Account) -> Result<(), PrepareError> {
+    for path in [config.get(&keys::tls::KEY_FILE), config.get(&keys::tls::ISSUER_KEY_FILE)] {
+        if let Err(source) = readable(&path, account) {
+            return Err(PrepareError { path, source });
+        }
     }
     Ok(())
 }

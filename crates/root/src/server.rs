@@ -5,13 +5,14 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{io::AsyncWriteExt, net::UnixStream};
 use tokio_util::sync::CancellationToken;
 use vsm_config::LoadError;
 use vsm_daemon::{
-    account::{Account, NoAccount},
+    account::Account,
     notify,
     socket::{self, Access, Asked, Bounds, SocketError},
 };
@@ -19,6 +20,7 @@ use vsm_daemon::{
 use crate::{
     adopt, hook, mail,
     message::{Act, Answer, REQUEST_MAX},
+    prepare,
     settings::Settings,
 };
 
@@ -29,15 +31,15 @@ pub const SOCKET: &str = "vsm-root.sock";
 /// Requests at a time; for an account of the system there are sixteen times as many. Hooks of 64 logins run at a time.
 const EACH: usize = 8;
 
+/// How often the broker's keys are looked at.
+const KEYS_EVERY: Duration = Duration::from_secs(2);
+
 /// Why the helper does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The configuration is bad.
     #[error(transparent)]
     Config(#[from] LoadError),
-    /// There is nobody to serve.
-    #[error(transparent)]
-    Account(#[from] NoAccount),
     /// The folder of the socket cannot be made.
     #[error("cannot make {0}: {1}")]
     Dir(PathBuf, #[source] io::Error),
@@ -51,7 +53,7 @@ impl ServeError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Account(_) => 78,
+            Self::Config(_) => 78,
             Self::Socket(SocketError::InUse(_)) => 75,
             Self::Dir(..) | Self::Socket(_) => 1,
         }
@@ -62,19 +64,43 @@ impl ServeError {
 ///
 /// # Errors
 /// See [`ServeError`].
-pub async fn serve(config: &Path, dir: &Path, stop: CancellationToken) -> Result<(), ServeError> {
-    let account = Account::find()?;
+pub async fn serve(
+    account: Account,
+    config: &Path,
+    dir: &Path,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
     let settings = Arc::new(Settings::load(config)?);
     folder(dir, account).map_err(|error| ServeError::Dir(dir.to_owned(), error))?;
     let path = dir.join(SOCKET);
     let listener = socket::listen(&path, Access { mode: 0o660, group: Some(account.gid) })?;
     notify::ready("waiting for vsmserver");
     tracing::info!(socket = %path.display(), "vsm-root waits for vsmserver");
+    let keys = tokio::spawn(look_after_keys(Arc::clone(&settings), account));
     let answer = move |asked: Asked| answer(asked, account, Arc::clone(&settings));
     let bounds = Bounds { each: EACH, line: REQUEST_MAX };
     socket::answer(listener, &path, bounds, &stop, answer).await;
     notify::stopping();
+    keys.abort();
     Ok(())
+}
+
+/// A key that is copied here while the broker runs is root's: the broker is to read it as soon as it looks.
+async fn look_after_keys(settings: Arc<Settings>, account: Account) {
+    let mut told = String::new();
+    loop {
+        let own = Arc::clone(&settings);
+        let look = move || prepare::own_keys(&own.now(), account);
+        let wrong = match tokio::task::spawn_blocking(look).await {
+            Ok(looked) => looked.err().map(|error| error.to_string()).unwrap_or_default(),
+            Err(error) => error.to_string(),
+        };
+        if !wrong.is_empty() && wrong != told {
+            tracing::warn!("{wrong}");
+        }
+        told = wrong;
+        tokio::time::sleep(KEYS_EVERY).await;
+    }
 }
 
 /// Whatever stands there was made by root, as the folder above is root's.
@@ -83,7 +109,7 @@ fn folder(dir: &Path, account: Account) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    chown(dir, Some(0), Some(account.gid))?;
+    chown(dir, None, Some(account.gid))?;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o710))
 }
 

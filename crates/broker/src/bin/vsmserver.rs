@@ -77,16 +77,15 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
 }
 
 /// Becomes the broker's own account where root starts it: no broker is root. What the account needs it is given before,
-/// as the unit does; a check changes nothing.
+/// as the unit does.
 fn without_root(arguments: &Arguments) -> Result<(), (u8, String)> {
-    if !nix::unistd::geteuid().is_root() {
+    // What a check by root finds unreadable for the account, a start makes readable.
+    if arguments.check || !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     let account = Account::find().map_err(|error| (78, error.to_string()))?;
-    if !arguments.check {
-        let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
-        prepare::all(&config, account).map_err(|error| (1, error.to_string()))?;
-    }
+    let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
+    prepare::all(&config, account).map_err(|error| (1, error.to_string()))?;
     let become_it = account.become_it();
     become_it.map_err(|error| (1, format!("cannot become the user {}: {error}", account::NAME)))?;
     // By the change of user the kernel has set it anew.

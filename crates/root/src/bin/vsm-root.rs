@@ -30,9 +30,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), (u8, String)> {
-    let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
+    let account = Account::find().map_err(|error| (78, error.to_string()))?;
     if arguments.prepare {
-        let account = Account::find().map_err(|error| (78, error.to_string()))?;
+        let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
         return prepare::all(&config, account).map_err(|error| (1, error.to_string()));
     }
     if !nix::unistd::geteuid().is_root() {
@@ -45,7 +45,7 @@ fn run(arguments: &Arguments) -> Result<(), (u8, String)> {
     let runtime = runtime.map_err(|error| (1, error.to_string()))?;
     runtime.block_on(async {
         let stop = Stop::on_signals().map_err(|error| (1, error.to_string()))?;
-        server::serve(&arguments.config, Path::new(server::DIR), stop.token)
+        server::serve(account, &arguments.config, Path::new(server::DIR), stop.token)
             .await
             .map_err(|error| (error.exit_code(), error.to_string()))
     })
