@@ -38,6 +38,7 @@ pub(crate) async fn follow(process: Arc<Process>) {
 
 /// Tells that it did not answer; over when it is seen again.
 pub(crate) fn told(process: &Process, lost: &Lost) {
-    let what = format!("{lost}: no hook is run, no mail sent, and nothing taken from the other node");
+    let what =
+        format!("{lost}: no hook is run, no mail sent, and nothing taken from the other node");
     process.troubles.raise(Kind::RootHelper, "", what);
 }

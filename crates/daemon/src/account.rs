@@ -25,7 +25,9 @@ pub struct Account {
 #[derive(Debug, thiserror::Error)]
 pub enum NoAccount {
     /// The host has no such user.
-    #[error("there is no user {NAME} on this host; systemd-sysusers vsm.conf makes it, and so does the package vsm-common")]
+    #[error(
+        "there is no user {NAME} on this host; systemd-sysusers vsm.conf makes it, and so does the package vsm-common"
+    )]
     Missing,
     /// The user database does not say.
     #[error("the user {NAME} cannot be looked up: {0}")]

@@ -130,7 +130,9 @@ pub enum Malformed {
     #[error("it cannot be read: {0}")]
     Unreadable(String),
     /// Another version of the protocol.
-    #[error("it is of version {0}, and this is {VERSION}: broker and vsm-root are not of one package")]
+    #[error(
+        "it is of version {0}, and this is {VERSION}: broker and vsm-root are not of one package"
+    )]
     Version(u32),
     /// No file of a directory of hooks has such a name.
     #[error("no hook has the name {0:?}")]
@@ -152,8 +154,8 @@ impl Act {
     /// # Errors
     /// Why it is none.
     pub fn parse(line: &[u8]) -> Result<Self, Malformed> {
-        let request: Request =
-            serde_json::from_slice(line).map_err(|error| Malformed::Unreadable(error.to_string()))?;
+        let request: Request = serde_json::from_slice(line)
+            .map_err(|error| Malformed::Unreadable(error.to_string()))?;
         if request.version != VERSION {
             return Err(Malformed::Version(request.version));
         }
@@ -242,9 +244,17 @@ mod tests {
 
     #[test]
     fn a_hook_is_told_what_is_listed_and_no_more() {
-        for name in
-            ["LD_PRELOAD", "PATH", "LANG", "BASH_ENV", "VSM_", "VSM_CLIENT_", "VSM_CLIENT_a", "VSM_CLIENT_A=B", ""]
-        {
+        for name in [
+            "LD_PRELOAD",
+            "PATH",
+            "LANG",
+            "BASH_ENV",
+            "VSM_",
+            "VSM_CLIENT_",
+            "VSM_CLIENT_a",
+            "VSM_CLIENT_A=B",
+            "",
+        ] {
             let refused = hook("a", &[(name, "x")]);
             assert_eq!(refused, Err(Malformed::Variable(name.to_owned())), "{name:?}");
         }

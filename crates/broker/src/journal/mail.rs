@@ -115,7 +115,9 @@ async fn post(process: &Process, text: String) -> Result<(), String> {
     match process.helper.ask(Act::Mail { text }, Duration::ZERO).await {
         Ok(Answer::Done) => Ok(()),
         Ok(Answer::Failed(why) | Answer::Refused(why) | Answer::Unwritten(why)) => Err(why),
-        Ok(Answer::Ran { .. }) => Err("the root helper (vsm-root) answers something else".to_owned()),
+        Ok(Answer::Ran { .. }) => {
+            Err("the root helper (vsm-root) answers something else".to_owned())
+        }
         Err(lost) => {
             helper::told(process, &lost);
             Err(lost.to_string())

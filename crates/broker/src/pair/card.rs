@@ -65,13 +65,12 @@ pub(crate) fn host_keys() -> Vec<String> {
 mod tests {
     use vsm_config::{Kind, keys::PARAMS};
 
-    use super::*;
-
     /// A path that both nodes share, and that one gives the other, names what root runs, or is known to be harmless.
     #[test]
     fn each_shared_path_is_known_to_be_a_program_of_roots_or_none() {
         let paths = PARAMS.iter().filter(|param| {
-            matches!(param.kind, Kind::Path | Kind::OptionalPath) && !vsm_config::is_nodes_own(param.path)
+            matches!(param.kind, Kind::Path | Kind::OptionalPath)
+                && !vsm_config::is_nodes_own(param.path)
         });
         let (programs, others): (Vec<_>, Vec<_>) =
             paths.partition(|param| param.names_roots_program());

@@ -134,7 +134,9 @@ async fn run_one(
         Ok(Answer::Refused(why) | Answer::Failed(why) | Answer::Unwritten(why)) => {
             Err(format!("was refused by the root helper (vsm-root): {why}"))
         }
-        Ok(Answer::Done) => Err("was not run: the root helper (vsm-root) answers something else".to_owned()),
+        Ok(Answer::Done) => {
+            Err("was not run: the root helper (vsm-root) answers something else".to_owned())
+        }
         Err(lost) => {
             helper::told(process, &lost);
             Err(format!("was not run to its end: {lost}"))

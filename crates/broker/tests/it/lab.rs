@@ -3,7 +3,7 @@
 
 use std::{
     net::IpAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -156,7 +156,8 @@ impl Authority {
 
 /// The root helper of a broker; here both are whoever runs the test.
 fn serve_helper(conf: &Path, dir: &Path, stop: &CancellationToken) {
-    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let own = std::fs::metadata(conf).unwrap();
+    let (uid, gid) = (own.uid(), own.gid());
     let (conf, dir, stop) = (conf.to_owned(), dir.to_owned(), stop.clone());
     tokio::spawn(async move {
         helper::serve(Account { uid, gid }, &conf, &dir, stop).await.unwrap();

@@ -1,9 +1,6 @@
 //! Which files of a directory are hooks: what runs as root must be root's alone to change.
 
-use std::{
-    fs, io,
-    path::Path,
-};
+use std::{fs, io, path::Path};
 
 use vsm_daemon::program::{self, Untrusted};
 use vsm_root::message::is_hook_name;
