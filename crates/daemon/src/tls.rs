@@ -138,11 +138,13 @@ pub enum TlsError {
 /// A private key that is none, as others than its owner can read or change it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "mode {mode:04o}: others than its owner could have this private key; it is not used before: chmod 600 {path}"
+    "mode {mode:04o}: others than its owner could have this private key; it is not used before: chmod {mend} {path}"
 )]
 pub struct OpenKey {
     path: PathBuf,
     mode: u32,
+    /// The mode that is right: on a broker its account reads the key by its group.
+    mend: &'static str,
 }
 
 impl OpenKey {
@@ -155,11 +157,13 @@ impl OpenKey {
         let Ok(file) = fs::metadata(path) else { return Ok(()) };
         let mode = file.permissions().mode() & 0o7777;
         let is_brokers = || file.uid() == 0 && Some(file.gid()) == Account::group();
-        match mode & 0o077 {
-            0 => Ok(()),
-            0o040 if is_brokers() => Ok(()),
-            _ => Err(Self { path: path.to_owned(), mode }),
-        }
+        let mend = match mode & 0o077 {
+            0 => return Ok(()),
+            _ if !is_brokers() => "600",
+            0o040 => return Ok(()),
+            _ => "640",
+        };
+        Err(Self { path: path.to_owned(), mode, mend })
     }
 }
 

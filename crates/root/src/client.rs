@@ -67,6 +67,19 @@ impl Helper {
         socket::connect_now(&self.socket).map(drop).map_err(Lost::Away)
     }
 
+    /// Has it read the configuration that was just taken: where the next one is bad, this is the last good one. Returns
+    /// when it has, or is away.
+    pub async fn look_again(&self) {
+        let looked = async {
+            let mut stream = UnixStream::connect(&self.socket).await?;
+            // Who says nothing asks for nothing but this.
+            stream.shutdown().await?;
+            stream.read_to_end(&mut Vec::new()).await
+        };
+        // It reads it by itself a little later too.
+        let _ = tokio::time::timeout(GRACE, looked).await;
+    }
+
     /// Asks for something; a hook may take as long as `hook`.
     ///
     /// # Errors

@@ -115,9 +115,11 @@ fn folder(dir: &Path, account: Account) -> io::Result<()> {
 
 async fn answer(asked: Asked, account: Account, settings: Arc<Settings>) -> io::Result<()> {
     let Asked { uid, line, mut stream } = asked;
-    // The broker looks whether anybody is here.
+    // The broker looks whether anybody is here, or has just taken a configuration.
     if line.is_empty() {
-        return Ok(());
+        return tokio::task::spawn_blocking(move || drop(settings.now()))
+            .await
+            .map_err(io::Error::other);
     }
     let answer = if uid == account.uid {
         act(&line, &settings, &stream).await

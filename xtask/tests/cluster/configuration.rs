@@ -115,9 +115,9 @@ fn a_bad_configuration_is_refused_by_each_way_in_the_same_words() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(78), "{way:?} {said}");
         assert!(said.contains("/etc/vsm/pki/host.key (/tls/key_file): mode 0644"), "{said}");
-        assert!(said.contains("chmod 600 /etc/vsm/pki/host.key"), "{way:?} {said}");
+        assert!(said.contains("chmod 640 /etc/vsm/pki/host.key"), "{way:?} {said}");
     }
-    service.sh(BROKER, "chmod 600 /etc/vsm/pki/host.key");
+    service.sh(BROKER, "chmod 640 /etc/vsm/pki/host.key");
     // What is not read is said by whoever reads beside it.
     service.sh(BROKER, "echo 'vsm: {nonsense: 1}' > /etc/vsm/conf.d/zz.yml; vsmctl reload");
     assert!(service.sh(BROKER, "vsm-config check").contains("/etc/vsm/conf.d/zz.yml: is not read"));

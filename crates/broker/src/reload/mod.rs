@@ -101,7 +101,10 @@ impl Reloader {
             Ok((settings, new))
         });
         let taken = match new {
-            Ok((settings, new)) => Ok(self.take(&mut config, settings, new, actor)),
+            Ok((settings, new)) => {
+                self.process.helper.look_again().await;
+                Ok(self.take(&mut config, settings, new, actor))
+            }
             Err(error) => {
                 // Each time: whoever asked for it looks into the log.
                 tracing::error!(%error, "the new configuration is bad; the old one stays");
