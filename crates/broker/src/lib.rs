@@ -15,6 +15,7 @@
 //! | [`journal`] | what is remembered and who is told |
 //! | [`authority`] | the table, and whether this node may act with it |
 //! | [`site`] | what the configuration means, and who the users are |
+//! | `helper` | whether the root helper is there, which runs hooks and mails |
 //! | [`process`], [`error`], [`users`], `locks` | the process, every refusal, who a uid is, locks within the process |
 //! | [`args`] | the command line |
 
@@ -22,6 +23,7 @@ pub mod api;
 pub mod args;
 pub mod authority;
 pub mod error;
+mod helper;
 pub mod hosts;
 pub mod identities;
 pub mod journal;

@@ -3,6 +3,7 @@
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vsm_core::NodeName;
 use vsm_daemon::{clock::Since, duty::Duties, tls::Tls, trouble::Troubles};
+use vsm_root::client::Helper;
 
 /// The process.
 #[derive(Debug)]
@@ -21,12 +22,20 @@ pub struct Process {
     pub duties: Duties,
     /// What is wrong with this broker.
     pub troubles: Troubles,
+    /// Does what needs root.
+    pub helper: Helper,
 }
 
 impl Process {
     /// This process, of which nothing runs yet.
     #[must_use]
-    pub fn new(node: NodeName, tls: Tls, started: Since, stop: CancellationToken) -> Self {
+    pub fn new(
+        node: NodeName,
+        tls: Tls,
+        helper: Helper,
+        started: Since,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             node,
             tls,
@@ -35,6 +44,7 @@ impl Process {
             stop,
             tasks: TaskTracker::new(),
             troubles: Troubles::default(),
+            helper,
         }
     }
 

@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use vsm_core::NodeName;
 use vsm_daemon::{clock::Since, tls::Tls};
+use vsm_root::client::Helper;
 use vsm_sync::{SessionTable, peer::Card};
 
 use crate::{
@@ -52,6 +53,8 @@ pub struct Parts {
     pub table: SessionTable,
     /// Whether it is one of a pair.
     pub ha: Ha,
+    /// Does what needs root.
+    pub helper: Helper,
     /// What it tells the other broker of itself.
     pub card: Arc<RwLock<Card>>,
     /// The settings.
@@ -70,8 +73,8 @@ impl Rooms {
     /// Puts a broker together; nothing runs yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { table, ha, card, settings, node, tls, started, stop } = parts;
-        let process = Arc::new(Process::new(node, tls, started, stop));
+        let Parts { table, ha, helper, card, settings, node, tls, started, stop } = parts;
+        let process = Arc::new(Process::new(node, tls, helper, started, stop));
         let site = Arc::new(Site::new(settings, Users::new(process.troubles.clone())));
         let authority = Arc::new(Authority::new(table, ha.standing()));
         let other = ha.other().map(|other| Box::new(OtherTrail(other)) as Box<dyn Elsewhere>);

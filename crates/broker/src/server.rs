@@ -31,6 +31,7 @@ use vsm_proto::{
     },
     sync::v1::{observe_server::ObserveServer, peer_server::PeerServer},
 };
+use vsm_root::client::Helper;
 use vsm_sync::{
     observe::{ObserveApi, ObserveConfig},
     peer::{FRAME_MAX, PeerApi},
@@ -48,6 +49,7 @@ use crate::{
         user::UserApi,
     },
     error::ServeError,
+    helper,
     journal::{self, export, mail},
     pair::{
         Ha, Pair, health,
@@ -81,6 +83,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     let parts = Parts {
         table,
         ha,
+        helper: Helper::default(),
         card,
         settings,
         node,
@@ -89,7 +92,7 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
         stop: stop.token.clone(),
     };
     let rooms = Rooms::new(parts);
-    let Rooms { process, sessions, journal, side, .. } = &rooms;
+    let Rooms { process, sessions, side, .. } = &rooms;
     let listeners = Listeners::open(&config).await?;
     let beside = |name| config.get(&keys::vsmserver::USER_SOCKET).with_file_name(name);
     let health_file = beside("vsmserver.health");
@@ -106,10 +109,8 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     sessions.follow_agents();
     duties.run("session table", rooms.authority.table.ended());
     duties.run("identities", Arc::clone(&rooms.identities).follow());
-    duties.run("trail", journal::record(Arc::clone(journal)));
-    let state_dir = config.get(&keys::vsmserver::STATE_DIR);
-    duties.run("export of the trail", export::follow(Arc::clone(journal), state_dir));
-    duties.run("mail", mail::send(Arc::clone(journal)));
+    start_journal(&rooms, config.get(&keys::vsmserver::STATE_DIR));
+    duties.run("look for the root helper", helper::follow(Arc::clone(process)));
     start_upkeep(&rooms);
     let dir = config.get(&keys::vsmserver::STATE_DIR);
     duties.run("tables set aside", set_aside::follow(Arc::clone(process), dir));
@@ -310,6 +311,14 @@ fn start_upkeep(rooms: &Rooms) {
     duties.run("alarms", alarm::follow(Arc::clone(&upkeep)));
     duties.run("reigns", alarm::reigns(Arc::clone(&upkeep)));
     duties.run("upkeep", upkeep::follow(upkeep));
+}
+
+/// Starts what remembers and tells.
+fn start_journal(rooms: &Rooms, state_dir: PathBuf) {
+    let (duties, journal) = (&rooms.process.duties, &rooms.journal);
+    duties.run("trail", journal::record(Arc::clone(journal)));
+    duties.run("export of the trail", export::follow(Arc::clone(journal), state_dir));
+    duties.run("mail", mail::send(Arc::clone(journal)));
 }
 
 /// Starts what keeps a pair going.

@@ -22,6 +22,8 @@ use crate::{
 };
 
 const AUTHORITY_DAYS: u32 = 3650;
+/// Where a host has its own.
+const OWN: &str = "/etc/vsm/pki";
 
 /// Where the authority is kept.
 #[derive(Debug, Args)]
@@ -117,7 +119,8 @@ pub fn issue(arguments: &IssueArgs) -> Result<(), Failure> {
     };
     let (certificate, key) = authority.make(&wanted).map_err(|error| failed(&error))?;
     make_dir(&arguments.out)?;
-    replace(&arguments.out.join("host.key"), 0o600, &key)?;
+    let is_brokers = arguments.roles.contains(&Role::Broker);
+    replace_key(&arguments.out.join("host.key"), &key, is_brokers)?;
     replace(&arguments.out.join("host.pem"), 0o644, &certificate)?;
     replace(&arguments.out.join("ca.pem"), 0o644, authority.pem())?;
     let roles: Vec<_> = arguments.roles.iter().map(ToString::to_string).collect();
@@ -143,7 +146,7 @@ pub fn issuer(arguments: &IssuerArgs) -> Result<(), Failure> {
     let (certificate, key) =
         authority.make_issuer(broker, *days).map_err(|error| failed(&error))?;
     make_dir(out)?;
-    replace(&out.join("issuer.key"), 0o600, &key)?;
+    replace_key(&out.join("issuer.key"), &key, true)?;
     replace(&out.join("issuer.pem"), 0o644, &certificate)?;
     output::say(&format!(
         "Made an issuer for {broker}, for {days} days. It can sign for agents, and for nobody else."
@@ -195,6 +198,25 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Failure> {
 fn replace(path: &Path, mode: u32, text: &str) -> Result<(), Failure> {
     files::replace(path, text.as_bytes(), Access { mode, uid: None })
         .map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))
+}
+
+/// The same for a key. Where it is put in the place of one that the broker's account may read, or straight into a
+/// broker's own folder, that account may read it from its first moment on.
+fn replace_key(path: &Path, text: &str, is_brokers: bool) -> Result<(), Failure> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let write = || {
+        files::replace(&new, text.as_bytes(), Access { mode: 0o600, uid: None })?;
+        if is_brokers && path.parent() == Some(Path::new(OWN)) && nix::unistd::geteuid().is_root() {
+            pki::for_broker(&new)?;
+        } else {
+            pki::as_readable_as(path, &new)?;
+        }
+        fs::rename(&new, path)?;
+        File::open(path.parent().unwrap_or_else(|| Path::new("/")))?.sync_all()
+    };
+    write().map_err(|error| cannot(path, &error))
 }
 
 #[cfg(test)]

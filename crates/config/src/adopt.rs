@@ -22,17 +22,39 @@ pub fn adopt(
     drop: &[String],
     accept: impl FnOnce(&Config) -> Result<(), String>,
 ) -> Result<Config, ToolError> {
+    let edits = Edits::begin(dir)?;
+    let (edits, config) = edited(edits, set, drop)?;
+    accept(&config).map_err(ToolError::Bad)?;
+    edits.commit()?;
+    Ok(config)
+}
+
+/// What the configuration in `dir` would be with these parameters set and dropped. Nothing is written, and nobody is
+/// kept from writing.
+///
+/// # Errors
+/// If a path or a value is bad, or a file cannot be read or safely edited.
+pub fn proposed(
+    dir: &Path,
+    set: &BTreeMap<String, String>,
+    drop: &[String],
+) -> Result<Config, ToolError> {
+    edited(Edits::look(dir)?, set, drop).map(|(_, config)| config)
+}
+
+fn edited(
+    edits: Edits,
+    set: &BTreeMap<String, String>,
+    drop: &[String],
+) -> Result<(Edits, Config), ToolError> {
     let assignments: Vec<Assignment> =
         set.iter().map(|(path, value)| Assignment::of(path, value)).collect::<Result<_, _>>()?;
-    let edits = Edits::begin(dir)?.set(&assignments)?.drop(drop)?;
+    let edits = edits.set(&assignments)?.drop(drop)?;
     let merged = checked(edits.sources());
     if !merged.problems.is_empty() {
         return Err(ToolError::from(LoadError { problems: merged.problems }));
     }
-    let config = Config::of(merged);
-    accept(&config).map_err(ToolError::Bad)?;
-    edits.commit()?;
-    Ok(config)
+    Ok((edits, Config::of(merged)))
 }
 
 #[cfg(test)]
@@ -82,6 +104,7 @@ mod tests {
         let good = ("/vsmserver/start_timeout", "9");
         let refused = |set: &[(&str, &str)], accept: Result<(), String>| {
             let error = adopt(dir.path(), &map(set), &[], |_| accept).unwrap_err();
+            assert_eq!(proposed(dir.path(), &map(set), &[]).is_ok(), set == [good]);
             assert_eq!(fs::read_to_string(dir.path().join("a.yaml")).unwrap(), text);
             error.to_string()
         };

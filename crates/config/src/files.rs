@@ -1,7 +1,9 @@
 //! The files of a configuration directory, as texts: which of them are read, and how large they may be.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -61,6 +63,25 @@ pub(crate) fn read_dir(dir: &Path) -> Result<Vec<Source>, LoadError> {
     if problems.is_empty() { Ok(sources) } else { Err(LoadError { problems }) }
 }
 
+/// What shows that a file of a directory is another one than before: its number, size and time of change.
+pub type Looks = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
+
+/// How the files look that are read.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub fn looks(dir: &Path) -> io::Result<Looks> {
+    let is_config = |path: &PathBuf| path.extension().is_some_and(|it| it == "yaml");
+    let files = fs::read_dir(dir)?.filter_map(Result::ok).map(|entry| entry.path());
+    Ok(files
+        .filter(is_config)
+        .filter_map(|path| {
+            let found = fs::metadata(&path).ok()?;
+            Some((path, (found.ino(), found.size(), found.ctime(), found.ctime_nsec())))
+        })
+        .collect())
+}
+
 /// Files of `dir` that look as if they were meant to be read, and are not: a line for each.
 pub(crate) fn unread(dir: &Path) -> Vec<String> {
     // Who cannot list the directory was told so.
@@ -94,4 +115,22 @@ pub(crate) fn read_bounded(file: &Path) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     fs::read_to_string(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_replaced_by_one_of_the_same_size_looks_different() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, new) = (dir.path().join("a.yaml"), dir.path().join("a.yaml.new"));
+        fs::write(&file, "a: 1").unwrap();
+        let before = looks(dir.path()).unwrap();
+        fs::write(&new, "a: 2").unwrap();
+        assert_eq!(looks(dir.path()).unwrap(), before, "only .yaml counts");
+        fs::rename(&new, &file).unwrap();
+        assert_ne!(looks(dir.path()).unwrap(), before);
+        assert!(looks(&dir.path().join("missing")).is_err());
+    }
 }

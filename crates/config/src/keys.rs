@@ -333,11 +333,11 @@ schema! {
         CERT_FILE: PathBuf, "/tls/cert_file", Path, "/etc/vsm/pki/host.pem", Reload,
             "Certificate of this host, in PEM format.";
         KEY_FILE: PathBuf, "/tls/key_file", Path, "/etc/vsm/pki/host.key", Reload,
-            "Private key of this host, in PEM format, readable by root only.";
+            "Private key of this host, in PEM format, readable by root only; on a broker by the group vsmserver too.";
         ISSUER_CERT_FILE: PathBuf, "/tls/issuer_cert_file", Path, "/etc/vsm/pki/issuer.pem", Reload,
             "Brokers: certificate of the issuer that signs certificates for agents, in PEM format (vsmctl pki issuer).";
         ISSUER_KEY_FILE: PathBuf, "/tls/issuer_key_file", Path, "/etc/vsm/pki/issuer.key", Reload,
-            "Brokers: private key of that issuer, in PEM format, readable by root only.";
+            "Brokers: private key of that issuer, in PEM format, readable by root and the group vsmserver only.";
     }
 
     /// `/sessionstart`: what an empty desktop shows first.

@@ -43,13 +43,14 @@ mod write;
 mod yaml;
 
 pub use crate::{
-    adopt::adopt,
+    adopt::{adopt, proposed},
     check::{AGENT_LOGGERS, SERVER_LOGGERS},
     config::{Change, Config, Subcluster},
     error::ToolError,
+    files::{Looks, looks},
     kind::{Item, Kind, Unit},
     limits::LimitsFolder,
-    param::{Apply, Key, Param},
+    param::{Apply, Key, Param, canonical, is_nodes_own},
     problem::{LoadError, Problem},
     profiles::{PROFILE_KEY_MAX, PROFILES_MAX, Profile, is_profile_key},
     value::{

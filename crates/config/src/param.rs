@@ -8,6 +8,25 @@ use crate::{kind::Kind, value::Value};
 const ROOTS_PROGRAMS: [&str; 3] =
     ["/vsmserver/mail_program", "/vsmserver/hooks/startup_dir", "/vsmserver/hooks/reconnect_dir"];
 
+/// Parameters that are a node's own in a pair, by the beginning of their path: where its things are, and what root does
+/// there.
+const NODES_OWN: [&str; 8] = [
+    "/tls/",
+    "/vsmagent/",
+    "/vsmserver/logging/",
+    "/vsmserver/state_dir",
+    "/vsmserver/user_socket",
+    "/vsmserver/admin_socket",
+    "/vsmserver/trail/",
+    "/vsmagent-logging/",
+];
+
+/// Whether a parameter is a node's own: the other node's value means nothing here, and is not taken.
+#[must_use]
+pub fn is_nodes_own(path: &str) -> bool {
+    NODES_OWN.iter().any(|start| path.starts_with(start))
+}
+
 /// When a changed value takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Apply {
@@ -117,7 +136,8 @@ pub(crate) fn segments(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The path as the schema spells it: no trailing slash, and the newer spellings brought home.
-pub(crate) fn canonical(path: &str) -> String {
+#[must_use]
+pub fn canonical(path: &str) -> String {
     let parts: Vec<&str> = segments(path).collect();
     let moved = matches!(parts.first(), Some(&("HA" | "subclusters" | "agents")));
     let prefix = if moved { "/vsmserver" } else { "" };

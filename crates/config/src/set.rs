@@ -55,12 +55,21 @@ pub(crate) struct Edits {
     old: Vec<Source>,
     new: Vec<Source>,
     changed: Vec<String>,
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
 
 impl Edits {
     pub(crate) fn begin(dir: &Path) -> Result<Self, ToolError> {
         let lock = lock(dir)?;
+        Self::of(dir, Some(lock))
+    }
+
+    /// The same to look at: nothing of it is to be written.
+    pub(crate) fn look(dir: &Path) -> Result<Self, ToolError> {
+        Self::of(dir, None)
+    }
+
+    fn of(dir: &Path, lock: Option<Lock>) -> Result<Self, ToolError> {
         let old = files::read_dir(dir)?;
         let (dir, new, changed) = (dir.to_owned(), old.clone(), Vec::new());
         Ok(Self { dir, old, new, changed, _lock: lock })

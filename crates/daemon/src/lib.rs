@@ -2,6 +2,7 @@
 //! systemd.
 
 pub mod access;
+pub mod account;
 pub mod at_start;
 pub mod backoff;
 pub mod cause;

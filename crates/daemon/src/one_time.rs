@@ -14,10 +14,12 @@ use std::{
     time::Duration,
 };
 
+use rustix::{net::sockopt::socket_peercred, process::geteuid};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use vsm_core::SessionId;
 
+use crate::account::Account;
 pub use keys::{Bearer, Keys, TooMany, VALID_MAX, serve};
 
 /// Name of the agent's key socket, in its run directory.
@@ -78,6 +80,7 @@ pub enum Answer {
 /// If it does not run, or does not answer in time.
 pub fn ask(socket: &Path, ask: &Ask) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(socket)?;
+    serves_it(&stream, socket)?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;
     stream.set_write_timeout(Some(ANSWER_MAX))?;
     let mut line = serde_json::to_vec(ask).map_err(io::Error::other)?;
@@ -89,6 +92,20 @@ pub fn ask(socket: &Path, ask: &Ask) -> io::Result<Answer> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     serde_json::from_slice(&line).map_err(io::Error::other)
+}
+
+/// Fails unless who listens there may: root, and at the broker's socket the broker's account, which can make sockets in
+/// the same folder. (In a test that is whoever runs it.)
+fn serves_it(stream: &UnixStream, socket: &Path) -> io::Result<()> {
+    let uid = socket_peercred(stream)?.uid;
+    let is_brokers = || {
+        socket.file_name().is_some_and(|name| name == BROKER_SOCKET)
+            && Account::find().is_ok_and(|account| account.uid == uid.as_raw())
+    };
+    if uid.is_root() || uid == geteuid() || is_brokers() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, "somebody else listens there"))
 }
 
 /// The line for sshd that lets a key in for this right and nothing else: it runs `login`, which takes the right up.

@@ -8,6 +8,7 @@
 use std::{
     fs, io,
     net::IpAddr,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,14 +19,19 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, pem::PemObject as _};
 use vsm_core::{Hash, IdentityName, UnixMillis};
+use zeroize::Zeroizing;
 
 use crate::{
+    account::Account,
     clock,
     files::{self, Access},
     shown,
     shown::Shown,
     tls::{OpenKey, Role},
 };
+
+/// A private key as PEM; wiped from memory when it is dropped. What the TLS library and ring make of it is their own.
+pub type Private = Zeroizing<String>;
 
 /// A day.
 pub const DAY: Duration = Duration::from_secs(86_400);
@@ -91,7 +97,7 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Request {
     /// The private key, PEM.
-    pub key: String,
+    pub key: Private,
     /// The request, DER.
     pub request: Vec<u8>,
 }
@@ -102,9 +108,9 @@ impl Request {
     /// # Errors
     /// If the library fails.
     pub fn new() -> Result<Self, PkiError> {
-        let key = KeyPair::generate()?;
-        let request = CertificateParams::default().serialize_request(&key)?;
-        Ok(Self { key: key.serialize_pem(), request: request.der().to_vec() })
+        let key = Zeroizing::new(KeyPair::generate()?);
+        let request = CertificateParams::default().serialize_request(&*key)?;
+        Ok(Self { key: pem(&key), request: request.der().to_vec() })
     }
 }
 
@@ -157,7 +163,8 @@ impl Signer {
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, PkiError> {
         let pem = read(certificate)?;
         OpenKey::check(key).map_err(|open| PkiError::Open { path: key.to_owned(), open })?;
-        let pair = KeyPair::from_pem(&read(key)?).map_err(|error| unusable(key, &error))?;
+        let private = Zeroizing::new(read(key)?);
+        let pair = KeyPair::from_pem(&private).map_err(|error| unusable(key, &error))?;
         let der = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|error| unusable(certificate, &error))?;
         let own = Shown::of(&der).ok_or_else(|| unusable(certificate, &"it cannot be read"))?;
@@ -200,17 +207,17 @@ impl Signer {
     ///
     /// # Errors
     /// If a name is bad, or the library fails.
-    pub fn make(&self, wanted: &Wanted) -> Result<(String, String), PkiError> {
-        let key = KeyPair::generate()?;
+    pub fn make(&self, wanted: &Wanted) -> Result<(String, Private), PkiError> {
+        let key = Zeroizing::new(KeyPair::generate()?);
         let (params, _) = self.params(wanted)?;
-        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
+        Ok((params.signed_by(&*key, &self.issuer)?.pem(), pem(&key)))
     }
 
     /// Makes an issuer for a broker: certificate and private key as PEM.
     ///
     /// # Errors
     /// If the library fails.
-    pub fn make_issuer(&self, broker: &str, days: u32) -> Result<(String, String), PkiError> {
+    pub fn make_issuer(&self, broker: &str, days: u32) -> Result<(String, Private), PkiError> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, format!("VSM issuer of {broker}"));
         params.subject_alt_names.push(uri(&format!("vsm://issuer/{broker}"))?);
@@ -218,8 +225,8 @@ impl Signer {
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         holds(&mut params, None, DAY * days, self.until());
-        let key = KeyPair::generate()?;
-        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
+        let key = Zeroizing::new(KeyPair::generate()?);
+        Ok((params.signed_by(&*key, &self.issuer)?.pem(), pem(&key)))
     }
 
     fn params(&self, wanted: &Wanted) -> Result<(CertificateParams, UnixMillis), PkiError> {
@@ -244,7 +251,7 @@ impl Signer {
 ///
 /// # Errors
 /// If the library fails.
-pub fn make_authority(name: &str, days: u32) -> Result<(String, String), PkiError> {
+pub fn make_authority(name: &str, days: u32) -> Result<(String, Private), PkiError> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     // Below it are issuers, and below those no more of them.
@@ -252,7 +259,7 @@ pub fn make_authority(name: &str, days: u32) -> Result<(String, String), PkiErro
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     holds(&mut params, None, DAY * days, None);
     let key = KeyPair::generate()?;
-    let private = key.serialize_pem();
+    let private = pem(&key);
     Ok((CertifiedIssuer::self_signed(params, key)?.pem(), private))
 }
 
@@ -266,6 +273,7 @@ pub fn install(certificate: &Path, key: &Path, new: (&str, &str)) -> io::Result<
     // What an earlier attempt has left belongs to another key.
     gone(&beside(certificate))?;
     files::replace(&beside(key), private.as_bytes(), Access { mode: 0o600, uid: None })?;
+    as_readable_as(key, &beside(key))?;
     files::replace(&beside(certificate), chain.as_bytes(), Access { mode: 0o644, uid: None })?;
     moved(&beside(key), key)?;
     moved(&beside(certificate), certificate)
@@ -293,6 +301,7 @@ fn is_pair(certificate: &Path, key: &Path) -> bool {
     let (Ok(chain), Ok(key)) = (fs::read_to_string(certificate), fs::read_to_string(key)) else {
         return false;
     };
+    let key = Zeroizing::new(key);
     let own = shown(&chain).into_iter().next().map(|own| own.key);
     own.is_some() && own == public_key(&key)
 }
@@ -300,7 +309,31 @@ fn is_pair(certificate: &Path, key: &Path) -> bool {
 /// The hash of the public key of a private one.
 #[must_use]
 pub fn public_key(private: &str) -> Option<Hash> {
-    KeyPair::from_pem(private).ok().map(|key| Hash::of(&key.subject_public_key_info()))
+    let key = Zeroizing::new(KeyPair::from_pem(private).ok()?);
+    Some(Hash::of(&key.subject_public_key_info()))
+}
+
+/// Lets the broker's account read a key that takes the place of one that it may read.
+///
+/// # Errors
+/// If the mode cannot be changed.
+pub fn as_readable_as(old: &Path, new: &Path) -> io::Result<()> {
+    match fs::metadata(old) {
+        Ok(old) if old.mode() & 0o077 == 0o040 && Some(old.gid()) == Account::group() => {
+            for_broker(new)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Lets the broker's account read a key of root's, where this host has such an account.
+///
+/// # Errors
+/// If the mode cannot be changed.
+pub fn for_broker(key: &Path) -> io::Result<()> {
+    let Some(group) = Account::group() else { return Ok(()) };
+    chown(key, None, Some(group))?;
+    fs::set_permissions(key, fs::Permissions::from_mode(0o640))
 }
 
 fn gone(path: &Path) -> io::Result<()> {
@@ -371,6 +404,10 @@ fn holds(
     until
 }
 
+fn pem(key: &KeyPair) -> Private {
+    Zeroizing::new(key.serialize_pem())
+}
+
 fn alternative(address: &str) -> Result<SanType, PkiError> {
     if let Ok(ip) = address.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(ip));
@@ -400,7 +437,7 @@ mod tests {
 
     fn pair(name: &str) -> (String, String) {
         let (pem, key) = make_authority(name, 30).unwrap();
-        (pem, key)
+        (pem, key.to_string())
     }
 
     /// After each step at which it can be interrupted a pair is there that belongs together.

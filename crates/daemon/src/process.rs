@@ -4,7 +4,9 @@ use std::sync::OnceLock;
 
 use rustix::{
     fs::Mode,
-    process::{Resource, Rlimit, getrlimit, setrlimit, umask},
+    process::{
+        DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
+    },
 };
 
 /// The soft limit of open files as this process was started with it.
@@ -18,6 +20,20 @@ pub fn prepare() {
     let _ = GIVEN.set(limit.current);
     // Without it there is less room, and nothing else.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+/// No core file of this process is ever written, and nobody but root looks into its memory: it may hold keys. To be
+/// called again after the process has become another user. What it starts is not touched by this.
+pub fn guard_memory() {
+    // The kernel knows this option.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// The same, and for what it starts too.
+pub fn no_cores() {
+    guard_memory();
+    // A limit may always be lowered.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 /// Takes group's and others' right to write from files that are made, and nothing else; what the mask was before.

@@ -163,11 +163,25 @@ where
     A: Future<Output = io::Result<()>> + Send,
 {
     let listener = listen(path, Access { mode: 0o666, group: None })?;
+    self::answer(listener, path, bounds, stop, answer).await;
+    Ok(())
+}
+
+/// The same on a socket that is open already.
+pub async fn answer<A>(
+    listener: UnixListener,
+    path: &Path,
+    bounds: Bounds,
+    stop: &CancellationToken,
+    answer: impl Fn(Asked) -> A + Clone + Send + 'static,
+) where
+    A: Future<Output = io::Result<()>> + Send,
+{
     let shares = Shares::new(path.display().to_string(), bounds.each, CALLERS_MAX);
     loop {
         let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {

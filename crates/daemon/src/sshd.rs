@@ -6,7 +6,7 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Output, Stdio},
@@ -14,10 +14,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{process::Command, sync::Notify};
+use tokio::{io::AsyncWriteExt, process::Command, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    pki::Request,
     sockets::{self, State},
     trouble::{Kind, Troubles},
 };
@@ -184,7 +185,7 @@ async fn look() -> Seen {
     // With a user and a host it also takes what is inside Match blocks.
     let who = "user=root,host=localhost,addr=127.0.0.1";
     if let Some(program) = program
-        && let Some(output) = ask(program, &["-T", "-C", who]).await
+        && let Some(output) = ask_sshd(program, who).await
         && output.status.success()
     {
         seen.config = Some(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -207,12 +208,40 @@ async fn by_systemd() -> Option<bool> {
     (states.len() + 1 == units.len()).then(|| !states.iter().all(is_down))
 }
 
+/// Asks sshd what it makes of its configuration. It says nothing without a host key, and this host's are root's: where
+/// we are not, it is given one that is made for this and good for nothing.
+async fn ask_sshd(program: PathBuf, who: &str) -> Option<Output> {
+    if rustix::process::geteuid().is_root() {
+        return ask(program, &["-T", "-C", who]).await;
+    }
+    let key = Request::new().ok()?.key;
+    let arguments = ["-T", "-C", who, "-h", "/dev/stdin"];
+    ask_with(program, &arguments, key.as_bytes()).await.ok()
+}
+
 /// Runs a program that is to tell something; none = it cannot be run, or takes too long.
 async fn ask(program: impl AsRef<OsStr>, arguments: &[&str]) -> Option<Output> {
+    ask_with(program, arguments, &[]).await.ok()
+}
+
+/// The same with a short input.
+async fn ask_with(
+    program: impl AsRef<OsStr>,
+    arguments: &[&str],
+    input: &[u8],
+) -> io::Result<Output> {
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    tokio::time::timeout(ANSWER_MAX, command.output()).await.ok()?.ok()
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let asked = async {
+        let mut child = command.spawn()?;
+        if let Some(mut to) = child.stdin.take() {
+            // It fits into the pipe; one that does not read it says what it says.
+            let _ = to.write_all(input).await;
+        }
+        child.wait_with_output().await
+    };
+    tokio::time::timeout(ANSWER_MAX, asked).await?
 }
 
 /// The process that waits for connections.

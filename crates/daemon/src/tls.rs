@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     fmt, fs, io,
     net::IpAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
@@ -27,9 +27,11 @@ use tonic::{
 };
 use vsm_config::{Config, keys};
 use vsm_core::UnixMillis;
+use zeroize::Zeroizing;
 
 pub use crate::role::{Role, UnknownRole};
 use crate::{
+    account::Account,
     open::{Open, Place, Revoked, revoked},
     shown::Shown,
     verifier::{Clients, Rules, Servers, all_shown},
@@ -136,21 +138,32 @@ pub enum TlsError {
 /// A private key that is none, as others than its owner can read or change it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "mode {mode:04o}: others than its owner could have this private key; it is not used before: chmod 600 {path}"
+    "mode {mode:04o}: others than its owner could have this private key; it is not used before: chmod {mend} {path}"
 )]
 pub struct OpenKey {
     path: PathBuf,
     mode: u32,
+    /// The mode that is right: on a broker its account reads the key by its group.
+    mend: &'static str,
 }
 
 impl OpenKey {
-    /// The file of a private key is its owner's alone, as ssh wants it too: whoever else has it can be this host.
+    /// The file of a private key is its owner's alone, as ssh wants it too: whoever else has it can be this host. One of
+    /// root's may be read by the group of the broker's account, which has no other way to it.
     ///
     /// # Errors
     /// If the group or others may do anything with it. One that cannot be looked at is for the caller to fail on.
     pub fn check(path: &Path) -> Result<(), Self> {
-        let mode = fs::metadata(path).map_or(0, |file| file.permissions().mode() & 0o7777);
-        if mode & 0o077 == 0 { Ok(()) } else { Err(Self { path: path.to_owned(), mode }) }
+        let Ok(file) = fs::metadata(path) else { return Ok(()) };
+        let mode = file.permissions().mode() & 0o7777;
+        let is_brokers = || file.uid() == 0 && Some(file.gid()) == Account::group();
+        let mend = match mode & 0o077 {
+            0 => return Ok(()),
+            _ if !is_brokers() => "600",
+            0o040 => return Ok(()),
+            _ => "640",
+        };
+        Err(Self { path: path.to_owned(), mode, mend })
     }
 }
 
@@ -202,7 +215,7 @@ impl Tls {
         let file = |text: &str, parameter| PemFile {
             path: PathBuf::from("(new)"),
             parameter,
-            data: text.as_bytes().to_vec(),
+            data: Zeroizing::new(text.as_bytes().to_vec()),
         };
         let files = [(ca, "/tls/ca_file"), (cert, "/tls/cert_file"), (key, "/tls/key_file")];
         let [ca, cert, key] = files.map(|(text, parameter)| file(text, parameter));
@@ -358,13 +371,14 @@ impl Material {
 struct PemFile {
     path: PathBuf,
     parameter: &'static str,
-    data: Vec<u8>,
+    /// Wiped from memory: one of them is the private key.
+    data: Zeroizing<Vec<u8>>,
 }
 
 impl PemFile {
     fn read(path: PathBuf, parameter: &'static str) -> Result<Self, TlsError> {
         match fs::read(&path) {
-            Ok(data) => Ok(Self { path, parameter, data }),
+            Ok(data) => Ok(Self { path, parameter, data: Zeroizing::new(data) }),
             Err(source) => Err(TlsError::Read { path, parameter, source }),
         }
     }

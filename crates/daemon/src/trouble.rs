@@ -76,11 +76,13 @@ pub enum Kind {
     NoLogin,
     /// The clock of a host differs from the broker's.
     Clock,
+    /// The broker's helper, which is root, does not answer.
+    RootHelper,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Promise,
         Self::Configuration,
         Self::Displays,
@@ -105,6 +107,7 @@ impl Kind {
         Self::Pam,
         Self::NoLogin,
         Self::Clock,
+        Self::RootHelper,
     ];
 
     /// Its stable word.
@@ -135,6 +138,7 @@ impl Kind {
             Self::Pam => "pam",
             Self::NoLogin => "nologin",
             Self::Clock => "clock",
+            Self::RootHelper => "root-helper",
         }
     }
 
@@ -197,6 +201,9 @@ impl Kind {
             }
             Self::NoLogin => "remove the file when the work there is done",
             Self::Clock => "timedatectl on both shows which is wrong; let both keep time with NTP",
+            Self::RootHelper => {
+                "systemctl status vsm-root there says why; start it with systemctl start vsm-root"
+            }
         }
     }
 }

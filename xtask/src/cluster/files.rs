@@ -20,6 +20,9 @@ const SSHD_DROP_IN: &str = include_str!("../../../deploy/sshd/vsm.conf");
 const SSHD_KEYS: &str = include_str!("../../../deploy/sshd/vsm-keys.conf");
 /// Whom sshd runs the command of the keys as; on hosts with packages sysusers makes the account.
 const KEYS_USER: (&str, u32) = ("vsm-keys", 990);
+/// The broker's own account, and the group of administrators that it is in.
+const BROKER_USER: (&str, u32) = ("vsmserver", 991);
+const ADMIN_GROUP: (&str, u32) = ("vsmadmin", 992);
 const PAM_SERVICE: &str = include_str!("../../../deploy/pam/vsm");
 /// Programs that are scripts.
 const TOOLS: [(&str, &str); 3] = [
@@ -153,10 +156,12 @@ fn etc(layout: &Layout, host: &Host, etc: &Path) -> Result<()> {
         writeln!(shadow, "{name}:*:19000:0:99999:7:::")?;
     }
     if layout.start == Start::Ready {
-        let (name, id) = KEYS_USER;
-        writeln!(passwd, "{name}:x:{id}:{id}::/nonexistent:/usr/sbin/nologin")?;
-        writeln!(group, "{name}:x:{id}:")?;
-        writeln!(shadow, "{name}:!*:19000:0:99999:7:::")?;
+        for (name, id) in [KEYS_USER, BROKER_USER] {
+            writeln!(passwd, "{name}:x:{id}:{id}::/nonexistent:/usr/sbin/nologin")?;
+            writeln!(group, "{name}:x:{id}:")?;
+            writeln!(shadow, "{name}:!*:19000:0:99999:7:::")?;
+        }
+        writeln!(group, "{}:x:{}:{}", ADMIN_GROUP.0, ADMIN_GROUP.1, BROKER_USER.0)?;
     }
     // As Debian has it, but for the network: there is none.
     let also = if layout.start == Start::Fresh { " systemd" } else { "" };

@@ -83,6 +83,9 @@ fn daemons(layout: &Layout, host: &Host) -> Vec<DaemonSpec> {
     if layout.runs_agent(host) && host.role == Role::Broker {
         daemons.push(of("vsmagent", &["/usr/bin/vsmagent"]));
     }
+    if host.role == Role::Broker {
+        daemons.push(of("vsm-root", &["/usr/bin/vsm-root"]));
+    }
     if layout.runs(host, HaSoftware::Pacemaker) {
         // That starts the broker itself.
         daemons.extend(pacemaker::DAEMONS.map(|(name, words)| of(name, words)));

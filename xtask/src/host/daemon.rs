@@ -1,6 +1,7 @@
 //! One daemon under PID 1: start, stop, start again after a crash.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -191,8 +192,13 @@ impl Daemon {
 
     fn tell_health(&self, word: &str) {
         let Some(file) = &self.spec.health else { return };
+        // The broker's own, which it made or was given; where it has never been there the broker is given it.
         let written = file.parent().map_or(Ok(()), fs::create_dir_all);
-        if let Err(error) = written.and_then(|()| fs::write(file, word)) {
+        let write = || match OpenOptions::new().write(true).truncate(true).open(file) {
+            Ok(mut there) => there.write_all(word.as_bytes()),
+            Err(_) => fs::write(file, word),
+        };
+        if let Err(error) = written.and_then(|()| write()) {
             eprintln!("{}: {}: {error}", self.spec.name, file.display());
         }
     }

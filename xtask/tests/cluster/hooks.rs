@@ -11,13 +11,13 @@ use crate::service::{AGENTS, BROKER, Service, connected};
 
 /// A desktop that is not handed out.
 const SOFTWARE: i32 = 70;
-const START: &str = "/etc/vsm/sessionstartup.d";
+pub(crate) const START: &str = "/etc/vsm/sessionstartup.d";
 const RECONNECT: &str = "/etc/vsm/sessionreconnect.d";
 /// What hooks leave here is the administrator's to read.
-const OUT: &str = "/run/hooks";
+pub(crate) const OUT: &str = "/run/hooks";
 
 /// A line of shell that puts a hook into a directory.
-fn hook(dir: &str, name: &str, body: &str) -> String {
+pub(crate) fn hook(dir: &str, name: &str, body: &str) -> String {
     format!(
         "mkdir -p {dir} {OUT}; cat > {dir}/{name} <<'END'\n#!/bin/sh\n{body}\nEND\nchmod 755 {dir}/{name}"
     )

@@ -29,6 +29,7 @@ mod hooks;
 mod hosts;
 mod identities;
 mod isolation;
+mod least_power;
 mod lifecycle;
 mod lifetime;
 mod limits;

@@ -22,6 +22,8 @@ pub(crate) struct Event {
     pub(crate) user: Option<String>,
     pub(crate) agent: Option<String>,
     pub(crate) detail: String,
+    pub(crate) unix_ms: u64,
+    pub(crate) chain: Option<String>,
 }
 
 pub(crate) fn events(cluster: &Cluster, node: &str) -> Vec<Event> {

@@ -6,11 +6,12 @@ use xtask::clock::wait_for;
 use crate::service::{AGENTS, BROKER, Service, WAIT};
 use crate::shares;
 
-const FILE: &str = "/var/log/trail.jsonl";
+const FILE: &str = "/var/log/vsm/trail.jsonl";
 /// A syslog: each line that it is sent goes to a file.
 const SYSLOG: &str = "import os, socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.bind('/run/log')
+os.chmod('/run/log', 0o666)
 print('all', flush=True)
 while True:
     line = s.recv(65536).decode()
@@ -60,6 +61,8 @@ fn documented() -> String {
 fn what_is_done_to_an_exported_trail_is_found() {
     let service = Service::up("trail");
     let sh = |line: &str| service.sh(BROKER, line);
+    // As the unit has it made.
+    sh("install -d -o vsmserver -m 750 /var/log/vsm");
     let mut syslog = service.command(BROKER, "root", &["python3", "-c", SYSLOG]).unwrap();
     let mut syslog = syslog.stdout(std::process::Stdio::null()).spawn().unwrap();
     let file = format!("/vsmserver/trail/file={FILE}");
@@ -75,7 +78,7 @@ fn what_is_done_to_an_exported_trail_is_found() {
 
     let whole = verify(&service, FILE);
     assert!(whole.contains("the chain is whole") && whole.ends_with("exit 0"), "{whole}");
-    let whole = verify(&service, "--offline - < /var/log/trail.jsonl");
+    let whole = verify(&service, "--offline - < /var/log/vsm/trail.jsonl");
     assert!(whole.contains("the chain is whole"), "{whole}");
     let sent = "sed 's/^<86>vsm-trail\\[[0-9]*\\]: //' /var/log/syslog.txt";
     let whole = service.sh(BROKER, &format!("{sent} | vsmctl events verify - 2>&1"));
@@ -102,7 +105,7 @@ fn what_is_done_to_an_exported_trail_is_found() {
     service.agents_are("up", &AGENTS);
     let forged = verify(&service, "");
     assert!(forged.contains("is not as it was recorded") && forged.ends_with("exit 1"), "{forged}");
-    let forged = verify(&service, "/var/log/trail.1 /var/log/trail.jsonl");
+    let forged = verify(&service, "/var/log/vsm/trail.1 /var/log/vsm/trail.jsonl");
     assert!(forged.contains("the broker: event"), "{forged}");
     assert_eq!(service.connect("bob").session, bob.session);
     syslog.kill().unwrap();
@@ -112,6 +115,7 @@ fn what_is_done_to_an_exported_trail_is_found() {
 fn on_table(service: &Service, table: &str) {
     let output = service.output(BROKER, "root", &["python3", "-c", FORGE, table]).unwrap();
     assert_eq!(output, "");
+    service.sh(BROKER, "chown vsmserver: /var/lib/vsm/*");
 }
 
 /// Changed, taken out, made up, cut.
@@ -147,12 +151,12 @@ fn it_goes_on_where_it_was(service: &Service) {
     exported(service, FILE);
     let whole = verify(service, FILE);
     assert!(whole.contains("the chain is whole"), "{whole}");
-    sh(&format!("mv {FILE} /var/log/trail.1; mkdir {FILE}"));
+    sh(&format!("mv {FILE} /var/log/vsm/trail.1; mkdir {FILE}"));
     sh("vsmctl agent drain agent1; vsmctl agent undrain agent1");
-    shares::told(service, BROKER, "trail", "is not exported to /var/log/trail.jsonl");
+    shares::told(service, BROKER, "trail", "is not exported to /var/log/vsm/trail.jsonl");
     sh(&format!("rmdir {FILE}"));
     exported(service, FILE);
-    let whole = verify(service, &format!("/var/log/trail.1 {FILE}"));
+    let whole = verify(service, &format!("/var/log/vsm/trail.1 {FILE}"));
     assert!(whole.contains("the chain is whole"), "{whole}");
     service.until(BROKER, "vsmctl ha status --exit-code");
 }

@@ -42,6 +42,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     vsm_daemon::process::prepare();
+    // Desktops have the limit that the agent was started with.
+    vsm_daemon::process::guard_memory();
     log::init(&LogSettings::vsmagent(&config, vsm_agent::LOG_PARTS));
     log::unread(&config);
     match serve(&options, &config) {

@@ -7,7 +7,7 @@
 use std::{
     fs, io,
     os::unix::{
-        fs::{DirBuilderExt, PermissionsExt, chown},
+        fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown},
         net::UnixListener,
     },
 };
@@ -69,6 +69,16 @@ fn become_monitor() -> Result<SignalFd, Refused> {
         .map_err(internal("take signals"))
 }
 
+/// Fails where the folder is somebody else's: on a broker's host the broker, which is not root, may make some beside it.
+fn roots(dir: &std::path::Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(dir)?;
+    let own = rustix::process::geteuid().as_raw();
+    if found.is_dir() && (found.uid() == 0 || found.uid() == own) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is not root's"))
+}
+
 /// Makes the session's folder and its control socket; the folder is root's, and only passed through by others.
 fn open_socket(dir: &std::path::Path) -> Result<UnixListener, Refused> {
     let named = |what: &'static str| {
@@ -81,6 +91,7 @@ fn open_socket(dir: &std::path::Path) -> Result<UnixListener, Refused> {
             .recursive(true)
             .mode(0o711)
             .create(parent)
+            .and_then(|()| roots(parent))
             // One that was made under another mask.
             .and_then(|()| fs::set_permissions(parent, fs::Permissions::from_mode(0o711)))
             .map_err(named("make the folder of"))?;

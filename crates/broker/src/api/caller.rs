@@ -112,12 +112,6 @@ pub(crate) fn is_local<T>(request: &Request<T>) -> bool {
     request.extensions().get::<UdsConnectInfo>().is_some()
 }
 
-/// Whether a call came by a socket of this host from root.
-pub(crate) fn is_root<T>(request: &Request<T>) -> bool {
-    let local = request.extensions().get::<UdsConnectInfo>();
-    local.and_then(|info| info.peer_cred).is_some_and(|peer| peer.uid() == 0)
-}
-
 /// Where the client of a local call is, as its `vsm-login` says by the name of its own socket. That runs as the user:
 /// it is the user's word, and proves nothing.
 pub(crate) fn client_address<T>(request: &Request<T>) -> Option<IpAddr> {

@@ -159,9 +159,11 @@ impl Configuration for ConfigApi {
         }
         let differing = differences(&own, &peer);
         let programs = differing.iter().map(|one| &one.path).find(|path| is_roots_program(path));
-        if let (Some(path), false) = (programs, caller::is_root(&request)) {
+        if let Some(path) = programs {
+            // The other node's root helper would not take it.
             return Err(Status::permission_denied(format!(
-                "{path} names what root runs: only root on this node may push it"
+                "{path} names what root runs, and no broker gives that to another: set it by hand on {} (vsm-config), then push again",
+                pair.peer
             )));
         }
         if differing.iter().any(|one| one.path.starts_with("/vsmserver/HA/")) {
@@ -204,7 +206,7 @@ impl Configuration for ConfigApi {
     ) -> Result<Response<pb::AdoptResponse>, Status> {
         let actor = caller::admin(&self.edge, &request).await;
         let pb::AdoptRequest { set, drop, expected } = request.into_inner();
-        if let Some(own) = set.keys().chain(&drop).find(|path| card::is_own(path)) {
+        if let Some(own) = set.keys().chain(&drop).find(|path| vsm_config::is_nodes_own(path)) {
             return Err(Status::invalid_argument(format!(
                 "{own} is a parameter of each node's own"
             )));

@@ -7,10 +7,12 @@ use tikv_jemallocator::Jemalloc;
 use vsm_broker::args::Arguments;
 use vsm_config::Config;
 use vsm_daemon::{
+    account::{self, Account},
     log::{self, LogSettings},
     stop::Stop,
     tls::Tls,
 };
+use vsm_root::prepare;
 
 /// How long threads that write may take once everything else has ended.
 const THREADS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), (u8, String)> {
+    vsm_daemon::process::no_cores();
+    without_root(&arguments)?;
     let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
     if arguments.check {
         config.check().map_err(|error| (78, error.to_string()))?;
@@ -70,6 +74,23 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
     // A thread that hangs in the name service would never end.
     runtime.shutdown_timeout(THREADS_TIMEOUT);
     done
+}
+
+/// Becomes the broker's own account where root starts it: no broker is root. What the account needs it is given before,
+/// as the unit does.
+fn without_root(arguments: &Arguments) -> Result<(), (u8, String)> {
+    // What a check by root finds unreadable for the account, a start makes readable.
+    if arguments.check || !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let account = Account::find().map_err(|error| (78, error.to_string()))?;
+    let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
+    prepare::all(&config, account).map_err(|error| (1, error.to_string()))?;
+    let become_it = account.become_it();
+    become_it.map_err(|error| (1, format!("cannot become the user {}: {error}", account::NAME)))?;
+    // By the change of user the kernel has set it anew.
+    vsm_daemon::process::guard_memory();
+    Ok(())
 }
 
 #[expect(

@@ -1,18 +1,16 @@
 //! Mail to the administrators (`/vsmserver/admin_email`): what somebody should look at, a few events in one message.
 
-use std::{io, path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{
-    io::AsyncWriteExt,
-    process::Command,
-    sync::mpsc::{self, Receiver, Sender},
-};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use vsm_config::{Config, keys};
 use vsm_core::{Event, NodeName};
-use vsm_daemon::{program, trouble::Kind};
+use vsm_daemon::trouble::Kind;
+use vsm_root::message::{Act, Answer};
 
 use super::Journal;
+use crate::{helper, process::Process};
 
 /// What is worth a mail; all else is in the trail.
 const WORTH_IT: [&str; 14] = [
@@ -35,8 +33,6 @@ const WORTH_IT: [&str; 14] = [
 const QUEUE_BOUND: usize = 256;
 /// What happens within this time of the first event goes into the same mail.
 const TOGETHER: Duration = Duration::from_secs(10);
-/// How long the mail program may take.
-const SEND_MAX: Duration = Duration::from_secs(60);
 
 /// Where events wait to be mailed.
 #[derive(Debug)]
@@ -79,7 +75,7 @@ pub(crate) async fn send(journal: Arc<Journal>) {
             let settings = journal.site.settings();
             if !settings.admin_email.is_empty() {
                 let text = message(&journal.process.node, &settings.admin_email, &batch);
-                let failed = post(&settings.mail_program, text).await.err();
+                let failed = post(&journal.process, text).await.err();
                 // Nobody has asked for mail, and there is no program for it: no mail is sent, as the parameter says.
                 let wanted = settings.mail_program.exists() || settings.admin_email != unasked;
                 let failed = failed.filter(|_| wanted);
@@ -114,27 +110,17 @@ fn message(node: &NodeName, to: &[String], events: &[Event]) -> String {
     text
 }
 
-/// Gives a message to the mail program.
-async fn post(path: &Path, text: String) -> io::Result<()> {
-    program::check(path).map_err(io::Error::other)?;
-    let mut command = Command::new(path);
-    command.args(["-t", "-oi"]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let sent = async {
-        let mut child = command.spawn()?;
-        if let Some(mut input) = child.stdin.take() {
-            match input.write_all(text.as_bytes()).await {
-                // It does not read to the end: how it ends says whether that was meant.
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
+/// Has the helper give a message to the mail program that its own configuration names.
+async fn post(process: &Process, text: String) -> Result<(), String> {
+    match process.helper.ask(Act::Mail { text }, Duration::ZERO).await {
+        Ok(Answer::Done) => Ok(()),
+        Ok(Answer::Failed(why) | Answer::Refused(why) | Answer::Unwritten(why)) => Err(why),
+        Ok(Answer::Ran { .. }) => {
+            Err("the root helper (vsm-root) answers something else".to_owned())
         }
-        child.wait().await
-    };
-    match tokio::time::timeout(SEND_MAX, sent).await {
-        Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => Err(io::Error::other(status.to_string())),
-        Ok(Err(error)) => Err(error),
-        Err(late) => Err(late.into()),
+        Err(lost) => {
+            helper::told(process, &lost);
+            Err(lost.to_string())
+        }
     }
 }

@@ -6,18 +6,6 @@ use std::collections::BTreeMap;
 use vsm_config::Config;
 use vsm_sync::peer::Card;
 
-/// Parameters that are a node's own, by the beginning of their path.
-const OWN: [&str; 8] = [
-    "/tls/",
-    "/vsmagent/",
-    "/vsmserver/logging/",
-    "/vsmserver/state_dir",
-    "/vsmserver/user_socket",
-    "/vsmserver/admin_socket",
-    "/vsmserver/trail/",
-    "/vsmagent-logging/",
-];
-
 /// The card of this node as it is configured now.
 pub(crate) fn card(config: &Config) -> Card {
     Card {
@@ -27,14 +15,9 @@ pub(crate) fn card(config: &Config) -> Card {
     }
 }
 
-/// Whether a parameter is a node's own.
-pub(crate) fn is_own(path: &str) -> bool {
-    OWN.iter().any(|start| path.starts_with(start))
-}
-
 /// The value of each cluster-wide parameter that is not at its default.
 pub(crate) fn shared(config: &Config) -> BTreeMap<String, String> {
-    config.effective().into_iter().filter(|(path, _)| !is_own(path)).collect()
+    config.effective().into_iter().filter(|(path, _)| !vsm_config::is_nodes_own(path)).collect()
 }
 
 /// A digest of each cluster-wide parameter that is not at its default.
@@ -82,13 +65,12 @@ pub(crate) fn host_keys() -> Vec<String> {
 mod tests {
     use vsm_config::{Kind, keys::PARAMS};
 
-    use super::*;
-
     /// A path that both nodes share, and that one gives the other, names what root runs, or is known to be harmless.
     #[test]
     fn each_shared_path_is_known_to_be_a_program_of_roots_or_none() {
         let paths = PARAMS.iter().filter(|param| {
-            matches!(param.kind, Kind::Path | Kind::OptionalPath) && !is_own(param.path)
+            matches!(param.kind, Kind::Path | Kind::OptionalPath)
+                && !vsm_config::is_nodes_own(param.path)
         });
         let (programs, others): (Vec<_>, Vec<_>) =
             paths.partition(|param| param.names_roots_program());

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::sync::Mutex;
@@ -20,7 +21,10 @@ use vsm_daemon::{
     trouble::Kind,
 };
 
+use vsm_root::message::{Act, Answer};
+
 use crate::{
+    helper,
     journal::{Journal, trail::Note},
     pair::{Ha, Side, card},
     process::Process,
@@ -97,7 +101,10 @@ impl Reloader {
             Ok((settings, new))
         });
         let taken = match new {
-            Ok((settings, new)) => Ok(self.take(&mut config, settings, new, actor)),
+            Ok((settings, new)) => {
+                self.process.helper.look_again().await;
+                Ok(self.take(&mut config, settings, new, actor))
+            }
             Err(error) => {
                 // Each time: whoever asked for it looks into the log.
                 tracing::error!(%error, "the new configuration is bad; the old one stays");
@@ -137,19 +144,32 @@ impl Reloader {
             return Err(Refused::Changed(self.process.node.to_string()));
         }
         let dir = self.dir.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            let accept =
-                |new: &Config| settings(new).map(|_| ()).map_err(|error| error.to_string());
-            vsm_config::adopt(&dir, &set, &drop, accept)
-        });
-        let new = match written.await {
-            Ok(Ok(new)) => new,
+        let (new, gone) = (set.clone(), drop.clone());
+        let look = move || vsm_config::proposed(&dir, &new, &gone);
+        match tokio::task::spawn_blocking(look).await {
+            // What this broker makes of them, before they are written.
+            Ok(Ok(proposed)) => std::mem::drop(settings(&proposed)?),
             Ok(Err(error @ vsm_config::ToolError::Write(_))) => {
                 return Err(Refused::Write(error.to_string()));
             }
             Ok(Err(error)) => return Err(Refused::Bad(error.to_string())),
             Err(error) => return Err(Refused::Write(error.to_string())),
-        };
+        }
+        // The files are root's.
+        match self.process.helper.ask(Act::Adopt { set, drop }, Duration::ZERO).await {
+            Ok(Answer::Done) => {}
+            Ok(Answer::Failed(why) | Answer::Refused(why)) => return Err(Refused::Bad(why)),
+            Ok(Answer::Unwritten(why)) => return Err(Refused::Write(why)),
+            Ok(Answer::Ran { .. }) => {
+                let why = "the root helper (vsm-root) answers something else";
+                return Err(Refused::Write(why.to_owned()));
+            }
+            Err(lost) => {
+                helper::told(&self.process, &lost);
+                return Err(Refused::Write(lost.to_string()));
+            }
+        }
+        let new = self.read().await?;
         let settings = settings(&new)?;
         Ok(self.take(&mut config, settings, new, actor))
     }

@@ -2,21 +2,13 @@
 //!
 //! The folder is looked at now and then, which also works where the kernel tells nothing, as on a network file system.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
+
+use vsm_config::Looks;
 
 use crate::{journal::trail::SELF, reload::Reloader};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// What shows that a file is another one than before: its number, size and time of change.
-type Looks = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
 
 /// Reloads whenever a file has changed, while the parameter says so, until the broker stops.
 pub(crate) async fn follow(reloader: Arc<Reloader>) {
@@ -54,36 +46,6 @@ async fn watch(reloader: &Arc<Reloader>) {
 /// How the files look; a folder that cannot be read looks like an empty one.
 async fn looks(reloader: &Arc<Reloader>) -> Looks {
     let dir = reloader.dir().to_owned();
-    let looked = tokio::task::spawn_blocking(move || look(&dir));
+    let looked = tokio::task::spawn_blocking(move || vsm_config::looks(&dir));
     looked.await.map_err(io::Error::other).and_then(|looks| looks).unwrap_or_default()
-}
-
-fn look(dir: &Path) -> io::Result<Looks> {
-    let is_config = |path: &PathBuf| path.extension().is_some_and(|it| it == "yaml");
-    let files = fs::read_dir(dir)?.filter_map(Result::ok).map(|entry| entry.path());
-    Ok(files
-        .filter(is_config)
-        .filter_map(|path| {
-            let found = fs::metadata(&path).ok()?;
-            Some((path, (found.ino(), found.size(), found.ctime(), found.ctime_nsec())))
-        })
-        .collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_is_replaced_by_one_of_the_same_size_looks_different() {
-        let dir = tempfile::tempdir().unwrap();
-        let (file, new) = (dir.path().join("a.yaml"), dir.path().join("a.yaml.new"));
-        fs::write(&file, "a: 1").unwrap();
-        let before = look(dir.path()).unwrap();
-        fs::write(&new, "a: 2").unwrap();
-        assert_eq!(look(dir.path()).unwrap(), before, "only .yaml counts");
-        fs::rename(&new, &file).unwrap();
-        assert_ne!(look(dir.path()).unwrap(), before);
-        assert!(look(&dir.path().join("missing")).is_err());
-    }
 }

@@ -1,14 +1,13 @@
 //! Programs that root provides for logins: those in one directory run after a desktop was started and before its user
 //! is answered, those in another before a reconnect is answered.
 //!
-//! They run on the broker that answers, in name order, one after the other, each bounded in time. One login waits for
+//! The root helper runs them, as the broker is not root. They run on the broker that answers, in name order, one after the other, each bounded in time. One login waits for
 //! them and nobody else does: neither the lock of its user nor a thread is held. Two logins to one session do not run
 //! its hooks at the same time. A start that is asked for again, as its answer was lost, runs its hooks again.
 
-mod process;
 mod programs;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
@@ -18,9 +17,12 @@ use vsm_daemon::{
     span,
     trouble::{Kind, Troubles},
 };
+pub(crate) use vsm_root::message::Moment;
+use vsm_root::message::{Act, Answer, Hook, Said};
 
 use crate::{
     error::Refusal,
+    helper,
     journal::trail::{Note, SELF},
     locks::KeyedLocks,
     sessions::{
@@ -33,24 +35,6 @@ use crate::{
 
 /// Logins whose hooks run at a time; others wait for their turn, at most as long as a login may take.
 const AT_ONCE_MAX: usize = 64;
-
-/// For what hooks run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
-    /// A desktop was started.
-    Start,
-    /// Its user comes back to one.
-    Reconnect,
-}
-
-impl Moment {
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Reconnect => "reconnect",
-        }
-    }
-}
 
 /// What is shared by the hooks of all logins.
 #[derive(Debug)]
@@ -75,7 +59,7 @@ impl Hooks {
     }
 
     /// What is to be run; what is not goes to `troubles`.
-    fn programs(settings: &HookSettings, moment: Moment, troubles: &Troubles) -> Vec<PathBuf> {
+    fn programs(settings: &HookSettings, moment: Moment, troubles: &Troubles) -> Vec<String> {
         let dir = match moment {
             Moment::Start => &settings.startup_dir,
             Moment::Reconnect => &settings.reconnect_dir,
@@ -108,19 +92,17 @@ pub(crate) async fn run(
     if programs.is_empty() {
         return Ok(());
     }
-    let environment = environment(sessions, moment, handed, client);
+    let environment = environment(sessions, handed, client);
     let (worker, session) = (Arc::clone(sessions), Arc::clone(&handed.session));
     let work = async move {
         let lock = worker.hooks.sessions.of(session.id);
         let _alone = lock.lock().await;
         // Never closed; were it, running without a turn would only be less orderly.
         let _turn = worker.hooks.turns.acquire().await;
-        for program in programs {
-            let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let ended = process::run(&program, &environment, settings.hooks.timeout).await;
-            ended.said.log(&name);
-            if let Err(why) = ended.result {
-                failed(&worker, &session, moment, &name, &why.to_string());
+        for name in programs {
+            let ended = run_one(&worker, moment, &name, &environment, &settings.hooks).await;
+            if let Err(why) = ended {
+                failed(&worker, &session, moment, &name, &why);
                 if settings.hooks.on_failure == OnHookFailure::Refuse {
                     take_back(&worker, &session, moment).await;
                     return Err(Refusal::HookFailed(format!("{name} {why}")));
@@ -131,6 +113,46 @@ pub(crate) async fn run(
     };
     let task = sessions.process.tasks.spawn(work.instrument(span::session(&handed.session)));
     task.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
+}
+
+/// Has the helper run one; why it failed.
+async fn run_one(
+    sessions: &Sessions,
+    moment: Moment,
+    name: &str,
+    environment: &BTreeMap<String, String>,
+    settings: &HookSettings,
+) -> Result<(), String> {
+    let (name_, variables) = (name.to_owned(), environment.clone());
+    let hook = Act::Hook(Hook { moment, name: name_, variables });
+    let process = &sessions.process;
+    match process.helper.ask(hook, settings.timeout).await {
+        Ok(Answer::Ran { said, failed }) => {
+            log(name, &said);
+            failed.map_or(Ok(()), Err)
+        }
+        Ok(Answer::Refused(why) | Answer::Failed(why) | Answer::Unwritten(why)) => {
+            Err(format!("was refused by the root helper (vsm-root): {why}"))
+        }
+        Ok(Answer::Done) => {
+            Err("was not run: the root helper (vsm-root) answers something else".to_owned())
+        }
+        Err(lost) => {
+            helper::told(process, &lost);
+            Err(format!("was not run to its end: {lost}"))
+        }
+    }
+}
+
+/// Writes what a hook said into the broker's log.
+fn log(hook: &str, said: &Said) {
+    for line in &said.lines {
+        let line = line.trim_end().replace(char::is_control, " ");
+        tracing::info!(hook, line, "a hook says");
+    }
+    if said.left_out > 0 {
+        tracing::info!(hook, bytes = said.left_out, "a hook said more than is logged");
+    }
 }
 
 fn failed(sessions: &Sessions, session: &Session, moment: Moment, name: &str, why: &str) {
@@ -150,10 +172,9 @@ async fn take_back(sessions: &Arc<Sessions>, session: &Arc<Session>, moment: Mom
     }
 }
 
-/// What a hook is told. Of what the client says every control character is taken out.
+/// What a hook is told besides what the helper adds. Of what the client says every control character is taken out.
 fn environment(
     sessions: &Sessions,
-    moment: Moment,
     handed: &Handed,
     client: &StartParams,
 ) -> BTreeMap<String, String> {
@@ -162,9 +183,6 @@ fn environment(
     let mut all: BTreeMap<String, String> = of_client.collect();
     let display = session.state.display().unwrap_or(0);
     let own = [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
-        ("LANG", "C.UTF-8".to_owned()),
-        ("VSM_EVENT", moment.word().to_owned()),
         ("VSM_NODE", sessions.node().to_string()),
         ("VSM_SESSION_ID", session.id.to_string()),
         ("VSM_USER", session.user.to_string()),

@@ -1,4 +1,5 @@
-//! Parameters that name what root runs come from root's own files, on this node or on the other: no caller sets them.
+//! Parameters come from the other broker alone, and those that name what root runs from nobody: root's helper, which
+//! writes the files, takes them from no caller.
 
 use std::collections::HashMap;
 
@@ -10,10 +11,15 @@ use vsm_proto::admin::v1::{AdoptRequest, configuration_client::ConfigurationClie
 
 use super::lab::{LONG, Lab};
 
-const PARAMETER: &str = "/vsmserver/mail_program";
+const PARAMETER: (&str, &str) = ("/vsmserver/login_timeout", "77s");
+const PROGRAM: (&str, &str) = ("/vsmserver/mail_program", "/tmp/evil");
 
 async fn adopt(channel: Channel) -> Result<usize, Status> {
-    let set = HashMap::from([(PARAMETER.to_owned(), "/tmp/evil".to_owned())]);
+    adopt_this(channel, PARAMETER).await
+}
+
+async fn adopt_this(channel: Channel, (path, value): (&str, &str)) -> Result<usize, Status> {
+    let set = HashMap::from([(path.to_owned(), value.to_owned())]);
     let request = AdoptRequest { set: set.into_iter().collect(), ..Default::default() };
     let call = async { ConfigurationClient::new(channel).adopt(request).await };
     let answer = tokio::time::timeout(LONG, call).await.expect("an answer")?;
@@ -31,5 +37,9 @@ async fn only_the_other_broker_gives_parameters() {
         let refused = adopt(lab.call(&lab.a, role, name)).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied, "{role} {name}: {refused}");
     }
-    assert_eq!(adopt(lab.call(&lab.a, "broker", "b")).await.unwrap(), 1);
+    let by_the_other = || lab.call(&lab.a, "broker", "b");
+    let refused = adopt_this(by_the_other(), PROGRAM).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    assert!(refused.message().contains("names what root runs"), "{refused}");
+    assert_eq!(adopt(by_the_other()).await.unwrap(), 1);
 }

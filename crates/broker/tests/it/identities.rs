@@ -130,7 +130,7 @@ async fn a_token_is_good_for_one_host_and_one_key() {
     let gone = enrol(&lab, "lab8", &token, &thief).await.unwrap_err();
     assert_eq!(gone.code(), Code::NotFound, "{gone:?}");
     let token = invite(&lab, "lab7").await.unwrap().token;
-    let no_request = Request { key: String::new(), request: vec![1, 2, 3] };
+    let no_request = Request { key: String::new().into(), request: vec![1, 2, 3] };
     let bad = enrol(&lab, "lab7", &token, &no_request).await.unwrap_err();
     assert_eq!(bad.code(), Code::InvalidArgument);
 }

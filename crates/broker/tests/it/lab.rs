@@ -3,7 +3,7 @@
 
 use std::{
     net::IpAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
@@ -32,10 +32,12 @@ use vsm_core::{
 };
 use vsm_daemon::{
     access::Door,
+    account::Account,
     grpc,
     pki::{self, Signer},
     tls::Tls,
 };
+use vsm_root::{client::Helper, server as helper};
 use vsm_sync::{
     MemoryStore, Outbox, PeerLink, SessionTable,
     peer::{Card, MESSAGE_MAX, PeerConfig, PeerStream},
@@ -152,6 +154,16 @@ impl Authority {
     }
 }
 
+/// The root helper of a broker; here both are whoever runs the test.
+fn serve_helper(conf: &Path, dir: &Path, stop: &CancellationToken) {
+    let own = std::fs::metadata(conf).unwrap();
+    let (uid, gid) = (own.uid(), own.gid());
+    let (conf, dir, stop) = (conf.to_owned(), dir.to_owned(), stop.clone());
+    tokio::spawn(async move {
+        helper::serve(Account { uid, gid }, &conf, &dir, stop).await.unwrap();
+    });
+}
+
 /// One broker.
 pub(crate) struct Node {
     pub(crate) broker: Rooms,
@@ -196,9 +208,12 @@ impl Node {
             health: watch::Sender::new(Health { healthy: false, reason: "starting".into() }),
             clock: vsm_broker::pair::fenced::WallClock::new(),
         };
+        let root = authority.path(&format!("{name}-root"));
+        serve_helper(&authority.path(&format!("broker-{name}/conf.d")), &root, &stop);
         let broker = Rooms::new(Parts {
             table,
             ha: Ha::On(Arc::new(pair)),
+            helper: Helper::at(root.join(helper::SOCKET)),
             card: Arc::default(),
             settings: Settings::new(&config).unwrap(),
             node: name.parse().unwrap(),

@@ -9,6 +9,8 @@ use vsm_cli::{
 };
 
 fn main() -> ExitCode {
+    // It may hold the key of this host.
+    vsm_daemon::process::guard_memory();
     exit::main("vsm-sync", |Arguments { options, command }: Arguments| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new(SOFTWARE, error.to_string()))?;

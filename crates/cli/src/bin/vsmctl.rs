@@ -12,6 +12,8 @@ use vsm_cli::{
 };
 
 fn main() -> ExitCode {
+    // It may hold the key of an administrator's host, or of the authority.
+    vsm_daemon::process::no_cores();
     exit::main("vsmctl", |arguments: Arguments| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|error| Failure::new(SOFTWARE, error.to_string()))?.block_on(run(arguments))

@@ -61,7 +61,7 @@ pub const METHODS: &[Method] = &[
     Method::new(
         "vsm.admin.v1.Configuration/Push",
         OF_ADMINISTRATORS,
-        "programs that root runs: only root at the socket",
+        "but what names programs that root runs, which no caller may",
     ),
     Method::new("vsm.admin.v1.Configuration/Parameters", &[Administrator, OtherBroker], ""),
     Method::new("vsm.admin.v1.Configuration/Adopt", &[OtherBroker], ""),

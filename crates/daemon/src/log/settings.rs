@@ -65,6 +65,18 @@ impl LogSettings {
         folder.read(config, "vsmagent", parts)
     }
 
+    /// Those of a program that writes to standard error alone.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self { default: "info".to_owned(), parts: Vec::new(), file: None, syslog: None }
+    }
+
+    /// The file, if there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&std::path::Path> {
+        self.file.as_deref()
+    }
+
     /// The levels as a filter.
     pub(super) fn filter(&self) -> String {
         let parts = self.parts.iter().map(|(module, level)| format!(",{module}={level}"));

@@ -18,7 +18,7 @@ impl Cluster {
             Fault::Kill { host, daemon } => self.kill_for_good(host, daemon),
             Fault::Crash { host, daemon } if self.has_pacemaker(host) && daemon == "vsmserver" => {
                 // Not a daemon of PID 1: the OCF agent notes its number.
-                let words = ["sh", "-c", "kill -9 \"$(cat /run/vsm/vsmserver.pid)\""];
+                let words = ["sh", "-c", "kill -9 \"$(cat /run/vsmserver.pid)\""];
                 self.output(host, "root", &words).map(drop)
             }
             Fault::Standby { host } => {

@@ -49,7 +49,7 @@ pub(crate) fn packages() -> PathBuf {
     // Tests are processes of their own, and two may begin together.
     let lock = fs::File::create(binaries.join("test-packages.lock")).unwrap();
     lock.lock().unwrap();
-    let programs = ["vsmserver", "vsmagent", "vsmctl", "vsm", "xtask", "vsm-manual"]
+    let programs = ["vsmserver", "vsm-root", "vsmagent", "vsmctl", "vsm", "xtask", "vsm-manual"]
         .map(|name| binaries.join(name));
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let newest = programs

@@ -55,6 +55,7 @@ async fn look(edge: &Arc<Edge>, own: &NodeView) -> Steps {
     let mut steps = Steps::default();
     agents::look(&mut steps, edge).await;
     configuration(&mut steps, edge);
+    root_helper(&mut steps, edge);
     empty_subclusters(&mut steps, edge);
     match &edge.side.ha {
         Ha::On(pair) => {
@@ -107,6 +108,14 @@ fn configuration(steps: &mut Steps, edge: &Edge) {
             format!("{node}: {why}"),
             format!("mend it on {node} with vsm-config, then systemctl reload vsmserver"),
         ),
+    }
+}
+
+/// Hooks are not run without it.
+fn root_helper(steps: &mut Steps, edge: &Edge) {
+    if let Some(away) = edge.process.troubles.of(Kind::RootHelper, "") {
+        let text = format!("{}: {}", edge.process.node, away.what);
+        steps.bad(6, text, Kind::RootHelper.next_step());
     }
 }
 

@@ -1,11 +1,9 @@
 //! Which files of a directory are hooks: what runs as root must be root's alone to change.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use vsm_daemon::program::{self, Untrusted};
+use vsm_root::message::is_hook_name;
 
 /// Hooks of one directory; more are a mistake, and each makes every login wait.
 const PROGRAMS_MAX: usize = 64;
@@ -26,8 +24,8 @@ enum Unfit {
 /// What a directory holds.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// In name order.
-    pub(super) programs: Vec<PathBuf>,
+    /// Their names, in order.
+    pub(super) programs: Vec<String>,
     /// What is not run, each with its path and the reason.
     pub(super) skipped: Vec<String>,
 }
@@ -51,7 +49,7 @@ pub(super) fn find(dir: &Path) -> Found {
             Some(Unfit::TooMany)
         };
         match why {
-            None => found.programs.push(path),
+            None => found.programs.push(name),
             Some(why) => found.skipped.push(format!("{}: {why}", path.display())),
         }
     }
@@ -79,11 +77,9 @@ fn names(dir: &Path) -> Result<Vec<String>, Unfit> {
     Ok(names)
 }
 
-/// Whether a file may be run; why not. See [`program`]; it is looked at again when it is run.
+/// Whether a file may be run; why not. See [`program`]; the helper looks at it again when it runs it.
 fn check(path: &Path, name: &str) -> Result<(), Unfit> {
-    // As run-parts has it: so copies that editors and packages leave are not run.
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
-    if !name.bytes().all(allowed) {
+    if !is_hook_name(name) {
         return Err(Unfit::Name);
     }
     Ok(program::check(path)?)
@@ -114,9 +110,7 @@ mod tests {
         fs::create_dir(at("60-folder")).unwrap();
         symlink("nowhere", at("70-dangling")).unwrap();
         let found = find(dir.path());
-        let names: Vec<_> =
-            found.programs.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
-        assert_eq!(names, ["10-first", "20-second", "Z_last"]);
+        assert_eq!(found.programs, ["10-first", "20-second", "Z_last"]);
         let reasons = ["characters", "not executable", "others may write", "not a file", "No such"];
         assert_eq!(found.skipped.len(), reasons.len(), "{:?}", found.skipped);
         for (skipped, reason) in found.skipped.iter().zip(reasons) {
@@ -137,7 +131,7 @@ mod tests {
         assert_eq!(find(&hooks).programs.len(), 2, "a link to a file of root's");
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
         let found = find(&hooks);
-        assert_eq!(found.programs, [hooks.join("own")]);
+        assert_eq!(found.programs, ["own"]);
         assert!(found.skipped[0].contains("the directory that it is in"), "{:?}", found.skipped);
         fs::set_permissions(&hooks, fs::Permissions::from_mode(0o777)).unwrap();
         let found = find(&hooks);

@@ -19,6 +19,8 @@ use tokio::{
 };
 use vsm_daemon::program;
 
+use crate::message;
+
 /// What is read at a time; as much as a pipe holds.
 const CHUNK: usize = 64 << 10;
 /// Lines of one hook that are logged.
@@ -30,14 +32,14 @@ const KILLED_MAX: Duration = Duration::from_secs(2);
 
 /// How a hook ended.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) result: Result<(), HookError>,
-    pub(super) said: Said,
+pub(crate) struct Ended {
+    pub(crate) result: Result<(), HookError>,
+    pub(crate) said: Said,
 }
 
 /// Why a hook failed; the words stand behind its name.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HookError {
+pub(crate) enum HookError {
     #[error("cannot be run: {0}")]
     NotRun(#[source] io::Error),
     #[error("is lost: {0}")]
@@ -46,11 +48,13 @@ pub(super) enum HookError {
     TooLong(Duration),
     #[error("failed ({0})")]
     Failed(ExitStatus),
+    #[error("was ended, as the broker did not wait for it any more")]
+    Unwanted,
 }
 
 /// What a hook has said, as far as it is kept.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(crate) struct Said {
     lines: Vec<Vec<u8>>,
     left_out: usize,
 }
@@ -77,28 +81,23 @@ impl Said {
         }
     }
 
-    /// Writes it into the broker's log.
-    pub(super) fn log(&self, hook: &str) {
-        for line in &self.lines {
-            let line = String::from_utf8_lossy(line);
-            let line = line.trim_end().replace(char::is_control, " ");
-            tracing::info!(hook, line, "a hook says");
-        }
-        if self.left_out > 0 {
-            tracing::info!(hook, bytes = self.left_out, "a hook said more than is logged");
-        }
+    /// The same as it is told to the broker.
+    pub(crate) fn told(self) -> message::Said {
+        let text = |line: &Vec<u8>| String::from_utf8_lossy(line).into_owned();
+        message::Said { lines: self.lines.iter().map(text).collect(), left_out: self.left_out }
     }
 }
 
-/// Runs a program with this environment and no other, at most so long.
-pub(super) async fn run(
+/// Runs a program with this environment and no other, at most so long, and as long as nobody says that it is unwanted.
+pub(crate) async fn run(
     program: &Path,
     environment: &BTreeMap<String, String>,
     timeout: Duration,
+    unwanted: impl Future<Output = ()>,
 ) -> Ended {
     let mut said = Said::default();
     let result = match spawn(program, environment) {
-        Ok((child, output)) => follow(child, &output, &mut said, timeout).await,
+        Ok((child, output)) => follow(child, &output, &mut said, timeout, unwanted).await,
         Err(error) => Err(HookError::NotRun(error)),
     };
     Ended { result, said }
@@ -121,8 +120,10 @@ async fn follow(
     output: &Receiver,
     said: &mut Said,
     timeout: Duration,
+    unwanted: impl Future<Output = ()>,
 ) -> Result<(), HookError> {
     let mut deadline = std::pin::pin!(tokio::time::sleep(timeout));
+    let mut unwanted = std::pin::pin!(unwanted);
     let mut open = true;
     loop {
         tokio::select! {
@@ -137,6 +138,10 @@ async fn follow(
                 kill(&mut child).await;
                 take(output, said);
                 return Err(HookError::TooLong(timeout));
+            }
+            () = &mut unwanted => {
+                kill(&mut child).await;
+                return Err(HookError::Unwanted);
             }
             ready = output.readable(), if open => open = ready.is_ok() && take(output, said),
         }
@@ -195,7 +200,7 @@ mod tests {
                 ("VSM_USER".to_owned(), "ann".to_owned()),
                 ("DIR".to_owned(), self.dir.path().display().to_string()),
             ]);
-            run(&self.path(), &environment, timeout).await
+            run(&self.path(), &environment, timeout, std::future::pending()).await
         }
     }
 
@@ -219,7 +224,8 @@ mod tests {
         assert_eq!(text(&ended.said), "no such printer\n");
         let ended = Hook::new("kill -9 $$").run(LONG).await;
         assert!(ended.result.unwrap_err().to_string().contains("signal: 9"));
-        let gone = run(Path::new("/nonexistent/hook"), &BTreeMap::new(), LONG).await;
+        let nobody = std::future::pending();
+        let gone = run(Path::new("/nonexistent/hook"), &BTreeMap::new(), LONG, nobody).await;
         assert!(gone.result.unwrap_err().to_string().starts_with("cannot be run: "));
     }
 

@@ -1,0 +1,62 @@
+//! The broker's helper, which is root.
+
+use std::{path::Path, process::ExitCode};
+
+use clap::Parser;
+use vsm_config::Config;
+use vsm_daemon::{
+    account::Account,
+    log::{self, LogSettings},
+    process,
+    stop::Stop,
+};
+use vsm_root::{args::Arguments, prepare, server};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, why)) => {
+            complain(&why);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), (u8, String)> {
+    let account = Account::find().map_err(|error| (78, error.to_string()))?;
+    if arguments.prepare {
+        let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
+        return prepare::all(&config, account).map_err(|error| (1, error.to_string()));
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Err((1, "it does what needs root, and is not started by root".to_owned()));
+    }
+    process::prepare();
+    process::guard_memory();
+    log::init(&LogSettings::plain());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| (1, error.to_string()))?;
+    runtime.block_on(async {
+        let stop = Stop::on_signals().map_err(|error| (1, error.to_string()))?;
+        server::serve(account, &arguments.config, Path::new(server::DIR), stop.token)
+            .await
+            .map_err(|error| (error.exit_code(), error.to_string()))
+    })
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the one line for whoever started it; logging may not have begun"
+)]
+fn complain(why: &str) {
+    for line in why.lines() {
+        eprintln!("vsm-root: {line}");
+    }
+}
