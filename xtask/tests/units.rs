@@ -1,7 +1,5 @@
 //! What systemd makes of the units as they are in the repository, without a systemd that runs.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panic")]
-
 use std::path::Path;
 use std::process::Command;
 

@@ -214,7 +214,7 @@ fn replace_key(path: &Path, text: &str, is_brokers: bool) -> Result<(), Failure>
             pki::as_readable_as(path, &new)?;
         }
         fs::rename(&new, path)?;
-        File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+        File::open(path.parent().unwrap_or_else(|| Path::new("/")))?.sync_all()
     };
     write().map_err(|error| cannot(path, &error))
 }
