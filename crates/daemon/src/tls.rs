@@ -148,8 +148,8 @@ pub struct OpenKey {
 }
 
 impl OpenKey {
-    /// The file of a private key is its owner's alone, as ssh wants it too: whoever else has it can be this host. One of
-    /// root's may be read by the group of the broker's account, which has no other way to it.
+    /// The file of a private key is its owner's alone, as ssh wants it too: whoever else has it can be this host. One
+    /// of root's may be read by the group of the broker's account, which has no other way to it.
     ///
     /// # Errors
     /// If the group or others may do anything with it. One that cannot be looked at is for the caller to fail on.

@@ -7,7 +7,8 @@ use clap::Parser;
 /// What the broker needs root for: runs hooks and the mail program, and takes parameters from the other node, for
 /// vsmserver alone.
 ///
-/// Runs beside vsmserver, which has none of root's powers. Which programs these are it reads itself in the configuration.
+/// Runs beside vsmserver, which has none of root's powers. Which programs these are it reads itself in the
+/// configuration.
 #[derive(Debug, Parser)]
 #[command(
     name = "vsm-root",

@@ -1,11 +1,11 @@
-//! What a broker needs root for, and nothing else: `vsm-root` is a small process of root's beside `vsmserver`, which has
-//! none of root's powers. It takes one request for each connection, from the broker's account alone:
+//! What a broker needs root for, and nothing else: `vsm-root` is a small process of root's beside `vsmserver`, which
+//! has none of root's powers. It takes one request for each connection, from the broker's account alone:
 //!
 //! | request | what it does |
 //! | --- | --- |
 //! | run a hook | a file of that name in the directory that root's configuration names for that moment |
 //! | send a mail | to the program that root's configuration names |
-//! | take parameters | from the other node into `conf.d`, but none that names what root runs, and none of this node's own |
+//! | take parameters | from the other node into `conf.d`: none that names what root runs, none of this node's own |
 //!
 //! It believes no path that it is told: where things are it reads itself, in files that are root's alone to change.
 //!

@@ -1,9 +1,9 @@
-//! Giving the broker's account what the broker needs as its own, before it starts: its table, the folder of its sockets,
-//! the right to read its keys. A broker of version 0.1 was root and left all of that root's; an administrator copies keys
-//! and brings tables back from backups as root.
+//! Giving the broker's account what the broker needs as its own, before it starts: its table, the folder of its
+//! sockets, the right to read its keys. A broker of version 0.1 was root and left all of that root's; an administrator
+//! copies keys and brings tables back from backups as root.
 //!
-//! Root does this in folders that the account may write to. So no link is followed, and nothing is given away that has a
-//! second name elsewhere. Where the things are says the configuration, in parameters that no other node can set.
+//! Root does this in folders that the account may write to. So no link is followed, and nothing is given away that has
+//! a second name elsewhere. Where the things are says the configuration, in parameters that no other node can set.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},

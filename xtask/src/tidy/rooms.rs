@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::modules::{self, Imports};
 
 /// The rooms of the broker: each may use those after it.
-const BROKER: [&str; 18] = [
+const BROKER: [&str; 19] = [
     "server",
     "rooms",
     "api",
@@ -19,6 +19,7 @@ const BROKER: [&str; 18] = [
     "journal",
     "authority",
     "site",
+    "helper",
     "process",
     "error",
     "users",

@@ -69,7 +69,8 @@ fn become_monitor() -> Result<SignalFd, Refused> {
         .map_err(internal("take signals"))
 }
 
-/// Fails where the folder is somebody else's: on a broker's host the broker, which is not root, may make some beside it.
+/// Fails where the folder is somebody else's: on a broker's host the broker, which is not root, may make some beside
+/// it.
 fn roots(dir: &std::path::Path) -> io::Result<()> {
     let found = fs::symlink_metadata(dir)?;
     let own = rustix::process::geteuid().as_raw();

@@ -7,7 +7,10 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use vsm_config::{Config, keys};
 use vsm_core::{Event, NodeName};
 use vsm_daemon::trouble::Kind;
-use vsm_root::message::{Act, Answer};
+use vsm_root::{
+    client::Lost,
+    message::{Act, Answer},
+};
 
 use super::Journal;
 use crate::{helper, process::Process};
@@ -110,17 +113,26 @@ fn message(node: &NodeName, to: &[String], events: &[Event]) -> String {
     text
 }
 
+/// Why no mail was sent.
+#[derive(Debug, thiserror::Error)]
+enum NotSent {
+    /// In the helper's words.
+    #[error("{0}")]
+    Failed(String),
+    #[error("the root helper (vsm-root) answers something else")]
+    Strange,
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}
+
 /// Has the helper give a message to the mail program that its own configuration names.
-async fn post(process: &Process, text: String) -> Result<(), String> {
-    match process.helper.ask(Act::Mail { text }, Duration::ZERO).await {
-        Ok(Answer::Done) => Ok(()),
-        Ok(Answer::Failed(why) | Answer::Refused(why) | Answer::Unwritten(why)) => Err(why),
-        Ok(Answer::Ran { .. }) => {
-            Err("the root helper (vsm-root) answers something else".to_owned())
+async fn post(process: &Process, text: String) -> Result<(), NotSent> {
+    let asked = process.helper.ask(Act::Mail { text }, Duration::ZERO).await;
+    match asked.inspect_err(|lost| helper::told(process, lost))? {
+        Answer::Done => Ok(()),
+        Answer::Failed(why) | Answer::Refused(why) | Answer::Unwritten(why) => {
+            Err(NotSent::Failed(why))
         }
-        Err(lost) => {
-            helper::told(process, &lost);
-            Err(lost.to_string())
-        }
+        Answer::Ran { .. } => Err(NotSent::Strange),
     }
 }

@@ -1,9 +1,10 @@
 //! Programs that root provides for logins: those in one directory run after a desktop was started and before its user
 //! is answered, those in another before a reconnect is answered.
 //!
-//! The root helper runs them, as the broker is not root. They run on the broker that answers, in name order, one after the other, each bounded in time. One login waits for
-//! them and nobody else does: neither the lock of its user nor a thread is held. Two logins to one session do not run
-//! its hooks at the same time. A start that is asked for again, as its answer was lost, runs its hooks again.
+//! The root helper runs them, as the broker is not root, on the broker that answers, in name order, one after the
+//! other, each bounded in time. One login waits for them and nobody else does: neither the lock of its user nor a
+//! thread is held. Two logins to one session do not run its hooks at the same time. A start that is asked for again, as
+//! its answer was lost, runs its hooks again.
 
 mod programs;
 
@@ -18,7 +19,10 @@ use vsm_daemon::{
     trouble::{Kind, Troubles},
 };
 pub(crate) use vsm_root::message::Moment;
-use vsm_root::message::{Act, Answer, Hook, Said};
+use vsm_root::{
+    client::Lost,
+    message::{Act, Answer, Hook, Said},
+};
 
 use crate::{
     error::Refusal,
@@ -102,7 +106,7 @@ pub(crate) async fn run(
         for name in programs {
             let ended = run_one(&worker, moment, &name, &environment, &settings.hooks).await;
             if let Err(why) = ended {
-                failed(&worker, &session, moment, &name, &why);
+                failed(&worker, &session, moment, &name, &why.to_string());
                 if settings.hooks.on_failure == OnHookFailure::Refuse {
                     take_back(&worker, &session, moment).await;
                     return Err(Refusal::HookFailed(format!("{name} {why}")));
@@ -115,31 +119,43 @@ pub(crate) async fn run(
     task.await.unwrap_or_else(|error| Err(Refusal::Internal(error.to_string())))
 }
 
-/// Has the helper run one; why it failed.
+/// Why a hook failed; the words stand behind its name.
+#[derive(Debug, thiserror::Error)]
+enum NotRun {
+    /// In the helper's words.
+    #[error("{0}")]
+    Failed(String),
+    #[error("was refused by the root helper (vsm-root): {0}")]
+    Refused(String),
+    #[error("was not run: the root helper (vsm-root) answers something else")]
+    Strange,
+    #[error("was not run to its end: {0}")]
+    Lost(#[source] Lost),
+}
+
+/// Has the helper run one.
 async fn run_one(
     sessions: &Sessions,
     moment: Moment,
     name: &str,
     environment: &BTreeMap<String, String>,
     settings: &HookSettings,
-) -> Result<(), String> {
-    let (name_, variables) = (name.to_owned(), environment.clone());
-    let hook = Act::Hook(Hook { moment, name: name_, variables });
+) -> Result<(), NotRun> {
+    let hook = Hook { moment, name: name.to_owned(), variables: environment.clone() };
+    let hook = Act::Hook(hook);
     let process = &sessions.process;
     match process.helper.ask(hook, settings.timeout).await {
         Ok(Answer::Ran { said, failed }) => {
             log(name, &said);
-            failed.map_or(Ok(()), Err)
+            failed.map_or(Ok(()), |why| Err(NotRun::Failed(why)))
         }
         Ok(Answer::Refused(why) | Answer::Failed(why) | Answer::Unwritten(why)) => {
-            Err(format!("was refused by the root helper (vsm-root): {why}"))
+            Err(NotRun::Refused(why))
         }
-        Ok(Answer::Done) => {
-            Err("was not run: the root helper (vsm-root) answers something else".to_owned())
-        }
+        Ok(Answer::Done) => Err(NotRun::Strange),
         Err(lost) => {
             helper::told(process, &lost);
-            Err(format!("was not run to its end: {lost}"))
+            Err(NotRun::Lost(lost))
         }
     }
 }
