@@ -12,6 +12,7 @@ pub mod files;
 pub mod grpc;
 mod guest;
 pub mod hash;
+pub mod hole;
 pub mod host_keys;
 pub mod log;
 pub mod looks;
