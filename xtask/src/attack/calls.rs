@@ -71,6 +71,11 @@ impl Call {
         Self { to: socket.to_owned(), identity: None, ..Self::by("", "", method, body) }
     }
 
+    /// The same over the network to the active broker, with an identity.
+    pub(super) fn by_identity(self, identity: &str) -> Self {
+        Self { to: "{active}:9000".to_owned(), identity: Some(identities::of(identity)), ..self }
+    }
+
     /// The same without a message that could be obeyed.
     pub(super) fn empty(mut self) -> Self {
         NO_MESSAGE.clone_into(&mut self.body);

@@ -1,9 +1,11 @@
-//! A user who logs in every second, by the real client, all the time; some get the picture of their desktop.
+//! A user who logs in every second, by the real client, all the time; some go on to their desktop.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 use std::time::Duration;
+
+use anyhow::Result;
 
 use crate::clock;
 use crate::cluster::Cluster;
@@ -17,8 +19,19 @@ const EVERY: Duration = Duration::from_secs(1);
 const PATIENCE_S: u32 = 30;
 /// So many at a time at most: where each takes longer than that, the machine is what is measured.
 const TOGETHER_MAX: usize = 6;
-/// Every so many logins go on to the desktop and bring its picture, which takes three times as long.
+/// Every so many logins go on to the desktop, by way of its session host.
 const LOOKS_EVERY: u64 = 5;
+
+/// A viewer that waits until the desktop's X server says what it speaks, and ends.
+const GLANCE: &str = "/usr/local/bin/glance";
+const VIEWER: &str = "#!/usr/bin/perl\nuse Socket; socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die; \
+    connect($s, sockaddr_un($ARGV[-1])) or die; sysread($s, my $hello, 12) == 12 or die \"no desktop\\n\";\n";
+
+/// Puts the viewer where people sit.
+pub(super) fn prepare(cluster: &Cluster) -> Result<()> {
+    let line = format!("cat > {GLANCE} <<'END'\n{VIEWER}END\nchmod 755 {GLANCE}");
+    cluster.output("client", "root", &["sh", "-c", &line]).map(drop)
+}
 
 /// How the logins went.
 #[derive(Debug, Default)]
@@ -83,7 +96,7 @@ impl Logins {
         let (to, limit) = (format!("{user}@tlha"), (PATIENCE_S + 5).to_string());
         let retry = format!("--retry-for={PATIENCE_S}");
         let words = ["timeout", "-k1", &limit, "vsm", "connect", &retry, "--no-viewer", &to];
-        let picture = ["--screenshot", "/dev/null"];
+        let picture = ["--viewer", GLANCE];
         let more: &[&str] = if looks { &picture } else { &[] };
         let words: Vec<_> = words
             .iter()

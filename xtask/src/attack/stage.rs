@@ -63,6 +63,7 @@ pub(super) fn set<'a>(
     let bench = cluster.install(&binaries.join("vsm-bench"))?.display().to_string();
     let mut stage = Stage { cluster, facts: BTreeMap::new(), bench };
     settings(&stage, hole)?;
+    logins::prepare(cluster)?;
     progress.step("the hosts are configured");
     let active = pair::in_step(cluster, WAIT)?;
     stage.know("active", active);
