@@ -125,7 +125,7 @@ fn ssh(user: &str, host: &str, line: &str, rest: &[&str]) -> Vec<String> {
         "-o",
         "LogLevel=ERROR",
     ];
-    let words = [&["service", line, "ssh"][..], &options[..], &[&to][..], rest].concat();
+    let words = [&["service", line, "ssh"][..], &options[..], &[&*to][..], rest].concat();
     words.into_iter().map(str::to_owned).collect()
 }
 
@@ -250,10 +250,15 @@ put(pack("CCnnnn", 3, 0, 0, 0, 1, 1));
 get(4);
 "#;
 
+/// A viewer that stays until it is thrown out.
+const STAYS: &str = r#"#!/usr/bin/perl
+use Socket; $0 = "attack-viewer"; socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die; connect($s, sockaddr_un($ARGV[-1])) or die;
+sysread($s, my $more, 12); syswrite($s, "RFB 003.008\n"); sysread($s, $more, 16); syswrite($s, "\x01"); sysread($s, $more, 4);
+syswrite($s, "\x01"); 1 while sysread($s, $more, 4096);
+"#;
+
 fn viewers(stage: &Stage<'_>) -> Result<()> {
-    for (path, text) in
-        [("/usr/local/bin/does", DOES), ("/usr/local/bin/stays", "#!/bin/sh\nexec sleep 1000\n")]
-    {
+    for (path, text) in [("/usr/local/bin/does", DOES), ("/usr/local/bin/stays", STAYS)] {
         let line = format!(
             "cat > {path} <<'END'\n{text}END\nchmod 755 {path}; rm -f /tmp/alone /tmp/unknown"
         );
@@ -306,9 +311,9 @@ fn throw_out() -> Case {
             })?;
             stage.sh(CLIENT, "touch /tmp/alone")?;
             let said = stage.sh_as(CLIENT, user, &format!("timeout 60 {line} 2>&1; true"))?;
-            crate::clock::pause(std::time::Duration::from_millis(500));
+            crate::clock::pause(std::time::Duration::from_millis(1000));
             let out = !own.runs();
-            stage.sh(CLIENT, "rm -f /tmp/alone; pkill -u alice -f '^sleep 1000'; true")?;
+            stage.sh(CLIENT, "rm -f /tmp/alone; pkill -u alice -f '^attack-viewer'; true")?;
             drop(own);
             Ok(Seen::won_if(out, said))
         }

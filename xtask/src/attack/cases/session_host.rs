@@ -1,7 +1,296 @@
-//! .
+//! Root on a session host: what it says counts for itself alone, and who misbehaves is put aside by name. The third
+//! host is in the wrong hands, and stands aside from the logins.
 
-use crate::attack::case::Case;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::attack::case::{By, Case, Seen, Staying, case};
+use crate::attack::stage::{LOST, Stage, agents_up};
+use crate::clock::{self, wait_for};
+use crate::pair;
+
+/// How long the brokers may take to hear what a host says.
+const WAIT: Duration = Duration::from_secs(60);
+/// Reigns that one host may cost by its word.
+const REIGNS_MAX: usize = 15;
+
+/// Serves in the place of the agent.
+fn serve(stage: &Stage<'_>, epoch: u64, more: &[&str]) -> Result<Staying> {
+    stage.cluster.stop_daemon(LOST, "vsmagent")?;
+    let epoch = epoch.to_string();
+    let words = [
+        &[&*stage.bench, "hostile-agent", "--lineage", stage.fact("lineage")?, "--epoch", &*epoch],
+        &["--node", stage.fact("standby")?][..],
+        more,
+    ]
+    .concat();
+    Staying::silent(stage.cluster.command(LOST, "root", &words)?)
+}
+
+/// The agent serves again, and the brokers hear it.
+fn again(stage: &Stage<'_>) -> Result<()> {
+    stage.cluster.restart_daemon(LOST, "vsmagent")?;
+    // One that is put aside is heard again in an hour: it is left so, and its own identity serves for what follows.
+    let _ = agents_up(stage.cluster, stage.fact("active")?, &[]);
+    Ok(())
+}
+
+/// Waits until the active node says this of the host.
+fn told(stage: &Stage<'_>, words: &str) -> Result<String> {
+    wait_for(&format!("{words:?} to be told of {LOST}"), WAIT, || {
+        let list = stage.sh("active", "vsmctl agent list").map_err(|error| format!("{error:#}"))?;
+        let line = list.lines().find(|line| line.starts_with(LOST)).unwrap_or_default().to_owned();
+        if line.contains(words) { Ok(line) } else { Err(line) }
+    })
+}
+
+fn reigns(stage: &Stage<'_>) -> Result<usize> {
+    let active = stage.fact("active")?;
+    Ok(stage.cluster.daemon_log(active, "vsmserver").matches("active epoch=").count())
+}
+
+/// Ends of sessions, and somebody who looks at them, told by a host.
+fn tells(stage: &Stage<'_>, session: &str) -> Result<String> {
+    let serving = serve(stage, 1, &["--ended", session])?;
+    // It is heard when its own invented texts are shown, or when it is refused.
+    let since = clock::now();
+    let heard = wait_for("what it says to be taken in", WAIT, || {
+        let log = stage.cluster.daemon_log(stage.fact("active").unwrap_or_default(), "vsmserver");
+        let of_host = log
+            .lines()
+            .rev()
+            .take(200)
+            .any(|line| line.contains(LOST) && line.contains("agent is here"));
+        if of_host && since.elapsed() > Duration::from_secs(3) {
+            Ok(())
+        } else {
+            Err("not yet".to_owned())
+        }
+    });
+    drop(serving);
+    heard?;
+    let events = stage.sh("active", "vsmctl events --output json")?;
+    let rows = stage.sh("active", "vsmctl session list --output json")?;
+    again(stage)?;
+    Ok(format!("{rows}\n{events}"))
+}
+
+fn end_anothers() -> Case {
+    let attempt = |stage: &Stage<'_>| {
+        let session = stage.fact("alice.session")?;
+        tells(stage, session)?;
+        let rows = pair::rows(stage.cluster, stage.fact("active")?)?;
+        let there = rows.iter().any(|row| row.session == session);
+        Ok(Seen::won_if(!there, format!("the desktop is in the table: {there}")))
+    };
+    // Its own session, of which it may say so.
+    let control = |stage: &Stage<'_>| {
+        let session = own_session(stage)?;
+        tells(stage, &session)?;
+        let rows = pair::rows(stage.cluster, stage.fact("active")?)?;
+        let there = rows.iter().any(|row| row.session == session);
+        Ok(Seen::won_if(!there, format!("its own is in the table: {there}")))
+    };
+    case(
+        "end-anothers-session",
+        By::SessionHost,
+        "the end of a desktop elsewhere",
+        attempt,
+        control,
+    )
+}
+
+/// A desktop on the host before it was lost.
+fn own_session(stage: &Stage<'_>) -> Result<String> {
+    let active = stage.fact("active")?;
+    agents_up(stage.cluster, active, &[LOST])?;
+    let user = "user007";
+    stage.sh("active", &format!("vsmctl session terminate --user {user} --assume-yes; true"))?;
+    stage.sh(
+        "active",
+        &format!("vsmctl agent undrain {LOST} && vsmctl agent drain agent2 --reason x"),
+    )?;
+    let came = wait_for("a desktop there", WAIT, || {
+        let desktop = pair::login(stage.cluster, user, 30).map_err(|error| format!("{error:#}"))?;
+        if desktop.agent == LOST { Ok(desktop) } else { Err(format!("{desktop:?}")) }
+    });
+    stage.sh(
+        "active",
+        &format!("vsmctl agent undrain agent2 && vsmctl agent drain {LOST} --reason lost"),
+    )?;
+    Ok(came?.session)
+}
+
+/// Events about another host's session.
+fn forge_the_trail() -> Case {
+    let attempt = |stage: &Stage<'_>| {
+        let said = tells(stage, stage.fact("alice.session")?)?;
+        Ok(Seen::won_if(said.contains("dr-house"), "no event of dr-house"))
+    };
+    // A look that is real is there.
+    let control = |stage: &Stage<'_>| {
+        stage.sh_as(
+            "client",
+            "carol",
+            "timeout 60 vsm shadow --screenshot /dev/null carol@tlha alice",
+        )?;
+        wait_for("the trail to have it", WAIT, || {
+            let events = stage
+                .sh("active", "vsmctl events --output json")
+                .map_err(|error| format!("{error:#}"))?;
+            if events.contains("shadow-began") { Ok(()) } else { Err("not yet".to_owned()) }
+        })?;
+        Ok(Seen::Won("shadow-began".to_owned()))
+    };
+    case("forge-that-somebody-looked", By::SessionHost, "a false trail", attempt, control)
+}
+
+/// What a terminal obeys, as a version, a name, a reason.
+fn terminal() -> Case {
+    let attempt = |stage: &Stage<'_>| {
+        let said = tells(stage, stage.fact("alice.session")?);
+        let serving = serve(stage, 1, &["--ended", "01890a5d-ac96-774b-bcce-b302099a8057"])?;
+        let mut list = String::new();
+        let heard = wait_for("its version to be shown", WAIT, || {
+            list = stage.sh("active", "vsmctl agent list --output json; vsmctl agent show agent3 --output json; vsmctl agent list")
+                .map_err(|error| format!("{error:#}"))?;
+            if list.contains("title") { Ok(()) } else { Err("not yet".to_owned()) }
+        });
+        drop(serving);
+        again(stage)?;
+        heard.context("what it says is shown nowhere")?;
+        drop(said);
+        let obeyed = list.contains('\u{1b}') || list.contains("\\u001b");
+        Ok(Seen::won_if(obeyed, "it is shown without what a terminal obeys"))
+    };
+    let control = |stage: &Stage<'_>| {
+        let text = stage.sh("active", "printf 'a\\033]0;title\\007'")?;
+        Ok(Seen::won_if(text.contains('\u{1b}'), "it is seen"))
+    };
+    case(
+        "say-what-a-terminal-obeys",
+        By::SessionHost,
+        "an administrator's terminal",
+        attempt,
+        control,
+    )
+}
+
+/// Another identity than its own.
+fn identity(name: &'static str, gets: &'static str, identity: &'static str) -> Case {
+    let comes = |stage: &Stage<'_>, identity: &str| -> Result<String> {
+        let active = stage.fact("active")?.to_owned();
+        let files = ["ca.pem", "host.pem", "host.key"];
+        for file in files {
+            let text = stage.cluster.output(
+                "client",
+                "root",
+                &["cat", &format!("/run/host/ids/{identity}/{file}")],
+            )?;
+            let put = format!(
+                "cat > /etc/vsm/pki/{file} <<'END'\n{text}\nEND\nchmod 600 /etc/vsm/pki/{file}"
+            );
+            stage.sh(LOST, &put)?;
+        }
+        stage.cluster.restart_daemon(LOST, "vsmagent")?;
+        wait_for("the broker to have tried", WAIT, || {
+            let words = ["vsmctl", "agent", "list", "--output", "json"];
+            let list = stage
+                .cluster
+                .output(&active, "root", &words)
+                .map_err(|error| format!("{error:#}"))?;
+            let list: Vec<serde_json::Value> =
+                serde_json::from_str(&list).map_err(|error| error.to_string())?;
+            let row = list.iter().find(|row| row["agent"] == LOST).cloned().unwrap_or_default();
+            let said = format!("{}: {}", row["state"], row["detail"]);
+            let settled = row["state"] == "up" || said.to_lowercase().contains("certificate");
+            if settled { Ok(said) } else { Err(said) }
+        })
+    };
+    let attempt = move |stage: &Stage<'_>| {
+        let said = comes(stage, identity)?;
+        comes(stage, LOST)?;
+        Ok(Seen::won_if(said.starts_with("\"up\""), said))
+    };
+    let control = move |stage: &Stage<'_>| {
+        let said = comes(stage, LOST)?;
+        Ok(Seen::won_if(said.starts_with("\"up\""), said))
+    };
+    case(name, By::SessionHost, gets, attempt, control)
+}
+
+/// Ever higher epochs: the brokers follow some, and then it is this host that is not believed.
+fn epochs() -> Case {
+    let attempt = |stage: &Stage<'_>| {
+        let before = reigns(stage)?;
+        let counter: u64 = stage.fact("epoch.counter")?.parse()?;
+        let serving = serve(stage, counter + 2, &[])?;
+        let line = told(stage, "put aside");
+        drop(serving);
+        again(stage)?;
+        let (line, after) = (line?, reigns(stage)?);
+        Ok(Seen::won_if(
+            after >= before + REIGNS_MAX,
+            format!("{} reigns more: {line}", after - before),
+        ))
+    };
+    let control = |stage: &Stage<'_>| {
+        let count = reigns(stage)?;
+        Ok(Seen::won_if(count > 0, format!("{count} reigns are counted")))
+    };
+    case(
+        "name-ever-higher-epochs",
+        By::SessionHost,
+        "a pair that reigns anew for ever",
+        attempt,
+        control,
+    )
+}
+
+/// More sessions than a host can have.
+fn inventories() -> Case {
+    let attempt = |stage: &Stage<'_>| {
+        let active = stage.fact("active")?;
+        let before = pair::rows(stage.cluster, active)?.len();
+        let serving = serve(stage, 1, &["--sessions", "30000"])?;
+        let line = told(stage, "put aside");
+        drop(serving);
+        again(stage)?;
+        let after = pair::rows(stage.cluster, active)?.len();
+        Ok(Seen::won_if(
+            after > before + 8,
+            format!("{before} sessions before, {after} after: {}", line?),
+        ))
+    };
+    let control = |stage: &Stage<'_>| {
+        let count = pair::rows(stage.cluster, stage.fact("active")?)?.len();
+        Ok(Seen::won_if(count > 0, format!("{count} sessions are counted")))
+    };
+    case(
+        "tell-of-thousands-of-sessions",
+        By::SessionHost,
+        "a table full of nothing",
+        attempt,
+        control,
+    )
+}
 
 pub(super) fn all() -> Vec<Case> {
-    Vec::new()
+    vec![
+        identity("come-with-another-hosts-certificate", "the desktops of another host", "agent2"),
+        identity(
+            "come-with-another-authoritys-certificate",
+            "a place in the service",
+            "other-agent",
+        ),
+        identity("come-with-a-certificate-that-has-ended", "a place in the service", "former"),
+        identity("come-with-a-brokers-certificate", "a place in the service", "evil"),
+        end_anothers(),
+        forge_the_trail(),
+        terminal(),
+        // A host that is put aside stays so for an hour: these come last.
+        inventories(),
+        epochs(),
+    ]
 }

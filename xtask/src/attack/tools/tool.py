@@ -231,7 +231,7 @@ def service(line, *words):
         won(answer.splitlines()[0])
     if answer.startswith("error"):
         lost(answer.splitlines()[0])
-    if not answer and re.search("Permission denied|administratively prohibited|channel .* failed|Connection closed", why):
+    if not answer and re.search("Permission denied|PTY allocation request failed|administratively prohibited|channel .* failed|Connection closed", why):
         lost(why[-200:])
     raise SystemExit(f"neither ok nor error: {answer!r} {why!r}")
 
