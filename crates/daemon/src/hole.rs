@@ -54,7 +54,7 @@ holes! {
     Owner = "owner",
     /// One who may only look can type.
     ShadowFilter = "shadow-filter",
-    /// A one-time key is anybody's.
+    /// A one-time key is good as often as it is used.
     OneTimeKey = "one-time-key",
 }
 
@@ -76,3 +76,7 @@ pub fn is_open(hole: Hole) -> bool {
 pub const fn is_open(_: Hole) -> bool {
     false
 }
+
+/// No file and no variable opens one: it is known when the program is compiled.
+#[cfg(not(feature = "holes"))]
+const _: () = assert!(!is_open(Hole::AccessTable), "a program without the feature has no holes");

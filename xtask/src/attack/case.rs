@@ -179,7 +179,8 @@ impl Staying {
     /// One that says nothing of its own.
     pub(super) fn silent(mut command: std::process::Command) -> Result<Self> {
         use std::process::Stdio;
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn();
         Ok(Self(child.context("cannot start")?))
     }
 

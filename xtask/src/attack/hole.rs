@@ -35,7 +35,7 @@ pub(super) const ALL: &[Hole] = &[
     hole("issuer", &["issued-*"]),
     hole("owner", &["end-anothers-desktop"]),
     hole("shadow-filter", &["type-while-looking"]),
-    hole("one-time-key", &["one-time-key-of-another-user"]),
+    hole("one-time-key", &["one-time-key-twice"]),
 ];
 
 /// The hole of this name.

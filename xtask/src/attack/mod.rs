@@ -10,6 +10,7 @@ mod cases;
 mod hole;
 mod identities;
 mod logins;
+mod prepare;
 mod report;
 mod stage;
 mod well;
@@ -53,6 +54,9 @@ pub(crate) struct Options {
     /// Give them each hole in turn, and tell which attempt finds which
     #[arg(long, conflicts_with = "list")]
     holes: bool,
+    /// Name of the cluster
+    #[arg(long, default_value = "attack")]
+    name: String,
     /// End with one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -107,7 +111,8 @@ fn chosen(only: &[String]) -> Result<Vec<Case>> {
 fn run(options: &Options, all: &[Case], hole: Option<&str>) -> Result<Outcome> {
     let progress = Progress::new(true);
     let binaries = programs(hole.is_some())?;
-    let cluster = stage::up(&compile::helper()?, binaries.clone(), hole)?;
+    let cluster =
+        prepare::up(&options.name, &compile::helper()?, binaries.clone(), hole.is_some())?;
     let outcome = on(&cluster, options, all, hole, &progress, &binaries);
     if outcome.is_err() {
         tell_logs(&cluster);
@@ -138,7 +143,7 @@ fn on(
     progress: &Progress,
     binaries: &std::path::Path,
 ) -> Result<Outcome> {
-    let stage = stage::set(cluster, binaries, hole, progress)?;
+    let stage = prepare::set(cluster, binaries, hole, progress)?;
     let logins = Logins::default();
     std::thread::scope(|scope| {
         logins.run(scope, cluster);

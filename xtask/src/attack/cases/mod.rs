@@ -6,6 +6,7 @@ mod certificate;
 mod client;
 mod epoch;
 mod flood;
+mod hook;
 mod neighbour;
 mod network;
 mod prepared;
@@ -20,6 +21,7 @@ pub(super) fn all() -> Vec<Case> {
         neighbour::all(),
         prepared::all(),
         broker_user::all(),
+        hook::all(),
         client::all(),
         network::all(),
         service::all(),

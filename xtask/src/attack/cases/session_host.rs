@@ -1,12 +1,12 @@
-//! Root on a session host: what it says counts for itself alone, and who misbehaves is put aside by name. The third
-//! host is in the wrong hands, and stands aside from the logins.
+//! Root on a session host: what it says counts for itself alone, and who misbehaves is put aside by name. The third and
+//! the fourth host are in the wrong hands, and take no logins.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::attack::case::{By, Case, Seen, Staying, case};
-use crate::attack::stage::{LOST, Stage, agents_up};
+use crate::attack::stage::{LOST, OTHER, Stage, agents_up};
 use crate::clock::{self, wait_for};
 use crate::pair;
 
@@ -16,8 +16,8 @@ const WAIT: Duration = Duration::from_secs(60);
 const REIGNS_MAX: usize = 15;
 
 /// Serves in the place of the agent.
-fn serve(stage: &Stage<'_>, epoch: u64, more: &[&str]) -> Result<Staying> {
-    stage.cluster.stop_daemon(LOST, "vsmagent")?;
+fn serve(stage: &Stage<'_>, host: &str, epoch: u64, more: &[&str]) -> Result<Staying> {
+    stage.cluster.stop_daemon(host, "vsmagent")?;
     let epoch = epoch.to_string();
     let words = [
         &[&*stage.bench, "hostile-agent", "--lineage", stage.fact("lineage")?, "--epoch", &*epoch],
@@ -25,22 +25,19 @@ fn serve(stage: &Stage<'_>, epoch: u64, more: &[&str]) -> Result<Staying> {
         more,
     ]
     .concat();
-    Staying::silent(stage.cluster.command(LOST, "root", &words)?)
+    Staying::silent(stage.cluster.command(host, "root", &words)?)
 }
 
-/// The agent serves again, and the brokers hear it.
-fn again(stage: &Stage<'_>) -> Result<()> {
-    stage.cluster.restart_daemon(LOST, "vsmagent")?;
-    // One that is put aside is heard again in an hour: it is left so, and its own identity serves for what follows.
-    let _ = agents_up(stage.cluster, stage.fact("active")?, &[]);
-    Ok(())
+/// The agent serves again. A host that is put aside is heard in an hour.
+fn again(stage: &Stage<'_>, host: &str) -> Result<()> {
+    stage.cluster.restart_daemon(host, "vsmagent")
 }
 
-/// Waits until the active node says this of the host.
-fn told(stage: &Stage<'_>, words: &str) -> Result<String> {
-    wait_for(&format!("{words:?} to be told of {LOST}"), WAIT, || {
+/// Waits until the active node says this of a host.
+fn told(stage: &Stage<'_>, host: &str, words: &str) -> Result<String> {
+    wait_for(&format!("{words:?} to be told of {host}"), WAIT, || {
         let list = stage.sh("active", "vsmctl agent list").map_err(|error| format!("{error:#}"))?;
-        let line = list.lines().find(|line| line.starts_with(LOST)).unwrap_or_default().to_owned();
+        let line = list.lines().find(|line| line.starts_with(host)).unwrap_or_default().to_owned();
         if line.contains(words) { Ok(line) } else { Err(line) }
     })
 }
@@ -50,48 +47,41 @@ fn reigns(stage: &Stage<'_>) -> Result<usize> {
     Ok(stage.cluster.daemon_log(active, "vsmserver").matches("active epoch=").count())
 }
 
-/// Ends of sessions, and somebody who looks at them, told by a host.
-fn tells(stage: &Stage<'_>, session: &str) -> Result<String> {
-    let serving = serve(stage, 1, &["--ended", session])?;
-    // It is heard when its own invented texts are shown, or when it is refused.
-    let since = clock::now();
-    let heard = wait_for("what it says to be taken in", WAIT, || {
-        let log = stage.cluster.daemon_log(stage.fact("active").unwrap_or_default(), "vsmserver");
-        let of_host = log
-            .lines()
-            .rev()
-            .take(200)
-            .any(|line| line.contains(LOST) && line.contains("agent is here"));
-        if of_host && since.elapsed() > Duration::from_secs(3) {
-            Ok(())
-        } else {
-            Err("not yet".to_owned())
-        }
+/// What is known while a host tells that sessions have ended and that somebody looks at them.
+struct Told {
+    sessions: Vec<String>,
+    events: String,
+}
+
+fn tells(stage: &Stage<'_>, session: &str) -> Result<Told> {
+    let active = stage.fact("active")?.to_owned();
+    let here = |log: String| {
+        log.lines().filter(|line| line.contains("agent is here") && line.contains(LOST)).count()
+    };
+    let before = here(stage.cluster.daemon_log(&active, "vsmserver"));
+    let serving = serve(stage, LOST, 1, &["--ended", session])?;
+    let heard = wait_for("its report to be taken in", WAIT, || {
+        let now = here(stage.cluster.daemon_log(&active, "vsmserver"));
+        if now > before { Ok(()) } else { Err(format!("{now} reports")) }
     });
+    // What follows the inventory is taken in at once, one after the other.
+    clock::pause(Duration::from_secs(2));
+    let rows = pair::rows(stage.cluster, &active);
+    let events = stage.sh("active", "vsmctl events --output json");
     drop(serving);
+    again(stage, LOST)?;
     heard?;
-    let events = stage.sh("active", "vsmctl events --output json")?;
-    let rows = stage.sh("active", "vsmctl session list --output json")?;
-    again(stage)?;
-    Ok(format!("{rows}\n{events}"))
+    Ok(Told { sessions: rows?.into_iter().map(|row| row.session).collect(), events: events? })
 }
 
 fn end_anothers() -> Case {
-    let attempt = |stage: &Stage<'_>| {
-        let session = stage.fact("alice.session")?;
-        tells(stage, session)?;
-        let rows = pair::rows(stage.cluster, stage.fact("active")?)?;
-        let there = rows.iter().any(|row| row.session == session);
-        Ok(Seen::won_if(!there, format!("the desktop is in the table: {there}")))
+    let ends = |stage: &Stage<'_>, session: &str| {
+        let there = tells(stage, session)?.sessions.iter().any(|one| one == session);
+        Ok(Seen::won_if(!there, format!("the session is in the table: {there}")))
     };
+    let attempt = move |stage: &Stage<'_>| ends(stage, stage.fact("alice.session")?);
     // Its own session, of which it may say so.
-    let control = |stage: &Stage<'_>| {
-        let session = own_session(stage)?;
-        tells(stage, &session)?;
-        let rows = pair::rows(stage.cluster, stage.fact("active")?)?;
-        let there = rows.iter().any(|row| row.session == session);
-        Ok(Seen::won_if(!there, format!("its own is in the table: {there}")))
-    };
+    let control = move |stage: &Stage<'_>| ends(stage, &own_session(stage)?);
     case(
         "end-anothers-session",
         By::SessionHost,
@@ -125,8 +115,8 @@ fn own_session(stage: &Stage<'_>) -> Result<String> {
 /// Events about another host's session.
 fn forge_the_trail() -> Case {
     let attempt = |stage: &Stage<'_>| {
-        let said = tells(stage, stage.fact("alice.session")?)?;
-        Ok(Seen::won_if(said.contains("dr-house"), "no event of dr-house"))
+        let told = tells(stage, stage.fact("alice.session")?)?;
+        Ok(Seen::won_if(told.events.contains("dr-house"), "no event of dr-house"))
     };
     // A look that is real is there.
     let control = |stage: &Stage<'_>| {
@@ -149,8 +139,7 @@ fn forge_the_trail() -> Case {
 /// What a terminal obeys, as a version, a name, a reason.
 fn terminal() -> Case {
     let attempt = |stage: &Stage<'_>| {
-        let said = tells(stage, stage.fact("alice.session")?);
-        let serving = serve(stage, 1, &["--ended", "01890a5d-ac96-774b-bcce-b302099a8057"])?;
+        let serving = serve(stage, LOST, 1, &["--ended", "01890a5d-ac96-774b-bcce-b302099a8057"])?;
         let mut list = String::new();
         let heard = wait_for("its version to be shown", WAIT, || {
             list = stage.sh("active", "vsmctl agent list --output json; vsmctl agent show agent3 --output json; vsmctl agent list")
@@ -158,9 +147,8 @@ fn terminal() -> Case {
             if list.contains("title") { Ok(()) } else { Err("not yet".to_owned()) }
         });
         drop(serving);
-        again(stage)?;
+        again(stage, LOST)?;
         heard.context("what it says is shown nowhere")?;
-        drop(said);
         let obeyed = list.contains('\u{1b}') || list.contains("\\u001b");
         Ok(Seen::won_if(obeyed, "it is shown without what a terminal obeys"))
     };
@@ -225,10 +213,10 @@ fn epochs() -> Case {
     let attempt = |stage: &Stage<'_>| {
         let before = reigns(stage)?;
         let counter: u64 = stage.fact("epoch.counter")?.parse()?;
-        let serving = serve(stage, counter + 2, &[])?;
-        let line = told(stage, "put aside");
+        let serving = serve(stage, LOST, counter + 2, &[])?;
+        let line = told(stage, LOST, "put aside");
         drop(serving);
-        again(stage)?;
+        again(stage, LOST)?;
         let (line, after) = (line?, reigns(stage)?);
         Ok(Seen::won_if(
             after >= before + REIGNS_MAX,
@@ -253,10 +241,10 @@ fn inventories() -> Case {
     let attempt = |stage: &Stage<'_>| {
         let active = stage.fact("active")?;
         let before = pair::rows(stage.cluster, active)?.len();
-        let serving = serve(stage, 1, &["--sessions", "30000"])?;
-        let line = told(stage, "put aside");
+        let serving = serve(stage, OTHER, 1, &["--sessions", "30000"])?;
+        let line = told(stage, OTHER, "put aside");
         drop(serving);
-        again(stage)?;
+        again(stage, OTHER)?;
         let after = pair::rows(stage.cluster, active)?.len();
         Ok(Seen::won_if(
             after > before + 8,

@@ -321,6 +321,9 @@ def flood(first, most, count, seconds, *places):
     until = time.monotonic() + float(seconds)
     while True:
         over = time.monotonic() >= until
+        if over:
+            # Those whose place another one has taken learn of it.
+            time.sleep(2)
         for place, all in held.items():
             alive = []
             for peer in all:
@@ -405,8 +408,8 @@ def openings():
 
 
 def garbage(*places):
-    """Says what means nothing; won where the other end then neither answers nor hangs up."""
-    count = 0
+    """Says what means nothing, all at the same time; won where the other end then neither answers nor hangs up."""
+    until, begun = time.monotonic() + 30, []
     for place in places:
         for opening in openings():
             if place.startswith("/"):
@@ -414,19 +417,24 @@ def garbage(*places):
             else:
                 host, port = place.rsplit(":", 1)
                 peer = socket.create_connection((host, int(port)), 10)
-            peer.settimeout(25)
             try:
                 peer.sendall(opening)
                 peer.shutdown(socket.SHUT_WR)
-                while peer.recv(65536):
-                    pass
-            except ConnectionError:
+            except (ConnectionError, OSError):
                 pass
-            except TimeoutError:
-                won(f"{place} holds on after {opening[:20]!r}")
-            peer.close()
-            count += 1
-    lost(f"{count} endings")
+            begun.append((peer, f"{place} holds on after {opening[:20]!r}"))
+    for peer, what in begun:
+        try:
+            while True:
+                peer.settimeout(max(0.1, until - time.monotonic()))
+                if not peer.recv(65536):
+                    break
+        except TimeoutError:
+            won(what)
+        except OSError:
+            pass
+        peer.close()
+    lost(f"{len(begun)} endings")
 
 
 def listener(place, behaviour):
