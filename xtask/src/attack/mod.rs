@@ -217,5 +217,5 @@ fn attempt(stage: &Stage<'_>, logins: &Logins, case: &Case) -> Done {
         Err(error) => format!("{error:#}"),
     };
     let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Done::new(case, verdict, control, ms)
+    Done::new(case, &verdict, &control, ms)
 }

@@ -52,14 +52,14 @@ pub(super) struct Done {
 }
 
 impl Done {
-    pub(super) fn new(case: &Case, verdict: Verdict, control: String, ms: u64) -> Self {
+    pub(super) fn new(case: &Case, verdict: &Verdict, control: &str, ms: u64) -> Self {
         Self {
             name: case.name.clone(),
             by: case.by,
             gets: case.gets.clone(),
             result: verdict.word(),
             said: printable(verdict.said()),
-            control: printable(&control),
+            control: printable(control),
             calls: case.calls,
             ms,
         }

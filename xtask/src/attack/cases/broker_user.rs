@@ -293,6 +293,36 @@ fn hide_in_the_trail() -> Case {
     )
 }
 
+/// What somebody is refused has to be in the trail, and in the log.
+fn no_trace() -> Case {
+    let told = |stage: &Stage<'_>, action: &str| -> Result<bool> {
+        let events = stage.sh(ACTIVE, "vsmctl events --user carol --output json")?;
+        let all: Vec<serde_json::Value> = serde_json::from_str(&events)?;
+        Ok(all.iter().any(|event| event["action"] == *action))
+    };
+    let attempt = move |stage: &Stage<'_>| {
+        let answer =
+            ask(stage, "carol", "AbandonSession", &of_session(stage.fact("alice.session")?))?;
+        let log = stage.cluster.daemon_log(stage.fact("active")?, "vsmserver");
+        let logged =
+            log.lines().any(|line| line.contains("abandon-refused") && line.contains("carol"));
+        Ok(Seen::won_if(!logged || !told(stage, "abandon-refused")?, answer.words()))
+    };
+    let control = move |stage: &Stage<'_>| {
+        Ok(Seen::won_if(
+            !told(stage, "never-done")? && told(stage, "session-started")?,
+            "the look tells both apart",
+        ))
+    };
+    case(
+        "be-refused-without-a-trace",
+        By::BrokerUser,
+        "attempts that nobody hears of",
+        attempt,
+        control,
+    )
+}
+
 /// A name that a terminal obeys, in what an administrator looks at.
 fn terminal() -> Case {
     let listed = |name: &'static str| {
@@ -348,7 +378,7 @@ pub(super) fn all() -> Vec<Case> {
         ),
     ]);
     all.extend(shadows());
-    all.extend([hide_in_the_trail(), terminal()]);
+    all.extend([hide_in_the_trail(), no_trace(), terminal()]);
     all
 }
 

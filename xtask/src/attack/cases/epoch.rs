@@ -47,7 +47,7 @@ impl Right {
     }
 }
 
-/// Something that is asked, and whether it was done. `wrongly` = it is an attempt: about alice, who must not notice.
+/// Something that is asked, and whether it was done.
 struct Asked {
     name: &'static str,
     gets: &'static str,
@@ -77,135 +77,85 @@ fn unless(answer: &[u8], fenced: u64) -> bool {
 }
 
 fn everything() -> Vec<Asked> {
+    [of_access(), of_ends(), of_words(), of_hosts()].into_iter().flatten().collect()
+}
+
+/// What opens a desktop.
+fn of_access() -> Vec<Asked> {
+    let key = |right: &Right, id: &str| {
+        let who = Message::new().text(1, id).text(2, "alice").text(3, KEY);
+        who.number(4, 60_000).message(5, &right.fence())
+    };
+    let shadow = |right: &Right, id: &str| {
+        let who = Message::new().text(1, id).text(2, "carol").number(3, 0).text(4, KEY);
+        who.number(5, 60_000).message(6, &right.fence())
+    };
+    let start = |right: &Right, _: &str| {
+        let who = Message::new().text(1, NONE).text(2, "user009").text(3, "agent1").number(5, 1);
+        let request = "01890a5d-ac96-474b-8cce-b302099a8058";
+        let session = who.text(6, request).message(7, &Message::new()).number(8, 1);
+        Message::new().message(1, &right.fence()).message(2, &session)
+    };
     vec![
-        asked(
-            "accept-key",
-            "a login at the session host as alice",
-            "AcceptKey",
-            |right, id| {
-                Message::new()
-                    .text(1, id)
-                    .text(2, "alice")
-                    .text(3, KEY)
-                    .number(4, 60_000)
-                    .message(5, &right.fence())
-            },
-            always,
-        ),
-        asked(
-            "allow-shadow",
-            "alice's picture and input",
-            "AllowShadow",
-            |right, id| {
-                Message::new()
-                    .text(1, id)
-                    .text(2, "carol")
-                    .number(3, 0)
-                    .text(4, KEY)
-                    .number(5, 60_000)
-                    .message(6, &right.fence())
-            },
-            |answer| wire::number(answer, 1) == 1,
-        ),
-        asked(
-            "terminate",
-            "the end of a desktop",
-            "Terminate",
-            |right, id| Message::new().message(1, &right.fence()).text(2, id),
-            |answer| unless(answer, 2),
-        ),
-        asked(
-            "disconnect-viewer",
-            "alice thrown out",
-            "DisconnectViewer",
-            |right, id| Message::new().text(1, id).text(2, "go").message(3, &right.fence()),
-            always,
-        ),
-        asked(
-            "set-limits",
-            "the end of a desktop in a while",
-            "SetLimits",
-            |right, _| Message::new().message(1, &right.fence()),
-            |answer| unless(answer, 2),
-        ),
-        asked(
-            "extend",
-            "a desktop that goes on",
-            "Extend",
-            |right, id| Message::new().text(1, id).message(2, &right.fence()),
-            always,
-        ),
-        asked(
-            "notify",
-            "a text on alice's desktop",
-            "Notify",
-            |right, id| {
-                Message::new()
-                    .text(1, id)
-                    .text(2, "your password, please")
-                    .message(3, &right.fence())
-            },
-            always,
-        ),
-        asked(
-            "session-log",
-            "what alice's programs print",
-            "SessionLog",
-            |right, id| Message::new().text(1, id).number(2, 4096).message(3, &right.fence()),
-            always,
-        ),
-        asked(
-            "cancel-start",
-            "a start that never comes to be",
-            "CancelStart",
-            |right, _| Message::new().message(1, &right.fence()).text(2, NONE),
-            |answer| unless(answer, 2),
-        ),
-        asked(
-            "set-revoked",
-            "revoked certificates that count again",
-            "SetRevoked",
-            |right, _| Message::new().message(1, &right.fence()),
-            always,
-        ),
-        asked(
-            "quarantine",
-            "a session host that serves nobody",
-            "Quarantine",
-            |right, _| {
-                Message::new().text(1, &right.lineage).number(2, 0).message(3, &right.fence())
-            },
-            always,
-        ),
-        asked(
-            "start",
-            "a desktop in alice's name",
-            "Start",
-            |right, _| {
-                let session = Message::new()
-                    .text(1, NONE)
-                    .text(2, "user009")
-                    .text(3, "agent1")
-                    .number(5, 1)
-                    .text(6, "01890a5d-ac96-474b-8cce-b302099a8058")
-                    .message(7, &Message::new())
-                    .number(8, 1);
-                Message::new().message(1, &right.fence()).message(2, &session)
-            },
-            |answer| unless(answer, 3) && unless(answer, 2),
-        ),
-        asked(
-            "witness",
-            "a witness's vote",
-            "Ask",
-            |right, _| {
-                Message::new()
-                    .text(1, &right.lineage)
-                    .message(2, &right.epoch())
-                    .message(3, &Message::new())
-            },
-            |answer| wire::find(answer, 2).is_some(),
-        ),
+        asked("accept-key", "a login at the session host as alice", "AcceptKey", key, always),
+        asked("allow-shadow", "alice's picture and input", "AllowShadow", shadow, |answer| {
+            wire::number(answer, 1) == 1
+        }),
+        asked("start", "a desktop in somebody's name", "Start", start, |answer| {
+            unless(answer, 3) && unless(answer, 2)
+        }),
+    ]
+}
+
+/// What ends one, or keeps it from being there.
+fn of_ends() -> Vec<Asked> {
+    let end = |right: &Right, id: &str| Message::new().message(1, &right.fence()).text(2, id);
+    let cancel = |right: &Right, _: &str| Message::new().message(1, &right.fence()).text(2, NONE);
+    let limits = |right: &Right, _: &str| Message::new().message(1, &right.fence());
+    let viewer = |right: &Right, id: &str| {
+        Message::new().text(1, id).text(2, "go").message(3, &right.fence())
+    };
+    let not_fenced = |answer: &[u8]| unless(answer, 2);
+    vec![
+        asked("terminate", "the end of a desktop", "Terminate", end, not_fenced),
+        asked("cancel-start", "a start that never comes to be", "CancelStart", cancel, not_fenced),
+        asked("set-limits", "the end of a desktop in a while", "SetLimits", limits, not_fenced),
+        asked("disconnect-viewer", "alice thrown out", "DisconnectViewer", viewer, always),
+    ]
+}
+
+/// What is said and read.
+fn of_words() -> Vec<Asked> {
+    let extend = |right: &Right, id: &str| Message::new().text(1, id).message(2, &right.fence());
+    let notify = |right: &Right, id: &str| {
+        Message::new().text(1, id).text(2, "your password, please").message(3, &right.fence())
+    };
+    let log = |right: &Right, id: &str| {
+        Message::new().text(1, id).number(2, 4096).message(3, &right.fence())
+    };
+    vec![
+        asked("extend", "a desktop that goes on", "Extend", extend, always),
+        asked("notify", "a text on alice's desktop", "Notify", notify, always),
+        asked("session-log", "what alice's programs print", "SessionLog", log, always),
+    ]
+}
+
+/// What is about the host as a whole.
+fn of_hosts() -> Vec<Asked> {
+    let revoked = |right: &Right, _: &str| Message::new().message(1, &right.fence());
+    let apart = |right: &Right, _: &str| {
+        Message::new().text(1, &right.lineage).number(2, 0).message(3, &right.fence())
+    };
+    let claim = |right: &Right, _: &str| {
+        let reign = Message::new().text(1, &right.lineage).message(2, &right.epoch());
+        reign.message(3, &Message::new())
+    };
+    vec![
+        asked("set-revoked", "revoked certificates that count", "SetRevoked", revoked, always),
+        asked("quarantine", "a session host that serves nobody", "Quarantine", apart, always),
+        asked("witness", "a witness's vote", "Ask", claim, |answer| {
+            wire::find(answer, 2).is_some()
+        }),
     ]
 }
 
@@ -269,8 +219,7 @@ pub(super) fn all() -> Vec<Case> {
             if own && !["accept-key", "terminate", "start", "quarantine"].contains(&asked.name) {
                 continue;
             }
-            let (asked, other) = (std::rc::Rc::new(asked), ());
-            let () = other;
+            let asked = std::rc::Rc::new(asked);
             let same = std::rc::Rc::clone(&asked);
             all.push(Case {
                 name: format!("{name}-{}", asked.name),

@@ -15,15 +15,16 @@ mod session_host;
 
 use super::case::Case;
 
-/// All of them, in the order in which they are made: who brings a session host down comes last.
+/// All of them, in the order in which they are made: who comes without a certificate first, before anybody is invited,
+/// and who brings a session host down last.
 pub(super) fn all() -> Vec<Case> {
     [
+        network::all(),
         neighbour::all(),
         prepared::all(),
         broker_user::all(),
         hook::all(),
         client::all(),
-        network::all(),
         service::all(),
         certificate::all(),
         epoch::all(),

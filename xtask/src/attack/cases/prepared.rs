@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::broker_user::spare;
-use crate::attack::case::{At, By, Case, Seen, case, stays, tool};
+use crate::attack::case::{At, By, Case, Seen, Staying, case, stays, tool};
 use crate::attack::stage::Stage;
 use crate::clock::wait_for;
 use crate::host::boot::VSM_BIN;
@@ -202,7 +202,7 @@ fn locks() -> Case {
     };
     let control = |stage: &Stage<'_>| {
         stage.sh_as(HOST, BOB, MAKE)?;
-        let line = "timeout 10 Xtigervnc :99 -rfbport -1 -rfbunixpath /tmp/own-rfb -SecurityTypes None -nolisten tcp 2>&1; echo ended $?";
+        let line = "timeout 40 Xtigervnc :99 -rfbport -1 -rfbunixpath /tmp/own-rfb -SecurityTypes None -nolisten tcp 2>&1; echo ended $?";
         let said = stage.sh_as(HOST, USER, line);
         stage.sh(HOST, CLEAR)?;
         let said = said?;
@@ -275,6 +275,60 @@ fn made_before() -> Case {
     )
 }
 
+/// X servers that let everybody in, if an administrator's arguments could have that.
+fn open_display() -> Case {
+    const ARGUMENTS: &str = "-ac -listen tcp";
+    let set = |stage: &Stage<'_>, arguments: &str| -> Result<()> {
+        let read = || {
+            stage.cluster.daemon_log(HOST, "vsmagent").matches("configuration read again").count()
+        };
+        let before = read();
+        stage.sh(HOST, &format!("vsm-config '/vsmagent/xserver_args={arguments}'"))?;
+        stage.cluster.kill_daemon(HOST, "vsmagent", nix::sys::signal::Signal::SIGHUP as i32)?;
+        wait_for("the agent to have read it", WAIT, || {
+            if read() > before { Ok(()) } else { Err("not yet".to_owned()) }
+        })
+    };
+    let look = |stage: &Stage<'_>, number: &str| tool(stage, HOST, BOB, &["display", number, "-"]);
+    let attempt = move |stage: &Stage<'_>| {
+        set(stage, ARGUMENTS)?;
+        let seen = fresh(stage, USER).and_then(|desktop| look(stage, &desktop.display.to_string()));
+        set(stage, "")?;
+        seen
+    };
+    let control = move |stage: &Stage<'_>| {
+        let words = [
+            "timeout",
+            "30",
+            "Xtigervnc",
+            ":1900",
+            "-ac",
+            "-rfbport",
+            "-1",
+            "-rfbunixpath",
+            "/tmp/rfb-1900",
+        ];
+        let _server = Staying::silent(stage.cluster.command(
+            HOST,
+            USER,
+            &[&words[..], &["-SecurityTypes", "None"]].concat(),
+        )?)?;
+        let seen = wait_for("the display", WAIT, || match look(stage, "1900") {
+            Ok(Seen::Won(said)) => Ok(said),
+            other => Err(format!("{other:?}")),
+        });
+        stage.sh(HOST, "pkill -f '^Xtigervnc :1900'; true")?;
+        Ok(Seen::Won(seen?))
+    };
+    case(
+        "open-displays-by-an-argument",
+        By::Administrator,
+        "all desktops of a host",
+        attempt,
+        control,
+    )
+}
+
 pub(super) fn all() -> Vec<Case> {
     vec![
         preloaded("preload-by-pam", HOST, ".pam_environment", "LD_PRELOAD=OBJECT"),
@@ -287,5 +341,6 @@ pub(super) fn all() -> Vec<Case> {
         locks(),
         names(),
         made_before(),
+        open_display(),
     ]
 }

@@ -170,7 +170,7 @@ fn friend(method: &str, door: Door) -> Door {
         _ if method.starts_with("vsm.broker.") => Door::Broker("agent2"),
         _ if is_for_peer.iter().any(|end| method.ends_with(end)) => Door::Broker("{standby}"),
         _ if method.starts_with("vsm.sync.v1.Observe") => Door::Broker("watcher"),
-        _ => Door::Socket(ADMINISTRATORS, "root"),
+        Door::Broker(_) | Door::Socket(..) => Door::Socket(ADMINISTRATORS, "root"),
     }
 }
 
