@@ -66,7 +66,7 @@ fn settings(stage: &Stage<'_>, hole: Option<&str>) -> Result<()> {
     for node in NODES {
         let words = format!(
             "{hole}groupadd -f vsmadmin; usermod -aG vsmadmin {ADMINISTRATOR}; mkdir -p /etc/vsm/sessionstartup.d; mkdir -p -m 1777 /tmp/loaded; \
-             vsm-config /shadowing/allowed_shadowers=carol '/vsmserver/allowed_clients=ops gone' \
+             vsm-config /shadowing/allowed_shadowers=carol /vsmserver/bastion=true '/vsmserver/allowed_clients=ops gone' \
              /vsmserver/HA/observers=watcher /vsmserver/max_sessions_per_user=1"
         );
         stage.sh(node, &words)?;
