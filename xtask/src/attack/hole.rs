@@ -78,6 +78,22 @@ pub(super) fn all(options: &Options) -> Result<ExitCode> {
 mod tests {
     use super::*;
 
+    /// A crate that has the feature has it for this alone: no other feature turns it on, and no default.
+    #[test]
+    fn nobody_gets_holes_unasked() {
+        for manifest in [
+            include_str!("../../../crates/daemon/Cargo.toml"),
+            include_str!("../../../crates/agent/Cargo.toml"),
+            include_str!("../../../crates/broker/Cargo.toml"),
+        ] {
+            let lines: Vec<_> = manifest.lines().filter(|line| line.contains("holes")).collect();
+            let is_own = |line: &&str| line.starts_with("holes = ") || line.starts_with('#');
+            assert!(!lines.is_empty() && lines.iter().all(is_own), "{lines:?}");
+            assert!(!manifest.contains("default = "), "{manifest}");
+        }
+        assert!(!include_str!("../../../Cargo.toml").contains("\"holes\""));
+    }
+
     /// The daemons know each, and each is to be found by attempts that there are.
     #[test]
     fn each_hole_is_one_of_the_daemons_and_has_attempts() {

@@ -35,19 +35,19 @@ const ALL: &[Made] = &[
     ("evil", "evil", &["broker"], Signer::Authority, 0, DAY),
     ("agent9", "agent9", &["agent"], Signer::Authority, 0, DAY),
     ("agent-ops", "ops", &["agent"], Signer::Authority, 0, DAY),
-    ("agent-tlha", "tlha-primary", &["agent"], Signer::Authority, 0, DAY),
+    ("agent-tlha", "{active}", &["agent"], Signer::Authority, 0, DAY),
     ("nobody", "nobody", &[], Signer::Authority, 0, DAY),
     ("former", "agent2", &["agent"], Signer::Authority, 0, 1),
-    ("ended-broker", "tlha-primary", &["broker"], Signer::Authority, 0, 1),
+    ("ended-broker", "{active}", &["broker"], Signer::Authority, 0, 1),
     ("ended-admin", "ops", &["admin"], Signer::Authority, 0, 1),
     ("early", "ops", &["admin"], Signer::Authority, 3 * 86_400, DAY),
     ("issued-agent", "agent2", &["agent"], Signer::Issuer, 0, DAY),
     ("issued-admin", "ops", &["admin"], Signer::Issuer, 0, DAY),
-    ("issued-broker", "tlha-primary", &["broker"], Signer::Issuer, 0, DAY),
-    ("issued-both", "tlha-primary", &["agent", "broker"], Signer::Issuer, 0, DAY),
+    ("issued-broker", "{standby}", &["broker"], Signer::Issuer, 0, DAY),
+    ("issued-both", "{standby}", &["agent", "broker"], Signer::Issuer, 0, DAY),
     ("issued-nobody", "nobody", &[], Signer::Issuer, 0, DAY),
     ("other-admin", "ops", &["admin"], Signer::Other, 0, DAY),
-    ("other-broker", "tlha-primary", &["broker"], Signer::Other, 0, DAY),
+    ("other-broker", "{standby}", &["broker"], Signer::Other, 0, DAY),
     ("other-agent", "agent2", &["agent"], Signer::Other, 0, DAY),
 ];
 
@@ -86,7 +86,14 @@ pub(super) fn make(stage: &Stage<'_>, binaries: &Path) -> Result<()> {
             }
         };
         let mut forge = command(&[&binaries.join("vsm-bench")]);
-        forge.args(["forge", name, "--begins", &begins.to_string(), "--life", &life.to_string()]);
+        forge.args([
+            "forge",
+            &stage.fill(name)?,
+            "--begins",
+            &begins.to_string(),
+            "--life",
+            &life.to_string(),
+        ]);
         for role in *roles {
             forge.args(["--role", role]);
         }

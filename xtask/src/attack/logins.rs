@@ -107,7 +107,8 @@ impl Logins {
         let failed = match cluster.exec("client", user, &words) {
             Ok(output) if output.status.success() => None,
             Ok(output) => Some(format!(
-                "{user}: {}: {}",
+                "{user}{}: {}: {}",
+                if looks { ", up to the desktop" } else { "" },
                 output.status,
                 String::from_utf8_lossy(&output.stderr).trim()
             )),
