@@ -12,7 +12,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::cluster::{self, Cluster, ClusterSpec, HaSoftware, HostStatus, Placed, UnknownHost};
 use crate::compile::{self, Profile};
 use crate::{
-    advisories, bench, ci, demo, dist, docs, drill, fuzz, host, interrupt, sbom, setup, test, tidy,
+    advisories, attack, bench, ci, demo, dist, docs, drill, fuzz, host, interrupt, sbom, setup,
+    test, tidy,
 };
 
 /// Bad usage, as sysexits.h has it.
@@ -44,6 +45,8 @@ enum Cmd {
     Demo(demo::Options),
     /// Inject faults while users log in and out, then compare what they were told with what runs
     Drill(drill::Options),
+    /// Attack a miniature cluster in every known way while users log in, each with a control
+    Attack(attack::Options),
     /// Measure speed and size, each compared with a peer in the same run
     Bench(bench::Options),
     /// Build the Debian packages and the tarball; with --check-reproducible, twice
@@ -212,6 +215,7 @@ fn run(command: Cmd) -> Result<ExitCode> {
         Cmd::Cluster(command) => cluster(command)?,
         Cmd::Drill(options) => drill::drill(&options)?,
         Cmd::Demo(options) => demo::demo(&options)?,
+        Cmd::Attack(options) => return attack::attack(&options),
         Cmd::Bench(options) => bench::bench(&options)?,
         Cmd::Dist(options) => dist::dist(&options)?,
         Cmd::Sbom(options) => sbom::sbom(&options)?,

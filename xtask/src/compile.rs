@@ -6,6 +6,9 @@ use anyhow::{Context, Result};
 
 use crate::command::{command, run, show};
 
+/// The profile of programs with known holes.
+const HOLES: &str = "holes";
+
 /// Optimised or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Profile {
@@ -90,6 +93,21 @@ pub(crate) fn build(profile: Profile) -> Result<()> {
         build.arg("--release");
     }
     show(&mut build)
+}
+
+/// Builds the product's programs with known holes, into a folder of their own.
+pub(crate) fn build_with_holes() -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--profile", HOLES, "--features", "vsm-broker/holes,vsm-agent/holes"]);
+    for package in ["broker", "agent", "cli", "config", "sync", "bench"] {
+        build.args(["--package", &format!("vsm-{package}")]);
+    }
+    show(build.arg("--bins"))
+}
+
+/// Where these are.
+pub(crate) fn binaries_with_holes() -> Result<PathBuf> {
+    Ok(binaries(Profile::Dev)?.with_file_name(HOLES))
 }
 
 /// Builds a program of the workspace optimised, with a feature, and runs it.

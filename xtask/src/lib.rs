@@ -8,6 +8,7 @@
 )]
 
 mod advisories;
+mod attack;
 mod bench;
 mod ci;
 pub mod cli;

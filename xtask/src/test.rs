@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::command::show;
-use crate::compile::{Profile, build, cargo};
+use crate::compile::{Profile, build, build_with_holes, cargo};
 use crate::setup::{everything, setup};
 
 /// The tests that bring clusters up, as nextest names them.
@@ -33,6 +33,12 @@ pub(crate) fn test(options: &Options) -> Result<()> {
         everything()?;
     }
     build(Profile::Dev)?;
+    if !options.no_cluster
+        && options.filter.as_deref().is_none_or(|filter| "attack".contains(filter))
+    {
+        // One test looks for a hole.
+        build_with_holes()?;
+    }
     let mut nextest = cargo();
     nextest.args(["nextest", "run", "--workspace"]);
     if options.no_cluster {

@@ -27,7 +27,7 @@ use vsm_proto::{
         report_response::Item,
         terminate_response,
     },
-    session::v1::{Epoch, Fence, LiveSession, Session, SessionState},
+    session::v1::{Ended, Epoch, Fence, LiveSession, Session, SessionState},
     sync::v1::{
         QuarantineRequest, WitnessClaim, WitnessRequest, witness_client::WitnessClient,
         witness_request::Kind, witness_response::Kind as Reply,
@@ -59,6 +59,9 @@ pub(crate) struct AgentOptions {
     /// Sessions of somebody else that are said to run here
     #[arg(long, default_value_t = 0)]
     sessions: usize,
+    /// Sessions, perhaps of other hosts, that are said to be shadowed and then to have ended; the report stays open
+    #[arg(long = "ended")]
+    ended: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -66,6 +69,15 @@ struct Hostile {
     options: AgentOptions,
     promised: AtomicU64,
     sessions: Vec<LiveSession>,
+}
+
+/// What is told of a session that may be another host's: somebody looks at it, and it ends.
+fn ending(id: &str) -> [Item; 2] {
+    let session = Session { id: id.to_owned(), ..invented().session.unwrap_or_default() };
+    let shadowers = vec!["dr-house".to_owned()];
+    let live = LiveSession { session: Some(session), shadowers, ..LiveSession::default() };
+    let ended = Ended { id: id.to_owned(), reason: 1, detail: NAME.to_owned(), at_unix_ms: 1 };
+    [Item::Changed(live), Item::Ended(ended)]
 }
 
 fn invented() -> LiveSession {
@@ -105,8 +117,14 @@ macro_rules! agent {
                     sessions: self.sessions.clone(),
                     ..pb::Inventory::default()
                 };
-                let item = pb::ReportResponse { item: Some(Item::Inventory(inventory)) };
-                Ok(Response::new(Box::pin(tokio_stream::once(Ok(item)))))
+                let lies = self.options.ended.iter().flat_map(|id| ending(id));
+                let items: Vec<_> = std::iter::once(Item::Inventory(inventory)).chain(lies)
+                    .map(|item| Ok(pb::ReportResponse { item: Some(item) })).collect();
+                let items = tokio_stream::iter(items);
+                if self.options.ended.is_empty() {
+                    return Ok(Response::new(Box::pin(items)));
+                }
+                Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(items, tokio_stream::pending()))))
             }
         }
     };

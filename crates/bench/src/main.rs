@@ -11,6 +11,7 @@
 )]
 
 mod agents;
+mod attack;
 mod bare;
 mod disk;
 mod echo;
@@ -81,6 +82,14 @@ enum Arguments {
     HostileAgent(hostile::AgentOptions),
     /// Use a broker's certificate at a session host: root on the broker's host
     HostileBroker(hostile::BrokerOptions),
+    /// Make a certificate that no command makes
+    Forge(attack::ForgeOptions),
+    /// Print a request for a certificate
+    Request,
+    /// Print all methods of all services
+    Methods,
+    /// Make calls by any identity: a list on standard input
+    Calls,
 }
 
 fn main() -> ExitCode {
@@ -116,6 +125,10 @@ fn run(arguments: Arguments) -> Result<()> {
         Arguments::Floor(options) => floor::either(&options),
         Arguments::HostileAgent(options) => runtime()?.block_on(hostile::agent(options)),
         Arguments::HostileBroker(options) => runtime()?.block_on(hostile::broker(options)),
+        Arguments::Forge(options) => attack::forge(&options),
+        Arguments::Request => attack::request(),
+        Arguments::Methods => attack::methods(),
+        Arguments::Calls => runtime()?.block_on(attack::calls()),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod event_record;
 pub mod files;
 pub mod grpc;
 mod guest;
+pub mod hole;
 pub mod host_keys;
 pub mod log;
 pub mod looks;

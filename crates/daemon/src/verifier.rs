@@ -19,6 +19,7 @@ use rustls::{
 use vsm_core::UnixMillis;
 
 use crate::{
+    hole::{self, Hole},
     open::{Revoked, revoked},
     shown::Shown,
 };
@@ -72,15 +73,16 @@ impl Rules {
         if signed(&[]).is_err() {
             signed(others)?;
             let by_issuer = all_shown(others).iter().any(Shown::is_issuers);
-            if !holder.is_agents() || !by_issuer {
+            let good = holder.is_agents() && by_issuer;
+            if !good && !hole::is_open(Hole::Issuer) {
                 return Err(Wrong::NotAnAgents.into());
             }
         }
         let mut all = all_shown(others);
         all.insert(0, holder);
         match revoked(&all, &self.revoked.read()) {
-            Some(_) => Err(CertificateError::Revoked.into()),
-            None => Ok(()),
+            Some(_) if !hole::is_open(Hole::Revoked) => Err(CertificateError::Revoked.into()),
+            _ => Ok(()),
         }
     }
 }

@@ -9,7 +9,10 @@ use tracing::Instrument as _;
 use vsm_core::{
     Choice, Extension, Session, SessionId, SshKey, StartParams, State, UserName, Words, printable,
 };
-use vsm_daemon::span;
+use vsm_daemon::{
+    hole::{self, Hole},
+    span,
+};
 use vsm_proto::{
     broker::v1::{self as pb, broker_client::BrokerClient, broker_server::Broker as BrokerApi},
     convert,
@@ -45,6 +48,9 @@ impl UserApi {
     fn own(&self, who: &Identity, id: &str) -> Result<Vec<Arc<Session>>, Status> {
         let wanted = if id.is_empty() { None } else { Some(convert::text::<SessionId>("id", id)?) };
         let mut own = self.0.sessions.of_user(&who.user);
+        if hole::is_open(Hole::Owner) {
+            own.extend(wanted.and_then(|id| self.0.sessions.session(id)));
+        }
         own.retain(|session| wanted.is_none_or(|id| session.id == id));
         Ok(own)
     }

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use vsm_core::{AgentName, SessionId, Standing, StartParams, UserName, printable};
+use vsm_core::{AgentName, SessionId, Standing, StartParams, UserName};
+use vsm_daemon::hole::{self, Hole};
 use vsm_daemon::trouble::{ALL_MAX, Kind, TEXT_MAX};
 use vsm_proto::{agent::v1 as pb, session::v1::LiveSession};
 
@@ -13,6 +14,11 @@ use crate::hosts::agents::{Link, Seen};
 const SHADOWERS_MAX: usize = 64;
 /// What is shown of what a host in maintenance says, in characters.
 const MAINTENANCE_MAX: usize = 500;
+
+/// A text of an agent's that obeys nobody's terminal.
+pub(crate) fn printable(text: &str) -> String {
+    if hole::is_open(Hole::Unprintable) { text.to_owned() } else { vsm_core::printable(text) }
+}
 
 /// Which sessions it tells of.
 pub(crate) fn ids(told: &[LiveSession]) -> impl Iterator<Item = SessionId> {

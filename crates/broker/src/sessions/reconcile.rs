@@ -17,11 +17,11 @@ use tracing::Instrument as _;
 use vsm_core::{
     AgentUse, Ended, Epoch, Proposal, Session, SessionId,
     lifecycle::{self, Burial, Missed, Owed, Reported},
-    printable,
 };
 use vsm_daemon::{
     backoff::Backoff,
     clock::{self, Since},
+    hole::{self, Hole},
     span,
     trouble::Kind,
 };
@@ -36,7 +36,7 @@ use crate::{
         agents::{Away, Link, LinkState, Load, Seen, ShadowedBy, Up, Verdict},
         conduct,
         fleet::Host,
-        told::{ids, maintenance, public_name, seen, shadowers, shown, troubles},
+        told::{ids, maintenance, printable, public_name, seen, shadowers, shown, troubles},
     },
     identities,
     journal::trail::{Note, SELF},
@@ -443,7 +443,10 @@ async fn take(sessions: &Arc<Sessions>, link: &Arc<Link>, message: pb::ReportRes
                 modify(link, |up| drop(up.seen.remove(&ended.id)));
                 let shadowed = link.note_shadowers(ended.id, Vec::new());
                 let session = sessions.session(ended.id);
-                if acts && session.is_some_and(|session| session.agent == link.name) {
+                let is_its_own = |session: &Session| {
+                    session.agent == link.name || hole::is_open(Hole::OthersSession)
+                };
+                if acts && session.is_some_and(|session| is_its_own(&session)) {
                     shadow::changed(sessions, ended.id, &shadowed, &[]);
                     gone(sessions, ended.id, Some(ended)).await;
                 }

@@ -4,6 +4,8 @@
 //! The messages are those of RFC 6143, section 7.5, and the extensions that viewers of today use. One that is not known
 //! has no length that could be skipped: then the viewer is cut off.
 
+use vsm_daemon::hole::{self, Hole};
+
 /// Length of the client's ProtocolVersion, section 7.1.1.
 const VERSION: usize = 12;
 /// Longest part of a message that tells how long it is: a fence (9), or a cut text (8).
@@ -94,7 +96,8 @@ fn measure(head: &[u8]) -> Result<Option<(usize, bool)>, Unknown> {
     let byte = |at: usize| head.get(at).map(|byte| usize::from(*byte));
     let pair = |at: usize| Some((byte(at)? << 8) | byte(at + 1)?);
     let fixed = |length| Ok(Some((length, true)));
-    let dropped = |length: Option<usize>| Ok(length.map(|length| (length, false)));
+    let passes = hole::is_open(Hole::ShadowFilter);
+    let dropped = |length: Option<usize>| Ok(length.map(|length| (length, passes)));
     let passed = |length: Option<usize>| Ok(length.map(|length| (length, true)));
     debug_assert!(head.len() <= HEAD_MAX);
     match head.first() {
