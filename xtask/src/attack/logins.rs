@@ -17,6 +17,10 @@ pub(super) const USERS: u16 = 6;
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a login may try, in seconds, as by itself the client tries longer.
 const PATIENCE_S: u32 = 30;
+/// One that takes longer has failed, whatever comes of it, in milliseconds.
+const TOO_LONG_MS: u64 = 35_000;
+/// Then it is stopped, so that it can say before what it waits for, in seconds.
+const STOPPED_S: u32 = 90;
 /// So many at a time at most: where each takes longer than that, the machine is what is measured.
 const TOGETHER_MAX: usize = 6;
 /// Every so many logins go on to the desktop, by way of its session host.
@@ -93,7 +97,7 @@ impl Logins {
 
     fn log_in(&self, cluster: &Cluster, user: &str, looks: bool) {
         let began = clock::now();
-        let (to, limit) = (format!("{user}@tlha"), (PATIENCE_S + 5).to_string());
+        let (to, limit) = (format!("{user}@tlha"), STOPPED_S.to_string());
         let retry = format!("--retry-for={PATIENCE_S}");
         let words = ["timeout", "-k1", &limit, "vsm", "connect", &retry, "--no-viewer", &to];
         let picture = ["--viewer", GLANCE];
@@ -115,6 +119,8 @@ impl Logins {
             Err(error) => Some(format!("{user}: {error:#}")),
         };
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let failed =
+            failed.or_else(|| (took > TOO_LONG_MS).then(|| format!("{user}: it took {took} ms")));
         if self.stop.load(Ordering::SeqCst) && interrupt::stopping() {
             return;
         }
