@@ -99,7 +99,7 @@ pub(crate) fn build(profile: Profile) -> Result<()> {
 pub(crate) fn build_with_holes() -> Result<()> {
     let mut build = cargo();
     build.args(["build", "--profile", HOLES, "--features", "vsm-broker/holes,vsm-agent/holes"]);
-    for package in ["broker", "agent", "cli", "config", "sync", "bench"] {
+    for package in ["broker", "root", "agent", "cli", "config", "sync", "bench"] {
         build.args(["--package", &format!("vsm-{package}")]);
     }
     show(build.arg("--bins"))

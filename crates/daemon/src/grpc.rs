@@ -32,7 +32,7 @@ use vsm_core::Hash;
 use crate::{
     access::{self, Door, Guard},
     clock, guest,
-    share::{FIRST_WORD_MAX, FIRST_WORD_OF_USER_MAX, Held, Shares, Who},
+    share::{FIRST_WORD_MAX, FIRST_WORD_OF_USER_MAX, Held, Share, Shares, Who},
     tls::{self, Role, Tls},
     trusted::Trusted,
 };
@@ -55,8 +55,9 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(6);
 /// A client that has not shown who it is by then is dropped.
 const HANDSHAKE_OF_CLIENT: Duration = Duration::from_secs(10);
-/// So many hosts may be connected that have no certificate: they are let in one by one, by an administrator.
-const GUESTS_MAX: usize = 16;
+/// So many may be connected without a certificate while a host is invited, and so many from one address.
+const GUESTS_MAX: usize = 64;
+const GUESTS_OF_ADDRESS_MAX: usize = 8;
 /// So long a host may stay that has none, and asks for one.
 const GUEST_MAX: Duration = Duration::from_secs(30);
 /// Connections that have shown a certificate and wait to be served.
@@ -157,6 +158,7 @@ fn secured(
     stop: CancellationToken,
 ) -> (Secured, JoinHandle<()>) {
     let (ready, secured) = mpsc::channel(HANDSHAKES_AHEAD);
+    let guests = Shares::new("guests", GUESTS_OF_ADDRESS_MAX, GUESTS_MAX);
     let accept = async move {
         let mut told = None;
         loop {
@@ -180,9 +182,12 @@ fn secured(
             };
             // Only latency is at stake.
             let _ = stream.set_nodelay(true);
-            let Some(share) = shares.take_unproven(Who::of_tcp(&stream)) else { continue };
+            let who = Who::of_tcp(&stream);
+            let Some(share) = shares.take_unproven(who) else { continue };
             let held = Held::new(stream, share, FIRST_WORD_MAX);
-            tokio::spawn(handshake(tls.clone(), held, ready.clone()));
+            let guests = Arc::clone(&guests);
+            let as_guest = move || guests.take(who);
+            tokio::spawn(handshake(tls.clone(), held, as_guest, ready.clone()));
         }
     };
     let accepting = tokio::spawn(accept);
@@ -196,6 +201,7 @@ type Secured = ReceiverStream<io::Result<TlsStream<Trusted<Held<TcpStream>>>>>;
 async fn handshake(
     tls: Tls,
     held: Held<TcpStream>,
+    as_guest: impl FnOnce() -> Option<Share>,
     ready: mpsc::Sender<io::Result<TlsStream<Trusted<Held<TcpStream>>>>>,
 ) {
     let (acceptor, place) = tls.acceptor();
@@ -205,9 +211,8 @@ async fn handshake(
             let (trusted, connection) = stream.get_ref();
             tls.note(&trusted.place, connection.peer_certificates());
             if connection.peer_certificates().is_none() {
-                if !trusted.place.is_guest_of(GUESTS_MAX) {
-                    return;
-                }
+                let Some(share) = as_guest() else { return };
+                trusted.place.is_guest(share);
                 let cut = Arc::clone(&trusted.place.cut);
                 tokio::spawn(async move {
                     tokio::time::sleep(GUEST_MAX).await;

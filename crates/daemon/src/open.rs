@@ -14,7 +14,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use vsm_core::{IdentityName, UnixMillis};
 
-use crate::shown::Shown;
+use crate::{share::Share, shown::Shown};
 
 /// Since when certificates count again, by identity: those that begin before are revoked.
 pub type Revoked = BTreeMap<IdentityName, UnixMillis>;
@@ -39,7 +39,6 @@ struct All {
 struct Connection {
     cut: Arc<Cut>,
     shown: Vec<Shown>,
-    is_guest: bool,
 }
 
 /// Ends one connection.
@@ -73,6 +72,8 @@ pub(crate) struct Place {
     open: Arc<Open>,
     number: u64,
     pub(crate) cut: Arc<Cut>,
+    /// What one without a certificate has of the share of such.
+    as_guest: Mutex<Option<Share>>,
 }
 
 impl Open {
@@ -82,9 +83,9 @@ impl Open {
         let mut all = self.0.lock();
         all.last += 1;
         let (number, connection) =
-            (all.last, Connection { cut: Arc::clone(&cut), shown: Vec::new(), is_guest: false });
+            (all.last, Connection { cut: Arc::clone(&cut), shown: Vec::new() });
         all.connections.insert(number, connection);
-        Place { open: Arc::clone(self), number, cut }
+        Place { open: Arc::clone(self), number, cut, as_guest: Mutex::new(None) }
     }
 
     /// What was shown for those that are open.
@@ -106,13 +107,9 @@ impl Open {
 }
 
 impl Place {
-    /// Notes that nothing was shown; whether there are no more than so many of that kind.
-    pub(crate) fn is_guest_of(&self, most: usize) -> bool {
-        let mut all = self.open.0.lock();
-        if let Some(connection) = all.connections.get_mut(&self.number) {
-            connection.is_guest = true;
-        }
-        all.connections.values().filter(|one| one.is_guest).count() <= most
+    /// Notes that nothing was shown; the share is given back when the connection ends.
+    pub(crate) fn is_guest(&self, share: Share) {
+        *self.as_guest.lock() = Some(share);
     }
 
     /// Notes what was shown.

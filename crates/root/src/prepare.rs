@@ -68,6 +68,10 @@ pub fn all(config: &Config, account: Account) -> Result<(), PrepareError> {
 /// # Errors
 /// Names the file.
 pub fn own_keys(config: &Config, account: Account) -> Result<(), PrepareError> {
+    // Root reads them anyway: a broker that a test runs.
+    if account.uid == 0 {
+        return Ok(());
+    }
     for path in [config.get(&keys::tls::KEY_FILE), config.get(&keys::tls::ISSUER_KEY_FILE)] {
         if let Err(source) = readable(&path, account) {
             return Err(PrepareError { path, source });

@@ -228,9 +228,10 @@ impl Enrolment for EnrolmentApi {
         let work = async move { identities.enrol(agent, &token, &request).await };
         self.signed(work).await.inspect_err(|status| {
             let from = from.map_or_else(|| "an unknown address".to_owned(), |ip| ip.to_string());
-            let (who, why) = (format!("whoever says to be {name}"), status.message());
+            // A name is what anybody says.
+            let (who, why) = (format!("a host at {from}"), status.message());
             if self.refusals.tell(&who, &from, ENROL, why) {
-                let note = Note::new(who, "enrol-refused").detail(format!("from {from}: {why}"));
+                let note = Note::new(who, "enrol-refused").detail(format!("as {name}: {why}"));
                 self.identities.note(note);
             }
         })

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use tokio_util::sync::CancellationToken;
 use vsm_core::{Event, Hash, Table};
 use vsm_daemon::{
     event_record::EventRecord,
@@ -74,11 +75,20 @@ impl Place {
         }
     }
 
-    fn write(&self, lines: &[String]) -> io::Result<()> {
+    /// Writes lines; how many of them are there now, also where it failed then.
+    fn write(&self, lines: &[String]) -> (usize, io::Result<()>) {
         match self {
-            Self::File(path) => append(path, lines),
+            Self::File(path) => match append(path, lines) {
+                Ok(()) => (lines.len(), Ok(())),
+                Err(error) => (0, Err(error)),
+            },
             Self::Syslog(syslog) => {
-                lines.iter().try_for_each(|line| syslog.write(INFORMATIONAL, line.trim_end()))
+                for (taken, line) in lines.iter().enumerate() {
+                    if let Err(error) = syslog.write(INFORMATIONAL, line.trim_end()) {
+                        return (taken, Err(error));
+                    }
+                }
+                (lines.len(), Ok(()))
             }
         }
     }
@@ -128,13 +138,19 @@ impl Mark {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(error),
         };
-        let bad = || io::Error::other(format!("{} has no number and hash", path.display()));
-        let (number, chain) = text.trim_end().split_once(' ').ok_or_else(bad)?;
+        Ok(Self::parse(&text).unwrap_or_else(|| {
+            tracing::warn!(file = %path.display(), "no number and hash are in it: all is exported again");
+            Self::default()
+        }))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (number, chain) = text.trim_end().split_once(' ')?;
         let chain = match chain {
             "-" => None,
-            chain => Some(chain.parse().map_err(|_| bad())?),
+            chain => Some(chain.parse().ok()?),
         };
-        Ok(Self { number: number.parse().map_err(|_| bad())?, chain })
+        Some(Self { number: number.parse().ok()?, chain })
     }
 
     fn write(self, path: &Path) -> io::Result<()> {
@@ -163,9 +179,10 @@ pub(crate) async fn follow(journal: Arc<Journal>, dir: PathBuf) {
     let mut settings = journal.site.watch_settings();
     loop {
         let wanted = settings.borrow_and_update().trail.clone();
+        let over = stop.child_token();
         let exports = places(&wanted).into_iter().map(|place| {
             let mark = dir.join(format!("trail.{}.exported", place.word()));
-            to_place(Arc::clone(&journal), place, mark)
+            to_place(Arc::clone(&journal), place, mark, over.clone())
         });
         let mut running: tokio::task::JoinSet<()> = exports.collect();
         loop {
@@ -185,8 +202,13 @@ pub(crate) async fn follow(journal: Arc<Journal>, dir: PathBuf) {
                 break;
             }
         }
-        // A turn that is under way ends by itself; what it writes may come again.
-        running.shutdown().await;
+        // A turn that is under way is finished: the next one goes on from its mark.
+        over.cancel();
+        while let Some(ended) = running.join_next().await {
+            if let Err(panic) = ended {
+                std::panic::resume_unwind(panic.into_panic());
+            }
+        }
         for word in ["file", "syslog"] {
             journal.process.troubles.over(Kind::Trail, word);
         }
@@ -200,18 +222,17 @@ fn places(wanted: &TrailSettings) -> Vec<Place> {
     file.into_iter().chain(syslog).collect()
 }
 
-/// Exports to one place, until it is dropped.
-async fn to_place(journal: Arc<Journal>, place: Place, file: PathBuf) {
+/// Exports to one place, until it is over.
+async fn to_place(journal: Arc<Journal>, place: Place, file: PathBuf, over: CancellationToken) {
     let troubles = &journal.process.troubles;
     let mut table = journal.authority.table.watch();
     let mut mark = None;
     loop {
         table.borrow_and_update();
-        let waiting = match turn(&journal, &place, &file, &mut mark).await {
+        let (wait, waits_for_more) = match turn(&journal, &place, &file, &mut mark).await {
             Ok(more) => {
                 troubles.over(Kind::Trail, place.word());
-                tokio::time::sleep(TURN).await;
-                !more
+                (TURN, !more)
             }
             Err(error) => {
                 let after = mark.map_or(0, |mark: Mark| mark.number);
@@ -220,11 +241,14 @@ async fn to_place(journal: Arc<Journal>, place: Place, file: PathBuf) {
                     place.shown()
                 );
                 troubles.raise(Kind::Trail, place.word(), what);
-                tokio::time::sleep(AGAIN).await;
-                false
+                (AGAIN, false)
             }
         };
-        if waiting && table.changed().await.is_err() {
+        let next = async {
+            tokio::time::sleep(wait).await;
+            if waits_for_more { table.changed().await.is_ok() } else { true }
+        };
+        if over.run_until_cancelled(next).await != Some(true) {
             return;
         }
     }
@@ -244,7 +268,9 @@ async fn turn(
     // A copy that no reign has confirmed may have to be taken back.
     let next = journal.authority.table.read(|view| view.known.then(|| known.next(&view.table)));
     let Some(Next { events, lost, is_other }) = next else { return Ok(false) };
-    let Some(last) = events.last() else { return Ok(false) };
+    if events.is_empty() {
+        return Ok(false);
+    }
     if is_other {
         tracing::warn!(place = place.shown(), after = known.number, "the trail begins anew");
     }
@@ -257,17 +283,20 @@ async fn turn(
         let about = format!("{} lost", place.word());
         journal.process.troubles.raise_for(LOST_TOLD, Kind::Trail, &about, what);
     }
-    let new = Mark { number: last.number, chain: last.chain };
     let (more, place, file) = (events.len() == TOGETHER, place.clone(), file.to_owned());
     let written = tokio::task::spawn_blocking(move || {
         let lines: Vec<String> =
             events.iter().map(|event| line(event)).collect::<Result<_, _>>()?;
-        place.write(&lines)?;
-        new.write(&file)
+        let (taken, done) = place.write(&lines);
+        let last = taken.checked_sub(1).and_then(|last| events.get(last));
+        let new = last.map(|last| Mark { number: last.number, chain: last.chain });
+        let kept = new.map_or(Ok(()), |new| new.write(&file));
+        Ok::<_, io::Error>((new, done.and(kept)))
     });
-    written.await.map_err(io::Error::other)??;
-    *mark = Some(new);
-    Ok(more)
+    let (new, done) = written.await.map_err(io::Error::other)??;
+    // What the place has is not written again, also where the mark cannot be kept.
+    *mark = new.or(*mark);
+    done.map(|()| more)
 }
 
 fn line(event: &Event) -> Result<String, serde_json::Error> {
@@ -348,6 +377,34 @@ mod tests {
         assert!(append(&nowhere, &[]).is_err());
     }
 
+    /// It reads ten lines at a time, or none: what it has taken does not come again.
+    #[test]
+    fn a_slow_syslog_has_each_line_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        let place = Place::Syslog(Syslog::audit("vsm-trail", path));
+        let lines: Vec<String> = (0..400).map(|n| format!("{n} {}\n", "x".repeat(900))).collect();
+        // Nobody reads.
+        let (taken, done) = place.write(&lines);
+        assert_eq!(done.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(taken > 0 && taken < lines.len(), "{taken}");
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            let mut read = || {
+                let count = socket.recv(&mut buffer).unwrap();
+                String::from_utf8_lossy(&buffer[..count]).into_owned()
+            };
+            (0..400).map(|_| read()).collect::<Vec<_>>()
+        });
+        let (rest, done) = place.write(&lines[taken..]);
+        done.unwrap();
+        assert_eq!(taken + rest, lines.len());
+        for (n, line) in reader.join().unwrap().iter().enumerate() {
+            assert!(line.contains(&format!("]: {n} x")), "{n}: {line}");
+        }
+    }
+
     #[test]
     fn a_mark_is_read_as_it_was_written() {
         let dir = tempfile::tempdir().unwrap();
@@ -360,6 +417,6 @@ mod tests {
             assert_eq!(Mark::read(&path).unwrap(), mark);
         }
         fs::write(&path, "x").unwrap();
-        assert!(Mark::read(&path).unwrap_err().to_string().contains("mark"));
+        assert_eq!(Mark::read(&path).unwrap(), Mark::default());
     }
 }

@@ -176,7 +176,13 @@ pub async fn record(journal: Arc<Journal>) {
     loop {
         tokio::select! {
             biased;
-            () = journal.process.stop.cancelled() => return,
+            () = journal.process.stop.cancelled() => {
+                events.close();
+                while let Ok(event) = events.try_recv() {
+                    journal.trail.log(&event, &NotRecorded::Stopping);
+                }
+                return;
+            }
             _ = look.tick() => say_what_is_missing(&journal).await,
             count = events.recv_many(&mut batch, TOGETHER) => if count == 0 { return },
         }
@@ -205,7 +211,9 @@ async fn say_what_is_missing(journal: &Journal) {
     let lost = journal.trail.lost.load(Ordering::Relaxed);
     if lost > 0 {
         let node = &journal.process.node;
-        let detail = format!("{lost} could not be recorded; they are in the log of {node} alone");
+        let detail = format!(
+            "{lost} could not be recorded, or it is not known whether; the log of {node} has them"
+        );
         let event = Note::new(SELF, "events-lost").detail(detail).0;
         // Where this one cannot be recorded either, the next look tries.
         if one(journal, event).await.is_ok() {

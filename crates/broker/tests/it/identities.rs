@@ -106,6 +106,28 @@ fn why(status: &Status) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_certificate_has_a_share_of_such_connections() {
+    let lab = lab().await;
+    drop(invite(&lab, "lab7").await.unwrap());
+    let asks = async || {
+        let mut client = EnrolmentClient::new(guest(&lab, &lab.b));
+        let nobody = EnrolRequest { agent: "lab7".to_owned(), ..EnrolRequest::default() };
+        let refused = client.enrol(nobody).await.unwrap_err();
+        (!is_cut(&refused)).then_some(client)
+    };
+    let mut held = Vec::new();
+    while let Some(client) = asks().await {
+        held.push(client);
+        assert!(held.len() <= 8);
+    }
+    // One that asked for the invitation may not be gone yet.
+    assert!(held.len() >= 7);
+    drop(held.pop());
+    let again = async { while asks().await.is_none() {} };
+    tokio::time::timeout(LONG, again).await.expect("a place is given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_good_for_one_host_and_one_key() {
     let lab = lab().await;
     let unknown = admin(&lab.b).invite(InviteRequest { agent: "lab9".into(), valid_s: 60 }).await;

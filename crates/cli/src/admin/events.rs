@@ -48,7 +48,7 @@ pub struct EventsArgs {
 /// What else can be done with them.
 #[derive(Debug, Subcommand)]
 enum EventsCommand {
-    /// Check that no event was changed, taken out or put in
+    /// Check that no event was changed, removed or inserted
     ///
     /// Each event bears a hash over itself and the event before it. The files are read in the order given, then what
     /// the broker has. Exit code 1: something is not as it was recorded, or is missing.

@@ -5,6 +5,7 @@ use std::{
     os::unix::net::UnixDatagram,
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -36,26 +37,33 @@ pub(super) struct Target {
 pub struct Syslog {
     target: Target,
     facility: usize,
+    /// How long a line may wait for the syslog to read those before; none = not at all.
+    patience: Option<Duration>,
     socket: Arc<Mutex<Option<UnixDatagram>>>,
 }
 
 impl Syslog {
     pub(super) fn new(target: Target) -> Self {
         let facility = FACILITIES.iter().position(|name| *name == target.facility).unwrap_or(3);
-        Self { target, facility, socket: Arc::default() }
+        Self { target, facility, patience: None, socket: Arc::default() }
     }
 
     fn connect(&self) -> io::Result<UnixDatagram> {
         let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
+        match self.patience {
+            None => socket.set_nonblocking(true)?,
+            patience => socket.set_write_timeout(patience)?,
+        }
         socket.connect(&self.target.socket)?;
         Ok(socket)
     }
 
-    /// One for what is audited (facility `authpriv`), under this name, by the socket of the local syslog.
+    /// One for what is audited (facility `authpriv`), under this name, by the socket of the local syslog. A line waits
+    /// a second for a syslog that is slow.
     #[must_use]
     pub fn audit(program: &'static str, socket: PathBuf) -> Self {
-        Self::new(Target { program, facility: AUDIT.to_owned(), socket })
+        let target = Target { program, facility: AUDIT.to_owned(), socket };
+        Self { patience: Some(Duration::from_secs(1)), ..Self::new(target) }
     }
 
     /// A line of the log. One that cannot be delivered at once is dropped: it is on standard error too, and no daemon

@@ -21,7 +21,7 @@ const ADOPTED_MAX: u64 = 64;
 /// Other events that concern one user: more than a person makes, and a small part of the ring.
 const OF_USER_MAX: u64 = 256;
 /// Shares that are counted at a time; those who come then have one together.
-const COUNTED_MAX: usize = 4096;
+const COUNTED_MAX: usize = 32_768;
 
 /// Whose share, and of what.
 type Share = (String, &'static str);
@@ -136,14 +136,14 @@ mod tests {
             let mut event = Note::new(actor, action).event().clone();
             shares.has_room(&mut event, now)
         };
-        let refused = (0..9000).filter(|n| kept(&format!("u{n}"), "access-refused")).count();
+        let refused = (0..40_000).filter(|n| kept(&format!("u{n}"), "access-refused")).count();
         assert_eq!(refused, 1024);
         assert!((0..9000).all(|_| kept("root", "agent-drained")));
         assert!(shares.0.len() <= COUNTED_MAX + 1);
         let left_out = shares.end(now + WINDOW);
-        assert_eq!(left_out.iter().map(|(count, _)| count).sum::<u64>(), 9000 - 1024);
+        assert_eq!(left_out.iter().map(|(count, _)| count).sum::<u64>(), 40_000 - 1024);
         // Of those beyond the counted ones it is not known who they are.
         let of: Vec<&str> = left_out.iter().map(|(_, what)| what.as_str()).collect();
-        assert_eq!(of, ["events of all others", "refusals"]);
+        assert_eq!(of, ["refusals", "events of all others"]);
     }
 }
