@@ -1,7 +1,8 @@
 //! A wrong clock: the kernel has one time of day for all hosts, so a library under the daemon tells
 //! it another one.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -27,7 +28,11 @@ impl Cluster {
 
     /// Whole or not at all: the daemon may read it at any moment.
     pub(super) fn clock_says(&self, host: &str, step_s: i64) -> Result<()> {
-        let file = self.paths(host).dir.join(CLOCK_FILE);
+        let dir = self.paths(host).dir;
+        // Also by the broker, which is not root.
+        fs::set_permissions(&dir, Permissions::from_mode(0o711))
+            .with_context(|| dir.display().to_string())?;
+        let file = dir.join(CLOCK_FILE);
         let fresh = file.with_extension("new");
         fs::write(&fresh, format!("{step_s:+}\n")).with_context(|| fresh.display().to_string())?;
         fs::rename(&fresh, &file).with_context(|| file.display().to_string())
