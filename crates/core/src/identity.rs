@@ -264,6 +264,18 @@ impl Identity {
 /// All of them, by name.
 pub type AllIdentities = Arc<BTreeMap<IdentityName, Arc<Identity>>>;
 
+/// The last revocation that concerns an identity: of itself, or of the issuer of its last certificate, as what an
+/// issuer has signed is out with it.
+#[must_use]
+pub fn revocation<'a>(all: &'a AllIdentities, name: &IdentityName) -> Option<&'a Revocation> {
+    let known = all.get(name)?;
+    let issuer = known.issued.as_ref().and_then(|issued| {
+        let issuer = IdentityName::new("issuer", &issued.by).ok()?;
+        all.get(&issuer)?.revoked.as_ref().filter(|revoked| revoked.before > issued.at)
+    });
+    known.revoked.iter().chain(issuer).max_by_key(|revoked| revoked.before)
+}
+
 /// Those of a table. Shared by copies: whoever follows them sees by the pointer that nothing changed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Identities(AllIdentities);
@@ -329,6 +341,26 @@ mod tests {
         assert_eq!(used.issued, Some(issued(7, 10)));
         assert_eq!(enrol(&used, 1, 8, 11), Err(NotGiven::Used));
         assert_eq!(enrol(&used, 1, 7, 11).unwrap().issued, Some(issued(7, 11)), "asked again");
+    }
+
+    /// What an issuer has signed is out with it; what another one signs later is not.
+    #[test]
+    fn the_last_revocation_that_concerns_an_identity_counts() {
+        let (agent, issuer) = (IdentityName::new("agent", "x"), IdentityName::new("issuer", "a"));
+        let (agent, issuer) = (agent.unwrap(), issuer.unwrap());
+        let before = |identity: &Identity, issuer_before: Option<u64>| {
+            let of_issuer = issuer_before.map(|at| revoke(&Identity::default(), at));
+            let mut all = BTreeMap::from([(agent.clone(), Arc::new(identity.clone()))]);
+            all.extend(of_issuer.map(|one| (issuer.clone(), Arc::new(one))));
+            revocation(&Arc::new(all), &agent).map(|revoked| revoked.before.0)
+        };
+        let enrolled = enrol(&invited(), 1, 7, 10).unwrap();
+        assert_eq!(before(&enrolled, None), None);
+        assert_eq!(before(&enrolled, Some(2000)), Some(2000));
+        assert_eq!(before(&enrolled, Some(10)), None, "signed since");
+        let out = revoke(&enrolled, 3000);
+        assert_eq!(before(&out, Some(2000)), Some(3000));
+        assert_eq!(before(&out, Some(4000)), Some(4000));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub use epoch::{Epoch, Fence, Incarnation, Lsn};
 pub use id::{AgentName, InvalidId, LineageId, NodeName, RequestId, SessionId, UserName};
 pub use identity::{
     AllIdentities, Asked, Hash, Identity, IdentityName, Invitation, Issued, NotGiven, Revocation,
+    revocation,
 };
 pub use lifetime::{
     CannotExtend, Deadline, Ends, Extension, Facts, Input, LIMIT_MAX_MS, Life, Limit, Limits,

@@ -15,7 +15,7 @@ use rustls::{
 };
 use vsm_core::Hash;
 
-use crate::shown::Shown;
+use crate::{shown::Shown, verifier::as_signed};
 
 /// Why a server is not the one that is looked for.
 #[derive(Debug, thiserror::Error)]
@@ -86,27 +86,5 @@ impl ServerCertVerifier for Pinned {
         Err(Wrong::NoBroker.into())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+    as_signed!();
 }

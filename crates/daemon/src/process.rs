@@ -22,6 +22,14 @@ pub fn prepare() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
+/// Tells whoever started a program why it ends, a line for each; its log may not have begun.
+#[expect(clippy::print_stderr, reason = "errors of a start go to standard error")]
+pub fn complain(program: &str, why: &str) {
+    for line in why.lines() {
+        eprintln!("{program}: {line}");
+    }
+}
+
 /// No core file of this process is ever written, and nobody but root looks into its memory: it may hold keys. To be
 /// called again after the process has become another user. What it starts is not touched by this.
 pub fn guard_memory() {

@@ -340,9 +340,17 @@ impl Material {
         let servers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
             .build()
             .map_err(|error| ca.unusable(&error))?;
-        let clients = Arc::new(Clients { signed: clients, rules: Arc::clone(rules) });
+        let clients = Arc::new(Clients {
+            signed: clients,
+            provider: Arc::clone(&provider),
+            rules: Arc::clone(rules),
+        });
         let verifier = Arc::clone(&clients);
-        let servers = Arc::new(Servers { signed: servers, rules: Arc::clone(rules) });
+        let servers = Arc::new(Servers {
+            signed: servers,
+            provider: Arc::clone(&provider),
+            rules: Arc::clone(rules),
+        });
         // Whoever has no certificate yet knows the authority by its hash, and takes it from here.
         let with_authorities = [chain.clone(), ca.certificates()?].concat();
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))

@@ -13,6 +13,7 @@ use parking_lot::RwLock;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
@@ -107,7 +108,8 @@ const fn is_end(error: &Error) -> bool {
     )
 }
 
-/// Whether a signature is right does not depend on who may sign: the verifier below says it.
+/// Whether a signature is right does not depend on who may sign: the library says it, for each verifier that has a
+/// `provider`.
 macro_rules! as_signed {
     () => {
         fn verify_tls12_signature(
@@ -116,7 +118,8 @@ macro_rules! as_signed {
             certificate: &CertificateDer<'_>,
             signature: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            self.signed.verify_tls12_signature(message, certificate, signature)
+            let algorithms = &self.provider.signature_verification_algorithms;
+            rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
         }
 
         fn verify_tls13_signature(
@@ -125,19 +128,22 @@ macro_rules! as_signed {
             certificate: &CertificateDer<'_>,
             signature: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            self.signed.verify_tls13_signature(message, certificate, signature)
+            let algorithms = &self.provider.signature_verification_algorithms;
+            rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.signed.supported_verify_schemes()
+            self.provider.signature_verification_algorithms.supported_schemes()
         }
     };
 }
+pub(crate) use as_signed;
 
 /// Looks at clients.
 #[derive(Debug)]
 pub(crate) struct Clients {
     pub(crate) signed: Arc<dyn ClientCertVerifier>,
+    pub(crate) provider: Arc<CryptoProvider>,
     pub(crate) rules: Arc<Rules>,
 }
 
@@ -187,6 +193,7 @@ const fn last_second(until: UnixMillis) -> UnixTime {
 #[derive(Debug)]
 pub(crate) struct Servers {
     pub(crate) signed: Arc<dyn ServerCertVerifier>,
+    pub(crate) provider: Arc<CryptoProvider>,
     pub(crate) rules: Arc<Rules>,
 }
 

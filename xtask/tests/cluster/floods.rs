@@ -71,24 +71,8 @@ fn memory(service: &Cluster, host: &str, daemon: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Puts a socket in the place of one's X server's, whose queue is full for ever.
-const FULL: &str = "import os, socket, sys
-path = sys.argv[1]
-os.unlink(path)
-s = socket.socket(socket.AF_UNIX)
-s.bind(path)
-s.listen(1)
-kept = []
-while True:
-    c = socket.socket(socket.AF_UNIX)
-    c.setblocking(False)
-    try:
-        c.connect(path)
-    except BlockingIOError:
-        break
-    kept.append(c)
-print('all', flush=True)
-sys.stdin.read()";
+/// What attackers do on a host; its `full` puts a socket in the place of one's own, whose queue is full for ever.
+const TOOL: &str = include_str!("../../src/attack/tools/tool.py");
 
 /// What bob is refused of somebody else's is in the trail and in the log.
 fn bob_tries_alices_desktop(service: &Service, session: &str) {
@@ -125,7 +109,7 @@ fn a_user_who_opens_everything_has_their_own_share_alone() {
     let daemons = [(BROKER, "vsmserver"), (agent, "vsmagent")];
     let before = daemons.map(|(host, daemon)| memory(&service, host, daemon));
     let rfb = format!("/run/vsm/sessions/{}/user/rfb.sock", bob.session);
-    let _full = Flood::by(&service, agent, &[FULL, &rfb]);
+    let _full = Flood::by(&service, agent, &[TOOL, "full", &rfb]);
     let sockets = [BROKER, agent].map(|host| reachable(&service, host, "bob"));
     let mut floods = Vec::new();
     for (host, sockets) in [BROKER, agent].into_iter().zip(&sockets) {

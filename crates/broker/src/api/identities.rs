@@ -155,12 +155,7 @@ fn status(name: &IdentityName, all: &AllIdentities, seen: Option<&Shown>) -> pb:
     let known = all.get(name).unwrap_or(&nothing);
     let invited = known.invited.as_ref().filter(|invitation| invitation.used_for.is_none());
     let issued = known.issued.as_ref();
-    // What an issuer has signed is out with it.
-    let issuer = issued.and_then(|issued| {
-        let issuer = IdentityName::new("issuer", &issued.by).ok()?;
-        all.get(&issuer)?.revoked.as_ref().filter(|revoked| revoked.before > issued.at)
-    });
-    let revoked = known.revoked.iter().chain(issuer).max_by_key(|revoked| revoked.before);
+    let revoked = vsm_core::revocation(all, name);
     let until = seen.map(|seen| seen.until).or_else(|| issued.map(|issued| issued.until));
     pb::IdentityStatus {
         role: name.role().to_owned(),

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, why)) => {
-            complain(&why);
+            vsm_daemon::process::complain("vsmserver", &why);
             ExitCode::from(code)
         }
     }
@@ -91,14 +91,4 @@ fn without_root(arguments: &Arguments) -> Result<(), (u8, String)> {
     // By the change of user the kernel has set it anew.
     vsm_daemon::process::guard_memory();
     Ok(())
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "the one line for whoever started it; logging may not have begun"
-)]
-fn complain(why: &str) {
-    for line in why.lines() {
-        eprintln!("vsmserver: {line}");
-    }
 }

@@ -160,10 +160,10 @@ impl Mark {
 
     /// What a table has after it.
     fn next(self, table: &Table) -> Next {
-        let is_there = |number: u64| table.events_after(number.saturating_sub(1)).next();
-        let last = table.last_event();
-        let same = is_there(self.number).filter(|event| event.number == self.number);
-        let is_other = self.number > last || same.is_some_and(|event| event.chain != self.chain);
+        let mut from_it = table.events_after(self.number.saturating_sub(1));
+        let same = from_it.next().filter(|event| event.number == self.number);
+        let is_other =
+            self.number > table.last_event() || same.is_some_and(|event| event.chain != self.chain);
         let after = if is_other { 0 } else { self.number };
         let events: Vec<Arc<Event>> = table.events_after(after).take(TOGETHER).cloned().collect();
         let first = events.first().map_or(after + 1, |event| event.number);

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, why)) => {
-            complain(&why);
+            process::complain("vsm-root", &why);
             ExitCode::from(code)
         }
     }
@@ -49,14 +49,4 @@ fn run(arguments: &Arguments) -> Result<(), (u8, String)> {
             .await
             .map_err(|error| (error.exit_code(), error.to_string()))
     })
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "the one line for whoever started it; logging may not have begun"
-)]
-fn complain(why: &str) {
-    for line in why.lines() {
-        eprintln!("vsm-root: {line}");
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vsm_core::{AgentName, AgentUse, Identity, Measured, Room, Table};
+use vsm_core::{AgentName, AgentUse, Measured, Room, Table};
 use vsm_daemon::{clock, pki, tls::Role, trouble::Kind};
 use vsm_proto::{admin::v1 as pb, agent::v1::Trouble};
 
@@ -175,10 +175,10 @@ fn troubles(
 fn is_revoked(edge: &Edge, agent: &AgentName) -> bool {
     let Some(name) = pki::identity(Role::Agent, agent.as_str()) else { return false };
     edge.table.read(|view| {
-        let known = view.table.identities().get(&name);
-        let counts =
-            |known: &Identity| known.issued.as_ref().is_some_and(|one| known.counts(one.at));
-        known.is_some_and(|known| known.revoked.is_some() && !counts(known))
+        let all = view.table.identities();
+        let issued = all.get(&name).and_then(|known| known.issued.as_ref());
+        vsm_core::revocation(all, &name)
+            .is_some_and(|revoked| issued.is_none_or(|issued| issued.at < revoked.before))
     })
 }
 
