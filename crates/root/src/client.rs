@@ -67,8 +67,8 @@ impl Helper {
         socket::connect_now(&self.socket).map(drop).map_err(Lost::Away)
     }
 
-    /// Has it read the configuration that was just taken: where the next one is bad, this is the last good one. Returns
-    /// when it has, or is away.
+    /// Has it read the configuration that is about to be taken, and look at the keys that it names: where the next one
+    /// is bad, this is the last good one. Returns when it has, or is away.
     pub async fn look_again(&self) {
         let looked = async {
             let mut stream = UnixStream::connect(&self.socket).await?;

@@ -5,12 +5,12 @@ use std::{
     os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{io::AsyncWriteExt, net::UnixStream};
 use tokio_util::sync::CancellationToken;
-use vsm_config::LoadError;
+use vsm_config::{Config, LoadError};
 use vsm_daemon::{
     account::Account,
     notify,
@@ -30,9 +30,6 @@ pub const DIR: &str = "/run/vsm-root";
 pub const SOCKET: &str = "vsm-root.sock";
 /// Requests at a time; for an account of the system there are sixteen times as many. Hooks of 64 logins run at a time.
 const EACH: usize = 8;
-
-/// How often the broker's keys are looked at.
-const KEYS_EVERY: Duration = Duration::from_secs(2);
 
 /// Why the helper does not run.
 #[derive(Debug, thiserror::Error)]
@@ -76,30 +73,31 @@ pub async fn serve(
     let listener = socket::listen(&path, Access { mode: 0o660, group: Some(account.gid) })?;
     notify::ready("waiting for vsmserver");
     tracing::info!(socket = %path.display(), "vsm-root waits for vsmserver");
-    let keys = tokio::spawn(look_after_keys(Arc::clone(&settings), account));
-    let answer = move |asked: Asked| answer(asked, account, Arc::clone(&settings));
+    let keys = Arc::new(Keys { account, told: Mutex::default() });
+    let answer = move |asked: Asked| answer(asked, Arc::clone(&keys), Arc::clone(&settings));
     let bounds = Bounds { each: EACH, line: REQUEST_MAX };
     socket::answer(listener, &path, bounds, &stop, answer).await;
     notify::stopping();
-    keys.abort();
     Ok(())
 }
 
-/// A key that is copied here while the broker runs is root's: the broker is to read it as soon as it looks.
-async fn look_after_keys(settings: Arc<Settings>, account: Account) {
-    let mut told = String::new();
-    loop {
-        let own = Arc::clone(&settings);
-        let look = move || prepare::own_keys(&own.now(), account);
-        let wrong = match tokio::task::spawn_blocking(look).await {
-            Ok(looked) => looked.err().map(|error| error.to_string()).unwrap_or_default(),
-            Err(error) => error.to_string(),
-        };
-        if !wrong.is_empty() && wrong != told {
+/// Keys that the broker is to read. One that is copied here while it runs is root's.
+#[derive(Debug)]
+struct Keys {
+    account: Account,
+    /// What was wrong at the last look.
+    told: Mutex<String>,
+}
+
+impl Keys {
+    fn look(&self, config: &Config) {
+        let looked = prepare::own_keys(config, self.account);
+        let wrong = looked.err().map(|error| error.to_string()).unwrap_or_default();
+        let mut told = self.told.lock();
+        if !wrong.is_empty() && wrong != *told {
             tracing::warn!("{wrong}");
         }
-        told = wrong;
-        tokio::time::sleep(KEYS_EVERY).await;
+        *told = wrong;
     }
 }
 
@@ -113,15 +111,15 @@ fn folder(dir: &Path, account: Account) -> io::Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o710))
 }
 
-async fn answer(asked: Asked, account: Account, settings: Arc<Settings>) -> io::Result<()> {
+async fn answer(asked: Asked, keys: Arc<Keys>, settings: Arc<Settings>) -> io::Result<()> {
     let Asked { uid, line, mut stream } = asked;
-    // The broker looks whether anybody is here, or has just taken a configuration.
+    // The broker looks whether anybody is here, which it does every few seconds, or is about to take files.
     if line.is_empty() {
-        return tokio::task::spawn_blocking(move || drop(settings.now()))
+        return tokio::task::spawn_blocking(move || keys.look(&settings.now()))
             .await
             .map_err(io::Error::other);
     }
-    let answer = if uid == account.uid {
+    let answer = if uid == keys.account.uid {
         act(&line, &settings, &stream).await
     } else {
         tracing::warn!(uid, "refused: only vsmserver may ask");

@@ -67,7 +67,20 @@ fn the_broker_has_no_power_and_leaves_no_core() {
     // Nobody else reads the key, or comes to the helper.
     service.sh(BROKER, "! runuser -u bob -- cat /etc/vsm/pki/host.key 2>/dev/null");
     service.sh(BROKER, "! runuser -u bob -- ls /run/vsm-root/ 2>/dev/null");
+    a_reload_takes_a_key_of_roots_at_once(&service);
     no_core(&service);
+}
+
+/// As an administrator copies one. Five in a row: none of them waits for somebody who looks now and then.
+fn a_reload_takes_a_key_of_roots_at_once(service: &Service) {
+    for _ in 0..5 {
+        let status = service.sh(
+            BROKER,
+            "cd /etc/vsm/pki; install -m 600 host.key new; mv new host.key; vsmctl reload; vsmctl ha status",
+        );
+        assert!(!status.contains("host.key"), "{status}");
+        service.sh(BROKER, "runuser -u vsmserver -- cat /etc/vsm/pki/host.key");
+    }
 }
 
 /// Cores lie where a process is, unless the machine says otherwise.

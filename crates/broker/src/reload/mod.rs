@@ -94,6 +94,8 @@ impl Reloader {
     pub async fn reload(&self, actor: &str) -> Result<Vec<Change>, Refused> {
         let mut config = self.config.lock().await;
         notify::reloading();
+        // It reads the same files, and lets this broker read the keys that they name.
+        self.process.helper.look_again().await;
         self.looks.at_reload();
         let new = self.read().await.and_then(|new| {
             let settings = settings(&new)?;
@@ -101,10 +103,7 @@ impl Reloader {
             Ok((settings, new))
         });
         let taken = match new {
-            Ok((settings, new)) => {
-                self.process.helper.look_again().await;
-                Ok(self.take(&mut config, settings, new, actor))
-            }
+            Ok((settings, new)) => Ok(self.take(&mut config, settings, new, actor)),
             Err(error) => {
                 // Each time: whoever asked for it looks into the log.
                 tracing::error!(%error, "the new configuration is bad; the old one stays");
