@@ -123,7 +123,7 @@ async fn a_request_that_comes_again_gets_its_own_desktop() {
 }
 
 /// It was another broker's a moment ago: this one rises above that, and asks again. A login that meets the change is
-/// told so, and the same request finds its desktop.
+/// told so, and the same request finds its desktop, or a new one where the new reign has given up the start before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_has_promised_to_another_broker_is_asked_by_a_higher_epoch() {
     let site = Site::new().await;
@@ -136,7 +136,8 @@ async fn a_host_that_has_promised_to_another_broker_is_asked_by_a_higher_epoch()
     assert_eq!(site.running(), [desktop.id.as_str()]);
     // By this request, and by the same one again: each start of one id is one desktop.
     let asked = site.host(&desktop.agent).asked("start");
-    assert!(asked >= 2 && asked == site.asked("start"), "the same host");
+    let elsewhere = site.asked("start") - asked;
+    assert!(asked >= 2 && elsewhere <= 1, "{asked} there, {elsewhere} elsewhere");
     assert!(site.lab.b.table().fence().epoch.counter >= before.counter + 3);
 }
 
