@@ -112,7 +112,7 @@ impl Walk {
         }
         let last = self.last();
         if last.is_some_and(|(last, _)| number < last) {
-            return Err(Broken::Order(number));
+            return self.fill(number, event, text);
         }
         self.lives += u64::from(last.is_none());
         self.events += 1;
@@ -120,17 +120,36 @@ impl Walk {
         let next = last.map_or(1, |(last, _)| last + 1);
         let before = last.filter(|_| number == next).and_then(|(_, own)| own);
         self.known.insert(number, Known { own: event.chain, text });
-        match event.chain {
-            _ if number != next && last.is_some() => {
-                Err(Broken::Missing { first: next, last: number - 1 })
-            }
+        match last {
+            _ if number == next => judge(event, before),
+            Some(_) => Err(Broken::Missing { first: next, last: number - 1 }),
             // What was before the first one is not known.
-            _ if number != next => Ok(()),
-            Some(own) if own == event.link(before) => Ok(()),
-            Some(_) => Err(Broken::Changed(number)),
-            None if before.is_some() => Err(Broken::Unchained(number)),
             None => Ok(()),
         }
+    }
+}
+
+impl Walk {
+    /// One that was missing, after the one before it.
+    fn fill(&mut self, number: u64, event: &Event, text: Hash) -> Result<(), Broken> {
+        let Some(before) = number.checked_sub(1).and_then(|before| self.known.get(&before)) else {
+            return Err(Broken::Order(number));
+        };
+        let judged = judge(event, before.own);
+        self.events += 1;
+        self.unchained += u64::from(event.chain.is_none());
+        self.known.insert(number, Known { own: event.chain, text });
+        judged
+    }
+}
+
+/// Whether an event has the hash that it has to have after one with the hash `before`.
+fn judge(event: &Event, before: Option<Hash>) -> Result<(), Broken> {
+    match event.chain {
+        Some(own) if own == event.link(before) => Ok(()),
+        Some(_) => Err(Broken::Changed(event.number)),
+        None if before.is_some() => Err(Broken::Unchained(event.number)),
+        None => Ok(()),
     }
 }
 
@@ -178,6 +197,10 @@ mod tests {
         assert_eq!(seen.last(), Some((20, all[19].chain)));
         // A ring that has lost its beginning, and what comes again.
         assert_eq!(walk(all[7..].iter().chain(&all[7..12]).chain(&all[12..])).1, []);
+        // What is missing is told once, also where it comes later.
+        let late = walk(all[..5].iter().chain(&all[9..]).chain(&all));
+        assert_eq!(late.1, [Broken::Missing { first: 6, last: 9 }]);
+        assert_eq!(late.0.events, 20);
         // Another table follows.
         let mut other = note("another table");
         other.number = 1;

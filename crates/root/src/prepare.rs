@@ -144,12 +144,13 @@ fn give(path: &Path, account: Account) -> io::Result<()> {
     Ok(())
 }
 
-/// A key of root's: the account may read it, and nobody else. One that others can read stays as it is, for the broker
-/// to refuse.
+/// A key of root's, which root's group may read too: the account may read it, and nobody else. One that others can read
+/// stays as it is, for the broker to refuse.
 fn readable(path: &Path, account: Account) -> io::Result<()> {
     let Some(file) = open(path)? else { return Ok(()) };
     let found = file.metadata()?;
-    if found.is_file() && found.uid() == 0 && found.mode() & 0o077 == 0 {
+    let is_open = found.mode() & if found.gid() == 0 { 0o037 } else { 0o077 } != 0;
+    if found.is_file() && found.uid() == 0 && !is_open {
         fchown(&file, None, Some(account.gid))?;
         file.set_permissions(Permissions::from_mode(0o640))?;
     }

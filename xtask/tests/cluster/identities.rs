@@ -112,6 +112,9 @@ fn a_host_is_enrolled_renews_by_itself_and_is_out_once_it_is_revoked() {
     }
     let list = pair.sh(active, "vsmctl agent list");
     assert!(list.contains(&format!("vsmctl agent enrol {}", alice.agent)), "{list}");
+    let check = pair.exec(active, "root", &["vsmctl", "ha", "check"]).unwrap();
+    let check = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(check.contains(&format!("vsmctl agent enrol {}", alice.agent)), "{check}");
     let bob = pair.login("bob");
     assert_ne!(bob.agent, alice.agent, "nobody is sent there");
     let known = identity(&pair, standby, &alice.agent);

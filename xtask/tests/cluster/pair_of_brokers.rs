@@ -178,6 +178,8 @@ fn a_planned_hand_over_moves_the_service_and_the_address() {
     assert!(dry.contains(active) && dry.contains(standby), "{dry}");
     assert_eq!(pair.in_step().0, active, "a dry run changes nothing");
     pair.sh(standby, "vsmctl ha takeover");
+    let asked = crate::operator::event(&pair, standby, "take-over-asked", None);
+    assert_eq!((asked.actor.as_str(), asked.detail), ("root", format!("to {standby}")));
     pair.serves(standby);
     pair.same("alice", &alice);
     pair.login("bob");

@@ -27,6 +27,18 @@ for slot, record in t.execute('SELECT rowid, record FROM event').fetchall():
         sys.exit()
 sys.exit('no event of alice')";
 
+/// Changes the first event of a file, and makes all hashes anew.
+const ANEW: &str = "import hashlib, json, sys
+before = '0' * 64
+for line in sys.stdin:
+    e = json.loads(line)
+    if e['number'] == 1:
+        e['detail'] = 'nothing happened'
+    names = ['number', 'unix_ms', 'actor', 'action', 'session', 'user', 'agent', 'detail']
+    text = '\\n'.join([before] + [str(e[name] or '') for name in names])
+    before = e['chain'] = hashlib.sha256(text.encode()).hexdigest()
+    print(json.dumps(e))";
+
 /// The number of the last event that the broker has.
 fn last(service: &Service) -> u64 {
     let all = service.sh(BROKER, "vsmctl events -n 1 --output json");
@@ -100,6 +112,8 @@ fn what_is_done_to_an_exported_trail_is_found() {
     }
 
     what_was_done_is_named(&service);
+    what_the_broker_has_counts(&service);
+    other_files_are_left_alone(&service);
     it_goes_on_where_it_was(&service);
     // What root does to the table itself; the file knows better.
     service.stop_daemon(BROKER, "vsmserver").unwrap();
@@ -142,6 +156,42 @@ fn what_was_done_is_named(service: &Service) {
         assert!(said.contains(words) && said.ends_with("exit 1"), "{how}: {said}");
         assert!(said.contains("/var/log/forged.jsonl:"), "{said}");
     }
+}
+
+/// A file that is whole by itself, beside a broker that has other events; and one that ends early.
+fn what_the_broker_has_counts(service: &Service) {
+    let sh = |line: &str| service.sh(BROKER, line);
+    sh(&format!("python3 -c \"{ANEW}\" < {FILE} > /var/log/anew.jsonl"));
+    let alone = verify(service, "--offline /var/log/anew.jsonl");
+    assert!(alone.contains("the chain is whole") && alone.ends_with("exit 0"), "{alone}");
+    let beside = verify(service, "/var/log/anew.jsonl");
+    assert!(beside.contains("another one than that of the files"), "{beside}");
+    assert!(beside.ends_with("exit 1"), "{beside}");
+    sh(&format!("head -n 2 {FILE} > /var/log/short.jsonl"));
+    let short = verify(service, "/var/log/short.jsonl");
+    assert!(short.contains("the files end with event 2") && short.ends_with("exit 0"), "{short}");
+}
+
+/// A file that is somebody's already is not written to.
+fn other_files_are_left_alone(service: &Service) {
+    let sh = |line: &str| service.sh(BROKER, line);
+    let export_to = |file: &str| {
+        let file = format!("/vsmserver/trail/file={file}");
+        service.configure(BROKER, "vsmserver", &[&file]);
+    };
+    sh(
+        "cd /var/log/vsm; printf 'one\\ntwo' > notes; chown vsmserver notes; printf x > bobs; chown bob bobs",
+    );
+    sh("chmod 666 /var/log/vsm/bobs");
+    for (file, why) in [("notes", "something else than an event"), ("bobs", "another user")] {
+        let file = format!("/var/log/vsm/{file}");
+        let before = sh(&format!("cat {file}"));
+        export_to(&file);
+        shares::told(service, BROKER, "trail", why);
+        assert_eq!(sh(&format!("cat {file}")), before);
+    }
+    export_to(FILE);
+    exported(service, FILE);
 }
 
 /// Through crashes, a file that is renamed, and a folder that is not there for a while.

@@ -2,6 +2,7 @@
 //! for administrators on other hosts. A standby forwards to the active node.
 
 mod agents;
+pub(crate) use agents::is_revoked;
 mod events;
 mod log;
 mod notify;

@@ -100,7 +100,7 @@ impl ha_server::Ha for HaApi {
         }
         tracing::info!("an administrator asks for a hand-over to this node");
         let note = Note::new(caller::admin(&self.edge, &request).await, "take-over-asked");
-        self.edge.journal.note(note.detail(format!("to {}", pair.own)));
+        let note = note.detail(format!("to {}", pair.own));
         let began = clock::now();
         self.edge
             .table
@@ -111,6 +111,8 @@ impl ha_server::Ha for HaApi {
         let served = states.wait_for(|state| state.serving().is_some());
         let served = tokio::time::timeout(TAKE_OVER, served).await.is_ok();
         let took = clock::now().duration_since(began);
+        // Whoever is active now records it; in between nobody can.
+        self.edge.journal.note(note);
         if served {
             let address =
                 if follows(pair).await { "" } else { "; the resource address is still elsewhere" };

@@ -7,12 +7,13 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use nix::unistd::geteuid;
 use tokio_util::sync::CancellationToken;
 use vsm_core::{Event, Hash, Table};
 use vsm_daemon::{
@@ -33,6 +34,9 @@ const TURN: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(10);
 /// So long it is told that events were lost.
 const LOST_TOLD: Duration = Duration::from_secs(86_400);
+/// How the line of an event begins, and how much more than one of them is looked at.
+const BEGIN: &[u8] = b"{\"number\":";
+const TAIL: u64 = 64 << 10;
 /// Severity of a line in the syslog: informational.
 const INFORMATIONAL: usize = 6;
 
@@ -94,17 +98,24 @@ impl Place {
     }
 }
 
-/// Appends lines, and waits until they are on the disk. A line that a crash has cut off is taken away: it comes again.
+/// Appends lines, and waits until they are on the disk; all or none of them. A line that a crash has cut off is taken
+/// away: it comes again. A file that is anything else than a trail of this broker's is left as it is.
 fn append(path: &Path, lines: &[String]) -> io::Result<()> {
     let mut file =
         OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-    let length = file.metadata()?.len();
-    let whole = end_of_last_line(&mut file, length)?;
+    let found = file.metadata()?;
+    if found.uid() != geteuid().as_raw() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
+    }
+    let (length, whole) = (found.len(), end_of_last_line(&mut file, found.len())?);
     if whole < length {
         file.set_len(whole)?;
     }
-    file.write_all(lines.concat().as_bytes())?;
-    file.sync_all()?;
+    if let Err(error) = file.write_all(lines.concat().as_bytes()).and_then(|()| file.sync_all()) {
+        // Part of them on a full disk would be there twice later.
+        let _ = file.set_len(whole);
+        return Err(error);
+    }
     if length == 0
         && let Some(dir) = path.parent()
     {
@@ -114,21 +125,23 @@ fn append(path: &Path, lines: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// Where the last whole line ends.
+/// Where the last whole line of a trail ends.
 fn end_of_last_line(file: &mut File, length: u64) -> io::Result<u64> {
-    const STEP: u64 = 4096;
-    let mut end = length;
-    while end > 0 {
-        let start = end.saturating_sub(STEP);
-        file.seek(SeekFrom::Start(start))?;
-        let mut bytes = Vec::new();
-        Read::take(&mut *file, end - start).read_to_end(&mut bytes)?;
-        if let Some(at) = bytes.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(start + at as u64 + 1);
-        }
-        end = start;
+    let start = length.saturating_sub(TAIL);
+    let mut tail = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    Read::take(&mut *file, TAIL).read_to_end(&mut tail)?;
+    let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let (lines, cut) = tail.split_at(whole);
+    let last =
+        lines.strip_suffix(b"\n").and_then(|lines| lines.rsplit(|byte| *byte == b'\n').next());
+    // An empty file has neither.
+    let is_event = last.map_or(start == 0, |last| last.starts_with(BEGIN));
+    if !is_event || !cut.iter().zip(BEGIN).all(|(byte, wanted)| byte == wanted) {
+        let why = "it ends with something else than an event: it is left as it is";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
-    Ok(0)
+    Ok(start + whole as u64)
 }
 
 impl Mark {
@@ -363,16 +376,24 @@ mod tests {
     fn a_line_that_a_crash_cut_off_is_taken_away() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("trail.jsonl");
-        append(&path, &["one\n".to_owned(), "two\n".to_owned()]).unwrap();
-        let long = "x".repeat(10_000);
-        for cut in ["thr", long.as_str()] {
+        let [one, two, three] = [1, 2, 3].map(|n| format!("{{\"number\":{n}}}\n"));
+        append(&path, &[one.clone(), two.clone()]).unwrap();
+        let long = format!("{{\"number\":4{}", "x".repeat(10_000));
+        for cut in ["{\"num", long.as_str()] {
             OpenOptions::new().append(true).open(&path).unwrap().write_all(cut.as_bytes()).unwrap();
-            append(&path, &["three\n".to_owned()]).unwrap();
+            append(&path, std::slice::from_ref(&three)).unwrap();
         }
-        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\nthree\nthree\n");
-        fs::write(&path, "cut").unwrap();
-        append(&path, &["one\n".to_owned()]).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "one\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{one}{two}{three}{three}"));
+        fs::write(&path, "{").unwrap();
+        append(&path, std::slice::from_ref(&one)).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), one);
+        // Whatever else somebody names is not written to.
+        let many = "x".repeat(100_000);
+        for other in ["important", "a\nb", "a\n", "{\"number\":1}\nnotes", "SQLite\0\n\0", &many] {
+            fs::write(&path, other).unwrap();
+            assert!(append(&path, std::slice::from_ref(&one)).is_err());
+            assert_eq!(fs::read_to_string(&path).unwrap(), other);
+        }
         let nowhere = dir.path().join("no/file");
         assert!(append(&nowhere, &[]).is_err());
     }

@@ -172,7 +172,7 @@ fn troubles(
 }
 
 /// Whether its certificate was revoked, and none issued since.
-fn is_revoked(edge: &Edge, agent: &AgentName) -> bool {
+pub(crate) fn is_revoked(edge: &Edge, agent: &AgentName) -> bool {
     let Some(name) = pki::identity(Role::Agent, agent.as_str()) else { return false };
     edge.table.read(|view| {
         let all = view.table.identities();

@@ -55,7 +55,7 @@ async fn look(edge: &Arc<Edge>, own: &NodeView) -> Steps {
     let mut steps = Steps::default();
     agents::look(&mut steps, edge).await;
     configuration(&mut steps, edge);
-    root_helper(&mut steps, edge);
+    helper_and_trail(&mut steps, edge);
     empty_subclusters(&mut steps, edge);
     match &edge.side.ha {
         Ha::On(pair) => {
@@ -111,11 +111,12 @@ fn configuration(steps: &mut Steps, edge: &Edge) {
     }
 }
 
-/// Hooks are not run without it.
-fn root_helper(steps: &mut Steps, edge: &Edge) {
-    if let Some(away) = edge.process.troubles.of(Kind::RootHelper, "") {
-        let text = format!("{}: {}", edge.process.node, away.what);
-        steps.bad(6, text, Kind::RootHelper.next_step());
+/// Hooks are not run without the helper, and nobody looks into a trail every day.
+fn helper_and_trail(steps: &mut Steps, edge: &Edge) {
+    let troubles = edge.process.troubles.now().into_iter();
+    for trouble in troubles.filter(|one| matches!(one.kind, Kind::RootHelper | Kind::Trail)) {
+        let text = format!("{}: {}", edge.process.node, trouble.what);
+        steps.bad(6, text, trouble.kind.next_step());
     }
 }
 

@@ -45,6 +45,7 @@ struct Verified {
     first: Option<u64>,
     last: Option<u64>,
     chain: Option<String>,
+    files_last: Option<u64>,
     tables: u64,
     unchained: u64,
     broken: Vec<Finding>,
@@ -61,6 +62,8 @@ struct Finding {
 #[derive(Debug, Default)]
 struct Check {
     walk: Walk,
+    /// The last event of the files.
+    files_last: Option<u64>,
     broken: Vec<Finding>,
     more: usize,
 }
@@ -115,6 +118,8 @@ impl Check {
 
     /// Events that the broker has. Those before the first one of the files are left out.
     async fn broker(&mut self, options: &AdminOptions) -> Result<(), Failure> {
+        self.files_last = self.walk.last().map(|(last, _)| last);
+        let tables = self.walk.lives;
         let mut client = options.dial().await?;
         let request = pb::ListEventsRequest {
             after: self.walk.first().map_or(0, |first| first.saturating_sub(1)),
@@ -130,6 +135,11 @@ impl Check {
                 self.event(&event, || "the broker".to_owned());
             }
         }
+        // What began anew since is in the files too.
+        if self.files_last.is_some() && self.walk.lives > tables {
+            let what = "its table is another one than that of the files".to_owned();
+            self.finding("the broker".to_owned(), what);
+        }
         Ok(())
     }
 
@@ -141,6 +151,7 @@ impl Check {
             first: self.walk.first(),
             last: last.map(|(number, _)| number),
             chain: last.and_then(|(_, chain)| chain).map(|chain| chain.to_string()),
+            files_last: self.files_last,
             tables: self.walk.lives,
             unchained: self.walk.unchained,
             broken: self.broken,
@@ -173,6 +184,9 @@ impl Verified {
                 "{count} event(s) have no hash: an older vsmserver recorded them\n"
             ));
         }
+        if let Some(last) = self.files_last {
+            text.push_str(&format!("the files end with event {last}\n"));
+        }
         let word = if self.whole { "whole" } else { "broken" };
         text.push_str(&format!("{} events, {first} to {last}: the chain is {word}\n", self.events));
         if let Some(chain) = &self.chain {
@@ -194,10 +208,18 @@ pub(super) async fn events_verify(
     for file in &arguments.files {
         check.file(file)?;
     }
-    if !arguments.offline {
-        check.broker(options).await?;
-    }
+    let asked = match arguments.offline {
+        true => Ok(()),
+        false => check.broker(options).await,
+    };
     let verified = check.report();
+    if let Err(mut failure) = asked {
+        if !arguments.files.is_empty() {
+            output::report(options.output, &verified, Verified::words)?;
+            failure.text.push_str(" (--offline checks the files alone)");
+        }
+        return Err(failure);
+    }
     output::report(options.output, &verified, Verified::words)?;
     match verified.whole {
         true => Ok(()),

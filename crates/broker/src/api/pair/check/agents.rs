@@ -12,7 +12,7 @@ use vsm_core::{AgentName, NodeName};
 
 use super::steps::Steps;
 use crate::{
-    api::Edge,
+    api::{Edge, admin::is_revoked},
     hosts::agents::{Link, LinkState, Up},
     pair::{Ha, Pair},
 };
@@ -135,6 +135,11 @@ pub(super) async fn look(steps: &mut Steps, edge: &Arc<Edge>) {
                     Some(wanted) if why.is_not_allowed() => {
                         steps.bad(5, text, wanted.allow(agent));
                     }
+                    _ if is_revoked(edge, agent) => steps.bad(
+                        6,
+                        text,
+                        format!("vsmctl agent enrol {agent}, if it is to come back"),
+                    ),
                     Some(_) | None => steps.bad(
                         6,
                         text,
