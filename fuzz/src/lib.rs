@@ -99,8 +99,12 @@ targets! {
         "no commit goes back or differs, nothing that was acknowledged is lost, and the pair heals";
     rfb_filter: 4096, 400,
         "only messages that ask for pictures pass, whole, and however the stream is cut";
+    root_request: 2048, 200,
+        "a hook is a file of its folder, no variable but ours is set, and what is read is sent as one line";
     services: 1024, 40,
         "only those whom the table of access names are let in, and no service fails without a word";
+    trail: 4096, 100,
+        "what follows is taken, and only that; what is there again is no news; an event is printed as it was read";
     xauthority: 2048, 200,
         "the new entry comes first, others' stay in their order, what is damaged goes";
 }

@@ -16,5 +16,7 @@ pub(crate) mod peer_words;
 pub(crate) mod records;
 pub(crate) mod replica;
 pub(crate) mod rfb_filter;
+pub(crate) mod root_request;
 pub(crate) mod services;
+pub(crate) mod trail;
 pub(crate) mod xauthority;

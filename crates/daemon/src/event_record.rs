@@ -6,7 +6,9 @@ use vsm_core::{Event, Hash, InvalidId, UnixMillis};
 use crate::clock;
 
 /// An event.
+// A field of somebody else's would not be in the chain, and be read by people all the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EventRecord {
     /// Counts up by one with each event of a table's life.
     pub number: u64,
@@ -56,6 +58,9 @@ pub enum NoEvent {
     /// Its two times differ.
     #[error("its time and unix_ms are not the same moment")]
     Time,
+    /// A value is not written as it was recorded.
+    #[error("an id or its chain is spelled otherwise than vsmserver does")]
+    Spelling,
 }
 
 impl TryFrom<EventRecord> for Event {
@@ -72,17 +77,18 @@ impl TryFrom<EventRecord> for Event {
         if clock::exact(at) != record.time {
             return Err(NoEvent::Time);
         }
-        Ok(Self {
+        let event = Self {
             number: record.number,
             at,
             session: name(record.session.as_ref())?,
             user: name(record.user.as_ref())?,
             agent: name(record.agent.as_ref())?,
             chain: name::<Hash>(record.chain.as_ref())?,
-            actor: record.actor,
-            action: record.action,
-            detail: record.detail,
-        })
+            actor: record.actor.clone(),
+            action: record.action.clone(),
+            detail: record.detail.clone(),
+        };
+        if EventRecord::from(&event) == record { Ok(event) } else { Err(NoEvent::Spelling) }
     }
 }
 
@@ -106,6 +112,12 @@ mod tests {
         let record = EventRecord::from(&event);
         assert_eq!(record.time.as_deref(), Some("2023-11-14T22:13:20.123Z"));
         assert_eq!(Event::try_from(record.clone()), Ok(event));
+        let other = |from: &str, to: &str| {
+            let line = serde_json::to_string(&record).unwrap().replace(from, to);
+            serde_json::from_str::<EventRecord>(&line).map(|record| Event::try_from(record).err())
+        };
+        assert_eq!(other("01a22bc6", "01A22BC6").unwrap(), Some(NoEvent::Spelling));
+        assert!(other("{", "{\"approved\":true,").is_err(), "what is not in the chain");
         let earlier = EventRecord { time: Some("2023-11-14T22:13:20.122Z".to_owned()), ..record };
         assert_eq!(Event::try_from(earlier), Err(NoEvent::Time));
     }
