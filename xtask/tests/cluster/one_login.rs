@@ -81,7 +81,7 @@ fn connect_and_ask(service: &Service, answers: &str, options: &[&str]) -> Output
 }
 
 /// How often ssh has asked.
-fn asked(service: &Service) -> Vec<String> {
+pub(crate) fn asked(service: &Service) -> Vec<String> {
     let text = service.sh("client", "cat /home/alice/asked 2>/dev/null; true");
     text.lines().map(str::to_owned).collect()
 }
