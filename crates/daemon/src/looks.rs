@@ -1,5 +1,6 @@
 //! What a daemon finds wrong with its host by looking now and then: what waits for a restart, certificates that end,
-//! and whether sshd lets users in.
+//! whether sshd lets users in, and
+//! how many files are open.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use vsm_config::Config;
 use crate::{
     at_start::{AtStart, Daemon},
     certificates::Certificates,
+    descriptors,
     duty::Duties,
     sshd::Sshd,
     tls::Tls,
@@ -21,6 +23,7 @@ pub struct Looks {
     at_start: Arc<AtStart>,
     certificates: Arc<Certificates>,
     sshd: Arc<Sshd>,
+    troubles: Troubles,
 }
 
 impl Looks {
@@ -29,12 +32,15 @@ impl Looks {
     pub fn new(daemon: Daemon, config: &Config, tls: &Tls, troubles: &Troubles) -> Self {
         let at_start = AtStart::new(daemon, config, troubles.clone());
         let certificates = Certificates::new(tls.clone(), config, troubles.clone());
-        Self { at_start, certificates, sshd: Sshd::new(troubles.clone()) }
+        let sshd = Sshd::new(troubles.clone());
+        Self { at_start, certificates, sshd, troubles: troubles.clone() }
     }
 
     /// Looks until `stop`.
     pub fn follow(&self, duties: &Duties, stop: &CancellationToken) {
         duties.run("certificates", Arc::clone(&self.certificates).follow(stop.clone()));
+        let look = descriptors::follow(self.troubles.clone(), stop.clone());
+        duties.run("look at descriptors", look);
         duties.run("look at sshd", Arc::clone(&self.sshd).follow(stop.clone()));
     }
 

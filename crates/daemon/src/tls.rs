@@ -95,7 +95,7 @@ impl Peer {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("cannot read {path} ({parameter}): {source}")]
+    #[error("cannot read {path} ({parameter}): {source}{}", helper(source))]
     Read {
         /// File.
         path: PathBuf,
@@ -134,6 +134,15 @@ pub enum TlsError {
         /// What was expected.
         what: &'static str,
     },
+}
+
+/// Who makes a file readable for a daemon that is not root.
+fn helper(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "; vsm-root makes root's key readable for the broker: systemctl start vsm-root"
+    } else {
+        ""
+    }
 }
 
 /// A private key that is none, as others than its owner can read or change it.

@@ -78,11 +78,13 @@ pub enum Kind {
     Clock,
     /// The broker's helper, which is root, does not answer.
     RootHelper,
+    /// It has almost as many files and sockets open as it may.
+    Descriptors,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Promise,
         Self::Configuration,
         Self::Displays,
@@ -108,6 +110,7 @@ impl Kind {
         Self::NoLogin,
         Self::Clock,
         Self::RootHelper,
+        Self::Descriptors,
     ];
 
     /// Its stable word.
@@ -139,6 +142,7 @@ impl Kind {
             Self::NoLogin => "nologin",
             Self::Clock => "clock",
             Self::RootHelper => "root-helper",
+            Self::Descriptors => "descriptors",
         }
     }
 
@@ -203,6 +207,9 @@ impl Kind {
             Self::Clock => "timedatectl on both shows which is wrong; let both keep time with NTP",
             Self::RootHelper => {
                 "systemctl status vsm-root there says why; start it with systemctl start vsm-root"
+            }
+            Self::Descriptors => {
+                "ss -p there shows whose connections they are; LimitNOFILE= in a drop-in for that daemon raises the limit"
             }
         }
     }

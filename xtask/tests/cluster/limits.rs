@@ -3,8 +3,11 @@
 
 use std::process::Output;
 
+use xtask::clock::wait_for;
+
 use crate::login::row;
-use crate::service::{AGENTS, BROKER, Connected, Service, connected};
+use crate::service::{AGENTS, BROKER, Connected, Service, WAIT, connected};
+use crate::shares::{told, troubles};
 
 const UNAVAILABLE: i32 = 69;
 const TRY_LATER: i32 = 75;
@@ -203,4 +206,30 @@ fn user_names_may_have_any_character_that_means_nothing_elsewhere() {
         assert!(service.rows().is_empty(), "{name}");
     }
     refused(&service, 4999, &CONNECT, NOT_ALLOWED, "uid 4999 has no login name on this host");
+}
+
+/// Both daemons tell it while there are still some, and until there is room again.
+#[test]
+fn a_daemon_that_has_almost_no_descriptors_left_tells_it() {
+    let service = Service::up("descriptors");
+    for (host, daemon) in [(BROKER, "vsmserver"), ("agent1", "vsmagent")] {
+        let limit = |limit: &str| {
+            let pid = format!("$(pgrep -x {daemon})");
+            // As its own user, who may.
+            let user = format!("$(stat -c %U /proc/{pid})");
+            service.sh(host, &format!("runuser -u {user} -- prlimit --nofile={limit} --pid {pid}"));
+        };
+        let open = service.sh(host, &format!("ls /proc/$(pgrep -x {daemon})/fd | wc -l"));
+        let open: u32 = open.trim().parse().unwrap();
+        // The soft one alone: it may be raised again.
+        limit(&format!("{}:", open * 100 / 90));
+        told(&service, host, "descriptors", "files and sockets");
+        limit("4096:");
+        wait_for("it to be over", WAIT, || {
+            let all = troubles(&service, host);
+            let tells = all.iter().any(|one| one["kind"] == "descriptors");
+            if tells { Err(format!("{all:?}")) } else { Ok(()) }
+        })
+        .unwrap();
+    }
 }

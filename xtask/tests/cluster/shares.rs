@@ -27,7 +27,7 @@ time.sleep(600)";
 const SOFTWARE: i32 = 70;
 
 /// The troubles of an agent, or of a broker in place of it.
-fn troubles(service: &Service, host: &str) -> Vec<Value> {
+pub(crate) fn troubles(service: &Service, host: &str) -> Vec<Value> {
     let words: &[&str] = if host == BROKER {
         &["vsmctl", "status", "--output", "json"]
     } else {

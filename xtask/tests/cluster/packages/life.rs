@@ -107,6 +107,19 @@ fn an_upgrade_with_an_old_configuration_leaves_the_running_daemons_alone() {
     sh(&cluster, "agent1", "rm /etc/vsm/conf.d/90-old.yaml && systemctl restart vsmagent");
     assert_eq!(connect(&cluster), id);
 
+    // The broker reads it as its own user, and so does the check before an upgrade.
+    let own = "/etc/vsm/conf.d/91-own.yaml";
+    let write = format!("install -m 600 /dev/null {own} && echo 'vsmserver: {{}}' > {own}");
+    sh(&cluster, "tlha-primary", &write);
+    let before = sh(&cluster, "tlha-primary", "pgrep -x vsmserver");
+    let said = install(&cluster, "tlha-primary", "next", &["vsm-common", "vsm-server"]);
+    assert!(said.contains(own) && said.contains("ermission denied"), "{said}");
+    assert!(said.contains("the broker of before the upgrade goes on"), "{said}");
+    assert_eq!(sh(&cluster, "tlha-primary", "pgrep -x vsmserver"), before);
+    let mend = format!("chmod 644 {own} && systemctl restart vsm-root vsmserver");
+    sh(&cluster, "tlha-primary", &mend);
+    assert_eq!(connect(&cluster), id);
+
     // What the administrator changed in a file of the package is not overwritten, and what they did not is.
     sh(&cluster, "tlha-primary", "echo '# ours' >> /etc/ssh/sshd_config.d/vsm.conf");
     install(&cluster, "tlha-primary", "next", &["vsm-common", "vsm-server"]);
