@@ -11,6 +11,7 @@ pub mod clock;
 pub mod duty;
 pub mod event_record;
 pub mod files;
+pub mod grant;
 pub mod grpc;
 mod guest;
 pub mod hole;
