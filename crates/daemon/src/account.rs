@@ -47,7 +47,8 @@ impl Account {
     /// # Errors
     /// If there is none.
     pub fn find(name: &'static str) -> Result<Self, NoAccount> {
-        let found = User::from_name(name).map_err(|error| NoAccount::Unknown(name, error.into()))?;
+        let found =
+            User::from_name(name).map_err(|error| NoAccount::Unknown(name, error.into()))?;
         let user = found.ok_or(NoAccount::Missing(name))?;
         Ok(Self { name, uid: user.uid.as_raw(), gid: user.gid.as_raw() })
     }

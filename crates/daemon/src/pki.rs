@@ -22,8 +22,7 @@ use vsm_core::{Hash, IdentityName, UnixMillis};
 use zeroize::Zeroizing;
 
 use crate::{
-    account,
-    clock,
+    account, clock,
     files::{self, Access},
     shown,
     shown::Shown,

@@ -350,8 +350,9 @@ impl Troubles {
     #[must_use]
     pub fn with_those(&self, told: &[Trouble]) -> Vec<pb::Trouble> {
         let own = self.now();
-        let is_told =
-            |one: &Trouble| told.iter().any(|other| (other.kind, &other.what) == (one.kind, &one.what));
+        let is_told = |one: &Trouble| {
+            told.iter().any(|other| (other.kind, &other.what) == (one.kind, &one.what))
+        };
         told.iter().chain(own.iter().filter(|one| !is_told(one))).map(Into::into).collect()
     }
 

@@ -84,7 +84,8 @@ impl Files {
 pub(super) fn grant(agent: &Agent, account: Account) {
     let files = Arc::clone(&agent.files.borrow());
     let granted = files.grant(account);
-    let what = |error| format!("cannot let {} read {}: {error}", account.name, files.key().display());
+    let what =
+        |error| format!("cannot let {} read {}: {error}", account.name, files.key().display());
     agent.troubles.set(Kind::Identity, "key", granted.err().map(what));
 }
 

@@ -252,7 +252,8 @@ impl Reload {
                 Err(error) => {
                     // Each time: whoever asked for it looks into the log.
                     tracing::error!(%error, "the new configuration is bad; the old one stays");
-                    let what = format!("a new configuration is bad, and the old one stays: {error}");
+                    let what =
+                        format!("a new configuration is bad, and the old one stays: {error}");
                     self.agent.troubles.raise(Kind::Configuration, "", what);
                 }
             }

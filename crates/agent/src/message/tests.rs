@@ -79,7 +79,10 @@ fn what_is_sent_is_what_is_read() {
 fn what_no_broker_may_say_is_no_call() {
     let long: String = "x".repeat(5000);
     let bad = |change: fn(&mut Start)| read(start(change));
-    assert!(matches!(bad(|s| s.session.params.start_command = "a\0b".into()), Err(Malformed::Value(_))));
+    assert!(matches!(
+        bad(|s| s.session.params.start_command = "a\0b".into()),
+        Err(Malformed::Value(_))
+    ));
     assert!(matches!(bad(|s| s.session.params.profile = "../x".into()), Err(Malformed::Value(_))));
     assert!(matches!(bad(|s| s.limits.origin = "a\nb".into()), Err(Malformed::Value(_))));
     assert!(matches!(bad(|s| s.limits.idle_ms = u64::MAX), Err(Malformed::Value(_))));
@@ -145,7 +148,11 @@ fn the_largest_call_is_a_line() {
     let line = largest.clone().line().unwrap();
     assert!((line.len() as u64) < CALL_MAX, "{}", line.len());
     assert_eq!(read(largest).unwrap(), Call::parse(&line).unwrap());
-    let limits = Limits { origin: "\"".repeat(253), lifetime_ms: vsm_core::LIMIT_MAX_MS, ..Limits::default() };
+    let limits = Limits {
+        origin: "\"".repeat(253),
+        lifetime_ms: vsm_core::LIMIT_MAX_MS,
+        ..Limits::default()
+    };
     let most = Call::SetLimits { fence: fence(), sessions: vec![(id(), limits); PART_MAX] };
     let line = most.line().unwrap();
     assert!((line.len() as u64) < CALL_MAX, "{}", line.len());

@@ -23,8 +23,7 @@ pub(super) async fn announce(net: Arc<Net>, boot_id: String) {
             let channel = grpc::channel_to(Role::Broker, broker, settings.master_port, &net.tls)
                 .map_err(|error| error.to_string())?;
             let mut client = RegistryClient::new(channel);
-            let mut request =
-                tonic::Request::new(AnnounceRequest { boot_id: boot_id.clone() });
+            let mut request = tonic::Request::new(AnnounceRequest { boot_id: boot_id.clone() });
             request.set_timeout(CALL_TIMEOUT);
             let answer = client.announce(request).await.map_err(|status| cause::of(&status))?;
             Ok::<bool, String>(answer.into_inner().known)

@@ -66,7 +66,10 @@ impl Net {
     }
 
     /// Lets those in no more, beside those of before.
-    fn revoke(&self, told: impl IntoIterator<Item = (vsm_core::IdentityName, vsm_core::UnixMillis)>) {
+    fn revoke(
+        &self,
+        told: impl IntoIterator<Item = (vsm_core::IdentityName, vsm_core::UnixMillis)>,
+    ) {
         let mut all = self.revoked.lock();
         for (name, before) in told {
             let known = all.entry(name).or_insert(before);

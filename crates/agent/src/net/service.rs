@@ -167,9 +167,8 @@ impl agent_server::Agent for Service {
         use set_limits_response::Result as Done;
         let fence = right(request.extensions(), request.get_ref().fence.clone())?;
         let sessions = parts(&words::limits(request.into_inner().sessions)?);
-        let calls = sessions
-            .into_iter()
-            .map(|sessions| Call::SetLimits { fence: fence.clone(), sessions });
+        let calls =
+            sessions.into_iter().map(|sessions| Call::SetLimits { fence: fence.clone(), sessions });
         let result = match self.ask_for_all(calls).await? {
             Ok(failed) => {
                 Done::Set(LimitsSet { not_set: failed.into_iter().map(words::not_set).collect() })
@@ -216,9 +215,11 @@ impl agent_server::Agent for Service {
     ) -> Result<Response<NotifyResponse>, Status> {
         let fence = right(request.extensions(), request.get_ref().fence.clone())?;
         let (ids, text) = words::notice(request.into_inner())?;
-        let calls = parts(&ids)
-            .into_iter()
-            .map(|ids| Call::Notify { fence: fence.clone(), ids, text: text.clone() });
+        let calls = parts(&ids).into_iter().map(|ids| Call::Notify {
+            fence: fence.clone(),
+            ids,
+            text: text.clone(),
+        });
         match self.ask_for_all(calls).await? {
             Ok(failed) => {
                 let not_shown = failed.into_iter().map(words::not_shown).collect();

@@ -82,7 +82,7 @@ fn dial(pid: i32, port: u16) -> std::io::Result<TcpStream> {
     std::thread::spawn(dial).join().unwrap()
 }
 
-fn children(pid: u32) -> Vec<i32> {
+pub(crate) fn children(pid: u32) -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
@@ -225,6 +225,10 @@ impl Lab {
     /// The pid of `vsm-agent-net` as seen from outside.
     pub(crate) fn net_pid(&self) -> i32 {
         children(self.net.as_ref().unwrap().id())[0]
+    }
+
+    pub(crate) fn net_is_gone(&self) -> bool {
+        children(self.net.as_ref().unwrap().id()).is_empty()
     }
 
     pub(crate) fn kill_net(&mut self) {
