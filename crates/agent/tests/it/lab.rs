@@ -241,6 +241,14 @@ impl Lab {
         children(self.agent.as_ref().unwrap().id())[0]
     }
 
+    /// After it was stopped by SIGSTOP, and with it the program that entered the lab.
+    pub(crate) fn resume_agent(&self) {
+        let outside = i32::try_from(self.agent.as_ref().unwrap().id()).unwrap();
+        for pid in [self.agent_pid(), outside] {
+            kill(pid, "CONT");
+        }
+    }
+
     pub(crate) fn stop_agent(&mut self, signal: &str) {
         kill(self.agent_pid(), signal);
         self.agent.take().unwrap().wait().unwrap();
