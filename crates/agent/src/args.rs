@@ -8,8 +8,8 @@ use vsm_core::SessionId;
 /// The VSM agent: runs on each session host, starts desktops for the broker and looks after them.
 ///
 /// Brokers control it by way of vsm-agent-net, which runs beside it. Stopping or restarting it leaves all desktops
-/// running, and stops or restarts vsm-agent-net as well. SIGHUP has both reload the configuration; SIGTERM stops it once
-/// the calls in progress are done.
+/// running, and stops or restarts vsm-agent-net as well. SIGHUP has both reload the configuration; SIGTERM stops it
+/// once the calls in progress are done.
 #[derive(Debug, Parser)]
 #[command(name = "vsmagent", version = vsm_daemon::VERSION)]
 pub struct Arguments {

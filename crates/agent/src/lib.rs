@@ -1,10 +1,10 @@
 //! The agent: starts, keeps and ends desktops on one host.
 //!
-//! Three processes share this crate. `vsmagent` ([`agent`]) is root and keeps the desktops; it may be restarted, upgraded
-//! or killed at any time. `vsm-agent-net` ([`net`]) is not root; brokers speak to it, and it asks `vsmagent` on a socket
-//! ([`message`]). `vsm-session` ([`session`]) is one small process per desktop that owns its PAM session, its X server
-//! and all that runs in it, and outlives `vsmagent`; those two meet in files ([`record`], [`params`]) and on a socket
-//! ([`control`]).
+//! Three processes share this crate. `vsmagent` ([`agent`]) is root and keeps the desktops; it may be restarted,
+//! upgraded or killed at any time. `vsm-agent-net` ([`net`]) is not root; brokers speak to it, and it asks `vsmagent`
+//! on a socket ([`message`]). `vsm-session` ([`session`]) is one small process per desktop that owns its PAM session,
+//! its X server and all that runs in it, and outlives `vsmagent`; those two meet in files ([`record`], [`params`]) and
+//! on a socket ([`control`]).
 
 pub mod agent;
 pub mod args;

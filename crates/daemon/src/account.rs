@@ -1,6 +1,6 @@
 //! The accounts that daemons run as which speak with other hosts: their own, with none of root's powers. Where root
-//! starts one (by hand, as Pacemaker's resource agent does) it becomes its account by itself, so that there is one shape
-//! of a running broker, and one of what listens on an agent.
+//! starts one (by hand, as Pacemaker's resource agent does) it becomes its account by itself, so that there is one
+//! shape of a running broker, and one of what listens on an agent.
 
 use std::{ffi::CString, io, sync::OnceLock};
 

@@ -1,5 +1,6 @@
-//! What root grants to a daemon's account: files that become its own, and keys that it may read. Root does it in folders
-//! that the account may write to. So no link is followed, and nothing is given away that has a second name elsewhere.
+//! What root grants to a daemon's account: files that become its own, and keys that it may read. Root does it in
+//! folders that the account may write to. So no link is followed, and nothing is given away that has a second name
+//! elsewhere.
 
 use std::{
     fs::{File, OpenOptions, Permissions},

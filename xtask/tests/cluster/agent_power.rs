@@ -1,5 +1,5 @@
-//! What brokers speak to on a session host, and what keeps the desktops there: the first is no root and gets nothing of it,
-//! and each dies and comes back while users go on.
+//! What brokers speak to on a session host, and what keeps the desktops there: the first is no root and gets nothing of
+//! it, and each dies and comes back while users go on.
 
 use xtask::clock::wait_for;
 

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod call_error;
+mod caller;
 mod calls;
 mod client;
 mod display;

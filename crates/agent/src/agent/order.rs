@@ -6,7 +6,7 @@ use std::{io, sync::Arc};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, server::Caller};
+use super::{Agent, caller::Caller};
 use crate::message::{BEAT_EVERY, Order, PART_MAX};
 
 /// Tells it all, until `stop` or until nobody listens.

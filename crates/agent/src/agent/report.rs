@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, registry::Change, server::Caller};
+use super::{Agent, caller::Caller, registry::Change};
 use crate::message::{Host, Told};
 
 /// Tells it, until `stop`, until nobody listens, or until whoever listens falls behind.

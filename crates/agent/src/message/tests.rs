@@ -1,3 +1,5 @@
+//! What is a call, and what is none.
+
 use vsm_core::Incarnation;
 
 use super::*;

@@ -1,5 +1,5 @@
-//! `vsm-agent-net`: what of an agent speaks with other hosts. It is not root and holds no session; it looks who asks, by
-//! their certificate, reads what they ask for, and asks [`crate::agent`] for it over a unix socket.
+//! `vsm-agent-net`: what of an agent speaks with other hosts. It is not root and holds no session; it looks who asks,
+//! by their certificate, reads what they ask for, and asks [`crate::agent`] for it over a unix socket.
 //!
 //! | module | owns |
 //! | --- | --- |

@@ -1,6 +1,6 @@
 //! Renewing this host's certificate: when two thirds of its life are over the broker is asked for another, by a new key
-//! that is made here. It goes on asking until it has one, also after the end. The files are root's: `vsmagent` puts both
-//! in place.
+//! that is made here. It goes on asking until it has one, also after the end. The files are root's: `vsmagent` puts
+//! both in place.
 //!
 //! Only what a broker's issuer has signed is renewed so. What was issued by hand ends as it always did, and is told of
 //! 30 days ahead.

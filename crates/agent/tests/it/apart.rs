@@ -1,5 +1,5 @@
-//! `vsm-agent-net`, which brokers speak to, and `vsmagent`, which is root: what the first cannot do, what the second does
-//! for nobody, and that each dies and comes back without harm to the other or to a desktop.
+//! `vsm-agent-net`, which brokers speak to, and `vsmagent`, which is root: what the first cannot do, what the second
+//! does for nobody, and that each dies and comes back without harm to the other or to a desktop.
 
 use std::{
     fs,
