@@ -67,6 +67,8 @@ macro_rules! targets {
 }
 
 targets! {
+    agent_calls: 8192, 100,
+        "what root takes as a call is within its bounds, names no path, and is sent again as the same";
     config_edit: 1024, 60,
         "an edit changes one value and no comment, or is refused; set twice is set once";
     config_paths: 256, 10,

@@ -1,5 +1,6 @@
 //! One file for each target.
 
+pub(crate) mod agent_calls;
 pub(crate) mod config_edit;
 pub(crate) mod config_paths;
 pub(crate) mod config_yaml;

@@ -7,17 +7,34 @@ use vsm_core::SessionId;
 
 /// The VSM agent: runs on each session host, starts desktops for the broker and looks after them.
 ///
-/// Brokers control it over mutual TLS on /vsmagent/listen_port. Stopping or restarting it leaves all desktops running.
-/// SIGHUP reloads the configuration; SIGTERM stops it once the calls in progress are done.
+/// Brokers control it by way of vsm-agent-net, which runs beside it. Stopping or restarting it leaves all desktops
+/// running, and stops or restarts vsm-agent-net as well. SIGHUP has both reload the configuration; SIGTERM stops it
+/// once the calls in progress are done.
 #[derive(Debug, Parser)]
 #[command(name = "vsmagent", version = vsm_daemon::VERSION)]
 pub struct Arguments {
     /// Directory of the configuration files
     #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d")]
     pub config: PathBuf,
-    /// Check the configuration and exit: with 0 if it is good, 78 if not
+    /// Check the configuration and this host's certificate and exit: with 0 if they are good, 78 if not
     #[arg(long)]
     pub check: bool,
+}
+
+/// What of the VSM agent speaks with brokers: over mutual TLS on /vsmagent/listen_port.
+///
+/// Runs beside vsmagent, which is root and does what brokers ask for; this is a user of its own with none of root's
+/// powers. It is started, stopped and reloaded with vsmagent. Started by root, it becomes that user by itself.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vsm-agent-net",
+    version = vsm_daemon::VERSION,
+    after_help = "Exit codes: 0 stopped, 1 cannot run, 64 bad usage, 78 bad configuration"
+)]
+pub struct NetArguments {
+    /// Directory of the configuration files
+    #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d")]
+    pub config: PathBuf,
 }
 
 const PARAM_EXAMPLES: &str = "\

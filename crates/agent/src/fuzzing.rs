@@ -6,8 +6,8 @@ use prost::Message;
 
 use crate::{
     agent::fence::journal,
-    agent::service::words,
     cgroup, folders,
+    net::words,
     session::{cookie, shadow::filter::Filter},
 };
 

@@ -1,9 +1,10 @@
 //! The agent: starts, keeps and ends desktops on one host.
 //!
-//! Two processes share this crate. `vsmagent` ([`agent`]) answers brokers and may be restarted, upgraded or killed at
-//! any time; `vsm-session` ([`session`]) is one small process per desktop that owns its PAM session, its X server and
-//! all that runs in it, and outlives `vsmagent`. They meet in files ([`record`],
-//! [`params`]) and on a socket ([`control`]).
+//! Three processes share this crate. `vsmagent` ([`agent`]) is root and keeps the desktops; it may be restarted,
+//! upgraded or killed at any time. `vsm-agent-net` ([`net`]) is not root; brokers speak to it, and it asks `vsmagent`
+//! on a socket ([`message`]). `vsm-session` ([`session`]) is one small process per desktop that owns its PAM session,
+//! its X server and all that runs in it, and outlives `vsmagent`; those two meet in files ([`record`], [`params`]) and
+//! on a socket ([`control`]).
 
 pub mod agent;
 pub mod args;
@@ -16,6 +17,8 @@ pub mod fuzzing;
 pub mod inside;
 pub mod lines;
 mod log_parts;
+pub mod message;
+pub mod net;
 pub mod params;
 pub mod process;
 pub mod record;

@@ -20,12 +20,13 @@ pub const PARTS: &Parts = &[
     (
         "broker",
         &[
-            "vsm_agent::agent::announce",
+            "vsm_agent::agent::calls",
             "vsm_agent::agent::fence",
             "vsm_agent::agent::maintenance",
-            "vsm_agent::agent::renew",
+            "vsm_agent::agent::order",
             "vsm_agent::agent::report",
-            "vsm_agent::agent::service",
+            "vsm_agent::agent::server",
+            "vsm_agent::net",
         ],
     ),
     ("loadinfo", &["vsm_agent::agent::load"]),

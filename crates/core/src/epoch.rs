@@ -46,7 +46,8 @@ impl fmt::Display for Epoch {
 pub struct Incarnation(pub u64);
 
 /// By what right a broker asks an agent for something.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Fence {
     /// The broker's epoch; an agent refuses one below its promise.
     pub epoch: Epoch,

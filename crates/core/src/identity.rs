@@ -7,6 +7,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{Change, InvalidId, Rejected, Row, UnixMillis};
@@ -15,7 +16,8 @@ use crate::{Change, InvalidId, Rejected, Row, UnixMillis};
 const SECOND_MS: u64 = 1000;
 
 /// One name in one role, as certificates say it: `agent/lab7` for `vsm://agent/lab7`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct IdentityName(Arc<str>);
 
 impl IdentityName {
@@ -61,6 +63,20 @@ impl FromStr for IdentityName {
         name.parse::<crate::NodeName>()?;
         // DNS knows no case: another spelling is the same host.
         Ok(Self(text.to_ascii_lowercase().into()))
+    }
+}
+
+impl TryFrom<String> for IdentityName {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<IdentityName> for String {
+    fn from(name: IdentityName) -> Self {
+        name.0.as_ref().to_owned()
     }
 }
 

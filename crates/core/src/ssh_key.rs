@@ -3,6 +3,8 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 /// Longest base64 part: an RSA key of 8192 bits has 1,400 characters, the others have 220 at most.
 const BLOB_MAX: usize = 2048;
 
@@ -16,7 +18,8 @@ const KINDS: [&str; 5] =
 pub struct InvalidKey(&'static str);
 
 /// A public key: its kind and its base64 text, with nothing before, between or behind them but one blank.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SshKey(Arc<str>);
 
 impl SshKey {
@@ -56,6 +59,20 @@ impl FromStr for SshKey {
             return Err(InvalidKey("it is not in base64"));
         }
         Ok(Self(text.into()))
+    }
+}
+
+impl TryFrom<String> for SshKey {
+    type Error = InvalidKey;
+
+    fn try_from(text: String) -> Result<Self, InvalidKey> {
+        text.parse()
+    }
+}
+
+impl From<SshKey> for String {
+    fn from(key: SshKey) -> Self {
+        key.0.as_ref().to_owned()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,7 +10,7 @@ use std::{
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use rustls::pki_types::ServerName;
 use tokio::{
-    net::{TcpListener, TcpStream, UnixListener},
+    net::{TcpListener, TcpSocket, TcpStream, UnixListener},
     sync::mpsc,
     task::JoinHandle,
 };
@@ -122,6 +122,25 @@ pub async fn listen(port: u16) -> io::Result<TcpListener> {
     match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        other => other,
+    }
+}
+
+/// Takes such a port, as long as the process may, for a listener later: until then nobody can connect.
+///
+/// # Errors
+/// As [`listen`].
+pub fn take_port(port: u16) -> io::Result<TcpSocket> {
+    let take = |socket: TcpSocket, ip: IpAddr| {
+        socket.set_reuseaddr(true)?;
+        socket.bind((ip, port).into())?;
+        Ok(socket)
+    };
+    let v6 = TcpSocket::new_v6().and_then(|socket| take(socket, Ipv6Addr::UNSPECIFIED.into()));
+    match v6 {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            take(TcpSocket::new_v4()?, Ipv4Addr::UNSPECIFIED.into())
         }
         other => other,
     }

@@ -12,6 +12,7 @@ mod descriptors;
 pub mod duty;
 pub mod event_record;
 pub mod files;
+pub mod grant;
 pub mod grpc;
 mod guest;
 pub mod hole;

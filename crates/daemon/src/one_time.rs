@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use vsm_core::SessionId;
 
-use crate::account::Account;
+use crate::account::{self, Account};
 pub use keys::{Bearer, Keys, TooMany, VALID_MAX, serve};
 
 /// Name of the agent's key socket, in its run directory.
@@ -100,7 +100,7 @@ fn serves_it(stream: &UnixStream, socket: &Path) -> io::Result<()> {
     let uid = socket_peercred(stream)?.uid;
     let is_brokers = || {
         socket.file_name().is_some_and(|name| name == BROKER_SOCKET)
-            && Account::find().is_ok_and(|account| account.uid == uid.as_raw())
+            && Account::find(account::BROKER).is_ok_and(|account| account.uid == uid.as_raw())
     };
     if uid.is_root() || uid == geteuid() || is_brokers() {
         return Ok(());

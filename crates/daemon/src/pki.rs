@@ -22,8 +22,7 @@ use vsm_core::{Hash, IdentityName, UnixMillis};
 use zeroize::Zeroizing;
 
 use crate::{
-    account::Account,
-    clock,
+    account, clock,
     files::{self, Access},
     shown,
     shown::Shown,
@@ -313,14 +312,14 @@ pub fn public_key(private: &str) -> Option<Hash> {
     Some(Hash::of(&key.subject_public_key_info()))
 }
 
-/// Lets the broker's account read a key that takes the place of one that it may read.
+/// Lets a daemon's account read a key that takes the place of one that it may read.
 ///
 /// # Errors
 /// If the mode cannot be changed.
 pub fn as_readable_as(old: &Path, new: &Path) -> io::Result<()> {
     match fs::metadata(old) {
-        Ok(old) if old.mode() & 0o077 == 0o040 && Some(old.gid()) == Account::group() => {
-            for_broker(new)
+        Ok(old) if old.mode() & 0o077 == 0o040 && account::key_groups().contains(&old.gid()) => {
+            for_group(new, old.gid())
         }
         _ => Ok(()),
     }
@@ -331,7 +330,10 @@ pub fn as_readable_as(old: &Path, new: &Path) -> io::Result<()> {
 /// # Errors
 /// If the mode cannot be changed.
 pub fn for_broker(key: &Path) -> io::Result<()> {
-    let Some(group) = Account::group() else { return Ok(()) };
+    account::broker_group().map_or(Ok(()), |group| for_group(key, group))
+}
+
+fn for_group(key: &Path, group: u32) -> io::Result<()> {
     chown(key, None, Some(group))?;
     fs::set_permissions(key, fs::Permissions::from_mode(0o640))
 }

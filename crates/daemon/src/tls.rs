@@ -31,7 +31,7 @@ use zeroize::Zeroizing;
 
 pub use crate::role::{Role, UnknownRole};
 use crate::{
-    account::Account,
+    account,
     hole::{self, Hole},
     open::{Open, Place, Revoked, revoked},
     shown::Shown,
@@ -153,23 +153,23 @@ fn helper(error: &io::Error) -> &'static str {
 pub struct OpenKey {
     path: PathBuf,
     mode: u32,
-    /// The mode that is right: on a broker its account reads the key by its group.
+    /// The mode that is right: where a daemon has an account of its own, that reads the key by its group.
     mend: &'static str,
 }
 
 impl OpenKey {
     /// The file of a private key is its owner's alone, as ssh wants it too: whoever else has it can be this host. One
-    /// of root's may be read by the group of the broker's account, which has no other way to it.
+    /// of root's may be read by the group of the daemons' accounts, which have no other way to it.
     ///
     /// # Errors
     /// If the group or others may do anything with it. One that cannot be looked at is for the caller to fail on.
     pub fn check(path: &Path) -> Result<(), Self> {
         let Ok(file) = fs::metadata(path) else { return Ok(()) };
         let mode = file.permissions().mode() & 0o7777;
-        let is_brokers = || file.uid() == 0 && Some(file.gid()) == Account::group();
+        let is_ours = || file.uid() == 0 && account::key_groups().contains(&file.gid());
         let mend = match mode & 0o077 {
             0 => return Ok(()),
-            _ if !is_brokers() => "600",
+            _ if !is_ours() => "600",
             0o040 => return Ok(()),
             _ => "640",
         };

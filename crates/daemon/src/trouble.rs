@@ -11,6 +11,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use vsm_core::UnixMillis;
 use vsm_proto::agent::v1 as pb;
@@ -26,7 +27,8 @@ pub const ALL_MAX: usize = TROUBLES_MAX * Kind::ALL.len();
 pub const TEXT_MAX: usize = 400;
 
 /// What kind of trouble it is. The words are stable, for scripts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A session host changes nothing: what it had promised is not known.
     Promise,
@@ -73,6 +75,7 @@ pub enum Kind {
     /// The PAM service that desktops are opened with is not there.
     Pam,
     /// Nobody but root can log in at a broker.
+    #[serde(rename = "nologin")]
     NoLogin,
     /// The clock of a host differs from the broker's.
     Clock,
@@ -216,7 +219,7 @@ impl Kind {
 }
 
 /// Something that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
     /// Which kind.
     pub kind: Kind,
@@ -225,6 +228,7 @@ pub struct Trouble {
     /// Since when.
     pub since: UnixMillis,
     /// Until when it counts, where nobody finds out that it is over.
+    #[serde(skip)]
     until: Option<Instant>,
 }
 
@@ -349,6 +353,16 @@ impl Troubles {
         self.all().values().cloned().collect()
     }
 
+    /// What another daemon of this host told, and what is wrong here; what both say counts once.
+    #[must_use]
+    pub fn with_those(&self, told: &[Trouble]) -> Vec<pb::Trouble> {
+        let own = self.now();
+        let is_told = |one: &Trouble| {
+            told.iter().any(|other| (other.kind, &other.what) == (one.kind, &one.what))
+        };
+        told.iter().chain(own.iter().filter(|one| !is_told(one))).map(Into::into).collect()
+    }
+
     /// What is wrong about one thing.
     #[must_use]
     pub fn of(&self, kind: Kind, about: &str) -> Option<Trouble> {
@@ -443,6 +457,23 @@ mod tests {
         troubles.only(Kind::Hooks, "start", &named(&["start b"]));
         let about = |name| troubles.of(Kind::Hooks, name).is_some();
         assert_eq!((about("start a"), about("start b"), about("reconnect a")), (false, true, true));
+    }
+
+    #[test]
+    fn what_two_daemons_of_a_host_say_alike_is_told_once() {
+        let [own, other] = [Troubles::default(), Troubles::default()];
+        own.raise(Kind::Configuration, "", "bad");
+        own.raise(Kind::Certificate, "", "ends");
+        other.raise(Kind::Configuration, "", "bad");
+        other.raise(Kind::Disk, "", "full");
+        let line = serde_json::to_vec(&other.now()).unwrap();
+        let told: Vec<Trouble> = serde_json::from_slice(&line).unwrap();
+        assert_eq!(told, other.now());
+        let kinds: Vec<_> = own.with_those(&told).into_iter().map(|one| one.kind).collect();
+        assert_eq!(kinds, ["configuration", "disk", "certificate"]);
+        for kind in Kind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ struct Arguments {
 }
 
 /// Every program with a command line, and the section that its manual page is in.
-fn programs() -> [(Command, &'static str); 14] {
+fn programs() -> [(Command, &'static str); 15] {
     [
         (vsm_cli::args::vsm::Arguments::command(), USERS),
         (vsm_cli::args::vsmctl::Arguments::command(), ADMINISTRATORS),
@@ -32,6 +32,7 @@ fn programs() -> [(Command, &'static str); 14] {
         (vsm_broker::args::Arguments::command(), ADMINISTRATORS),
         (vsm_root::args::Arguments::command(), ADMINISTRATORS),
         (vsm_agent::args::Arguments::command(), ADMINISTRATORS),
+        (vsm_agent::args::NetArguments::command(), ADMINISTRATORS),
         (vsm_agent::args::ParamArguments::command(), USERS),
         (vsm_agent::args::DisconnectArguments::command(), USERS),
         (vsm_agent::args::ExtendArguments::command(), USERS),

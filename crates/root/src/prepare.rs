@@ -6,20 +6,14 @@
 //! a second name elsewhere. Where the things are says the configuration, in parameters that no other node can set.
 
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    fs::{self, File, Permissions},
     io,
-    os::unix::fs::{
-        DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
-    },
+    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
 
-use rustix::{
-    fs::{Mode, OFlags},
-    io::Errno,
-};
 use vsm_config::{Config, keys};
-use vsm_daemon::{account::Account, log::LogSettings, one_time, socket};
+use vsm_daemon::{account::Account, grant, log::LogSettings, one_time, socket};
 
 /// The folder that broker and agent have their sockets in: both may make some there, and neither touches the other's.
 const RUN_DIR: &str = "/run/vsm";
@@ -58,7 +52,7 @@ pub fn all(config: &Config, account: Account) -> Result<(), PrepareError> {
     state_dir(&state, account).map_err(at(&state))?;
     own_keys(config, account)?;
     if let Some(path) = LogSettings::vsmserver(config, &[]).file() {
-        log_file(path, account).map_err(at(path))?;
+        grant::log_file(path, account).map_err(at(path))?;
     }
     Ok(())
 }
@@ -72,8 +66,10 @@ pub fn own_keys(config: &Config, account: Account) -> Result<(), PrepareError> {
     if account.uid == 0 {
         return Ok(());
     }
-    for path in [config.get(&keys::tls::KEY_FILE), config.get(&keys::tls::ISSUER_KEY_FILE)] {
-        if let Err(source) = readable(&path, account) {
+    // This host's is an agent's too, where it is one; the issuer's is the broker's alone.
+    let own = (config.get(&keys::tls::KEY_FILE), account.key_group());
+    for (path, group) in [own, (config.get(&keys::tls::ISSUER_KEY_FILE), account.gid)] {
+        if let Err(source) = grant::readable(&path, group) {
             return Err(PrepareError { path, source });
         }
     }
@@ -102,7 +98,7 @@ fn left_behind(path: &Path, account: Account) -> io::Result<()> {
     }
     let kind = found.file_type();
     if kind.is_file() {
-        return give(path, account);
+        return grant::own(path, account);
     }
     let is_served = || {
         let connected = socket::connect_now(path);
@@ -125,7 +121,7 @@ fn state_dir(dir: &Path, account: Account) -> io::Result<()> {
     let files: Vec<_> = fs::read_dir(dir)?.take(FILES_MAX).collect::<io::Result<_>>()?;
     for file in files {
         if file.file_type()?.is_file() {
-            give(&file.path(), account)?;
+            grant::own(&file.path(), account)?;
         }
     }
     if folder.metadata()?.uid() == 0 {
@@ -134,57 +130,13 @@ fn state_dir(dir: &Path, account: Account) -> io::Result<()> {
     Ok(())
 }
 
-/// A file of root's that has no other name.
-fn give(path: &Path, account: Account) -> io::Result<()> {
-    let Some(file) = open(path)? else { return Ok(()) };
-    let found = file.metadata()?;
-    if found.is_file() && found.uid() == 0 && found.nlink() == 1 {
-        fchown(&file, Some(account.uid), Some(account.gid))?;
-    }
-    Ok(())
-}
-
-/// A key of root's, which root's group may read too: the account may read it, and nobody else. One that others can read
-/// stays as it is, for the broker to refuse.
-fn readable(path: &Path, account: Account) -> io::Result<()> {
-    let Some(file) = open(path)? else { return Ok(()) };
-    let found = file.metadata()?;
-    let is_open = found.mode() & if found.gid() == 0 { 0o037 } else { 0o077 } != 0;
-    if found.is_file() && found.uid() == 0 && !is_open {
-        fchown(&file, None, Some(account.gid))?;
-        file.set_permissions(Permissions::from_mode(0o640))?;
-    }
-    Ok(())
-}
-
-fn log_file(path: &Path, account: Account) -> io::Result<()> {
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path);
-    match made {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        // It is told by the broker's log that it goes on without.
-        Err(_) => return Ok(()),
-    }
-    give(path, account)
-}
-
-/// Opens what is there itself, and never waits for it; none = there is nothing, or a link, which is left alone.
-fn open(path: &Path) -> io::Result<Option<File>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => Ok(Some(file.into())),
-        Err(Errno::NOENT | Errno::LOOP) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::{fs::symlink, net::UnixListener};
 
     use super::*;
 
-    const ACCOUNT: Account = Account { uid: 65_533, gid: 65_533 };
+    const ACCOUNT: Account = Account { name: "nobody", uid: 65_533, gid: 65_533 };
 
     fn of(path: &Path) -> (u32, u32, u32) {
         let found = fs::symlink_metadata(path).unwrap();
@@ -228,26 +180,6 @@ mod tests {
         std::os::unix::fs::chown(state.join("vsm.db"), Some(0), Some(0)).unwrap();
         state_dir(&state, ACCOUNT).unwrap();
         assert_eq!(of(&state.join("vsm.db")).0, ACCOUNT.uid);
-    }
-
-    #[test]
-    fn a_key_of_roots_can_be_read_by_the_account_and_one_that_is_open_stays_so() {
-        if !is_root() {
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        for (name, mode) in [("host.key", 0o600), ("open.key", 0o644), ("target", 0o600)] {
-            file(&at(name), mode);
-        }
-        symlink(at("target"), at("link.key")).unwrap();
-        for name in ["host.key", "open.key", "link.key", "missing.key"] {
-            readable(&at(name), ACCOUNT).unwrap();
-        }
-        assert_eq!(of(&at("host.key")), (0, ACCOUNT.gid, 0o640));
-        assert_eq!(of(&at("open.key")), (0, 0, 0o644));
-        assert_eq!(of(&at("target")), (0, 0, 0o600));
-        readable(&at("host.key"), ACCOUNT).unwrap();
     }
 
     #[test]

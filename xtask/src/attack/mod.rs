@@ -127,7 +127,9 @@ fn programs(holed: bool) -> Result<PathBuf> {
 }
 
 fn tell_logs(cluster: &Cluster) {
-    for (host, daemon) in [("tlha-primary", "vsmserver"), ("agent1", "vsmagent")] {
+    for (host, daemon) in
+        [("tlha-primary", "vsmserver"), ("agent1", "vsmagent"), ("agent1", "vsm-agent-net")]
+    {
         let log = cluster.daemon_log(host, daemon);
         for line in log.lines().rev().take(3) {
             eprintln!("{daemon} on {host}: {line}");

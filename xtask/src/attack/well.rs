@@ -33,7 +33,8 @@ fn desktops(stage: &Stage<'_>) -> Result<BTreeMap<String, String>> {
 
 fn pids(stage: &Stage<'_>) -> Vec<(&'static str, &'static str, Option<i32>)> {
     let brokers = pair::NODES.map(|node| (node, "vsmserver"));
-    let agents = KEPT.map(|agent| (agent, "vsmagent"));
+    let parts = |agent| [(agent, "vsmagent"), (agent, "vsm-agent-net")];
+    let agents = KEPT.into_iter().flat_map(parts);
     let pid = |host, daemon| stage.cluster.daemon(host, daemon).ok().and_then(|status| status.pid);
     brokers
         .into_iter()

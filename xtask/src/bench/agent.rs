@@ -14,9 +14,9 @@ use crate::clock;
 
 const ABOUT: &str = "\
 A session host with 100 desktops of as many users, each with its monitor and its X server; the session script only waits.
-`cpu` is user and system time in percent of one core over 20 s in which nobody asks for anything: of `vsmagent` with its
-broker linked, and of the 100 `vsm-session` together. `adoption` is from the `exec` of `vsmagent` until it tells systemd
-that it is ready, which it does when it has asked every monitor and taken all 100 over; it ends none of them. `viewer` is
+`cpu` is user and system time in percent of one core over 20 s in which nobody asks for anything: of `vsmagent` and
+`vsm-agent-net` with their broker linked, and of the 100 `vsm-session` together. `adoption` is from the `exec` of
+`vsmagent` until it tells systemd that it is ready, which it does when it has asked every monitor and taken all 100 over; it ends none of them. `viewer` is
 one viewer that asks for the whole desktop without compression until it has 1 GiB of pixels, by way of `vsm-login` as sshd
 runs it, and over the X server's own socket. `copied` is what `vsm-login` has read and written of it, by the kernel's count
 (`/proc/PID/io`), which leaves out what it has the kernel pass on (splice). The ratio is CPU time of viewer, X server and
@@ -66,6 +66,7 @@ pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
 
 fn at_rest(hosts: &Hosts<'_>, report: &mut Report) -> Result<()> {
     let agent = process::daemon(hosts.cluster, AGENT, "vsmagent")?;
+    let net = process::daemon(hosts.cluster, AGENT, "vsm-agent-net")?;
     let monitors = hosts.root(AGENT, &["pgrep", "--exact", "vsm-session"])?;
     let monitors: Vec<_> = monitors.lines().collect();
     ensure!(monitors.len() == usize::from(SESSIONS), "{} monitors run", monitors.len());
@@ -73,10 +74,10 @@ fn at_rest(hosts: &Hosts<'_>, report: &mut Report) -> Result<()> {
     clock::pause(SETTLE);
     let (mut of_agent, mut of_monitors) = (Vec::new(), Vec::new());
     for _ in 0..hosts.runs {
-        let before = (look(&[&agent])?, look(&monitors)?);
+        let before = (look(&[&agent, &net])?, look(&monitors)?);
         clock::pause(REST);
         let percent = |seconds: f64| seconds / REST.as_secs_f64() * 100.0;
-        of_agent.push(percent(look(&[&agent])? - before.0));
+        of_agent.push(percent(look(&[&agent, &net])? - before.0));
         of_monitors.push(percent(look(&monitors)? - before.1));
     }
     hosts.progress.step(format!("vsmagent at rest: {of_agent:.2?} %"));

@@ -9,7 +9,7 @@ use super::{AGENT, BROKER, Hosts, SERVICE_WAIT, median, process};
 use crate::clock::{self, wait_for};
 
 const ABOUT: &str = "\
-Resident memory (`VmRSS`, shared pages included) in MiB: of `vsmagent` with its broker linked and no session, of one
+Resident memory (`VmRSS`, shared pages included) in MiB: of `vsmagent` and `vsm-agent-net` with their broker linked and no session, of one
 `vsm-session` with a desktop, and of `vsmserver` once it serves a table of 10,000 running sessions of as many users on
 100 agents that it cannot reach, 5 s after a list of all was asked for. `peak` is the most that it ever had (`VmHWM`).";
 
@@ -21,18 +21,20 @@ const SETTLE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(hosts: &Hosts<'_>) -> Result<Report> {
     let mut report = Report::new("memory", ABOUT);
-    let mut idle = Vec::new();
+    let (mut idle, mut net) = (Vec::new(), Vec::new());
     let mut monitors = Vec::new();
     for _ in 0..hosts.runs {
         hosts.cluster.restart_daemon(AGENT, "vsmagent")?;
         hosts.wait_linked()?;
         idle.push(process::of_daemon(hosts.cluster, AGENT, "vsmagent")?.now);
+        net.push(process::of_daemon(hosts.cluster, AGENT, "vsm-agent-net")?.now);
         hosts.tool::<serde_json::Value>(BROKER, &["logins", USER])?;
         let pid = hosts.root(AGENT, &["pgrep", "--exact", "vsm-session"])?;
         monitors.push(process::resident(hosts.cluster, AGENT, &pid)?.now);
         hosts.end(&[USER])?;
     }
     report.aim("vsmagent_idle_mib", median(&idle), Want::AtMost, 15.0);
+    report.aim("vsm_agent_net_idle_mib", median(&net), Want::AtMost, 15.0);
     report.aim("vsm_session_mib", median(&monitors), Want::AtMost, 6.0);
     let used = process::of_daemon(hosts.cluster, AGENT, "vsmagent")?;
     report.figure("vsmagent_after_one_session_mib", used.now);

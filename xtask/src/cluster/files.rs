@@ -20,9 +20,12 @@ const SSHD_DROP_IN: &str = include_str!("../../../deploy/sshd/vsm.conf");
 const SSHD_KEYS: &str = include_str!("../../../deploy/sshd/vsm-keys.conf");
 /// Whom sshd runs the command of the keys as; on hosts with packages sysusers makes the account.
 const KEYS_USER: (&str, u32) = ("vsm-keys", 990);
-/// The broker's own account, and the group of administrators that it is in.
+/// The accounts of the broker and of what listens on an agent, the group of administrators that the first is in, and
+/// that of those who read the host's key, which both are in.
 const BROKER_USER: (&str, u32) = ("vsmserver", 991);
 const ADMIN_GROUP: (&str, u32) = ("vsmadmin", 992);
+const AGENT_USER: (&str, u32) = ("vsmagent", 993);
+const KEY_GROUP: (&str, u32) = ("vsm-tls", 994);
 const PAM_SERVICE: &str = include_str!("../../../deploy/pam/vsm");
 /// Programs that are scripts.
 const TOOLS: [(&str, &str); 3] = [
@@ -156,12 +159,14 @@ fn etc(layout: &Layout, host: &Host, etc: &Path) -> Result<()> {
         writeln!(shadow, "{name}:*:19000:0:99999:7:::")?;
     }
     if layout.start == Start::Ready {
-        for (name, id) in [KEYS_USER, BROKER_USER] {
+        for (name, id) in [KEYS_USER, BROKER_USER, AGENT_USER] {
             writeln!(passwd, "{name}:x:{id}:{id}::/nonexistent:/usr/sbin/nologin")?;
             writeln!(group, "{name}:x:{id}:")?;
             writeln!(shadow, "{name}:!*:19000:0:99999:7:::")?;
         }
         writeln!(group, "{}:x:{}:{}", ADMIN_GROUP.0, ADMIN_GROUP.1, BROKER_USER.0)?;
+        let readers = [BROKER_USER.0, AGENT_USER.0].join(",");
+        writeln!(group, "{}:x:{}:{readers}", KEY_GROUP.0, KEY_GROUP.1)?;
     }
     // As Debian has it, but for the network: there is none.
     let also = if layout.start == Start::Fresh { " systemd" } else { "" };

@@ -82,6 +82,7 @@ fn daemons(layout: &Layout, host: &Host) -> Vec<DaemonSpec> {
     let mut daemons = vec![of("sshd", &["/usr/sbin/sshd", "-D", "-e"])];
     if layout.runs_agent(host) && host.role == Role::Broker {
         daemons.push(of("vsmagent", &["/usr/bin/vsmagent"]));
+        daemons.push(of("vsm-agent-net", &["/usr/bin/vsm-agent-net"]));
     }
     if host.role == Role::Broker {
         daemons.push(of("vsm-root", &["/usr/bin/vsm-root"]));
@@ -92,6 +93,9 @@ fn daemons(layout: &Layout, host: &Host) -> Vec<DaemonSpec> {
         return daemons;
     }
     daemons.extend(daemon(host.role).map(|name| of(name, &[&format!("/usr/bin/{name}")])));
+    if host.role == Role::Agent {
+        daemons.push(of("vsm-agent-net", &["/usr/bin/vsm-agent-net"]));
+    }
     if layout.runs(host, HaSoftware::Keepalived) {
         for server in daemons.iter_mut().filter(|daemon| daemon.name == "vsmserver") {
             server.health = Some(HEALTH.into());

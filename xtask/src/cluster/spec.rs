@@ -11,10 +11,11 @@ pub(crate) const STATE_ROOT: &str = "/run/vsm-cluster";
 /// The name of the host that holds the bridge; it runs nothing.
 pub(crate) const SWITCH: &str = "switch";
 /// The product's programs that appear in every host's `/usr/bin`.
-pub(crate) const BINARIES: [&str; 16] = [
+pub(crate) const BINARIES: [&str; 17] = [
     "vsmserver",
     "vsm-root",
     "vsmagent",
+    "vsm-agent-net",
     "vsm-session",
     "vsm-session-param",
     "vsm-disconnect",

@@ -6,7 +6,7 @@ use crate::command::{capture, command};
 use crate::host::control::{DaemonState, DaemonStatus, Request};
 
 /// The units that `status` tells of, those of them that are there.
-const SHOWN: [&str; 4] = ["ssh", "vsmserver", "vsmagent", "keepalived"];
+const SHOWN: [&str; 5] = ["ssh", "vsmserver", "vsmagent", "vsm-agent-net", "keepalived"];
 
 /// Fails unless a host has started all that it starts at boot.
 ///

@@ -16,11 +16,13 @@ impl Mark {
     /// From now on.
     pub(super) fn now(cluster: &Cluster) -> Self {
         let of = |host: &str| {
-            let daemon = cluster.product_daemon(host).ok()?;
-            let lines = cluster.daemon_log(host, daemon).lines().count();
-            Some((host.to_owned(), daemon, lines))
+            let daemon = cluster.product_daemon(host).ok();
+            let also = daemon.filter(|daemon| *daemon == "vsmagent").map(|_| "vsm-agent-net");
+            let lines = |daemon| cluster.daemon_log(host, daemon).lines().count();
+            let marks = daemon.into_iter().chain(also);
+            marks.map(|daemon| (host.to_owned(), daemon, lines(daemon))).collect::<Vec<_>>()
         };
-        Self(cluster.hosts().iter().filter_map(|host| of(&host.name)).collect())
+        Self(cluster.hosts().iter().flat_map(|host| of(&host.name)).collect())
     }
 
     /// What each process has said again since.

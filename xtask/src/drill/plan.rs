@@ -212,7 +212,10 @@ impl Kind {
             Self::Silent => Fault::Silent { host },
             Self::Kill => Fault::Kill { host, daemon: vsmserver() },
             Self::Crash => Fault::Crash { host, daemon: vsmserver() },
-            Self::AgentCrash => Fault::Crash { host, daemon: "vsmagent".to_owned() },
+            Self::AgentCrash => {
+                let part = if random.below(2) == 0 { "vsmagent" } else { "vsm-agent-net" };
+                Fault::Crash { host, daemon: part.to_owned() }
+            }
             Self::Power | Self::AgentPower => Fault::Power { host },
             Self::Freeze | Self::AgentFreeze => Fault::Freeze { host },
             Self::Partition => return parts(Traffic::All),

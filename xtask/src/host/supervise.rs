@@ -122,15 +122,23 @@ fn answer(daemons: &mut [Daemon], request: Request) -> Reply {
 fn act(daemons: &mut [Daemon], request: Request) -> Result<()> {
     match request {
         Request::Status => {}
-        Request::Start(name) => named(daemons, &name)?.start(clock::now()),
-        Request::Stop(name) => named(daemons, &name)?.stop(),
-        Request::Kill(name) => named(daemons, &name)?.kill(),
+        Request::Start(name) => all(daemons, &name)?.for_each(|daemon| daemon.start(clock::now())),
+        Request::Stop(name) => all(daemons, &name)?.for_each(Daemon::stop),
+        Request::Kill(name) => all(daemons, &name)?.for_each(Daemon::kill),
         Request::Signal(name, number) => {
             let signal = Signal::try_from(number).context("signal number")?;
             named(daemons, &name)?.signal(signal)?;
         }
     }
     Ok(())
+}
+
+/// A daemon and what goes with it, as its unit says.
+fn all<'a>(daemons: &'a mut [Daemon], name: &str) -> Result<impl Iterator<Item = &'a mut Daemon>> {
+    named(daemons, name)?;
+    let also = if name == "vsmagent" { "vsm-agent-net" } else { "" };
+    let name = name.to_owned();
+    Ok(daemons.iter_mut().filter(move |daemon| daemon.name() == name || daemon.name() == also))
 }
 
 fn named<'a>(daemons: &'a mut [Daemon], name: &str) -> Result<&'a mut Daemon> {

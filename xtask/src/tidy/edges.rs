@@ -11,14 +11,16 @@ const EDGES: [(&str, &[&str]); 4] = [
     (
         "crates/agent",
         &[
-            "agent",
-            "agent::announce",
-            "agent::renew",
             // Its records are the brokers' own messages.
             "agent::fence",
-            "agent::load",
-            "agent::report",
-            "agent::service",
+            // By them values are checked as if a broker had sent them.
+            "message",
+            "net",
+            "net::announce",
+            "net::renew",
+            "net::report",
+            "net::service",
+            "net::words",
         ],
     ),
     (

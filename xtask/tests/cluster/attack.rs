@@ -63,7 +63,7 @@ fn a_hole_is_in_programs_of_its_own_and_is_found() {
         });
         bytes.windows(SWITCH.len()).any(|part| part == SWITCH)
     };
-    for program in ["vsmserver", "vsmagent", "vsm-session"] {
+    for program in ["vsmserver", "vsmagent", "vsm-agent-net", "vsm-session"] {
         assert!(!has(debug, program), "{program} has a switch for holes");
         assert!(has(&holes, program), "{program} has no switch for holes");
     }

@@ -165,8 +165,8 @@ fn idle_connections_to_all_ports_hold_nobody_up() {
     // Each is full before anything is asked of it.
     for (host, daemon, from) in [
         (BROKER, "vsmserver", "10.0.0.11"),
-        ("agent1", "vsmagent", "10.0.0.2"),
-        ("agent2", "vsmagent", "10.0.0.11"),
+        ("agent1", "vsm-agent-net", "10.0.0.2"),
+        ("agent2", "vsm-agent-net", "10.0.0.11"),
     ] {
         wait_for(&format!("{host} to say that {from} has too many connections"), WAIT, || {
             let log = service.daemon_log(host, daemon);
@@ -176,7 +176,7 @@ fn idle_connections_to_all_ports_hold_nobody_up() {
         .unwrap();
     }
     service.agents_are("up", &AGENTS);
-    service.crash("agent1", "vsmagent");
+    service.crash("agent1", "vsm-agent-net");
     service.agents_are("up", &AGENTS);
     assert!(service.connect("carol").created);
     assert_eq!(service.connect("alice").session, alice.session);

@@ -45,7 +45,13 @@ fn garbage_on_the_sockets_disturbs_nobody() {
     let service = Service::up("garbage");
     let desktop = service.connect("alice");
     let pid = |host, daemon| service.daemon(host, daemon).unwrap().pid;
-    let daemons = [(BROKER, "vsmserver"), ("agent1", "vsmagent"), ("agent2", "vsmagent")];
+    let daemons = [
+        (BROKER, "vsmserver"),
+        ("agent1", "vsmagent"),
+        ("agent2", "vsmagent"),
+        ("agent1", "vsm-agent-net"),
+        ("agent2", "vsm-agent-net"),
+    ];
     let before = daemons.map(|(host, daemon)| pid(host, daemon));
     for (host, user, to) in [
         (BROKER, "bob", "/run/vsm/vsmserver.sock"),

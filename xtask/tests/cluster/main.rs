@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "also the tests' own helpers fail by panic")]
 
 mod addresses;
+mod agent_power;
 mod attack;
 mod bad_host;
 mod bad_session;

@@ -20,6 +20,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use prost::Message as _;
 use tokio::sync::{RwLock, RwLockReadGuard};
 use vsm_core::{
     Epoch, Fence, LineageId,
@@ -93,6 +94,9 @@ pub(super) enum Denied {
         /// The highest counter that is taken.
         most: u64,
     },
+    /// The message cannot be read.
+    #[error("the message cannot be read: {0}")]
+    Unreadable(#[from] prost::DecodeError),
     /// The message is none.
     #[error(transparent)]
     Invalid(#[from] convert::Invalid),
@@ -216,8 +220,17 @@ impl FenceKeeper {
         self.within_reason(kept, &fence.epoch)
     }
 
-    /// Takes a broker's message to this host as a witness; the answer is durable.
+    /// Takes a broker's message to this host as a witness, as it came; so is the answer, which is durable.
     pub(super) async fn ask(
+        &self,
+        message: &[u8],
+        is_empty: impl Fn() -> bool + Send,
+    ) -> Result<Vec<u8>, Denied> {
+        let answer = self.ask_message(WitnessRequest::decode(message)?, is_empty).await?;
+        Ok(answer.encode_to_vec())
+    }
+
+    async fn ask_message(
         &self,
         request: WitnessRequest,
         is_empty: impl Fn() -> bool + Send,

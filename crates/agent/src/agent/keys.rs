@@ -2,22 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use vsm_core::{SessionId, SshKey, UserName};
 use vsm_daemon::{
     host_keys,
     one_time::{Bearer, TooMany},
 };
 
 use super::{Agent, call_error::CallError};
-
-/// A key that a broker announces.
-#[derive(Debug)]
-pub(crate) struct Announced {
-    pub(super) session: SessionId,
-    pub(super) user: UserName,
-    pub(super) key: SshKey,
-    pub(super) valid: Duration,
-}
+use crate::message::Announced;
 
 /// Takes a key that a broker announces, and tells by which keys the host is known.
 pub(super) async fn accept(
@@ -32,7 +23,7 @@ pub(super) async fn accept(
         return Err(CallError::NotOwned(session, user));
     }
     let bearer = Bearer { key, user, uid: record.uid, session };
-    Ok(let_in(agent, bearer, valid).await?)
+    Ok(let_in(agent, bearer, valid.time()).await?)
 }
 
 /// Lets the bearer of a key in, and tells by which keys the host is known.

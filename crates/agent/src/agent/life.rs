@@ -13,11 +13,12 @@ use super::{
     client,
     fence::{Denied, Permit},
     link,
-    registry::{Forbidden, Found, Live, Slot, Status, made_out},
+    registry::{Forbidden, Found, Slot, Status, made_out},
     start,
 };
 use crate::{
     control::{self, Request},
+    message::Live,
     record::{Done, Outcome},
     refusal::{Refusal, Refused, one_line},
 };

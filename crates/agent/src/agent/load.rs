@@ -13,9 +13,8 @@ use std::{
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use vsm_daemon::{clock, duty::Duties};
-use vsm_proto::agent::v1::Load;
 
-use crate::cgroup;
+use crate::{cgroup, message::Load};
 
 const EVERY: Duration = Duration::from_secs(2);
 /// After so many looks it is told though nothing has changed.
@@ -112,7 +111,6 @@ impl Meter {
             memory_pressure_milli: pressure(
                 &self.of_group_or("memory.pressure", "/proc/pressure/memory"),
             ),
-            clock_unix_ms: 0,
         }
     }
 

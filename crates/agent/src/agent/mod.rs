@@ -1,15 +1,17 @@
-//! `vsmagent`: answers brokers, starts sessions, adopts those that are there.
+//! `vsmagent`: starts sessions, keeps them, adopts those that are there. It is root and speaks with no other host:
+//! brokers ask [`crate::net`], which asks here.
 //!
 //! It holds nothing that its own end may lose: the promise and the records are files, the desktops are processes of
-//! their own. [`registry`] is what it knows of them, [`link`] keeps that true, [`service`] is what brokers see.
+//! their own. [`registry`] is what it knows of them, [`link`] keeps that true, [`server`] is where it is asked.
 
-mod access;
 mod adopt;
-mod announce;
 mod call_error;
+mod caller;
+mod calls;
 mod client;
 mod display;
 pub(crate) mod fence;
+mod identity;
 mod keys;
 mod life;
 mod limits;
@@ -17,12 +19,12 @@ mod link;
 mod load;
 mod maintenance;
 mod notice;
+mod order;
 mod pam;
 mod registry;
-mod renew;
 mod report;
 mod revoked;
-pub(crate) mod service;
+mod server;
 mod session_log;
 mod settings;
 mod shadow;
@@ -38,25 +40,23 @@ use std::{
 use anyhow::Context;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::service::RoutesBuilder;
 use vsm_config::Config;
 use vsm_daemon::{
-    at_start::Daemon,
+    account::{self, Account},
+    at_start::{AtStart, Daemon},
     duty::Duties,
-    grpc,
+    grant,
     log::{self, LogSettings},
-    looks::Looks,
     notify,
     one_time::{self, Keys},
+    sshd::Sshd,
     stop::Stop,
-    tls::Tls,
     trouble::{Kind, Troubles},
 };
-use vsm_proto::{agent::v1::agent_server::AgentServer, sync::v1::witness_server::WitnessServer};
 
 pub use settings::Settings;
 
-use crate::{displays, record::Store};
+use crate::{displays, message::Load, record::Store};
 use registry::Registry;
 
 /// How often what ends without a word is looked at.
@@ -71,10 +71,14 @@ pub(crate) struct Agent {
     registry: Registry,
     keys: Arc<Keys>,
     shadow_rights: shadow::Rights,
-    load: watch::Receiver<vsm_proto::agent::v1::Load>,
+    load: watch::Receiver<Load>,
     maintenance: watch::Receiver<maintenance::Maintenance>,
     /// Which certificates count no more.
     revoked: revoked::Kept,
+    /// The files of this host's identity.
+    files: watch::Sender<Arc<identity::Files>>,
+    /// Counts how often the configuration was read again.
+    reloads: watch::Sender<u64>,
     /// What is wrong here, which brokers are told.
     troubles: Troubles,
     /// Tasks that it cannot be without.
@@ -109,22 +113,23 @@ fn session_program() -> anyhow::Result<PathBuf> {
 /// Runs the agent until `stop`. Desktops stay.
 ///
 /// # Errors
-/// If it cannot begin to serve: the state folder, TLS, the port.
+/// If it cannot begin to serve: the state folder, the account of `vsm-agent-net`, the socket for it.
 pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Result<()> {
     let settings = Settings::from_config(config);
+    let account = Account::find(account::AGENT)?;
     let store = Store::open(&settings.session.state_dir)?;
-    renew::recover(config)?;
-    let tls = Tls::load(config)?;
-    let port = settings.listen_port;
-    let listener = grpc::listen(port)
-        .await
-        .with_context(|| format!("cannot listen on port {port} (/vsmagent/listen_port)"))?;
+    let listener = server::listen(&settings.session.run_dir, account)
+        .context("cannot open the socket for vsm-agent-net")?;
+    let files = identity::Files::of(config);
+    files.recover()?;
     let duties = Duties::new(stop.token.clone());
     let troubles = Troubles::default();
     tell_left_out(&troubles, config);
     let agent = Arc::new(Agent {
-        revoked: revoked::Kept::load(store.dir(), tls.clone(), &troubles),
+        revoked: revoked::Kept::load(store.dir(), &troubles),
         fence: fence::FenceKeeper::load(store.dir(), &settings::host_name(), troubles.clone())?,
+        files: watch::Sender::new(Arc::new(files)),
+        reloads: watch::Sender::default(),
         troubles,
         duties: duties.clone(),
         registry: Registry::default(),
@@ -140,28 +145,12 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     adopt::adopt(&agent).await.context("cannot read the records of sessions")?;
     hold_displays(&agent);
     pam::look(&agent);
-    start_duties(&agent, config, &tls, config_dir, &stop);
-    let mut routes = RoutesBuilder::default();
-    let _health = grpc::standard_services(&mut routes, vsm_proto::DESCRIPTORS).await?;
-    let service = service::Service::new(Arc::clone(&agent), stop.token.clone());
-    routes.add_service(
-        WitnessServer::new(service.clone())
-            .max_decoding_message_size(grpc::WINDOW_MAX)
-            .max_encoding_message_size(grpc::WINDOW_MAX),
-    );
-    routes.add_service(
-        AgentServer::new(service)
-            .max_decoding_message_size(grpc::MESSAGE_MAX)
-            .max_encoding_message_size(grpc::MESSAGE_MAX),
-    );
-    tracing::info!(
-        port = listener.local_addr()?.port(),
-        sessions = agent.registry.live_count(),
-        "ready"
-    );
+    identity::grant(&agent, account);
+    log_file_of_net(config, account);
+    start_duties(&agent, config, account, config_dir, &stop);
+    tracing::info!(sessions = agent.registry.live_count(), "ready");
     notify::ready("serving");
-    grpc::serve_tls(listener, &tls, routes.routes(), access::guard(&agent), stop.token.clone())
-        .await?;
+    server::serve(Arc::clone(&agent), listener, account, stop.token.clone()).await;
     notify::stopping();
     if let Some(failed) = agent.duties.failed() {
         return Err(failed.into());
@@ -171,17 +160,16 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
 }
 
 /// Begins what goes on beside serving.
-fn start_duties(agent: &Arc<Agent>, config: &Config, tls: &Tls, dir: &Path, stop: &Stop) {
+fn start_duties(agent: &Arc<Agent>, config: &Config, account: Account, dir: &Path, stop: &Stop) {
     let duties = &agent.duties;
     duties.run("look at displays", look_again(Arc::clone(agent), stop.token.clone()));
-    let looks = Looks::new(Daemon::Agent, config, tls, &agent.troubles);
-    looks.follow(duties, &stop.token);
-    let reloads = reload(Arc::clone(agent), looks, dir.to_owned(), stop.clone());
-    duties.run("reloads", reloads);
-    let renew = renew::follow(Arc::clone(agent), tls.clone(), dir.to_owned(), stop.clone());
-    duties.run("renewal of the certificate", renew);
-    let announce = announce::announce(Arc::clone(agent), tls.clone(), stop.token.clone());
-    duties.run_to_its_end("announcement", announce);
+    let sshd = Sshd::new(agent.troubles.clone());
+    duties.run("look at sshd", Arc::clone(&sshd).follow(stop.token.clone()));
+    let at_start = AtStart::new(Daemon::Agent, config, agent.troubles.clone());
+    let reload = Reload { agent: Arc::clone(agent), account, at_start, sshd, dir: dir.to_owned() };
+    duties.run("reloads", reload.follow(stop.clone()));
+    let keys = identity::follow(Arc::clone(agent), account, stop.token.clone());
+    duties.run("look at the key", keys);
     let socket = agent.settings().session.run_dir.join(one_time::AGENT_SOCKET);
     let (keys, troubles) = (Arc::clone(&agent.keys), agent.troubles.clone());
     // Users go on without both, and brokers are told.
@@ -189,6 +177,17 @@ fn start_duties(agent: &Arc<Agent>, config: &Config, tls: &Tls, dir: &Path, stop
     duties.run_to_its_end("one-time keys", serve);
     let serve = shadow::serve(Arc::clone(agent), stop.token.clone());
     duties.run_to_its_end("shadowing", serve);
+}
+
+/// Makes the log file of `vsm-agent-net`, which is no root and cannot.
+fn log_file_of_net(config: &Config, account: Account) {
+    let settings = LogSettings::vsmagent(config, crate::LOG_PARTS).of_net();
+    if let Some(path) = settings.file()
+        && let Err(error) = grant::log_file(path, account)
+    {
+        // It goes on without.
+        tracing::warn!(%error, path = %path.display(), "vsm-agent-net has no log file");
+    }
 }
 
 /// Takes the names of displays before a user can, and says where that is too late.
@@ -231,37 +230,54 @@ async fn look_again(agent: Arc<Agent>, stop: CancellationToken) {
 }
 
 /// Takes a new configuration at SIGHUP; a bad one is told, and the old one stays.
-async fn reload(agent: Arc<Agent>, looks: Looks, dir: PathBuf, stop: Stop) {
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.token.cancelled() => return,
-            () = stop.reload.notified() => {}
-        }
-        notify::reloading();
-        looks.at_reload();
-        // With the certificate, as `vsmagent --check` does: an agent that could not start again is to be known of.
-        let read = Config::load(&dir).map_err(anyhow::Error::from);
-        match read.and_then(|config| Ok((Tls::load(&config)?, config))) {
-            Ok((_, config)) => {
-                log::reload(&LogSettings::vsmagent(&config, crate::LOG_PARTS));
-                log::unread(&config);
-                let mut settings = Settings::from_config(&config);
-                settings.keep(&agent.settings());
-                agent.set_settings(settings);
-                agent.troubles.over(Kind::Configuration, "");
-                looks.taken(&config);
-                tell_left_out(&agent.troubles, &config);
-                pam::look(&agent);
-                tracing::info!("configuration read again; what is running keeps its own");
+struct Reload {
+    agent: Arc<Agent>,
+    account: Account,
+    at_start: Arc<AtStart>,
+    sshd: Arc<Sshd>,
+    dir: PathBuf,
+}
+
+impl Reload {
+    async fn follow(self, stop: Stop) {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.token.cancelled() => return,
+                () = stop.reload.notified() => {}
             }
-            Err(error) => {
-                // Each time: whoever asked for it looks into the log.
-                tracing::error!(%error, "the new configuration is bad; the old one stays");
-                let what = format!("a new configuration is bad, and the old one stays: {error}");
-                agent.troubles.raise(Kind::Configuration, "", what);
+            notify::reloading();
+            self.sshd.look_again();
+            match Config::load(&self.dir) {
+                Ok(config) => self.take(&config),
+                Err(error) => {
+                    // Each time: whoever asked for it looks into the log.
+                    tracing::error!(%error, "the new configuration is bad; the old one stays");
+                    let what =
+                        format!("a new configuration is bad, and the old one stays: {error}");
+                    self.agent.troubles.raise(Kind::Configuration, "", what);
+                }
             }
+            identity::grant(&self.agent, self.account);
+            // It looks at the certificates too, whatever became of the rest.
+            self.agent.reloads.send_modify(|count| *count += 1);
+            notify::ready("serving");
         }
-        notify::ready("serving");
+    }
+
+    fn take(&self, config: &Config) {
+        let agent = &self.agent;
+        log::reload(&LogSettings::vsmagent(config, crate::LOG_PARTS));
+        log::unread(config);
+        log_file_of_net(config, self.account);
+        let mut settings = Settings::from_config(config);
+        settings.keep(&agent.settings());
+        agent.set_settings(settings);
+        agent.files.send_replace(Arc::new(identity::Files::of(config)));
+        agent.troubles.over(Kind::Configuration, "");
+        self.at_start.compare(config);
+        tell_left_out(&agent.troubles, config);
+        pam::look(agent);
+        tracing::info!("configuration read again; what is running keeps its own");
     }
 }

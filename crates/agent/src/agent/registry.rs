@@ -18,6 +18,7 @@ use vsm_daemon::clock;
 
 use super::{Settings, display::Displays};
 use crate::{
+    message::Live,
     process::{Held, Process},
     record::{Done, Outcome, Record},
     refusal::{Refusal, Refused},
@@ -36,19 +37,6 @@ pub(super) enum Change {
     Live(Box<Live>),
     /// One that ended.
     Ended(Ended),
-}
-
-/// A session as reports tell it.
-#[derive(Debug, Clone)]
-pub(super) struct Live {
-    pub(super) session: Session,
-    pub(super) viewer: Option<Viewer>,
-    /// The machine from which it was asked for last, where it is not the one that started it; else empty.
-    pub(super) last_client: String,
-    /// Who shadows it.
-    pub(super) shadowers: Vec<String>,
-    /// How it stands against its limits; none = it has none.
-    pub(super) standing: Option<Arc<Standing>>,
 }
 
 /// Where a session is.

@@ -1,5 +1,6 @@
 //! Which certificates count no more, as brokers have told it. An agent has no table: it writes down all that it was
-//! ever told, and is never told that something counts again.
+//! ever told, and is never told that something counts again. `vsm-agent-net`, which looks at certificates, is told it
+//! before it lets anybody in.
 
 use std::{
     fs, io,
@@ -12,7 +13,6 @@ use vsm_daemon::{
     clock,
     files::{self, Access},
     open::Revoked,
-    tls::Tls,
     trouble::{Kind, Troubles},
 };
 
@@ -24,11 +24,10 @@ const KEPT_MAX: usize = 65_536;
 /// So far ahead of this host's clock a moment may be.
 const AHEAD_MS_MAX: u64 = 2 * 86_400_000;
 
-/// What counts no more, in force and on disk.
+/// What counts no more, in memory and on disk.
 #[derive(Debug)]
 pub(super) struct Kept {
     path: PathBuf,
-    tls: Tls,
     all: Mutex<Revoked>,
 }
 
@@ -47,7 +46,7 @@ pub(super) enum NotTaken {
 
 impl Kept {
     /// What was written down. A file that cannot be read revokes nothing, which is told; brokers say it all again.
-    pub(super) fn load(dir: &Path, tls: Tls, troubles: &Troubles) -> Self {
+    pub(super) fn load(dir: &Path, troubles: &Troubles) -> Self {
         let path = dir.join(FILE);
         let (all, wrong) = read(&path);
         if let Some(why) = wrong {
@@ -57,8 +56,12 @@ impl Kept {
             );
             troubles.raise(Kind::Identity, "revoked", what);
         }
-        tls.revoke(all.clone());
-        Self { path, tls, all: Mutex::new(all) }
+        Self { path, all: Mutex::new(all) }
+    }
+
+    /// All of it.
+    pub(super) fn all(&self) -> Revoked {
+        self.all.lock().clone()
     }
 
     /// Takes what a broker says. It is on disk before it is answered.
@@ -76,11 +79,8 @@ impl Kept {
         if new.len() > KEPT_MAX {
             return Err(NotTaken::TooMany);
         }
-        if new != *all {
-            // In force first: a disk that is full is no reason to let somebody in.
-            self.tls.revoke(new.clone());
-            all.clone_from(&new);
-        }
+        // In force first: a disk that is full is no reason to let somebody in.
+        all.clone_from(&new);
         let lines = new.iter().map(|(name, before)| format!("{name} {}\n", before.0));
         let text: String = lines.collect();
         if fs::read_to_string(&self.path).is_ok_and(|now| now == text) {

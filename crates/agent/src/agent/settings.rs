@@ -1,6 +1,6 @@
 //! The configuration as the agent uses it: the one place that reads parameters.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use vsm_config::{Config, XauthorityLocation, keys};
 use vsm_core::Geometry;
@@ -13,16 +13,6 @@ const FALLBACK_GEOMETRY: (u32, u32) = (1280, 800);
 /// What the administrator set.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Name that users reach this host by.
-    pub public_name: String,
-    /// Names and addresses of brokers that may call, this host's own and the master's among them.
-    pub allowed_brokers: Vec<String>,
-    /// Where the broker is.
-    pub master_hostname: String,
-    /// Its port.
-    pub master_port: u16,
-    /// Own port; 0 = any that is free.
-    pub listen_port: u16,
     /// Lowest display number.
     pub display_min: u32,
     /// Highest display number.
@@ -63,29 +53,9 @@ pub(super) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Where users reach this host if nobody says otherwise: its address, as the described system has it; its name where
-/// it has none but loopback.
-fn own_address(name: &str) -> String {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    let global = interfaces.iter().filter(|i| !i.is_loopback() && !i.is_link_local());
-    // IPv4 first: every client can use it.
-    global
-        .map(if_addrs::Interface::ip)
-        .min_by_key(IpAddr::is_ipv6)
-        .map_or_else(|| name.to_owned(), |ip| ip.to_string())
-}
-
 impl Settings {
-    /// Whether brokers are told the same by both.
-    pub(super) fn tells_as(&self, other: &Self) -> bool {
-        self.public_name == other.public_name
-            && self.allowed_brokers == other.allowed_brokers
-            && self.master_hostname == other.master_hostname
-    }
-
     /// What only a start changes stays as the running agent has it: its sessions are where they are.
     pub(super) fn keep(&mut self, running: &Self) {
-        self.listen_port = running.listen_port;
         self.session.state_dir.clone_from(&running.session.state_dir);
         self.session.run_dir.clone_from(&running.session.run_dir);
     }
@@ -94,25 +64,7 @@ impl Settings {
     #[must_use]
     pub fn from_config(config: &Config) -> Self {
         use keys::vsmagent as k;
-        let own = host_name();
-        let configured_name = config.get(&k::AGENT_HOSTNAME);
-        let public_name =
-            if configured_name.is_empty() { own_address(&own) } else { configured_name };
-        let master_hostname = config.get(&k::MASTER_HOSTNAME);
-        let mut allowed_brokers = config.get(&k::ALLOWED_CLIENTS);
-        // By the name in the certificate: an address of this host proves nothing about the caller.
-        allowed_brokers.extend([
-            master_hostname.clone(),
-            own,
-            public_name.clone(),
-            "localhost".to_owned(),
-        ]);
         Self {
-            public_name,
-            allowed_brokers,
-            master_hostname,
-            master_port: config.get(&keys::vsm::VSM_SERVER_PORT),
-            listen_port: config.get(&k::LISTEN_PORT),
             display_min: config.get(&k::DISPLAY_MIN),
             display_max: config.get(&k::DISPLAY_MAX),
             display_quarantine: config.get(&k::DISPLAY_QUARANTINE),

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use vsm_core::{SessionId, SshKey, UserName};
+use vsm_core::{SessionId, UserName};
 use vsm_daemon::{
     clock,
     one_time::Bearer,
@@ -28,6 +28,7 @@ use super::{Agent, call_error::CallError, keys, link, wish::NotDone};
 use crate::{
     control::{self, Event, Request},
     lines,
+    message::Wish,
     refusal::one_line,
 };
 
@@ -75,19 +76,6 @@ impl Rights {
     }
 }
 
-/// Who wants to shadow which desktop.
-#[derive(Debug)]
-pub(crate) struct Wish {
-    pub(super) session: SessionId,
-    pub(super) by: UserName,
-    /// Not only look.
-    pub(super) control: bool,
-    /// Lets them in at this host.
-    pub(super) key: Option<SshKey>,
-    /// How long the right is good, and the key.
-    pub(super) valid: Duration,
-}
-
 /// Whether they may.
 #[derive(Debug)]
 pub(super) enum Verdict {
@@ -108,7 +96,7 @@ pub(super) async fn allow(
     agent: &Arc<Agent>,
     Wish { session, by, control, key, valid }: Wish,
 ) -> Result<Verdict, CallError> {
-    let no = |why: String| Ok(Verdict::Refused(why));
+    let (valid, no) = (valid.time(), |why: String| Ok(Verdict::Refused(why)));
     let slot = agent.registry.slot(session).ok_or(CallError::NoSession(session))?;
     let name = by.to_string();
     let found = tokio::task::spawn_blocking(move || User::from_name(&name)).await;

@@ -66,6 +66,8 @@ pub(crate) struct Lab {
     init: Child,
     init_pid: i32,
     agent: Option<Child>,
+    /// What brokers speak to.
+    net: Option<Child>,
     port: u16,
 }
 
@@ -80,7 +82,7 @@ fn dial(pid: i32, port: u16) -> std::io::Result<TcpStream> {
     std::thread::spawn(dial).join().unwrap()
 }
 
-fn children(pid: u32) -> Vec<i32> {
+pub(crate) fn children(pid: u32) -> Vec<i32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
@@ -146,7 +148,7 @@ impl Lab {
             .unwrap();
         wait_for("the lab's mounts", || base.path().join("up").exists().then_some(()));
         let init_pid = *children(init.id()).first().unwrap();
-        let mut lab = Self { base, authority, init, init_pid, agent: None, port };
+        let mut lab = Self { base, authority, init, init_pid, agent: None, net: None, port };
         lab.start_agent();
         lab
     }
@@ -179,11 +181,9 @@ impl Lab {
 
     /// By a script that runs it as its arguments.
     pub(crate) fn start_agent_by(&mut self, script: &str) {
-        let log = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.path("vsmagent.log"))
-            .unwrap();
+        let heard = || fs::read_to_string(self.path("net.log")).unwrap_or_default();
+        let before = heard().matches("vsmagent is here").count();
+        let log = self.open_log("vsmagent.log");
         let mut command = self.inside("sh");
         command
             .args(["-c", script, "sh"])
@@ -191,13 +191,62 @@ impl Lab {
             .arg("--config")
             .arg(self.path("conf.d"));
         command.env("VSM_SESSION_PROGRAM", self.path("bin/vsm-session")).env("VSM_LOG", "debug");
-        self.agent = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
-        wait_for("vsmagent's port", || dial(self.init_pid, self.port).ok());
+        let agent = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        // It may be there still, where vsmagent was killed.
+        let ended = |net: &mut Child| net.try_wait().unwrap().is_some();
+        if self.net.as_mut().is_none_or(ended) {
+            self.net = Some(self.spawn_net());
+        }
+        self.agent = Some(agent);
+        let heard = || fs::read_to_string(self.path("net.log")).unwrap_or_default();
+        wait_for("vsm-agent-net to hear of vsmagent", || {
+            (heard().matches("vsmagent is here").count() > before).then_some(())
+        });
+        wait_for("the agent's port", || dial(self.init_pid, self.port).ok());
+    }
+
+    fn open_log(&self, name: &str) -> fs::File {
+        fs::OpenOptions::new().create(true).append(true).open(self.path(name)).unwrap()
+    }
+
+    fn spawn_net(&self) -> Child {
+        let log = self.open_log("net.log");
+        let mut command = self.inside(self.path("bin/vsm-agent-net"));
+        command.arg("--config").arg(self.path("conf.d")).env("VSM_LOG", "debug");
+        command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    }
+
+    /// Starts it again after it was killed.
+    pub(crate) fn start_net(&mut self) {
+        self.net = Some(self.spawn_net());
+        wait_for("the agent's port", || dial(self.init_pid, self.port).ok());
+    }
+
+    /// The pid of `vsm-agent-net` as seen from outside.
+    pub(crate) fn net_pid(&self) -> i32 {
+        children(self.net.as_ref().unwrap().id())[0]
+    }
+
+    pub(crate) fn net_is_gone(&self) -> bool {
+        children(self.net.as_ref().unwrap().id()).is_empty()
+    }
+
+    pub(crate) fn kill_net(&mut self) {
+        kill(self.net_pid(), "KILL");
+        self.net.take().unwrap().wait().unwrap();
     }
 
     /// The pid of `vsmagent` as seen from outside.
     pub(crate) fn agent_pid(&self) -> i32 {
         children(self.agent.as_ref().unwrap().id())[0]
+    }
+
+    /// After it was stopped by SIGSTOP, and with it the program that entered the lab.
+    pub(crate) fn resume_agent(&self) {
+        let outside = i32::try_from(self.agent.as_ref().unwrap().id()).unwrap();
+        for pid in [self.agent_pid(), outside] {
+            kill(pid, "CONT");
+        }
     }
 
     pub(crate) fn stop_agent(&mut self, signal: &str) {
@@ -206,7 +255,8 @@ impl Lab {
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.path("vsmagent.log")).unwrap()
+        let logs = ["vsmagent.log", "net.log"].map(|name| fs::read_to_string(self.path(name)));
+        logs.map(Result::unwrap_or_default).concat()
     }
 
     pub(crate) async fn broker(&self) -> AgentClient<Channel> {
@@ -325,8 +375,8 @@ impl Drop for Lab {
                 let _ = fs::remove_dir(cgroup);
             }
         }
-        if let Some(mut agent) = self.agent.take() {
-            agent.wait().unwrap();
+        for mut daemon in self.agent.take().into_iter().chain(self.net.take()) {
+            daemon.wait().unwrap();
         }
     }
 }
@@ -396,6 +446,8 @@ fn write_files(base: &Path, authority: &Authority, port: u16, settings: &[&str])
             chown(home, Some(owner), Some(owner)).unwrap();
         }
     }
+    passwd.push_str("vsmagent:x:993:993::/nonexistent:/usr/sbin/nologin\n");
+    group.push_str("vsmagent:x:993:\nvsm-tls:x:994:vsmagent\n");
     write("passwd", &passwd);
     write("group", &group);
     write("shadow", &shadow);

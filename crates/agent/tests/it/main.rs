@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod apart;
 mod bad_input;
 mod calls;
 mod hostile;

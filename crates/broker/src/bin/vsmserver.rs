@@ -83,11 +83,11 @@ fn without_root(arguments: &Arguments) -> Result<(), (u8, String)> {
     if arguments.check || !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    let account = Account::find().map_err(|error| (78, error.to_string()))?;
+    let account = Account::find(account::BROKER).map_err(|error| (78, error.to_string()))?;
     let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
     prepare::all(&config, account).map_err(|error| (1, error.to_string()))?;
     let become_it = account.become_it();
-    become_it.map_err(|error| (1, format!("cannot become the user {}: {error}", account::NAME)))?;
+    become_it.map_err(|error| (1, format!("cannot become the user {}: {error}", account.name)))?;
     // By the change of user the kernel has set it anew.
     vsm_daemon::process::guard_memory();
     Ok(())

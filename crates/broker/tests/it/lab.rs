@@ -160,7 +160,7 @@ fn serve_helper(conf: &Path, dir: &Path, stop: &CancellationToken) {
     let (uid, gid) = (own.uid(), own.gid());
     let (conf, dir, stop) = (conf.to_owned(), dir.to_owned(), stop.clone());
     tokio::spawn(async move {
-        helper::serve(Account { uid, gid }, &conf, &dir, stop).await.unwrap();
+        helper::serve(Account { name: "nobody", uid, gid }, &conf, &dir, stop).await.unwrap();
     });
 }
 

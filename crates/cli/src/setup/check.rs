@@ -58,7 +58,9 @@ pub fn host(config: &Config, answers: &Answers) -> Findings {
 }
 
 fn taken(daemon: &str, port: u16) -> Option<String> {
-    let holder = port::holder(port).filter(|holder| holder.program != daemon)?;
+    // The agent's port has the part of it that brokers speak to; an older one had it itself.
+    let is_own = |name: &str| name == daemon || (daemon, name) == ("vsmagent", "vsm-agent-net");
+    let holder = port::holder(port).filter(|holder| !is_own(&holder.program))?;
     let pid = holder.pid.map_or_else(String::new, |pid| format!(" (process {pid})"));
     Some(format!(
         "port {port}, which {daemon} needs, is taken by {}{pid}: stop that, or choose another port with vsm-config /{daemon}/listen_port=PORT, and /vsm/{} on every host",

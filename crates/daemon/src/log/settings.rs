@@ -65,6 +65,24 @@ impl LogSettings {
         folder.read(config, "vsmagent", parts)
     }
 
+    /// The same for `vsm-agent-net`, in a file beside that one.
+    #[must_use]
+    pub fn of_net(mut self) -> Self {
+        if let Some(file) = &mut self.file {
+            let mut name = file.file_stem().unwrap_or_default().to_owned();
+            name.push("-net");
+            if let Some(end) = file.extension() {
+                name.push(".");
+                name.push(end);
+            }
+            file.set_file_name(name);
+        }
+        if let Some(target) = &mut self.syslog {
+            target.program = "vsm-agent-net";
+        }
+        self
+    }
+
     /// Those of a program that writes to standard error alone.
     #[must_use]
     pub fn plain() -> Self {
@@ -123,6 +141,7 @@ mod tests {
         assert_eq!(settings.filter(), "warn,one=debug,two::three=debug");
         assert_eq!(settings.file, Some("/var/log/vsmserver.log".into()));
         assert!(settings.syslog.is_none());
+        assert_eq!(settings.of_net().file, Some("/var/log/vsmserver-net.log".into()));
         let default = LogSettings::vsmagent(&Config::defaults(), PARTS);
         assert_eq!((default.filter().as_str(), default.file), ("info", None));
     }

@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode};
 use clap::Parser;
 use vsm_config::Config;
 use vsm_daemon::{
-    account::Account,
+    account::{self, Account},
     log::{self, LogSettings},
     process,
     stop::Stop,
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), (u8, String)> {
-    let account = Account::find().map_err(|error| (78, error.to_string()))?;
+    let account = Account::find(account::BROKER).map_err(|error| (78, error.to_string()))?;
     if arguments.prepare {
         let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
         return prepare::all(&config, account).map_err(|error| (1, error.to_string()));

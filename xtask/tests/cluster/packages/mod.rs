@@ -49,8 +49,12 @@ pub(crate) fn packages() -> PathBuf {
     // Tests are processes of their own, and two may begin together.
     let lock = fs::File::create(binaries.join("test-packages.lock")).unwrap();
     lock.lock().unwrap();
-    let programs = ["vsmserver", "vsm-root", "vsmagent", "vsmctl", "vsm", "xtask", "vsm-manual"]
-        .map(|name| binaries.join(name));
+    let agent = ["vsmagent", "vsm-agent-net"];
+    let programs = ["vsmserver", "vsm-root", "vsmctl", "vsm", "xtask", "vsm-manual"]
+        .into_iter()
+        .chain(agent)
+        .map(|name| binaries.join(name))
+        .collect::<Vec<_>>();
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let newest = programs
         .iter()

@@ -34,12 +34,12 @@ async fn an_epoch_beyond_all_reason_is_not_promised_to() {
         |denied: Result<Permit<'_>, Denied>| matches!(denied, Err(Denied::BeyondReason { .. }));
     assert!(refused(keeper.admit(&fence(u64::MAX, 1), || true).await));
     greet(&keeper, 4).await;
-    assert!(keeper.ask(clear(u64::MAX, None), || true).await.is_err());
+    assert!(keeper.ask_message(clear(u64::MAX, None), || true).await.is_err());
     assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
     for counter in [u64::MAX, 5 + JUMP_MAX + 1] {
         assert!(refused(keeper.admit(&fence(counter, 1), || false).await), "{counter}");
         assert!(keeper.check(&fence(counter, 1)).await.is_err());
-        assert!(keeper.ask(clear(counter, None), || false).await.is_err());
+        assert!(keeper.ask_message(clear(counter, None), || false).await.is_err());
     }
     assert_eq!(keeper.promise().await.epoch.unwrap().counter, 5);
     assert!(keeper.admit(&fence(5 + JUMP_MAX, 1), || false).await.is_ok());
@@ -122,9 +122,9 @@ fn accept(counter: u64, prev: Option<u64>, seq: u64) -> WitnessRequest {
 
 /// What the active node does when both brokers are in sync.
 async fn greet(keeper: &FenceKeeper, counter: u64) {
-    let mute = reply(keeper.ask(clear(counter, None), || true).await.unwrap());
+    let mute = reply(keeper.ask_message(clear(counter, None), || true).await.unwrap());
     let WitnessReply::Mute { loss } = mute else { panic!("{mute:?}") };
-    let cleared = reply(keeper.ask(clear(counter, Some(loss)), || true).await.unwrap());
+    let cleared = reply(keeper.ask_message(clear(counter, Some(loss)), || true).await.unwrap());
     assert!(matches!(cleared, WitnessReply::Cleared { .. }), "{cleared:?}");
 }
 
@@ -137,18 +137,18 @@ fn reply(response: WitnessResponse) -> WitnessReply {
 async fn a_witness_votes_when_the_pair_has_greeted_it_and_remembers() {
     let dir = tempfile::tempdir().unwrap();
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
-    let refused = keeper.ask(claim(3), || true).await.unwrap();
+    let refused = keeper.ask_message(claim(3), || true).await.unwrap();
     assert!(matches!(reply(refused), WitnessReply::Mute { .. }));
     greet(&keeper, 3).await;
     for message in [claim(4), accept(4, None, 5), accept(4, Some(5), 6)] {
-        keeper.ask(message, || true).await.unwrap();
+        keeper.ask_message(message, || true).await.unwrap();
     }
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
-    let stale = keeper.ask(claim(3), || true).await.unwrap();
+    let stale = keeper.ask_message(claim(3), || true).await.unwrap();
     assert!(matches!(reply(stale), WitnessReply::Refused { promised } if promised.counter == 4));
     let denied = keeper.admit(&fence(3, 1), || true).await;
     assert!(matches!(denied, Err(Denied::Fenced(epoch)) if epoch.counter == 4));
-    let voted = reply(keeper.ask(claim(5), || true).await.unwrap());
+    let voted = reply(keeper.ask_message(claim(5), || true).await.unwrap());
     let WitnessReply::Promised { window: Some(window), .. } = voted else {
         panic!("{voted:?}");
     };
@@ -157,7 +157,7 @@ async fn a_witness_votes_when_the_pair_has_greeted_it_and_remembers() {
         lineage: LineageId::new(uuid::Uuid::from_u128(9)).to_string(),
         ..claim(9)
     };
-    assert!(keeper.ask(stranger, || false).await.is_err(), "another table's broker");
+    assert!(keeper.ask_message(stranger, || false).await.is_err(), "another table's broker");
 }
 
 #[tokio::test]
@@ -165,13 +165,13 @@ async fn a_half_record_at_the_end_is_forgotten_and_the_rest_stays() {
     let dir = tempfile::tempdir().unwrap();
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     greet(&keeper, 3).await;
-    keeper.ask(claim(4), || true).await.unwrap();
+    keeper.ask_message(claim(4), || true).await.unwrap();
     let path = dir.path().join(FILE);
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     assert_eq!(keeper.promise().await.epoch.unwrap().counter, 3);
-    keeper.ask(claim(5), || true).await.unwrap();
+    keeper.ask_message(claim(5), || true).await.unwrap();
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     assert_eq!(keeper.promise().await.epoch.unwrap().counter, 5);
 }
@@ -183,7 +183,7 @@ async fn a_disk_that_went_back_in_time_is_set_apart_until_the_pair_is_in_sync() 
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     greet(&keeper, 3).await;
     let old = fs::read(dir.path().join(FILE)).unwrap();
-    let told = keeper.ask(claim(7), || true).await.unwrap();
+    let told = keeper.ask_message(claim(7), || true).await.unwrap();
     fs::write(dir.path().join(FILE), old).unwrap();
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     let lineage = LineageId::new(uuid::Uuid::from_u128(1));
@@ -193,12 +193,12 @@ async fn a_disk_that_went_back_in_time_is_set_apart_until_the_pair_is_in_sync() 
     assert!(!keeper.quarantine(lineage, id ^ 1, told).await.unwrap(), "another journal's");
     assert!(keeper.quarantine(lineage, id, told).await.unwrap());
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
-    let mute = reply(keeper.ask(claim(8), || true).await.unwrap());
+    let mute = reply(keeper.ask_message(claim(8), || true).await.unwrap());
     assert!(matches!(mute, WitnessReply::Mute { .. }), "{mute:?}");
     assert!(matches!(keeper.admit(&fence(9, 1), || true).await, Err(Denied::Damaged(_))));
     greet(&keeper, 9).await;
     assert!(matches!(keeper.admit(&fence(8, 1), || true).await, Err(Denied::Fenced(_))));
-    let voted = keeper.ask(claim(10), || true).await.unwrap();
+    let voted = keeper.ask_message(claim(10), || true).await.unwrap();
     assert!(matches!(reply(voted), WitnessReply::Promised { window: None, .. }));
 }
 
@@ -208,7 +208,7 @@ async fn a_host_that_lost_its_disk_acts_at_once_and_votes_when_it_was_greeted() 
     let dir = tempfile::tempdir().unwrap();
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     greet(&keeper, 3).await;
-    let before = keeper.ask(claim(7), || true).await.unwrap();
+    let before = keeper.ask_message(claim(7), || true).await.unwrap();
     fs::remove_file(dir.path().join(FILE)).unwrap();
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     let lineage = LineageId::new(uuid::Uuid::from_u128(1));
@@ -217,7 +217,7 @@ async fn a_host_that_lost_its_disk_acts_at_once_and_votes_when_it_was_greeted() 
     assert!(!keeper.quarantine(lineage, known.0, known.1).await.unwrap());
     assert_ne!(keeper.promise().await.journal, known.0);
     greet(&keeper, 9).await;
-    let voted = reply(keeper.ask(claim(10), || true).await.unwrap());
+    let voted = reply(keeper.ask_message(claim(10), || true).await.unwrap());
     assert!(matches!(voted, WitnessReply::Promised { .. }), "{voted:?}");
 }
 
@@ -227,17 +227,17 @@ async fn a_copied_host_keeps_the_promise_and_gives_no_vote_by_it() {
     let dir = tempfile::tempdir().unwrap();
     let keeper = FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
     greet(&keeper, 3).await;
-    keeper.ask(claim(7), || true).await.unwrap();
+    keeper.ask_message(claim(7), || true).await.unwrap();
     let journal = keeper.promise().await.journal;
     drop(keeper);
     let copy = FenceKeeper::load(dir.path(), "agent2", Troubles::default()).unwrap();
     assert_ne!(copy.promise().await.journal, journal);
-    let mute = reply(copy.ask(claim(8), || true).await.unwrap());
+    let mute = reply(copy.ask_message(claim(8), || true).await.unwrap());
     assert!(matches!(mute, WitnessReply::Mute { .. }), "{mute:?}");
     let denied = copy.admit(&fence(6, 1), || true).await;
     assert!(matches!(denied, Err(Denied::Fenced(epoch)) if epoch.counter == 7));
     greet(&copy, 8).await;
     let again = FenceKeeper::load(dir.path(), "agent2", Troubles::default()).unwrap();
-    let voted = reply(again.ask(claim(9), || true).await.unwrap());
+    let voted = reply(again.ask_message(claim(9), || true).await.unwrap());
     assert!(matches!(voted, WitnessReply::Promised { .. }), "{voted:?}");
 }

@@ -10,14 +10,14 @@ use vsm_daemon::{
     tls::Peer,
 };
 
-use super::Agent;
+use super::Net;
 
 /// What stands before the services of an agent.
-pub(super) fn guard(agent: &Arc<Agent>) -> Arc<Guard> {
-    Guard::new(OfAgent(Arc::clone(agent)))
+pub(super) fn guard(net: &Arc<Net>) -> Arc<Guard> {
+    Guard::new(OfAgent(Arc::clone(net)))
 }
 
-struct OfAgent(Arc<Agent>);
+struct OfAgent(Arc<Net>);
 
 impl Site for OfAgent {
     fn lets_in(&self, caller: Caller, peer: &Peer, address: Option<IpAddr>) -> Result<(), Status> {

@@ -2,33 +2,28 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio_util::sync::CancellationToken;
-use vsm_daemon::{
-    backoff::Backoff,
-    cause, grpc,
-    tls::{Role, Tls},
-};
+use vsm_daemon::{backoff::Backoff, cause, grpc, tls::Role};
 use vsm_proto::broker::v1::{AnnounceRequest, registry_client::RegistryClient};
 
-use super::Agent;
+use super::Net;
 
 /// The broker looks for its agents by itself too; this only makes it quicker.
 const TRIES_MAX: u32 = 10;
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Announces until it is heard, a bounded number of times.
-pub(super) async fn announce(agent: Arc<Agent>, tls: Tls, stop: CancellationToken) {
+pub(super) async fn announce(net: Arc<Net>, boot_id: String) {
+    let stop = net.stop.token.clone();
     let mut backoff =
         Backoff::new(Duration::from_millis(500), Duration::from_secs(60), rand::random());
     for _ in 0..TRIES_MAX {
-        let settings = agent.settings();
+        let settings = net.settings();
         let broker = &settings.master_hostname;
         let once = async {
-            let channel = grpc::channel_to(Role::Broker, broker, settings.master_port, &tls)
+            let channel = grpc::channel_to(Role::Broker, broker, settings.master_port, &net.tls)
                 .map_err(|error| error.to_string())?;
             let mut client = RegistryClient::new(channel);
-            let mut request =
-                tonic::Request::new(AnnounceRequest { boot_id: agent.boot_id.clone() });
+            let mut request = tonic::Request::new(AnnounceRequest { boot_id: boot_id.clone() });
             request.set_timeout(CALL_TIMEOUT);
             let answer = client.announce(request).await.map_err(|status| cause::of(&status))?;
             Ok::<bool, String>(answer.into_inner().known)

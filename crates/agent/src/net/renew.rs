@@ -1,5 +1,6 @@
 //! Renewing this host's certificate: when two thirds of its life are over the broker is asked for another, by a new key
-//! that is made here. It goes on asking until it has one, also after the end.
+//! that is made here. It goes on asking until it has one, also after the end. The files are root's: `vsmagent` puts
+//! both in place.
 //!
 //! Only what a broker's issuer has signed is renewed so. What was issued by hand ends as it always did, and is told of
 //! 30 days ahead.
@@ -10,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use tokio_util::sync::CancellationToken;
 use vsm_config::{Config, keys};
 use vsm_core::UnixMillis;
 use vsm_daemon::{
@@ -18,13 +18,13 @@ use vsm_daemon::{
     cause, clock, grpc,
     pki::{self, PkiError, Request},
     shown::Shown,
-    stop::Stop,
-    tls::{Role, Tls, TlsError},
+    tls::{Role, TlsError},
     trouble::Kind,
 };
 use vsm_proto::broker::v1::{Certificates, RenewRequest, enrolment_client::EnrolmentClient};
 
-use super::Agent;
+use super::{Net, host::unexpected};
+use crate::message::{Answer, Call, Failure};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Looks at the certificate so often at least: another may have been put in its place.
@@ -44,55 +44,31 @@ enum NotRenewed {
     Stopping,
     #[error(transparent)]
     Request(#[from] PkiError),
-    #[error("{path}: {source}")]
-    Write { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    NotInstalled(#[from] Failure),
     #[error(transparent)]
     Config(#[from] vsm_config::LoadError),
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
 
-/// The files of this host.
-struct Files {
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Files {
-    fn of(config: &Config) -> Self {
-        Self {
-            certificate: config.get(&keys::tls::CERT_FILE),
-            key: config.get(&keys::tls::KEY_FILE),
-        }
-    }
-}
-
-/// Ends a renewal that was interrupted.
-///
-/// # Errors
-/// If the files cannot be moved.
-pub(super) fn recover(config: &Config) -> std::io::Result<()> {
-    let Files { certificate, key } = Files::of(config);
-    pki::recover(&certificate, &key)
-}
-
 /// Renews until `stop`.
-pub(super) async fn follow(agent: Arc<Agent>, tls: Tls, dir: PathBuf, stop: Stop) {
+pub(super) async fn follow(net: Arc<Net>, dir: PathBuf) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, rand::random());
-    let stop = &stop.token;
+    let stop = &net.stop.token;
     loop {
         let wait = match due(&dir).await {
-            Some((_, left)) if left > Duration::ZERO => left.min(LOOK_EVERY),
+            Some(left) if left > Duration::ZERO => left.min(LOOK_EVERY),
             None => LOOK_EVERY,
-            Some((files, _)) => match renew(&agent, &tls, &files, &dir, stop).await {
+            Some(_) => match renew(&net, &dir).await {
                 Ok(()) => {
                     backoff.reset();
-                    agent.troubles.over(Kind::Identity, "renewal");
+                    net.troubles.over(Kind::Identity, "renewal");
                     LEAST_WAIT
                 }
                 Err(why) => {
                     let what = format!("this host's certificate is not renewed: {why}");
-                    agent.troubles.raise(Kind::Identity, "renewal", what);
+                    net.troubles.raise(Kind::Identity, "renewal", what);
                     backoff.next_wait()
                 }
             },
@@ -103,19 +79,18 @@ pub(super) async fn follow(agent: Arc<Agent>, tls: Tls, dir: PathBuf, stop: Stop
     }
 }
 
-/// The files of a certificate that a broker signed, and how long until it is to be renewed; none = it is not such a
-/// one, or cannot be read, which whoever loads it tells.
-async fn due(dir: &Path) -> Option<(Files, Duration)> {
+/// How long until a certificate is to be renewed that a broker signed; none = it is not such a one, or cannot be read,
+/// which whoever loads it tells.
+async fn due(dir: &Path) -> Option<Duration> {
     let dir = dir.to_owned();
     let read = move || {
-        let files = Files::of(&Config::load(&dir).ok()?);
-        let chain = pki::shown(&std::fs::read_to_string(&files.certificate).ok()?);
+        let certificate = Config::load(&dir).ok()?.get(&keys::tls::CERT_FILE);
+        let chain = pki::shown(&std::fs::read_to_string(certificate).ok()?);
         let is_issuer = |one: &Shown| one.names.iter().any(|name| name.role() == "issuer");
         if !chain.iter().skip(1).any(is_issuer) {
             return None;
         }
-        let left = left(chain.first()?, clock::unix_millis());
-        Some((files, left))
+        Some(left(chain.first()?, clock::unix_millis()))
     };
     tokio::task::spawn_blocking(read).await.ok().flatten()
 }
@@ -127,19 +102,13 @@ fn left(own: &Shown, now: UnixMillis) -> Duration {
     Duration::from_millis(due.saturating_sub(now.0))
 }
 
-async fn renew(
-    agent: &Agent,
-    tls: &Tls,
-    files: &Files,
-    dir: &Path,
-    stop: &CancellationToken,
-) -> Result<(), NotRenewed> {
+async fn renew(net: &Net, dir: &Path) -> Result<(), NotRenewed> {
     let Request { key, request } = Request::new()?;
-    let settings = agent.settings();
+    let settings = net.settings();
     let broker = settings.master_hostname.clone();
     let said = |why: String| NotRenewed::Broker(broker.clone(), why);
     let asked = async {
-        let channel = grpc::channel_to(Role::Broker, &broker, settings.master_port, tls)
+        let channel = grpc::channel_to(Role::Broker, &broker, settings.master_port, &net.tls)
             .map_err(|error| said(error.to_string()))?;
         let mut client = EnrolmentClient::new(channel);
         let answer = client.renew(RenewRequest { request }).await;
@@ -147,44 +116,23 @@ async fn renew(
     };
     let answer = tokio::select! {
         biased;
-        () = stop.cancelled() => return Err(NotRenewed::Stopping),
+        () = net.stop.token.cancelled() => return Err(NotRenewed::Stopping),
         answer = tokio::time::timeout(CALL_TIMEOUT, asked) => answer,
     };
     let answer = answer.map_err(|_| said("no answer".to_owned()))??;
     let Certificates { chain, .. } = answer.into_inner();
-    check(tls, files, &chain, &key).map_err(|why| said(why.to_string()))?;
-    pki::install(&files.certificate, &files.key, (&chain, &key))
-        .map_err(|source| NotRenewed::Write { path: files.certificate.clone(), source })?;
-    tls.reload(&Config::load(dir)?)?;
+    // What is put in place can be used: a host without a certificate is out of reach.
+    net.tls.check(&chain).map_err(|why| {
+        said(format!("it answered with a certificate that is not this cluster's: {why}"))
+    })?;
+    let key = key.as_str().to_owned();
+    match net.host.ask(Call::Install { chain, key }).await? {
+        Answer::Done => {}
+        other => return Err(unexpected(&other).into()),
+    }
+    net.tls.reload(&Config::load(dir)?)?;
     tracing::info!(%broker, "this host's certificate is renewed");
     Ok(())
-}
-
-/// Why what a broker answered is not put in place.
-#[derive(Debug, thiserror::Error)]
-enum Unfit {
-    #[error("it answered with what is no certificate of this host's new key")]
-    Other,
-    #[error("it answered with a certificate that ends no later than the present one")]
-    Sooner,
-    #[error("it answered with a certificate that is not this cluster's: {0}")]
-    Strange(rustls::Error),
-}
-
-/// What is put in place can be used: a host without a certificate is out of reach.
-fn check(tls: &Tls, files: &Files, chain: &str, key: &str) -> Result<(), Unfit> {
-    let first = |pem: &str| pki::shown(pem).into_iter().next();
-    let new = first(chain).ok_or(Unfit::Other)?;
-    let present = std::fs::read_to_string(&files.certificate).ok().and_then(|pem| first(&pem));
-    if pki::public_key(key) != Some(new.key)
-        || present.as_ref().is_some_and(|present| present.names != new.names)
-    {
-        return Err(Unfit::Other);
-    }
-    if present.is_some_and(|present| present.until >= new.until) {
-        return Err(Unfit::Sooner);
-    }
-    tls.check(chain).map_err(Unfit::Strange)
 }
 
 #[cfg(test)]

@@ -1,0 +1,50 @@
+//! What `vsm-agent-net` is to know before it lets a broker in, and what it is to do afterwards: it follows this process
+//! all the time, and so notices when it is gone.
+
+use std::{io, sync::Arc};
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::{Agent, caller::Caller};
+use crate::message::{BEAT_EVERY, Order, PART_MAX};
+
+/// Tells it all, until `stop` or until nobody listens.
+pub(super) async fn give(
+    agent: &Arc<Agent>,
+    caller: Caller,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let (gone, mut teller) = caller.parts();
+    let mut reloads = agent.reloads.subscribe();
+    reloads.mark_unchanged();
+    teller.say(&Order::Hello { boot_id: agent.boot_id.clone() }).await?;
+    let revoked: Vec<_> = agent.revoked.all().into_iter().collect();
+    for part in revoked.chunks(PART_MAX) {
+        teller.say(&Order::Revoked(part.to_vec())).await?;
+    }
+    teller.say(&Order::Ready).await?;
+    tracing::info!("vsm-agent-net is here: brokers reach this host");
+    let mut beats = tokio::time::interval(BEAT_EVERY);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let gone = gone.gone();
+    tokio::pin!(gone);
+    let said = loop {
+        let order = tokio::select! {
+            biased;
+            () = stop.cancelled() => break teller.say(&Order::Stop).await,
+            () = &mut gone => break Ok(()),
+            Ok(()) = reloads.changed() => Order::Reload,
+            _ = beats.tick() => Order::Beat,
+        };
+        if let Err(error) = teller.say(&order).await {
+            break Err(error);
+        }
+    };
+    if !stop.is_cancelled() {
+        tracing::warn!(
+            "vsm-agent-net is gone: brokers do not reach this host until it is back (systemctl status vsm-agent-net); desktops go on"
+        );
+    }
+    said
+}
