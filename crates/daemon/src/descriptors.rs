@@ -15,8 +15,8 @@ const MANY: u64 = 80;
 /// and until here, so that it does not come and go.
 const FEWER: u64 = 70;
 
-/// Looks until `stop`.
-pub(crate) async fn follow(troubles: Troubles, stop: CancellationToken) {
+/// Looks until `stop`; `program` is what it is called.
+pub async fn follow(program: &'static str, troubles: Troubles, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = false;
@@ -26,7 +26,7 @@ pub(crate) async fn follow(troubles: Troubles, stop: CancellationToken) {
             continue;
         };
         told = are_many(used, limit, told);
-        let what = || format!("{used} of {limit} files and sockets that it may have are open");
+        let what = || format!("{program} has {used} of {limit} files and sockets open");
         troubles.set(Kind::Descriptors, "", told.then(what));
     }
 }

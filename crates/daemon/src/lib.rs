@@ -8,7 +8,7 @@ pub mod backoff;
 pub mod cause;
 pub mod certificates;
 pub mod clock;
-mod descriptors;
+pub mod descriptors;
 pub mod duty;
 pub mod event_record;
 pub mod files;

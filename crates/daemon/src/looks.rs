@@ -39,7 +39,7 @@ impl Looks {
     /// Looks until `stop`.
     pub fn follow(&self, duties: &Duties, stop: &CancellationToken) {
         duties.run("certificates", Arc::clone(&self.certificates).follow(stop.clone()));
-        let look = descriptors::follow(self.troubles.clone(), stop.clone());
+        let look = descriptors::follow("vsmserver", self.troubles.clone(), stop.clone());
         duties.run("look at descriptors", look);
         duties.run("look at sshd", Arc::clone(&self.sshd).follow(stop.clone()));
     }

@@ -139,7 +139,7 @@ pub enum TlsError {
 /// Who makes a file readable for a daemon that is not root.
 fn helper(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied {
-        "; vsm-root makes root's key readable for the broker: systemctl start vsm-root"
+        "; vsm-root on a broker, vsmagent on a session host make it readable: systemctl restart that"
     } else {
         ""
     }

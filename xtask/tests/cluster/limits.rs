@@ -208,11 +208,13 @@ fn user_names_may_have_any_character_that_means_nothing_elsewhere() {
     refused(&service, 4999, &CONNECT, NOT_ALLOWED, "uid 4999 has no login name on this host");
 }
 
-/// Both daemons tell it while there are still some, and until there is room again.
+/// Each daemon tells it while there are still some, and until there is room again.
 #[test]
 fn a_daemon_that_has_almost_no_descriptors_left_tells_it() {
     let service = Service::up("descriptors");
-    for (host, daemon) in [(BROKER, "vsmserver"), ("agent1", "vsmagent")] {
+    for (host, daemon) in
+        [(BROKER, "vsmserver"), ("agent1", "vsmagent"), ("agent1", "vsm-agent-net")]
+    {
         let limit = |limit: &str| {
             let pid = format!("$(pgrep -x {daemon})");
             // As its own user, who may.
@@ -223,7 +225,7 @@ fn a_daemon_that_has_almost_no_descriptors_left_tells_it() {
         let open: u32 = open.trim().parse().unwrap();
         // The soft one alone: it may be raised again.
         limit(&format!("{}:", open * 100 / 90));
-        told(&service, host, "descriptors", "files and sockets");
+        told(&service, host, "descriptors", &format!("{daemon} has"));
         limit("4096:");
         wait_for("it to be over", WAIT, || {
             let all = troubles(&service, host);

@@ -176,6 +176,7 @@ fn all_spoke(service: &Service, all: &BTreeMap<String, String>) {
     }
     for agent in AGENTS {
         speaks(agent, "vsmagent");
+        speaks(agent, "vsm-agent-net");
     }
 }
 

@@ -44,6 +44,7 @@ use vsm_config::Config;
 use vsm_daemon::{
     account::{self, Account},
     at_start::{AtStart, Daemon},
+    descriptors,
     duty::Duties,
     grant,
     log::{self, LogSettings},
@@ -165,6 +166,8 @@ fn start_duties(agent: &Arc<Agent>, config: &Config, account: Account, dir: &Pat
     duties.run("look at displays", look_again(Arc::clone(agent), stop.token.clone()));
     let sshd = Sshd::new(agent.troubles.clone());
     duties.run("look at sshd", Arc::clone(&sshd).follow(stop.token.clone()));
+    let look = descriptors::follow("vsmagent", agent.troubles.clone(), stop.token.clone());
+    duties.run("look at descriptors", look);
     let at_start = AtStart::new(Daemon::Agent, config, agent.troubles.clone());
     let reload = Reload { agent: Arc::clone(agent), account, at_start, sshd, dir: dir.to_owned() };
     duties.run("reloads", reload.follow(stop.clone()));

@@ -29,6 +29,7 @@ use tonic::service::RoutesBuilder;
 use vsm_config::Config;
 use vsm_daemon::{
     certificates::Certificates,
+    descriptors,
     duty::Duties,
     grpc,
     log::{self, LogSettings},
@@ -116,6 +117,8 @@ pub async fn run(Start { dir, config, tls, port }: Start, stop: Stop) -> anyhow:
     };
     let certificates = Certificates::new(tls.clone(), &config, net.troubles.clone());
     duties.run("certificates", Arc::clone(&certificates).follow(stop.token.clone()));
+    let look = descriptors::follow("vsm-agent-net", net.troubles.clone(), stop.token.clone());
+    duties.run("look at descriptors", look);
     duties.run("reloads", reload(Arc::clone(&net), certificates, dir.clone()));
     duties.run("renewal of the certificate", renew::follow(Arc::clone(&net), dir));
     duties.run_to_its_end("announcement", announce::announce(Arc::clone(&net), boot_id));
