@@ -107,8 +107,20 @@ impl Server {
                     Err(error) => caller.say(&Answer::from(error)).await,
                 }
             }
-            call => {
-                let done = calls::done(&self.agent, call).await;
+            one @ (Call::Start(_)
+            | Call::Verify { .. }
+            | Call::Terminate { .. }
+            | Call::Disconnect { .. }
+            | Call::SetLimits { .. }
+            | Call::Revoke { .. }
+            | Call::Extend { .. }
+            | Call::Notify { .. }
+            | Call::AcceptKey { .. }
+            | Call::Shadow { .. }
+            | Call::Cancel { .. }
+            | Call::Quarantine { .. }
+            | Call::Install { .. }) => {
+                let done = calls::done(&self.agent, one).await;
                 caller.say(&done.unwrap_or_else(Answer::from)).await
             }
         }

@@ -126,9 +126,9 @@ async fn renew(net: &Net, dir: &Path) -> Result<(), NotRenewed> {
         said(format!("it answered with a certificate that is not this cluster's: {why}"))
     })?;
     let key = key.as_str().to_owned();
-    match net.host.ask(Call::Install { chain, key }).await? {
-        Answer::Done => {}
-        other => return Err(unexpected(&other).into()),
+    let answer = net.host.ask(Call::Install { chain, key }).await?;
+    if answer != Answer::Done {
+        return Err(unexpected(&answer).into());
     }
     net.tls.reload(&Config::load(dir)?)?;
     tracing::info!(%broker, "this host's certificate is renewed");
