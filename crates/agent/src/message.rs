@@ -6,18 +6,19 @@
 //! a program, a user id or an environment.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 use vsm_core::{
     Ended, Epoch, Fence, IdentityName, Limits, LineageId, Resources, Session, SessionId, SshKey,
     Standing, StartParams, UnixMillis, UserName, Viewer,
 };
-use vsm_daemon::{grpc, one_time::VALID_MAX, trouble::Trouble};
+use vsm_daemon::{grpc, one_time::VALID_MAX, pki::Private, trouble::Trouble};
 use vsm_proto::{convert::Invalid, session::v1 as pb};
 
 use crate::refusal::Refused;
@@ -116,6 +117,43 @@ impl TryFrom<String> for Notice {
 impl From<Notice> for String {
     fn from(text: Notice) -> Self {
         text.0
+    }
+}
+
+/// A private key: no log shows it, and it is wiped when it is done with.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct Secret(Private);
+
+impl Secret {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Private> for Secret {
+    fn from(text: Private) -> Self {
+        Self(text)
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(Private::new(text))
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
     }
 }
 
@@ -279,7 +317,7 @@ pub enum Call {
         /// The certificate and those above it, PEM.
         chain: String,
         /// Its private key, PEM.
-        key: String,
+        key: Secret,
     },
     /// All that runs, then what changes: answered by [`Told`], line after line.
     Report,
@@ -363,7 +401,7 @@ impl Call {
             Self::Notify { ids, .. } => few(ids),
             Self::Witness { bytes } => bound(*bytes, BYTES_MAX),
             Self::Install { chain, key } => {
-                let longest = chain.len().max(key.len()) as u64;
+                let longest = chain.len().max(key.as_str().len()) as u64;
                 bound(longest, PEM_MAX as u64)
             }
             Self::Verify { .. }

@@ -82,7 +82,7 @@ pub(super) async fn done(agent: &Arc<Agent>, call: Call) -> Result<Answer, CallE
         }
         Call::Install { chain, key } => {
             let files = Arc::clone(&agent.files.borrow());
-            act.blocking(move || files.install(&chain, &key)).await??;
+            act.blocking(move || files.install(&chain, key.as_str())).await??;
             tracing::info!("this host's certificate is renewed");
             Ok(Answer::Done)
         }

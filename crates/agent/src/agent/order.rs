@@ -12,6 +12,9 @@ use crate::message::{BEAT_EVERY, Order, PART_MAX};
 /// How long it may be away without a word about it.
 const RESTART_MAX: Duration = Duration::from_secs(3);
 
+/// How long it may take to stop: as long as calls of brokers that are under way.
+pub(super) const STOP_MAX: Duration = Duration::from_secs(12);
+
 /// Tells it all, until `stop` or until nobody listens.
 pub(super) async fn give(
     agent: &Arc<Agent>,
@@ -36,7 +39,12 @@ pub(super) async fn give(
     let said = loop {
         let order = tokio::select! {
             biased;
-            () = stop.cancelled() => break teller.say(&Order::Stop).await,
+            () = stop.cancelled() => {
+                teller.say(&Order::Stop).await?;
+                // It ends before this process, so that a start of both finds neither.
+                let _ = tokio::time::timeout(STOP_MAX, &mut gone).await;
+                return Ok(());
+            }
             () = &mut gone => break Ok(()),
             Ok(()) = reloads.changed() => Order::Reload,
             _ = beats.tick() => Order::Beat,

@@ -17,8 +17,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// How it came to an end.
 enum Over {
-    /// It was told to stop, and so is this process.
-    Stop,
+    /// It was told to stop, and so is this process. By the connection it sees when that is done.
+    Stop(Line),
     /// It is gone.
     Lost(Lost),
 }
@@ -36,10 +36,12 @@ pub(super) async fn follow(net: Arc<Net>, here: watch::Sender<Option<String>>) {
             over = once(&net, &here) => over,
         };
         let why = match over {
-            // What is under way it does still.
-            Over::Stop => {
+            // What is under way it does still, and waits for the end of this process: whoever starts both then finds none.
+            Over::Stop(line) => {
                 tracing::info!("vsmagent stops, and so does this");
-                return stop.cancel();
+                stop.cancel();
+                std::future::pending::<()>().await;
+                return drop(line);
             }
             Over::Lost(why) => why,
         };
@@ -57,13 +59,13 @@ pub(super) async fn follow(net: Arc<Net>, here: watch::Sender<Option<String>>) {
 
 async fn once(net: &Net, here: &watch::Sender<Option<String>>) -> Over {
     match orders(net, here).await {
-        Ok(()) => Over::Stop,
+        Ok(line) => Over::Stop(line),
         Err(why) => Over::Lost(why),
     }
 }
 
 /// Does what it says, until it says to stop.
-async fn orders(net: &Net, here: &watch::Sender<Option<String>>) -> Result<(), Lost> {
+async fn orders(net: &Net, here: &watch::Sender<Option<String>>) -> Result<Line, Lost> {
     let mut line = net.host.follow().await?;
     let mut boot = String::new();
     loop {
@@ -76,7 +78,7 @@ async fn orders(net: &Net, here: &watch::Sender<Option<String>>) -> Result<(), L
             }
             Order::Beat => {}
             Order::Reload => net.stop.reload.notify_one(),
-            Order::Stop => return Ok(()),
+            Order::Stop => return Ok(line),
         }
     }
 }

@@ -125,8 +125,7 @@ async fn renew(net: &Net, dir: &Path) -> Result<(), NotRenewed> {
     net.tls.check(&chain).map_err(|why| {
         said(format!("it answered with a certificate that is not this cluster's: {why}"))
     })?;
-    let key = key.as_str().to_owned();
-    let answer = net.host.ask(Call::Install { chain, key }).await?;
+    let answer = net.host.ask(Call::Install { chain, key: key.into() }).await?;
     if answer != Answer::Done {
         return Err(unexpected(&answer).into());
     }
