@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
-use vsm_daemon::backoff::Backoff;
+use vsm_daemon::{backoff::Backoff, clock};
 
 use super::{
     Net,
@@ -14,6 +14,8 @@ use crate::message::{Order, SILENCE_MAX};
 
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// How long this process waits for one that was never there: it takes a moment to be started again.
+const ALONE_MAX: Duration = Duration::from_secs(10);
 
 /// How it came to an end.
 enum Over {
@@ -27,7 +29,7 @@ enum Over {
 pub(super) async fn follow(net: Arc<Net>, here: watch::Sender<Option<String>>) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT, rand::random());
     let stop = net.stop.token.clone();
-    let mut told = false;
+    let (mut told, mut ever, began) = (false, false, clock::now());
     loop {
         let over = tokio::select! {
             biased;
@@ -46,6 +48,11 @@ pub(super) async fn follow(net: Arc<Net>, here: watch::Sender<Option<String>>) {
             Over::Lost(why) => why,
         };
         let was_here = here.send_replace(None).is_some();
+        ever |= was_here;
+        if !ever && matches!(why, Lost::Away(_)) && began.elapsed() > ALONE_MAX {
+            let _ = net.is_alone.set(());
+            return stop.cancel();
+        }
         if was_here || !told {
             tracing::warn!(%why, "brokers are refused until vsmagent is back; desktops go on");
         }
