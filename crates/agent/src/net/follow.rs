@@ -51,7 +51,9 @@ pub(super) async fn follow(net: Arc<Net>, here: watch::Sender<Option<String>>) {
         ever |= was_here;
         if !ever && matches!(why, Lost::Away(_)) && began.elapsed() > ALONE_MAX {
             let _ = net.is_alone.set(());
-            return stop.cancel();
+            stop.cancel();
+            // Whoever waits for it to be there waits until this process ends.
+            return std::future::pending().await;
         }
         if was_here || !told {
             tracing::warn!(%why, "brokers are refused until vsmagent is back; desktops go on");
