@@ -38,7 +38,7 @@ pub(super) async fn follow(net: Arc<Net>, here: watch::Sender<Option<String>>) {
             over = once(&net, &here) => over,
         };
         let why = match over {
-            // What is under way it does still, and waits for the end of this process: whoever starts both then finds none.
+            // What is under way it does still, and waits for the end of this process: whoever starts both finds none.
             Over::Stop(line) => {
                 tracing::info!("vsmagent stops, and so does this");
                 stop.cancel();
