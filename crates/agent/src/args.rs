@@ -29,7 +29,7 @@ pub struct Arguments {
 #[command(
     name = "vsm-agent-net",
     version = vsm_daemon::VERSION,
-    after_help = "Exit codes: 0 stopped, 1 cannot run, 64 bad usage, 78 bad configuration"
+    after_help = "Exit codes: 0 stopped, 1 cannot run, 64 bad usage, 75 there is no vsmagent to ask, 78 bad configuration"
 )]
 pub struct NetArguments {
     /// Directory of the configuration files

@@ -5,6 +5,8 @@
 //! Root believes nothing of what it is asked: each value is checked as if it came from the network, and none is a path,
 //! a program, a user id or an environment.
 
+mod values;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,8 +19,10 @@ use vsm_core::{
     Ended, Epoch, Fence, IdentityName, Limits, LineageId, Resources, Session, SessionId, SshKey,
     Standing, StartParams, UnixMillis, UserName, Viewer,
 };
-use vsm_daemon::{grpc, one_time::VALID_MAX, trouble::Trouble};
+use vsm_daemon::{grpc, trouble::Trouble};
 use vsm_proto::{convert::Invalid, session::v1 as pb};
+
+pub use values::{InvalidNotice, InvalidTime, Notice, Secret, Valid};
 
 use crate::refusal::Refused;
 
@@ -36,8 +40,6 @@ pub const PART_MAX: usize = 256;
 pub const BEAT_EVERY: Duration = Duration::from_secs(2);
 /// After so long without it root counts as gone: as long as a connection of another host may be silent.
 pub const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// Longest text that a user is shown, in bytes.
-const NOTICE_MAX: usize = 2048;
 /// Longest certificate with those above it, and longest key.
 const PEM_MAX: usize = 64 << 10;
 
@@ -51,72 +53,6 @@ pub fn folder(run_dir: &Path) -> PathBuf {
 #[must_use]
 pub fn socket(run_dir: &Path) -> PathBuf {
     folder(run_dir).join("vsmagent.sock")
-}
-
-/// How long a key, or a right, is good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub struct Valid(u32);
-
-/// A time that is none, or too long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("valid_ms: 1 to {}", VALID_MAX.as_millis())]
-pub struct InvalidTime;
-
-impl Valid {
-    /// As a time.
-    #[must_use]
-    pub const fn time(self) -> Duration {
-        Duration::from_millis(self.0 as u64)
-    }
-}
-
-impl TryFrom<u32> for Valid {
-    type Error = InvalidTime;
-
-    fn try_from(ms: u32) -> Result<Self, InvalidTime> {
-        let is_good = ms > 0 && u128::from(ms) <= VALID_MAX.as_millis();
-        is_good.then_some(Self(ms)).ok_or(InvalidTime)
-    }
-}
-
-impl From<Valid> for u32 {
-    fn from(valid: Valid) -> Self {
-        valid.0
-    }
-}
-
-/// A text that is shown on desktops.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Notice(String);
-
-/// A text that cannot be shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("text: 1 to {NOTICE_MAX} bytes without NUL")]
-pub struct InvalidNotice;
-
-impl Notice {
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Notice {
-    type Error = InvalidNotice;
-
-    fn try_from(text: String) -> Result<Self, InvalidNotice> {
-        let is_good = !text.is_empty() && text.len() <= NOTICE_MAX && !text.contains('\0');
-        is_good.then_some(Self(text)).ok_or(InvalidNotice)
-    }
-}
-
-impl From<Notice> for String {
-    fn from(text: Notice) -> Self {
-        text.0
-    }
 }
 
 /// A session that is to be started.
@@ -279,7 +215,7 @@ pub enum Call {
         /// The certificate and those above it, PEM.
         chain: String,
         /// Its private key, PEM.
-        key: String,
+        key: Secret,
     },
     /// All that runs, then what changes: answered by [`Told`], line after line.
     Report,
@@ -363,7 +299,7 @@ impl Call {
             Self::Notify { ids, .. } => few(ids),
             Self::Witness { bytes } => bound(*bytes, BYTES_MAX),
             Self::Install { chain, key } => {
-                let longest = chain.len().max(key.len()) as u64;
+                let longest = chain.len().max(key.as_str().len()) as u64;
                 bound(longest, PEM_MAX as u64)
             }
             Self::Verify { .. }

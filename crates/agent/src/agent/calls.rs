@@ -82,7 +82,7 @@ pub(super) async fn done(agent: &Arc<Agent>, call: Call) -> Result<Answer, CallE
         }
         Call::Install { chain, key } => {
             let files = Arc::clone(&agent.files.borrow());
-            act.blocking(move || files.install(&chain, &key)).await??;
+            act.blocking(move || files.install(&chain, key.as_str())).await??;
             tracing::info!("this host's certificate is renewed");
             Ok(Answer::Done)
         }
@@ -174,13 +174,12 @@ impl<'a> Act<'a> {
         let slot = self.0.registry.slot(id).ok_or(CallError::NoSession(id))?;
         let dir = control::session_dir(&self.0.settings().session.run_dir, slot.id);
         let ask = Request::Disconnect { reason: one_line(reason) };
-        match link::ask(&dir, &ask).await.map_err(NotDone::from)? {
-            Event::Disconnected { was_connected } => Ok(Answer::Disconnected { was_connected }),
-            other => {
-                let what = format!("the session answered {other:?}");
-                Err(CallError::Broken(io::Error::other(what)))
-            }
-        }
+        let answer = link::ask(&dir, &ask).await.map_err(NotDone::from)?;
+        let Event::Disconnected { was_connected } = answer else {
+            let what = format!("the session answered {answer:?}");
+            return Err(CallError::Broken(io::Error::other(what)));
+        };
+        Ok(Answer::Disconnected { was_connected })
     }
 
     async fn extend(&self, fence: &Fence, id: SessionId) -> Result<Answer, CallError> {

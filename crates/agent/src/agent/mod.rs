@@ -80,6 +80,8 @@ pub(crate) struct Agent {
     files: watch::Sender<Arc<identity::Files>>,
     /// Counts how often the configuration was read again.
     reloads: watch::Sender<u64>,
+    /// How many follow this process: one, where all is well.
+    followers: watch::Sender<usize>,
     /// What is wrong here, which brokers are told.
     troubles: Troubles,
     /// Tasks that it cannot be without.
@@ -131,6 +133,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
         fence: fence::FenceKeeper::load(store.dir(), &settings::host_name(), troubles.clone())?,
         files: watch::Sender::new(Arc::new(files)),
         reloads: watch::Sender::default(),
+        followers: watch::Sender::default(),
         troubles,
         duties: duties.clone(),
         registry: Registry::default(),

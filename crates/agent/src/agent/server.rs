@@ -6,7 +6,6 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown},
     path::Path,
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::{net::UnixListener, sync::Semaphore};
@@ -24,9 +23,6 @@ use crate::message::{self, Answer, CALL_MAX, Call, Failure, Kind};
 const EACH: usize = 64;
 /// Messages to the witness at a time, each as large as one may be: both brokers have one under way.
 const WITNESS_MAX: usize = 4;
-/// How long calls under way may take when this process is told to stop.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
-
 /// Opens the socket for the account alone.
 ///
 /// # Errors
@@ -75,7 +71,7 @@ pub(super) async fn serve(
     let bounds = Bounds { each: EACH, line: CALL_MAX };
     socket::answer(listener, &path, bounds, &stop, answer).await;
     under_way.close();
-    if tokio::time::timeout(DRAIN_MAX, under_way.wait()).await.is_err() {
+    if tokio::time::timeout(order::STOP_MAX, under_way.wait()).await.is_err() {
         tracing::warn!("calls that are still under way are left");
     }
 }
@@ -107,8 +103,20 @@ impl Server {
                     Err(error) => caller.say(&Answer::from(error)).await,
                 }
             }
-            call => {
-                let done = calls::done(&self.agent, call).await;
+            one @ (Call::Start(_)
+            | Call::Verify { .. }
+            | Call::Terminate { .. }
+            | Call::Disconnect { .. }
+            | Call::SetLimits { .. }
+            | Call::Revoke { .. }
+            | Call::Extend { .. }
+            | Call::Notify { .. }
+            | Call::AcceptKey { .. }
+            | Call::Shadow { .. }
+            | Call::Cancel { .. }
+            | Call::Quarantine { .. }
+            | Call::Install { .. }) => {
+                let done = calls::done(&self.agent, one).await;
                 caller.say(&done.unwrap_or_else(Answer::from)).await
             }
         }

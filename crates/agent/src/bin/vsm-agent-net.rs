@@ -16,6 +16,8 @@ use vsm_daemon::{
 
 /// Bad configuration, as sysexits.h numbers it.
 const EXIT_CONFIG: u8 = 78;
+/// There is no vsmagent, and with it this is started again.
+const EXIT_ALONE: u8 = 75;
 
 fn main() -> ExitCode {
     let arguments = match NetArguments::try_parse() {
@@ -58,7 +60,10 @@ fn run(NetArguments { config: dir }: NetArguments) -> Result<(), (u8, String)> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(|error| failed(&error))?.block_on(async {
         let stop = Stop::on_signals().map_err(|error| failed(&error))?;
-        net::run(start, stop).await.map_err(|error| (1, format!("{error:#}")))
+        net::run(start, stop).await.map_err(|error| {
+            let code = if error.is::<net::Alone>() { EXIT_ALONE } else { 1 };
+            (code, format!("{error:#}"))
+        })
     })
 }
 

@@ -67,13 +67,22 @@ fn what_is_sent_is_what_is_read() {
         Call::Cancel { fence: fence.clone(), id },
         Call::Witness { bytes: BYTES_MAX },
         Call::Quarantine { lineage: fence.lineage, fence, journal_id: 1, journal: 2 },
-        Call::Install { chain: "x".to_owned(), key: "y".to_owned() },
+        Call::Install { chain: "x".to_owned(), key: "y".to_owned().into() },
         Call::Report,
         Call::Follow,
     ];
     for call in all {
         assert_eq!(read(call.clone()).unwrap(), call);
     }
+}
+
+#[test]
+fn no_log_shows_a_key() {
+    let key = Secret::from("canary".to_owned());
+    let call = Call::Install { chain: "x".to_owned(), key };
+    assert!(!format!("{call:?}").contains("canary"));
+    let line = String::from_utf8(call.line().unwrap()).unwrap();
+    assert!(line.contains("canary"), "the control: {line}");
 }
 
 /// As what comes from another host, though it comes from this one.
@@ -97,7 +106,7 @@ fn what_no_broker_may_say_is_no_call() {
     assert!(matches!(read(many), Err(Malformed::TooMany)));
     let most = Call::Witness { bytes: BYTES_MAX + 1 };
     assert!(matches!(read(most), Err(Malformed::TooLong(..))));
-    let long = Call::Install { chain: "x".repeat(PEM_MAX + 1), key: String::new() };
+    let long = Call::Install { chain: "x".repeat(PEM_MAX + 1), key: String::new().into() };
     assert!(matches!(read(long), Err(Malformed::TooLong(..))));
 }
 

@@ -1,5 +1,10 @@
 //! Asking `vsmagent`: one connection for each call. It has to be root who answers.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an answer that belongs to another call is an error, whichever it is"
+)]
+
 use std::{
     io,
     path::{Path, PathBuf},

@@ -20,7 +20,10 @@ mod service;
 mod settings;
 pub(crate) mod words;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use anyhow::Context;
 use parking_lot::Mutex;
@@ -58,7 +61,14 @@ struct Net {
     /// What is wrong here, which brokers are told beside what is wrong with `vsmagent`.
     troubles: Troubles,
     stop: Stop,
+    /// Set once it has given up to wait for a `vsmagent` that was never there.
+    is_alone: OnceLock<()>,
 }
+
+/// There is no `vsmagent` to ask.
+#[derive(Debug, thiserror::Error)]
+#[error("vsmagent does not run: it starts this too (systemctl start vsmagent)")]
+pub struct Alone;
 
 impl Net {
     /// The settings now; a reload changes them for what begins later.
@@ -108,12 +118,13 @@ pub async fn run(Start { dir, config, tls, port }: Start, stop: Stop) -> anyhow:
         revoked: Mutex::default(),
         troubles: Troubles::default(),
         stop: stop.clone(),
+        is_alone: OnceLock::new(),
     });
     // Whoever starts it need not wait until somebody is let in.
     notify::ready("waiting for vsmagent");
     duties.run_to_its_end("follow vsmagent", follow::follow(Arc::clone(&net), here));
     let Some(boot_id) = stop.token.run_until_cancelled(net.host.boot_id()).await else {
-        return Ok(());
+        return if net.is_alone.get().is_some() { Err(Alone.into()) } else { Ok(()) };
     };
     let certificates = Certificates::new(tls.clone(), &config, net.troubles.clone());
     duties.run("certificates", Arc::clone(&certificates).follow(stop.token.clone()));

@@ -125,10 +125,9 @@ async fn renew(net: &Net, dir: &Path) -> Result<(), NotRenewed> {
     net.tls.check(&chain).map_err(|why| {
         said(format!("it answered with a certificate that is not this cluster's: {why}"))
     })?;
-    let key = key.as_str().to_owned();
-    match net.host.ask(Call::Install { chain, key }).await? {
-        Answer::Done => {}
-        other => return Err(unexpected(&other).into()),
+    let answer = net.host.ask(Call::Install { chain, key: key.into() }).await?;
+    if answer != Answer::Done {
+        return Err(unexpected(&answer).into());
     }
     net.tls.reload(&Config::load(dir)?)?;
     tracing::info!(%broker, "this host's certificate is renewed");

@@ -2,6 +2,11 @@
 //! `vsmagent`, or a few where it concerns more than one may. Whose an epoch is, only the certificate says: that is
 //! looked at here, and nowhere else.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an answer that belongs to another call is an error, whichever it is"
+)]
+
 use std::sync::Arc;
 
 use prost::Message as _;

@@ -1,5 +1,10 @@
 //! Requests of brokers in the agent's own types, and its answers in theirs.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an answer that belongs to another call is an error, whichever it is"
+)]
+
 use std::fmt::Display;
 
 use tonic::{Code, Status};

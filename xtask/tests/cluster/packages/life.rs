@@ -126,3 +126,49 @@ fn an_upgrade_with_an_old_configuration_leaves_the_running_daemons_alone() {
     let (_, kept) = try_sh(&cluster, "tlha-primary", "tail -1 /etc/ssh/sshd_config.d/vsm.conf");
     assert_eq!(kept.trim(), "# ours");
 }
+
+/// Two units, which are one to an administrator; and each is alone when it crashes.
+#[test]
+fn both_parts_of_an_agent_come_and_go_together_and_crash_alone() {
+    let cluster = working("pkg-parts");
+    let id = connect(&cluster);
+    let before = desktop(&cluster);
+    let on = |line: &str| sh(&cluster, "agent1", line);
+    let pids = || ["vsmagent", "vsm-agent-net"].map(|name| on(&format!("pgrep -x {name}")));
+    let goes_on =
+        || assert_eq!((connect(&cluster), desktop(&cluster)), (id.clone(), before.clone()));
+    let [root, net] = pids();
+    on("systemctl restart vsmagent");
+    goes_on();
+    let [root, net] = {
+        let now = pids();
+        assert!(now[0] != root && now[1] != net, "{now:?} {root} {net}");
+        now
+    };
+    on("kill -9 $(pgrep -x vsmagent); until pgrep -x vsmagent; do sleep 0.1; done");
+    goes_on();
+    let now = pids();
+    assert!(now[0] != root && now[1] == net, "{now:?} {root} {net}");
+    on("kill -9 $(pgrep -x vsm-agent-net); until pgrep -x vsm-agent-net; do sleep 0.1; done");
+    goes_on();
+    assert_eq!(pids()[0], now[0]);
+    on("systemctl reload vsmagent");
+    on(
+        "for n in $(seq 100); do journalctl -q -u vsm-agent-net -g 'configuration read again' && exit; sleep 0.1; done; exit 1",
+    );
+    // In its unit it is what it is everywhere.
+    assert_eq!(on("ps -o user= -C vsm-agent-net"), "vsmagent");
+    let powers = on("sed -n 's/^Cap...:[[:space:]]*//p' /proc/$(pgrep -x vsm-agent-net)/status");
+    let all: Vec<&str> = powers.lines().collect();
+    assert!(
+        all.iter().enumerate().all(|(at, set)| at == 3 || set.trim_matches('0').is_empty()),
+        "{powers}"
+    );
+    on("systemctl stop vsmagent");
+    for name in ["vsmagent", "vsm-agent-net"] {
+        unit(&cluster, "agent1", name, "inactive");
+    }
+    assert_eq!(desktop(&cluster), before);
+    on("systemctl start vsmagent");
+    goes_on();
+}
