@@ -295,10 +295,9 @@ pub enum ServeError {
 impl ServeError {
     /// The exit code of `vsmserver`: 78 for bad configuration, 75 where another one runs here, else 1.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         match self {
-            // It may be between the files of a renewal: systemd tries again.
-            Self::Tls(TlsError::Unusable { .. }) => 1,
+            Self::Tls(error) if error.may_pass() => 1,
             Self::Config(_) | Self::Tls(_) => 78,
             Self::Store(StoreError::Locked(_)) | Self::Socket(SocketError::InUse(_)) => 75,
             Self::Store(_)

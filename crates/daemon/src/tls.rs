@@ -91,11 +91,14 @@ impl Peer {
     }
 }
 
+/// The parameter that names the private key.
+const KEY: &str = "/tls/key_file";
+
 /// A certificate, key or authority that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("cannot read {path} ({parameter}): {source}{}", helper(source))]
+    #[error("cannot read {path} ({parameter}): {source}{}", readable(parameter, source))]
     Read {
         /// File.
         path: PathBuf,
@@ -136,12 +139,31 @@ pub enum TlsError {
     },
 }
 
-/// Who makes a file readable for a daemon that is not root.
-fn helper(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        "; vsm-root on a broker, vsmagent on a session host make it readable: systemctl restart that"
-    } else {
+impl TlsError {
+    /// Whether it may pass by itself within seconds: the files are between two of a renewal, or the key was put there
+    /// as root's and is made readable. Whoever started the daemon is to try again.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unusable { .. } => true,
+            Self::Read { parameter, source, .. } => *parameter == KEY && is_denied(source),
+            Self::Open { .. } | Self::NotPem { .. } => false,
+        }
+    }
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// What makes a file readable for a daemon that is not root.
+fn readable(parameter: &str, error: &io::Error) -> &'static str {
+    if !is_denied(error) {
         ""
+    } else if parameter == KEY {
+        "; vsm-root on a broker, and vsmagent on a session host, make root's key readable within seconds: see that it runs"
+    } else {
+        "; it is no secret: chmod 644, and its folders 755"
     }
 }
 
@@ -317,7 +339,7 @@ impl Material {
     fn load(config: &Config, rules: &Arc<Rules>) -> Result<Self, TlsError> {
         let ca = PemFile::read(config.get(&keys::tls::CA_FILE), "/tls/ca_file")?;
         let cert = PemFile::read(config.get(&keys::tls::CERT_FILE), "/tls/cert_file")?;
-        let key = PemFile::read(config.get(&keys::tls::KEY_FILE), "/tls/key_file")?;
+        let key = PemFile::read(config.get(&keys::tls::KEY_FILE), KEY)?;
         OpenKey::check(&key.path).map_err(|open| TlsError::Open {
             path: key.path.clone(),
             parameter: key.parameter,

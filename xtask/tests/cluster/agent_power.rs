@@ -49,6 +49,10 @@ fn what_brokers_speak_to_on_a_session_host_is_no_root_and_reads_nothing_of_other
     service.reload(&alice.agent, "vsmagent", "configuration read again");
     service.until(&alice.agent, "runuser -u vsmagent -- cat /etc/vsm/pki/host.key");
     service.agents_are("up", &AGENTS);
+    // One that begins before the key is readable tries again.
+    sh("cd /etc/vsm/pki; install -m 600 -o root -g root host.key new; mv new host.key");
+    service.crash(&alice.agent, NET);
+    service.agents_are("up", &AGENTS);
     assert_eq!(service.connect("alice").session, alice.session);
 }
 

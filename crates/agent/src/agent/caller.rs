@@ -17,6 +17,7 @@ use crate::{lines, message::Answer};
 const STALL_MAX: Duration = Duration::from_secs(10);
 /// Longest piece that is written at once.
 const PIECE: usize = 64 << 10;
+
 /// Whoever has called.
 #[derive(Debug)]
 pub(super) struct Caller {

@@ -23,6 +23,7 @@ use crate::message::{self, Answer, CALL_MAX, Call, Failure, Kind};
 const EACH: usize = 64;
 /// Messages to the witness at a time, each as large as one may be: both brokers have one under way.
 const WITNESS_MAX: usize = 4;
+
 /// Opens the socket for the account alone.
 ///
 /// # Errors

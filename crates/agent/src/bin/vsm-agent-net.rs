@@ -11,7 +11,7 @@ use vsm_daemon::{
     log::{self, LogSettings},
     process,
     stop::Stop,
-    tls::{Tls, TlsError},
+    tls::Tls,
 };
 
 /// Bad configuration, as sysexits.h numbers it.
@@ -48,11 +48,8 @@ fn run(NetArguments { config: dir }: NetArguments) -> Result<(), (u8, String)> {
         (1, format!("cannot listen on port {number} (/vsmagent/listen_port): {error}"))
     })?;
     without_root(&config)?;
-    let tls = Tls::load(&config).map_err(|error| {
-        // It may be between the files of a renewal: systemd tries again.
-        let passes = matches!(error, TlsError::Unusable { .. });
-        if passes { failed(&error) } else { bad(&error) }
-    })?;
+    let tls = Tls::load(&config)
+        .map_err(|error| if error.may_pass() { failed(&error) } else { bad(&error) })?;
     log::init(&LogSettings::vsmagent(&config, vsm_agent::LOG_PARTS).of_net());
     let start = net::Start { dir, config, tls, port };
     // Its threads begin without what was given up.
