@@ -346,12 +346,7 @@ fn start_pair(
 
 /// Takes a new configuration on SIGHUP, whole or not at all.
 async fn on_hang_up(reloader: Arc<Reloader>, stop: Stop) {
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.token.cancelled() => return,
-            () = stop.reload.notified() => {}
-        }
+    while stop.until_reload().await {
         // It has logged why not.
         let _ = reloader.reload("SIGHUP").await;
     }

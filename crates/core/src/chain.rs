@@ -127,9 +127,7 @@ impl Walk {
             None => Ok(()),
         }
     }
-}
 
-impl Walk {
     /// One that was missing, after the one before it.
     fn fill(&mut self, number: u64, event: &Event, text: Hash) -> Result<(), Broken> {
         let Some(before) = number.checked_sub(1).and_then(|before| self.known.get(&before)) else {

@@ -18,7 +18,6 @@ mod guest;
 pub mod hole;
 pub mod host_keys;
 pub mod log;
-pub mod looks;
 pub mod nologin;
 pub mod notify;
 pub mod one_time;

@@ -19,6 +19,14 @@ use crate::{share::Share, shown::Shown};
 /// Since when certificates count again, by identity: those that begin before are revoked.
 pub type Revoked = BTreeMap<IdentityName, UnixMillis>;
 
+/// Adds to what is revoked; nothing of it counts again by that.
+pub fn revoke_too(all: &mut Revoked, told: impl IntoIterator<Item = (IdentityName, UnixMillis)>) {
+    for (name, before) in told {
+        let known = all.entry(name).or_insert(before);
+        *known = before.max(*known);
+    }
+}
+
 /// The first of these certificates that is revoked.
 pub(crate) fn revoked<'a>(shown: &'a [Shown], revoked: &Revoked) -> Option<&'a IdentityName> {
     let is_revoked = |name: &IdentityName, since| revoked.get(name).is_some_and(|at| since < *at);

@@ -8,7 +8,7 @@
 use std::{
     fs, io,
     net::IpAddr,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::{
     account, clock,
     files::{self, Access},
-    shown,
+    grant, shown,
     shown::Shown,
     tls::{OpenKey, Role},
 };
@@ -319,7 +319,7 @@ pub fn public_key(private: &str) -> Option<Hash> {
 pub fn as_readable_as(old: &Path, new: &Path) -> io::Result<()> {
     match fs::metadata(old) {
         Ok(old) if old.mode() & 0o077 == 0o040 && account::key_groups().contains(&old.gid()) => {
-            for_group(new, old.gid())
+            grant::readable(new, old.gid())
         }
         _ => Ok(()),
     }
@@ -330,12 +330,7 @@ pub fn as_readable_as(old: &Path, new: &Path) -> io::Result<()> {
 /// # Errors
 /// If the mode cannot be changed.
 pub fn for_broker(key: &Path) -> io::Result<()> {
-    account::broker_group().map_or(Ok(()), |group| for_group(key, group))
-}
-
-fn for_group(key: &Path, group: u32) -> io::Result<()> {
-    chown(key, None, Some(group))?;
-    fs::set_permissions(key, fs::Permissions::from_mode(0o640))
+    account::broker_group().map_or(Ok(()), |group| grant::readable(key, group))
 }
 
 fn gone(path: &Path) -> io::Result<()> {

@@ -22,6 +22,12 @@ pub fn prepare() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
+/// The host's own name, as `uname -n` prints it.
+#[must_use]
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Tells whoever started a program why it ends, a line for each; its log may not have begun.
 #[expect(clippy::print_stderr, reason = "errors of a start go to standard error")]
 pub fn complain(program: &str, why: &str) {

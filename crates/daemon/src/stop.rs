@@ -24,6 +24,11 @@ impl Stop {
         Self { token: CancellationToken::new(), reload: Arc::new(Notify::new()) }
     }
 
+    /// Waits until the configuration is to be read again; false = the process is to stop.
+    pub async fn until_reload(&self) -> bool {
+        self.token.run_until_cancelled(self.reload.notified()).await.is_some()
+    }
+
     /// Listens to the process' signals.
     ///
     /// # Errors

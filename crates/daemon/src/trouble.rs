@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -267,6 +268,13 @@ impl Troubles {
     /// Something is wrong: with what, of one kind, and why. The same again is no news.
     pub fn raise(&self, kind: Kind, about: &str, what: impl Into<String>) {
         self.put(kind, about, &what.into(), None);
+    }
+
+    /// A configuration that was to be taken is bad. The log has it each time: whoever asked for it looks there.
+    pub fn configuration_refused(&self, error: &dyn fmt::Display) {
+        tracing::error!(%error, "the new configuration is bad; the old one stays");
+        let what = format!("a new configuration is bad, and the old one stays: {error}");
+        self.raise(Kind::Configuration, "", what);
     }
 
     /// The same where nobody finds out that it is over: it is, after so long without the same again.

@@ -3,6 +3,7 @@
 
 use xtask::clock::wait_for;
 
+use crate::least_power::no_power;
 use crate::service::{AGENTS, BROKER, Service, WAIT};
 
 const NET: &str = "vsm-agent-net";
@@ -12,17 +13,7 @@ fn what_brokers_speak_to_on_a_session_host_is_no_root_and_reads_nothing_of_other
     let service = Service::up("agent-power");
     let alice = service.connect("alice");
     let sh = |line: &str| service.sh(&alice.agent, line);
-    let status = |key: &str| {
-        sh(&format!("sed -n 's/^{key}:[[:space:]]*//p' /proc/$(pgrep -x {NET})/status"))
-    };
-    for key in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-        assert_eq!(status(key).trim_matches('0'), "", "{key}");
-    }
-    assert_eq!(status("NoNewPrivs"), "1");
-    for (key, what) in [("Uid", "-u"), ("Gid", "-g")] {
-        let own = sh(&format!("id {what} vsmagent"));
-        assert_eq!(status(key), [own.as_str(); 4].join("\t"));
-    }
+    no_power(&service, &alice.agent, NET, "vsmagent");
     // What it may not do, each with a control: root may.
     let dir = format!("/run/vsm/sessions/{}", alice.session);
     for line in [

@@ -15,10 +15,20 @@ const ASK: &str = r#"runuser -u vsmserver -- perl -MIO::Socket::UNIX -e '
     local $/; my $line = <STDIN>; local $SIG{PIPE} = "IGNORE"; print $s $line; $s->flush; shutdown($s, 1) if @ARGV;
     print scalar <$s> // "";'"#;
 
-/// The number of a status line of the broker.
-fn status(service: &Service, key: &str) -> String {
-    let line = format!("sed -n 's/^{key}:[[:space:]]*//p' /proc/$(pgrep -x vsmserver)/status");
-    service.sh(BROKER, &line)
+/// That a daemon has no power and no way to get one, and is the account in all ways.
+pub(crate) fn no_power(service: &Service, host: &str, daemon: &str, account: &str) {
+    let status = |key: &str| {
+        let line = format!("sed -n 's/^{key}:[[:space:]]*//p' /proc/$(pgrep -x {daemon})/status");
+        service.sh(host, &line)
+    };
+    for key in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(status(key).trim_matches('0'), "", "{key}");
+    }
+    assert_eq!(status("NoNewPrivs"), "1");
+    for (key, what) in [("Uid", "-u"), ("Gid", "-g")] {
+        let own = service.sh(host, &format!("id {what} {account}"));
+        assert_eq!(status(key), [own.as_str(); 4].join("\t"));
+    }
 }
 
 /// Puts it where a command reads it. Not by an argument: some are longer than those may be.
@@ -37,14 +47,7 @@ fn ask(service: &Service, line: &str) -> String {
 #[test]
 fn the_broker_has_no_power_and_leaves_no_core() {
     let service = Service::up("power");
-    for key in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-        assert_eq!(status(&service, key).trim_matches('0'), "", "{key}");
-    }
-    assert_eq!(status(&service, "NoNewPrivs"), "1");
-    let own = service.sh(BROKER, "id -u vsmserver");
-    assert_eq!(status(&service, "Uid"), [own.as_str(); 4].join("\t"));
-    let group = service.sh(BROKER, "id -g vsmserver");
-    assert_eq!(status(&service, "Gid"), [group.as_str(); 4].join("\t"));
+    no_power(&service, BROKER, "vsmserver", "vsmserver");
     // What it may not do, each with a control: root may.
     for line in [
         "cat /etc/shadow",

@@ -27,11 +27,10 @@ fn renewals(pair: &Pair, agent: &str) -> u64 {
 /// Logs in at once or not at all, and on every other round ends the desktop.
 fn round(pair: &Pair, user: &str, number: u64) {
     let desktop = pair::login(&pair.0, user, 0).unwrap();
+    assert!(AGENTS.contains(&desktop.agent.as_str()), "{desktop:?}");
     if number.is_multiple_of(2) {
         let end = ["vsm", "end", &format!("{user}@tlha")];
         pair.output("client", user, &end).unwrap();
-    } else {
-        assert!(AGENTS.contains(&desktop.agent.as_str()), "{desktop:?}");
     }
 }
 

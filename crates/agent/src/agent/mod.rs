@@ -50,6 +50,7 @@ use vsm_daemon::{
     log::{self, LogSettings},
     notify,
     one_time::{self, Keys},
+    process::host_name,
     sshd::Sshd,
     stop::Stop,
     trouble::{Kind, Troubles},
@@ -130,7 +131,7 @@ pub async fn run(config_dir: &Path, config: &Config, stop: Stop) -> anyhow::Resu
     tell_left_out(&troubles, config);
     let agent = Arc::new(Agent {
         revoked: revoked::Kept::load(store.dir(), &troubles),
-        fence: fence::FenceKeeper::load(store.dir(), &settings::host_name(), troubles.clone())?,
+        fence: fence::FenceKeeper::load(store.dir(), &host_name(), troubles.clone())?,
         files: watch::Sender::new(Arc::new(files)),
         reloads: watch::Sender::default(),
         followers: watch::Sender::default(),
@@ -246,23 +247,12 @@ struct Reload {
 
 impl Reload {
     async fn follow(self, stop: Stop) {
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.token.cancelled() => return,
-                () = stop.reload.notified() => {}
-            }
+        while stop.until_reload().await {
             notify::reloading();
             self.sshd.look_again();
             match Config::load(&self.dir) {
                 Ok(config) => self.take(&config),
-                Err(error) => {
-                    // Each time: whoever asked for it looks into the log.
-                    tracing::error!(%error, "the new configuration is bad; the old one stays");
-                    let what =
-                        format!("a new configuration is bad, and the old one stays: {error}");
-                    self.agent.troubles.raise(Kind::Configuration, "", what);
-                }
+                Err(error) => self.agent.troubles.configuration_refused(&error),
             }
             identity::grant(&self.agent, self.account);
             // It looks at the certificates too, whatever became of the rest.

@@ -12,7 +12,7 @@ use vsm_core::{IdentityName, UnixMillis};
 use vsm_daemon::{
     clock,
     files::{self, Access},
-    open::Revoked,
+    open::{self, Revoked},
     trouble::{Kind, Troubles},
 };
 
@@ -72,10 +72,7 @@ impl Kept {
         }
         let mut all = self.all.lock();
         let mut new = all.clone();
-        for (name, before) in told {
-            let known = new.entry(name).or_insert(before);
-            *known = before.max(*known);
-        }
+        open::revoke_too(&mut new, told);
         if new.len() > KEPT_MAX {
             return Err(NotTaken::TooMany);
         }

@@ -48,11 +48,6 @@ const fn shadowing(configured: vsm_config::ShadowingMode) -> ShadowMode {
     }
 }
 
-/// The host's own name, as `uname -n` prints it.
-pub(super) fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
 impl Settings {
     /// What only a start changes stays as the running agent has it: its sessions are where they are.
     pub(super) fn keep(&mut self, running: &Self) {

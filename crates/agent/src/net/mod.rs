@@ -37,7 +37,7 @@ use vsm_daemon::{
     grpc,
     log::{self, LogSettings},
     notify,
-    open::Revoked,
+    open::{self, Revoked},
     stop::Stop,
     tls::Tls,
     trouble::{Kind, Troubles},
@@ -82,10 +82,7 @@ impl Net {
         told: impl IntoIterator<Item = (vsm_core::IdentityName, vsm_core::UnixMillis)>,
     ) {
         let mut all = self.revoked.lock();
-        for (name, before) in told {
-            let known = all.entry(name).or_insert(before);
-            *known = before.max(*known);
-        }
+        open::revoke_too(&mut all, told);
         self.tls.revoke(all.clone());
     }
 }
@@ -161,13 +158,7 @@ pub async fn run(Start { dir, config, tls, port }: Start, stop: Stop) -> anyhow:
 
 /// Takes a new configuration at SIGHUP, or when `vsmagent` has; a bad one is told, and the old one stays.
 async fn reload(net: Arc<Net>, certificates: Arc<Certificates>, dir: PathBuf) {
-    let stop = net.stop.clone();
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.token.cancelled() => return,
-            () = stop.reload.notified() => {}
-        }
+    while net.stop.until_reload().await {
         notify::reloading();
         certificates.look_again();
         // With the certificate, as `vsmagent --check` does: an agent that could not start again is to be known of.
@@ -183,11 +174,7 @@ async fn reload(net: Arc<Net>, certificates: Arc<Certificates>, dir: PathBuf) {
                 certificates.take(&config);
                 tracing::info!("configuration read again");
             }
-            Err(error) => {
-                tracing::error!(%error, "the new configuration is bad; the old one stays");
-                let what = format!("a new configuration is bad, and the old one stays: {error}");
-                net.troubles.raise(Kind::Configuration, "", what);
-            }
+            Err(error) => net.troubles.configuration_refused(&error),
         }
         notify::ready("serving");
     }

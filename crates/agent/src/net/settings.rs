@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use vsm_config::{Config, keys};
+use vsm_daemon::process::host_name;
 
 /// What the administrator set.
 #[derive(Debug, Clone)]
@@ -17,11 +18,6 @@ pub(super) struct Settings {
     pub(super) master_port: u16,
     /// Where `vsmagent` is asked.
     pub(super) run_dir: PathBuf,
-}
-
-/// The host's own name, as `uname -n` prints it.
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Where users reach this host if nobody says otherwise: its address, as the described system has it; its name where

@@ -2,7 +2,6 @@
 //! for administrators on other hosts. A standby forwards to the active node.
 
 mod agents;
-pub(crate) use agents::is_revoked;
 mod events;
 mod log;
 mod notify;
@@ -20,6 +19,8 @@ use vsm_proto::{
     admin::v1::{self as pb, admin_client::AdminClient, admin_server::Admin},
     convert,
 };
+
+pub(crate) use agents::is_revoked;
 
 use crate::api::{
     Edge, caller,

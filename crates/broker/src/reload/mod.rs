@@ -1,6 +1,7 @@
 //! The configuration as it is in force, and taking a new one: whole or not at all, whoever asks for it: SIGHUP, an
 //! administrator, a file that changed (`watch_files` finds it), or the other node.
 
+mod looks;
 pub(crate) mod watch_files;
 
 use std::{
@@ -13,15 +14,15 @@ use std::{
 use tokio::sync::Mutex;
 use vsm_config::{Change, Config, keys};
 use vsm_daemon::{
-    at_start::Daemon,
     log::{self, LogSettings},
-    looks::Looks,
     notify,
     tls::Tls,
     trouble::Kind,
 };
 
 use vsm_root::message::{Act, Answer};
+
+use looks::Looks;
 
 use crate::{
     helper,
@@ -71,7 +72,7 @@ impl Reloader {
     ) -> Arc<Self> {
         let (process, site) = (Arc::clone(&sessions.process), Arc::clone(&sessions.site));
         let journal = Arc::clone(&sessions.journal);
-        let looks = Looks::new(Daemon::Broker, &config, &process.tls, &process.troubles);
+        let looks = Looks::new(&config, &process.tls, &process.troubles);
         let config = Mutex::new(config);
         Arc::new(Self { process, site, journal, side, sessions, dir, looks, config })
     }
@@ -105,10 +106,7 @@ impl Reloader {
         let taken = match new {
             Ok((settings, new)) => Ok(self.take(&mut config, settings, new, actor)),
             Err(error) => {
-                // Each time: whoever asked for it looks into the log.
-                tracing::error!(%error, "the new configuration is bad; the old one stays");
-                let what = format!("a new configuration is bad, and the old one stays: {error}");
-                self.process.troubles.raise(Kind::Configuration, "", what);
+                self.process.troubles.configuration_refused(&error);
                 let first = error.to_string().lines().next().unwrap_or_default().to_owned();
                 self.journal.note(Note::new(actor, "configuration-refused").detail(first));
                 Err(error)

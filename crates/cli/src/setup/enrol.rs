@@ -79,7 +79,7 @@ pub(super) fn enrol(arguments: &EnrolArgs) -> Result<(), Failure> {
 /// Whether the name is this host's: the certificate of another one, put in place here, keeps both from serving. An
 /// address is taken at its word.
 fn is_this_host(agent: &str, config: &Config, other_name: bool) -> Result<(), Failure> {
-    let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let own = vsm_daemon::process::host_name();
     let configured = config.get(&keys::vsmagent::AGENT_HOSTNAME);
     let short = |name: &str| name.split('.').next().unwrap_or(name).to_ascii_lowercase();
     let is_own = [own.as_str(), configured.as_str()].iter().any(|name| short(name) == short(agent));

@@ -1,13 +1,11 @@
-//! What a daemon finds wrong with its host by looking now and then: what waits for a restart, certificates that end,
-//! whether sshd lets users in, and
-//! how many files are open.
+//! What the broker finds wrong with its host by looking now and then: what waits for a restart, certificates that end,
+//! whether sshd lets users in, and how many files are open.
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use vsm_config::Config;
-
-use crate::{
+use vsm_daemon::{
     at_start::{AtStart, Daemon},
     certificates::Certificates,
     descriptors,
@@ -19,7 +17,7 @@ use crate::{
 
 /// What is looked at.
 #[derive(Debug)]
-pub struct Looks {
+pub(super) struct Looks {
     at_start: Arc<AtStart>,
     certificates: Arc<Certificates>,
     sshd: Arc<Sshd>,
@@ -27,17 +25,16 @@ pub struct Looks {
 }
 
 impl Looks {
-    /// For a daemon that starts with `config`, by which `tls` was loaded just now.
-    #[must_use]
-    pub fn new(daemon: Daemon, config: &Config, tls: &Tls, troubles: &Troubles) -> Self {
-        let at_start = AtStart::new(daemon, config, troubles.clone());
+    /// For a broker that starts with `config`, by which `tls` was loaded just now.
+    pub(super) fn new(config: &Config, tls: &Tls, troubles: &Troubles) -> Self {
+        let at_start = AtStart::new(Daemon::Broker, config, troubles.clone());
         let certificates = Certificates::new(tls.clone(), config, troubles.clone());
         let sshd = Sshd::new(troubles.clone());
         Self { at_start, certificates, sshd, troubles: troubles.clone() }
     }
 
     /// Looks until `stop`.
-    pub fn follow(&self, duties: &Duties, stop: &CancellationToken) {
+    pub(super) fn follow(&self, duties: &Duties, stop: &CancellationToken) {
         duties.run("certificates", Arc::clone(&self.certificates).follow(stop.clone()));
         let look = descriptors::follow("vsmserver", self.troubles.clone(), stop.clone());
         duties.run("look at descriptors", look);
@@ -45,13 +42,13 @@ impl Looks {
     }
 
     /// Looks at once: whoever has mended something asks for a reload.
-    pub fn at_reload(&self) {
+    pub(super) fn at_reload(&self) {
         self.certificates.look_again();
         self.sshd.look_again();
     }
 
     /// A configuration was taken: takes its certificates, and tells what of it waits for a restart.
-    pub fn taken(&self, config: &Config) {
+    pub(super) fn taken(&self, config: &Config) {
         self.certificates.take(config);
         self.at_start.compare(config);
     }
