@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Change, InvalidId, Rejected, Row, UnixMillis};
+use crate::{Change, InvalidId, Rejected, Row, UnixMillis, id::checked_text};
 
 /// Certificates begin with whole seconds.
 const SECOND_MS: u64 = 1000;
@@ -66,19 +66,7 @@ impl FromStr for IdentityName {
     }
 }
 
-impl TryFrom<String> for IdentityName {
-    type Error = InvalidId;
-
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
-    }
-}
-
-impl From<IdentityName> for String {
-    fn from(name: IdentityName) -> Self {
-        name.0.as_ref().to_owned()
-    }
-}
+checked_text!(IdentityName, InvalidId);
 
 impl fmt::Display for IdentityName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

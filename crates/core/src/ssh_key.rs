@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::checked_text;
+
 /// Longest base64 part: an RSA key of 8192 bits has 1,400 characters, the others have 220 at most.
 const BLOB_MAX: usize = 2048;
 
@@ -62,19 +64,7 @@ impl FromStr for SshKey {
     }
 }
 
-impl TryFrom<String> for SshKey {
-    type Error = InvalidKey;
-
-    fn try_from(text: String) -> Result<Self, InvalidKey> {
-        text.parse()
-    }
-}
-
-impl From<SshKey> for String {
-    fn from(key: SshKey) -> Self {
-        key.0.as_ref().to_owned()
-    }
-}
+checked_text!(SshKey, InvalidKey);
 
 impl fmt::Display for SshKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,8 @@
 //! What a daemon sets of its own process, whoever has started it.
 
-use std::sync::OnceLock;
+use std::{process::ExitCode, sync::OnceLock};
 
+use clap::Parser;
 use rustix::{
     fs::Mode,
     process::{
@@ -28,9 +29,34 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Bad usage, as sysexits.h numbers it.
+const EXIT_USAGE: u8 = 64;
+
+/// The `main` of a daemon: reads its command line, and says why it ends, where it ends with another exit code than 0.
+pub fn main<A: Parser>(
+    program: &str,
+    run: impl FnOnce(&A) -> Result<(), (u8, String)>,
+) -> ExitCode {
+    let arguments = match A::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            // Help and version are asked for; all else is wrong usage. If it cannot be printed nobody reads it.
+            drop(message.print());
+            return ExitCode::from(if message.use_stderr() { EXIT_USAGE } else { 0 });
+        }
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, why)) => {
+            complain(program, &why);
+            ExitCode::from(code)
+        }
+    }
+}
+
 /// Tells whoever started a program why it ends, a line for each; its log may not have begun.
 #[expect(clippy::print_stderr, reason = "errors of a start go to standard error")]
-pub fn complain(program: &str, why: &str) {
+fn complain(program: &str, why: &str) {
     for line in why.lines() {
         eprintln!("{program}: {line}");
     }

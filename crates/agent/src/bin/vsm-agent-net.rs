@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use vsm_agent::{args::NetArguments, net};
 use vsm_config::{Config, keys};
 use vsm_daemon::{
@@ -20,28 +19,15 @@ const EXIT_CONFIG: u8 = 78;
 const EXIT_ALONE: u8 = 75;
 
 fn main() -> ExitCode {
-    let arguments = match NetArguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            drop(error.print());
-            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
-        }
-    };
-    match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((code, why)) => {
-            process::complain("vsm-agent-net", &why);
-            ExitCode::from(code)
-        }
-    }
+    process::main("vsm-agent-net", run)
 }
 
-fn run(NetArguments { config: dir }: NetArguments) -> Result<(), (u8, String)> {
+fn run(NetArguments { config: dir }: &NetArguments) -> Result<(), (u8, String)> {
     process::no_cores();
     process::prepare();
     let bad = |error: &dyn std::fmt::Display| (EXIT_CONFIG, error.to_string());
     let failed = |error: &dyn std::fmt::Display| (1, error.to_string());
-    let config = Config::load(&dir).map_err(|error| bad(&error))?;
+    let config = Config::load(dir).map_err(|error| bad(&error))?;
     let number = config.get(&keys::vsmagent::LISTEN_PORT);
     // Before anything is read that comes from outside: one below 1024 takes a power that it has no other use for.
     let port = grpc::take_port(number).map_err(|error| {
@@ -51,7 +37,7 @@ fn run(NetArguments { config: dir }: NetArguments) -> Result<(), (u8, String)> {
     let tls = Tls::load(&config)
         .map_err(|error| if error.may_pass() { failed(&error) } else { bad(&error) })?;
     log::init(&LogSettings::vsmagent(&config, vsm_agent::LOG_PARTS).of_net());
-    let start = net::Start { dir, config, tls, port };
+    let start = net::Start { dir: dir.clone(), config, tls, port };
     // Its threads begin without what was given up.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

@@ -2,13 +2,13 @@
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
-use clap::Parser;
 use tikv_jemallocator::Jemalloc;
 use vsm_broker::args::Arguments;
 use vsm_config::Config;
 use vsm_daemon::{
     account::{self, Account},
     log::{self, LogSettings},
+    process,
     stop::Stop,
     tls::Tls,
 };
@@ -23,25 +23,12 @@ const THREADS_TIMEOUT: Duration = Duration::from_secs(5);
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            drop(error.print());
-            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
-        }
-    };
-    match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((code, why)) => {
-            vsm_daemon::process::complain("vsmserver", &why);
-            ExitCode::from(code)
-        }
-    }
+    process::main("vsmserver", run)
 }
 
-fn run(arguments: Arguments) -> Result<(), (u8, String)> {
-    vsm_daemon::process::no_cores();
-    without_root(&arguments)?;
+fn run(arguments: &Arguments) -> Result<(), (u8, String)> {
+    process::no_cores();
+    without_root(arguments)?;
     let config = Config::load(&arguments.config).map_err(|error| (78, error.to_string()))?;
     if arguments.check {
         config.check().map_err(|error| (78, error.to_string()))?;
@@ -55,7 +42,7 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
         let _ = writeln!(std::io::stdout(), "{done}");
         return Ok(());
     }
-    vsm_daemon::process::prepare();
+    process::prepare();
     log::init(&LogSettings::vsmserver(&config, vsm_broker::LOG_PARTS));
     log::unread(&config);
     // One may wait for the disk (vsm_sync's owner) while another serves.
@@ -67,7 +54,7 @@ fn run(arguments: Arguments) -> Result<(), (u8, String)> {
         .map_err(|error| (1, error.to_string()))?;
     let done = runtime.block_on(async {
         let stop = Stop::on_signals().map_err(|error| (1, error.to_string()))?;
-        vsm_broker::server::serve(config, arguments.config, stop)
+        vsm_broker::server::serve(config, arguments.config.clone(), stop)
             .await
             .map_err(|error| (error.exit_code(), error.to_string()))
     });
@@ -89,6 +76,6 @@ fn without_root(arguments: &Arguments) -> Result<(), (u8, String)> {
     let become_it = account.become_it();
     become_it.map_err(|error| (1, format!("cannot become the user {}: {error}", account.name)))?;
     // By the change of user the kernel has set it anew.
-    vsm_daemon::process::guard_memory();
+    process::guard_memory();
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::{path::Path, process::ExitCode};
 
-use clap::Parser;
 use vsm_config::Config;
 use vsm_daemon::{
     account::{self, Account},
@@ -13,20 +12,7 @@ use vsm_daemon::{
 use vsm_root::{args::Arguments, prepare, server};
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            drop(error.print());
-            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
-        }
-    };
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((code, why)) => {
-            process::complain("vsm-root", &why);
-            ExitCode::from(code)
-        }
-    }
+    process::main("vsm-root", run)
 }
 
 fn run(arguments: &Arguments) -> Result<(), (u8, String)> {

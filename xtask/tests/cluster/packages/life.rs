@@ -103,8 +103,19 @@ fn an_upgrade_with_an_old_configuration_leaves_the_running_daemons_alone() {
     assert!(said.contains("the agent of before the upgrade goes on"), "{said}");
     assert_eq!(sh(&cluster, "agent1", "pgrep -x vsmagent"), before);
     assert_eq!(connect(&cluster), id);
+    // What brokers speak to reads it as its own user, and so does the check.
+    let own = "/etc/vsm/conf.d/91-own.yaml";
+    let write = format!("install -m 600 /dev/null {own} && echo 'vsmagent: {{}}' > {own}");
+    sh(&cluster, "agent1", &format!("rm /etc/vsm/conf.d/90-old.yaml && {write}"));
+    let said = install(&cluster, "agent1", "next", &["vsm-common", "vsm-agent"]);
+    assert!(said.contains(own) && said.contains("ermission denied"), "{said}");
+    sh(&cluster, "agent1", &format!("rm {own}; chmod 600 /etc/vsm/pki/ca.pem"));
+    let said = install(&cluster, "agent1", "next", &["vsm-common", "vsm-agent"]);
+    assert!(said.contains("cannot read /etc/vsm/pki/ca.pem: chmod 644"), "{said}");
+    assert_eq!(sh(&cluster, "agent1", "pgrep -x vsmagent"), before);
+    assert_eq!(connect(&cluster), id);
     // Mended, it is one command.
-    sh(&cluster, "agent1", "rm /etc/vsm/conf.d/90-old.yaml && systemctl restart vsmagent");
+    sh(&cluster, "agent1", "chmod 644 /etc/vsm/pki/ca.pem && systemctl restart vsmagent");
     assert_eq!(connect(&cluster), id);
 
     // The broker reads it as its own user, and so does the check before an upgrade.
