@@ -231,7 +231,6 @@ async fn without_root_brokers_are_refused_with_a_word_and_with_it_all_goes_on() 
     // A stop takes both along, and the report just ends.
     lab.stop_agent("TERM");
     assert!(end(told).await.is_none_or(|status| status.code() != Code::DataLoss));
-    wait_for("vsm-agent-net to stop", || lab.net_is_gone().then_some(()));
     lab.start_agent();
     let mut broker = lab.broker().await;
     for id in [&id, &other] {

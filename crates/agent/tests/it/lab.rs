@@ -227,10 +227,6 @@ impl Lab {
         children(self.net.as_ref().unwrap().id())[0]
     }
 
-    pub(crate) fn net_is_gone(&self) -> bool {
-        children(self.net.as_ref().unwrap().id()).is_empty()
-    }
-
     pub(crate) fn kill_net(&mut self) {
         kill(self.net_pid(), "KILL");
         self.net.take().unwrap().wait().unwrap();
@@ -252,6 +248,11 @@ impl Lab {
     pub(crate) fn stop_agent(&mut self, signal: &str) {
         kill(self.agent_pid(), signal);
         self.agent.take().unwrap().wait().unwrap();
+        // At a stop in good order vsm-agent-net ends with it. The next start must not take its last moment for its life.
+        if signal == "TERM" {
+            let mut net = self.net.take().unwrap();
+            wait_for("the end of vsm-agent-net", || net.try_wait().unwrap());
+        }
     }
 
     pub(crate) fn log(&self) -> String {
