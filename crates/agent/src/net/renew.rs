@@ -125,8 +125,7 @@ async fn renew(net: &Net, dir: &Path) -> Result<(), NotRenewed> {
     net.tls.check(&chain).map_err(|why| {
         said(format!("it answered with a certificate that is not this cluster's: {why}"))
     })?;
-    let key = key.as_str().to_owned();
-    let answer = net.host.ask(Call::Install { chain, key }).await?;
+    let answer = net.host.ask(Call::Install { chain, key: key.into() }).await?;
     if answer != Answer::Done {
         return Err(unexpected(&answer).into());
     }
@@ -142,7 +141,8 @@ mod tests {
     #[test]
     fn a_certificate_is_renewed_when_two_thirds_of_its_life_are_over() {
         let (since, until) = (UnixMillis(1000), UnixMillis(91_000));
-        let own = Shown { names: Vec::new(), since, until, key: vsm_core::Hash([0; 32]) };
+        let nothing = vsm_core::Hash([0; 32]);
+        let own = Shown { names: Vec::new(), since, until, key: nothing, by: nothing };
         assert_eq!(left(&own, UnixMillis(1000)), Duration::from_secs(60));
         assert_eq!(left(&own, UnixMillis(60_000)), Duration::from_secs(1));
         for late in [61_000, 95_000] {
