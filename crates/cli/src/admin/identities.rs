@@ -54,7 +54,7 @@ pub async fn agent_enrol(options: &AdminOptions, arguments: &EnrolArgs) -> Resul
     let request = pb::InviteRequest { agent: name.clone(), valid_s };
     let answer =
         client.invite(with_deadline(request, DEADLINE)).await.map_err(refused)?.into_inner();
-    let pb::InviteResponse { token, until_unix_ms, authority, broker, port } = answer;
+    let pb::InviteResponse { token, until_unix_ms, authority, broker, port, .. } = answer;
     let record = InvitedRecord {
         command: format!(
             "echo {token} | vsm-setup enrol --agent {name} --broker {broker} --port {port} --authority {authority}"
