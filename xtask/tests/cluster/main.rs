@@ -50,6 +50,7 @@ mod placement;
 mod preflight;
 mod profiles;
 mod resources;
+mod rotation;
 mod service;
 mod several;
 mod shadow;
