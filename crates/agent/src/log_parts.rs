@@ -20,8 +20,8 @@ pub const PARTS: &Parts = &[
     (
         "broker",
         &[
-            "vsm_agent::agent::calls",
             "vsm_agent::agent::fence",
+            "vsm_agent::agent::identity",
             "vsm_agent::agent::maintenance",
             "vsm_agent::agent::order",
             "vsm_agent::agent::report",

@@ -5,6 +5,7 @@
 //! Root believes nothing of what it is asked: each value is checked as if it came from the network, and none is a path,
 //! a program, a user id or an environment.
 
+mod install;
 mod values;
 
 use std::{
@@ -22,6 +23,7 @@ use vsm_core::{
 use vsm_daemon::{grpc, trouble::Trouble};
 use vsm_proto::{convert::Invalid, session::v1 as pb};
 
+pub use install::{Better, Install};
 pub use values::{InvalidNotice, InvalidTime, Notice, Secret, Valid};
 
 use crate::refusal::Refused;
@@ -211,12 +213,9 @@ pub enum Call {
         journal: u64,
     },
     /// Put a new certificate and its key in place of those of this host.
-    Install {
-        /// The certificate and those above it, PEM.
-        chain: String,
-        /// Its private key, PEM.
-        key: Secret,
-    },
+    Install(Box<Install>),
+    /// Trust of the authorities those no more that are not among these, PEM.
+    Forget(String),
     /// All that runs, then what changes: answered by [`Told`], line after line.
     Report,
     /// What is to be known here before brokers are let in, then what is to be done: answered by [`Order`].
@@ -298,10 +297,8 @@ impl Call {
             Self::Revoke { identities, .. } => few(identities),
             Self::Notify { ids, .. } => few(ids),
             Self::Witness { bytes } => bound(*bytes, BYTES_MAX),
-            Self::Install { chain, key } => {
-                let longest = chain.len().max(key.as_str().len()) as u64;
-                bound(longest, PEM_MAX as u64)
-            }
+            Self::Install(install) => bound(install.longest(), PEM_MAX as u64),
+            Self::Forget(authorities) => bound(authorities.len() as u64, PEM_MAX as u64),
             Self::Verify { .. }
             | Self::Terminate { .. }
             | Self::Disconnect { .. }

@@ -174,6 +174,13 @@ impl Agent for Simulated {
         not_here()
     }
 
+    async fn renew_certificate(
+        &self,
+        _: Request<pb::RenewCertificateRequest>,
+    ) -> Answer<pb::RenewCertificateResponse> {
+        not_here()
+    }
+
     async fn set_revoked(
         &self,
         _: Request<pb::SetRevokedRequest>,

@@ -137,6 +137,7 @@ agent! {
     disconnect_viewer: DisconnectViewerRequest -> DisconnectViewerResponse;
     set_limits: SetLimitsRequest -> SetLimitsResponse;
     set_revoked: SetRevokedRequest -> SetRevokedResponse;
+    renew_certificate: RenewCertificateRequest -> RenewCertificateResponse;
     extend: ExtendRequest -> ExtendResponse;
     notify: NotifyRequest -> NotifyResponse;
     session_log: SessionLogRequest -> SessionLogResponse;

@@ -7,8 +7,12 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `sign` | invitations, and certificates for those who come with one |
+//! | `authorities` | whom this broker trusts, and who is seen to |
+//! | `renew` | having agents renew their certificates now |
 //! | `revoke` | revoking, and who has been told |
 
+mod authorities;
+mod renew;
 mod revoke;
 mod sign;
 
@@ -29,6 +33,8 @@ use crate::{
     site::Site,
 };
 
+pub(crate) use authorities::{CertificateAuthority, HostTrust};
+pub(crate) use renew::Renewed;
 pub(crate) use revoke::tell;
 pub(crate) use sign::Made;
 
@@ -49,6 +55,8 @@ pub struct Identities {
     /// Those of the pair, or this one alone.
     nodes: Vec<String>,
     revoked: watch::Sender<Arc<Revoked>>,
+    /// Agents that are to renew their certificates now.
+    asking: renew::Asking,
 }
 
 /// Why a host or an administrator does not get what they asked for.
@@ -131,8 +139,8 @@ impl Identities {
         agents: Arc<Agents>,
         nodes: Vec<String>,
     ) -> Self {
-        let revoked = watch::Sender::default();
-        Self { process, site, authority, journal, agents, nodes, revoked }
+        let (revoked, asking) = (watch::Sender::default(), renew::Asking::default());
+        Self { process, site, authority, journal, agents, nodes, revoked, asking }
     }
 
     /// What counts no more; changes as it does.

@@ -2,6 +2,8 @@
 //!
 //! The authority is the cluster: whoever holds one of its certificates belongs, by the roles in its URI names.
 
+pub(crate) mod rotate;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
@@ -12,9 +14,11 @@ use std::{
 use clap::Args;
 use vsm_daemon::{
     files::{self, Access},
-    pki::{self, PkiError, Signer, Wanted},
+    pki::{self, PkiError, Wanted},
     tls::Role,
 };
+
+pub use rotate::{BeginArgs, begin};
 
 use crate::{
     exit::{CANNOT_WRITE, CONFIG, Failure, NOT_FOUND, SOFTWARE, USAGE},
@@ -109,7 +113,7 @@ pub fn init(arguments: &InitArgs) -> Result<(), Failure> {
 /// # Errors
 /// If the authority cannot be read, a name is bad, or the files cannot be written.
 pub fn issue(arguments: &IssueArgs) -> Result<(), Failure> {
-    let authority = authority(&arguments.dir)?;
+    let authority = rotate::signing(&arguments.dir)?;
     let wanted = Wanted {
         name: arguments.name.clone(),
         roles: arguments.roles.clone(),
@@ -117,12 +121,13 @@ pub fn issue(arguments: &IssueArgs) -> Result<(), Failure> {
         since: None,
         life: pki::DAY * arguments.days,
     };
-    let (certificate, key) = authority.make(&wanted).map_err(|error| failed(&error))?;
+    let (certificate, key) = authority.signer.make(&wanted).map_err(|error| failed(&error))?;
     make_dir(&arguments.out)?;
     let is_brokers = arguments.roles.contains(&Role::Broker);
     replace_key(&arguments.out.join("host.key"), &key, is_brokers)?;
-    replace(&arguments.out.join("host.pem"), 0o644, &certificate)?;
-    replace(&arguments.out.join("ca.pem"), 0o644, authority.pem())?;
+    let chain = format!("{certificate}{}", authority.cross);
+    replace(&arguments.out.join("host.pem"), 0o644, &chain)?;
+    replace(&arguments.out.join("ca.pem"), 0o644, &authority.trusted)?;
     let roles: Vec<_> = arguments.roles.iter().map(ToString::to_string).collect();
     let text = format!(
         "Issued a certificate to {} as {}, for {} days.",
@@ -138,23 +143,19 @@ pub fn issue(arguments: &IssueArgs) -> Result<(), Failure> {
 /// # Errors
 /// If the authority cannot be read, or the files cannot be written.
 pub fn issuer(arguments: &IssuerArgs) -> Result<(), Failure> {
-    let authority = authority(&arguments.dir)?;
+    let authority = rotate::signing(&arguments.dir)?;
     let IssuerArgs { broker, out, days, .. } = arguments;
     if pki::identity(Role::Broker, broker).is_none() {
         return Err(Failure::new(USAGE, format!("{broker:?} is no name of a host")));
     }
     let (certificate, key) =
-        authority.make_issuer(broker, *days).map_err(|error| failed(&error))?;
+        authority.signer.make_issuer(broker, *days).map_err(|error| failed(&error))?;
     make_dir(out)?;
     replace_key(&out.join("issuer.key"), &key, true)?;
-    replace(&out.join("issuer.pem"), 0o644, &certificate)?;
+    replace(&out.join("issuer.pem"), 0o644, &format!("{certificate}{}", authority.cross))?;
     output::say(&format!(
         "Made an issuer for {broker}, for {days} days. It can sign for agents, and for nobody else."
     ))
-}
-
-fn authority(dir: &Path) -> Result<Signer, Failure> {
-    Signer::load(&dir.join("ca.pem"), &dir.join("ca.key")).map_err(|error| failed(&error))
 }
 
 fn failed(error: &PkiError) -> Failure {
@@ -164,7 +165,7 @@ fn failed(error: &PkiError) -> Failure {
             return Failure::new(NOT_FOUND, text);
         }
         PkiError::Open { .. } | PkiError::Unusable { .. } => CONFIG,
-        PkiError::Address(_) | PkiError::Request(_) => USAGE,
+        PkiError::Address(_) | PkiError::Request(_) | PkiError::Name => USAGE,
         PkiError::Library(_) => SOFTWARE,
     };
     Failure::new(code, error.to_string())

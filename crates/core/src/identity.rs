@@ -156,6 +156,14 @@ pub struct Issued {
     pub by: String,
 }
 
+impl Issued {
+    /// The issuer that signed it; none = its broker has a name that no issuer can have.
+    #[must_use]
+    pub fn issuer(&self) -> Option<IdentityName> {
+        IdentityName::new("issuer", &self.by).ok()
+    }
+}
+
 /// That its certificates count no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
@@ -269,15 +277,20 @@ impl Identity {
 pub type AllIdentities = Arc<BTreeMap<IdentityName, Arc<Identity>>>;
 
 /// The last revocation that concerns an identity: of itself, or of the issuer of its last certificate, as what an
-/// issuer has signed is out with it.
+/// issuer has signed is out with it. With whose it is.
 #[must_use]
-pub fn revocation<'a>(all: &'a AllIdentities, name: &IdentityName) -> Option<&'a Revocation> {
-    let known = all.get(name)?;
+pub fn revocation<'a>(
+    all: &'a AllIdentities,
+    name: &IdentityName,
+) -> Option<(&'a IdentityName, &'a Revocation)> {
+    let (own, known) = all.get_key_value(name)?;
     let issuer = known.issued.as_ref().and_then(|issued| {
-        let issuer = IdentityName::new("issuer", &issued.by).ok()?;
-        all.get(&issuer)?.revoked.as_ref().filter(|revoked| revoked.before > issued.at)
+        let (issuer, known) = all.get_key_value(&issued.issuer()?)?;
+        let revoked = known.revoked.as_ref().filter(|revoked| revoked.before > issued.at)?;
+        Some((issuer, revoked))
     });
-    known.revoked.iter().chain(issuer).max_by_key(|revoked| revoked.before)
+    let revoked = known.revoked.as_ref().map(|revoked| (own, revoked));
+    revoked.into_iter().chain(issuer).max_by_key(|(_, revoked)| revoked.before)
 }
 
 /// Those of a table. Shared by copies: whoever follows them sees by the pointer that nothing changed.
@@ -356,15 +369,18 @@ mod tests {
             let of_issuer = issuer_before.map(|at| revoke(&Identity::default(), at));
             let mut all = BTreeMap::from([(agent.clone(), Arc::new(identity.clone()))]);
             all.extend(of_issuer.map(|one| (issuer.clone(), Arc::new(one))));
-            revocation(&Arc::new(all), &agent).map(|revoked| revoked.before.0)
+            let all = Arc::new(all);
+            revocation(&all, &agent)
+                .map(|(name, revoked)| (name.role().to_owned(), revoked.before.0))
         };
+        let of = |role: &str, at: u64| Some((role.to_owned(), at));
         let enrolled = enrol(&invited(), 1, 7, 10).unwrap();
         assert_eq!(before(&enrolled, None), None);
-        assert_eq!(before(&enrolled, Some(2000)), Some(2000));
+        assert_eq!(before(&enrolled, Some(2000)), of("issuer", 2000));
         assert_eq!(before(&enrolled, Some(10)), None, "signed since");
         let out = revoke(&enrolled, 3000);
-        assert_eq!(before(&out, Some(2000)), Some(3000));
-        assert_eq!(before(&out, Some(4000)), Some(4000));
+        assert_eq!(before(&out, Some(2000)), of("agent", 3000));
+        assert_eq!(before(&out, Some(4000)), of("issuer", 4000));
     }
 
     #[test]

@@ -131,9 +131,12 @@ impl Certificates {
 }
 
 fn files(config: &Config) -> Vec<File> {
-    // With the chain of this host all of it ends that is behind the first to end; of authorities one is enough.
-    let first = |ends: &[UnixMillis]| ends.iter().min().copied();
-    let last = |ends: &[UnixMillis]| ends.iter().max().copied();
+    // With the chain of this host all of it ends that is behind the first to end, but for an authority that is vouched
+    // for there: who knows it by itself needs no word. Of authorities one is enough.
+    let has_name = |(place, one): &(usize, &Shown)| *place == 0 || !one.names.is_empty();
+    let first =
+        |all: &[Shown]| all.iter().enumerate().filter(has_name).map(|(_, one)| one.until).min();
+    let last = |all: &[Shown]| all.iter().map(|one| one.until).max();
     let (cert, ca, key) = (&keys::tls::CERT_FILE, &keys::tls::CA_FILE, &keys::tls::KEY_FILE);
     let issuer = &keys::tls::ISSUER_CERT_FILE;
     vec![
@@ -155,7 +158,7 @@ impl File {
         path: PathBuf,
         parameter: &'static str,
         what: &'static str,
-        which: impl Fn(&[UnixMillis]) -> Option<UnixMillis>,
+        which: impl Fn(&[Shown]) -> Option<UnixMillis>,
     ) -> Self {
         // One that cannot be read is as an empty one: whoever loads it tells why.
         let data = fs::read(&path).unwrap_or_default();
@@ -163,8 +166,7 @@ impl File {
             .filter_map(Result::ok)
             .filter_map(|certificate| Shown::of(&certificate))
             .collect();
-        let ends: Vec<UnixMillis> = all.iter().map(|one| one.until).collect();
-        let ends = which(&ends);
+        let ends = which(&all);
         let told = all.iter().find(|one| Some(one.until) == ends).map(Shown::told_from);
         Self { ends, told, path, parameter, what, digest: digest(&data) }
     }
@@ -190,7 +192,7 @@ fn digest(data: &[u8]) -> u64 {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, SanType, date_time_ymd};
 
     use super::*;
 
@@ -206,6 +208,8 @@ mod tests {
         params.not_after = date_time_ymd(year, 5, 17);
         if is_authority {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        } else {
+            params.subject_alt_names.push(SanType::URI("vsm://agent/x".try_into().unwrap()));
         }
         let key = KeyPair::generate().unwrap();
         (key.serialize_pem(), params.self_signed(&key).unwrap().pem())
@@ -260,7 +264,9 @@ mod tests {
     fn a_short_life_is_told_in_its_last_sixth() {
         let told = |life: u64| {
             let (since, until) = (UnixMillis(0), UnixMillis(life));
-            Shown { names: Vec::new(), since, until, key: vsm_core::Hash([0; 32]) }.told_from().0
+            let nothing = vsm_core::Hash([0; 32]);
+            let shown = Shown { names: Vec::new(), since, until, key: nothing, by: nothing };
+            shown.told_from().0
         };
         assert_eq!(told(60_000), 50_000);
         assert_eq!(told(365 * 86_400_000), 335 * 86_400_000);
@@ -290,9 +296,16 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_what_vouches_for_an_authority_is_not_told() {
+        let ((key, long), (_, ended)) = (pem(2199, false), pem(2001, true));
+        let host = Host::new((key, format!("{long}{ended}")), &pem(2199, true).1);
+        assert_eq!(host.certificates().1.now(), []);
+    }
+
+    #[test]
     fn it_is_told_from_thirty_days_before_the_end() {
         let host = Host::new(pem(2199, false), "");
-        let first = |ends: &[UnixMillis]| ends.first().copied();
+        let first = |all: &[Shown]| all.first().map(|one| one.until);
         let file = File::read(host.path("host.pem"), CERT, "it", first);
         let end = file.ends.unwrap().0;
         let at = |days: u64| file.ends_soon(UnixMillis(end - days * 86_400_000));

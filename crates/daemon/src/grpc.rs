@@ -14,7 +14,7 @@ use tokio::{
     sync::mpsc,
     task::JoinHandle,
 };
-use tokio_rustls::{TlsConnector, server::TlsStream};
+use tokio_rustls::{TlsConnector, client, server::TlsStream};
 use tokio_stream::{
     StreamExt,
     wrappers::{ReceiverStream, UnixListenerStream},
@@ -31,6 +31,7 @@ use vsm_core::Hash;
 
 use crate::{
     access::{self, Door, Guard},
+    authorities::Certificate,
     clock, guest,
     share::{FIRST_WORD_MAX, FIRST_WORD_OF_USER_MAX, Held, Share, Shares, Who},
     tls::{self, Role, Tls},
@@ -334,22 +335,49 @@ fn dialled(role: Option<Role>, host: &str, port: u16, tls: &Tls) -> Result<Chann
     let (tls, name) = (tls.clone(), host.to_owned());
     let connector = tower::service_fn(move |uri: Uri| {
         let (tls, name) = (tls.clone(), name.clone());
-        async move {
-            let (name, tcp) = dial(name, uri).await?;
-            let (connector, place) = tls.connector();
-            let stream = connector.connect(name, Trusted::new(tcp, place)).await?;
-            let (trusted, connection) = stream.get_ref();
-            let certificates = connection.peer_certificates();
-            tls.note(&trusted.place, certificates);
-            match role {
-                Some(role) if !tls::has_role(certificates, role) => Err(io::Error::other(format!(
-                    "its certificate is not that of a host with the role {role}"
-                ))),
-                _ => Ok(TokioIo::new(stream)),
-            }
-        }
+        async move { trusted(role, name, uri, &tls).await.map(TokioIo::new) }
     });
     Ok(endpoint.connect_with_connector_lazy(connector))
+}
+
+/// A connection to a server that has shown a certificate that is trusted, and is of this role.
+async fn trusted(
+    role: Option<Role>,
+    name: String,
+    uri: Uri,
+    tls: &Tls,
+) -> io::Result<client::TlsStream<Trusted<TcpStream>>> {
+    let (name, tcp) = dial(name, uri).await?;
+    let (connector, place) = tls.connector();
+    let stream = connector.connect(name, Trusted::new(tcp, place)).await?;
+    let (trusted, connection) = stream.get_ref();
+    let certificates = connection.peer_certificates();
+    tls.note(&trusted.place, certificates);
+    match role {
+        Some(role) if !tls::has_role(certificates, role) => {
+            let why = format!("its certificate is not that of a host with the role {role}");
+            Err(io::Error::other(why))
+        }
+        _ => Ok(stream),
+    }
+}
+
+/// What a server shows to whoever connects now, by a connection of its own: its certificate, those by which it is
+/// trusted, and the authorities that it trusts.
+///
+/// # Errors
+/// If it cannot be reached in time, or its certificate is not trusted or not of the role.
+pub async fn shown_by(
+    role: Role,
+    host: &str,
+    port: u16,
+    tls: &Tls,
+) -> io::Result<Vec<Certificate>> {
+    let uri = endpoint(host, port).map_err(io::Error::other)?.uri().clone();
+    let connected = trusted(Some(role), host.to_owned(), uri, tls);
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, connected).await??;
+    let all = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    Ok(all.iter().filter_map(Certificate::of).collect())
 }
 
 /// The same for a host that has no certificate yet, and knows the authority by the hash of its public key.

@@ -15,7 +15,10 @@ use rustls::{
 };
 use vsm_core::Hash;
 
-use crate::{shown::Shown, verifier::as_signed};
+use crate::{
+    shown::Shown,
+    verifier::{as_signed, of_authorities},
+};
 
 /// Why a server is not the one that is looked for.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +81,7 @@ impl ServerCertVerifier for Pinned {
         )
         .build()
         .map_err(|error| Error::General(error.to_string()))?;
-        signed.verify_server_cert(own, &[], name, ocsp, now)?;
+        signed.verify_server_cert(own, &of_authorities(others), name, ocsp, now)?;
         let is_broker = |shown: Shown| shown.names.iter().any(|name| name.role() == "broker");
         if Shown::of(own).is_some_and(is_broker) {
             return Ok(ServerCertVerified::assertion());

@@ -4,6 +4,7 @@
 pub mod access;
 pub mod account;
 pub mod at_start;
+pub mod authorities;
 pub mod backoff;
 pub mod cause;
 pub mod certificates;

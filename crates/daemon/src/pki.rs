@@ -10,19 +10,22 @@ use std::{
     net::IpAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    SubjectPublicKeyInfo,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, pem::PemObject as _};
 use vsm_core::{Hash, IdentityName, UnixMillis};
 use zeroize::Zeroizing;
 
 use crate::{
-    account, clock,
+    account,
+    authorities::Certificate,
+    clock,
     files::{self, Access},
     grant, shown,
     shown::Shown,
@@ -35,6 +38,8 @@ pub type Private = Zeroizing<String>;
 /// A day.
 pub const DAY: Duration = Duration::from_secs(86_400);
 
+/// Longest name of an authority, in bytes: X.509 allows no more.
+const NAME_MAX: usize = 64;
 const END: &str = "-----END CERTIFICATE-----";
 /// The last moment that a certificate can name: the end of the year 9999.
 const LAST: UnixMillis = UnixMillis(253_402_300_799_000);
@@ -66,6 +71,9 @@ pub enum PkiError {
         /// Why.
         why: String,
     },
+    /// An authority whose subject is more than a common name, or none.
+    #[error("the name of an authority is one common name of 1 to 64 characters")]
+    Name,
     /// Neither a DNS name nor an address.
     #[error("{0:?} is neither a DNS name nor an address")]
     Address(String),
@@ -228,6 +236,26 @@ impl Signer {
         Ok((params.signed_by(&*key, &self.issuer)?.pem(), pem(&key)))
     }
 
+    /// Vouches for another authority: a certificate for its name and key, by which whoever trusts this one trusts that
+    /// one too.
+    ///
+    /// # Errors
+    /// If its name is more than a common name, or the library fails.
+    pub fn vouch(&self, other: &Certificate) -> Result<String, PkiError> {
+        let mut params = of_authority(&other.subject())?;
+        params.use_authority_key_identifier_extension = true;
+        let own = self.until().unwrap_or_default();
+        params.not_before = moment(clock::unix_millis()).into();
+        params.not_after = moment(own.min(other.shown.until)).into();
+        let parsed = webpki::EndEntityCert::try_from(other.der());
+        let parsed = parsed.map_err(|_| PkiError::Name)?;
+        let key = SubjectPublicKeyInfo::from_der(&parsed.subject_public_key_info())?;
+        let made = params.signed_by(&key, &self.issuer)?;
+        let same = webpki::EndEntityCert::try_from(made.der())
+            .is_ok_and(|made| made.subject() == parsed.subject());
+        if same { Ok(made.pem()) } else { Err(PkiError::Name) }
+    }
+
     fn params(&self, wanted: &Wanted) -> Result<(CertificateParams, UnixMillis), PkiError> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, &wanted.name);
@@ -251,15 +279,23 @@ impl Signer {
 /// # Errors
 /// If the library fails.
 pub fn make_authority(name: &str, days: u32) -> Result<(String, Private), PkiError> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, name);
-    // Below it are issuers, and below those no more of them.
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let mut params = of_authority(name)?;
     holds(&mut params, None, DAY * days, None);
     let key = KeyPair::generate()?;
     let private = pem(&key);
     Ok((CertifiedIssuer::self_signed(params, key)?.pem(), private))
+}
+
+fn of_authority(name: &str) -> Result<CertificateParams, PkiError> {
+    let mut params = CertificateParams::default();
+    if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
+        return Err(PkiError::Name);
+    }
+    params.distinguished_name.push(DnType::CommonName, name);
+    // Below it are issuers, and below those no more of them.
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
 }
 
 /// Puts a key and its certificates in place of those that a host has. Whatever interrupts it, [`recover`] leaves a pair
@@ -391,14 +427,17 @@ fn holds(
     life: Duration,
     most: Option<UnixMillis>,
 ) -> UnixMillis {
-    let at = |at: UnixMillis| std::time::UNIX_EPOCH + Duration::from_millis(at.min(LAST).0);
     let now = clock::unix_millis();
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let until = UnixMillis(now.0.saturating_add(millis(life)));
     let until = most.map_or(until, |most| most.min(until));
-    params.not_before = at(since.unwrap_or(now)).into();
-    params.not_after = at(until).into();
+    params.not_before = moment(since.unwrap_or(now)).into();
+    params.not_after = moment(until).into();
     until
+}
+
+fn moment(at: UnixMillis) -> SystemTime {
+    std::time::UNIX_EPOCH + Duration::from_millis(at.min(LAST).0)
 }
 
 fn pem(key: &KeyPair) -> Private {

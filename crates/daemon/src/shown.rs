@@ -23,6 +23,8 @@ pub struct Shown {
     pub until: UnixMillis,
     /// Of its public key.
     pub key: Hash,
+    /// Of the name of whoever has signed it.
+    pub by: Hash,
 }
 
 impl Shown {
@@ -35,7 +37,8 @@ impl Shown {
             .filter_map(|uri| uri.strip_prefix("vsm://")?.parse().ok())
             .collect();
         let (since, until) = (begin_of(&parsed)?, end_of(&parsed)?);
-        Some(Self { names, since, until, key: Hash::of(&parsed.subject_public_key_info()) })
+        let (key, by) = (Hash::of(&parsed.subject_public_key_info()), Hash::of(parsed.issuer()));
+        Some(Self { names, since, until, key, by })
     }
 }
 

@@ -34,6 +34,7 @@ pub use crate::role::{Role, UnknownRole};
 pub use error::{OpenKey, TlsError};
 
 use crate::{
+    authorities::Certificate,
     hole::{self, Hole},
     open::{Open, Place, Revoked, revoked},
     shown::Shown,
@@ -112,6 +113,8 @@ struct Shared {
 struct Material {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
+    /// This host's certificate, and those by which it is trusted.
+    own: Vec<CertificateDer<'static>>,
     authorities: BTreeSet<Vec<u8>>,
     clients: Arc<Clients>,
 }
@@ -199,6 +202,12 @@ impl Tls {
         self.0.rules.is_open.load(Ordering::Acquire)
     }
 
+    /// This host's certificate, and those by which it is trusted.
+    #[must_use]
+    pub fn own(&self) -> Vec<Certificate> {
+        self.0.material.read().own.iter().filter_map(Certificate::of).collect()
+    }
+
     /// What is shown by whoever is connected now.
     #[must_use]
     pub fn shown(&self) -> Vec<Shown> {
@@ -278,7 +287,7 @@ impl Material {
             rules: Arc::clone(rules),
         });
         // Whoever has no certificate yet knows the authority by its hash, and takes it from here.
-        let with_authorities = [chain.clone(), ca.certificates()?].concat();
+        let (own, with_authorities) = (chain.clone(), [chain.clone(), ca.certificates()?].concat());
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(VERSIONS)
             .map_err(|error| cert.unusable(&error))?
@@ -299,7 +308,7 @@ impl Material {
         server.alpn_protocols = vec![HTTP_2.to_vec()];
         client.alpn_protocols = vec![HTTP_2.to_vec()];
         let (server, client) = (Arc::new(server), Arc::new(client));
-        Ok(Self { server, client, authorities, clients })
+        Ok(Self { server, client, own, authorities, clients })
     }
 }
 

@@ -1,5 +1,6 @@
-//! Whose certificates count: those that the authority has signed, and of agents also those that a broker's issuer has
-//! signed. What an issuer signs can be an agent and nothing else: its key is on a broker, which is on the network.
+//! Whose certificates count: those that the authority has signed, or a new one that it vouches for, and of agents also
+//! those that a broker's issuer has signed. What an issuer signs can be an agent and nothing else: its key is on a
+//! broker, which is on the network.
 
 use std::{
     sync::{
@@ -56,6 +57,14 @@ pub(crate) fn all_shown(certificates: &[CertificateDer<'_>]) -> Vec<Shown> {
     certificates.iter().filter_map(Shown::of).collect()
 }
 
+/// Those that name no role: an authority's own, or by which it vouches for another one. Of those that can sign anything
+/// only issuers have a role.
+pub(crate) fn of_authorities<'a>(certificates: &[CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
+    let names_none =
+        |one: &&CertificateDer<'a>| Shown::of(one).is_some_and(|shown| shown.names.is_empty());
+    certificates.iter().filter(names_none).cloned().collect()
+}
+
 impl Rules {
     /// Judges a chain; `signed` looks whether the authority stands behind it at a moment, by way of these certificates.
     fn judge(
@@ -66,12 +75,12 @@ impl Rules {
         signed: impl Fn(&[CertificateDer<'_>], UnixTime) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let holder = Shown::of(own).ok_or(Wrong::Unreadable)?;
-        // By the authority itself, or else by way of an issuer.
+        // By the authority itself, or by one that it vouches for; else by way of an issuer, which can vouch for none.
         let signed = |others: &[CertificateDer<'_>]| match signed(others, now) {
             Err(error) if begins_soon(&error, now) => signed(others, second_of(holder.since)),
             judged => judged,
         };
-        if signed(&[]).is_err() {
+        if signed(&of_authorities(others)).is_err() {
             signed(others)?;
             let by_issuer = all_shown(others).iter().any(Shown::is_issuers);
             let good = holder.is_agents() && by_issuer;

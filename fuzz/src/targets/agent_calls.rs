@@ -43,7 +43,8 @@ fn call(line: &[u8]) {
         | Call::Shadow { .. }
         | Call::Cancel { .. }
         | Call::Quarantine { .. }
-        | Call::Install { .. }
+        | Call::Install(_)
+        | Call::Forget(_)
         | Call::Report
         | Call::Follow => {}
     }

@@ -14,7 +14,8 @@ fn json(pair: &Pair, node: &str, words: &[&str]) -> Value {
 /// Invites an agent and runs what is printed on its host.
 fn enrol(pair: &Pair, node: &str, agent: &str) {
     let invited = json(pair, node, &["vsmctl", "agent", "enrol", agent]);
-    let command = invited["command"].as_str().unwrap();
+    let whole = invited["command"].as_str().unwrap();
+    let command = whole.strip_suffix(" --replace").expect("it has one, which is known");
     let there = pair.exec(agent, "root", &["sh", "-c", command]).unwrap();
     assert!(!there.status.success(), "what is there is not replaced unasked");
     let said = pair.sh(agent, &format!("{command} --replace"));
@@ -130,4 +131,66 @@ fn a_host_is_enrolled_renews_by_itself_and_is_out_once_it_is_revoked() {
     is(&pair, active, &alice.agent, "up", "");
     pair.same("alice", &alice);
     pair.same("bob", &bob);
+}
+
+/// What an administrator asks for is done at once, and of each host it is said why not.
+#[test]
+fn agents_renew_when_an_administrator_wants_it() {
+    let pair = Pair::with_agents("renew", 3);
+    let (active, standby) = pair.in_step();
+    let alice = pair.login("alice");
+    for agent in ["agent1", "agent2"] {
+        enrol(&pair, active, agent);
+        pair.restart_daemon(agent, "vsmagent").unwrap();
+        is(&pair, active, agent, "up", "");
+    }
+    let renew = |node: &str, words: &[&str]| {
+        let words = [&["vsmctl", "pki", "renew", "--output", "json"], words].concat();
+        let there = pair.exec(node, "root", &words).unwrap();
+        let rows: Value = serde_json::from_slice(&there.stdout).unwrap();
+        (there.status.code(), rows)
+    };
+    // What others need to trust this cluster is asked of either broker.
+    let own = pair.sh(standby, "cat /etc/vsm/pki/ca.pem");
+    assert_eq!(pair.sh(standby, "vsmctl pki export").trim(), own.trim());
+    let exported = json(&pair, standby, &["vsmctl", "pki", "export"]);
+    assert_eq!(exported[0]["issuers"][0]["broker"], active, "{exported}");
+    assert!(!exported.to_string().contains("PRIVATE"));
+    let before = identity(&pair, active, "agent1");
+    assert_eq!(before["issued_by"], active);
+    // Certificates begin with whole seconds.
+    wait_for("another certificate", WAIT, || {
+        let (code, rows) = renew(standby, &["agent/agent1"]);
+        assert!(code == Some(0) && rows[0]["renewed"] == true, "{rows}");
+        let now = identity(&pair, active, "agent1");
+        if now["issued"] == before["issued"] { Err(now.to_string()) } else { Ok(()) }
+    })
+    .unwrap();
+    pair.stop_daemon("agent2", "vsmagent").unwrap();
+    is(&pair, active, "agent2", "down", "");
+    let (code, rows) = renew(active, &["--all"]);
+    let why = |n: usize| rows[n]["why"].as_str().unwrap_or_default().to_owned();
+    assert!(code == Some(1) && rows[0]["renewed"] == true, "{rows}");
+    assert!(why(1).starts_with("down: ") && why(2).contains("by hand"), "{rows}");
+    assert!(rows[2]["next_step"].as_str().unwrap().contains("vsmctl agent enrol"), "{rows}");
+    let events = pair.sh(active, "vsmctl events --output json");
+    assert!(events.contains("certificates-renewed"), "{events}");
+    pair.start_daemon("agent2", "vsmagent").unwrap();
+    is(&pair, active, "agent2", "up", "");
+    // What the other broker has signed stays when this one's issuer is revoked; what it has signed itself goes.
+    pair.sh(standby, "vsmctl ha takeover");
+    pair.serves(standby);
+    let (active, standby) = pair.in_step();
+    let (code, rows) = renew(active, &["agent/agent1"]);
+    assert!(code == Some(0), "{rows}");
+    pair.sh(active, &format!("vsmctl pki revoke issuer/{standby} -y --reason lost"));
+    is(&pair, active, "agent2", "down", &format!("revoked with issuer/{standby}"));
+    is(&pair, active, "agent1", "up", "");
+    let list = pair.sh(active, "vsmctl pki list");
+    assert!(list.contains(&format!("with issuer/{standby}")), "{list}");
+    // Hers may be on the one that is out.
+    enrol(&pair, active, "agent2");
+    pair.restart_daemon("agent2", "vsmagent").unwrap();
+    is(&pair, active, "agent2", "up", "");
+    pair.same("alice", &alice);
 }

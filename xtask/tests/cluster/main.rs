@@ -50,6 +50,7 @@ mod placement;
 mod preflight;
 mod profiles;
 mod resources;
+mod rotation;
 mod secrets;
 mod service;
 mod several;

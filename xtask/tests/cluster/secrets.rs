@@ -98,7 +98,7 @@ fn enrol(service: &Service, secrets: &mut Secrets, active: &str) -> String {
         serde_json::from_str(&service.output(active, "root", &words).unwrap()).unwrap();
     secrets.add("the token of an invitation", invited["token"].as_str().unwrap());
     secrets.keys(service, AGENTS[0], KEY);
-    service.sh(AGENTS[0], &format!("{} --replace", invited["command"].as_str().unwrap()));
+    service.sh(AGENTS[0], invited["command"].as_str().unwrap());
     secrets.keys(service, AGENTS[0], KEY);
     let key = service.sh(AGENTS[0], &format!("cat {KEY}"));
     service.restart_daemon(AGENTS[0], "vsmagent").unwrap();

@@ -51,12 +51,6 @@ fn nobody_notices_that_certificates_run_out_every_other_minute() {
         let life = format!("/vsmserver/agent_certificate_life={LIFE_S}");
         pair.sh(node, &format!("vsm-config {life} && vsmctl reload"));
     }
-    for agent in AGENTS {
-        let command = pair.sh(active, &format!("vsmctl agent enrol {agent} | grep -o 'echo .*'"));
-        pair.sh(agent, &format!("{command} --replace"));
-        pair.restart_daemon(agent, "vsmagent").unwrap();
-    }
-    pair.in_step();
     let up = |agent: &str| {
         wait_for(&format!("{agent} to be up"), WAIT, || {
             let list = pair.sh(active, "vsmctl agent list");
@@ -65,6 +59,14 @@ fn nobody_notices_that_certificates_run_out_every_other_minute() {
         })
         .unwrap();
     };
+    for agent in AGENTS {
+        // Which certificate it shows is known by then, and that the new one takes its place.
+        up(agent);
+        let command = pair.sh(active, &format!("vsmctl agent enrol {agent} | grep -o 'echo .*'"));
+        pair.sh(agent, &command);
+        pair.restart_daemon(agent, "vsmagent").unwrap();
+    }
+    pair.in_step();
     for agent in AGENTS {
         up(agent);
     }

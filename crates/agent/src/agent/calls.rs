@@ -7,12 +7,16 @@ use vsm_core::{Fence, SessionId, State};
 use vsm_daemon::span;
 
 use super::{
-    Agent, call_error::CallError, fence::Permit, keys, life, limits, link, notice, session_log,
-    shadow, wish::NotDone,
+    Agent,
+    call_error::CallError,
+    fence::Permit,
+    identity::{Files, NotInstalled},
+    keys, life, limits, link, notice, session_log, shadow,
+    wish::NotDone,
 };
 use crate::{
     control::{self, Event, Request},
-    message::{Answer, Call, Start},
+    message::{Answer, Call, Start, Wish},
     refusal::one_line,
 };
 
@@ -57,18 +61,7 @@ pub(super) async fn done(agent: &Arc<Agent>, call: Call) -> Result<Answer, CallE
             drop(permit);
             Ok(Answer::HostKeys(host_keys))
         }
-        Call::Shadow { fence, wish } => {
-            drop(act.permit(&fence).await?);
-            let verdict = shadow::allow(agent, wish).await?;
-            // The user may have taken their time. A right that nobody is told of lets nobody in.
-            agent.fence.check(&fence).await?;
-            Ok(match verdict {
-                shadow::Verdict::Refused(why) => Answer::NotShadowed(why),
-                shadow::Verdict::Granted { control, right, host_keys } => {
-                    Answer::Shadow { control, right, host_keys }
-                }
-            })
-        }
+        Call::Shadow { fence, wish } => act.shadow(&fence, wish).await,
         Call::Cancel { fence, id } => {
             let permit = act.permit(&fence).await?;
             life::forbid(agent, id, permit).await?;
@@ -80,12 +73,8 @@ pub(super) async fn done(agent: &Arc<Agent>, call: Call) -> Result<Answer, CallE
             let done = agent.fence.quarantine(lineage, journal_id, journal).await;
             Ok(Answer::Was(done.map_err(CallError::NotSetAside)?))
         }
-        Call::Install { chain, key } => {
-            let files = Arc::clone(&agent.files.borrow());
-            act.blocking(move || files.install(&chain, key.as_str())).await??;
-            tracing::info!("this host's certificate is renewed");
-            Ok(Answer::Done)
-        }
+        Call::Install(install) => act.identity(move |files| files.install(&install)).await,
+        Call::Forget(authorities) => act.identity(move |files| files.forget(&authorities)).await,
         Call::Log { .. } | Call::Witness { .. } | Call::Report | Call::Follow => {
             Err(CallError::Broken(io::ErrorKind::InvalidInput.into()))
         }
@@ -113,6 +102,29 @@ fn all_but(failed: Vec<(SessionId, NotDone)>) -> Answer {
 struct Act<'a>(&'a Arc<Agent>);
 
 impl<'a> Act<'a> {
+    async fn shadow(&self, fence: &Fence, wish: Wish) -> Result<Answer, CallError> {
+        drop(self.permit(fence).await?);
+        let verdict = shadow::allow(self.0, wish).await?;
+        // The user may have taken their time. A right that nobody is told of lets nobody in.
+        self.0.fence.check(fence).await?;
+        Ok(match verdict {
+            shadow::Verdict::Refused(why) => Answer::NotShadowed(why),
+            shadow::Verdict::Granted { control, right, host_keys } => {
+                Answer::Shadow { control, right, host_keys }
+            }
+        })
+    }
+
+    /// Changes the files of this host's identity.
+    async fn identity(
+        &self,
+        change: impl FnOnce(&Files) -> Result<(), NotInstalled> + Send + 'static,
+    ) -> Result<Answer, CallError> {
+        let files = Arc::clone(&self.0.files.borrow());
+        self.blocking(move || change(&files)).await??;
+        Ok(Answer::Done)
+    }
+
     async fn permit(&self, fence: &Fence) -> Result<Permit<'a>, CallError> {
         Ok(self.0.admit(fence).await?)
     }

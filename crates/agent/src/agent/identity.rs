@@ -9,9 +9,16 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 use vsm_config::{Config, keys};
-use vsm_daemon::{account::Account, grant, pki, trouble::Kind};
+use vsm_daemon::{
+    account::Account,
+    authorities,
+    files::{self, Access},
+    grant, pki,
+    trouble::Kind,
+};
 
 use super::Agent;
+use crate::message::{Better, Install};
 
 /// How often the key is looked at: an administrator may have put another one in its place, as root.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -23,6 +30,10 @@ pub(super) enum NotInstalled {
     Other,
     #[error("this certificate ends no later than the present one")]
     Sooner,
+    #[error("this certificate is older than the present one")]
+    Older,
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
     #[error("{path}: {source}")]
     Write { path: PathBuf, source: std::io::Error },
 }
@@ -32,13 +43,16 @@ pub(super) enum NotInstalled {
 pub(super) struct Files {
     certificate: PathBuf,
     key: PathBuf,
+    authorities: PathBuf,
 }
 
 impl Files {
     pub(super) fn of(config: &Config) -> Self {
-        let (certificate, key) =
-            (config.get(&keys::tls::CERT_FILE), config.get(&keys::tls::KEY_FILE));
-        Self { certificate, key }
+        Self {
+            certificate: config.get(&keys::tls::CERT_FILE),
+            key: config.get(&keys::tls::KEY_FILE),
+            authorities: config.get(&keys::tls::CA_FILE),
+        }
     }
 
     /// Ends a renewal that was interrupted.
@@ -57,8 +71,10 @@ impl Files {
         grant::readable(&self.key, account.key_group())
     }
 
-    /// Puts a renewed certificate and its key in place.
-    pub(super) fn install(&self, chain: &str, key: &str) -> Result<(), NotInstalled> {
+    /// Puts a renewed certificate and its key in place, and what is to be trusted with it.
+    pub(super) fn install(&self, install: &Install) -> Result<(), NotInstalled> {
+        let Install { chain, key, authorities, better } = install;
+        let key = key.as_str();
         let first = |pem: &str| pki::shown(pem).into_iter().next();
         let new = first(chain).ok_or(NotInstalled::Other)?;
         let present = std::fs::read_to_string(&self.certificate).ok().and_then(|pem| first(&pem));
@@ -67,17 +83,70 @@ impl Files {
         {
             return Err(NotInstalled::Other);
         }
-        if present.is_some_and(|present| present.until >= new.until) {
-            return Err(NotInstalled::Sooner);
+        match (better, present) {
+            (Better::Later, Some(present)) if present.until >= new.until => {
+                return Err(NotInstalled::Sooner);
+            }
+            (Better::Newer, Some(present)) if present.since > new.since => {
+                return Err(NotInstalled::Older);
+            }
+            (Better::Later | Better::Newer, _) => {}
         }
+        // First, and the other way round where one goes: what interrupts it leaves a host that trusts one too many.
+        self.learn(chain, authorities)?;
         pki::install(&self.certificate, &self.key, (chain, key))
-            .map_err(|source| NotInstalled::Write { path: self.certificate.clone(), source })
+            .map_err(|source| NotInstalled::Write { path: self.certificate.clone(), source })?;
+        tracing::info!("this host's certificate is renewed");
+        Ok(())
+    }
+
+    /// Trusts the authorities too that a broker offers, and for which one that is trusted vouches.
+    fn learn(&self, chain: &str, offered: &str) -> Result<(), NotInstalled> {
+        let trusted = self.trusted()?;
+        let learned = authorities::learned(&trusted, chain, offered);
+        if learned.is_empty() {
+            return Ok(());
+        }
+        let all =
+            [trusted.trim_end()].into_iter().chain(learned.iter().map(|one| one.pem.trim_end()));
+        self.trust(&all.map(|pem| format!("{pem}\n")).collect::<String>())?;
+        for one in &learned {
+            let (authority, key) = (one.subject(), one.shown.key);
+            tracing::warn!(authority, %key, "trusted from now on, as a trusted one vouches for it");
+        }
+        Ok(())
+    }
+
+    /// Trusts those no more that a broker trusts no more, where this host's own certificate is by another one.
+    pub(super) fn forget(&self, offered: &str) -> Result<(), NotInstalled> {
+        let chain = read(&self.certificate)?;
+        let Some(left) = authorities::left(&self.trusted()?, &chain, offered) else {
+            return Ok(());
+        };
+        self.trust(&left)?;
+        tracing::warn!("an authority is trusted no more, as the broker trusts it no more");
+        Ok(())
+    }
+
+    fn trusted(&self) -> Result<String, NotInstalled> {
+        read(&self.authorities)
+    }
+
+    fn trust(&self, authorities: &str) -> Result<(), NotInstalled> {
+        let access = Access { mode: 0o644, uid: None };
+        files::replace(&self.authorities, authorities.as_bytes(), access)
+            .map_err(|source| NotInstalled::Write { path: self.authorities.clone(), source })
     }
 
     /// Where the key is.
     fn key(&self) -> &Path {
         &self.key
     }
+}
+
+fn read(path: &Path) -> Result<String, NotInstalled> {
+    std::fs::read_to_string(path)
+        .map_err(|source| NotInstalled::Read { path: path.to_owned(), source })
 }
 
 /// Lets the account read the key, and says where it cannot.
@@ -114,26 +183,108 @@ mod tests {
         (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
     }
 
-    #[test]
-    fn only_a_later_certificate_of_the_same_host_is_put_in_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let files =
-            Files { certificate: dir.path().join("host.pem"), key: dir.path().join("host.key") };
-        let (present, old) = pair("lab7", 2099);
-        fs::write(&files.certificate, &present).unwrap();
-        fs::write(&files.key, &old).unwrap();
+    /// A host that has this certificate, and trusts these.
+    fn host(dir: &Path, (chain, key): &(String, String), trusted: &str) -> Files {
+        let path = |name: &str| dir.join(name);
+        let (certificate, authorities) = (path("host.pem"), path("ca.pem"));
+        let files = Files { certificate, key: path("host.key"), authorities };
+        fs::write(&files.certificate, chain).unwrap();
+        fs::write(&files.key, key).unwrap();
+        fs::write(&files.authorities, trusted).unwrap();
         fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
+        files
+    }
+
+    fn install(chain: &str, key: &str, better: Better) -> Install {
+        let (chain, key) = (chain.to_owned(), key.to_owned());
+        Install { chain, key: key.into(), authorities: String::new(), better }
+    }
+
+    #[test]
+    fn only_a_better_certificate_of_the_same_host_is_put_in_place() {
+        use Better::{Later, Newer};
+        let dir = tempfile::tempdir().unwrap();
+        let present = pair("lab7", 2099);
+        let files = host(dir.path(), &present, "");
         let ((later, key), (sooner, short)) = (pair("lab7", 2101), pair("lab7", 2098));
         let (others, strange) = pair("lab8", 2101);
         for (chain, key) in
             [(&later, &short), (&others, &strange), (&"x".to_owned(), &key), (&key, &later)]
         {
-            assert!(matches!(files.install(chain, key), Err(NotInstalled::Other)), "{chain}");
+            let done = files.install(&install(chain, key, Newer));
+            assert!(matches!(done, Err(NotInstalled::Other)), "{chain}");
         }
-        assert!(matches!(files.install(&sooner, &short), Err(NotInstalled::Sooner)));
-        assert_eq!(fs::read_to_string(&files.key).unwrap(), old);
-        files.install(&later, &key).unwrap();
-        assert_eq!(fs::read_to_string(&files.certificate).unwrap(), later);
-        assert_eq!(fs::read_to_string(&files.key).unwrap(), key);
+        let done = files.install(&install(&sooner, &short, Later));
+        assert!(matches!(done, Err(NotInstalled::Sooner)));
+        assert_eq!(fs::read_to_string(&files.key).unwrap(), present.1);
+        for (chain, key, better) in [(&later, &key, Later), (&sooner, &short, Newer)] {
+            files.install(&install(chain, key, better)).unwrap();
+            assert_eq!(&fs::read_to_string(&files.certificate).unwrap(), chain);
+            assert_eq!(&fs::read_to_string(&files.key).unwrap(), key);
+        }
+    }
+
+    /// An authority, and its files.
+    struct Authority(tempfile::TempDir, String);
+
+    impl Authority {
+        fn new(name: &str) -> Self {
+            Self::of(pki::make_authority(name, 30).unwrap())
+        }
+
+        fn of((pem, key): (String, pki::Private)) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("ca.pem"), &pem).unwrap();
+            fs::write(dir.path().join("ca.key"), &*key).unwrap();
+            let mode = fs::Permissions::from_mode(0o600);
+            fs::set_permissions(dir.path().join("ca.key"), mode).unwrap();
+            Self(dir, pem)
+        }
+
+        fn signer(&self) -> pki::Signer {
+            pki::Signer::load(&self.0.path().join("ca.pem"), &self.0.path().join("ca.key")).unwrap()
+        }
+
+        /// A host's certificate by an issuer, with what vouches for the authority.
+        fn signs(&self, cross: &str) -> (String, String) {
+            let issuer = Self::of(self.signer().make_issuer("a", 30).unwrap());
+            let (name, roles) = ("lab7".to_owned(), vec![vsm_daemon::tls::Role::Agent]);
+            let wanted =
+                pki::Wanted { name, roles, addresses: Vec::new(), since: None, life: pki::DAY };
+            let (own, key) = issuer.signer().make(&wanted).unwrap();
+            (format!("{own}{}{cross}", issuer.1), key.to_string())
+        }
+    }
+
+    /// One is trusted if a trusted one vouches for it, and goes if it is not needed.
+    #[test]
+    fn root_trusts_nobody_by_the_word_of_its_account() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new, evil) = (Authority::new("old"), Authority::new("new"), Authority::new("x"));
+        let files = host(dir.path(), &old.signs(""), &old.1);
+        let trusts = || fs::read_to_string(&files.authorities).unwrap();
+        let install = |(chain, key): (String, String), authorities: &str| {
+            let authorities = authorities.to_owned();
+            let (key, better) = (key.into(), Better::Newer);
+            files.install(&Install { chain, key, authorities, better }).unwrap();
+        };
+        install(evil.signs(""), &evil.1);
+        install(old.signs(""), &format!("{}{}", old.1, new.1));
+        assert_eq!(trusts(), old.1, "nobody vouches for it");
+        let vouched = &authorities::Certificate::all(&new.1)[0];
+        let cross = old.signer().vouch(vouched).unwrap();
+        files.forget(&new.1).unwrap();
+        assert_eq!(trusts(), old.1, "nobody is left without any");
+        let both = format!("{}{}", old.1, new.1);
+        install(new.signs(&cross), &both);
+        assert_eq!(trusts(), both);
+        install(new.signs(&cross), &both);
+        assert_eq!(trusts(), both, "once");
+        // Once it is vouched for no more.
+        install(new.signs(""), &both);
+        files.forget(&format!("{}{}", evil.1, old.1)).unwrap();
+        assert_eq!(trusts(), both, "its own certificate is by the new one");
+        files.forget(&format!("{}{}", evil.1, new.1)).unwrap();
+        assert_eq!(trusts(), new.1);
     }
 }

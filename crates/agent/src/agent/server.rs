@@ -116,7 +116,8 @@ impl Server {
             | Call::Shadow { .. }
             | Call::Cancel { .. }
             | Call::Quarantine { .. }
-            | Call::Install { .. }) => {
+            | Call::Install(_)
+            | Call::Forget(_)) => {
                 let done = calls::done(&self.agent, one).await;
                 caller.say(&done.unwrap_or_else(Answer::from)).await
             }

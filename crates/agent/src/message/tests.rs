@@ -30,6 +30,11 @@ fn start(change: impl FnOnce(&mut Start)) -> Call {
     Call::Start(Box::new(start))
 }
 
+fn install(text: &str) -> Install {
+    let (chain, key, authorities) = (text.to_owned(), "y".to_owned(), "z".to_owned());
+    Install { chain, key: key.into(), authorities, better: Better::Later }
+}
+
 fn read(call: Call) -> Result<Call, Malformed> {
     Call::parse(&call.line().unwrap())
 }
@@ -67,7 +72,8 @@ fn what_is_sent_is_what_is_read() {
         Call::Cancel { fence: fence.clone(), id },
         Call::Witness { bytes: BYTES_MAX },
         Call::Quarantine { lineage: fence.lineage, fence, journal_id: 1, journal: 2 },
-        Call::Install { chain: "x".to_owned(), key: "y".to_owned().into() },
+        Call::Install(Box::new(install("x"))),
+        Call::Forget("z".to_owned()),
         Call::Report,
         Call::Follow,
     ];
@@ -79,7 +85,8 @@ fn what_is_sent_is_what_is_read() {
 #[test]
 fn no_log_shows_a_key() {
     let key = Secret::from("canary".to_owned());
-    let call = Call::Install { chain: "x".to_owned(), key };
+    let install = Install { key, ..install("x") };
+    let call = Call::Install(Box::new(install));
     assert!(!format!("{call:?}").contains("canary"));
     let line = String::from_utf8(call.line().unwrap()).unwrap();
     assert!(line.contains("canary"), "the control: {line}");
@@ -106,8 +113,10 @@ fn what_no_broker_may_say_is_no_call() {
     assert!(matches!(read(many), Err(Malformed::TooMany)));
     let most = Call::Witness { bytes: BYTES_MAX + 1 };
     assert!(matches!(read(most), Err(Malformed::TooLong(..))));
-    let long = Call::Install { chain: "x".repeat(PEM_MAX + 1), key: String::new().into() };
-    assert!(matches!(read(long), Err(Malformed::TooLong(..))));
+    let long = "x".repeat(PEM_MAX + 1);
+    for long in [Call::Install(Box::new(install(&long))), Call::Forget(long)] {
+        assert!(matches!(read(long), Err(Malformed::TooLong(..))));
+    }
 }
 
 #[test]

@@ -58,6 +58,8 @@ struct Net {
     tls: Tls,
     /// What is in force; `vsmagent` keeps it.
     revoked: Mutex<Revoked>,
+    /// Brokers that want the certificate renewed.
+    renewal: renew::Renewal,
     /// What is wrong here, which brokers are told beside what is wrong with `vsmagent`.
     troubles: Troubles,
     stop: Stop,
@@ -113,6 +115,7 @@ pub async fn run(Start { dir, config, tls, port }: Start, stop: Stop) -> anyhow:
         settings: watch::Sender::new(Arc::new(settings)),
         tls: tls.clone(),
         revoked: Mutex::default(),
+        renewal: renew::Renewal::default(),
         troubles: Troubles::default(),
         stop: stop.clone(),
         is_alone: OnceLock::new(),

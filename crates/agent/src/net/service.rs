@@ -22,10 +22,11 @@ use vsm_proto::{
         AcceptKeyRequest, AcceptKeyResponse, AllowShadowRequest, AllowShadowResponse,
         CancelStartRequest, CancelStartResponse, Cancelled, DisconnectViewerRequest,
         DisconnectViewerResponse, ExtendRequest, ExtendResponse, LimitsSet, NotifyRequest,
-        NotifyResponse, ReportRequest, SessionLogRequest, SessionLogResponse, SetLimitsRequest,
-        SetLimitsResponse, SetRevokedRequest, SetRevokedResponse, StartRequest, StartResponse,
-        TerminateRequest, TerminateResponse, VerifyRequest, VerifyResponse, agent_server,
-        cancel_start_response, set_limits_response, terminate_response,
+        NotifyResponse, RenewCertificateRequest, RenewCertificateResponse, ReportRequest,
+        SessionLogRequest, SessionLogResponse, SetLimitsRequest, SetLimitsResponse,
+        SetRevokedRequest, SetRevokedResponse, StartRequest, StartResponse, TerminateRequest,
+        TerminateResponse, VerifyRequest, VerifyResponse, agent_server, cancel_start_response,
+        set_limits_response, terminate_response,
     },
     convert,
     sync::v1::{
@@ -202,6 +203,18 @@ impl agent_server::Agent for Service {
             }
         }
         Ok(Response::new(SetRevokedResponse {}))
+    }
+
+    async fn renew_certificate(
+        &self,
+        request: Request<RenewCertificateRequest>,
+    ) -> Result<Response<RenewCertificateResponse>, Status> {
+        let fence = right(request.extensions(), request.get_ref().fence.clone())?;
+        // Of no session: what is asked is whether this broker is the one that may act.
+        let may_act = Call::SetLimits { fence, sessions: Vec::new() };
+        let answer = self.ask_for_all(std::iter::once(may_act)).await?;
+        answer.map_err(|answer| words::other(&answer))?;
+        Ok(Response::new(words::renewed(self.0.renewal.now().await)))
     }
 
     async fn extend(

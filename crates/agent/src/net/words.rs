@@ -12,14 +12,15 @@ use vsm_core::{Epoch, IdentityName, Limits, SessionId, Standing, UnixMillis};
 use vsm_proto::{
     agent::v1::{
         AcceptKeyRequest, AllowShadowRequest, AllowShadowResponse, ExtendResponse, Extended,
-        Fenced, LimitsNotSet, NotShown, NotifyRequest, RevokedIdentity, SessionLimits,
-        StartRefusal, StartRefused, extend_response, start_response, verify_response,
+        Fenced, LimitsNotSet, NotRenewed, NotShown, NotifyRequest, RenewCertificateResponse,
+        RevokedIdentity, SessionLimits, StartRefusal, StartRefused, extend_response,
+        renew_certificate_response, start_response, verify_response,
     },
     convert,
     session::v1::LiveSession,
 };
 
-use super::host::unexpected;
+use super::{host::unexpected, renew};
 use crate::{
     message::{Announced, Answer, Failure, Kind, Live, Notice, Valid, Wish},
     refusal::Refusal,
@@ -80,6 +81,16 @@ pub(super) fn revoked(
         Ok((name, UnixMillis(one.before_unix_ms)))
     };
     identities.into_iter().map(one).collect()
+}
+
+/// What came of renewing the certificate.
+pub(super) fn renewed(done: Result<UnixMillis, renew::NotRenewed>) -> RenewCertificateResponse {
+    use renew_certificate_response::Result::{NotRenewed as Not, UntilUnixMs};
+    let result = match done {
+        Ok(until) => UntilUnixMs(until.0),
+        Err(why) => Not(NotRenewed { why: why.to_string(), next_step: why.next_step().to_owned() }),
+    };
+    RenewCertificateResponse { result: Some(result) }
 }
 
 pub(super) fn fenced(promised: &Epoch) -> Fenced {

@@ -126,7 +126,10 @@ async fn root_does_for_its_account_what_there_is_and_nothing_for_others() {
             "cannot be read",
         ),
         (call(r#"{"witness":{"bytes":999999999}}"#), "may bring"),
-        (call(r#"{"install":{"chain":"x","key":"y"}}"#), "no certificate of this host"),
+        (
+            call(r#"{"install":{"chain":"x","key":"y","authorities":"","better":"newer"}}"#),
+            "no certificate of this host",
+        ),
     ] {
         let answer = ask(&lab, NET, &line);
         let shown: String = line.chars().take(120).collect();

@@ -248,7 +248,7 @@ impl Lab {
     pub(crate) fn stop_agent(&mut self, signal: &str) {
         kill(self.agent_pid(), signal);
         self.agent.take().unwrap().wait().unwrap();
-        // At a stop in good order vsm-agent-net ends with it. The next start must not take its last moment for its life.
+        // At a stop in good order vsm-agent-net ends with it. The next start must not take it for one that goes on.
         if signal == "TERM" {
             let mut net = self.net.take().unwrap();
             wait_for("the end of vsm-agent-net", || net.try_wait().unwrap());

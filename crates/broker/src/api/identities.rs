@@ -9,8 +9,8 @@ use std::{
 
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, transport::Channel};
-use vsm_core::{AgentName, AllIdentities, IdentityName};
-use vsm_daemon::{access::Refusals, shown::Shown, tls};
+use vsm_core::{AgentName, AllIdentities, Hash, IdentityName, UnixMillis};
+use vsm_daemon::{access::Refusals, grpc, shown::Shown, tls};
 use vsm_proto::{
     admin::v1::{
         self as pb, identities_client::IdentitiesClient, identities_server::Identities as Admin,
@@ -24,7 +24,7 @@ use crate::{
         Edge, caller,
         forward::{self, Place},
     },
-    identities::{Identities, Made, Refused},
+    identities::{CertificateAuthority, HostTrust, Identities, Made, Refused, Renewed},
     journal::trail::Note,
     pair::Ha,
     process::Process,
@@ -35,6 +35,8 @@ const VALID_S: std::ops::RangeInclusive<u64> = 60..=604_800;
 const ENROL: &str = "vsm.broker.v1.Enrolment/Enrol";
 /// Longest reason, in bytes.
 const REASON_MAX: usize = 256;
+/// Agents in one request: more than a cell of the largest size has.
+const AGENTS_MAX: usize = 65_536;
 
 /// What administrators ask.
 #[derive(Debug, Clone)]
@@ -57,7 +59,7 @@ impl IdentitiesApi {
 }
 
 fn there(channel: Channel) -> IdentitiesClient<Channel> {
-    IdentitiesClient::new(channel)
+    IdentitiesClient::new(channel).max_decoding_message_size(grpc::MESSAGE_MAX)
 }
 
 #[tonic::async_trait]
@@ -92,6 +94,7 @@ impl Admin for IdentitiesApi {
                     authority,
                     broker,
                     port,
+                    has_certificate: invited.has_certificate,
                 })
             })
             .await
@@ -124,6 +127,29 @@ impl Admin for IdentitiesApi {
             .await
     }
 
+    async fn renew(
+        &self,
+        request: Request<pb::RenewRequest>,
+    ) -> Result<Response<pb::RenewResponse>, Status> {
+        let actor = caller::admin(&self.edge, &request).await;
+        if let Place::There(channel) = forward::find(&self.edge, &request).await? {
+            return there(channel).renew(caller::forwarded_for(request.into_inner(), &actor)).await;
+        }
+        let named = request.into_inner().agents;
+        if named.len() > AGENTS_MAX {
+            return Err(Status::invalid_argument(format!("agents: at most {AGENTS_MAX}")));
+        }
+        let named = named.iter().map(|name| convert::text("agents", name));
+        let named = named.collect::<Result<Vec<AgentName>, _>>()?;
+        let identities = Arc::clone(&self.identities);
+        self.edge
+            .done(async move {
+                let agents = identities.renew_now(named, actor).await?;
+                Ok(pb::RenewResponse { agents: agents.into_iter().map(renewed).collect() })
+            })
+            .await
+    }
+
     async fn list_identities(
         &self,
         request: Request<pb::ListIdentitiesRequest>,
@@ -135,7 +161,10 @@ impl Admin for IdentitiesApi {
         }
         let known = self.edge.table.read(|view| Arc::clone(view.table.identities()));
         let mut seen: BTreeMap<IdentityName, Shown> = BTreeMap::new();
-        for shown in self.edge.process.tls.shown() {
+        // Nobody shows this broker its own.
+        let own = self.edge.process.tls.own().into_iter().map(|one| one.shown);
+        let own = own.chain(self.identities.own_issuer());
+        for shown in own.chain(self.edge.process.tls.shown()) {
             for name in shown.names.clone() {
                 let newest = seen.entry(name).or_insert_with(|| shown.clone());
                 if newest.since < shown.since {
@@ -148,6 +177,68 @@ impl Admin for IdentitiesApi {
         let identities = all.collect();
         Ok(Response::new(pb::ListIdentitiesResponse { identities }))
     }
+
+    async fn list_authorities(
+        &self,
+        request: Request<pb::ListAuthoritiesRequest>,
+    ) -> Result<Response<pb::ListAuthoritiesResponse>, Status> {
+        // While nobody is active each node tells what it has.
+        if let Ok(Place::There(channel)) = forward::find(&self.edge, &request).await {
+            let request = caller::forwarded(request.into_inner(), None);
+            return there(channel).list_authorities(request).await;
+        }
+        let all = self.identities.authorities()?;
+        let authorities = all.into_iter().map(authority).collect();
+        let hosts = match request.into_inner().hosts {
+            true => self.identities.look_at_hosts().await?.into_iter().map(host).collect(),
+            false => Vec::new(),
+        };
+        Ok(Response::new(pb::ListAuthoritiesResponse { authorities, hosts }))
+    }
+}
+
+fn authority(CertificateAuthority { certificate, issuers }: CertificateAuthority) -> pb::Authority {
+    let issuer = |((broker, key), until): ((String, Hash), UnixMillis)| pb::Issuer {
+        broker,
+        key: key.to_string(),
+        until_unix_ms: until.0,
+    };
+    pb::Authority {
+        subject: certificate.subject(),
+        key: certificate.shown.key.to_string(),
+        since_unix_ms: certificate.shown.since.0,
+        until_unix_ms: certificate.shown.until.0,
+        issuers: issuers.into_iter().map(issuer).collect(),
+        certificate: certificate.pem,
+    }
+}
+
+fn host(HostTrust { role, name, seen }: HostTrust) -> pb::HostTrust {
+    let role = role.word().to_owned();
+    let keys = |all: Vec<Hash>| all.iter().map(ToString::to_string).collect();
+    match seen {
+        Ok(seen) => pb::HostTrust {
+            role,
+            name,
+            trusts: keys(seen.trusts),
+            by: keys(seen.by),
+            renews: seen.renews,
+            why: String::new(),
+        },
+        Err(why) => {
+            let why = vsm_core::printable(&why.to_string());
+            pb::HostTrust { role, name, why, ..pb::HostTrust::default() }
+        }
+    }
+}
+
+fn renewed(Renewed { agent, done }: Renewed) -> pb::RenewedAgent {
+    let (until, why, next) = match &done {
+        Ok(until) => (until.0, String::new(), String::new()),
+        Err(why) => (0, why.to_string(), why.next_step().to_owned()),
+    };
+    let agent = agent.to_string();
+    pb::RenewedAgent { agent, until_unix_ms: until, why, next_step: next }
 }
 
 fn status(name: &IdentityName, all: &AllIdentities, seen: Option<&Shown>) -> pb::IdentityStatus {
@@ -155,7 +246,7 @@ fn status(name: &IdentityName, all: &AllIdentities, seen: Option<&Shown>) -> pb:
     let known = all.get(name).unwrap_or(&nothing);
     let invited = known.invited.as_ref().filter(|invitation| invitation.used_for.is_none());
     let issued = known.issued.as_ref();
-    let revoked = vsm_core::revocation(all, name);
+    let (revoked_as, revoked) = vsm_core::revocation(all, name).unzip();
     let until = seen.map(|seen| seen.until).or_else(|| issued.map(|issued| issued.until));
     pb::IdentityStatus {
         role: name.role().to_owned(),
@@ -167,6 +258,8 @@ fn status(name: &IdentityName, all: &AllIdentities, seen: Option<&Shown>) -> pb:
         revoked_by: revoked.map_or_else(String::new, |revoked| revoked.by.clone()),
         revoked_why: revoked.map_or_else(String::new, |revoked| revoked.why.clone()),
         seen_unix_ms: seen.map_or(0, |seen| seen.since.0),
+        issued_by: issued.map_or_else(String::new, |issued| issued.by.clone()),
+        revoked_as: revoked_as.map_or_else(String::new, ToString::to_string),
     }
 }
 
@@ -220,7 +313,7 @@ impl Enrolment for EnrolmentApi {
         let EnrolRequest { agent, token, request } = request.into_inner();
         let agent: AgentName = convert::text("agent", &agent)?;
         let (identities, name) = (Arc::clone(&self.identities), agent.to_string());
-        let work = async move { identities.enrol(agent, &token, &request).await };
+        let work = async move { identities.enrol(agent, &token, &request, from).await };
         self.signed(work).await.inspect_err(|status| {
             let from = from.map_or_else(|| "an unknown address".to_owned(), |ip| ip.to_string());
             // A name is what anybody says.

@@ -45,7 +45,7 @@ use crate::{
 pub use away::Away;
 pub use calls::CallError;
 pub(crate) use calls::{
-    ExtendAnswer, Fenced, ShadowAnswer, ShadowWish, Shadowed, Started, Verdict,
+    ExtendAnswer, Fenced, RenewAnswer, ShadowAnswer, ShadowWish, Shadowed, Started, Verdict,
 };
 
 /// How long a login waits for an agent that is not linked at the moment.

@@ -31,14 +31,18 @@ pub(crate) fn maintenance(told: Option<String>) -> Option<Arc<str>> {
     told.map(bounded).map(Into::into)
 }
 
+/// A line that a host says, bounded as what it says is wrong.
+pub(crate) fn line(text: &str) -> String {
+    printable(text).chars().take(TEXT_MAX).collect()
+}
+
 /// What a host says is wrong there.
 pub(crate) fn troubles(told: Vec<pb::Trouble>) -> Arc<[pb::Trouble]> {
-    let bounded = |text: &str| printable(text).chars().take(TEXT_MAX).collect();
     let shown = |trouble: pb::Trouble| pb::Trouble {
-        kind: bounded(&trouble.kind),
-        what: bounded(&trouble.what),
+        kind: line(&trouble.kind),
+        what: line(&trouble.what),
         since_unix_ms: trouble.since_unix_ms,
-        next_step: bounded(&trouble.next_step),
+        next_step: line(&trouble.next_step),
     };
     told.into_iter().take(ALL_MAX).map(shown).collect()
 }

@@ -52,7 +52,12 @@ impl Identities {
         let revocation = Revocation { before, by: actor.clone(), why: why.clone() };
         self.ask(name.clone(), Asked::Revoke(revocation)).await?;
         tracing::warn!(%name, by = actor, why, "revoked: its certificates count no more");
-        self.journal.note(Note::new(actor, "certificate-revoked").detail(format!("{name} {why}")));
+        let note = Note::new(actor, "certificate-revoked").detail(format!("{name} {why}"));
+        let agent = Some(name.name()).filter(|_| name.role() == Role::Agent.word());
+        self.journal.note(match agent.and_then(|agent| agent.parse().ok()) {
+            Some(agent) => note.agent(&agent),
+            None => note,
+        });
         let known = self.authority.table.read(|view| view.table.identities().get(&name).cloned());
         let before =
             known.and_then(|known| known.revoked.as_ref().map(|was| was.before)).unwrap_or(before);

@@ -1,12 +1,13 @@
 //! Invitations, and certificates for those who come with one, or with a certificate that they have.
 
-use std::{path::Path, time::Duration};
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use vsm_core::{
     AgentName, Asked, Hash, Identity, IdentityName, Invitation, Issued, NotGiven, Proposal,
     UnixMillis,
 };
 use vsm_daemon::{
+    authorities::{self, Certificate},
     clock,
     hole::{self, Hole},
     pki::{self, Requested, Signer, Wanted},
@@ -30,6 +31,8 @@ pub(crate) struct Invited {
     pub(crate) token: String,
     pub(crate) until: UnixMillis,
     pub(crate) authority: Hash,
+    /// Whether the host is known to have a certificate already.
+    pub(crate) has_certificate: bool,
 }
 
 /// A certificate as a host takes it.
@@ -52,17 +55,31 @@ impl Identities {
         self.check_configured(&agent)?;
         // Else the host would come in vain.
         drop(self.signer()?);
-        let authority = pki::key_of(&settings.certificates.authority).map_err(Refused::Request)?;
-        let token = token();
+        let authorities = Certificate::all(&read(&settings.certificates.authority)?);
+        // While a new one takes the place of an old one, the one that all hosts know: it vouches for the other.
+        let authority = authorities::known_to_all(&authorities, &self.process.tls.own());
+        let authority = match authority {
+            Some(authority) => authority.shown.key,
+            None => pki::key_of(&settings.certificates.authority).map_err(Refused::Request)?,
+        };
+        let (token, name) = (token(), name_of(&agent)?);
+        let has_certificate = self.has_certificate(&name);
         let now = clock::unix_millis();
         let valid_ms = u64::try_from(valid.as_millis()).unwrap_or(u64::MAX);
         let until = UnixMillis(now.0.saturating_add(valid_ms));
         let (hash, by) = (Hash::of(token.as_bytes()), actor.clone());
         let invitation = Invitation { token: hash, by, until, used_for: None };
-        self.ask(name_of(&agent)?, Asked::Invite(invitation)).await?;
+        self.ask(name, Asked::Invite(invitation)).await?;
         tracing::info!(%agent, by = actor, "invited: it may have a certificate signed once");
         self.journal.note(Note::new(actor, "agent-invited").agent(&agent));
-        Ok(Invited { token, until, authority })
+        Ok(Invited { token, until, authority, has_certificate })
+    }
+
+    /// Whether a host has a certificate, as far as that is known: a broker has signed one, or it is seen.
+    fn has_certificate(&self, name: &IdentityName) -> bool {
+        let known = self.authority.table.read(|view| view.table.identities().get(name).cloned());
+        known.is_some_and(|known| known.issued.is_some())
+            || self.process.tls.shown().iter().any(|shown| shown.names.contains(name))
     }
 
     /// Signs for a host that shows its token.
@@ -71,6 +88,7 @@ impl Identities {
         agent: AgentName,
         token: &str,
         request: &[u8],
+        from: Option<IpAddr>,
     ) -> Result<Made, Refused> {
         let name = name_of(&agent)?;
         // Letters are typed in either case.
@@ -93,8 +111,10 @@ impl Identities {
         let key = Requested::parse(request).map_err(Refused::Request)?;
         let asked = |issued| Asked::Enrol { token: shown, issued };
         let made = self.issue(&name, &key, asked).await?;
-        tracing::info!(%agent, "enrolled: it has its first certificate");
-        self.journal.note(Note::new(SELF, "certificate-issued").agent(&agent).detail("enrolled"));
+        let from = from.map_or_else(|| "an unknown address".to_owned(), |ip| ip.to_string());
+        tracing::info!(%agent, from, "enrolled: it has its first certificate");
+        let note = Note::new(SELF, "certificate-issued").agent(&agent);
+        self.journal.note(note.detail(format!("enrolled from {from}")));
         Ok(made)
     }
 
@@ -107,11 +127,12 @@ impl Identities {
         self.check_configured(&agent)?;
         let (since, until) = (peer.since, peer.until);
         let half = since.0.saturating_add(until.0.saturating_sub(since.0) / 2);
-        if clock::unix_millis().0 < half {
-            return Err(Refused::TooEarly { name: name_of(&agent)? });
+        let name = name_of(&agent)?;
+        if clock::unix_millis().0 < half && !self.asking.has(&name) {
+            return Err(Refused::TooEarly { name });
         }
         let asked = |issued| Asked::Renew { since, issued };
-        let made = self.issue(&name_of(&agent)?, &key, asked).await?;
+        let made = self.issue(&name, &key, asked).await?;
         tracing::info!(%agent, "its certificate is renewed");
         self.journal.note(Note::new(SELF, "certificate-issued").agent(&agent).detail("renewed"));
         Ok(made)
@@ -194,12 +215,12 @@ fn begin(now: UnixMillis, known: Option<&Identity>) -> UnixMillis {
     UnixMillis((now.0 / 1000 * 1000).max(least))
 }
 
-fn name_of(agent: &AgentName) -> Result<IdentityName, Refused> {
+pub(super) fn name_of(agent: &AgentName) -> Result<IdentityName, Refused> {
     IdentityName::new(Role::Agent.word(), agent.as_str())
         .map_err(|error| Refused::Request(pki::PkiError::Request(error.to_string())))
 }
 
-fn read(path: &Path) -> Result<String, Refused> {
+pub(super) fn read(path: &Path) -> Result<String, Refused> {
     std::fs::read_to_string(path)
         .map_err(|source| Refused::Request(pki::PkiError::Read { path: path.to_owned(), source }))
 }

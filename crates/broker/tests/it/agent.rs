@@ -21,8 +21,9 @@ use vsm_daemon::{
 };
 use vsm_proto::{
     agent::v1::{
-        self as pb, agent_server::AgentServer, cancel_start_response, report_response::Item,
-        set_limits_response, start_response, terminate_response, verify_response,
+        self as pb, agent_server::AgentServer, cancel_start_response, renew_certificate_response,
+        report_response::Item, set_limits_response, start_response, terminate_response,
+        verify_response,
     },
     session::v1::{EndReason, Ended, LiveSession, Session, SessionState},
 };
@@ -61,6 +62,8 @@ struct State {
     /// All that was asked: the call, and the session.
     asked: Vec<(&'static str, String)>,
     says: Option<Says>,
+    /// What comes of renewing its certificate; none = it is of an older version.
+    renews: Option<renew_certificate_response::Result>,
 }
 
 /// What the server and the test share.
@@ -156,6 +159,11 @@ impl Host {
     /// It is in the wrong hands: each report has this, and ends.
     pub(crate) fn says(&self, says: impl FnMut() -> Vec<Item> + Send + 'static) {
         self.agent.state().says = Some(Box::new(says));
+    }
+
+    /// What comes of renewing its certificate from now on.
+    pub(crate) fn renews(&self, answer: renew_certificate_response::Result) {
+        self.agent.state().renews = Some(answer);
     }
 
     /// Something runs here that no broker asked for.
@@ -302,6 +310,19 @@ impl pb::agent_server::Agent for Agent {
         let names = request.into_inner().identities.into_iter().map(|one| one.name);
         self.state().asked.extend(names.map(|name| ("set_revoked", name)));
         Ok(Response::new(pb::SetRevokedResponse {}))
+    }
+
+    async fn renew_certificate(
+        &self,
+        _: Request<pb::RenewCertificateRequest>,
+    ) -> Result<Response<pb::RenewCertificateResponse>, Status> {
+        let renews = self.about("renew", "").renews.clone();
+        match renews {
+            None => Err(Status::unimplemented("")),
+            Some(answer) => {
+                Ok(Response::new(pb::RenewCertificateResponse { result: Some(answer) }))
+            }
+        }
     }
 
     async fn set_limits(

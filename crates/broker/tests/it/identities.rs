@@ -15,7 +15,8 @@ use vsm_daemon::{
 };
 use vsm_proto::{
     admin::v1::{
-        InviteRequest, InviteResponse, ListIdentitiesRequest, RevokeRequest, RevokeResponse,
+        InviteRequest, InviteResponse, ListAuthoritiesRequest, ListIdentitiesRequest,
+        RenewRequest as RenewAgentsRequest, RevokeRequest, RevokeResponse,
         identities_client::IdentitiesClient,
     },
     broker::v1::{
@@ -333,4 +334,152 @@ async fn agents_are_told_what_is_revoked() {
     tokio::time::timeout(LONG, told).await.expect("it is told when it is back");
     let own = revoke(&lab, "broker", "b").await.unwrap_err();
     assert_eq!(own.code(), Code::FailedPrecondition, "{own:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_renew_when_an_administrator_wants_it_and_say_why_not() {
+    use vsm_proto::agent::v1::{NotRenewed, renew_certificate_response::Result as Answer};
+    let lab = Lab::with_b_active().await;
+    let (port, hosts) = Host::several(&lab.authority, 4).await;
+    let names: Vec<_> = hosts.iter().map(|host| host.name.clone()).collect();
+    let yaml = |names: &[String]| {
+        format!("vsmserver: {{subclusters: {{Default: {{agents: {}}}}}}}", names.join(" "))
+    };
+    lab.b.has_agents(port, &yaml(&names));
+    let until = |what: &'static str, up: usize| {
+        let lab = &lab;
+        let links = move || lab.b.broker.agents.all();
+        let there = async move {
+            while links().iter().filter(|link| link.is_up()).count() != up {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        async move { tokio::time::timeout(LONG, there).await.expect(what) }
+    };
+    until("all are up", 4).await;
+    hosts[0].renews(Answer::UntilUnixMs(7000));
+    let (why, next_step) = ("by hand\u{1b}[2J".to_owned(), "issue another".to_owned());
+    hosts[1].renews(Answer::NotRenewed(NotRenewed { why, next_step }));
+    hosts[3].down();
+    until("one is down", 3).await;
+    // By the standby, which passes it on.
+    let renew = async |agents: Vec<String>| {
+        Ok::<_, Status>(
+            admin(&lab.a).renew(RenewAgentsRequest { agents }).await?.into_inner().agents,
+        )
+    };
+    let all = renew(Vec::new()).await.unwrap();
+    let rows: Vec<_> = all.iter().map(|row| (row.until_unix_ms, row.why.as_str())).collect();
+    assert_eq!(rows[0], (7000, ""));
+    assert_eq!(rows[1], (0, "by hand\u{fffd}[2J"), "what a host says obeys nobody's terminal");
+    assert_eq!(rows[2], (0, "its vsmagent is of an older version, which cannot be asked"));
+    assert!(rows[3].0 == 0 && rows[3].1.starts_with("down: "), "{rows:?}");
+    assert!(all[1..].iter().all(|row| !row.next_step.is_empty()) && all[0].next_step.is_empty());
+    let one = renew(vec![names[0].clone(), names[0].clone()]).await.unwrap();
+    assert_eq!((one.len(), hosts[0].asked("renew"), hosts[1].asked("renew")), (1, 2, 1));
+    let unknown = renew(vec!["lab99".to_owned()]).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "{unknown:?}");
+    let noted = || {
+        lab.b.table().read(|view| {
+            let all = view.table.events_after(0).filter(|one| one.action == "certificates-renewed");
+            all.map(|one| (one.agent.is_some(), one.detail.clone())).collect::<Vec<_>>()
+        })
+    };
+    let in_trail = async {
+        while noted().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, in_trail).await.expect("both are in the trail");
+    let not = names[1..].join(" ");
+    assert_eq!(noted()[0], (false, format!("of 1 host(s); not of {not}")));
+    assert_eq!(noted()[1], (true, "of 1 host(s)".to_owned()));
+}
+
+/// An agent that is asked may renew though not half is over, and nobody else may.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_is_asked_renews_early() {
+    let lab = Lab::with_b_active().await;
+    let (port, hosts) = Host::several(&lab.authority, 2).await;
+    let names = format!("{} {}", hosts[0].name, hosts[1].name);
+    lab.b
+        .has_agents(port, &format!("vsmserver: {{subclusters: {{Default: {{agents: {names}}}}}}}"));
+    let up = async {
+        while !lab.b.broker.agents.all().iter().all(|link| link.is_up()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, up).await.expect("both are up");
+    let young = [enrolled(&lab, &hosts[0].name).await, enrolled(&lab, &hosts[1].name).await];
+    let renew = async |tls: &Tls| {
+        let channel = grpc::channel("localhost", lab.b.port, tls).unwrap();
+        let request = RenewRequest { request: Request::new().unwrap().request };
+        EnrolmentClient::new(channel).renew(request).await.map(drop)
+    };
+    let agents = vec![hosts[0].name.clone()];
+    drop(admin(&lab.b).renew(RenewAgentsRequest { agents }).await.unwrap());
+    renew(&young[0]).await.unwrap();
+    assert_eq!(renew(&young[1]).await.unwrap_err().code(), Code::FailedPrecondition);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_sees_the_broker_itself_and_what_was_given_to_whom() {
+    let lab = lab().await;
+    assert!(!invite(&lab, "lab7").await.unwrap().has_certificate);
+    drop(enrolled(&lab, "lab7").await);
+    assert!(invite(&lab, "lab7").await.unwrap().has_certificate);
+    // By the standby, which passes it on.
+    let listed = admin(&lab.a).list_identities(ListIdentitiesRequest {}).await.unwrap();
+    let listed = listed.into_inner().identities;
+    let find =
+        |role: &str, name: &str| listed.iter().find(|one| one.role == role && one.name == name);
+    for role in ["broker", "issuer"] {
+        assert!(find(role, "b").unwrap().until_unix_ms > 0, "{role}");
+    }
+    assert_eq!(find("agent", "lab7").unwrap().issued_by, "b");
+    revoke(&lab, "agent", "lab7").await.unwrap();
+    let events = || {
+        lab.b.table().read(|view| {
+            let all =
+                view.table.events_after(0).filter(|one| one.action.starts_with("certificate-"));
+            let agent = |agent: &Option<vsm_core::AgentName>| {
+                agent.as_ref().is_some_and(|agent| agent.as_str() == "lab7")
+            };
+            all.map(|one| (agent(&one.agent), one.detail.clone())).collect::<Vec<_>>()
+        })
+    };
+    let noted = async {
+        while events().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, noted).await.expect("both are in the trail");
+    let wanted = ["enrolled from 127.0.0.1", "agent/lab7 stolen"];
+    assert_eq!(events(), wanted.map(|detail| (true, detail.to_owned())));
+}
+
+/// What hosts show, as an administrator sees it who changes the authority.
+#[tokio::test(flavor = "multi_thread")]
+async fn authorities_are_told_with_who_trusts_them() {
+    let lab = Lab::with_b_active().await;
+    let (port, hosts) = Host::several(&lab.authority, 2).await;
+    let names = format!("{} {}", hosts[0].name, hosts[1].name);
+    lab.b
+        .has_agents(port, &format!("vsmserver: {{subclusters: {{Default: {{agents: {names}}}}}}}"));
+    hosts[1].down();
+    let request = ListAuthoritiesRequest { hosts: true };
+    let answer = admin(&lab.a).list_authorities(request).await.unwrap().into_inner();
+    let [authority] = answer.authorities.as_slice() else { panic!("{answer:?}") };
+    let key = lab.authority.key().to_string();
+    assert_eq!((&authority.key, authority.issuers.len()), (&key, 1), "{authority:?}");
+    assert_eq!(authority.issuers[0].broker, "b");
+    assert_eq!(pki::shown(&authority.certificate)[0].key, lab.authority.key());
+    assert!(!authority.certificate.contains("PRIVATE"));
+    let find = |name: &str| answer.hosts.iter().find(|host| host.name == name).unwrap();
+    for name in ["b", &hosts[0].name] {
+        let host = find(name);
+        assert_eq!((&host.trusts, &host.by), (&vec![key.clone()], &vec![key.clone()]), "{host:?}");
+        assert!(!host.renews && host.why.is_empty());
+    }
+    assert!(!find(&hosts[1].name).why.is_empty(), "it is down");
 }

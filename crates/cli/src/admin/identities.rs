@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use vsm_core::IdentityName;
-use vsm_daemon::clock;
+use vsm_daemon::{clock, grpc, tls::Role};
 use vsm_proto::admin::v1::{self as pb, identities_client::IdentitiesClient};
 
 use super::{AdminOptions, DEADLINE, agent::refused, confirm, select::seconds};
@@ -15,6 +15,8 @@ use crate::{
 
 /// How long a token may count, in seconds.
 const VALID_S: std::ops::RangeInclusive<u64> = 60..=604_800;
+/// Hosts that a question names.
+const NAMED_MAX: usize = 8;
 
 /// Which host is invited.
 #[derive(Debug, Args)]
@@ -36,6 +38,7 @@ struct InvitedRecord {
     broker: String,
     port: u32,
     command: String,
+    replaces: bool,
 }
 
 /// `vsmctl agent enrol`: lets a host have its first certificate, and prints the command that gets it.
@@ -54,11 +57,14 @@ pub async fn agent_enrol(options: &AdminOptions, arguments: &EnrolArgs) -> Resul
     let request = pb::InviteRequest { agent: name.clone(), valid_s };
     let answer =
         client.invite(with_deadline(request, DEADLINE)).await.map_err(refused)?.into_inner();
-    let pb::InviteResponse { token, until_unix_ms, authority, broker, port } = answer;
+    let pb::InviteResponse { token, until_unix_ms, authority, broker, port, has_certificate } =
+        answer;
+    let replace = if has_certificate { " --replace" } else { "" };
     let record = InvitedRecord {
         command: format!(
-            "echo {token} | vsm-setup enrol --agent {name} --broker {broker} --port {port} --authority {authority}"
+            "echo {token} | vsm-setup enrol --agent {name} --broker {broker} --port {port} --authority {authority}{replace}"
         ),
+        replaces: has_certificate,
         agent: name.clone(),
         token,
         until: output::time(until_unix_ms),
@@ -68,8 +74,13 @@ pub async fn agent_enrol(options: &AdminOptions, arguments: &EnrolArgs) -> Resul
     };
     output::report(options.output, &record, |record| {
         let until = record.until.as_deref().map(output::to_the_second).unwrap_or_default();
+        let there = if record.replaces {
+            "it replaces the certificate that is there"
+        } else {
+            "add --replace where there is a certificate"
+        };
         format!(
-            "Run this as root on {}, until {until}. It works once; add --replace where there is a certificate.\n\n  {}\n",
+            "Run this as root on {}, until {until}. It works once; {there}.\n\n  {}\n",
             record.agent, record.command
         )
     })
@@ -87,6 +98,8 @@ struct IdentityRow {
     revoked_before: Option<String>,
     revoked_by: Option<String>,
     revoked_why: Option<String>,
+    revoked_as: Option<String>,
+    issued_by: Option<String>,
 }
 
 impl IdentityRow {
@@ -100,6 +113,8 @@ impl IdentityRow {
             revoked_before: output::time(identity.revoked_before_unix_ms),
             revoked_by: given(identity.revoked_by),
             revoked_why: given(identity.revoked_why),
+            revoked_as: given(identity.revoked_as),
+            issued_by: given(identity.issued_by),
             role: identity.role,
             name: identity.name,
         }
@@ -125,20 +140,17 @@ impl Columns for IdentityRow {
 
     fn cells(&self) -> Vec<String> {
         let second = |time: &Option<String>| time.as_deref().map(output::to_the_second);
-        let remark = match (&self.revoked_before, &self.invited_until) {
-            (Some(_), _) if self.state == "revoked" => {
-                let by = self.revoked_by.as_deref().unwrap_or("-");
-                let why = self.revoked_why.as_deref().map(|why| format!(": {why}"));
-                Some(format!("by {by}{}", why.unwrap_or_default()))
-            }
-            (_, Some(_)) => {
-                second(&self.invited_until).map(|until| format!("invited until {until}"))
-            }
-            (Some(_), None) => {
-                second(&self.revoked_before).map(|at| format!("revoked before {at}"))
-            }
-            (None, None) => None,
-        };
+        let revoked = second(&self.revoked_before).map(|before| {
+            let by = self.revoked_by.as_deref().unwrap_or("-");
+            let own = format!("{}/{}", self.role, self.name);
+            let with = self.revoked_as.as_deref().filter(|name| *name != own);
+            let with = with.map(|name| format!(" with {name}")).unwrap_or_default();
+            let why = self.revoked_why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("revoked before {before}{with} by {by}{why}")
+        });
+        let invited = second(&self.invited_until).map(|until| format!("invited until {until}"));
+        let remarks: Vec<String> = invited.into_iter().chain(revoked).collect();
+        let remark = Some(remarks.join("; ")).filter(|text| !text.is_empty());
         vec![
             self.role.clone(),
             self.name.clone(),
@@ -154,12 +166,17 @@ impl Columns for IdentityRow {
 /// # Errors
 /// If the broker cannot be asked.
 pub async fn pki_list(options: &AdminOptions) -> Result<(), Failure> {
-    let mut client = IdentitiesClient::new(options.channel().await?);
-    let request = with_deadline(pb::ListIdentitiesRequest {}, DEADLINE);
-    let answer = client.list_identities(request).await?.into_inner();
+    let identities = identities(options).await?;
     let now = clock::unix_millis().0;
-    let rows = answer.identities.into_iter().map(|one| IdentityRow::new(one, now));
+    let rows = identities.into_iter().map(|one| IdentityRow::new(one, now));
     output::list(options.output, &rows.collect::<Vec<_>>())
+}
+
+async fn identities(options: &AdminOptions) -> Result<Vec<pb::IdentityStatus>, Failure> {
+    let mut client = IdentitiesClient::new(options.channel().await?)
+        .max_decoding_message_size(grpc::MESSAGE_MAX);
+    let request = with_deadline(pb::ListIdentitiesRequest {}, DEADLINE);
+    Ok(client.list_identities(request).await?.into_inner().identities)
 }
 
 /// What is revoked.
@@ -197,9 +214,12 @@ pub async fn pki_revoke(options: &AdminOptions, arguments: &RevokeArgs) -> Resul
     let name: IdentityName =
         identity.parse().map_err(|error| Failure::new(USAGE, format!("{error}")))?;
     if !assume_yes {
-        let what = format!(
+        let mut what = format!(
             "All certificates of {name} are to count no more, from now on. It comes back by a new one only.\n"
         );
+        if name.role() == "issuer" {
+            what += &signed(&name, &identities(options).await?, clock::unix_millis().0);
+        }
         confirm(&what, "Revoke them?")?;
     }
     let request = pb::RevokeRequest {
@@ -228,4 +248,74 @@ pub async fn pki_revoke(options: &AdminOptions, arguments: &RevokeArgs) -> Resul
             "Certificates of {name} count no more, on this cluster's brokers and on {told} agent(s).\n{rest}"
         )
     })
+}
+
+/// What goes with an issuer: the hosts whose present certificate it has signed.
+fn signed(issuer: &IdentityName, all: &[pb::IdentityStatus], now: u64) -> String {
+    let is_its = |one: &&pb::IdentityStatus| {
+        let by = IdentityName::new(issuer.role(), &one.issued_by);
+        one.role == Role::Agent.word() && by.as_ref() == Ok(issuer) && state(one, now) == "valid"
+    };
+    let hosts: Vec<&str> = all.iter().filter(is_its).map(|one| one.name.as_str()).collect();
+    if hosts.is_empty() {
+        return "No host has a certificate that it has signed.\n".to_owned();
+    }
+    let named = hosts.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(" ");
+    let more = match hosts.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{} host(s) go with it, as it has signed their certificates: {named}{more}.\nWhere the other broker has an issuer, \
+         vsmctl ha takeover there and vsmctl pki renew --all first keep them.\n",
+        hosts.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(role: &str, name: &str) -> pb::IdentityStatus {
+        pb::IdentityStatus {
+            role: role.to_owned(),
+            name: name.to_owned(),
+            issued_unix_ms: 2000,
+            until_unix_ms: 9000,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn an_invitation_and_a_revocation_are_both_shown() {
+        let both = pb::IdentityStatus {
+            invited_until_unix_ms: 8000,
+            revoked_before_unix_ms: 3000,
+            revoked_by: "root".to_owned(),
+            revoked_why: "stolen".to_owned(),
+            revoked_as: "issuer/a".to_owned(),
+            ..identity("agent", "lab7")
+        };
+        let cells = IdentityRow::new(both, 5000).cells();
+        assert_eq!(cells[2], "invited");
+        assert_eq!(
+            cells[4],
+            "invited until 1970-01-01T00:00:08Z; revoked before 1970-01-01T00:00:03Z with issuer/a by root: stolen"
+        );
+        assert_eq!(IdentityRow::new(identity("agent", "lab7"), 5000).cells()[4], "-");
+    }
+
+    #[test]
+    fn whoever_revokes_an_issuer_is_told_which_hosts_go_with_it() {
+        let by = |name: &str, by: &str| pb::IdentityStatus {
+            issued_by: by.to_owned(),
+            ..identity("agent", name)
+        };
+        let all = [by("lab7", "A"), by("lab8", "b"), by("lab9", "a"), identity("agent", "lab1")];
+        let said = |issuer: &str, now| signed(&issuer.parse().unwrap(), &all, now);
+        assert!(said("issuer/a", 5000).starts_with("2 host(s) go with it, "));
+        assert!(said("issuer/a", 5000).contains(": lab7 lab9.\n"));
+        assert!(said("issuer/c", 5000).starts_with("No host"));
+        assert!(said("issuer/a", 9000).starts_with("No host"), "theirs have ended");
+    }
 }

@@ -4,11 +4,14 @@ mod agent;
 mod config;
 mod events;
 mod explain;
+mod export;
 mod follow;
 mod hosts;
 mod identities;
 mod load;
 mod notify;
+mod renew;
+mod rotation;
 mod select;
 mod session;
 
@@ -36,11 +39,14 @@ pub use agent::{
 pub use config::{PushArgs, config_diff, config_push, reload};
 pub use events::{EventsArgs, events};
 pub use explain::explain;
+pub use export::{ExportArgs, pki_export};
 pub use follow::session_watch;
 pub use hosts::{HostsArgs, RsyncArgs, SshArgs, agent_rsync, agent_ssh};
 pub use identities::{EnrolArgs, RevokeArgs, agent_enrol, pki_list, pki_revoke};
 pub use load::{Sort, load_list, load_show, load_subclusters};
 pub use notify::{NotifyArgs, notify};
+pub use renew::{RenewArgs, pki_renew};
+pub use rotation::{RotateFinishArgs, RotateStatusArgs, rotate_finish, rotate_status};
 pub use select::{Condition, Selector};
 pub use session::{
     LogArgs, TerminateArgs, session_list, session_log, session_show, session_terminate,

@@ -5,11 +5,12 @@ use vsm_daemon::VERSION;
 
 use crate::{
     admin::{
-        AdminOptions, DrainArgs, EnrolArgs, EventsArgs, ForgetArgs, LogArgs, NotifyArgs, PushArgs,
-        RevokeArgs, RsyncArgs, Selector, Sort, SshArgs, TerminateArgs,
+        AdminOptions, DrainArgs, EnrolArgs, EventsArgs, ExportArgs, ForgetArgs, LogArgs,
+        NotifyArgs, PushArgs, RenewArgs, RevokeArgs, RotateFinishArgs, RotateStatusArgs, RsyncArgs,
+        Selector, Sort, SshArgs, TerminateArgs,
     },
     ha::HaCommand,
-    pki::{InitArgs, IssueArgs, IssuerArgs},
+    pki::{BeginArgs, InitArgs, IssueArgs, IssuerArgs},
     retry::RetryOptions,
 };
 
@@ -60,7 +61,7 @@ pub enum Command {
     /// Show and control the pair: both nodes, their votes, take-overs
     #[command(subcommand)]
     Ha(HaCommand),
-    /// Create the certificates of the cluster, list and revoke them
+    /// Create the certificates of the cluster, list, renew and revoke them
     #[command(subcommand)]
     Pki(PkiCommand),
 }
@@ -157,8 +158,26 @@ pub enum PkiCommand {
     Issue(IssueArgs),
     /// Make an issuer for a broker, with which that signs certificates for agents
     Issuer(IssuerArgs),
+    /// Replace the authority by a new one without a break: begin, status, finish
+    #[command(subcommand)]
+    Rotate(RotateCommand),
     /// List the identities of hosts: invited, valid until when, revoked
     List,
+    /// Print the certificates of the cluster's authorities, by which others trust its hosts; nothing of it is secret
+    Export(ExportArgs),
+    /// Have agents renew their certificates now; exits with 1 if one did not
+    Renew(RenewArgs),
     /// Have the certificates of a host count no more, from now on
     Revoke(RevokeArgs),
+}
+
+/// `vsmctl pki rotate`, on the authority's host.
+#[derive(Debug, Subcommand)]
+pub enum RotateCommand {
+    /// Make a new authority, for which the old one vouches; issue and issuer sign with it from then on
+    Begin(BeginArgs),
+    /// Show which hosts know the new authority and have certificates of it
+    Status(RotateStatusArgs),
+    /// Move the old authority aside; refused while a host is not there yet
+    Finish(RotateFinishArgs),
 }

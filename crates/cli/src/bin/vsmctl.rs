@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use vsm_cli::{
     admin::{self, AdminOptions},
     args::vsmctl::{
-        AgentCommand, Arguments, Command, ConfigCommand, LoadCommand, PkiCommand, SessionCommand,
+        AgentCommand, Arguments, Command, ConfigCommand, LoadCommand, PkiCommand, RotateCommand,
+        SessionCommand,
     },
     exit::{self, Failure, SOFTWARE},
     ha, pki,
@@ -49,13 +50,7 @@ async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
         Command::Explain { user } => admin::explain(&options, user).await,
         Command::Ha(command) => ha::run(&options, &command).await,
         Command::Status => admin::status(&options).await,
-        Command::Pki(PkiCommand::Init(arguments)) => pki::init(&arguments),
-        Command::Pki(PkiCommand::Issue(arguments)) => pki::issue(&arguments),
-        Command::Pki(PkiCommand::Issuer(arguments)) => pki::issuer(&arguments),
-        Command::Pki(PkiCommand::List) => admin::pki_list(&options).await,
-        Command::Pki(PkiCommand::Revoke(arguments)) => {
-            admin::pki_revoke(&options, &arguments).await
-        }
+        Command::Pki(command) => pki(&options, command).await,
     }
 }
 
@@ -69,5 +64,24 @@ async fn agent(options: &AdminOptions, command: AgentCommand) -> Result<(), Fail
         AgentCommand::Forget(arguments) => admin::agent_forget(options, &arguments).await,
         AgentCommand::Ssh(arguments) => admin::agent_ssh(options, &arguments).await,
         AgentCommand::Rsync(arguments) => admin::agent_rsync(options, &arguments).await,
+    }
+}
+
+async fn pki(options: &AdminOptions, command: PkiCommand) -> Result<(), Failure> {
+    match command {
+        PkiCommand::Init(arguments) => pki::init(&arguments),
+        PkiCommand::Issue(arguments) => pki::issue(&arguments),
+        PkiCommand::Issuer(arguments) => pki::issuer(&arguments),
+        PkiCommand::Rotate(RotateCommand::Begin(arguments)) => pki::begin(&arguments),
+        PkiCommand::Rotate(RotateCommand::Status(arguments)) => {
+            admin::rotate_status(options, &arguments).await
+        }
+        PkiCommand::Rotate(RotateCommand::Finish(arguments)) => {
+            admin::rotate_finish(options, &arguments).await
+        }
+        PkiCommand::List => admin::pki_list(options).await,
+        PkiCommand::Export(arguments) => admin::pki_export(options, &arguments).await,
+        PkiCommand::Renew(arguments) => admin::pki_renew(options, &arguments).await,
+        PkiCommand::Revoke(arguments) => admin::pki_revoke(options, &arguments).await,
     }
 }

@@ -14,7 +14,7 @@ use tonic::Code;
 use vsm_config::{Config, keys};
 use vsm_core::Hash;
 use vsm_daemon::{
-    cause,
+    authorities, cause,
     files::{self, Access},
     grpc,
     pki::{self, PkiError, Request},
@@ -60,8 +60,10 @@ pub(super) fn enrol(arguments: &EnrolArgs) -> Result<(), Failure> {
     let token = read_token()?;
     let made = Request::new().map_err(|error| library(&error))?;
     let answer = ask(arguments, &token, authority, &made)?;
-    // Of what came only the authority that is asked for is trusted.
-    let authorities = pki::with_key(&answer.authorities, authority);
+    // Of what came only the authority that is asked for is trusted, and one that it vouches for.
+    let mut authorities = pki::with_key(&answer.authorities, authority);
+    let learned = authorities::learned(&authorities, &answer.chain, &answer.authorities);
+    authorities.extend(learned.into_iter().map(|one| one.pem));
     check(&answer.chain, &authorities, &made, arguments)?;
     pki::install(&certificate, &key, (&answer.chain, &made.key)).map_err(|error| {
         Failure::new(CANNOT_WRITE, format!("{}: {error}", certificate.display()))

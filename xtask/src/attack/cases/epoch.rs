@@ -152,6 +152,13 @@ fn of_hosts() -> Vec<Asked> {
     };
     vec![
         asked("set-revoked", "revoked certificates that count", "SetRevoked", revoked, always),
+        asked(
+            "renew-certificate",
+            "certificates signed at will",
+            "RenewCertificate",
+            revoked,
+            always,
+        ),
         asked("quarantine", "a session host that serves nobody", "Quarantine", apart, always),
         asked("witness", "a witness's vote", "Ask", claim, |answer| {
             wire::find(answer, 2).is_some()

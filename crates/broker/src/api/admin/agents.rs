@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vsm_core::{AgentName, AgentUse, Measured, Room, Table};
+use vsm_core::{AgentName, AgentUse, IdentityName, Measured, Room, Table};
 use vsm_daemon::{clock, pki, tls::Role, trouble::Kind};
 use vsm_proto::{admin::v1 as pb, agent::v1::Trouble};
 
@@ -85,6 +85,9 @@ fn with_link(
             view.set_state(pb::AgentState::Down);
             view.since_unix_ms = since.at.0;
             view.detail = why.to_string();
+            if let Some(revoked) = revoked(edge, agent).filter(|name| name.role() == "issuer") {
+                view.detail += &format!(" with {revoked}, which had signed it");
+            }
         }
         Some(LinkState::Connecting) | None => {
             view.set_state(pb::AgentState::Down);
@@ -173,12 +176,17 @@ fn troubles(
 
 /// Whether its certificate was revoked, and none issued since.
 pub(crate) fn is_revoked(edge: &Edge, agent: &AgentName) -> bool {
-    let Some(name) = pki::identity(Role::Agent, agent.as_str()) else { return false };
+    revoked(edge, agent).is_some()
+}
+
+/// What was revoked so that its certificate counts no more, where none was issued since: itself, or the issuer.
+fn revoked(edge: &Edge, agent: &AgentName) -> Option<IdentityName> {
+    let name = pki::identity(Role::Agent, agent.as_str())?;
     edge.table.read(|view| {
         let all = view.table.identities();
         let issued = all.get(&name).and_then(|known| known.issued.as_ref());
-        vsm_core::revocation(all, &name)
-            .is_some_and(|revoked| issued.is_none_or(|issued| issued.at < revoked.before))
+        let (name, revoked) = vsm_core::revocation(all, &name)?;
+        issued.is_none_or(|issued| issued.at < revoked.before).then(|| name.clone())
     })
 }
 

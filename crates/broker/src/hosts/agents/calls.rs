@@ -11,12 +11,14 @@ use vsm_daemon::{cause, grpc, open::Revoked};
 use vsm_proto::agent::v1 as pb;
 
 use super::Link;
-use crate::site::settings::Bounds;
+use crate::{hosts::told, site::settings::Bounds};
 
 /// A verify, a cancel or a disconnect is answered from the agent's memory; more means that it hangs.
 pub(super) const SHORT_CALL: Duration = Duration::from_secs(5);
 /// Ending a session includes the grace that its processes get.
 pub(super) const TERMINATE_CALL: Duration = Duration::from_secs(20);
+/// Renewing a certificate: the agent makes a key, and asks this broker for a signature, for 10 s at most.
+const RENEW_CALL: Duration = Duration::from_secs(20);
 /// The user of a desktop has 45 s to say whether it may be shadowed.
 const SHADOW_CALL: Duration = Duration::from_secs(60);
 
@@ -74,6 +76,22 @@ pub(crate) enum ExtendAnswer {
     Extended(Extension),
     /// There is not, and why.
     Refused(String),
+}
+
+/// What came of asking an agent to renew its certificate.
+#[derive(Debug)]
+pub(crate) enum RenewAnswer {
+    /// It has a new one, which ends then.
+    Until(UnixMillis),
+    /// It has not.
+    NotRenewed {
+        /// Why.
+        why: String,
+        /// What is to be done.
+        next_step: String,
+    },
+    /// It is an older agent, which does not know the call.
+    Older,
 }
 
 /// What a verify found.
@@ -223,6 +241,30 @@ impl Link {
         bounded(SHORT_CALL, self.client.clone().set_revoked(request)).await?;
         *self.revoked.lock() = Arc::clone(revoked);
         Ok(())
+    }
+
+    /// Has it renew its certificate now.
+    pub(crate) async fn renew_certificate(&self, fence: Fence) -> Result<RenewAnswer, CallError> {
+        use pb::renew_certificate_response::Result as Answer;
+        let request = pb::RenewCertificateRequest { fence: Some((&fence).into()) };
+        let mut client = self.client.clone();
+        let call = async {
+            match client.renew_certificate(request).await {
+                Err(status) if status.code() == Code::Unimplemented => {
+                    Ok(tonic::Response::new(None))
+                }
+                answer => answer.map(|answer| answer.map(Some)),
+            }
+        };
+        match bounded(RENEW_CALL, call).await?.map(|response| response.result) {
+            None => Ok(RenewAnswer::Older),
+            Some(Some(Answer::UntilUnixMs(until))) => Ok(RenewAnswer::Until(UnixMillis(until))),
+            Some(Some(Answer::NotRenewed(pb::NotRenewed { why, next_step }))) => {
+                let [why, next_step] = [why, next_step].map(|text| told::line(&text));
+                Ok(RenewAnswer::NotRenewed { why, next_step })
+            }
+            Some(None) => Err(CallError::new("it gave an empty answer")),
+        }
     }
 
     /// Has a text shown on the desktops of sessions; why not, by session id, where it is not shown.
