@@ -15,7 +15,8 @@ const SWITCH: &[u8] = b"/etc/vsm/hole";
 /// A run of some attempts: its JSON, and whether it ended well.
 fn run(options: &[&str]) -> (Value, bool) {
     let mut command = Command::new(XTASK);
-    command.args(["attack", "--json", "--no-build", "--quiet", "1", "--name", "t-attack"]);
+    command.args(["attack", "--json", "--no-build", "--quiet", "1", "--name"]);
+    command.arg(crate::named("attack"));
     let output = command.args(options).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let json = serde_json::from_str(&said).unwrap_or_else(|error| {

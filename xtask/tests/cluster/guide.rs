@@ -27,7 +27,7 @@ impl Book {
     fn run(&self, name: &str) -> Report {
         let guide = Guide {
             book: self.0.clone(),
-            name: format!("t-{name}"),
+            name: crate::named(name),
             helper: XTASK.into(),
             medium: None,
             only: None,

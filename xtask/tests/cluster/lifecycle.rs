@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use xtask::clock::wait_for;
 use xtask::cluster::{Cluster, down};
 
-use crate::{XTASK, cluster, on, spec};
+use crate::{XTASK, cluster, named, on, spec};
 
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -70,25 +70,26 @@ fn clusters_stand_side_by_side_with_the_same_addresses() {
         assert_eq!(seen, if there { "yes" } else { "no" });
     }
     one.down().unwrap();
-    assert_gone("t-side-a");
+    assert_gone(&named("side-a"));
     on(&two, "client", &["ssh", "tlha", "true"]);
 }
 
 #[test]
 fn down_leaves_nothing() {
+    let name = named("gone");
     let cluster = cluster("gone");
     on(&cluster, "agent1", &["sh", "-c", "setsid sleep 300 >/dev/null 2>&1 &"]);
     on(&cluster, "agent1", &["sh", "-c", "mkdir -p /sys/fs/cgroup/a/b; mount -t tmpfs x /mnt"]);
-    assert!(traces("t-gone").len() > 6, "{:?}", traces("t-gone"));
+    assert!(traces(&name).len() > 6, "{:?}", traces(&name));
     cluster.down().unwrap();
-    assert_gone("t-gone");
-    down("t-gone").unwrap();
+    assert_gone(&name);
+    down(&name).unwrap();
 }
 
 #[test]
 fn a_dropped_cluster_is_gone() {
     drop(cluster("drop"));
-    assert_gone("t-drop");
+    assert_gone(&named("drop"));
 }
 
 #[test]
@@ -111,12 +112,12 @@ fn up_again_finds_what_stands_and_starts_what_is_missing() {
 }
 
 /// Takes a cluster away at the end of a test that runs `xtask` by hand, also when it fails.
-struct TakenDown(&'static str);
+struct TakenDown(String);
 
 impl Drop for TakenDown {
     fn drop(&mut self) {
         // What it could not remove is found by the next test of this name.
-        let _ = down(self.0);
+        let _ = down(&self.0);
     }
 }
 
@@ -141,21 +142,23 @@ const MOMENTS: [&str; 6] = [
 
 #[test]
 fn down_cleans_up_after_an_up_that_was_killed_at_any_moment() {
-    down("t-killed").unwrap();
-    let _guard = TakenDown("t-killed");
+    let name = named("killed");
+    down(&name).unwrap();
+    let _guard = TakenDown(name.clone());
     for moment in MOMENTS {
-        killed_up("t-killed", moment);
-        down("t-killed").unwrap();
-        assert_gone("t-killed");
+        killed_up(&name, moment);
+        down(&name).unwrap();
+        assert_gone(&name);
     }
 }
 
 #[test]
 fn up_goes_on_where_an_up_was_killed() {
+    let name = named("resumed");
     for moment in MOMENTS {
-        down("t-resumed").unwrap();
-        let _guard = TakenDown("t-resumed");
-        killed_up("t-resumed", moment);
+        down(&name).unwrap();
+        let _guard = TakenDown(name.clone());
+        killed_up(&name, moment);
         let mut spec = spec("resumed");
         spec.fresh = false;
         let cluster = Cluster::up(&spec).unwrap();
@@ -167,10 +170,11 @@ fn up_goes_on_where_an_up_was_killed() {
 
 #[test]
 fn an_interrupted_up_takes_down_what_it_began() {
-    down("t-interrupt").unwrap();
-    let _guard = TakenDown("t-interrupt");
+    let name = named("interrupt");
+    down(&name).unwrap();
+    let _guard = TakenDown(name.clone());
     // An `ip` that hangs at the first agent holds `up` at a known point.
-    let dir = std::env::temp_dir().join(format!("t-interrupt-{}", std::process::id()));
+    let dir = std::env::temp_dir().join(format!("interrupt-{}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
     let ip = "#!/bin/sh\ncase \"$*\" in \"-n \"*agent1*) touch $0.hangs; exec sleep 60;; esac\n\
               exec /usr/sbin/ip \"$@\"\n";
@@ -179,16 +183,16 @@ fn an_interrupted_up_takes_down_what_it_began() {
     fs::set_permissions(dir.join("ip"), mode).unwrap();
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
         let hangs = dir.join("ip.hangs");
-        let mut up = start_up("t-interrupt", Some(&dir));
+        let mut up = start_up(&name, Some(&dir));
         wait_for("the hang", WAIT, || {
-            hangs.exists().then_some(()).ok_or_else(|| format!("{:?}", traces("t-interrupt")))
+            hangs.exists().then_some(()).ok_or_else(|| format!("{:?}", traces(&name)))
         })
         .unwrap();
-        assert!(!traces("t-interrupt").is_empty());
+        assert!(!traces(&name).is_empty());
         killpg(pid(&up), signal).unwrap();
         let status = up.wait().unwrap();
         assert_eq!((status.code(), status.signal()), (Some(code), None));
-        assert_gone("t-interrupt");
+        assert_gone(&name);
         fs::remove_file(hangs).unwrap();
     }
     fs::remove_dir_all(dir).unwrap();

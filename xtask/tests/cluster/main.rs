@@ -76,6 +76,13 @@ use xtask::cluster::{Cluster, ClusterSpec};
 /// The xtask program, which is PID 1 of the hosts.
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
+/// What the cluster of a test is called. `VSM_TEST_CLUSTERS` is another beginning than `t`, for a second run of the
+/// tests on one machine: each takes down what stands under its names.
+fn named(name: &str) -> String {
+    let beginning = std::env::var("VSM_TEST_CLUSTERS").unwrap_or_else(|_| "t".to_owned());
+    format!("{beginning}-{name}")
+}
+
 /// A fresh cluster for the test `name`.
 fn cluster(name: &str) -> Cluster {
     Cluster::up(&spec(name)).unwrap()
@@ -83,7 +90,7 @@ fn cluster(name: &str) -> Cluster {
 
 /// A fresh pair of brokers for the test `name`, in step.
 fn pair(name: &str) -> Cluster {
-    let mut spec = ClusterSpec::pair(format!("t-{name}"), Path::new(XTASK));
+    let mut spec = ClusterSpec::pair(named(name), Path::new(XTASK));
     spec.fresh = true;
     let cluster = Cluster::up(&spec).unwrap();
     xtask::pair::in_step(&cluster, std::time::Duration::from_secs(60)).unwrap();
@@ -91,7 +98,7 @@ fn pair(name: &str) -> Cluster {
 }
 
 fn spec(name: &str) -> ClusterSpec {
-    let mut spec = ClusterSpec::new(format!("t-{name}"), Path::new(XTASK));
+    let mut spec = ClusterSpec::new(named(name), Path::new(XTASK));
     spec.fresh = true;
     spec
 }

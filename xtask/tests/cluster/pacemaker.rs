@@ -14,7 +14,7 @@ use crate::pcs;
 /// A pair under Pacemaker with bare desktops, in step.
 fn up(name: &str, agents: u8) -> Pair {
     xtask::setup::pacemaker().unwrap();
-    let mut spec = ClusterSpec::pair(format!("t-{name}"), Path::new(XTASK));
+    let mut spec = ClusterSpec::pair(crate::named(name), Path::new(XTASK));
     (spec.fresh, spec.agents, spec.software) = (true, agents, HaSoftware::Pacemaker);
     let pair = Pair(Cluster::up(&spec).unwrap());
     // Whoever was shot while all came up, as on a machine that is too busy, is back first.

@@ -35,7 +35,7 @@ impl Pair {
     }
 
     pub(crate) fn with_agents(name: &str, agents: u8) -> Self {
-        let mut spec = ClusterSpec::pair(format!("t-{name}"), Path::new(XTASK));
+        let mut spec = ClusterSpec::pair(crate::named(name), Path::new(XTASK));
         spec.fresh = true;
         spec.agents = agents;
         let pair = Self(Cluster::up(&spec).unwrap());

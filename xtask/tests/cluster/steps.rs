@@ -27,7 +27,7 @@ fn book() -> PathBuf {
 
 /// Hosts with Debian alone, and the packages where the guide has them.
 fn hosts(name: &str) -> Cluster {
-    let mut spec = ClusterSpec::fresh(format!("t-{name}"), Path::new(XTASK));
+    let mut spec = ClusterSpec::fresh(crate::named(name), Path::new(XTASK));
     (spec.fresh, spec.medium) = (true, Some(packages().join("now")));
     Cluster::up(&spec).unwrap()
 }

@@ -36,7 +36,7 @@ fn hosts_with(name: &str, users: u16) -> Cluster {
 
 /// Hosts with nothing but Debian, so many of each kind.
 fn hosts_of(name: &str, brokers: Brokers, agents: u8, users: u16) -> Cluster {
-    let mut spec = ClusterSpec::fresh(format!("t-{name}"), Path::new(XTASK));
+    let mut spec = ClusterSpec::fresh(crate::named(name), Path::new(XTASK));
     (spec.fresh, spec.brokers, spec.agents, spec.users) = (true, brokers, agents, users);
     spec.medium = Some(packages());
     Cluster::up(&spec).unwrap()
