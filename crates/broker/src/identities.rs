@@ -33,7 +33,7 @@ use crate::{
     site::Site,
 };
 
-pub(crate) use authorities::{CertificateAuthority, HostTrust};
+pub(crate) use authorities::{ALL_WITHIN, CertificateAuthority, HostTrust, Which};
 pub(crate) use renew::Renewed;
 pub(crate) use revoke::tell;
 pub(crate) use sign::Made;
@@ -62,9 +62,7 @@ pub struct Identities {
 /// Why a host or an administrator does not get what they asked for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
-    #[error(
-        "there is no agent {0} in /vsmserver/subclusters; add it and reload before it is invited"
-    )]
+    #[error("there is no agent {0} in /vsmserver/subclusters; add it and reload first")]
     UnknownAgent(AgentName),
     #[error(
         "{node} cannot sign certificates: {why}. On the authority's host: vsmctl pki issuer {node} --out DIR; then copy \
@@ -76,14 +74,15 @@ pub(crate) enum Refused {
     #[error(transparent)]
     Request(PkiError),
     #[error(
-        "nothing is known of {0}: no host of the configuration has this name, and no certificate was seen; --force \
-         revokes it all the same"
+        "nothing is known of {0}: the configuration names no such host, none is connected, and no broker has signed its \
+         certificate; --force revokes it all the same"
     )]
     Unknown(IdentityName),
     #[error("{name} has a certificate of which not half is over; it is renewed later")]
     TooEarly { name: IdentityName },
     #[error(
-        "{0} is this broker's own certificate: hand over to the other one first and revoke it there, or add --force"
+        "{0} is this broker's own certificate: revoke it on the other broker, once that is active (vsmctl ha takeover there), or \
+         add --force"
     )]
     Own(IdentityName),
     #[error(transparent)]
@@ -99,6 +98,8 @@ pub(crate) enum NoIssuer {
     Other(NodeName),
     #[error("its issuer was revoked")]
     Revoked,
+    #[error("its issuer is by no authority that this node trusts (/tls/ca_file)")]
+    Untrusted,
     #[error("its issuer ends at {0}")]
     Ends(String),
 }

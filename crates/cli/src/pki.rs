@@ -114,6 +114,9 @@ pub fn init(arguments: &InitArgs) -> Result<(), Failure> {
 /// If the authority cannot be read, a name is bad, or the files cannot be written.
 pub fn issue(arguments: &IssueArgs) -> Result<(), Failure> {
     let authority = rotate::signing(&arguments.dir)?;
+    if arguments.roles.iter().any(|role| pki::identity(*role, &arguments.name).is_none()) {
+        return Err(Failure::new(USAGE, format!("{:?} is no name of a host", arguments.name)));
+    }
     let wanted = Wanted {
         name: arguments.name.clone(),
         roles: arguments.roles.clone(),
@@ -161,7 +164,9 @@ pub fn issuer(arguments: &IssuerArgs) -> Result<(), Failure> {
 fn failed(error: &PkiError) -> Failure {
     let code = match error {
         PkiError::Read { .. } => {
-            let text = format!("{error} (make an authority with vsmctl pki init)");
+            let text = format!(
+                "{error} (this is for the host that has the authority, or --dir; a new cluster makes one with vsmctl pki init)"
+            );
             return Failure::new(NOT_FOUND, text);
         }
         PkiError::Open { .. } | PkiError::Unusable { .. } => CONFIG,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustls::{
     crypto,
-    pki_types::{CertificateDer, UnixTime, pem::PemObject as _},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
 };
 use vsm_core::Hash;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
@@ -71,6 +71,14 @@ impl Certificate {
         parsed.ok().and_then(|parsed| common_name(parsed.subject())).unwrap_or_default()
     }
 
+    /// Whether it is for a host of this DNS name or address; what is neither is none to ask for.
+    #[must_use]
+    pub fn is_for(&self, name: &str) -> bool {
+        let Ok(name) = ServerName::try_from(name) else { return true };
+        let parsed = EndEntityCert::try_from(&self.der);
+        parsed.is_ok_and(|parsed| parsed.verify_is_valid_for_subject_name(&name).is_ok())
+    }
+
     /// Whether it is an authority's for another one, or for itself: it names no role.
     #[must_use]
     pub fn is_authoritys(&self) -> bool {
@@ -93,6 +101,15 @@ pub fn leads_to(authorities: &[Certificate], chain: &[Certificate]) -> bool {
     let (authorities, chain): (Vec<_>, Vec<_>) =
         (authorities.iter().collect(), chain.iter().collect());
     !path(&authorities, &chain).is_empty()
+}
+
+/// The key of the authority that has signed the first of these certificates, an issuer's, where that authority or who
+/// vouches for it is among these; by names alone, for whoever wants to tell of it.
+#[must_use]
+pub fn signer_of_issuer(authorities: &[Certificate], chain: &[Certificate]) -> Option<Hash> {
+    let (issuer, others) = chain.split_first()?;
+    let mut all = authorities.iter().chain(others);
+    all.find(|one| one.is_authoritys() && one.name() == issuer.shown.by).map(|one| one.shown.key)
 }
 
 /// By which authority a host that has none may know this cluster: of those that these certificates lead to the one that

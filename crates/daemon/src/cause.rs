@@ -12,8 +12,44 @@ use crate::clock;
 /// What is wrong with the clock or the certificates is found out with these.
 const COMPARE: &str = "compare date -u on both hosts, then the certificates (openssl x509 -noout -dates -in /etc/vsm/pki/host.pem)";
 
+/// What is told of a host whose certificate counts no more.
+const REVOKED: &str = "its certificate was revoked";
 /// What a host is told whose own certificate counts no more.
-const REVOKED_THERE: &str = "this host's certificate was revoked; an administrator can let it in anew: vsmctl agent enrol, or vsmctl pki issue";
+const REVOKED_THERE: &str = "this host's certificate was revoked; an administrator can let it in anew: an agent by vsmctl agent enrol, any \
+                             host by vsmctl pki issue";
+
+/// What a host is told whose certificate is by an authority that the other side does not trust, or trusts no more.
+const UNKNOWN_THERE: &str = "this host's certificate is by no authority that is trusted there: a new certificate and the present ca.pem \
+                             belong to /etc/vsm/pki (vsmctl pki issue, or vsmctl agent enrol for an agent)";
+/// What is told of a host whose certificate is by an authority that this host does not trust.
+const UNKNOWN_HERE: &str = "its certificate is by no authority that this host trusts: compare ca.pem on both, in /etc/vsm/pki";
+
+/// What is the matter with the certificate of a host that was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It was revoked.
+    Revoked,
+    /// It is by no authority that this host trusts.
+    Unknown,
+}
+
+/// What is the matter with the other side's certificate, where a call failed for that.
+#[must_use]
+pub fn fault(status: &Status) -> Option<Fault> {
+    let mut next = status.source();
+    while let Some(error) = next {
+        match as_tls(error) {
+            Some(rustls::Error::InvalidCertificate(CertificateError::Revoked)) => {
+                return Some(Fault::Revoked);
+            }
+            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                return Some(Fault::Unknown);
+            }
+            Some(_) | None => next = error.source(),
+        }
+    }
+    None
+}
 
 /// Of a call that failed.
 #[must_use]
@@ -41,9 +77,14 @@ pub fn of_error(error: &(dyn Error + 'static)) -> String {
     // An alert loses its type on its way through HTTP/2.
     let refused = format!("received fatal alert: {:?}", AlertDescription::CertificateExpired);
     let revoked = format!("received fatal alert: {:?}", AlertDescription::CertificateRevoked);
+    let unknown = format!("received fatal alert: {:?}", AlertDescription::UnknownCA);
     match text {
         text if text.contains(&refused) => refused_there(),
         text if text.contains(&revoked) => REVOKED_THERE.to_owned(),
+        text if text.contains(&unknown) => UNKNOWN_THERE.to_owned(),
+        text if text.contains("without sending TLS close_notify") => {
+            "the other side closed the connection".to_owned()
+        }
         text => text,
     }
 }
@@ -64,9 +105,15 @@ fn certificate(error: &rustls::Error) -> Option<String> {
     if let rustls::Error::AlertReceived(AlertDescription::CertificateRevoked) = error {
         return Some(REVOKED_THERE.to_owned());
     }
+    if let rustls::Error::AlertReceived(AlertDescription::UnknownCA) = error {
+        return Some(UNKNOWN_THERE.to_owned());
+    }
     let rustls::Error::InvalidCertificate(fault) = error else { return None };
+    if let CertificateError::UnknownIssuer = fault {
+        return Some(UNKNOWN_HERE.to_owned());
+    }
     if let CertificateError::Revoked = fault {
-        return Some("its certificate was revoked".to_owned());
+        return Some(REVOKED.to_owned());
     }
     if let CertificateError::Other(OtherError(why)) = fault {
         return Some(why.to_string());

@@ -31,6 +31,7 @@ const BETWEEN_TWO_FILES: u32 = 1;
 #[derive(Debug)]
 pub struct Certificates {
     tls: Tls,
+    names: Vec<String>,
     state: Mutex<State>,
     troubles: Troubles,
 }
@@ -60,12 +61,12 @@ struct File {
 }
 
 impl Certificates {
-    /// For a daemon that has loaded `tls` by `config`.
+    /// For a daemon that has loaded `tls` by `config`, and is reached by these names.
     #[must_use]
-    pub fn new(tls: Tls, config: &Config, troubles: Troubles) -> Arc<Self> {
+    pub fn new(tls: Tls, config: &Config, names: Vec<String>, troubles: Troubles) -> Arc<Self> {
         // Nothing counts as taken: what was replaced since it was loaded is loaded again.
         let state = State { wanted: config.clone(), in_use: Vec::new(), in_vain: 0 };
-        let this = Self { tls, state: Mutex::new(state), troubles };
+        let this = Self { tls, names, state: Mutex::new(state), troubles };
         this.look();
         Arc::new(this)
     }
@@ -75,25 +76,25 @@ impl Certificates {
         let mut state = self.state.lock();
         state.wanted = config.clone();
         state.in_vain = BETWEEN_TWO_FILES;
-        self.follow_files(&mut state);
+        let _ = self.follow_files(&mut state);
     }
 
     /// Takes files that were replaced, and tells which end soon or have ended.
     pub fn look(&self) {
-        self.follow_files(&mut self.state.lock());
+        let _ = self.follow_files(&mut self.state.lock());
     }
 
-    /// The same at once for somebody who asks: files that cannot be used are told.
-    pub fn look_again(&self) {
+    /// The same at once for somebody who asks: files that cannot be used are told. Whether some were taken.
+    pub fn look_again(&self) -> bool {
         let mut state = self.state.lock();
         state.in_vain = BETWEEN_TWO_FILES;
-        self.follow_files(&mut state);
+        self.follow_files(&mut state)
     }
 
-    fn follow_files(&self, state: &mut State) {
+    fn follow_files(&self, state: &mut State) -> bool {
         // Before they are loaded: what changes meanwhile is seen at the next look.
         let now = files(&state.wanted);
-        let mut wrong = Vec::new();
+        let (mut wrong, mut taken) = (Vec::new(), false);
         if same(&now, &state.in_use) {
             state.in_vain = 0;
         } else {
@@ -101,6 +102,7 @@ impl Certificates {
                 Ok(()) => {
                     if !state.in_use.is_empty() {
                         tracing::info!("certificates read again: new connections use them");
+                        taken = true;
                     }
                     (state.in_use, state.in_vain) = (now, 0);
                 }
@@ -116,7 +118,23 @@ impl Certificates {
         let at = clock::unix_millis();
         let ending = state.in_use.iter().filter_map(|file| Some((file, file.ends_soon(at)?)));
         wrong.extend(ending.map(|(file, what)| (file.parameter.to_owned(), what)));
+        wrong.extend(self.not_for().map(|what| ("names".to_owned(), what)));
         self.troubles.only(Kind::Certificate, "", &wrong);
+        taken
+    }
+
+    /// Names by which this host is reached, and for which its certificate is not.
+    fn not_for(&self) -> Option<String> {
+        let own = self.tls.own().into_iter().next()?;
+        let missing: Vec<&str> =
+            self.names.iter().map(String::as_str).filter(|name| !own.is_for(name)).collect();
+        (!missing.is_empty()).then(|| {
+            format!(
+                "this host's certificate is not for {}, so that whoever connects to that name refuses it; issue it anew \
+                 with --address for each",
+                missing.join(" and ")
+            )
+        })
     }
 
     /// Looks now and then, until `stop`.
@@ -190,9 +208,11 @@ fn digest(data: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{os::unix::fs::PermissionsExt, sync::OnceLock};
 
-    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, SanType, date_time_ymd};
+    use rcgen::{
+        BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
+    };
 
     use super::*;
 
@@ -202,17 +222,31 @@ mod tests {
         troubles.of(Kind::Certificate, about).map(|trouble| trouble.what)
     }
 
-    /// A key, and a certificate that it has signed itself.
-    fn pem(year: i32, is_authority: bool) -> (String, String) {
+    /// The authority's key and name: of each year it is the same one.
+    fn authority(year: i32) -> (CertificateParams, &'static KeyPair) {
+        static KEY: OnceLock<KeyPair> = OnceLock::new();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.not_after = date_time_ymd(year, 5, 17);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        (params, KEY.get_or_init(|| KeyPair::generate().unwrap()))
+    }
+
+    /// A key, and a certificate that the authority has signed; or the authority's own.
+    fn pem(year: i32, is_authority: bool) -> (String, String) {
+        let (params, key) = authority(year);
         if is_authority {
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        } else {
-            params.subject_alt_names.push(SanType::URI("vsm://agent/x".try_into().unwrap()));
+            return (key.serialize_pem(), params.self_signed(key).unwrap().pem());
         }
+        let authority = Issuer::new(params, key);
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.not_after = date_time_ymd(year, 5, 17);
+        params.subject_alt_names = vec![
+            SanType::URI("vsm://agent/x".try_into().unwrap()),
+            SanType::DnsName("lab".try_into().unwrap()),
+            SanType::IpAddress([10, 0, 0, 10].into()),
+        ];
         let key = KeyPair::generate().unwrap();
-        (key.serialize_pem(), params.self_signed(&key).unwrap().pem())
+        (key.serialize_pem(), params.signed_by(&key, &authority).unwrap().pem())
     }
 
     struct Host(tempfile::TempDir);
@@ -243,9 +277,14 @@ mod tests {
             Config::load(self.0.path()).unwrap()
         }
 
+        fn named(&self, config: &Config, names: &[&str], troubles: &Troubles) -> Arc<Certificates> {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            Certificates::new(Tls::load(config).unwrap(), config, names, troubles.clone())
+        }
+
         fn certificates(&self) -> (Arc<Certificates>, Troubles) {
             let (config, troubles) = (self.config("host.pem"), Troubles::default());
-            (Certificates::new(Tls::load(&config).unwrap(), &config, troubles.clone()), troubles)
+            (self.named(&config, &[], &troubles), troubles)
         }
     }
 
@@ -282,9 +321,21 @@ mod tests {
         };
         host.write("issuer.pem", &pem(2001, true).1);
         let (config, troubles) = (config("issuer.pem"), Troubles::default());
-        drop(Certificates::new(Tls::load(&config).unwrap(), &config, troubles.clone()));
+        drop(Certificates::new(Tls::load(&config).unwrap(), &config, Vec::new(), troubles.clone()));
         let said = told(&troubles, "/tls/issuer_cert_file").unwrap();
         assert!(said.starts_with("this broker's issuer ended at 2001-05-17"), "{said}");
+    }
+
+    /// Agents that connect to the resource address would refuse it, and nothing else would tell.
+    #[test]
+    fn a_certificate_without_a_name_by_which_the_host_is_reached_is_told() {
+        let host = Host::new(pem(2199, false), &pem(2199, true).1);
+        let (config, troubles) = (host.config("host.pem"), Troubles::default());
+        drop(host.named(&config, &["LAB", "10.0.0.10", "not a name"], &troubles));
+        assert_eq!(troubles.now(), [], "{:?}", troubles.now());
+        drop(host.named(&config, &["lab", "tlha", "10.0.0.11"], &troubles));
+        let said = told(&troubles, "names").unwrap();
+        assert!(said.contains("is not for tlha and 10.0.0.11, so that"), "{said}");
     }
 
     #[test]
@@ -339,6 +390,22 @@ mod tests {
         assert_eq!(troubles.now(), []);
     }
 
+    /// With it this host would trust others and nobody this host.
+    #[test]
+    fn an_authority_by_which_the_own_certificate_is_not_is_not_taken() {
+        let host = Host::new(pem(2199, false), &pem(2199, true).1);
+        let (certificates, troubles) = host.certificates();
+        let other = KeyPair::generate().unwrap();
+        let other = authority(2199).0.self_signed(&other).unwrap().pem();
+        host.write("ca.pem", &other);
+        assert!(!certificates.look_again());
+        let said = told(&troubles, "files").unwrap();
+        assert!(said.contains("it is by no authority of ") && said.contains("ca.pem"), "{said}");
+        host.write("ca.pem", &format!("{other}{}", pem(2199, true).1));
+        assert!(certificates.look_again());
+        assert_eq!(troubles.now(), []);
+    }
+
     #[test]
     fn files_of_a_new_configuration_are_wanted_until_they_can_be_used() {
         let host = Host::new(pem(2001, false), &pem(2199, true).1);
@@ -365,7 +432,7 @@ mod tests {
         host.write("host.pem", &ended);
         let troubles = Troubles::default();
         let before = Arc::as_ptr(tls.acceptor().0.config());
-        drop(Certificates::new(tls.clone(), &config, troubles.clone()));
+        drop(Certificates::new(tls.clone(), &config, Vec::new(), troubles.clone()));
         assert!(told(&troubles, CERT).is_some());
         assert_ne!(Arc::as_ptr(tls.acceptor().0.config()), before);
     }

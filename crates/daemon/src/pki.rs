@@ -41,6 +41,8 @@ pub const DAY: Duration = Duration::from_secs(86_400);
 /// Longest name of an authority, in bytes: X.509 allows no more.
 const NAME_MAX: usize = 64;
 const END: &str = "-----END CERTIFICATE-----";
+/// More than a chain, or a key, takes.
+const ROOM: usize = 16 * 1024;
 /// The last moment that a certificate can name: the end of the year 9999.
 const LAST: UnixMillis = UnixMillis(253_402_300_799_000);
 
@@ -298,6 +300,18 @@ fn of_authority(name: &str) -> Result<CertificateParams, PkiError> {
     Ok(params)
 }
 
+/// Looks whether [`install`] could write what it is given: whoever asks for a certificate asks once.
+///
+/// # Errors
+/// If a file cannot be written beside those that are there.
+pub fn has_room(certificate: &Path, key: &Path) -> io::Result<()> {
+    for path in [certificate, key] {
+        files::replace(&beside(path), &[0; ROOM], Access { mode: 0o600, uid: None })?;
+        gone(&beside(path))?;
+    }
+    Ok(())
+}
+
 /// Puts a key and its certificates in place of those that a host has. Whatever interrupts it, [`recover`] leaves a pair
 /// that belongs together.
 ///
@@ -310,8 +324,18 @@ pub fn install(certificate: &Path, key: &Path, new: (&str, &str)) -> io::Result<
     files::replace(&beside(key), private.as_bytes(), Access { mode: 0o600, uid: None })?;
     as_readable_as(key, &beside(key))?;
     files::replace(&beside(certificate), chain.as_bytes(), Access { mode: 0o644, uid: None })?;
+    let old = old(key);
+    gone(&old)?;
+    // Where there is none, or it can have no second name, there is nothing to go back to.
+    let is_kept = fs::hard_link(key, &old).is_ok();
     moved(&beside(key), key)?;
-    moved(&beside(certificate), certificate)
+    let done = moved(&beside(certificate), certificate);
+    if done.is_err() && is_kept {
+        // Else the key would be another certificate's. What goes wrong here too a recovery mends.
+        let _ = moved(&old, key).and_then(|()| gone(&beside(certificate)));
+    }
+    gone(&old)?;
+    done
 }
 
 /// Ends what an [`install`] had begun: where there is a new certificate and its key, both are put in place; else what
@@ -327,8 +351,10 @@ pub fn recover(certificate: &Path, key: &Path) -> io::Result<()> {
     if is_pair(&new_certificate, key) && !is_pair(certificate, key) {
         moved(&new_certificate, certificate)?;
     }
-    gone(&new_certificate)?;
-    gone(&new_key)
+    for left in [&new_certificate, &new_key, &old(key)] {
+        gone(left)?;
+    }
+    Ok(())
 }
 
 /// Whether this is the key of that certificate.
@@ -378,9 +404,11 @@ fn gone(path: &Path) -> io::Result<()> {
 
 /// Durable when it returns: one name after the other.
 fn moved(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)?;
     let dir = to.parent().unwrap_or_else(|| Path::new("/"));
-    fs::File::open(dir)?.sync_all()
+    let done = fs::rename(from, to).and_then(|()| fs::File::open(dir)?.sync_all());
+    done.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot replace {}: {error}", to.display()))
+    })
 }
 
 /// Those of a text's certificates that have this key.
@@ -391,8 +419,17 @@ pub fn with_key(pem: &str, key: Hash) -> String {
 }
 
 fn beside(path: &Path) -> PathBuf {
+    with(path, ".new")
+}
+
+/// The key of before, until the certificate is in place too.
+fn old(key: &Path) -> PathBuf {
+    with(key, ".old")
+}
+
+fn with(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".new");
+    name.push(end);
     name.into()
 }
 
@@ -505,6 +542,27 @@ mod tests {
             install(&certificate, &private, (&other.0, &other.1)).unwrap();
             assert!(is_pair(&certificate, &private));
         }
+    }
+
+    /// A certificate that cannot be replaced, such as one that is mounted there: the key stays that of the old one.
+    #[test]
+    fn a_replacement_that_fails_half_way_is_undone() {
+        let (old, new) = (pair("old"), pair("new"));
+        let dir = tempfile::tempdir().unwrap();
+        let [certificate, private] = ["host.pem", "host.key"].map(|name| dir.path().join(name));
+        fs::create_dir(&certificate).unwrap();
+        fs::write(certificate.join("x"), "").unwrap();
+        fs::write(&private, &old.1).unwrap();
+        let failed = install(&certificate, &private, (&new.0, &new.1)).unwrap_err().to_string();
+        assert!(
+            failed.starts_with(&format!("cannot replace {}", certificate.display())),
+            "{failed}"
+        );
+        assert_eq!(fs::read_to_string(&private).unwrap(), old.1);
+        let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        assert_eq!(names, ["host.key", "host.pem"]);
     }
 
     #[test]

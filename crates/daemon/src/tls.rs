@@ -34,7 +34,8 @@ pub use crate::role::{Role, UnknownRole};
 pub use error::{OpenKey, TlsError};
 
 use crate::{
-    authorities::Certificate,
+    authorities::{self, Certificate},
+    clock,
     hole::{self, Hole},
     open::{Open, Place, Revoked, revoked},
     shown::Shown,
@@ -287,6 +288,20 @@ impl Material {
             rules: Arc::clone(rules),
         });
         // Whoever has no certificate yet knows the authority by its hash, and takes it from here.
+        let found = |all: &[CertificateDer<'static>]| -> Vec<Certificate> {
+            all.iter().filter_map(Certificate::of).collect()
+        };
+        let shown = found(&chain);
+        // One that has ended is trusted by nobody, and is told of.
+        let counts = shown.first().is_some_and(|own| own.shown.until > clock::unix_millis());
+        if counts && !authorities::leads_to(&found(&ca.certificates()?), &shown) {
+            let why = format!(
+                "it is by no authority of {} ({}), so nobody who has those would trust this host",
+                ca.path.display(),
+                ca.parameter
+            );
+            return Err(cert.unusable(&why));
+        }
         let (own, with_authorities) = (chain.clone(), [chain.clone(), ca.certificates()?].concat());
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(VERSIONS)

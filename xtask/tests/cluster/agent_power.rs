@@ -80,7 +80,8 @@ fn each_part_of_an_agent_dies_and_comes_back_and_logins_go_on() {
     assert_ne!(pid(NET), before);
     assert_eq!(service.connect("alice").session, alice.session);
     // What comes back soon is not worth a word; what does not is told, once.
-    let told = || service.daemon_log(agent, "vsmagent").matches("vsm-agent-net is gone").count();
+    let told =
+        || service.daemon_log(agent, "vsmagent").matches("vsm-agent-net is not there").count();
     assert_eq!(told(), 0);
     service.stop_daemon(agent, NET).unwrap();
     wait_for("vsmagent to say it", WAIT, || {

@@ -34,8 +34,8 @@ pub(super) enum NotInstalled {
     Older,
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path}: {source}")]
-    Write { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Write(#[from] std::io::Error),
 }
 
 /// The files of this host.
@@ -94,8 +94,7 @@ impl Files {
         }
         // First, and the other way round where one goes: what interrupts it leaves a host that trusts one too many.
         self.learn(chain, authorities)?;
-        pki::install(&self.certificate, &self.key, (chain, key))
-            .map_err(|source| NotInstalled::Write { path: self.certificate.clone(), source })?;
+        pki::install(&self.certificate, &self.key, (chain, key))?;
         tracing::info!("this host's certificate is renewed");
         Ok(())
     }
@@ -134,8 +133,7 @@ impl Files {
 
     fn trust(&self, authorities: &str) -> Result<(), NotInstalled> {
         let access = Access { mode: 0o644, uid: None };
-        files::replace(&self.authorities, authorities.as_bytes(), access)
-            .map_err(|source| NotInstalled::Write { path: self.authorities.clone(), source })
+        Ok(files::replace(&self.authorities, authorities.as_bytes(), access)?)
     }
 
     /// Where the key is.

@@ -32,6 +32,8 @@ use crate::{
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long ending what was left behind goes on.
 const SWEEP_MAX: Duration = Duration::from_secs(5);
+/// How long it is told that an end could not be recorded.
+const ENDS_TOLD_FOR: Duration = Duration::from_secs(600);
 
 /// A connection to one `vsm-session`.
 #[derive(Debug)]
@@ -193,8 +195,14 @@ pub(super) async fn keep(agent: &Agent, done: &Done) {
     let (store, done) = (agent.store.clone(), done.clone());
     let written = tokio::task::spawn_blocking(move || store.save_done(&done)).await;
     let failed = written.map_err(io::Error::other).and_then(|result| result).err();
-    let what = failed.map(|error| format!("the end of a session could not be recorded: {error}"));
-    agent.troubles.set(Kind::Disk, "ends", what);
+    match failed {
+        // Ends are rare: nobody would say when there is room again.
+        Some(error) => {
+            let what = format!("the end of a session could not be recorded: {error}");
+            agent.troubles.raise_for(ENDS_TOLD_FOR, Kind::Disk, "ends", what);
+        }
+        None => agent.troubles.over(Kind::Disk, "ends"),
+    }
 }
 
 /// Ends everything that is left of a session whose monitor is gone, and removes its folder.

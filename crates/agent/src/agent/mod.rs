@@ -177,6 +177,8 @@ fn start_duties(agent: &Arc<Agent>, config: &Config, account: Account, dir: &Pat
     duties.run("reloads", reload.follow(stop.clone()));
     let keys = identity::follow(Arc::clone(agent), account, stop.token.clone());
     duties.run("look at the key", keys);
+    let first = order::wait_for_first(Arc::clone(agent), stop.token.clone());
+    duties.run_to_its_end("wait for vsm-agent-net", first);
     let socket = agent.settings().session.run_dir.join(one_time::AGENT_SOCKET);
     let (keys, troubles) = (Arc::clone(&agent.keys), agent.troubles.clone());
     // Users go on without both, and brokers are told.

@@ -12,6 +12,9 @@ use crate::message::{BEAT_EVERY, Order, PART_MAX};
 /// How long it may be away without a word about it.
 const RESTART_MAX: Duration = Duration::from_secs(3);
 
+/// How long it may take until it is there for the first time: it is started just after this process.
+const FIRST_MAX: Duration = Duration::from_secs(10);
+
 /// How long it may take to stop: as long as calls of brokers that are under way.
 pub(super) const STOP_MAX: Duration = Duration::from_secs(12);
 
@@ -58,6 +61,14 @@ pub(super) async fn give(
     said
 }
 
+/// Says that nobody has come since this process began, unless somebody does soon.
+pub(super) async fn wait_for_first(agent: Arc<Agent>, stop: CancellationToken) {
+    let start = tokio::time::sleep(FIRST_MAX.saturating_sub(RESTART_MAX));
+    if stop.run_until_cancelled(start).await.is_some() {
+        tell_gone(&agent, &stop).await;
+    }
+}
+
 /// Says that nobody is there, unless somebody comes soon: it may be restarted.
 async fn tell_gone(agent: &Agent, stop: &CancellationToken) {
     let mut followers = agent.followers.subscribe();
@@ -69,7 +80,7 @@ async fn tell_gone(agent: &Agent, stop: &CancellationToken) {
     };
     if gone {
         tracing::warn!(
-            "vsm-agent-net is gone: brokers do not reach this host until it is back (systemctl status vsm-agent-net); desktops go on"
+            "vsm-agent-net is not there: brokers do not reach this host until it is back (systemctl status vsm-agent-net); desktops go on"
         );
     }
 }

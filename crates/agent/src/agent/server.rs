@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{net::UnixListener, sync::Semaphore};
@@ -13,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vsm_daemon::{
     account::Account,
     socket::{self, Access, Asked, Bounds},
+    trouble,
 };
 
 use super::{Agent, call_error::CallError, caller::Caller, calls, order, report};
@@ -23,6 +25,8 @@ use crate::message::{self, Answer, CALL_MAX, Call, Failure, Kind};
 const EACH: usize = 64;
 /// Messages to the witness at a time, each as large as one may be: both brokers have one under way.
 const WITNESS_MAX: usize = 4;
+/// How often it is looked whether the socket is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Opens the socket for the account alone.
 ///
@@ -47,8 +51,36 @@ pub(super) fn listen(run_dir: &Path, account: Account) -> io::Result<UnixListene
     socket::listen(&message::socket(run_dir), access).map_err(io::Error::other)
 }
 
-/// Serves the account until `stop`, then ends calls that are under way, bounded in time.
+/// Serves the account until `stop`, then ends calls that are under way, bounded in time. Where somebody takes the
+/// socket away, another one takes its place: calls would fail that `vsm-agent-net` makes, and it seem to be well.
 pub(super) async fn serve(
+    agent: Arc<Agent>,
+    listener: UnixListener,
+    account: Account,
+    stop: CancellationToken,
+) {
+    let run_dir = agent.settings().session.run_dir.clone();
+    let others = TaskTracker::new();
+    let look = async {
+        while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+            if message::socket(&run_dir).symlink_metadata().is_ok() {
+                continue;
+            }
+            let opened = listen(&run_dir, account);
+            let what = |error| format!("the socket for vsm-agent-net was taken away: {error:#}");
+            let opened = opened.map(|listener| {
+                tracing::warn!("the socket for vsm-agent-net was taken away, and is there again");
+                others.spawn(answer(Arc::clone(&agent), listener, account, stop.clone()));
+            });
+            agent.troubles.set(trouble::Kind::Socket, "vsm-agent-net", opened.err().map(what));
+        }
+    };
+    tokio::join!(answer(Arc::clone(&agent), listener, account, stop.clone()), look);
+    others.close();
+    others.wait().await;
+}
+
+async fn answer(
     agent: Arc<Agent>,
     listener: UnixListener,
     account: Account,
@@ -87,6 +119,10 @@ struct Server {
 impl Server {
     async fn answer(&self, Asked { uid, line, stream }: Asked) -> io::Result<()> {
         let mut caller = Caller::new(stream);
+        if line.is_empty() {
+            // Whoever gave up while this process was held up has nothing left to ask.
+            return Ok(());
+        }
         let call = match self.call(uid, &line) {
             Ok(call) => call,
             Err(failure) => {

@@ -1,10 +1,14 @@
 //! The agent's daemon.
 
-use std::process::ExitCode;
+use std::{
+    os::unix::process::CommandExt,
+    process::{Command, ExitCode},
+};
 
 use vsm_agent::args::Arguments;
-use vsm_config::Config;
+use vsm_config::{Config, keys};
 use vsm_daemon::{
+    account::{self, Account},
     log::{self, LogSettings},
     process,
     stop::Stop,
@@ -23,7 +27,8 @@ fn run(options: &Arguments) -> Result<(), (u8, String)> {
     let config = Config::load(&options.config).map_err(|error| bad(&error))?;
     if options.check {
         // Whoever asks wants to know whether brokers will be served: vsm-agent-net, which does, would fail by it.
-        return Tls::load(&config).map(drop).map_err(|error| bad(&error));
+        Tls::load(&config).map_err(|error| bad(&error))?;
+        return readable_for_net(&config).map_err(|why| (EXIT_CONFIG, why));
     }
     process::prepare();
     // Desktops have the limit that the agent was started with.
@@ -31,6 +36,28 @@ fn run(options: &Arguments) -> Result<(), (u8, String)> {
     log::init(&LogSettings::vsmagent(&config, vsm_agent::LOG_PARTS));
     log::unread(&config);
     serve(options, &config).map_err(|error| (1, format!("{error:#}")))
+}
+
+/// Whether vsm-agent-net, which is not root, can read what is no secret; this process makes the key readable for it.
+fn readable_for_net(config: &Config) -> Result<(), String> {
+    let account = Account::find(account::AGENT).map_err(|error| error.to_string())?;
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    for parameter in [&keys::tls::CERT_FILE, &keys::tls::CA_FILE] {
+        let path = config.get(parameter);
+        let read =
+            Command::new("test").arg("-r").arg(&path).uid(account.uid).gid(account.gid).status();
+        if !read.map_err(|error| format!("cannot run test: {error}"))?.success() {
+            return Err(format!(
+                "the user {}, which vsm-agent-net runs as, cannot read {} ({}): chmod 644, and its folders 755",
+                account.name,
+                path.display(),
+                parameter.path()
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn serve(options: &Arguments, config: &Config) -> anyhow::Result<()> {

@@ -36,7 +36,7 @@ const SESSIONS_MAX: usize = 65_536;
 pub(super) enum Lost {
     #[error("vsmagent, which keeps the desktops of this host, cannot be reached: {0}")]
     Away(#[source] io::Error),
-    #[error("vsmagent, which keeps the desktops of this host, is gone")]
+    #[error("vsmagent, which keeps the desktops of this host, is gone or does not answer")]
     Gone,
     #[error("uid {0} answers in the place of vsmagent")]
     NotRoot(u32),
@@ -50,7 +50,7 @@ pub(super) enum Lost {
 
 impl From<Lost> for Failure {
     fn from(lost: Lost) -> Self {
-        let text = format!("{lost}; systemctl status vsmagent there says why");
+        let text = format!("{lost}; see systemctl status vsmagent there");
         Self { kind: Kind::Away, text }
     }
 }

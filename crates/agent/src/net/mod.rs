@@ -126,7 +126,7 @@ pub async fn run(Start { dir, config, tls, port }: Start, stop: Stop) -> anyhow:
     let Some(boot_id) = stop.token.run_until_cancelled(net.host.boot_id()).await else {
         return if net.is_alone.get().is_some() { Err(Alone.into()) } else { Ok(()) };
     };
-    let certificates = Certificates::new(tls.clone(), &config, net.troubles.clone());
+    let certificates = Certificates::new(tls.clone(), &config, Vec::new(), net.troubles.clone());
     duties.run("certificates", Arc::clone(&certificates).follow(stop.token.clone()));
     let look = descriptors::follow("vsm-agent-net", net.troubles.clone(), stop.token.clone());
     duties.run("look at descriptors", look);

@@ -145,7 +145,10 @@ pub(super) async fn follow(net: Arc<Net>, dir: PathBuf) {
                 };
                 let (done, renewed) = match done {
                     Ok(renewed) => (Ok(renewed.until), Some(renewed)),
-                    Err(why) => (Err(why), None),
+                    Err(why) => {
+                        tracing::warn!(%why, "a broker wants this host's certificate renewed, and it is not");
+                        (Err(why), None)
+                    }
                 };
                 // A broker that has gone sees it in the certificate.
                 let _ = wish.send(done);

@@ -11,7 +11,7 @@ use vsm_proto::admin::v1::{
 use crate::{
     api::{Edge, caller},
     pair::{Ha, Pair, card, open},
-    reload::{Refused, Reloader},
+    reload::{Refused, Reloaded, Reloader},
 };
 
 /// How long the other node may take: it reads, writes and syncs a few files.
@@ -127,8 +127,8 @@ impl Configuration for ConfigApi {
         request: Request<pb::ReloadRequest>,
     ) -> Result<Response<pb::ReloadResponse>, Status> {
         let actor = caller::admin(&self.edge, &request).await;
-        let changes = changes(self.reloader.reload(&actor).await?);
-        Ok(Response::new(pb::ReloadResponse { changes }))
+        let Reloaded { changes, certificates } = self.reloader.reload(&actor).await?;
+        Ok(Response::new(pb::ReloadResponse { changes: self::changes(changes), certificates }))
     }
 
     async fn compare(

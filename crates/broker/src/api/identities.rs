@@ -24,12 +24,16 @@ use crate::{
         Edge, caller,
         forward::{self, Place},
     },
-    identities::{CertificateAuthority, HostTrust, Identities, Made, Refused, Renewed},
+    identities::{
+        ALL_WITHIN, CertificateAuthority, HostTrust, Identities, Made, Refused, Renewed, Which,
+    },
     journal::trail::Note,
     pair::Ha,
     process::Process,
 };
 
+/// Whoever asks for the list waits no longer for hosts to show their certificates.
+const LIST_WITHIN: Duration = Duration::from_secs(5);
 /// How long an invitation may count, in seconds.
 const VALID_S: std::ops::RangeInclusive<u64> = 60..=604_800;
 const ENROL: &str = "vsm.broker.v1.Enrolment/Enrol";
@@ -50,11 +54,34 @@ pub struct IdentitiesApi {
 impl IdentitiesApi {
     /// Under which name agents reach the broker that is active.
     fn broker(&self) -> String {
+        self.resource().unwrap_or_else(|| self.edge.process.node.to_string())
+    }
+
+    /// The name of the resource address, if there is one.
+    fn resource(&self) -> Option<String> {
         match &self.edge.side.ha {
-            Ha::On(pair) if pair.resource.is_empty() => pair.own.to_string(),
-            Ha::On(pair) => pair.resource.clone(),
-            Ha::Off { .. } | Ha::Apart(_) => self.edge.process.node.to_string(),
+            Ha::On(pair) => Some(pair.resource.clone()).filter(|name| !name.is_empty()),
+            Ha::Off { .. } | Ha::Apart(_) => None,
         }
+    }
+
+    /// What is shown now, newest first for each name: this broker's own, what others have shown when they connected,
+    /// and what they show to whoever connects now, as a connection outlives a renewal.
+    async fn seen(&self) -> Result<BTreeMap<IdentityName, Shown>, Refused> {
+        let tls = &self.edge.process.tls;
+        let own = tls.own().into_iter().map(|one| one.shown).chain(self.identities.own_issuer());
+        let hosts = self.identities.look_at_hosts(Which::Up, LIST_WITHIN).await?.into_iter();
+        let hosts = hosts.filter_map(|host| host.seen.ok()?.own);
+        let mut seen: BTreeMap<IdentityName, Shown> = BTreeMap::new();
+        for shown in own.chain(tls.shown()).chain(hosts) {
+            for name in shown.names.clone() {
+                let newest = seen.entry(name).or_insert_with(|| shown.clone());
+                if newest.since < shown.since {
+                    *newest = shown.clone();
+                }
+            }
+        }
+        Ok(seen)
     }
 }
 
@@ -89,6 +116,7 @@ impl Admin for IdentitiesApi {
                 let invited = identities.invite(agent, valid, actor).await?;
                 let (token, authority) = (invited.token, invited.authority.to_string());
                 Ok(pb::InviteResponse {
+                    agent: invited.agent.to_string(),
                     token,
                     until_unix_ms: invited.until.0,
                     authority,
@@ -105,6 +133,10 @@ impl Admin for IdentitiesApi {
         request: Request<pb::RevokeRequest>,
     ) -> Result<Response<pb::RevokeResponse>, Status> {
         let actor = caller::admin(&self.edge, &request).await;
+        let pb::RevokeRequest { role, name, force, .. } = request.get_ref();
+        if let Ok(name) = IdentityName::new(role, name) {
+            self.identities.check_not_own(&name, *force)?;
+        }
         if let Place::There(channel) = forward::find(&self.edge, &request).await? {
             return there(channel)
                 .revoke(caller::forwarded_for(request.into_inner(), &actor))
@@ -160,18 +192,7 @@ impl Admin for IdentitiesApi {
             return there(channel).list_identities(request).await;
         }
         let known = self.edge.table.read(|view| Arc::clone(view.table.identities()));
-        let mut seen: BTreeMap<IdentityName, Shown> = BTreeMap::new();
-        // Nobody shows this broker its own.
-        let own = self.edge.process.tls.own().into_iter().map(|one| one.shown);
-        let own = own.chain(self.identities.own_issuer());
-        for shown in own.chain(self.edge.process.tls.shown()) {
-            for name in shown.names.clone() {
-                let newest = seen.entry(name).or_insert_with(|| shown.clone());
-                if newest.since < shown.since {
-                    *newest = shown.clone();
-                }
-            }
-        }
+        let seen = self.seen().await?;
         let names: BTreeSet<&IdentityName> = known.keys().chain(seen.keys()).collect();
         let all = names.into_iter().map(|name| status(name, &known, seen.get(name)));
         let identities = all.collect();
@@ -190,10 +211,16 @@ impl Admin for IdentitiesApi {
         let all = self.identities.authorities()?;
         let authorities = all.into_iter().map(authority).collect();
         let hosts = match request.into_inner().hosts {
-            true => self.identities.look_at_hosts().await?.into_iter().map(host).collect(),
+            true => self.identities.look_at_hosts(Which::All, ALL_WITHIN).await?,
             false => Vec::new(),
         };
-        Ok(Response::new(pb::ListAuthoritiesResponse { authorities, hosts }))
+        let resource = self.resource().unwrap_or_default();
+        Ok(Response::new(pb::ListAuthoritiesResponse {
+            authorities,
+            hosts: hosts.into_iter().map(|one| host(one, &resource)).collect(),
+            node: self.edge.process.node.to_string(),
+            signs_by: self.identities.signs_by().map_or_else(String::new, |key| key.to_string()),
+        }))
     }
 }
 
@@ -213,11 +240,16 @@ fn authority(CertificateAuthority { certificate, issuers }: CertificateAuthority
     }
 }
 
-fn host(HostTrust { role, name, seen }: HostTrust) -> pb::HostTrust {
+fn host(HostTrust { role, name, seen }: HostTrust, resource: &str) -> pb::HostTrust {
+    let is_broker = role == tls::Role::Broker;
+    let addresses =
+        if is_broker && !resource.is_empty() { vec![resource.to_owned()] } else { Vec::new() };
     let role = role.word().to_owned();
     let keys = |all: Vec<Hash>| all.iter().map(ToString::to_string).collect();
     match seen {
         Ok(seen) => pb::HostTrust {
+            roles: seen.own.iter().flat_map(roles).collect(),
+            addresses,
             role,
             name,
             trusts: keys(seen.trusts),
@@ -227,9 +259,14 @@ fn host(HostTrust { role, name, seen }: HostTrust) -> pb::HostTrust {
         },
         Err(why) => {
             let why = vsm_core::printable(&why.to_string());
-            pb::HostTrust { role, name, why, ..pb::HostTrust::default() }
+            let roles = vec![role.clone()];
+            pb::HostTrust { role, name, why, roles, addresses, ..pb::HostTrust::default() }
         }
     }
+}
+
+fn roles(own: &Shown) -> Vec<String> {
+    own.names.iter().map(|name| name.role().to_owned()).collect()
 }
 
 fn renewed(Renewed { agent, done }: Renewed) -> pb::RenewedAgent {

@@ -1,6 +1,10 @@
 //! The authorities that this broker trusts, and what is seen of them on hosts.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{sync::Semaphore, task::JoinSet};
 use vsm_core::{Hash, UnixMillis};
@@ -15,8 +19,8 @@ use super::{Identities, Refused, sign::read};
 
 /// Hosts that are looked at at a time.
 const AT_A_TIME: usize = 32;
-/// Whoever asks waits no longer. Ten thousand hosts that answer take half a minute.
-const ALL_WITHIN: Duration = Duration::from_secs(120);
+/// Ten thousand hosts that answer take half a minute.
+pub(crate) const ALL_WITHIN: Duration = Duration::from_secs(120);
 
 /// An authority of this broker's.
 #[derive(Debug)]
@@ -35,18 +39,29 @@ pub(crate) struct HostTrust {
     pub(crate) seen: Result<Seen, NotSeen>,
 }
 
+/// Which hosts are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Brokers and agents.
+    All,
+    /// Without the agents that are down: each would take seconds.
+    Up,
+}
+
 /// Why nothing is known of a host.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotSeen {
     #[error("{}", cause::of_error(.0))]
     Away(std::io::Error),
-    #[error("not looked at within {} s", ALL_WITHIN.as_secs())]
-    Late,
+    #[error("not looked at within {} s", .0.as_secs())]
+    Late(Duration),
 }
 
 /// What is seen of a host.
 #[derive(Debug)]
 pub(crate) struct Seen {
+    /// Its certificate.
+    pub(crate) own: Option<Shown>,
     /// Authorities that it trusts.
     pub(crate) trusts: Vec<Hash>,
     /// Those by which its certificate is.
@@ -58,19 +73,23 @@ pub(crate) struct Seen {
 impl Seen {
     /// What certificates show of which the first is the host's own, to whoever trusts these authorities.
     fn of(shown: &[Certificate], known: &[Certificate]) -> Self {
+        let signs_itself = |one: &&Certificate| one.is_authoritys() && one.shown.by == one.name();
         let is_trusted = |one: &&Certificate| {
-            let signs_itself = one.is_authoritys() && one.shown.by == one.name();
-            signs_itself || known.iter().any(|known| known.der() == one.der())
+            signs_itself(one) || known.iter().any(|known| known.der() == one.der())
         };
         let mut trusts: Vec<Hash> =
             shown.iter().skip(1).filter(is_trusted).map(|one| one.shown.key).collect();
         trusts.dedup();
-        let by = known.iter().filter(|known| authorities::is_by(known, shown));
+        // It may know one already that this broker is to know yet.
+        let theirs = shown.iter().skip(1).filter(signs_itself);
+        let by = known.iter().chain(theirs).filter(|one| authorities::is_by(one, shown));
+        let by: BTreeSet<Hash> = by.map(|one| one.shown.key).collect();
         let issuers = shown.iter().skip(1).filter(|one| one.shown.is_issuers());
         let renews = shown.first().is_some_and(|own| {
             own.shown.is_agents() && issuers.into_iter().any(|one| one.name() == own.shown.by)
         });
-        Self { trusts, by: by.map(|one| one.shown.key).collect(), renews }
+        let own = shown.first().map(|own| own.shown.clone());
+        Self { own, trusts, by: by.into_iter().collect(), renews }
     }
 }
 
@@ -98,8 +117,21 @@ impl Identities {
         Certificate::all(&pem).into_iter().next().map(|one| one.shown)
     }
 
-    /// What brokers and agents show now, by role and name: not what was seen when a connection was made.
-    pub(crate) async fn look_at_hosts(&self) -> Result<Vec<HostTrust>, Refused> {
+    /// The key of the authority by which this broker's issuer is, if it has one.
+    pub(crate) fn signs_by(&self) -> Option<Hash> {
+        let settings = self.site.settings();
+        let chain = Certificate::all(&read(&settings.certificates.issuer_cert).ok()?);
+        let known = Certificate::all(&read(&settings.certificates.authority).ok()?);
+        authorities::signer_of_issuer(&known, &chain)
+    }
+
+    /// What brokers and agents show now, by role and name: not what was seen when a connection was made. Whoever asks
+    /// waits no longer than `within`.
+    pub(crate) async fn look_at_hosts(
+        &self,
+        which: Which,
+        within: Duration,
+    ) -> Result<Vec<HostTrust>, Refused> {
         let settings = self.site.settings();
         let known = Arc::new(Certificate::all(&read(&settings.certificates.authority)?));
         let brokers =
@@ -107,8 +139,12 @@ impl Identities {
         let agents = settings
             .agents()
             .keys()
+            .filter(|name| {
+                let is_up = || self.agents.link(name).is_some_and(|link| link.is_up());
+                which == Which::All || is_up()
+            })
             .map(|name| (Role::Agent, name.to_string(), settings.agent_port));
-        let (places, until) = (Arc::new(Semaphore::new(AT_A_TIME)), clock::now() + ALL_WITHIN);
+        let (places, until) = (Arc::new(Semaphore::new(AT_A_TIME)), clock::now() + within);
         let mut looks = JoinSet::new();
         for (role, name, port) in brokers.chain(agents) {
             let (known, places, tls) =
@@ -127,7 +163,7 @@ impl Identities {
                 let seen = match tokio::time::timeout_at(until.into(), look).await {
                     Ok(Ok(shown)) => Ok(Seen::of(&shown, &known)),
                     Ok(Err(error)) => Err(NotSeen::Away(error)),
-                    Err(_) => Err(NotSeen::Late),
+                    Err(_) => Err(NotSeen::Late(within)),
                 };
                 (role, name, seen)
             });

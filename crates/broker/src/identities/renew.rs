@@ -22,6 +22,9 @@ use crate::{
 const AT_A_TIME: usize = 32;
 /// Whoever asks waits no longer. Ten thousand hosts that answer take two minutes.
 const ALL_WITHIN: Duration = Duration::from_secs(240);
+/// Who is not up is waited for so long.
+const UP_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// So long an agent that is asked may renew a certificate of which not half is over.
 const ASKED_FOR: Duration = Duration::from_secs(30);
 /// Agents that an event names.
@@ -55,6 +58,9 @@ pub(crate) enum NotRenewed {
 impl NotRenewed {
     pub(crate) fn next_step(&self) -> &str {
         match self {
+            Self::Away(why) if why.fault().is_some() => {
+                "vsmctl agent enrol lets it in anew, if it is to come back"
+            }
             Self::Away(_) | Self::Unlinked => {
                 "ask again when it is up (vsmctl agent list); it also renews by itself, or vsmctl agent enrol lets it in anew"
             }
@@ -115,27 +121,27 @@ impl Identities {
     /// The agents of the configuration with these names, in whatever case they are spelled.
     fn configured(&self, named: Vec<AgentName>) -> Result<Vec<AgentName>, Refused> {
         let settings = self.site.settings();
-        let all = || settings.agents().keys();
         if named.is_empty() {
-            return Ok(all().cloned().collect());
+            return Ok(settings.agents().keys().cloned().collect());
         }
-        let find = |name: AgentName| {
-            let is_it = |agent: &&AgentName| agent.as_str().eq_ignore_ascii_case(name.as_str());
-            all().find(is_it).cloned().ok_or(Refused::UnknownAgent(name))
-        };
+        let find = |name| self.configured_agent(name);
         let mut found = named.into_iter().map(find).collect::<Result<Vec<_>, _>>()?;
         found.sort();
         found.dedup();
         Ok(found)
     }
 
+    /// An agent of the configuration, in whatever case its name is spelled.
+    pub(super) fn configured_agent(&self, name: AgentName) -> Result<AgentName, Refused> {
+        let settings = self.site.settings();
+        let is_it = |agent: &&AgentName| agent.as_str().eq_ignore_ascii_case(name.as_str());
+        let found = settings.agents().keys().find(is_it).cloned();
+        found.ok_or(Refused::UnknownAgent(name))
+    }
+
     async fn renew_one(&self, agent: &AgentName) -> Result<UnixMillis, NotRenewed> {
         let link: Arc<Link> = self.agents.link(agent).ok_or(NotRenewed::Unlinked)?;
-        match link.state() {
-            LinkState::Up(_) => {}
-            LinkState::Down { why, .. } => return Err(NotRenewed::Away(why)),
-            LinkState::Connecting => return Err(NotRenewed::Away(Away::Unheard)),
-        }
+        self.wait_for(&link).await?;
         if let Ok(name) = name_of(agent) {
             self.asking.begin(name);
         }
@@ -143,6 +149,22 @@ impl Identities {
             RenewAnswer::Until(until) => Ok(until),
             RenewAnswer::NotRenewed { why, next_step } => Err(NotRenewed::There { why, next_step }),
             RenewAnswer::Older => Err(NotRenewed::Older),
+        }
+    }
+
+    /// Waits a moment for an agent that is not up: a reload of new authorities ends all links, and comes just before.
+    async fn wait_for(&self, link: &Link) -> Result<(), NotRenewed> {
+        let until = clock::now() + UP_WITHIN;
+        loop {
+            let why = match link.state() {
+                LinkState::Up(_) => return Ok(()),
+                LinkState::Down { why, .. } => why,
+                LinkState::Connecting => Away::Unheard,
+            };
+            if clock::now() >= until || self.process.stop.is_cancelled() {
+                return Err(NotRenewed::Away(why));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 

@@ -28,11 +28,7 @@ impl Identities {
         (actor, why): (String, String),
         force: bool,
     ) -> Result<Done, Refused> {
-        let own = name.role() == Role::Broker.word()
-            && name.name().eq_ignore_ascii_case(self.process.node.as_str());
-        if own && !force {
-            return Err(Refused::Own(name));
-        }
+        self.check_not_own(&name, force)?;
         let seen: Vec<UnixMillis> = self
             .process
             .tls
@@ -65,13 +61,23 @@ impl Identities {
         Ok(Done { before, told, not_told })
     }
 
+    /// Refuses to revoke the certificate of the broker that is asked: whoever does so locks themselves out of it.
+    pub(crate) fn check_not_own(&self, name: &IdentityName, force: bool) -> Result<(), Refused> {
+        let own = name.role() == Role::Broker.word()
+            && name.name().eq_ignore_ascii_case(self.process.node.as_str());
+        if own && !force { Err(Refused::Own(name.clone())) } else { Ok(()) }
+    }
+
     /// Whether the configuration or the table has this identity.
     fn knows(&self, name: &IdentityName) -> bool {
         let is_it = |other: &str| other.eq_ignore_ascii_case(name.name());
         let settings = self.site.settings();
         let configured = settings.agents().keys().any(|agent| is_it(agent.as_str()));
         let is_node = self.nodes.iter().any(|node| is_it(node));
+        // They may be addresses; what is none is a host's name, as its certificate has it.
+        let is_client = settings.allowed_clients.iter().any(|client| is_it(client));
         configured && name.role() == Role::Agent.word()
+            || is_client && name.role() == Role::Admin.word()
             || is_node && ["broker", "issuer"].contains(&name.role())
             || self.authority.table.read(|view| view.table.identities().contains_key(name))
     }

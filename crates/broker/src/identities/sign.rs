@@ -28,6 +28,8 @@ const LEFT_MS: u64 = 86_400_000;
 /// What an invited host needs.
 #[derive(Debug)]
 pub(crate) struct Invited {
+    /// As the configuration spells it.
+    pub(crate) agent: AgentName,
     pub(crate) token: String,
     pub(crate) until: UnixMillis,
     pub(crate) authority: Hash,
@@ -52,7 +54,7 @@ impl Identities {
         actor: String,
     ) -> Result<Invited, Refused> {
         let settings = self.site.settings();
-        self.check_configured(&agent)?;
+        let agent = self.configured_agent(agent)?;
         // Else the host would come in vain.
         drop(self.signer()?);
         let authorities = Certificate::all(&read(&settings.certificates.authority)?);
@@ -72,13 +74,14 @@ impl Identities {
         self.ask(name, Asked::Invite(invitation)).await?;
         tracing::info!(%agent, by = actor, "invited: it may have a certificate signed once");
         self.journal.note(Note::new(actor, "agent-invited").agent(&agent));
-        Ok(Invited { token, until, authority, has_certificate })
+        Ok(Invited { agent, token, until, authority, has_certificate })
     }
 
-    /// Whether a host has a certificate, as far as that is known: a broker has signed one, or it is seen.
+    /// Whether a host has a certificate, as far as that is known: a broker has signed one, one was revoked, or it is
+    /// seen.
     fn has_certificate(&self, name: &IdentityName) -> bool {
         let known = self.authority.table.read(|view| view.table.identities().get(name).cloned());
-        known.is_some_and(|known| known.issued.is_some())
+        known.is_some_and(|known| known.issued.is_some() || known.revoked.is_some())
             || self.process.tls.shown().iter().any(|shown| shown.names.contains(name))
     }
 
@@ -198,6 +201,12 @@ impl Identities {
             |name| self.authority.table.read(|view| view.table.identities().get(name).cloned());
         if shown.names.iter().filter_map(known).any(|known| !known.counts(shown.since)) {
             return Err(NoIssuer::Revoked);
+        }
+        let trusted = std::fs::read_to_string(&self.site.settings().certificates.authority);
+        let trusted = Certificate::all(&trusted.unwrap_or_default());
+        let chain = Certificate::all(signer.pem());
+        if !trusted.is_empty() && authorities::signer_of_issuer(&trusted, &chain).is_none() {
+            return Err(NoIssuer::Untrusted);
         }
         let now = clock::unix_millis().0;
         if shown.until.0 < now.saturating_add(LEFT_MS) {

@@ -97,6 +97,18 @@ pub struct Pair {
     pub clock: fenced::WallClock,
 }
 
+impl Pair {
+    /// What makes a certificate and its files for one of both nodes.
+    #[must_use]
+    pub fn issue_command(&self, node: &str) -> String {
+        let address = match self.resource.as_str() {
+            "" => String::new(),
+            resource => format!(" --address {resource}"),
+        };
+        format!("vsmctl pki issue {node} --role broker{address} --out {node}")
+    }
+}
+
 impl Ha {
     /// The nodes of the pair that `own` is of, or it alone.
     #[must_use]
@@ -104,6 +116,18 @@ impl Ha {
         match self {
             Self::On(pair) => pair.nodes.clone(),
             Self::Off { .. } | Self::Apart(_) => vec![own.to_string()],
+        }
+    }
+
+    /// Under which names this node is reached, so that its certificate is to have them; empty where it is no pair's.
+    #[must_use]
+    pub fn own_names(&self) -> Vec<String> {
+        match self {
+            Self::On(pair) => {
+                let names = [pair.own.to_string(), pair.resource.clone()];
+                names.into_iter().filter(|name| !name.is_empty()).collect()
+            }
+            Self::Off { .. } | Self::Apart(_) => Vec::new(),
         }
     }
 

@@ -25,10 +25,10 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    /// For a broker that starts with `config`, by which `tls` was loaded just now.
-    pub(super) fn new(config: &Config, tls: &Tls, troubles: &Troubles) -> Self {
+    /// For a broker that starts with `config`, by which `tls` was loaded just now, and is reached by these names.
+    pub(super) fn new(config: &Config, tls: &Tls, names: Vec<String>, troubles: &Troubles) -> Self {
         let at_start = AtStart::new(Daemon::Broker, config, troubles.clone());
-        let certificates = Certificates::new(tls.clone(), config, troubles.clone());
+        let certificates = Certificates::new(tls.clone(), config, names, troubles.clone());
         let sshd = Sshd::new(troubles.clone());
         Self { at_start, certificates, sshd, troubles: troubles.clone() }
     }
@@ -41,10 +41,10 @@ impl Looks {
         duties.run("look at sshd", Arc::clone(&self.sshd).follow(stop.clone()));
     }
 
-    /// Looks at once: whoever has mended something asks for a reload.
-    pub(super) fn at_reload(&self) {
-        self.certificates.look_again();
+    /// Looks at once: whoever has mended something asks for a reload. Whether certificates were read again.
+    pub(super) fn at_reload(&self) -> bool {
         self.sshd.look_again();
+        self.certificates.look_again()
     }
 
     /// A configuration was taken: takes its certificates, and tells what of it waits for a restart.

@@ -61,6 +61,15 @@ pub enum Refused {
     Changed(String),
 }
 
+/// What a reload changed.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// Parameters.
+    pub changes: Vec<Change>,
+    /// Whether files of certificates were replaced since they were read last.
+    pub certificates: bool,
+}
+
 impl Reloader {
     /// For a broker that runs with `config` from `dir`.
     #[must_use]
@@ -72,7 +81,7 @@ impl Reloader {
     ) -> Arc<Self> {
         let (process, site) = (Arc::clone(&sessions.process), Arc::clone(&sessions.site));
         let journal = Arc::clone(&sessions.journal);
-        let looks = Looks::new(&config, &process.tls, &process.troubles);
+        let looks = Looks::new(&config, &process.tls, side.ha.own_names(), &process.troubles);
         let config = Mutex::new(config);
         Arc::new(Self { process, site, journal, side, sessions, dir, looks, config })
     }
@@ -88,23 +97,26 @@ impl Reloader {
         &self.dir
     }
 
-    /// Reads the files again and takes them, whole or not at all; what changed.
+    /// Reads the files again and takes them, whole or not at all.
     ///
     /// # Errors
     /// If they are bad; what is in force stays so.
-    pub async fn reload(&self, actor: &str) -> Result<Vec<Change>, Refused> {
+    pub async fn reload(&self, actor: &str) -> Result<Reloaded, Refused> {
         let mut config = self.config.lock().await;
         notify::reloading();
         // It reads the same files, and lets this broker read the keys that they name.
         self.process.helper.look_again().await;
-        self.looks.at_reload();
+        let certificates = self.looks.at_reload();
         let new = self.read().await.and_then(|new| {
             let settings = settings(&new)?;
             on_this_host(&new)?;
             Ok((settings, new))
         });
         let taken = match new {
-            Ok((settings, new)) => Ok(self.take(&mut config, settings, new, actor)),
+            Ok((settings, new)) => {
+                let changes = self.take(&mut config, settings, new, actor);
+                Ok(Reloaded { changes, certificates })
+            }
             Err(error) => {
                 self.process.troubles.configuration_refused(&error);
                 let first = error.to_string().lines().next().unwrap_or_default().to_owned();

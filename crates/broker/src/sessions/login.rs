@@ -276,7 +276,7 @@ impl drive::Driver for Driver<'_> {
                 gone::gone(sessions, id, self.ended.take()).await;
                 return Ok(Step::Done);
             }
-            Effect::Place => Event::Places(self.places()?),
+            Effect::Place => Event::Places(self.places().await?),
             Effect::Propose(proposal) => {
                 let result = sessions.table.propose(*proposal).await;
                 let event = Event::Proposed(proposed(sessions, None, &result));
@@ -295,7 +295,7 @@ impl drive::Driver for Driver<'_> {
 
 impl Driver<'_> {
     /// On what a new session may be placed, if this user may have one.
-    fn places(&mut self) -> Result<Places, Refusal> {
+    async fn places(&mut self) -> Result<Places, Refusal> {
         let (sessions, who) = (self.sessions, self.who);
         let settings = sessions.settings();
         if !self.want.params.start_command.is_empty() && !settings.allow_start_command {
@@ -306,7 +306,7 @@ impl Driver<'_> {
         let id = SessionId::new(Uuid::now_v7());
         // Before it is reserved: what is done for its agent meanwhile would take it for one that was left behind.
         self.placed = Some((bounds, sessions.mark_starting(id)));
-        let eligible = sessions.agents.fleet.eligible_for(&subcluster.name, &who.user);
+        let eligible = placing::eligible(sessions, &subcluster.name, &who.user).await;
         let uncounted = long_unreachable(sessions, &who.user);
         let rule = settings.rule(clock::unix_millis(), rand::random());
         Ok(Places { id, eligible, uncounted, rule })

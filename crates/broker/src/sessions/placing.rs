@@ -14,6 +14,9 @@ use crate::{
 
 /// Agents that a refusal names: it is one line.
 const NAMED_MAX: usize = 8;
+/// How long a link may take to come back that has just ended.
+const BACK_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Asks for a new session on the best of these agents.
 pub(crate) fn reservation(
@@ -25,6 +28,39 @@ pub(crate) fn reservation(
 ) -> Proposal {
     let uncounted = long_unreachable(sessions, &draft.user);
     Proposal::Reserve { draft, cap: settings.max_sessions_per_user, uncounted, eligible, rule }
+}
+
+/// The agents that can be asked. Where none can, and one was there until just now or is yet to be reached, it waits a
+/// moment: nothing is wrong with a host whose link ended for new authorities, or begins after a take-over.
+pub(crate) async fn eligible(
+    sessions: &Sessions,
+    subcluster: &str,
+    user: &UserName,
+) -> Arc<[Eligible]> {
+    let until = clock::now() + BACK_WITHIN;
+    loop {
+        let eligible = sessions.agents.fleet.eligible_for(subcluster, user);
+        let waits = || {
+            sessions
+                .agents
+                .fleet
+                .members_of(subcluster)
+                .iter()
+                .any(|member| is_expected(sessions, member))
+        };
+        if !eligible.is_empty() || clock::now() >= until || !waits() {
+            return eligible;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn is_expected(sessions: &Sessions, member: &Member) -> bool {
+    match sessions.agents.link(&member.agent).map(|link| link.state()) {
+        Some(LinkState::Connecting) => true,
+        Some(LinkState::Down { since, .. }) => since.elapsed() < BACK_WITHIN,
+        Some(LinkState::Up(_)) | None => false,
+    }
 }
 
 /// The user's sessions on agents that have been silent for longer than the grace.

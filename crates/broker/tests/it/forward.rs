@@ -14,7 +14,7 @@ use vsm_proto::{
 use super::lab::{LONG, Lab, Node};
 
 /// A request as a broker forwards it.
-fn forwarded<T>(message: T, who: Option<(u32, &str)>) -> Request<T> {
+pub(crate) fn forwarded<T>(message: T, who: Option<(u32, &str)>) -> Request<T> {
     let mut request = Request::new(message);
     let metadata = request.metadata_mut();
     metadata.insert("vsm-forwarded", MetadataValue::from_static("1"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tonic::{Code, Response, Status, transport::Channel};
 use vsm_proto::{
+    admin::v1::{AgentState, ListAgentsRequest, admin_client::AdminClient},
     agent::v1::StartRefusal,
     broker::v1::{
         AbandonSessionRequest, AbandonSessionResponse, EndSessionRequest, EndSessionResponse,
@@ -15,7 +16,7 @@ use vsm_proto::{
 
 use super::{
     agent::{Host, Start},
-    forward::local,
+    forward::{forwarded, local},
     lab::{LONG, Lab},
 };
 
@@ -61,14 +62,24 @@ impl Site {
 
     /// The same with what else is asked for; the request is a new one unless it has an id.
     pub(crate) async fn ask(&self, request: LoginRequest) -> Result<LoginResponse, Status> {
+        self.asking(request).await
+    }
+
+    /// The same for whoever does something else meanwhile.
+    pub(crate) fn asking(
+        &self,
+        request: LoginRequest,
+    ) -> impl Future<Output = Result<LoginResponse, Status>> + use<> {
         let request_id = match request.request_id.as_str() {
             "" => uuid::Uuid::new_v4().to_string(),
             own => own.to_owned(),
         };
         let request = LoginRequest { request_id, ..request };
         let mut broker = BrokerClient::new(self.channel());
-        let answer = tokio::time::timeout(LONG, broker.login(request)).await.expect("an answer");
-        answer.map(Response::into_inner)
+        async move {
+            let answer = tokio::time::timeout(LONG, broker.login(request)).await;
+            answer.expect("an answer").map(Response::into_inner)
+        }
     }
 
     pub(crate) async fn end(&self, id: &str) -> Result<EndSessionResponse, Status> {
@@ -90,6 +101,14 @@ impl Site {
         let answer = answer.into_inner();
         let sessions = answer.sessions.into_iter().map(|view| view.session.unwrap());
         (sessions.collect(), answer.ended)
+    }
+
+    pub(crate) async fn agents_that_are_up(&self) -> usize {
+        // As the other broker, who asks for an administrator.
+        let mut admin = AdminClient::new(self.lab.call(&self.lab.b, "broker", "a"));
+        let list = admin.list_agents(forwarded(ListAgentsRequest::default(), None)).await;
+        let agents = list.unwrap().into_inner().agents;
+        agents.iter().filter(|agent| agent.state() == AgentState::Up).count()
     }
 
     pub(crate) fn host(&self, name: &str) -> &Host {

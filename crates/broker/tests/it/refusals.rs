@@ -1,6 +1,6 @@
 //! Why a user gets no desktop, each with its reason for programs; and hosts whose answer to a start is none.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
@@ -11,7 +11,7 @@ use vsm_proto::{
 };
 
 use super::{
-    agent::Start,
+    agent::{Host, Start},
     life::{Site, until},
 };
 
@@ -109,6 +109,25 @@ async fn a_site_without_a_host_that_takes_anybody_says_what_is_the_matter_with_e
         assert!(refused.message().contains(&said), "{refused}");
     }
     assert_eq!(site.asked("start"), 0);
+}
+
+/// New authorities end all links at once; they come back within a moment. For a host that stays away it is as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_waits_a_moment_for_hosts_that_were_there_just_now() {
+    let mut site = Site::new().await;
+    site.configure("", ", max_sessions_per_user: 5");
+    site.login().await.unwrap();
+    site.hosts.iter().for_each(Host::down);
+    until("the hosts to be away", async || site.agents_that_are_up().await == 0).await;
+    let asking = site.asking(new());
+    let (login, ()) = tokio::join!(asking, async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        site.hosts[0].up().await;
+    });
+    login.unwrap();
+    site.hosts[0].down();
+    let refused = site.ask(new()).await.unwrap_err();
+    assert_eq!(told(&refused).0, Code::Unavailable, "{refused}");
 }
 
 /// A request that is sent again, as its answer was lost, makes no second desktop (P8).

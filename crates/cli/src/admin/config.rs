@@ -36,6 +36,7 @@ impl From<pb::ParameterChange> for ChangeRow {
 fn print_changes(
     options: &AdminOptions,
     changes: Vec<pb::ParameterChange>,
+    certificates: bool,
     whose: &str,
 ) -> Result<(), Failure> {
     let rows: Vec<ChangeRow> = changes.into_iter().map(Into::into).collect();
@@ -43,12 +44,16 @@ fn print_changes(
         return output::value(options.output, &rows);
     }
     let mut text = String::new();
+    if certificates {
+        text.push_str(&format!("{whose}: certificates read again; new connections use them\n"));
+    }
     for ChangeRow { path, old, new, needs_restart } in &rows {
         let then = if *needs_restart { "  (after a restart)" } else { "" };
         text.push_str(&format!("{path}: {} -> {}{then}\n", shown(old), shown(new)));
     }
     let restart = rows.iter().any(|row| row.needs_restart);
     text.push_str(&match (rows.len(), restart) {
+        (0, _) if certificates => String::new(),
         (0, _) => format!("{whose}: nothing has changed\n"),
         (count, false) => format!("{whose}: {count} parameter(s) changed, in effect\n"),
         (count, true) => format!(
@@ -72,8 +77,8 @@ async fn dial(options: &AdminOptions) -> Result<ConfigurationClient<Channel>, Fa
 /// If the broker cannot be asked, or the configuration is bad; then the old one stays.
 pub async fn reload(options: &AdminOptions) -> Result<(), Failure> {
     let request = with_deadline(pb::ReloadRequest {}, CONFIG_DEADLINE);
-    let changes = dial(options).await?.reload(request).await.map_err(refused)?;
-    print_changes(options, changes.into_inner().changes, "this node")
+    let reloaded = dial(options).await?.reload(request).await.map_err(refused)?.into_inner();
+    print_changes(options, reloaded.changes, reloaded.certificates, "this node")
 }
 
 /// A bad configuration is not bad usage.
@@ -164,7 +169,7 @@ pub async fn config_push(options: &AdminOptions, arguments: &PushArgs) -> Result
     let mut client = dial(options).await?;
     let comparison = Comparison::ask(&mut client).await?;
     if comparison.differences.is_empty() {
-        return print_changes(options, Vec::new(), &comparison.peer);
+        return print_changes(options, Vec::new(), false, &comparison.peer);
     }
     if !arguments.assume_yes {
         let (own, peer, count) = (&comparison.own, &comparison.peer, comparison.differences.len());
@@ -173,5 +178,5 @@ pub async fn config_push(options: &AdminOptions, arguments: &PushArgs) -> Result
     }
     let request = pb::PushRequest { token: comparison.token.clone() };
     let pushed = client.push(with_deadline(request, CONFIG_DEADLINE)).await.map_err(refused)?;
-    print_changes(options, pushed.into_inner().changes, &comparison.peer)
+    print_changes(options, pushed.into_inner().changes, false, &comparison.peer)
 }

@@ -1,6 +1,10 @@
 //! `vsmctl pki export`: what others need to trust this cluster.
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::PathBuf};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use serde::Serialize;
@@ -103,7 +107,7 @@ pub async fn pki_export(options: &AdminOptions, arguments: &ExportArgs) -> Resul
 }
 
 /// Writes the file; one that is there is replaced only where it is the caller's and holds certificates.
-fn write(path: &std::path::Path, pem: &str, replace: bool) -> Result<(), Failure> {
+fn write(path: &Path, pem: &str, replace: bool) -> Result<(), Failure> {
     let cannot = |error: &io::Error| {
         Failure::new(CANNOT_WRITE, format!("cannot write {}: {error}", path.display()))
     };
@@ -111,11 +115,17 @@ fn write(path: &std::path::Path, pem: &str, replace: bool) -> Result<(), Failure
         let text = format!("{} {why}; --replace replaces it", path.display());
         Err(Failure::new(USAGE, text))
     };
+    let no_file = |file: &fs::Metadata| !file.is_file() && !file.is_symlink();
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(cannot(&error)),
+        // A device or a folder that a file replaced would be missed by others.
+        Ok(file) if no_file(&file) => {
+            let text = format!("{} is there already, and is no file: name another", path.display());
+            return Err(Failure::new(USAGE, text));
+        }
         Ok(_) if replace => {}
-        Ok(file) if !file.is_file() => return refused("is there already, and is no file"),
+        Ok(file) if file.is_symlink() => return refused("is a link"),
         Ok(file) if file.uid() != nix::unistd::geteuid().as_raw() => {
             return refused("is another user's");
         }
@@ -155,6 +165,10 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert_eq!(write(&link, &pem, false).unwrap_err().code, USAGE);
-        assert_eq!(write(dir.path(), &pem, true).unwrap_err().code, CANNOT_WRITE);
+        for other in [dir.path(), Path::new("/dev/null")] {
+            assert_eq!(write(other, &pem, true).unwrap_err().code, USAGE);
+        }
+        let no_folder = dir.path().join("none/a.pem");
+        assert_eq!(write(&no_folder, &pem, true).unwrap_err().code, CANNOT_WRITE);
     }
 }

@@ -57,15 +57,22 @@ pub async fn agent_enrol(options: &AdminOptions, arguments: &EnrolArgs) -> Resul
     let request = pb::InviteRequest { agent: name.clone(), valid_s };
     let answer =
         client.invite(with_deadline(request, DEADLINE)).await.map_err(refused)?.into_inner();
-    let pb::InviteResponse { token, until_unix_ms, authority, broker, port, has_certificate } =
-        answer;
+    let pb::InviteResponse {
+        token,
+        until_unix_ms,
+        authority,
+        broker,
+        port,
+        has_certificate,
+        agent,
+    } = answer;
     let replace = if has_certificate { " --replace" } else { "" };
     let record = InvitedRecord {
         command: format!(
-            "echo {token} | vsm-setup enrol --agent {name} --broker {broker} --port {port} --authority {authority}{replace}"
+            "echo {token} | vsm-setup enrol --agent {agent} --broker {broker} --port {port} --authority {authority}{replace}"
         ),
         replaces: has_certificate,
-        agent: name.clone(),
+        agent,
         token,
         until: output::time(until_unix_ms),
         authority,
@@ -80,7 +87,7 @@ pub async fn agent_enrol(options: &AdminOptions, arguments: &EnrolArgs) -> Resul
             "add --replace where there is a certificate"
         };
         format!(
-            "Run this as root on {}, until {until}. It works once; {there}.\n\n  {}\n",
+            "Run this as root on {}, until {until}. It works once, and an earlier one for this host no more; {there}.\n\n  {}\n",
             record.agent, record.command
         )
     })
@@ -188,7 +195,7 @@ pub struct RevokeArgs {
     /// Reason, in one line; shown to other administrators
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
-    /// Also revoke the certificate of the active broker itself
+    /// Also revoke what nothing is known of, or the certificate of this broker or of the active one
     #[arg(long)]
     force: bool,
     /// Do not ask for confirmation

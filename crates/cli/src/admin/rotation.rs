@@ -93,14 +93,33 @@ struct RotationRecord {
     hosts: Vec<HostRow>,
 }
 
+fn has(keys: &[String], one: &Certificate) -> bool {
+    keys.contains(&one.shown.key.to_string())
+}
+
 /// A rotation of which hosts are asked.
 struct Rotation<'a> {
     old: &'a Certificate,
     new: &'a Certificate,
     is_over: bool,
+    /// The broker that signs, and the authority by which its issuer is.
+    signs: (String, String),
 }
 
-impl Rotation<'_> {
+impl<'a> Rotation<'a> {
+    const fn new(old: &'a Certificate, new: &'a Certificate, is_over: bool) -> Self {
+        Self { old, new, is_over, signs: (String::new(), String::new()) }
+    }
+
+    async fn look(&mut self, options: &AdminOptions) -> Result<Vec<HostRow>, Failure> {
+        let mut client = IdentitiesClient::new(options.channel().await?)
+            .max_decoding_message_size(grpc::MESSAGE_MAX);
+        let request = with_deadline(pb::ListAuthoritiesRequest { hosts: true }, LOOK_DEADLINE);
+        let answer = client.list_authorities(request).await?.into_inner();
+        self.signs = (answer.node, answer.signs_by);
+        Ok(answer.hosts.into_iter().map(|host| self.row(host)).collect())
+    }
+
     /// `old`, `new`, or the first digits of another one.
     fn words(&self, keys: &[String]) -> String {
         let (old, new) = (self.old.shown.key.to_string(), self.new.shown.key.to_string());
@@ -116,7 +135,6 @@ impl Rotation<'_> {
     }
 
     fn row(&self, host: pb::HostTrust) -> HostRow {
-        let has = |keys: &[String], one: &Certificate| keys.contains(&one.shown.key.to_string());
         let (trusts_new, trusts_old) = (has(&host.trusts, self.new), has(&host.trusts, self.old));
         let is_there = host.why.is_empty() && trusts_new && has(&host.by, self.new);
         let ready = is_there && !(self.is_over && trusts_old);
@@ -132,27 +150,27 @@ impl Rotation<'_> {
         if !host.why.is_empty() {
             return format!("not seen: {}", host.why);
         }
+        let roles = host.roles.iter().map(|role| format!(" --role {role}")).collect::<String>();
+        let addresses = host.addresses.iter().map(|address| format!(" --address {address}"));
+        let issue =
+            format!("vsmctl pki issue {name}{roles}{} --out {name}", addresses.collect::<String>());
         match (host.role.as_str(), host.renews) {
+            // What it is renewed with would be the old one's again.
+            ("agent", true) if self.signs.1 != self.new.shown.key.to_string() => {
+                format!("a new issuer for {} first (vsmctl pki issuer)", self.signs.0)
+            }
             ("agent", true) => format!("vsmctl pki renew agent/{name}"),
             ("agent", false) => {
-                format!(
-                    "vsmctl agent enrol {name}, or vsmctl pki issue {name} --role agent, as it was issued by hand"
-                )
+                format!("vsmctl agent enrol {name}, or {issue}, as it was issued by hand")
             }
-            _ if self.is_over => "ca.pem of the authority to /etc/vsm/pki there".to_owned(),
+            _ if self.is_over && has(&host.by, self.new) => {
+                "ca.pem of the authority to /etc/vsm/pki there, vsmctl reload there".to_owned()
+            }
             _ => format!(
-                "vsmctl pki issue {name} --role broker, its three files to /etc/vsm/pki there"
+                "{issue}; vsmctl pki issuer {name} --out {name}; all files to /etc/vsm/pki there, vsmctl reload there"
             ),
         }
     }
-}
-
-async fn look(options: &AdminOptions, rotation: &Rotation<'_>) -> Result<Vec<HostRow>, Failure> {
-    let mut client = IdentitiesClient::new(options.channel().await?)
-        .max_decoding_message_size(grpc::MESSAGE_MAX);
-    let request = with_deadline(pb::ListAuthoritiesRequest { hosts: true }, LOOK_DEADLINE);
-    let answer = client.list_authorities(request).await?.into_inner();
-    Ok(answer.hosts.into_iter().map(|host| rotation.row(host)).collect())
 }
 
 /// `vsmctl pki rotate status`.
@@ -182,8 +200,8 @@ pub async fn rotate_status(
         Stage::Begun { old, new } => ("begun", old, new),
         Stage::Over { old, new } => ("finished", old, new),
     };
-    let rotation = Rotation { old: &old, new: &new, is_over: stage == "finished" };
-    let hosts = look(options, &rotation).await?;
+    let mut rotation = Rotation::new(&old, &new, stage == "finished");
+    let hosts = rotation.look(options).await?;
     let ready = hosts.iter().all(|host| host.ready);
     let record = RotationRecord {
         stage,
@@ -222,45 +240,65 @@ pub async fn rotate_finish(
     arguments: &RotateFinishArgs,
 ) -> Result<(), Failure> {
     let RotateFinishArgs { dir, force } = arguments;
+    let mut is_forced = false;
     match Stage::of(dir)? {
         Stage::None(_) | Stage::Over { .. } => {
             return Err(Failure::new(1, "no rotation is on: vsmctl pki rotate begin begins one"));
         }
         // It was found that it may end.
         Stage::Ending => {}
-        Stage::Begun { old, new } if !force => {
-            let rotation = Rotation { old: &old, new: &new, is_over: false };
-            let hosts = look(options, &rotation).await?;
-            let not: Vec<String> = hosts
-                .iter()
-                .filter(|host| !host.ready)
-                .map(|host| format!("{}/{}", host.role, host.name))
-                .collect();
-            if !not.is_empty() {
-                return Err(Failure::new(1, not_there(&not)));
+        Stage::Begun { old, new } => match Rotation::new(&old, &new, false).look(options).await {
+            Ok(hosts) => {
+                let not = hosts.iter().filter(|host| !host.ready);
+                let not: Vec<String> =
+                    not.map(|host| format!("{}/{}", host.role, host.name)).collect();
+                match (not.is_empty(), force) {
+                    (true, _) => {}
+                    (false, true) => {
+                        is_forced = true;
+                        output::say(&format!("Left behind: {}.", named(&not)))?;
+                    }
+                    (false, false) => return Err(Failure::new(1, not_there(&not))),
+                }
             }
-        }
-        Stage::Begun { .. } => {}
+            Err(error) if !force => return Err(error),
+            Err(error) => {
+                is_forced = true;
+                output::say(&format!(
+                    "Nobody knows who is left behind, as no broker says: {error}"
+                ))?;
+            }
+        },
     }
     let aside = rotate::end(dir)?;
     let (dir, aside) = (dir.display(), aside.display());
+    if is_forced {
+        return output::say(&format!(
+            "The old authority is in {aside}. Next: vsmctl pki rotate status says what each host needs, brokers first. \
+             Destroy {aside}/ca.key once it says that nobody trusts it any more."
+        ));
+    }
     output::say(&format!(
-        "The old authority is in {aside}. Next: {dir}/ca.pem to /etc/vsm/pki/ca.pem on each broker and on the hosts of \n\
-         administrators and observers; then vsmctl reload on both brokers, and vsmctl pki renew --all, by which agents \n\
+        "The old authority is in {aside}. Next: {dir}/ca.pem to /etc/vsm/pki/ca.pem on each broker and on the hosts of \
+         administrators and observers; then vsmctl reload on both brokers, and vsmctl pki renew --all, by which agents \
          drop the old one. Destroy {aside}/ca.key once vsmctl pki rotate status says that nobody trusts it any more."
     ))
 }
 
+fn named(hosts: &[String]) -> String {
+    let named = hosts.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(" ");
+    match hosts.len().saturating_sub(NAMED_MAX) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
 fn not_there(not: &[String]) -> String {
-    let named = not.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(" ");
-    let more = match not.len().saturating_sub(NAMED_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
     format!(
-        "{} host(s) do not know the new authority, or have no certificate of it yet: {named}{more}. vsmctl pki rotate \
-         status says what each needs; --force leaves them behind",
-        not.len()
+        "{} host(s) do not know the new authority, or have no certificate of it yet: {}. vsmctl pki rotate status says \
+         what each needs; --force leaves them behind",
+        not.len(),
+        named(not)
     )
 }
 
@@ -292,8 +330,13 @@ mod tests {
             by: vec![key(by)],
             renews: true,
             why: String::new(),
+            roles: vec!["agent".to_owned()],
+            addresses: Vec::new(),
         };
-        let row = |is_over, host| Rotation { old: &old, new: &new, is_over }.row(host);
+        let signs = |by: &Certificate| ("tlha-primary".to_owned(), key(by));
+        let row = |is_over, host| {
+            Rotation { signs: signs(&new), ..Rotation::new(&old, &new, is_over) }.row(host)
+        };
         let ready = |is_over, trusts: &[&Certificate], by| row(is_over, host(trusts, by)).ready;
         assert!(ready(false, &[&new, &old], &new) && !ready(true, &[&new, &old], &new));
         assert!(ready(true, &[&new], &new));
@@ -305,6 +348,27 @@ mod tests {
         let away = row(false, pb::HostTrust { why, ..host(&[&new], &new) });
         assert!(!away.ready && away.remark.as_deref() == Some("not seen: closed"));
         let by_hand = row(false, pb::HostTrust { renews: false, ..host(&[&old], &old) });
-        assert!(by_hand.remark.unwrap().starts_with("vsmctl agent enrol lab7"));
+        let by_hand = by_hand.remark.unwrap();
+        assert!(by_hand.starts_with(
+            "vsmctl agent enrol lab7, or vsmctl pki issue lab7 --role agent --out lab7"
+        ));
+        // A certificate by the old issuer would be no nearer.
+        let too_early = Rotation { signs: signs(&old), ..Rotation::new(&old, &new, false) };
+        let too_early = too_early.row(host(&[&old], &old)).remark.unwrap();
+        assert_eq!(too_early, "a new issuer for tlha-primary first (vsmctl pki issuer)");
+        let broker = pb::HostTrust {
+            role: "broker".to_owned(),
+            roles: vec!["broker".to_owned(), "agent".to_owned()],
+            addresses: vec!["tlha".to_owned()],
+            ..host(&[&old], &old)
+        };
+        // Of an end that was forced too: with the new ca.pem alone it would trust itself no more.
+        for is_over in [false, true] {
+            let said = row(is_over, broker.clone()).remark.unwrap();
+            let command = "vsmctl pki issue lab7 --role broker --role agent --address tlha --out lab7; vsmctl pki issuer";
+            assert!(said.starts_with(command), "{said}");
+        }
+        let followed = pb::HostTrust { by: vec![key(&new)], ..broker };
+        assert!(row(true, followed).remark.unwrap().starts_with("ca.pem of the authority"));
     }
 }

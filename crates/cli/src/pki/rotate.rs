@@ -131,6 +131,7 @@ pub(crate) const INTERRUPTED: &str = "the end of a rotation was interrupted: run
 /// If a rotation is on, the old authority's key is not there, or the files cannot be written.
 pub fn begin(arguments: &BeginArgs) -> Result<(), Failure> {
     let dir = &arguments.dir;
+    let _turn = turn(dir)?;
     match Stage::of(dir)? {
         Stage::None(_) | Stage::Over { .. } => {}
         Stage::Begun { new, .. } => {
@@ -165,8 +166,8 @@ pub fn begin(arguments: &BeginArgs) -> Result<(), Failure> {
     replace(&cross(dir), 0o644, &vouched)?;
     output::say(&format!(
         "Made {} in {}; guard its ca.key as the old one. From now on vsmctl pki issue and issuer sign with it.\n\
-         Next, for one broker after the other: vsmctl pki issue and vsmctl pki issuer, and their files to /etc/vsm/pki\n\
-         there. Then vsmctl pki renew --all, and vsmctl pki rotate status says who is not there yet.",
+         Next, for one broker after the other, the standby first: vsmctl pki issue, with each --address that it had, and\n\
+         vsmctl pki issuer; their files to /etc/vsm/pki there, and vsmctl reload. Then vsmctl pki renew --all, and vsmctl pki rotate status says who is not there yet.",
         named(&new),
         place.display()
     ))
@@ -174,6 +175,7 @@ pub fn begin(arguments: &BeginArgs) -> Result<(), Failure> {
 
 /// Moves the old authority aside and the new one in its place; where the old one is then.
 pub(crate) fn end(dir: &Path) -> Result<PathBuf, Failure> {
+    let _turn = turn(dir)?;
     let (own, new) = (Files::of(dir), Files::of(&dir.join("new")));
     let vouched = fs::read_to_string(cross(dir)).map_err(|error| cannot(&cross(dir), &error))?;
     let key = Certificate::all(&vouched).first().map(|one| one.shown.key);
@@ -212,6 +214,19 @@ pub(crate) fn named(one: &Certificate) -> String {
 /// The first digits of a hash.
 pub(crate) fn short(key: Hash) -> String {
     key.to_string().chars().take(SHORT).collect()
+}
+
+/// One at a time changes an authority; until it is dropped.
+fn turn(dir: &Path) -> Result<fs::File, Failure> {
+    let open = fs::File::open(dir).map_err(|error| cannot_read(dir, &error))?;
+    match open.try_lock() {
+        Ok(()) => Ok(open),
+        Err(fs::TryLockError::WouldBlock) => {
+            let text = format!("somebody else is changing the authority in {}", dir.display());
+            Err(Failure::new(1, text))
+        }
+        Err(fs::TryLockError::Error(error)) => Err(cannot(dir, &error)),
+    }
 }
 
 fn cross(dir: &Path) -> PathBuf {
@@ -304,6 +319,8 @@ mod tests {
         assert!(twice.code == 1 && twice.text.contains("has begun already"), "{twice}");
         assert_eq!(text(dir, "new/ca.pem"), new, "nothing is changed");
         assert!(matches!(Stage::of(dir).unwrap(), Stage::Begun { .. }));
+        let _somebody = turn(dir).unwrap();
+        assert!(end(dir).unwrap_err().text.contains("somebody else"));
     }
 
     #[test]

@@ -59,15 +59,16 @@ pub(super) fn enrol(arguments: &EnrolArgs) -> Result<(), Failure> {
     }
     let token = read_token()?;
     let made = Request::new().map_err(|error| library(&error))?;
+    pki::has_room(&certificate, &key)
+        .map_err(|error| Failure::new(CANNOT_WRITE, format!("{error}; the token was not used")))?;
     let answer = ask(arguments, &token, authority, &made)?;
     // Of what came only the authority that is asked for is trusted, and one that it vouches for.
     let mut authorities = pki::with_key(&answer.authorities, authority);
     let learned = authorities::learned(&authorities, &answer.chain, &answer.authorities);
     authorities.extend(learned.into_iter().map(|one| one.pem));
     check(&answer.chain, &authorities, &made, arguments)?;
-    pki::install(&certificate, &key, (&answer.chain, &made.key)).map_err(|error| {
-        Failure::new(CANNOT_WRITE, format!("{}: {error}", certificate.display()))
-    })?;
+    pki::install(&certificate, &key, (&answer.chain, &made.key))
+        .map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))?;
     files::replace(&ca, authorities.as_bytes(), Access { mode: 0o644, uid: None })
         .map_err(|error| Failure::new(CANNOT_WRITE, error.to_string()))?;
     let until = pki::shown(&answer.chain).first().and_then(|own| output::time(own.until.0));

@@ -63,7 +63,8 @@ fn takes(trusted: &str, (chain, key): &(String, String)) -> bool {
     let own = Authority::new("any");
     let (mine, private) = own.signer().make(&wanted(Role::Agent)).unwrap();
     assert!(!key.is_empty());
-    Tls::of(trusted, &mine, &private).unwrap().check(chain).is_ok()
+    // It trusts its own authority too, which signs nothing else.
+    Tls::of(&format!("{trusted}{}", own.pem()), &mine, &private).unwrap().check(chain).is_ok()
 }
 
 /// Neither the length of a path that the old authority allows itself, nor that the names differ, stands in the way.
@@ -151,6 +152,20 @@ fn an_authority_goes_once_the_broker_trusts_it_no_more_and_the_host_does_not_nee
     assert_eq!(left(&both, &by_new, &both), None);
     assert_eq!(left(&both, &by_new, ""), None, "nobody is left without any");
     assert_eq!(left(&old.pem(), &by_new, &new.pem()), None);
+}
+
+#[test]
+fn it_is_told_which_authority_has_made_an_issuer() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let cross = old.vouches_for(&new.pem());
+    let of = |trusted: &Authority, chain: &str| {
+        signer_of_issuer(&Certificate::all(&trusted.pem()), &Certificate::all(chain))
+    };
+    let (by_old, by_new) = (old.issuer().pem(), new.issuer().pem());
+    let key = |one: &Authority| Some(Certificate::all(&one.pem())[0].shown.key);
+    assert_eq!([of(&old, &by_old), of(&new, &by_new)], [key(&old), key(&new)]);
+    assert_eq!([of(&old, &by_new), of(&new, &by_old)], [None, None]);
+    assert_eq!(of(&old, &format!("{by_new}{cross}")), key(&new), "as it is vouched for");
 }
 
 #[test]

@@ -57,13 +57,14 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    /// Whether it may pass by itself within seconds: the files are between two of a renewal, or the key was put there
-    /// as root's and is made readable. Whoever started the daemon is to try again.
+    /// Whether it may pass without a change of the configuration: the files are between two of a renewal, the key was
+    /// put there as root's and is made readable within seconds, or an administrator makes a file readable. Whoever
+    /// started the daemon is to try again.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Unusable { .. } => true,
-            Self::Read { parameter, source, .. } => *parameter == KEY && is_denied(source),
+            Self::Read { source, .. } => is_denied(source),
             Self::Open { .. } | Self::NotPem { .. } => false,
         }
     }
@@ -78,7 +79,7 @@ fn readable(parameter: &str, error: &io::Error) -> &'static str {
     if !is_denied(error) {
         ""
     } else if parameter == KEY {
-        "; vsm-root on a broker, and vsmagent on a session host, make root's key readable within seconds: see that it runs"
+        "; vsm-root on a broker, and vsmagent on a session host, make a key of root's with mode 0600 readable within seconds: see ls -l, and that it runs"
     } else {
         "; it is no secret: chmod 644, and its folders 755"
     }

@@ -376,7 +376,7 @@ async fn only_hosts_of_the_same_authority_and_the_right_name_talk_to_each_other(
 
     // One that trusts us, but whose own certificate is of another authority: the server refuses it.
     let pretender = dir.path().join("theirs/friend");
-    fs::write(pretender.join("ca.pem"), ours.pem()).unwrap();
+    fs::write(pretender.join("ca.pem"), format!("{}{}", ours.pem(), theirs.pem())).unwrap();
     let pretender = Tls::load(&Config::load(&pretender).unwrap()).unwrap();
     assert!(is_healthy(grpc::channel("localhost", port, &pretender).unwrap()).await.is_err());
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use vsm_core::{AgentName, AgentUse, IdentityName, Measured, Room, Table};
-use vsm_daemon::{clock, pki, tls::Role, trouble::Kind};
+use vsm_daemon::{cause::Fault, clock, pki, tls::Role, trouble::Kind};
 use vsm_proto::{admin::v1 as pb, agent::v1::Trouble};
 
 use crate::{
     api::Edge,
-    hosts::agents::{LinkState, Load},
+    hosts::agents::{Link, LinkState, Load},
     site::settings::Settings,
 };
 
@@ -86,7 +86,12 @@ fn with_link(
             view.since_unix_ms = since.at.0;
             view.detail = why.to_string();
             if let Some(revoked) = revoked(edge, agent).filter(|name| name.role() == "issuer") {
-                view.detail += &format!(" with {revoked}, which had signed it");
+                let said = if why.fault() == Some(Fault::Revoked) {
+                    ""
+                } else {
+                    "; its certificate was revoked"
+                };
+                view.detail += &format!("{said} with {revoked}, which had signed it");
             }
         }
         Some(LinkState::Connecting) | None => {
@@ -122,7 +127,12 @@ fn troubles(
         let is_down = view.state() == pb::AgentState::Down;
         let down = if is_down { "down: " } else { "" };
         let enrol = format!("vsmctl agent enrol {agent}, if it is to come back");
-        let next = if is_down && is_revoked(edge, agent) { &enrol } else { next };
+        let next = match link.as_ref().and_then(|link| fault(link)) {
+            _ if is_down && is_revoked(edge, agent) => &enrol,
+            Some(Fault::Revoked) => NOT_TAKEN,
+            Some(Fault::Unknown) => &enrol,
+            None => next,
+        };
         add(kind, view.since_unix_ms, format!("{down}{}", view.detail), next);
     }
     if let Some(text) = &view.maintenance {
@@ -174,6 +184,14 @@ fn troubles(
     all
 }
 
+/// What is the matter with the certificate of an agent that is down, if it is that.
+fn fault(link: &Link) -> Option<Fault> {
+    match link.state() {
+        LinkState::Down { why, .. } => why.fault(),
+        LinkState::Up(_) | LinkState::Connecting => None,
+    }
+}
+
 /// Whether its certificate was revoked, and none issued since.
 pub(crate) fn is_revoked(edge: &Edge, agent: &AgentName) -> bool {
     revoked(edge, agent).is_some()
@@ -192,8 +210,10 @@ fn revoked(edge: &Edge, agent: &AgentName) -> Option<IdentityName> {
 
 const PUT_ASIDE: &str = "look at that host first: whose is it now, was its disk restored, or the host cloned? A restart of \
                          vsmserver hears it at once";
-const DOWN: &str = "mend what it says; if nothing answers, see that vsmagent runs there (journalctl -u vsmagent), and that the \
-                    network lets its port through";
+const DOWN: &str = "mend what it says; if nothing answers, see that vsmagent and vsm-agent-net run there (journalctl -u vsmagent \
+                    -u vsm-agent-net), and that the network lets the agent's port through";
+const NOT_TAKEN: &str = "nothing: it has a new certificate, which vsm-agent-net there takes within a minute; systemctl restart \
+                         vsmagent takes it at once";
 const TWIN: &str = "leave one of both names in the agents lists, and reload";
 const UNHEARD: &str = "nothing, if both brokers run: it is mended within seconds once they are in sync (vsmctl ha status)";
 const PENALISED: &str =

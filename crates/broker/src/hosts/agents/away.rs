@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use vsm_daemon::cause::Fault;
+
 use super::CallError;
 use crate::hosts::behaviour::Aside;
 
@@ -41,6 +43,12 @@ pub enum Away {
 }
 
 impl Away {
+    /// What is the matter with the agent's certificate, if it is that.
+    #[must_use]
+    pub const fn fault(&self) -> Option<Fault> {
+        if let Self::Call(error) = self { error.fault } else { None }
+    }
+
     /// Whether the agent's `/vsmagent/allowed_clients` lacks this broker.
     #[must_use]
     pub const fn is_not_allowed(&self) -> bool {

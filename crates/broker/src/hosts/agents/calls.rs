@@ -7,7 +7,11 @@ use vsm_core::{
     Ended, Epoch, Extension, Fence, IdentityName, Resources, Session, SessionId, SshKey,
     StartParams, UnixMillis, UserName, printable,
 };
-use vsm_daemon::{cause, grpc, open::Revoked};
+use vsm_daemon::{
+    cause::{self, Fault},
+    grpc,
+    open::Revoked,
+};
 use vsm_proto::agent::v1 as pb;
 
 use super::Link;
@@ -115,12 +119,14 @@ pub struct CallError {
     pub unsent: bool,
     /// Whether the agent's `/vsmagent/allowed_clients` lacks this broker.
     pub not_allowed: bool,
+    /// What is the matter with the agent's certificate, if it is that.
+    pub fault: Option<Fault>,
 }
 
 impl CallError {
     pub(crate) fn new(why: impl Into<String>) -> Self {
         let why = printable(&why.into());
-        Self { why, timed_out: false, unsent: false, not_allowed: false }
+        Self { why, timed_out: false, unsent: false, not_allowed: false, fault: None }
     }
 
     /// No answer came in this time.
@@ -141,6 +147,7 @@ impl From<Status> for CallError {
             timed_out: status.code() == Code::DeadlineExceeded,
             unsent: grpc::is_unsent(&status),
             not_allowed: grpc::reason(&status) == Some(grpc::BROKER_NOT_ALLOWED),
+            fault: cause::fault(&status),
         }
     }
 }

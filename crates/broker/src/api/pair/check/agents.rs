@@ -9,6 +9,7 @@ use std::{
 
 use tokio::{net::lookup_host, task::JoinSet};
 use vsm_core::{AgentName, NodeName};
+use vsm_daemon::cause::Fault;
 
 use super::steps::Steps;
 use crate::{
@@ -135,7 +136,7 @@ pub(super) async fn look(steps: &mut Steps, edge: &Arc<Edge>) {
                     Some(wanted) if why.is_not_allowed() => {
                         steps.bad(5, text, wanted.allow(agent));
                     }
-                    _ if is_revoked(edge, agent) => steps.bad(
+                    _ if is_revoked(edge, agent) || why.fault() == Some(Fault::Unknown) => steps.bad(
                         6,
                         text,
                         format!("vsmctl agent enrol {agent}, if it is to come back"),
@@ -144,7 +145,8 @@ pub(super) async fn look(steps: &mut Steps, edge: &Arc<Edge>) {
                         6,
                         text,
                         format!(
-                            "let port {} through from {node}, and on {agent}: systemctl start vsmagent",
+                            "let port {} through from {node}; on {agent}: systemctl status vsmagent vsm-agent-net; systemctl restart vsmagent \
+                             starts both",
                             edge.site.settings().agent_port
                         ),
                     ),

@@ -41,9 +41,10 @@ fn software(steps: &mut Steps, pair: &Pair, own: &NodeView, peer: &NodeView) {
     } else {
         let text = format!("{} cannot be asked: {}", peer.name, peer.unreachable);
         let remedy = format!(
-            "let port 9000 through between the nodes; a certificate comes from vsmctl pki issue {} --role broker; vsmctl ha \
-             check there says why it does not start; on {}: systemctl start vsmserver",
-            peer.name, peer.name
+            "let port 9000 through between the nodes; a certificate comes from {}, on the authority's host; vsmctl ha check \
+             there says why it does not start; on {}: systemctl start vsmserver",
+            pair.issue_command(&peer.name),
+            peer.name
         );
         steps.bad(1, text, remedy);
     }
