@@ -32,7 +32,7 @@ use vsm_daemon::{
     trouble::{Kind as Wrong, Troubles},
 };
 use vsm_proto::{
-    convert,
+    convert, replica,
     sync::v1::{WitnessRequest, WitnessResponse, witness_record::Kind},
 };
 
@@ -95,8 +95,8 @@ pub(super) enum Denied {
         most: u64,
     },
     /// The message cannot be read.
-    #[error("the message cannot be read: {0}")]
-    Unreadable(#[from] prost::DecodeError),
+    #[error(transparent)]
+    Unreadable(#[from] replica::Unreadable),
     /// The message is none.
     #[error(transparent)]
     Invalid(#[from] convert::Invalid),
@@ -226,7 +226,7 @@ impl FenceKeeper {
         message: &[u8],
         is_empty: impl Fn() -> bool + Send,
     ) -> Result<Vec<u8>, Denied> {
-        let answer = self.ask_message(WitnessRequest::decode(message)?, is_empty).await?;
+        let answer = self.ask_message(replica::witness_request(message)?, is_empty).await?;
         Ok(answer.encode_to_vec())
     }
 
