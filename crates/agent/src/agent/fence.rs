@@ -370,7 +370,7 @@ impl FenceKeeper {
         if former.len() > FORMER_MAX {
             return Err(Denied::TooManyTables(self.path.clone()));
         }
-        let own = own.into_iter().next();
+        let own = own.into_iter().next().filter(|_| !hole::is_open(Hole::Promise));
         let fresh = journal::fresh(&self.host);
         let witness = Witness { promised: own.map(|(_, epoch)| epoch), ..fresh.witness };
         Ok(Kept { lineage: Some(lineage), witness, former, ..fresh })
