@@ -81,8 +81,9 @@ mod tests {
         let (small, large) = (request(3, 2).encode_to_vec(), request(PARTS_MAX, 1).encode_to_vec());
         assert_eq!(parts(&small, &WINDOW), 5);
         assert_eq!(witness_request(&small), Ok(request(3, 2)));
-        // It would be more than half a gigabyte of a longest message.
+        // What is small on its way is at least a hundred times that in memory.
         assert!(large.len() < 2 << 20);
+        assert!(size_of::<pb::Row>() > 200, "{}", size_of::<pb::Row>());
         assert!(matches!(witness_request(&large), Err(Unreadable::Size(_))));
         // In several windows, which are read as one.
         let half = request(PARTS_MAX / 2 + 1, 0).encode_to_vec();
