@@ -56,6 +56,10 @@ holes! {
     ShadowFilter = "shadow-filter",
     /// A one-time key is good as often as it is used.
     OneTimeKey = "one-time-key",
+    /// Root puts any certificate in place that is brought to it with its key.
+    Install = "install",
+    /// A host that sets its promise aside forgets it.
+    Promise = "promise",
 }
 
 /// Where the name of the hole stands that this program has.

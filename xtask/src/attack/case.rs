@@ -1,12 +1,31 @@
 //! What a case is: who attacks, what for, by what means, and where the same means must succeed.
 
+use std::process::{Command, Stdio};
+
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::stage::Stage;
+use crate::command::capture;
 
 /// The program that does what an attacker with a shell does.
-const TOOL: &str = include_str!("tools/tool.py");
+const TOOL: &str = concat!(
+    include_str!("tools/tool.py"),
+    include_str!("tools/calls.py"),
+    "\nVERBS[sys.argv[1]](*sys.argv[2:])\n"
+);
+/// The account of what brokers speak to on a session host. It is none of the people of the cluster.
+pub(super) const NET: &str = "vsmagent";
+/// What makes root this account, as somebody has it who has taken over that program.
+const AS_NET: [&str; 7] = [
+    "setpriv",
+    "--reuid=vsmagent",
+    "--regid=vsmagent",
+    "--init-groups",
+    "--bounding-set=-all",
+    "--inh-caps=-all",
+    "--no-new-privs",
+];
 
 /// Who attacks, as docs/threat-model.md has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -22,6 +41,8 @@ pub(super) enum By {
     Client,
     /// Whoever has a certificate that is not theirs, or counts no more.
     Certificate,
+    /// Whoever takes over what brokers speak to on a session host.
+    TakenOver,
     /// Root on a session host.
     SessionHost,
     /// An administrator who wants to be root.
@@ -38,6 +59,7 @@ impl std::fmt::Display for By {
             Self::BrokerUser => "a user of a broker",
             Self::Client => "a malicious client",
             Self::Certificate => "a stolen certificate",
+            Self::TakenOver => "vsm-agent-net taken over",
             Self::SessionHost => "root on a session host",
             Self::Administrator => "an administrator",
             Self::Flood => "a flood",
@@ -126,12 +148,27 @@ pub(super) fn case(
     Case { name, by, gets, attempt: attempt.act(), control: control.act(), calls: 0 }
 }
 
-/// Runs the tool.
-pub(super) fn tool(stage: &Stage<'_>, host: &str, user: &str, words: &[&str]) -> Result<Seen> {
+/// The tool as somebody, after these words.
+fn command_of(
+    stage: &Stage<'_>,
+    host: &str,
+    user: &str,
+    before: &[&str],
+    words: &[&str],
+) -> Result<Command> {
     let words: Vec<_> = words.iter().map(|word| stage.fill(word)).collect::<Result<_>>()?;
     let words: Vec<_> = words.iter().map(String::as_str).collect();
-    let all = [&["timeout", "90", "python3", "-c", TOOL], &words[..]].concat();
-    let output = stage.cluster.exec(&stage.fill(host)?, &stage.fill(user)?, &all)?;
+    let is_net = user == NET;
+    let account: &[&str] = if is_net { &AS_NET } else { &[] };
+    let all = [account, before, &["python3", "-c", TOOL], &words[..]].concat();
+    let user = if is_net { "root".to_owned() } else { stage.fill(user)? };
+    stage.cluster.command(&stage.fill(host)?, &user, &all)
+}
+
+/// Runs the tool.
+pub(super) fn tool(stage: &Stage<'_>, host: &str, user: &str, words: &[&str]) -> Result<Seen> {
+    let mut command = command_of(stage, host, user, &["timeout", "90"], words)?;
+    let output = capture(command.stdin(Stdio::null()))?;
     let (said, why) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let line = said.lines().last().unwrap_or_default().trim();
@@ -149,10 +186,7 @@ pub(super) fn stays(
     user: &str,
     words: &[&str],
 ) -> Result<(Staying, String)> {
-    let words: Vec<_> = words.iter().map(|word| stage.fill(word)).collect::<Result<_>>()?;
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
-    let all = [&["python3", "-c", TOOL], &words[..]].concat();
-    Staying::begin(stage.cluster.command(&stage.fill(host)?, &stage.fill(user)?, &all)?)
+    Staying::begin(command_of(stage, host, user, &[], words)?)
 }
 
 /// A program that goes on until it is dropped.
@@ -161,9 +195,8 @@ pub(super) struct Staying(std::process::Child);
 
 impl Staying {
     /// Starts one that says `all` first.
-    pub(super) fn begin(mut command: std::process::Command) -> Result<(Self, String)> {
+    pub(super) fn begin(mut command: Command) -> Result<(Self, String)> {
         use std::io::BufRead as _;
-        use std::process::Stdio;
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot start")?;
         let output = child.stdout.take().context("it has no output")?;
@@ -177,8 +210,7 @@ impl Staying {
     }
 
     /// One that says nothing of its own.
-    pub(super) fn silent(mut command: std::process::Command) -> Result<Self> {
-        use std::process::Stdio;
+    pub(super) fn silent(mut command: Command) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn();
         Ok(Self(child.context("cannot start")?))

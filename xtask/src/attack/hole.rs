@@ -36,6 +36,8 @@ pub(super) const ALL: &[Hole] = &[
     hole("owner", &["end-anothers-desktop"]),
     hole("shadow-filter", &["type-while-looking"]),
     hole("one-time-key", &["one-time-key-twice"]),
+    hole("install", &["net-install-*"]),
+    hole("promise", &["net-forget-the-promise*"]),
 ];
 
 /// The hole of this name.

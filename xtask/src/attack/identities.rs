@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::stage::{AGENTS, Stage};
+use super::stage::{AGENTS, LOST, Stage};
 use crate::command::{command, run};
 use crate::pair::NODES;
 
@@ -49,6 +49,11 @@ const ALL: &[Made] = &[
     ("other-admin", "ops", &["admin"], Signer::Other, 0, DAY),
     ("other-broker", "{standby}", &["broker"], Signer::Other, 0, DAY),
     ("other-agent", "agent2", &["agent"], Signer::Other, 0, DAY),
+    ("later-agent", LOST, &["agent"], Signer::Authority, 0, 3650 * DAY),
+    ("older-agent", LOST, &["agent"], Signer::Authority, -3_000_000, 3650 * DAY),
+    ("ended-agent", LOST, &["agent"], Signer::Authority, 0, 1),
+    ("broker-too", LOST, &["agent", "broker"], Signer::Authority, 0, 3650 * DAY),
+    ("strange-agent", LOST, &["agent"], Signer::Other, 0, 3650 * DAY),
 ];
 
 /// The folder of one, as the client sees it.

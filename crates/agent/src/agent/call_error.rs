@@ -61,9 +61,10 @@ impl From<CallError> for Answer {
             CallError::Denied(denied) => match denied {
                 Denied::Fenced(promised) => return Self::Fenced(promised.clone()),
                 Denied::Invalid(_) | Denied::Unreadable(_) => Kind::Invalid,
-                Denied::Damaged(_) | Denied::OtherLineage { .. } | Denied::BeyondReason { .. } => {
-                    Kind::NotNow
-                }
+                Denied::Damaged(_)
+                | Denied::OtherLineage { .. }
+                | Denied::TooManyTables(_)
+                | Denied::BeyondReason { .. } => Kind::NotNow,
                 Denied::NotKept(_) => Kind::Full,
             },
             CallError::Revoked(NotTaken::Write { .. }) => return Self::NotKept(error.to_string()),

@@ -32,7 +32,7 @@ use vsm_daemon::{
     trouble::{Kind as Wrong, Troubles},
 };
 use vsm_proto::{
-    convert,
+    convert, replica,
     sync::v1::{WitnessRequest, WitnessResponse, witness_record::Kind},
 };
 
@@ -46,6 +46,8 @@ const DAMAGED: &str = "promise.damaged";
 const JUMP_MAX: u64 = 1_000_000;
 /// The highest first promise: a pair of any age is below that, which is a reign each second for 136 years.
 const FIRST_MAX: u64 = 1 << 32;
+/// Other tables whose brokers it has promised to: a site makes a new one when it has lost its own.
+const FORMER_MAX: usize = 64;
 /// So long it is told that a broker was refused for its epoch.
 const TOLD_FOR: Duration = Duration::from_secs(120);
 
@@ -63,8 +65,39 @@ pub(super) struct Promise {
 #[derive(Debug)]
 enum State {
     Known(Box<Kept>),
-    /// The file that was set aside, and the loss by a number drawn for it.
-    Damaged(PathBuf, u64),
+    Damaged(Box<Loss>),
+}
+
+/// What was promised is not known for sure.
+#[derive(Debug)]
+struct Loss {
+    /// The file that was set aside.
+    file: PathBuf,
+    /// A number drawn for it.
+    number: u64,
+    /// Whose sessions are here, and what was promised, as the file still says it where it can be read: perhaps more was
+    /// promised, but never less.
+    said: Said,
+}
+
+/// The table that is served, and what was ever promised, by table.
+#[derive(Debug, Clone, Default)]
+struct Said {
+    lineage: Option<LineageId>,
+    promises: Vec<(LineageId, Epoch)>,
+}
+
+impl Said {
+    fn by(kept: &Kept) -> Self {
+        Self { lineage: kept.lineage, promises: kept.promises() }
+    }
+}
+
+impl Loss {
+    fn of(file: &Path, kept: Option<&Kept>) -> Self {
+        let said = kept.map(Said::by).unwrap_or_default();
+        Self { file: file.to_owned(), number: rand::random(), said }
+    }
 }
 
 /// Why a broker may not act here.
@@ -94,9 +127,14 @@ pub(super) enum Denied {
         /// The highest counter that is taken.
         most: u64,
     },
+    /// It has served so many that no pair has lost its table so often.
+    #[error(
+        "this agent has promised to the brokers of more than {FORMER_MAX} tables; if none of them acts any more, remove {} and restart it", .0.display()
+    )]
+    TooManyTables(PathBuf),
     /// The message cannot be read.
-    #[error("the message cannot be read: {0}")]
-    Unreadable(#[from] prost::DecodeError),
+    #[error(transparent)]
+    Unreadable(#[from] replica::Unreadable),
     /// The message is none.
     #[error(transparent)]
     Invalid(#[from] convert::Invalid),
@@ -130,18 +168,18 @@ impl FenceKeeper {
     pub(super) fn load(state_dir: &Path, host: &str, troubles: Troubles) -> io::Result<Self> {
         let (path, damaged) = (state_dir.join(FILE), state_dir.join(DAMAGED));
         let (journal, kept) = Journal::load(&path, host)?;
-        let set_aside = || State::Damaged(damaged.clone(), rand::random());
+        let set_aside = |kept: Option<&Kept>| State::Damaged(Box::new(Loss::of(&damaged, kept)));
         let state = match kept {
-            _ if damaged.exists() => set_aside(),
+            _ if damaged.exists() => set_aside(Journal::load(&damaged, host)?.1.ok().as_ref()),
             Ok(kept) => State::Known(Box::new(own(kept, host))),
             Err(error) => {
                 fs::rename(&path, &damaged)?;
                 tracing::error!(%error, moved_to = %damaged.display(), "the promise cannot be read");
-                set_aside()
+                set_aside(None)
             }
         };
-        if let State::Damaged(file, _) = &state {
-            troubles.raise(Wrong::Promise, "", apart(file));
+        if let State::Damaged(loss) = &state {
+            troubles.raise(Wrong::Promise, "", apart(&loss.file));
         }
         let journal = Arc::new(Mutex::new(journal));
         let (host, began) = (host.to_owned(), clock::now());
@@ -167,8 +205,8 @@ impl FenceKeeper {
                 position: kept.position,
                 journal: kept.journal,
             },
-            State::Damaged(_, loss) => {
-                Promise { epoch: None, lineage: None, position: 0, journal: *loss }
+            State::Damaged(loss) => {
+                Promise { epoch: None, lineage: None, position: 0, journal: loss.number }
             }
         }
     }
@@ -226,7 +264,7 @@ impl FenceKeeper {
         message: &[u8],
         is_empty: impl Fn() -> bool + Send,
     ) -> Result<Vec<u8>, Denied> {
-        let answer = self.ask_message(WitnessRequest::decode(message)?, is_empty).await?;
+        let answer = self.ask_message(replica::witness_request(message)?, is_empty).await?;
         Ok(answer.encode_to_vec())
     }
 
@@ -238,11 +276,13 @@ impl FenceKeeper {
         let lineage = convert::text("lineage", &request.lineage)?;
         let message = WitnessMsg::try_from(request.clone())?;
         let mut state = self.state.write().await;
-        if let State::Damaged(_, loss) = *state {
+        if let State::Damaged(lost) = &*state {
+            let loss = lost.number;
             if !matches!(message, WitnessMsg::Clear { loss: by, .. } if by == Some(loss)) {
                 return Ok(response(&WitnessReply::Mute { loss }, 0, loss));
             }
-            self.mend(&mut state, lineage, loss).await?;
+            let kept = self.mended(lost, lineage, &is_empty)?;
+            self.mend(&mut state, kept).await?;
         }
         let now_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let kept = match self.of_lineage(&mut state, lineage, &is_empty).await {
@@ -288,20 +328,55 @@ impl FenceKeeper {
             "this host's promises went back in time: a disk was restored or copied; nothing is changed from here on"
         );
         self.troubles.raise(Wrong::Promise, "", apart(&self.damaged));
+        let loss = Loss::of(&self.damaged, Some(kept));
         if self.path.exists() {
             fs::rename(&self.path, &self.damaged)?;
         } else {
             fs::write(&self.damaged, "")?;
         }
-        *state = State::Damaged(self.damaged.clone(), rand::random());
+        *state = State::Damaged(Box::new(loss));
         Ok(true)
     }
 
-    /// Both brokers are in one reign and say so: what was promised to a higher one cannot have been forgotten here.
-    async fn mend(&self, state: &mut State, lineage: LineageId, loss: u64) -> Result<(), Denied> {
-        let witness = Witness::fresh(loss);
-        let kept =
-            Kept { lineage: Some(lineage), witness, journal: loss, ..journal::fresh(&self.host) };
+    /// What is kept once both brokers are in one reign and say so: what was promised to a higher one cannot have been
+    /// forgotten here. What is known of the promise holds on: that they say so is the word of whoever speaks with them,
+    /// and by such words alone nothing that was promised is undone.
+    fn mended(
+        &self,
+        lost: &Loss,
+        lineage: LineageId,
+        is_empty: &(impl Fn() -> bool + Send),
+    ) -> Result<Kept, Denied> {
+        let next = self.succeeding(lost.said.clone(), lineage, is_empty)?;
+        let witness = Witness { mute: Some(lost.number), ..next.witness };
+        Ok(Kept { witness, journal: lost.number, ..next })
+    }
+
+    /// What is kept for a table from here on; another one's is set aside if nothing of it is left. To its own brokers
+    /// it is as if nothing had been between: a table that is named in passing undoes no promise.
+    fn succeeding(
+        &self,
+        said: Said,
+        lineage: LineageId,
+        is_empty: &(impl Fn() -> bool + Send),
+    ) -> Result<Kept, Denied> {
+        if let Some(ours) = said.lineage.filter(|ours| *ours != lineage)
+            && !is_empty()
+        {
+            return Err(Denied::OtherLineage { ours, theirs: lineage });
+        }
+        let (own, former): (Vec<_>, Vec<_>) =
+            said.promises.into_iter().partition(|(of, _)| *of == lineage);
+        if former.len() > FORMER_MAX {
+            return Err(Denied::TooManyTables(self.path.clone()));
+        }
+        let own = own.into_iter().next().filter(|_| !hole::is_open(Hole::Promise));
+        let fresh = journal::fresh(&self.host);
+        let witness = Witness { promised: own.map(|(_, epoch)| epoch), ..fresh.witness };
+        Ok(Kept { lineage: Some(lineage), witness, former, ..fresh })
+    }
+
+    async fn mend(&self, state: &mut State, kept: Kept) -> Result<(), Denied> {
         self.rewrite(&kept).await?;
         let old = self.damaged.with_extension("damaged.old");
         fs::rename(&self.damaged, &old)?;
@@ -320,18 +395,15 @@ impl FenceKeeper {
     ) -> Result<&'a mut Kept, Denied> {
         let kept = match state {
             State::Known(kept) => kept,
-            State::Damaged(file, _) => return Err(Denied::Damaged(file.clone())),
+            State::Damaged(loss) => return Err(Denied::Damaged(loss.file.clone())),
         };
         if kept.lineage != Some(lineage) {
-            if let Some(ours) = kept.lineage
-                && !is_empty()
-            {
-                return Err(Denied::OtherLineage { ours, theirs: lineage });
-            }
             // One that is new keeps the journal that brokers were told of.
-            let new =
-                if kept.lineage.is_none() { (**kept).clone() } else { journal::fresh(&self.host) };
-            let new = Kept { lineage: Some(lineage), ..new };
+            let new = if kept.lineage.is_none() {
+                Kept { lineage: Some(lineage), ..(**kept).clone() }
+            } else {
+                self.succeeding(Said::by(kept), lineage, is_empty)?
+            };
             self.rewrite(&new).await?;
             **kept = new;
         }
@@ -391,7 +463,7 @@ impl FenceKeeper {
 fn known(state: &State) -> Result<&Kept, Denied> {
     match state {
         State::Known(kept) => Ok(kept),
-        State::Damaged(file, _) => Err(Denied::Damaged(file.clone())),
+        State::Damaged(loss) => Err(Denied::Damaged(loss.file.clone())),
     }
 }
 

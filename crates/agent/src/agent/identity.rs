@@ -11,9 +11,11 @@ use tokio_util::sync::CancellationToken;
 use vsm_config::{Config, keys};
 use vsm_daemon::{
     account::Account,
-    authorities,
+    authorities::{self, Certificate},
     files::{self, Access},
-    grant, pki,
+    grant,
+    hole::{self, Hole},
+    pki,
     trouble::Kind,
 };
 
@@ -28,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(super) enum NotInstalled {
     #[error("this is no certificate of this host's new key")]
     Other,
+    #[error("no authority that this host trusts stands behind this certificate now")]
+    Strange,
     #[error("this certificate ends no later than the present one")]
     Sooner,
     #[error("this certificate is older than the present one")]
@@ -78,10 +82,15 @@ impl Files {
         let first = |pem: &str| pki::shown(pem).into_iter().next();
         let new = first(chain).ok_or(NotInstalled::Other)?;
         let present = std::fs::read_to_string(&self.certificate).ok().and_then(|pem| first(&pem));
-        if pki::public_key(key) != Some(new.key)
-            || present.as_ref().is_some_and(|present| present.names != new.names)
-        {
+        let is_others = present.as_ref().is_some_and(|present| present.names != new.names);
+        let is_believed = hole::is_open(Hole::Install);
+        if pki::public_key(key) != Some(new.key) || is_others && !is_believed {
             return Err(NotInstalled::Other);
+        }
+        // Whoever brings it has looked as well. It may be in the wrong hands, and what is put in place stays.
+        let trusted = Certificate::all(&self.trusted()?);
+        if !authorities::leads_to(&trusted, &Certificate::all(chain)) && !is_believed {
+            return Err(NotInstalled::Strange);
         }
         match (better, present) {
             (Better::Later, Some(present)) if present.until >= new.until => {
@@ -167,19 +176,7 @@ pub(super) async fn follow(agent: Arc<Agent>, account: Account, stop: Cancellati
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
-    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
-
     use super::*;
-
-    /// A certificate until the year, which its key has signed itself.
-    fn pair(name: &str, year: i32) -> (String, String) {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        let uri = format!("vsm://agent/{name}").as_str().try_into().unwrap();
-        params.subject_alt_names.push(rcgen::SanType::URI(uri));
-        params.not_after = date_time_ymd(year, 5, 17);
-        let key = KeyPair::generate().unwrap();
-        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
-    }
 
     /// A host that has this certificate, and trusts these.
     fn host(dir: &Path, (chain, key): &(String, String), trusted: &str) -> Files {
@@ -202,10 +199,11 @@ mod tests {
     fn only_a_better_certificate_of_the_same_host_is_put_in_place() {
         use Better::{Later, Newer};
         let dir = tempfile::tempdir().unwrap();
-        let present = pair("lab7", 2099);
-        let files = host(dir.path(), &present, "");
-        let ((later, key), (sooner, short)) = (pair("lab7", 2101), pair("lab7", 2098));
-        let (others, strange) = pair("lab8", 2101);
+        let (own, evil) = (Authority::new("own"), Authority::new("evil"));
+        let present = own.makes("lab7", 20);
+        let files = host(dir.path(), &present, &own.1);
+        let ((later, key), (sooner, short)) = (own.makes("lab7", 25), own.makes("lab7", 15));
+        let (others, strange) = own.makes("lab8", 25);
         for (chain, key) in
             [(&later, &short), (&others, &strange), (&"x".to_owned(), &key), (&key, &later)]
         {
@@ -214,6 +212,12 @@ mod tests {
         }
         let done = files.install(&install(&sooner, &short, Later));
         assert!(matches!(done, Err(NotInstalled::Sooner)));
+        let (by_others, theirs) = evil.makes("lab7", 25);
+        let both = format!("{by_others}{}{}", evil.1, own.1);
+        for chain in [by_others, both] {
+            let done = files.install(&install(&chain, &theirs, Newer));
+            assert!(matches!(done, Err(NotInstalled::Strange)), "{chain}");
+        }
         assert_eq!(fs::read_to_string(&files.key).unwrap(), present.1);
         for (chain, key, better) in [(&later, &key, Later), (&sooner, &short, Newer)] {
             files.install(&install(chain, key, better)).unwrap();
@@ -243,14 +247,20 @@ mod tests {
             pki::Signer::load(&self.0.path().join("ca.pem"), &self.0.path().join("ca.key")).unwrap()
         }
 
+        /// An agent's certificate for so many days.
+        fn makes(&self, name: &str, days: u32) -> (String, String) {
+            let (name, roles) = (name.to_owned(), vec![vsm_daemon::tls::Role::Agent]);
+            let life = pki::DAY * days;
+            let wanted = pki::Wanted { name, roles, addresses: Vec::new(), since: None, life };
+            let (own, key) = self.signer().make(&wanted).unwrap();
+            (own, key.to_string())
+        }
+
         /// A host's certificate by an issuer, with what vouches for the authority.
         fn signs(&self, cross: &str) -> (String, String) {
             let issuer = Self::of(self.signer().make_issuer("a", 30).unwrap());
-            let (name, roles) = ("lab7".to_owned(), vec![vsm_daemon::tls::Role::Agent]);
-            let wanted =
-                pki::Wanted { name, roles, addresses: Vec::new(), since: None, life: pki::DAY };
-            let (own, key) = issuer.signer().make(&wanted).unwrap();
-            (format!("{own}{}{cross}", issuer.1), key.to_string())
+            let (own, key) = issuer.makes("lab7", 1);
+            (format!("{own}{}{cross}", issuer.1), key)
         }
     }
 
@@ -261,15 +271,18 @@ mod tests {
         let (old, new, evil) = (Authority::new("old"), Authority::new("new"), Authority::new("x"));
         let files = host(dir.path(), &old.signs(""), &old.1);
         let trusts = || fs::read_to_string(&files.authorities).unwrap();
-        let install = |(chain, key): (String, String), authorities: &str| {
+        let try_to = |(chain, key): (String, String), authorities: &str| {
             let authorities = authorities.to_owned();
             let (key, better) = (key.into(), Better::Newer);
-            files.install(&Install { chain, key, authorities, better }).unwrap();
+            files.install(&Install { chain, key, authorities, better })
         };
-        install(evil.signs(""), &evil.1);
+        let install = |pair: (String, String), authorities: &str| {
+            try_to(pair, authorities).unwrap();
+        };
+        assert!(matches!(try_to(evil.signs(""), &evil.1), Err(NotInstalled::Strange)));
         install(old.signs(""), &format!("{}{}", old.1, new.1));
         assert_eq!(trusts(), old.1, "nobody vouches for it");
-        let vouched = &authorities::Certificate::all(&new.1)[0];
+        let vouched = &Certificate::all(&new.1)[0];
         let cross = old.signer().vouch(vouched).unwrap();
         files.forget(&new.1).unwrap();
         assert_eq!(trusts(), old.1, "nobody is left without any");

@@ -12,13 +12,17 @@ use std::{
 use tokio::{net::UnixListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vsm_daemon::{
+    access::Refusals,
     account::Account,
     socket::{self, Access, Asked, Bounds},
     trouble,
 };
 
 use super::{Agent, call_error::CallError, caller::Caller, calls, order, report};
-use crate::message::{self, Answer, CALL_MAX, Call, Failure, Kind};
+use crate::{
+    message::{self, Answer, CALL_MAX, Call, Failure, Kind},
+    refusal::one_line,
+};
 
 /// Calls at a time; for an account of the system there are sixteen times as many. A host has some hundred desktops, and
 /// a call lasts as long as the desktop takes.
@@ -93,6 +97,7 @@ async fn answer(
         account,
         stop: stop.clone(),
         witness: Semaphore::new(WITNESS_MAX),
+        refusals: Refusals::default(),
     });
     let tracker = under_way.clone();
     let answer = move |asked: Asked| {
@@ -114,6 +119,8 @@ struct Server {
     account: Account,
     stop: CancellationToken,
     witness: Semaphore,
+    /// Whoever asks may ask without end, and the log is everybody's.
+    refusals: Refusals,
 }
 
 impl Server {
@@ -126,7 +133,7 @@ impl Server {
         let call = match self.call(uid, &line) {
             Ok(call) => call,
             Err(failure) => {
-                tracing::warn!(uid, why = failure.text, "refused: this is no call");
+                self.refusals.tell(&format!("uid {uid}"), "its socket", "a call", &failure.text);
                 return caller.say(&Answer::Failed(failure)).await;
             }
         };
@@ -165,8 +172,9 @@ impl Server {
             let text = format!("only the user {} may ask", self.account.name);
             return Err(Failure { kind: Kind::NotAllowed, text });
         }
-        Call::parse(line)
-            .map_err(|why| Failure { kind: Kind::Invalid, text: format!("no call: {why}") })
+        // It may repeat what was asked, which can be as long as a call.
+        let no_call = |why| one_line(&format!("no call: {why}"));
+        Call::parse(line).map_err(|why| Failure { kind: Kind::Invalid, text: no_call(why) })
     }
 
     /// They may be large, so few are taken at a time.

@@ -135,6 +135,15 @@ async fn root_does_for_its_account_what_there_is_and_nothing_for_others() {
         let shown: String = line.chars().take(120).collect();
         assert!(answer.contains(says), "{shown}: {answer}");
     }
+    // However long it is and however often it is said, the log has a line of it.
+    let named = call(&format!(r#"{{"{}":1}}"#, "A".repeat(200 << 10)));
+    let before = lab.log().len();
+    for _ in 0..20 {
+        let answer = ask(&lab, NET, &named);
+        assert!(answer.contains("cannot be read") && answer.len() < 1000, "{}", answer.len());
+    }
+    let grown = lab.log().len() - before;
+    assert!(grown < 4096, "{grown} bytes in the log");
     // Whoever has the account can say that it is any broker; a promise goes up, and no further than is reasonable.
     let far = start("alice", "").replace("\"counter\":1", "\"counter\":18446744073709551615");
     assert!(ask(&lab, NET, &far).contains("beyond all reason"));

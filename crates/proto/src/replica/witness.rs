@@ -168,6 +168,17 @@ pub struct Keeping {
     pub journal: u64,
     /// The name of the host that keeps it; empty = written by a version that did not tell.
     pub host: String,
+    /// What it promised to the brokers of other tables before.
+    pub former: Vec<(LineageId, Epoch)>,
+}
+
+impl Keeping {
+    /// All that was ever promised, by table.
+    #[must_use]
+    pub fn promises(&self) -> Vec<(LineageId, Epoch)> {
+        let now = self.lineage.zip(self.witness.promised.clone());
+        self.former.iter().cloned().chain(now).collect()
+    }
 }
 
 impl TryFrom<pb::WitnessState> for Keeping {
@@ -189,13 +200,22 @@ impl TryFrom<pb::WitnessState> for Keeping {
             life: optional(state.life)?,
         };
         let (position, journal) = (state.position, state.journal_id);
-        Ok(Self { lineage, witness, position, journal, host: state.host })
+        let former = |one: pb::FormerPromise| {
+            let promised = required("former.promised", one.promised)?.try_into()?;
+            Ok::<_, Invalid>((text("former.lineage", &one.lineage)?, promised))
+        };
+        let former = state.former.into_iter().map(former).collect::<Result<_, _>>()?;
+        Ok(Self { lineage, witness, position, journal, host: state.host, former })
     }
 }
 
 impl From<&Keeping> for pb::WitnessState {
     fn from(keeping: &Keeping) -> Self {
         let witness = &keeping.witness;
+        let former = |(lineage, promised): &(LineageId, Epoch)| pb::FormerPromise {
+            lineage: lineage.to_string(),
+            promised: Some(promised.into()),
+        };
         Self {
             lineage: keeping.lineage.map(|id| id.to_string()).unwrap_or_default(),
             promised: witness.promised.as_ref().map(Into::into),
@@ -207,6 +227,7 @@ impl From<&Keeping> for pb::WitnessState {
             journal_id: keeping.journal,
             host: keeping.host.clone(),
             life: witness.life.as_ref().map(Into::into),
+            former: keeping.former.iter().map(former).collect(),
         }
     }
 }

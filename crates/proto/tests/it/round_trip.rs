@@ -8,7 +8,7 @@ use prost::Message;
 use uuid::Uuid;
 use vsm_core::{
     AgentName, Change, Drain, Epoch, Event, Hash, Identity, IdentityName, Invitation, Issued, Key,
-    Lsn, RequestId, Revocation, Row, Session, SessionId, StartParams, State, UnixMillis,
+    LineageId, Lsn, RequestId, Revocation, Row, Session, SessionId, StartParams, State, UnixMillis,
     replica::{
         Entry, Hello, History, Holds, Image, PeerMsg, Supply, Window, Witness, WitnessMsg,
         WitnessReply,
@@ -326,7 +326,9 @@ proptest! {
         let told = carried(&pb::WitnessResponse::from(&reply));
         prop_assert_eq!(WitnessReply::try_from(told), Ok(reply));
         let (journal, host) = (position ^ 1, "agent1".to_owned());
-        let keeping = Keeping { lineage: None, witness: state, position, journal, host };
+        let former = state.promised.iter().map(|epoch| (LineageId::new(Uuid::from_u128(7)), epoch.clone()));
+        let former = former.collect();
+        let keeping = Keeping { lineage: None, witness: state, position, journal, host, former };
         let told = Keeping::try_from(carried(&pb::WitnessState::from(&keeping)));
         prop_assert_eq!(told, Ok(keeping));
     }

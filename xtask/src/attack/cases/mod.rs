@@ -12,6 +12,7 @@ mod network;
 mod prepared;
 mod service;
 mod session_host;
+mod taken_over;
 
 use super::case::Case;
 
@@ -30,6 +31,7 @@ pub(super) fn all() -> Vec<Case> {
         epoch::all(),
         administrator::all(),
         flood::all(),
+        taken_over::all(),
         session_host::all(),
     ]
     .into_iter()

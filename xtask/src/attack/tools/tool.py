@@ -519,5 +519,3 @@ VERBS = {
     "memory": memory, "display": display, "run": run, "finds": finds, "service": service, "tls": tls,
     "plain": plain, "flood": flood, "garbage": garbage, "listener": listener, "full": full, "names": names,
 }
-
-VERBS[sys.argv[1]](*sys.argv[2:])

@@ -27,7 +27,8 @@ pub(crate) type Kept = Keeping;
 pub(super) fn fresh(host: &str) -> Kept {
     let journal = rand::random();
     let witness = Witness::fresh(journal);
-    Kept { lineage: None, witness, position: 0, journal, host: host.to_owned() }
+    let (host, former) = (host.to_owned(), Vec::new());
+    Kept { lineage: None, witness, position: 0, journal, host, former }
 }
 
 /// What is wrong with a journal.

@@ -241,3 +241,44 @@ async fn a_copied_host_keeps_the_promise_and_gives_no_vote_by_it() {
     let voted = reply(again.ask_message(claim(9), || true).await.unwrap());
     assert!(matches!(voted, WitnessReply::Promised { .. }), "{voted:?}");
 }
+
+/// Whoever speaks with the brokers can have a promise set aside, and say in their name that all is well again. Nothing
+/// that was promised is undone by it, nor by the name of another table.
+#[tokio::test]
+async fn no_word_undoes_a_promise() {
+    let dir = tempfile::tempdir().unwrap();
+    let load = || FenceKeeper::load(dir.path(), "agent1", Troubles::default()).unwrap();
+    let keeper = load();
+    assert!(keeper.admit(&fence(5, 1), || false).await.is_ok());
+    let Promise { position, journal, lineage, .. } = keeper.promise().await;
+    assert!(keeper.quarantine(lineage.unwrap(), journal, position + 1).await.unwrap());
+    let is_fenced = |denied: Result<Permit<'_>, Denied>| matches!(denied, Err(Denied::Fenced(by)) if by.counter == 5);
+    // Also after a restart in between.
+    for keeper in [keeper, load()] {
+        let mute = reply(keeper.ask_message(claim(9), || true).await.unwrap());
+        let WitnessReply::Mute { loss } = mute else { panic!("{mute:?}") };
+        let set_aside = fs::read(dir.path().join(DAMAGED)).unwrap();
+        // Not for another table either, as long as this one has sessions here.
+        let other = LineageId::new(uuid::Uuid::from_u128(2)).to_string();
+        let other = WitnessRequest { lineage: other, ..clear(4, Some(loss)) };
+        let denied = keeper.ask_message(other, || false).await;
+        assert!(matches!(denied, Err(Denied::OtherLineage { .. })), "{denied:?}");
+        let refused = reply(keeper.ask_message(clear(4, Some(loss)), || true).await.unwrap());
+        assert!(matches!(refused, WitnessReply::Refused { .. }), "{refused:?}");
+        assert!(is_fenced(keeper.admit(&fence(4, 1), || true).await));
+        fs::write(dir.path().join(DAMAGED), set_aside).unwrap();
+    }
+    fs::remove_file(dir.path().join(DAMAGED)).unwrap();
+    let keeper = load();
+    assert!(keeper.admit(&fence(1, 2), || true).await.is_ok());
+    assert!(is_fenced(load().admit(&fence(4, 1), || true).await));
+    // It was the first table's again for that call.
+    assert!(keeper.admit(&fence(1, 3), || true).await.is_ok());
+    for lineage in 4..70 {
+        let admitted = keeper.admit(&fence(1, lineage), || true).await.map(drop);
+        let is_refused = matches!(admitted, Err(Denied::TooManyTables(_)));
+        assert_eq!(is_refused, lineage as usize > FORMER_MAX + 1, "{lineage}: {admitted:?}");
+    }
+    assert!(is_fenced(keeper.admit(&fence(4, 1), || true).await));
+    assert!(keeper.admit(&fence(6, 1), || true).await.is_ok());
+}
