@@ -9,11 +9,7 @@ use super::stage::Stage;
 use crate::command::capture;
 
 /// The program that does what an attacker with a shell does.
-const TOOL: &str = concat!(
-    include_str!("tools/tool.py"),
-    include_str!("tools/calls.py"),
-    "\nVERBS[sys.argv[1]](*sys.argv[2:])\n"
-);
+const TOOL: &str = concat!(include_str!("tools/calls.py"), include_str!("tools/tool.py"));
 /// The account of what brokers speak to on a session host. It is none of the people of the cluster.
 pub(super) const NET: &str = "vsmagent";
 /// What makes root this account, as somebody has it who has taken over that program.

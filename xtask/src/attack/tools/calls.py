@@ -1,4 +1,4 @@
-# What somebody says to vsmagent who has the account of vsm-agent-net, by hand. It goes behind tool.py.
+# What somebody says to vsmagent who has the account of vsm-agent-net, by hand. It goes before tool.py.
 
 import json, random, threading
 
@@ -315,7 +315,7 @@ def place(path):
     won()
 
 
-VERBS.update({
+CALLS = {
     "call": call, "install": install, "forget": forget, "strange": strange, "busy": busy, "hold": hold,
     "bad-calls": bad_calls, "rows": rows, "descriptors": descriptors, "taker": taker, "place": place,
-})
+}

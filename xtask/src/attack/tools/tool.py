@@ -519,3 +519,7 @@ VERBS = {
     "memory": memory, "display": display, "run": run, "finds": finds, "service": service, "tls": tls,
     "plain": plain, "flood": flood, "garbage": garbage, "listener": listener, "full": full, "names": names,
 }
+
+# What stands before this, if anything, brings more of them.
+VERBS.update(globals().get("CALLS", {}))
+VERBS[sys.argv[1]](*sys.argv[2:])
