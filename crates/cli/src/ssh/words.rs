@@ -38,7 +38,9 @@ enum Line {
 }
 
 /// No connection: mostly a host that died, or an address that is just moving.
-const AWAY: [&str; 13] = [
+const AWAY: [&str; 14] = [
+    // Whatever the system says about it: while two hosts hold one address, also that it was reset.
+    "connect to host ",
     "Connection refused",
     "Connection timed out",
     "Operation timed out",
@@ -249,6 +251,7 @@ mod tests {
             "ssh: connect to host tlha port 22: Connection refused",
             "ssh: connect to host 10.0.0.4 port 22: No route to host",
             "ssh: connect to host tlha port 22: Connection timed out",
+            "ssh: connect to host tlha port 22: Connection reset by peer",
             "Timeout, server tlha not responding.",
             "client_loop: send disconnect: Broken pipe",
             "Connection to tlha closed by remote host.",
