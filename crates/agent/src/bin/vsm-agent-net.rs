@@ -1,6 +1,6 @@
 //! What of the agent speaks with brokers.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use vsm_agent::{args::NetArguments, net};
 use vsm_config::{Config, keys};
@@ -10,7 +10,7 @@ use vsm_daemon::{
     log::{self, LogSettings},
     process,
     stop::Stop,
-    tls::Tls,
+    tls::{Tls, TlsError},
 };
 
 /// Bad configuration, as sysexits.h numbers it.
@@ -22,7 +22,10 @@ fn main() -> ExitCode {
     process::main("vsm-agent-net", run)
 }
 
-fn run(NetArguments { config: dir }: &NetArguments) -> Result<(), (u8, String)> {
+fn run(NetArguments { config: dir, check }: &NetArguments) -> Result<(), (u8, String)> {
+    if *check {
+        return readable(dir).map_err(|why| (EXIT_CONFIG, why));
+    }
     process::no_cores();
     process::prepare();
     let bad = |error: &dyn std::fmt::Display| (EXIT_CONFIG, error.to_string());
@@ -48,6 +51,23 @@ fn run(NetArguments { config: dir }: &NetArguments) -> Result<(), (u8, String)> 
             (code, format!("{error:#}"))
         })
     })
+}
+
+/// Whether the account can read what it needs, but for the key: vsmagent lets it read that.
+fn readable(dir: &Path) -> Result<(), String> {
+    let account = Account::find(account::AGENT).map_err(|error| error.to_string())?;
+    if nix::unistd::geteuid().is_root() {
+        account.become_it().map_err(|error| format!("cannot be without root's powers: {error}"))?;
+    }
+    let config = Config::load(dir).map_err(|error| error.to_string())?;
+    for parameter in [&keys::tls::CERT_FILE, &keys::tls::CA_FILE] {
+        let path = config.get(parameter);
+        if let Err(source) = std::fs::File::open(&path) {
+            let error = TlsError::Read { path, parameter: parameter.path(), source };
+            return Err(format!("the user {} {error}", account.name));
+        }
+    }
+    Ok(())
 }
 
 /// Becomes the account of its own where root starts it, and gives up what the unit has given it to take the port with.

@@ -1,14 +1,13 @@
 //! The agent's daemon.
 
 use std::{
-    os::unix::process::CommandExt,
+    path::Path,
     process::{Command, ExitCode},
 };
 
 use vsm_agent::args::Arguments;
-use vsm_config::{Config, keys};
+use vsm_config::Config;
 use vsm_daemon::{
-    account::{self, Account},
     log::{self, LogSettings},
     process,
     stop::Stop,
@@ -28,7 +27,7 @@ fn run(options: &Arguments) -> Result<(), (u8, String)> {
     if options.check {
         // Whoever asks wants to know whether brokers will be served: vsm-agent-net, which does, would fail by it.
         Tls::load(&config).map_err(|error| bad(&error))?;
-        return readable_for_net(&config).map_err(|why| (EXIT_CONFIG, why));
+        return check_net(&options.config);
     }
     process::prepare();
     // Desktops have the limit that the agent was started with.
@@ -38,26 +37,15 @@ fn run(options: &Arguments) -> Result<(), (u8, String)> {
     serve(options, &config).map_err(|error| (1, format!("{error:#}")))
 }
 
-/// Whether vsm-agent-net, which is not root, can read what is no secret; this process makes the key readable for it.
-fn readable_for_net(config: &Config) -> Result<(), String> {
-    let account = Account::find(account::AGENT).map_err(|error| error.to_string())?;
-    if !nix::unistd::geteuid().is_root() {
-        return Ok(());
-    }
-    for parameter in [&keys::tls::CERT_FILE, &keys::tls::CA_FILE] {
-        let path = config.get(parameter);
-        let read =
-            Command::new("test").arg("-r").arg(&path).uid(account.uid).gid(account.gid).status();
-        if !read.map_err(|error| format!("cannot run test: {error}"))?.success() {
-            return Err(format!(
-                "the user {}, which vsm-agent-net runs as, cannot read {} ({}): chmod 644, and its folders 755",
-                account.name,
-                path.display(),
-                parameter.path()
-            ));
-        }
-    }
-    Ok(())
+/// Whether vsm-agent-net, which is not root, can read it all too; it says why not.
+fn check_net(dir: &Path) -> Result<(), (u8, String)> {
+    let failed = |error: &dyn std::fmt::Display| (1, format!("cannot run vsm-agent-net: {error}"));
+    let own = std::env::current_exe().map_err(|error| failed(&error))?;
+    let mut net = Command::new(own.with_file_name("vsm-agent-net"));
+    let done = net.arg("--check").arg("--config").arg(dir).output();
+    let done = done.map_err(|error| failed(&error))?;
+    let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
+    if done.status.success() { Ok(()) } else { Err((EXIT_CONFIG, said)) }
 }
 
 fn serve(options: &Arguments, config: &Config) -> anyhow::Result<()> {

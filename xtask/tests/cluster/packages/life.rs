@@ -111,7 +111,8 @@ fn an_upgrade_with_an_old_configuration_leaves_the_running_daemons_alone() {
     assert!(said.contains(own) && said.contains("ermission denied"), "{said}");
     sh(&cluster, "agent1", &format!("rm {own}; chmod 600 /etc/vsm/pki/ca.pem"));
     let said = install(&cluster, "agent1", "next", &["vsm-common", "vsm-agent"]);
-    assert!(said.contains("cannot read /etc/vsm/pki/ca.pem: chmod 644"), "{said}");
+    let why = "the user vsmagent cannot read /etc/vsm/pki/ca.pem (/tls/ca_file): Permission denied (os error 13); it is no secret: chmod 644";
+    assert!(said.contains(why), "{said}");
     assert_eq!(sh(&cluster, "agent1", "pgrep -x vsmagent"), before);
     assert_eq!(connect(&cluster), id);
     // Mended, it is one command.
