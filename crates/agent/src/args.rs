@@ -35,8 +35,8 @@ pub struct NetArguments {
     /// Directory of the configuration files
     #[arg(long, value_name = "DIR", default_value = "/etc/vsm/conf.d")]
     pub config: PathBuf,
-    /// Check that its user can read the configuration and certificates and exit: with 0 if so, 78 if not; vsmagent --check
-    /// includes this
+    /// Check that its user can read the configuration and the certificates and exit: with 0 if so, 78 if not. vsmagent
+    /// --check includes this
     #[arg(long)]
     pub check: bool,
 }

@@ -239,8 +239,11 @@ pub fn services(rooms: &Rooms, reloader: &Arc<Reloader>) -> Services {
         Arc::clone(&rooms.process),
     ))
     .max_decoding_message_size(64 << 10);
-    let registry = RegistryServer::new(RegistryApi(Arc::clone(&rooms.agents)))
-        .max_decoding_message_size(64 << 10);
+    let registry = RegistryServer::new(RegistryApi {
+        agents: Arc::clone(&rooms.agents),
+        site: Arc::clone(&rooms.site),
+    })
+    .max_decoding_message_size(64 << 10);
     let mut user = RoutesBuilder::default();
     user.add_service(user_api.clone());
     let mut admin = RoutesBuilder::default();

@@ -12,7 +12,7 @@ const TRIES_MAX: u32 = 10;
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Announces until it is heard, a bounded number of times.
-pub(super) async fn announce(net: Arc<Net>, boot_id: String) {
+pub(super) async fn announce(net: Arc<Net>, boot_id: String, port: u16) {
     let stop = net.stop.token.clone();
     let mut backoff =
         Backoff::new(Duration::from_millis(500), Duration::from_secs(60), rand::random());
@@ -23,7 +23,8 @@ pub(super) async fn announce(net: Arc<Net>, boot_id: String) {
             let channel = grpc::channel_to(Role::Broker, broker, settings.master_port, &net.tls)
                 .map_err(|error| error.to_string())?;
             let mut client = RegistryClient::new(channel);
-            let mut request = tonic::Request::new(AnnounceRequest { boot_id: boot_id.clone() });
+            let request = AnnounceRequest { boot_id: boot_id.clone(), port: port.into() };
+            let mut request = tonic::Request::new(request);
             request.set_timeout(CALL_TIMEOUT);
             let answer = client.announce(request).await.map_err(|status| cause::of(&status))?;
             Ok::<bool, String>(answer.into_inner().known)

@@ -83,6 +83,18 @@ impl Net {
         &self,
         told: impl IntoIterator<Item = (vsm_core::IdentityName, vsm_core::UnixMillis)>,
     ) {
+        let told: Vec<_> = told.into_iter().collect();
+        let own = self.tls.own().into_iter().next();
+        let is_own = |(name, before): &(vsm_core::IdentityName, vsm_core::UnixMillis)| {
+            own.as_ref()
+                .is_some_and(|own| own.shown.names.contains(name) && own.shown.since < *before)
+        };
+        if told.iter().any(is_own) {
+            // The brokers do, and who looks for the reason looks here.
+            tracing::error!(
+                "this host's certificate was revoked: brokers refuse it until it has a new one (vsmctl agent enrol)"
+            );
+        }
         let mut all = self.revoked.lock();
         open::revoke_too(&mut all, told);
         self.tls.revoke(all.clone());
@@ -132,7 +144,8 @@ pub async fn run(Start { dir, config, tls, port }: Start, stop: Stop) -> anyhow:
     duties.run("look at descriptors", look);
     duties.run("reloads", reload(Arc::clone(&net), certificates, dir.clone()));
     duties.run("renewal of the certificate", renew::follow(Arc::clone(&net), dir));
-    duties.run_to_its_end("announcement", announce::announce(Arc::clone(&net), boot_id));
+    let number = port.local_addr()?.port();
+    duties.run_to_its_end("announcement", announce::announce(Arc::clone(&net), boot_id, number));
     let mut routes = RoutesBuilder::default();
     let _health = grpc::standard_services(&mut routes, vsm_proto::DESCRIPTORS).await?;
     let service = service::Service::new(Arc::clone(&net));

@@ -62,7 +62,8 @@ impl NotRenewed {
                 "vsmctl agent enrol lets it in anew, if it is to come back"
             }
             Self::Away(_) | Self::Unlinked => {
-                "ask again when it is up (vsmctl agent list); it also renews by itself, or vsmctl agent enrol lets it in anew"
+                "ask again when it is up (vsmctl agent list); one that a broker has signed is also renewed in time by itself, and vsmctl agent \
+                 enrol lets a host in anew"
             }
             Self::Older => "upgrade vsmagent there, or vsmctl agent enrol, with --replace there",
             Self::Call(_) | Self::Late => "ask again; vsmctl pki list shows what it has",

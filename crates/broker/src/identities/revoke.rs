@@ -103,6 +103,8 @@ impl Identities {
 pub(crate) async fn tell(authority: &Authority, link: &Link, revoked: &Arc<Revoked>) {
     match link.set_revoked(authority.table.fence(), revoked).await {
         Ok(()) => link.troubles.over(Kind::Identity, "revoked"),
+        // Whoever is out of reach, or out of the cluster, is told when it is back.
+        Err(_) if !link.is_up() => link.troubles.over(Kind::Identity, "revoked"),
         Err(error) => {
             let what = format!("it cannot be told which certificates are revoked: {error}");
             link.troubles.raise(Kind::Identity, "revoked", what);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tonic::{Code, Response, Status, transport::Channel};
 use vsm_proto::{
-    admin::v1::{AgentState, ListAgentsRequest, admin_client::AdminClient},
+    admin::v1::{AgentState, AgentView, ListAgentsRequest, admin_client::AdminClient},
     agent::v1::StartRefusal,
     broker::v1::{
         AbandonSessionRequest, AbandonSessionResponse, EndSessionRequest, EndSessionResponse,
@@ -28,7 +28,7 @@ pub(crate) struct Site {
     pub(crate) lab: Lab,
     pub(crate) hosts: Vec<Host>,
     pub(crate) user: String,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Site {
@@ -103,12 +103,15 @@ impl Site {
         (sessions.collect(), answer.ended)
     }
 
-    pub(crate) async fn agents_that_are_up(&self) -> usize {
+    pub(crate) async fn agents(&self) -> Vec<AgentView> {
         // As the other broker, who asks for an administrator.
         let mut admin = AdminClient::new(self.lab.call(&self.lab.b, "broker", "a"));
         let list = admin.list_agents(forwarded(ListAgentsRequest::default(), None)).await;
-        let agents = list.unwrap().into_inner().agents;
-        agents.iter().filter(|agent| agent.state() == AgentState::Up).count()
+        list.unwrap().into_inner().agents
+    }
+
+    pub(crate) async fn are_away(&self) -> bool {
+        self.agents().await.iter().all(|agent| agent.state() != AgentState::Up)
     }
 
     pub(crate) fn host(&self, name: &str) -> &Host {

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use vsm_daemon::grpc;
 use vsm_proto::{
-    broker::v1::{LoginChoice, LoginRequest},
+    broker::v1::{AnnounceRequest, LoginChoice, LoginRequest, registry_client::RegistryClient},
     session::v1::{Session, StartParams},
 };
 
@@ -118,7 +118,7 @@ async fn a_login_waits_a_moment_for_hosts_that_were_there_just_now() {
     site.configure("", ", max_sessions_per_user: 5");
     site.login().await.unwrap();
     site.hosts.iter().for_each(Host::down);
-    until("the hosts to be away", async || site.agents_that_are_up().await == 0).await;
+    until("the hosts to be away", async || site.are_away().await).await;
     let asking = site.asking(new());
     let (login, ()) = tokio::join!(asking, async {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -126,8 +126,33 @@ async fn a_login_waits_a_moment_for_hosts_that_were_there_just_now() {
     });
     login.unwrap();
     site.hosts[0].down();
+    until("the host to be away", async || site.are_away().await).await;
     let refused = site.ask(new()).await.unwrap_err();
-    assert_eq!(told(&refused).0, Code::Unavailable, "{refused}");
+    assert_eq!(told(&refused), (Code::Unavailable, "NO_AGENT"), "{refused}");
+}
+
+/// Else it would only be seen that nobody answers where the host is called.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_listens_on_another_port_than_it_is_called_on_is_told() {
+    let site = Site::new().await;
+    let name = site.hosts[0].name.clone();
+    let announce = async |port: u16| {
+        let channel = site.lab.call(&site.lab.b, "agent", &name);
+        let request = AnnounceRequest { boot_id: String::new(), port: port.into() };
+        RegistryClient::new(channel).announce(request).await.unwrap();
+        let agents = site.agents().await.into_iter();
+        let troubles = agents.filter(|agent| agent.name == name).flat_map(|agent| agent.troubles);
+        troubles.map(|trouble| trouble.what).collect::<Vec<_>>().join("; ")
+    };
+    let said = announce(905).await;
+    assert!(
+        said.contains("it listens on port 905 (/vsmagent/listen_port), and is called on port"),
+        "{said}"
+    );
+    for right in [site.port, 0] {
+        let said = announce(right).await;
+        assert!(!said.contains("it listens on port"), "{said}");
+    }
 }
 
 /// A request that is sent again, as its answer was lost, makes no second desktop (P8).
