@@ -300,6 +300,35 @@ async fn what_speaks_with_brokers_may_die_and_what_was_begun_is_done() {
     assert_eq!(lab.log().matches("vsm-agent-net is not there").count(), 1, "told once");
 }
 
+/// What follows it would go on over the old one, and each call would fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_that_is_taken_away_is_there_again() {
+    let mut lab = Lab::new();
+    let mut broker = lab.broker().await;
+    let id = new_id();
+    for _ in 0..2 {
+        fs::remove_dir_all(lab.path("run/agent")).unwrap();
+        wait_for("the socket", || lab.path("run/agent/vsmagent.sock").exists().then_some(()));
+        started(&mut broker, &id, "alice").await;
+    }
+    assert_eq!(lab.log().matches("was taken away, and is there again").count(), 2);
+    lab.stop_agent("TERM");
+    lab.start_agent();
+    verify(&mut lab.broker().await, &id).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_told_where_what_speaks_with_brokers_never_comes() {
+    let mut lab = Lab::new();
+    lab.kill_net();
+    let told = || lab.log().matches("vsm-agent-net is not there").count();
+    wait_for("vsmagent to say so", || (told() == 1).then_some(()));
+    lab.stop_agent("KILL");
+    lab.start_agent_alone();
+    let told = || lab.log().matches("vsm-agent-net is not there").count();
+    wait_for("the next one to say so too", || (told() == 2).then_some(()));
+}
+
 /// A socket of somebody else is none: nothing is told to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_root_is_taken_for_root() {

@@ -183,15 +183,7 @@ impl Lab {
     pub(crate) fn start_agent_by(&mut self, script: &str) {
         let heard = || fs::read_to_string(self.path("net.log")).unwrap_or_default();
         let before = heard().matches("vsmagent is here").count();
-        let log = self.open_log("vsmagent.log");
-        let mut command = self.inside("sh");
-        command
-            .args(["-c", script, "sh"])
-            .arg(self.path("bin/vsmagent"))
-            .arg("--config")
-            .arg(self.path("conf.d"));
-        command.env("VSM_SESSION_PROGRAM", self.path("bin/vsm-session")).env("VSM_LOG", "debug");
-        let agent = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let agent = self.spawn_agent(script);
         // It may be there still, where vsmagent was killed.
         let ended = |net: &mut Child| net.try_wait().unwrap().is_some();
         if self.net.as_mut().is_none_or(ended) {
@@ -203,6 +195,23 @@ impl Lab {
             (heard().matches("vsmagent is here").count() > before).then_some(())
         });
         wait_for("the agent's port", || dial(self.init_pid, self.port).ok());
+    }
+
+    /// Without what speaks with brokers.
+    pub(crate) fn start_agent_alone(&mut self) {
+        self.agent = Some(self.spawn_agent("exec \"$@\""));
+    }
+
+    fn spawn_agent(&self, script: &str) -> Child {
+        let log = self.open_log("vsmagent.log");
+        let mut command = self.inside("sh");
+        command
+            .args(["-c", script, "sh"])
+            .arg(self.path("bin/vsmagent"))
+            .arg("--config")
+            .arg(self.path("conf.d"));
+        command.env("VSM_SESSION_PROGRAM", self.path("bin/vsm-session")).env("VSM_LOG", "debug");
+        command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
 
     fn open_log(&self, name: &str) -> fs::File {
