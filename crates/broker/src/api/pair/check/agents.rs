@@ -145,8 +145,8 @@ pub(super) async fn look(steps: &mut Steps, edge: &Arc<Edge>) {
                         6,
                         text,
                         format!(
-                            "let port {} through from {node}; on {agent}: systemctl status vsmagent vsm-agent-net; systemctl restart vsmagent \
-                             starts both",
+                            "let port {} through from {node}; journalctl -u vsmagent -u vsm-agent-net there says why it does not serve; on \
+                             {agent}: systemctl restart vsmagent",
                             edge.site.settings().agent_port
                         ),
                     ),
