@@ -72,7 +72,9 @@ pub(crate) fn forge(options: &ForgeOptions) -> Result<()> {
         life: Duration::from_secs(options.life),
     })?;
     fs::create_dir_all(&options.out)?;
-    fs::copy(&options.trust, options.out.join("ca.pem"))?;
+    // Whoever uses it would not, if its signer were not among those whom it trusts.
+    let trusted = fs::read_to_string(&options.trust)?;
+    fs::write(options.out.join("ca.pem"), format!("{trusted}{}", signer.pem()))?;
     fs::write(options.out.join("host.pem"), format!("{certificate}{}", signer.pem()))?;
     let path = options.out.join("host.key");
     fs::write(&path, key)?;

@@ -42,9 +42,9 @@ pub fn fault(status: &Status) -> Option<Fault> {
             Some(rustls::Error::InvalidCertificate(CertificateError::Revoked)) => {
                 return Some(Fault::Revoked);
             }
-            Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                return Some(Fault::Unknown);
-            }
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) => return Some(Fault::Unknown),
             Some(_) | None => next = error.source(),
         }
     }
@@ -109,7 +109,8 @@ fn certificate(error: &rustls::Error) -> Option<String> {
         return Some(UNKNOWN_THERE.to_owned());
     }
     let rustls::Error::InvalidCertificate(fault) = error else { return None };
-    if let CertificateError::UnknownIssuer = fault {
+    // The second where an authority of that name is trusted, and it is another one.
+    if let CertificateError::UnknownIssuer | CertificateError::BadSignature = fault {
         return Some(UNKNOWN_HERE.to_owned());
     }
     if let CertificateError::Revoked = fault {

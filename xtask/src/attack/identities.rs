@@ -40,7 +40,7 @@ const ALL: &[Made] = &[
     ("former", "agent2", &["agent"], Signer::Authority, 0, 1),
     ("ended-broker", "{active}", &["broker"], Signer::Authority, 0, 1),
     ("ended-admin", "ops", &["admin"], Signer::Authority, 0, 1),
-    ("early", "ops", &["admin"], Signer::Authority, 3 * 86_400, DAY),
+    ("early", "ops", &["admin"], Signer::Authority, 3 * 86_400, 10 * DAY),
     ("issued-agent", "agent2", &["agent"], Signer::Issuer, 0, DAY),
     ("issued-admin", "ops", &["admin"], Signer::Issuer, 0, DAY),
     ("issued-broker", "{standby}", &["broker"], Signer::Issuer, 0, DAY),

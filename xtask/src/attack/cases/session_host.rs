@@ -171,15 +171,15 @@ fn terminal() -> Case {
 fn identity(name: &'static str, gets: &'static str, identity: &'static str) -> Case {
     let comes = |stage: &Stage<'_>, identity: &str| -> Result<String> {
         let active = stage.fact("active")?.to_owned();
-        let files = ["ca.pem", "host.pem", "host.key"];
-        for file in files {
+        let files = [("ca.pem", 644), ("host.pem", 644), ("host.key", 600)];
+        for (file, mode) in files {
             let text = stage.cluster.output(
                 "client",
                 "root",
                 &["cat", &format!("/run/host/ids/{identity}/{file}")],
             )?;
             let put = format!(
-                "cat > /etc/vsm/pki/{file} <<'END'\n{text}\nEND\nchmod 600 /etc/vsm/pki/{file}"
+                "cat > /etc/vsm/pki/{file} <<'END'\n{text}\nEND\nchmod {mode} /etc/vsm/pki/{file}"
             );
             stage.sh(LOST, &put)?;
         }
