@@ -287,14 +287,8 @@ impl Material {
             provider: Arc::clone(&provider),
             rules: Arc::clone(rules),
         });
-        // Whoever has no certificate yet knows the authority by its hash, and takes it from here.
-        let found = |all: &[CertificateDer<'static>]| -> Vec<Certificate> {
-            all.iter().filter_map(Certificate::of).collect()
-        };
-        let shown = found(&chain);
-        // One that has ended is trusted by nobody, and is told of.
-        let counts = shown.first().is_some_and(|own| own.shown.until > clock::unix_millis());
-        if counts && !authorities::leads_to(&found(&ca.certificates()?), &shown) {
+        let trusted = ca.certificates()?;
+        if !is_by_one_of(&trusted, &chain) {
             let why = format!(
                 "it is by no authority of {} ({}), so nobody who has those would trust this host",
                 ca.path.display(),
@@ -302,7 +296,8 @@ impl Material {
             );
             return Err(cert.unusable(&why));
         }
-        let (own, with_authorities) = (chain.clone(), [chain.clone(), ca.certificates()?].concat());
+        // Whoever has no certificate yet knows the authority by its hash, and takes it from here.
+        let (own, with_authorities) = (chain.clone(), [chain.clone(), trusted].concat());
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(VERSIONS)
             .map_err(|error| cert.unusable(&error))?
@@ -325,6 +320,16 @@ impl Material {
         let (server, client) = (Arc::new(server), Arc::new(client));
         Ok(Self { server, client, own, authorities, clients })
     }
+}
+
+/// Whether a chain leads to one of these authorities, or has ended: then nobody trusts it, and that is told.
+fn is_by_one_of(trusted: &[CertificateDer<'static>], chain: &[CertificateDer<'static>]) -> bool {
+    let read = |all: &[CertificateDer<'static>]| -> Vec<Certificate> {
+        all.iter().filter_map(Certificate::of).collect()
+    };
+    let chain = read(chain);
+    let counts = chain.first().is_some_and(|own| own.shown.until > clock::unix_millis());
+    !counts || authorities::leads_to(&read(trusted), &chain)
 }
 
 /// A file with something in PEM, and the parameter that names it.

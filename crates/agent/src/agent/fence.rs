@@ -170,7 +170,11 @@ impl FenceKeeper {
         let (journal, kept) = Journal::load(&path, host)?;
         let set_aside = |kept: Option<&Kept>| State::Damaged(Box::new(Loss::of(&damaged, kept)));
         let state = match kept {
-            _ if damaged.exists() => set_aside(Journal::load(&damaged, host)?.1.ok().as_ref()),
+            // One that cannot be read says nothing, and the host is set apart all the same.
+            _ if damaged.exists() => {
+                let said = Journal::load(&damaged, host).ok().and_then(|(_, kept)| kept.ok());
+                set_aside(said.as_ref())
+            }
             Ok(kept) => State::Known(Box::new(own(kept, host))),
             Err(error) => {
                 fs::rename(&path, &damaged)?;

@@ -57,22 +57,19 @@ pub(super) async fn give(
         }
     };
     agent.followers.send_modify(|count| *count -= 1);
-    tell_gone(agent, stop).await;
+    tell_away(agent, RESTART_MAX, stop).await;
     said
 }
 
 /// Says that nobody has come since this process began, unless somebody does soon.
 pub(super) async fn wait_for_first(agent: Arc<Agent>, stop: CancellationToken) {
-    let start = tokio::time::sleep(FIRST_MAX.saturating_sub(RESTART_MAX));
-    if stop.run_until_cancelled(start).await.is_some() {
-        tell_gone(&agent, &stop).await;
-    }
+    tell_away(&agent, FIRST_MAX, &stop).await;
 }
 
 /// Says that nobody is there, unless somebody comes soon: it may be restarted.
-async fn tell_gone(agent: &Agent, stop: &CancellationToken) {
+async fn tell_away(agent: &Agent, longest: Duration, stop: &CancellationToken) {
     let mut followers = agent.followers.subscribe();
-    let back = tokio::time::timeout(RESTART_MAX, followers.wait_for(|count| *count > 0));
+    let back = tokio::time::timeout(longest, followers.wait_for(|count| *count > 0));
     let gone = tokio::select! {
         biased;
         () = stop.cancelled() => false,

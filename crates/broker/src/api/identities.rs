@@ -284,7 +284,10 @@ fn status(name: &IdentityName, all: &AllIdentities, seen: Option<&Shown>) -> pb:
     let invited = known.invited.as_ref().filter(|invitation| invitation.used_for.is_none());
     let issued = known.issued.as_ref();
     let (revoked_as, revoked) = vsm_core::revocation(all, name).unzip();
-    let until = seen.map(|seen| seen.until).or_else(|| issued.map(|issued| issued.until));
+    // A connection outlives the certificate that it began with.
+    let is_newest = |seen: &&Shown| issued.is_none_or(|issued| issued.at <= seen.since);
+    let until = seen.filter(is_newest).map(|seen| seen.until);
+    let until = until.or_else(|| issued.map(|issued| issued.until));
     pb::IdentityStatus {
         role: name.role().to_owned(),
         name: name.name().to_owned(),

@@ -49,7 +49,7 @@ pub(crate) use calls::{
 };
 
 /// How long a login waits for an agent that is not linked at the moment.
-const LINK_WAIT: Duration = Duration::from_secs(3);
+pub(crate) const LINK_WAIT: Duration = Duration::from_secs(3);
 
 /// What is known of an agent now.
 #[derive(Debug, Clone)]
@@ -471,6 +471,16 @@ impl Link {
         matches!(*self.state.borrow(), LinkState::Up(_))
     }
 
+    /// Whether it was up until just now, or is yet to be reached: it is worth a moment's wait. Nothing is wrong with a
+    /// host whose link ended for new authorities, or begins after a take-over.
+    pub(crate) fn is_expected(&self) -> bool {
+        match &*self.state.borrow() {
+            LinkState::Connecting => true,
+            LinkState::Down { since, .. } => since.elapsed() < LINK_WAIT,
+            LinkState::Up(_) => false,
+        }
+    }
+
     /// Whether the report is to be opened again, as the log is committed up to this number; asked once.
     pub(crate) fn take_missed(&self, commit: u64) -> bool {
         let missed = self.missed.load(Ordering::Relaxed);
@@ -516,6 +526,7 @@ impl Link {
         self.up_within(LINK_WAIT).await
     }
 
+    /// The same within a time of one's own.
     pub(crate) async fn up_within(&self, wait: Duration) -> Result<Arc<Up>, (Away, Since)> {
         if !self.is_up() {
             self.wake.notify_one();

@@ -14,7 +14,7 @@ use vsm_daemon::clock;
 
 use super::{Identities, Refused, sign::name_of};
 use crate::{
-    hosts::agents::{Away, CallError, Link, LinkState, RenewAnswer},
+    hosts::agents::{Away, CallError, LINK_WAIT, Link, RenewAnswer},
     journal::trail::Note,
 };
 
@@ -22,9 +22,6 @@ use crate::{
 const AT_A_TIME: usize = 32;
 /// Whoever asks waits no longer. Ten thousand hosts that answer take two minutes.
 const ALL_WITHIN: Duration = Duration::from_secs(240);
-/// Who is not up is waited for so long.
-const UP_WITHIN: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// So long an agent that is asked may renew a certificate of which not half is over.
 const ASKED_FOR: Duration = Duration::from_secs(30);
 /// Agents that an event names.
@@ -142,7 +139,9 @@ impl Identities {
 
     async fn renew_one(&self, agent: &AgentName) -> Result<UnixMillis, NotRenewed> {
         let link: Arc<Link> = self.agents.link(agent).ok_or(NotRenewed::Unlinked)?;
-        self.wait_for(&link).await?;
+        // One that is down for longer comes back in its own time.
+        let wait = if link.is_expected() { LINK_WAIT } else { Duration::ZERO };
+        link.up_within(wait).await.map_err(|(why, _)| NotRenewed::Away(why))?;
         if let Ok(name) = name_of(agent) {
             self.asking.begin(name);
         }
@@ -150,22 +149,6 @@ impl Identities {
             RenewAnswer::Until(until) => Ok(until),
             RenewAnswer::NotRenewed { why, next_step } => Err(NotRenewed::There { why, next_step }),
             RenewAnswer::Older => Err(NotRenewed::Older),
-        }
-    }
-
-    /// Waits a moment for an agent that is not up: a reload of new authorities ends all links, and comes just before.
-    async fn wait_for(&self, link: &Link) -> Result<(), NotRenewed> {
-        let until = clock::now() + UP_WITHIN;
-        loop {
-            let why = match link.state() {
-                LinkState::Up(_) => return Ok(()),
-                LinkState::Down { why, .. } => why,
-                LinkState::Connecting => Away::Unheard,
-            };
-            if clock::now() >= until || self.process.stop.is_cancelled() {
-                return Err(NotRenewed::Away(why));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 

@@ -7,16 +7,16 @@ use vsm_core::{AgentName, Draft, Eligible, Proposal, Rule, SessionId, UserName, 
 use vsm_daemon::clock;
 
 use crate::{
-    hosts::{agents::LinkState, fleet::Member},
+    hosts::{
+        agents::{LINK_WAIT, LinkState},
+        fleet::Member,
+    },
     sessions::Sessions,
     site::settings::Settings,
 };
 
 /// Agents that a refusal names: it is one line.
 const NAMED_MAX: usize = 8;
-/// How long a link may take to come back that has just ended.
-const BACK_WITHIN: Duration = Duration::from_secs(3);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Asks for a new session on the best of these agents.
 pub(crate) fn reservation(
@@ -30,36 +30,26 @@ pub(crate) fn reservation(
     Proposal::Reserve { draft, cap: settings.max_sessions_per_user, uncounted, eligible, rule }
 }
 
-/// The agents that can be asked. Where none can, and one was there until just now or is yet to be reached, it waits a
-/// moment: nothing is wrong with a host whose link ended for new authorities, or begins after a take-over.
+/// The agents that can be asked; where none can, it waits a moment for those that are expected.
 pub(crate) async fn eligible(
     sessions: &Sessions,
     subcluster: &str,
     user: &UserName,
 ) -> Arc<[Eligible]> {
-    let until = clock::now() + BACK_WITHIN;
+    let (fleet, until) = (&sessions.agents.fleet, clock::now() + LINK_WAIT);
+    let mut changes = sessions.agents.changes();
     loop {
-        let eligible = sessions.agents.fleet.eligible_for(subcluster, user);
-        let waits = || {
-            sessions
-                .agents
-                .fleet
-                .members_of(subcluster)
-                .iter()
-                .any(|member| is_expected(sessions, member))
+        let eligible = fleet.eligible_for(subcluster, user);
+        let is_expected = |member: &Member| {
+            sessions.agents.link(&member.agent).is_some_and(|link| link.is_expected())
         };
-        if !eligible.is_empty() || clock::now() >= until || !waits() {
+        if !eligible.is_empty() || !fleet.members_of(subcluster).iter().any(is_expected) {
             return eligible;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-fn is_expected(sessions: &Sessions, member: &Member) -> bool {
-    match sessions.agents.link(&member.agent).map(|link| link.state()) {
-        Some(LinkState::Connecting) => true,
-        Some(LinkState::Down { since, .. }) => since.elapsed() < BACK_WITHIN,
-        Some(LinkState::Up(_)) | None => false,
+        match tokio::time::timeout_at(until.into(), changes.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return eligible,
+        }
     }
 }
 

@@ -35,10 +35,10 @@ impl From<pb::ParameterChange> for ChangeRow {
 
 fn print_changes(
     options: &AdminOptions,
-    changes: Vec<pb::ParameterChange>,
-    certificates: bool,
+    reloaded: pb::ReloadResponse,
     whose: &str,
 ) -> Result<(), Failure> {
+    let pb::ReloadResponse { changes, certificates, certificates_refused } = reloaded;
     let rows: Vec<ChangeRow> = changes.into_iter().map(Into::into).collect();
     if options.output != Format::Table {
         return output::value(options.output, &rows);
@@ -47,13 +47,16 @@ fn print_changes(
     if certificates {
         text.push_str(&format!("{whose}: certificates read again; new connections use them\n"));
     }
+    if !certificates_refused.is_empty() {
+        text.push_str(&format!("{whose}: certificates {certificates_refused}\n"));
+    }
     for ChangeRow { path, old, new, needs_restart } in &rows {
         let then = if *needs_restart { "  (after a restart)" } else { "" };
         text.push_str(&format!("{path}: {} -> {}{then}\n", shown(old), shown(new)));
     }
     let restart = rows.iter().any(|row| row.needs_restart);
     text.push_str(&match (rows.len(), restart) {
-        (0, _) if certificates => String::new(),
+        (0, _) if !text.is_empty() => String::new(),
         (0, _) => format!("{whose}: nothing has changed\n"),
         (count, false) => format!("{whose}: {count} parameter(s) changed, in effect\n"),
         (count, true) => format!(
@@ -78,7 +81,7 @@ async fn dial(options: &AdminOptions) -> Result<ConfigurationClient<Channel>, Fa
 pub async fn reload(options: &AdminOptions) -> Result<(), Failure> {
     let request = with_deadline(pb::ReloadRequest {}, CONFIG_DEADLINE);
     let reloaded = dial(options).await?.reload(request).await.map_err(refused)?.into_inner();
-    print_changes(options, reloaded.changes, reloaded.certificates, "this node")
+    print_changes(options, reloaded, "this node")
 }
 
 /// A bad configuration is not bad usage.
@@ -169,7 +172,7 @@ pub async fn config_push(options: &AdminOptions, arguments: &PushArgs) -> Result
     let mut client = dial(options).await?;
     let comparison = Comparison::ask(&mut client).await?;
     if comparison.differences.is_empty() {
-        return print_changes(options, Vec::new(), false, &comparison.peer);
+        return print_changes(options, pb::ReloadResponse::default(), &comparison.peer);
     }
     if !arguments.assume_yes {
         let (own, peer, count) = (&comparison.own, &comparison.peer, comparison.differences.len());
@@ -178,5 +181,7 @@ pub async fn config_push(options: &AdminOptions, arguments: &PushArgs) -> Result
     }
     let request = pb::PushRequest { token: comparison.token.clone() };
     let pushed = client.push(with_deadline(request, CONFIG_DEADLINE)).await.map_err(refused)?;
-    print_changes(options, pushed.into_inner().changes, false, &comparison.peer)
+    let pb::PushResponse { changes } = pushed.into_inner();
+    let reloaded = pb::ReloadResponse { changes, ..pb::ReloadResponse::default() };
+    print_changes(options, reloaded, &comparison.peer)
 }

@@ -6,7 +6,7 @@ use vsm_core::IdentityName;
 use vsm_daemon::{clock, grpc, tls::Role};
 use vsm_proto::admin::v1::{self as pb, identities_client::IdentitiesClient};
 
-use super::{AdminOptions, DEADLINE, agent::refused, confirm, select::seconds};
+use super::{AdminOptions, DEADLINE, agent::refused, confirm, few, select::seconds};
 use crate::{
     broker::with_deadline,
     exit::{Failure, USAGE},
@@ -263,19 +263,15 @@ fn signed(issuer: &IdentityName, all: &[pb::IdentityStatus], now: u64) -> String
         let by = IdentityName::new(issuer.role(), &one.issued_by);
         one.role == Role::Agent.word() && by.as_ref() == Ok(issuer) && state(one, now) == "valid"
     };
-    let hosts: Vec<&str> = all.iter().filter(is_its).map(|one| one.name.as_str()).collect();
+    let hosts: Vec<String> = all.iter().filter(is_its).map(|one| one.name.clone()).collect();
     if hosts.is_empty() {
         return "No host has a certificate that it has signed.\n".to_owned();
     }
-    let named = hosts.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(" ");
-    let more = match hosts.len().saturating_sub(NAMED_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
     format!(
-        "{} host(s) go with it, as it has signed their certificates: {named}{more}.\nWhere the other broker has an issuer, \
+        "{} host(s) go with it, as it has signed their certificates: {}.\nWhere the other broker has an issuer, \
          vsmctl ha takeover there and vsmctl pki renew --all first keep them.\n",
-        hosts.len()
+        hosts.len(),
+        few(&hosts, NAMED_MAX)
     )
 }
 

@@ -62,6 +62,15 @@ use crate::{
 /// For everything that takes no time by itself.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// The first of these names, and how many more there are.
+fn few(names: &[String], most: usize) -> String {
+    let named = names.iter().take(most).cloned().collect::<Vec<_>>().join(" ");
+    match names.len().saturating_sub(most) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
 /// How to reach the broker.
 #[derive(Debug, Clone, Args)]
 pub struct AdminOptions {

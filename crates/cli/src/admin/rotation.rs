@@ -8,7 +8,7 @@ use serde::Serialize;
 use vsm_daemon::{authorities::Certificate, grpc};
 use vsm_proto::admin::v1::{self as pb, identities_client::IdentitiesClient};
 
-use super::AdminOptions;
+use super::{AdminOptions, few};
 use crate::{
     broker::with_deadline,
     exit::Failure,
@@ -256,7 +256,7 @@ pub async fn rotate_finish(
                     (true, _) => {}
                     (false, true) => {
                         is_forced = true;
-                        output::say(&format!("Left behind: {}.", named(&not)))?;
+                        output::say(&format!("Left behind: {}.", few(&not, NAMED_MAX)))?;
                     }
                     (false, false) => return Err(Failure::new(1, not_there(&not))),
                 }
@@ -285,20 +285,12 @@ pub async fn rotate_finish(
     ))
 }
 
-fn named(hosts: &[String]) -> String {
-    let named = hosts.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(" ");
-    match hosts.len().saturating_sub(NAMED_MAX) {
-        0 => named,
-        more => format!("{named} and {more} more"),
-    }
-}
-
 fn not_there(not: &[String]) -> String {
     format!(
         "{} host(s) do not know the new authority, or have no certificate of it yet: {}. vsmctl pki rotate status says \
          what each needs; --force leaves them behind",
         not.len(),
-        named(not)
+        few(not, NAMED_MAX)
     )
 }
 
