@@ -27,9 +27,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// A renewal writes one file after the other: one look may find half of it.
 const BETWEEN_TWO_FILES: u32 = 1;
 
-/// What the trouble of files is about that are not taken.
-pub const FILES: &str = "files";
-
 /// What is in use, and what becomes of it.
 #[derive(Debug)]
 pub struct Certificates {
@@ -113,7 +110,7 @@ impl Certificates {
                     state.in_vain = state.in_vain.saturating_add(1);
                     if state.in_vain > BETWEEN_TWO_FILES {
                         let what = format!("changed, and the former ones stay in use: {error}");
-                        wrong.push((FILES.to_owned(), what));
+                        wrong.push(("files".to_owned(), what));
                     }
                 }
             }

@@ -127,10 +127,8 @@ impl Configuration for ConfigApi {
         request: Request<pb::ReloadRequest>,
     ) -> Result<Response<pb::ReloadResponse>, Status> {
         let actor = caller::admin(&self.edge, &request).await;
-        let Reloaded { changes, certificates, certificates_refused } =
-            self.reloader.reload(&actor).await?;
-        let changes = self::changes(changes);
-        Ok(Response::new(pb::ReloadResponse { changes, certificates, certificates_refused }))
+        let Reloaded { changes, certificates } = self.reloader.reload(&actor).await?;
+        Ok(Response::new(pb::ReloadResponse { changes: self::changes(changes), certificates }))
     }
 
     async fn compare(

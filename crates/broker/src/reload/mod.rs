@@ -14,7 +14,6 @@ use std::{
 use tokio::sync::Mutex;
 use vsm_config::{Change, Config, keys};
 use vsm_daemon::{
-    certificates,
     log::{self, LogSettings},
     notify,
     tls::Tls,
@@ -69,8 +68,6 @@ pub struct Reloaded {
     pub changes: Vec<Change>,
     /// Whether files of certificates were replaced since they were read last.
     pub certificates: bool,
-    /// Why such files are not taken; empty = nothing is wrong with them.
-    pub certificates_refused: String,
 }
 
 impl Reloader {
@@ -109,7 +106,7 @@ impl Reloader {
         notify::reloading();
         // It reads the same files, and lets this broker read the keys that they name.
         self.process.helper.look_again().await;
-        let read_again = self.looks.at_reload();
+        let certificates = self.looks.at_reload();
         let new = self.read().await.and_then(|new| {
             let settings = settings(&new)?;
             on_this_host(&new)?;
@@ -118,9 +115,7 @@ impl Reloader {
         let taken = match new {
             Ok((settings, new)) => {
                 let changes = self.take(&mut config, settings, new, actor);
-                let refused = self.process.troubles.of(Kind::Certificate, certificates::FILES);
-                let certificates_refused = refused.map(|refused| refused.what).unwrap_or_default();
-                Ok(Reloaded { changes, certificates: read_again, certificates_refused })
+                Ok(Reloaded { changes, certificates })
             }
             Err(error) => {
                 self.process.troubles.configuration_refused(&error);

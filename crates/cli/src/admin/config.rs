@@ -38,7 +38,7 @@ fn print_changes(
     reloaded: pb::ReloadResponse,
     whose: &str,
 ) -> Result<(), Failure> {
-    let pb::ReloadResponse { changes, certificates, certificates_refused } = reloaded;
+    let pb::ReloadResponse { changes, certificates } = reloaded;
     let rows: Vec<ChangeRow> = changes.into_iter().map(Into::into).collect();
     if options.output != Format::Table {
         return output::value(options.output, &rows);
@@ -46,9 +46,6 @@ fn print_changes(
     let mut text = String::new();
     if certificates {
         text.push_str(&format!("{whose}: certificates read again; new connections use them\n"));
-    }
-    if !certificates_refused.is_empty() {
-        text.push_str(&format!("{whose}: certificates {certificates_refused}\n"));
     }
     for ChangeRow { path, old, new, needs_restart } in &rows {
         let then = if *needs_restart { "  (after a restart)" } else { "" };
