@@ -3,7 +3,7 @@
 mod descriptors;
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     net::IpAddr,
     os::unix::{
         fs::{FileTypeExt, PermissionsExt, chown},
@@ -21,6 +21,7 @@ use rustix::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::{UnixListener, UnixStream},
+    time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -36,6 +37,9 @@ const ASK_MAX: Duration = Duration::from_secs(5);
 const CALLERS_MAX: usize = 8192;
 /// How long a listener that cannot accept rests.
 const RETRY: Duration = Duration::from_millis(100);
+/// How often it is looked whether a socket is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
 pub use descriptors::{receive_with, send_with};
 
 /// What the name of the other end begins with where `vsm-login` tells an address by it.
@@ -166,15 +170,17 @@ pub async fn serve<A>(
 where
     A: Future<Output = io::Result<()>> + Send,
 {
-    let listener = listen(path, Access { mode: 0o666, group: None })?;
-    self::answer(listener, path, bounds, stop, answer).await;
+    let open = || listen(path, Access { mode: 0o666, group: None });
+    self::answer(open()?, path, open, bounds, stop, answer).await;
     Ok(())
 }
 
-/// The same on a socket that is open already.
-pub async fn answer<A>(
-    listener: UnixListener,
+/// The same on a socket that is open already. Where somebody takes it away, `open` opens it again: nobody who calls
+/// would be heard, and all else seem to be well.
+pub async fn answer<A, E: fmt::Display>(
+    mut listener: UnixListener,
     path: &Path,
+    open: impl Fn() -> Result<UnixListener, E>,
     bounds: Bounds,
     stop: &CancellationToken,
     answer: impl Fn(Asked) -> A + Clone + Send + 'static,
@@ -182,10 +188,30 @@ pub async fn answer<A>(
     A: Future<Output = io::Result<()>> + Send,
 {
     let shares = Shares::new(path.display().to_string(), bounds.each, CALLERS_MAX);
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = false;
     loop {
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => return,
+            _ = looks.tick() => {
+                if path.symlink_metadata().is_ok() {
+                    continue;
+                }
+                match open() {
+                    Ok(again) => {
+                        tracing::warn!(socket = %path.display(), "it was taken away, and is there again");
+                        (listener, told) = (again, false);
+                    }
+                    Err(error) if !told => {
+                        tracing::warn!(socket = %path.display(), %error, "it was taken away");
+                        told = true;
+                    }
+                    Err(_) => {}
+                }
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -249,6 +275,35 @@ mod tests {
             assert_eq!(named_address(other.as_bytes()), None, "{other}");
         }
         assert_eq!(named_address(b"vsm-login/\xff"), None);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_taken_away_is_there_again() {
+        use tokio::io::AsyncWriteExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let (path, stop) = (dir.path().join("deep/a.sock"), CancellationToken::new());
+        let (at, until) = (path.clone(), stop.clone());
+        let serving = tokio::spawn(async move {
+            let echo = |Asked { line, mut stream, .. }: Asked| async move {
+                stream.write_all(&line).await
+            };
+            serve(&at, Bounds { each: 4, line: 100 }, &until, echo).await
+        });
+        for _ in 0..2 {
+            let mut stream = loop {
+                if let Ok(stream) = UnixStream::connect(&path).await {
+                    break stream;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            };
+            stream.write_all(b"x\n").await.unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.unwrap();
+            assert_eq!(said, "x\n");
+            fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        }
+        stop.cancel();
+        serving.await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -68,15 +68,19 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let settings = Arc::new(Settings::load(config)?);
-    folder(dir, account).map_err(|error| ServeError::Dir(dir.to_owned(), error))?;
     let path = dir.join(SOCKET);
-    let listener = socket::listen(&path, Access { mode: 0o660, group: Some(account.gid) })?;
+    let open = || {
+        folder(dir, account).map_err(|error| ServeError::Dir(dir.to_owned(), error))?;
+        let access = Access { mode: 0o660, group: Some(account.gid) };
+        Ok::<_, ServeError>(socket::listen(&path, access)?)
+    };
+    let listener = open()?;
     notify::ready("waiting for vsmserver");
     tracing::info!(socket = %path.display(), "vsm-root waits for vsmserver");
     let keys = Arc::new(Keys { account, told: Mutex::default() });
     let answer = move |asked: Asked| answer(asked, Arc::clone(&keys), Arc::clone(&settings));
     let bounds = Bounds { each: EACH, line: REQUEST_MAX };
-    socket::answer(listener, &path, bounds, &stop, answer).await;
+    socket::answer(listener, &path, open, bounds, &stop, answer).await;
     notify::stopping();
     Ok(())
 }

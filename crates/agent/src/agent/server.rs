@@ -6,7 +6,6 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown},
     path::Path,
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::{net::UnixListener, sync::Semaphore};
@@ -29,8 +28,6 @@ use crate::{
 const EACH: usize = 64;
 /// Messages to the witness at a time, each as large as one may be: both brokers have one under way.
 const WITNESS_MAX: usize = 4;
-/// How often it is looked whether the socket is still there.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Opens the socket for the account alone.
 ///
@@ -55,42 +52,22 @@ pub(super) fn listen(run_dir: &Path, account: Account) -> io::Result<UnixListene
     socket::listen(&message::socket(run_dir), access).map_err(io::Error::other)
 }
 
-/// Serves the account until `stop`, then ends calls that are under way, bounded in time. Where somebody takes the
-/// socket away, another one takes its place: calls would fail that `vsm-agent-net` makes, and it seem to be well.
+/// Serves the account until `stop`, then ends calls that are under way, bounded in time.
 pub(super) async fn serve(
     agent: Arc<Agent>,
     listener: UnixListener,
     account: Account,
     stop: CancellationToken,
 ) {
-    let run_dir = agent.settings().session.run_dir.clone();
-    let others = TaskTracker::new();
-    let look = async {
-        while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            if message::socket(&run_dir).symlink_metadata().is_ok() {
-                continue;
-            }
-            let opened = listen(&run_dir, account);
-            let what = |error| format!("the socket for vsm-agent-net was taken away: {error:#}");
-            let opened = opened.map(|listener| {
-                tracing::warn!("the socket for vsm-agent-net was taken away, and is there again");
-                others.spawn(answer(Arc::clone(&agent), listener, account, stop.clone()));
-            });
-            agent.troubles.set(trouble::Kind::Socket, "vsm-agent-net", opened.err().map(what));
-        }
+    let (run_dir, troubles) = (agent.settings().session.run_dir.clone(), agent.troubles.clone());
+    let open = || {
+        let opened = listen(&run_dir, account);
+        let what = |error| format!("the socket for vsm-agent-net was taken away: {error:#}");
+        let wrong = opened.as_ref().err().map(what);
+        troubles.set(trouble::Kind::Socket, "vsm-agent-net", wrong);
+        opened
     };
-    tokio::join!(answer(Arc::clone(&agent), listener, account, stop.clone()), look);
-    others.close();
-    others.wait().await;
-}
-
-async fn answer(
-    agent: Arc<Agent>,
-    listener: UnixListener,
-    account: Account,
-    stop: CancellationToken,
-) {
-    let path = message::socket(&agent.settings().session.run_dir);
+    let path = message::socket(&run_dir);
     let under_way = TaskTracker::new();
     let server = Arc::new(Server {
         agent,
@@ -107,7 +84,7 @@ async fn answer(
         async move { answered.await.map_err(io::Error::other)? }
     };
     let bounds = Bounds { each: EACH, line: CALL_MAX };
-    socket::answer(listener, &path, bounds, &stop, answer).await;
+    socket::answer(listener, &path, open, bounds, &stop, answer).await;
     under_way.close();
     if tokio::time::timeout(order::STOP_MAX, under_way.wait()).await.is_err() {
         tracing::warn!("calls that are still under way are left");
