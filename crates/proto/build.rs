@@ -26,7 +26,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={}", root.display());
     let files = protox::compile(FILES, [&root])?;
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("vsm.bin"), files.encode_to_vec())?;
+    // A message's name is what the codec finds its kind by.
+    let mut names = prost_build::Config::new();
+    names.enable_type_names();
     // In order of key, so that a record is the same bytes wherever it is made.
-    tonic_prost_build::configure().btree_map(".").compile_fds(files)?;
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .codec_path("crate::codec::Codec")
+        .compile_fds_with_config(files, names)?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! generated message.
 
 mod audit;
+pub mod codec;
 pub mod convert;
 mod identity;
 pub mod replica;

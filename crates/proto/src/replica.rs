@@ -6,7 +6,6 @@
 //! reign than the message that brings it, and no number is so high that nothing could follow it.
 
 mod peer;
-mod size;
 mod witness;
 
 use vsm_core::{
@@ -20,7 +19,6 @@ use crate::{
     sync::v1 as pb,
 };
 
-pub use size::{Unreadable, witness_request};
 pub use witness::Keeping;
 
 /// Most epochs in a message: a replica keeps 128.

@@ -32,7 +32,7 @@ use vsm_daemon::{
     trouble::{Kind as Wrong, Troubles},
 };
 use vsm_proto::{
-    convert, replica,
+    codec, convert,
     sync::v1::{WitnessRequest, WitnessResponse, witness_record::Kind},
 };
 
@@ -134,7 +134,7 @@ pub(super) enum Denied {
     TooManyTables(PathBuf),
     /// The message cannot be read.
     #[error(transparent)]
-    Unreadable(#[from] replica::Unreadable),
+    Unreadable(#[from] codec::Unreadable),
     /// The message is none.
     #[error(transparent)]
     Invalid(#[from] convert::Invalid),
@@ -268,7 +268,7 @@ impl FenceKeeper {
         message: &[u8],
         is_empty: impl Fn() -> bool + Send,
     ) -> Result<Vec<u8>, Denied> {
-        let answer = self.ask_message(replica::witness_request(message)?, is_empty).await?;
+        let answer = self.ask_message(codec::read(message)?, is_empty).await?;
         Ok(answer.encode_to_vec())
     }
 

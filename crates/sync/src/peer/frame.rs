@@ -5,7 +5,10 @@ use vsm_core::{
     Epoch,
     replica::{PeerMsg, Supply},
 };
-use vsm_proto::sync::v1::{Part, PeerFrame, PeerMessage, peer_frame::Kind};
+use vsm_proto::{
+    codec,
+    sync::v1::{Part, PeerFrame, PeerMessage, peer_frame::Kind},
+};
 
 use super::Garbled;
 
@@ -89,7 +92,7 @@ impl Parts {
 
 /// A message that was put together.
 pub(super) fn decode(data: &[u8]) -> Result<PeerMsg, Garbled> {
-    let message =
-        PeerMessage::decode(data).map_err(|error| Garbled::NoMessage(error.to_string()))?;
+    let message: PeerMessage =
+        codec::read(data).map_err(|error| Garbled::NoMessage(error.to_string()))?;
     Ok(PeerMsg::try_from(message)?)
 }
