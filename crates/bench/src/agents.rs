@@ -7,6 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use anyhow::{Context, Result};
 use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -14,7 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::RoutesBuilder};
 use uuid::Uuid;
 use vsm_config::Config;
-use vsm_core::{RequestId, Session, SessionId, StartParams, State};
+use vsm_core::{
+    RequestId, Session, SessionId, StartParams, State,
+    replica::{Witness, WitnessMsg},
+};
 use vsm_daemon::{
     access::{ByRole, Guard},
     clock, grpc,
@@ -28,6 +32,10 @@ use vsm_proto::{
         verify_response,
     },
     session::v1::LiveSession,
+    sync::v1::{
+        QuarantineRequest, QuarantineResponse, WitnessRequest, WitnessResponse,
+        witness_server::{self, WitnessServer},
+    },
 };
 
 /// A real agent tells its load at least as often.
@@ -67,6 +75,8 @@ fn place(number: usize, port: u16) -> Result<(String, SocketAddr)> {
 struct Simulated {
     name: String,
     sessions: Vec<Session>,
+    /// What it promised. Every agent is greeted; one that never answered would be asked again and again, at rest too.
+    witness: Mutex<Witness>,
 }
 
 impl Simulated {
@@ -90,7 +100,8 @@ impl Simulated {
             })
         };
         let sessions = (0..options.sessions).map(session).collect::<Result<_>>()?;
-        Ok(Self { name, sessions })
+        let witness = Mutex::new(Witness::fresh(u64::try_from(number)?));
+        Ok(Self { name, sessions, witness })
     }
 
     fn inventory(&self) -> pb::Inventory {
@@ -226,6 +237,18 @@ impl Agent for Simulated {
     }
 }
 
+#[tonic::async_trait]
+impl witness_server::Witness for Simulated {
+    async fn ask(&self, request: Request<WitnessRequest>) -> Answer<WitnessResponse> {
+        let message = WitnessMsg::try_from(request.into_inner())?;
+        Ok(Response::new((&self.witness.lock().handle(message)).into()))
+    }
+
+    async fn quarantine(&self, _: Request<QuarantineRequest>) -> Answer<QuarantineResponse> {
+        not_here()
+    }
+}
+
 /// Told once all listen.
 #[derive(Debug, Serialize)]
 struct Ready {
@@ -245,10 +268,12 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         let tls = Tls::load(&Config::load(&config)?)?;
         let agent = Simulated::new(name, number, &options)?;
         let listener = TcpListener::bind(address).await.with_context(|| address.to_string())?;
+        let agent = Arc::new(agent);
         let mut routes = RoutesBuilder::default();
         routes.add_service(
-            AgentServer::from_arc(Arc::new(agent)).max_encoding_message_size(grpc::MESSAGE_MAX),
+            AgentServer::from_arc(Arc::clone(&agent)).max_encoding_message_size(grpc::MESSAGE_MAX),
         );
+        routes.add_service(WitnessServer::from_arc(agent));
         let stop = stop.clone();
         servers.spawn(async move {
             grpc::serve_tls(listener, &tls, routes.routes(), Guard::new(ByRole), stop).await

@@ -91,7 +91,11 @@ impl Replica {
         for agent in witnesses {
             active.voices.ask_new(agent);
         }
+        if now < active.voices.due {
+            return;
+        }
         let mut messages = Vec::new();
+        let mut due = now + timeout * UNKNOWN_TIMEOUTS;
         for (agent, voice) in active.voices.others() {
             match voice {
                 Voice::Unknown { asked }
@@ -117,14 +121,21 @@ impl Replica {
                         && answered >= *round
                         && told.is_none_or(|told| now >= told + timeout) =>
                 {
-                    let Some(at) = at.clone() else { continue };
-                    *told = Some(now);
-                    let (epoch, life, loss) = (epoch.clone(), life.clone(), Some(*loss));
-                    messages.push((agent.clone(), WitnessMsg::Clear { epoch, at, loss, life }));
+                    if let Some(at) = at.clone() {
+                        *told = Some(now);
+                        let (epoch, life, loss) = (epoch.clone(), life.clone(), Some(*loss));
+                        messages.push((agent.clone(), WitnessMsg::Clear { epoch, at, loss, life }));
+                    }
                 }
                 Voice::Unknown { .. } | Voice::Mute { .. } => {}
             }
+            due = due.min(match voice {
+                Voice::Unknown { asked: Some(asked) } => *asked + timeout * UNKNOWN_TIMEOUTS,
+                // What it waits for is not a moment.
+                Voice::Unknown { asked: None } | Voice::Mute { .. } => now,
+            });
         }
+        active.voices.due = due;
         for (agent, message) in messages {
             self.ask_witness(agent, message);
         }

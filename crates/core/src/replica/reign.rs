@@ -102,8 +102,11 @@ pub(super) enum Voice {
 pub(super) struct Voices {
     /// They vote: nothing is to be done about them.
     voting: BTreeSet<AgentName>,
-    /// All others that were heard of. Few at rest, as each event looks through them.
+    /// All others that were heard of.
     others: BTreeMap<AgentName, Voice>,
+    /// Nothing is to be done about the others before: a thousand that do not answer are not looked through at each
+    /// event.
+    pub(super) due: Tick,
     /// Goes along with what is sent to the peer.
     pub(super) round: u64,
     /// The highest round that came back.
@@ -207,12 +210,13 @@ impl Voices {
     pub(super) fn set(&mut self, agent: &AgentName, voice: Voice) {
         self.voting.remove(agent);
         self.others.insert(agent.clone(), voice);
+        self.due = Tick(0);
     }
 
     /// To be asked, unless something is known of it.
     pub(super) fn ask_new(&mut self, agent: AgentName) {
-        if !self.voting.contains(&agent) {
-            self.others.entry(agent).or_insert(Voice::Unknown { asked: None });
+        if !self.voting.contains(&agent) && !self.others.contains_key(&agent) {
+            self.set(&agent, Voice::Unknown { asked: None });
         }
     }
 
