@@ -89,7 +89,7 @@ impl Replica {
         let synced = synced || mutant::on(Mutant::GreetedUnsynced);
         let (epoch, answered) = (active.epoch.clone(), active.voices.answered);
         for agent in witnesses {
-            active.voices.ask_new(agent);
+            active.voices.ask_new(&agent);
         }
         if now < active.voices.due {
             return;

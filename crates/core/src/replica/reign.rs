@@ -214,9 +214,9 @@ impl Voices {
     }
 
     /// To be asked, unless something is known of it.
-    pub(super) fn ask_new(&mut self, agent: AgentName) {
-        if !self.voting.contains(&agent) && !self.others.contains_key(&agent) {
-            self.set(&agent, Voice::Unknown { asked: None });
+    pub(super) fn ask_new(&mut self, agent: &AgentName) {
+        if !self.voting.contains(agent) && !self.others.contains_key(agent) {
+            self.set(agent, Voice::Unknown { asked: None });
         }
     }
 
