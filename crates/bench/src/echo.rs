@@ -142,7 +142,7 @@ pub(crate) async fn front(options: FrontOptions) -> Result<()> {
     let back = EchoClient::new(grpc::channel(&back, port, &tls()?)?);
     let mut routes = RoutesBuilder::default();
     routes.add_service(EchoServer::new(Front { back, back_ask, answer }));
-    let listener = socket::listen(&socket, Access { mode: 0o600, group: None })?;
+    let listener = socket::keep(&socket, Access { mode: 0o600, group: None })?;
     Ok(grpc::serve_unix(
         listener,
         routes.routes(),

@@ -157,8 +157,8 @@ fn raise_open_files() {
 
 struct Listeners {
     tcp: TcpListener,
-    user: tokio::net::UnixListener,
-    admin: tokio::net::UnixListener,
+    user: socket::Plain,
+    admin: socket::Plain,
 }
 
 impl Listeners {
@@ -166,11 +166,11 @@ impl Listeners {
         let port = config.get(&keys::vsmserver::LISTEN_PORT);
         let tcp = grpc::listen(port).await.map_err(|source| ServeError::Listen { port, source })?;
         let everybody = Access { mode: 0o666, group: None };
-        let user = socket::listen(&config.get(&keys::vsmserver::USER_SOCKET), everybody)?;
+        let user = socket::keep(&config.get(&keys::vsmserver::USER_SOCKET), everybody)?;
         let name = config.get(&keys::vsmserver::ADMIN_GROUP);
         let group = admin_group(name).await;
         let admins = Access { mode: if group.is_some() { 0o660 } else { 0o600 }, group };
-        let admin = socket::listen(&config.get(&keys::vsmserver::ADMIN_SOCKET), admins)?;
+        let admin = socket::keep(&config.get(&keys::vsmserver::ADMIN_SOCKET), admins)?;
         Ok(Self { tcp, user, admin })
     }
 

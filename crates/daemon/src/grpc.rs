@@ -7,18 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::stream;
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use rustls::pki_types::ServerName;
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream, UnixListener},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
     task::JoinHandle,
 };
 use tokio_rustls::{TlsConnector, client, server::TlsStream};
-use tokio_stream::{
-    StreamExt,
-    wrappers::{ReceiverStream, UnixListenerStream},
-};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     ConnectError, Status,
@@ -34,6 +32,7 @@ use crate::{
     authorities::Certificate,
     clock, guest,
     share::{FIRST_WORD_MAX, FIRST_WORD_OF_USER_MAX, Held, Share, Shares, Who},
+    socket,
     tls::{self, Role, Tls},
     trusted::Trusted,
 };
@@ -252,23 +251,25 @@ async fn handshake(
 /// # Errors
 /// If the listener fails.
 pub async fn serve_unix(
-    listener: UnixListener,
+    kept: socket::Plain,
     routes: Routes,
     door: Door,
     guard: Arc<Guard>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let router = server(STREAMS_LOCAL_MAX).add_routes(access::guarded(routes, door, guard));
-    let path = listener.local_addr().ok();
-    let path = path.as_ref().and_then(|address| address.as_pathname());
-    let name = path.map_or_else(|| "a socket".to_owned(), |path| path.display().to_string());
-    let shares = Shares::new(name, OF_USER_MAX, OF_USERS_MAX);
-    let incoming = UnixListenerStream::new(listener).filter_map(move |stream| match stream {
-        Ok(stream) => {
-            let share = shares.take(Who::of_unix(&stream))?;
-            Some(Ok(Held::new(stream, share, FIRST_WORD_OF_USER_MAX)))
+    let shares = Shares::new(kept.path().display().to_string(), OF_USER_MAX, OF_USERS_MAX);
+    let incoming = stream::unfold((kept, shares), async |(mut kept, shares)| {
+        loop {
+            let held = match kept.accept().await {
+                Ok(stream) => {
+                    let Some(share) = shares.take(Who::of_unix(&stream)) else { continue };
+                    Ok(Held::new(stream, share, FIRST_WORD_OF_USER_MAX))
+                }
+                Err(error) => Err(error),
+            };
+            return Some((held, (kept, shares)));
         }
-        Err(error) => Some(Err(error)),
     });
     bounded(router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()), stop)
         .await

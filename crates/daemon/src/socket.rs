@@ -1,6 +1,7 @@
 //! Unix sockets: made with the wanted mode, stale ones replaced, live ones left alone; and callers of them answered.
 
 mod descriptors;
+mod kept;
 
 use std::{
     fmt, fs, io,
@@ -21,7 +22,6 @@ use rustix::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::{UnixListener, UnixStream},
-    time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -37,10 +37,9 @@ const ASK_MAX: Duration = Duration::from_secs(5);
 const CALLERS_MAX: usize = 8192;
 /// How long a listener that cannot accept rests.
 const RETRY: Duration = Duration::from_millis(100);
-/// How often it is looked whether a socket is still there.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 pub use descriptors::{receive_with, send_with};
+pub use kept::{Kept, Plain, keep};
 
 /// What the name of the other end begins with where `vsm-login` tells an address by it.
 const ADDRESS_NAME: &str = "vsm-login/";
@@ -170,52 +169,25 @@ pub async fn serve<A>(
 where
     A: Future<Output = io::Result<()>> + Send,
 {
-    let open = || listen(path, Access { mode: 0o666, group: None });
-    self::answer(open()?, path, open, bounds, stop, answer).await;
+    let kept = keep(path, Access { mode: 0o666, group: None })?;
+    self::answer(kept, bounds, stop, answer).await;
     Ok(())
 }
 
-/// The same on a socket that is open already. Where somebody takes it away, `open` opens it again: nobody who calls
-/// would be heard, and all else seem to be well.
+/// The same on a socket that is open already.
 pub async fn answer<A, E: fmt::Display>(
-    mut listener: UnixListener,
-    path: &Path,
-    open: impl Fn() -> Result<UnixListener, E>,
+    mut kept: Kept<impl Fn() -> Result<UnixListener, E>>,
     bounds: Bounds,
     stop: &CancellationToken,
     answer: impl Fn(Asked) -> A + Clone + Send + 'static,
 ) where
     A: Future<Output = io::Result<()>> + Send,
 {
+    let path = kept.path().to_owned();
     let shares = Shares::new(path.display().to_string(), bounds.each, CALLERS_MAX);
-    let mut looks = tokio::time::interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = false;
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            _ = looks.tick() => {
-                if path.symlink_metadata().is_ok() {
-                    continue;
-                }
-                match open() {
-                    Ok(again) => {
-                        tracing::warn!(socket = %path.display(), "it was taken away, and is there again");
-                        (listener, told) = (again, false);
-                    }
-                    Err(error) if !told => {
-                        tracing::warn!(socket = %path.display(), %error, "it was taken away");
-                        told = true;
-                    }
-                    Err(_) => {}
-                }
-                continue;
-            }
-            accepted = listener.accept() => accepted,
-        };
+    while let Some(accepted) = stop.run_until_cancelled(kept.accept()).await {
         match accepted {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 let Some(share) = shares.take(Who::of_unix(&stream)) else { continue };
                 let answer = answer.clone();
                 tokio::spawn(async move {

@@ -14,7 +14,7 @@ use vsm_config::{Config, LoadError};
 use vsm_daemon::{
     account::Account,
     notify,
-    socket::{self, Access, Asked, Bounds, SocketError},
+    socket::{self, Access, Asked, Bounds, Kept, SocketError},
 };
 
 use crate::{
@@ -80,7 +80,7 @@ pub async fn serve(
     let keys = Arc::new(Keys { account, told: Mutex::default() });
     let answer = move |asked: Asked| answer(asked, Arc::clone(&keys), Arc::clone(&settings));
     let bounds = Bounds { each: EACH, line: REQUEST_MAX };
-    socket::answer(listener, &path, open, bounds, &stop, answer).await;
+    socket::answer(Kept::new(listener, path.clone(), open), bounds, &stop, answer).await;
     notify::stopping();
     Ok(())
 }

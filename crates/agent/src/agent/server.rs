@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use vsm_daemon::{
     access::Refusals,
     account::Account,
-    socket::{self, Access, Asked, Bounds},
+    socket::{self, Access, Asked, Bounds, Kept},
     trouble,
 };
 
@@ -84,7 +84,7 @@ pub(super) async fn serve(
         async move { answered.await.map_err(io::Error::other)? }
     };
     let bounds = Bounds { each: EACH, line: CALL_MAX };
-    socket::answer(listener, &path, open, bounds, &stop, answer).await;
+    socket::answer(Kept::new(listener, path, open), bounds, &stop, answer).await;
     under_way.close();
     if tokio::time::timeout(order::STOP_MAX, under_way.wait()).await.is_err() {
         tracing::warn!("calls that are still under way are left");

@@ -10,10 +10,7 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::watch,
-};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use uuid::Uuid;
@@ -35,6 +32,7 @@ use vsm_daemon::{
     account::Account,
     grpc,
     pki::{self, Signer},
+    socket::{self, Access},
     tls::Tls,
 };
 use vsm_root::{client::Helper, server as helper};
@@ -297,7 +295,8 @@ fn serve(broker: &Rooms, reloader: &Arc<Reloader>, listener: TcpListener, socket
     });
     let doors = [(Door::Users, user), (Door::Administrators, admin)];
     for ((door, routes), path) in doors.into_iter().zip(sockets) {
-        let (socket, until) = (UnixListener::bind(path).unwrap(), stop.clone());
+        let access = Access { mode: 0o600, group: None };
+        let (socket, until) = (socket::keep(path, access).unwrap(), stop.clone());
         let guard = guard.clone();
         tokio::spawn(async move {
             grpc::serve_unix(socket, routes.routes(), door, guard, until).await.unwrap();

@@ -99,7 +99,7 @@ async fn one_who_opens_all_connections_stops_nobody_else() {
     let (keys, calls) = (dir.path().join("keys"), dir.path().join("calls"));
     let stop = CancellationToken::new();
     tokio::spawn(one_time::serve(Arc::default(), keys.clone(), stop.clone(), Troubles::default()));
-    let listener = socket::listen(&calls, Access { mode: 0o666, group: None }).unwrap();
+    let listener = socket::keep(&calls, Access { mode: 0o666, group: None }).unwrap();
     tokio::spawn(grpc::serve_unix(
         listener,
         routes().await,
@@ -126,7 +126,7 @@ async fn one_who_opens_all_connections_stops_nobody_else() {
 async fn a_unix_socket_tells_its_health_and_its_services() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.sock");
-    let listener = socket::listen(&path, Access { mode: 0o600, group: None }).unwrap();
+    let listener = socket::keep(&path, Access { mode: 0o600, group: None }).unwrap();
     let stop = CancellationToken::new();
     let server = tokio::spawn(grpc::serve_unix(
         listener,
@@ -136,6 +136,14 @@ async fn a_unix_socket_tells_its_health_and_its_services() {
         stop.clone(),
     ));
     assert!(is_healthy(socket::channel(path.clone())).await.unwrap());
+    // Somebody clears the folder: callers are heard again.
+    fs::remove_file(&path).unwrap();
+    let again = async {
+        while is_healthy(socket::channel(path.clone())).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), again).await.unwrap();
     let names = services(socket::channel(path)).await;
     assert!(names.contains(&"grpc.health.v1.Health".to_owned()), "{names:?}");
     stop.cancel();
