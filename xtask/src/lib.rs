@@ -23,6 +23,7 @@ mod drill;
 mod fuzz;
 mod host;
 pub mod interrupt;
+pub mod npm;
 pub mod pair;
 pub mod progress;
 mod sbom;
