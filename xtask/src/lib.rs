@@ -10,6 +10,7 @@
 mod advisories;
 mod attack;
 mod bench;
+pub mod browser;
 mod ci;
 pub mod cli;
 pub mod clock;
