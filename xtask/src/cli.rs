@@ -37,6 +37,9 @@ enum Cmd {
         /// Also what only some tests need
         #[arg(long, conflicts_with = "check")]
         all: bool,
+        /// Not what tests with browsers need
+        #[arg(long)]
+        no_browser: bool,
     },
     /// Run a miniature cluster on this machine: a pair of brokers, agents and a client
     #[command(subcommand)]
@@ -210,8 +213,16 @@ pub fn main() -> ExitCode {
 
 fn run(command: Cmd) -> Result<ExitCode> {
     match command {
-        Cmd::Setup { all: true, .. } => setup::everything()?,
-        Cmd::Setup { check, .. } => setup::setup(check)?,
+        Cmd::Setup { check, all, no_browser } => {
+            if all {
+                setup::everything()?;
+            } else {
+                setup::setup(check)?;
+            }
+            if !no_browser {
+                setup::browsers(check)?;
+            }
+        }
         Cmd::Cluster(command) => cluster(command)?,
         Cmd::Drill(options) => drill::drill(&options)?,
         Cmd::Demo(options) => demo::demo(&options)?,

@@ -10,6 +10,7 @@
 mod advisories;
 mod attack;
 mod bench;
+pub mod browser;
 mod ci;
 pub mod cli;
 pub mod clock;
@@ -23,6 +24,7 @@ mod drill;
 mod fuzz;
 mod host;
 pub mod interrupt;
+pub mod npm;
 pub mod pair;
 pub mod progress;
 mod sbom;

@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: the tools that development, tests and the demo need.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::command::{command, show, tail};
-use crate::compile::cargo;
+use crate::compile::{self, Profile, cargo};
 use crate::host::daemon::LIBFAKETIME;
 use crate::progress::Progress;
 
@@ -70,6 +71,23 @@ const SYSTEMD: [(&str, &str); 4] = [
     ("/usr/lib/systemd/user/dbus.socket", "dbus-user-session"),
 ];
 
+/// What tests with browsers need: the browsers and their drivers, what makes them trust an authority, what fetches what
+/// they run, and a second factor for logins.
+const BROWSERS: [(&str, &str); 9] = [
+    ("/usr/bin/chromium", "chromium"),
+    ("/usr/bin/chromedriver", "chromium-driver"),
+    ("/usr/bin/firefox-esr", "firefox-esr"),
+    ("/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "fonts-dejavu-core"),
+    ("/usr/bin/certutil", "libnss3-tools"),
+    ("/usr/bin/npm", "npm"),
+    ("/usr/bin/google-authenticator", "libpam-google-authenticator"),
+    ("/usr/bin/oathtool", "oathtool"),
+    ("/usr/bin/python3", "python3"),
+];
+
+/// Firefox's driver, which Debian has no package of: built by cargo, at this version.
+const GECKODRIVER: (&str, &str) = ("geckodriver", "0.37.0");
+
 /// Installers that failed, and whose words are kept.
 const TALKS_MAX: u32 = 1000;
 
@@ -83,16 +101,50 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// that installs it.
 pub fn setup(check: bool) -> Result<()> {
     packages(&NEEDED, check)?;
-    if !has_cargo_tool("cargo-nextest") {
-        let hint = "cargo install --locked cargo-nextest";
-        if check {
-            bail!("missing: {hint}");
-        }
-        Progress::new(true).step(hint);
-        let talk = Talk::new()?;
-        quietly(cargo().args(["install", "--locked", "cargo-nextest"]), &talk)?;
-        talk.forget();
+    if has_cargo_tool("cargo-nextest") {
+        return Ok(());
     }
+    cargo_install(&["cargo-nextest".as_ref()], check)
+}
+
+/// Installs what tests with browsers need.
+///
+/// # Errors
+/// As [`setup`].
+pub fn browsers(check: bool) -> Result<()> {
+    packages(&BROWSERS, check)?;
+    let (program, version) = GECKODRIVER;
+    if geckodriver()?.is_file() {
+        return Ok(());
+    }
+    let root = tools()?;
+    let words = [program, "--version", version, "--root"].map(OsStr::new);
+    cargo_install(&[&words, &[root.as_os_str()][..]].concat(), check)
+}
+
+/// Where Firefox's driver is, if it is installed.
+pub(crate) fn geckodriver() -> Result<PathBuf> {
+    Ok(tools()?.join("bin").join(GECKODRIVER.0))
+}
+
+/// Where tools lie that cargo builds for the tests alone.
+fn tools() -> Result<PathBuf> {
+    let binaries = compile::binaries(Profile::Dev)?;
+    Ok(binaries.parent().context("the target directory")?.join("tools"))
+}
+
+/// Has cargo build and install a program, with these arguments.
+fn cargo_install(words: &[&OsStr], check: bool) -> Result<()> {
+    let mut install = cargo();
+    install.args(["install", "--locked"]).args(words);
+    let hint = format!("cargo install --locked {}", words.join(OsStr::new(" ")).display());
+    if check {
+        bail!("missing: {hint}");
+    }
+    Progress::new(true).step(hint);
+    let talk = Talk::new()?;
+    quietly(&mut install, &talk)?;
+    talk.forget();
     Ok(())
 }
 

@@ -26,6 +26,8 @@ pub(crate) enum Entry {
     Tool(String),
     /// A file of the workspace, or below `made/`; the last part may have one `*`.
     File { source: String, target: String, mode: u32 },
+    /// A package of npm's registry, as `npm` pins it, unpacked into a folder.
+    Npm { name: String, target: String },
 }
 
 /// What the packages of one commit say of themselves.
@@ -105,9 +107,12 @@ fn parse(line: &str) -> Result<Option<Entry>> {
         ["tool", name] => Some(Entry::Tool(name.to_owned())),
         ["file", source, target] => Some(file(source, target, FILE)),
         ["script", source, target] => Some(file(source, target, RUNNABLE)),
-        _ => {
-            bail!("neither `program` or `tool NAME` nor `file` or `script SOURCE TARGET`: {line:?}")
+        ["npm", name, target] => {
+            Some(Entry::Npm { name: name.to_owned(), target: target.to_owned() })
         }
+        _ => bail!(
+            "neither `program` or `tool NAME` nor `file`, `script` or `npm SOURCE TARGET`: {line:?}"
+        ),
     })
 }
 
@@ -130,6 +135,8 @@ mod tests {
         assert_eq!(parse("program  vsm").unwrap(), Some(Entry::Program("vsm".to_owned())));
         let wanted = Entry::File { source: "a".to_owned(), target: "b/".to_owned(), mode: 0o755 };
         assert_eq!(parse("script a b/").unwrap(), Some(wanted));
+        let wanted = Entry::Npm { name: "@a/b".to_owned(), target: "c/".to_owned() };
+        assert_eq!(parse("npm @a/b c/").unwrap(), Some(wanted));
         assert!(parse("file a").is_err());
         assert!(parse("folder a b").is_err());
     }

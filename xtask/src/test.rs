@@ -5,10 +5,12 @@ use clap::Args;
 
 use crate::command::show;
 use crate::compile::{Profile, build, build_with_holes, cargo};
-use crate::setup::{everything, setup};
+use crate::setup::{browsers, everything, setup};
 
 /// The tests that bring clusters up, as nextest names them.
 const CLUSTER_TESTS: &str = "package(xtask) & binary(cluster)";
+/// Those among them that need what `setup::browsers` installs.
+const BROWSER_TESTS: &str = "package(xtask) & binary(cluster) & test(/^web::/)";
 
 /// What to run.
 #[derive(Debug, Default, Args)]
@@ -19,6 +21,9 @@ pub(crate) struct Options {
     /// Skip the tests that bring clusters up
     #[arg(long)]
     no_cluster: bool,
+    /// Skip the tests with browsers, and do not install any
+    #[arg(long)]
+    no_browser: bool,
 }
 
 /// Installs, builds, tests.
@@ -31,6 +36,9 @@ pub(crate) fn test(options: &Options) -> Result<()> {
     } else {
         // All of it now: hosts stand on this machine's files, which are not to change under them.
         everything()?;
+        if !options.no_browser {
+            browsers(false)?;
+        }
     }
     build(Profile::Dev)?;
     if !options.no_cluster
@@ -45,6 +53,8 @@ pub(crate) fn test(options: &Options) -> Result<()> {
         nextest.args(["--filterset", &format!("not ({CLUSTER_TESTS})")]);
         // None of them waits.
         nextest.args(["--test-threads", "num-cpus"]);
+    } else if options.no_browser {
+        nextest.args(["--filterset", &format!("not ({BROWSER_TESTS})")]);
     }
     nextest.args(&options.filter);
     show(&mut nextest)

@@ -11,6 +11,18 @@ use crate::command::{capture, command, shown, tail};
 /// What a program inside finds in `PATH`.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Runs what follows in a process namespace of its own, which the kernel ends with the process that made it, as this
+/// one ends with the one that started it.
+const CONTAINED: [&str; 7] = [
+    "setpriv",
+    "--pdeathsig=KILL",
+    "unshare",
+    "--pid",
+    "--fork",
+    "--kill-child=KILL",
+    "--mount-proc",
+];
+
 impl Cluster {
     /// A command that runs `words` on `host` as `user`, in the user's home, with a clean
     /// environment. Its stdin, stdout, stderr and exit code are those of the program.
@@ -18,9 +30,29 @@ impl Cluster {
     /// # Errors
     /// When the host is not known, is off, or has no such user.
     pub fn command(&self, host: &str, user: &str, words: &[&str]) -> Result<Command> {
+        self.command_within(host, user, &[], words)
+    }
+
+    /// The same for what starts processes of its own: once the command has ended, and also when it is killed, none of
+    /// them is left.
+    ///
+    /// # Errors
+    /// As [`Self::command`].
+    pub fn contained(&self, host: &str, user: &str, words: &[&str]) -> Result<Command> {
+        self.command_within(host, user, &CONTAINED, words)
+    }
+
+    fn command_within(
+        &self,
+        host: &str,
+        user: &str,
+        container: &[&str],
+        words: &[&str],
+    ) -> Result<Command> {
         let pid = self.init_pid(host)?.to_string();
         let mut enter = command(&["nsenter", "--target", &pid]);
         enter.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"]);
+        enter.args(container);
         let mut home = "/root".to_owned();
         let mut runtime = None;
         if user != "root" {
@@ -28,6 +60,8 @@ impl Cluster {
             let uid = known.with_context(|| format!("no user {user:?} in this cluster"))?.uid;
             let (reuid, regid) = (format!("--reuid={uid}"), format!("--regid={uid}"));
             enter.args(["setpriv", &reuid, &regid, "--init-groups"]);
+            // A change of user makes the kernel forget it.
+            enter.args((!container.is_empty()).then_some("--pdeathsig=KILL"));
             home = format!("/home/{user}");
             // Where systemd runs, logind makes it at a login, and this is none.
             let made = self.layout.start == super::Start::Ready;

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::lock::Lock;
-use super::spec::{BINARIES, ClusterSpec, Host, Layout, RESOURCE, Role, Start, User, state_dir};
+use super::spec::{
+    BINARIES, ClusterSpec, Host, Layout, PASSWORD_HASH, RESOURCE, Role, Start, User, state_dir,
+};
 use crate::command::{command, run};
 use crate::host::boot::{Paths, VSM_BIN};
 
@@ -60,7 +62,7 @@ const DEBIAN_SSHD: &str = "/usr/share/openssh/sshd_config";
 const ADMINISTRATOR: &str = "root";
 
 /// The owner of what is written.
-const ROOT: u32 = 0;
+pub(super) const ROOT: u32 = 0;
 
 /// Makes the directories and keys that all hosts share; keeps what is there.
 pub(crate) fn shared(spec: &ClusterSpec, layout: &Layout, lock: &Lock) -> Result<()> {
@@ -156,7 +158,8 @@ fn etc(layout: &Layout, host: &Host, etc: &Path) -> Result<()> {
         writeln!(passwd, "{name}:x:{uid}:{uid}:{name}:/home/{name}:/bin/bash")?;
         writeln!(group, "{name}:x:{uid}:")?;
         // `*`: no password fits, but the account is not locked.
-        writeln!(shadow, "{name}:*:19000:0:99999:7:::")?;
+        let password = layout.web.map_or("*", |_| PASSWORD_HASH);
+        writeln!(shadow, "{name}:{password}:19000:0:99999:7:::")?;
     }
     if layout.start == Start::Ready {
         for (name, id) in [KEYS_USER, BROKER_USER, AGENT_USER] {
@@ -278,7 +281,7 @@ fn public(key: &Path) -> PathBuf {
     key.with_extension("pub")
 }
 
-fn read(path: &Path) -> Result<String> {
+pub(super) fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| path.display().to_string())
 }
 
@@ -289,7 +292,7 @@ fn make_dir(path: &Path, mode: u32, owner: u32) -> Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode)).with_context(context)
 }
 
-fn write(path: &Path, text: &str, mode: u32, owner: u32) -> Result<()> {
+pub(super) fn write(path: &Path, text: &str, mode: u32, owner: u32) -> Result<()> {
     let context = || path.display().to_string();
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).with_context(context)?;

@@ -22,6 +22,7 @@ mod slow;
 pub(crate) mod spec;
 mod systemd;
 mod up;
+pub mod web;
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::spec::{Brokers, HaSoftware, Host, Layout, RESOURCE, Role, Start, state_dir};
-use super::{files, pacemaker};
+use super::{files, pacemaker, web};
 use crate::host::boot::{HostSpec, Paths};
 use crate::host::daemon::DaemonSpec;
 
@@ -32,11 +32,7 @@ pub(super) fn write(layout: &Layout, host: &Host) -> Result<()> {
         store: store(host.role).filter(|_| ready),
         first_boot: if ready && configurable { configuration(layout, host) } else { Vec::new() },
         daemons: if ready { daemons(layout, host) } else { Vec::new() },
-        over: if layout.runs(host, HaSoftware::Pacemaker) {
-            pacemaker::overlays(layout)
-        } else {
-            Vec::new()
-        },
+        over: overlays(layout, host),
     };
     let path = paths.spec();
     fs::write(&path, serde_json::to_vec_pretty(&spec)?)
@@ -72,6 +68,15 @@ fn store(role: Role) -> Option<PathBuf> {
     }
 }
 
+fn overlays(layout: &Layout, host: &Host) -> Vec<(PathBuf, PathBuf)> {
+    let mut over = Vec::new();
+    if layout.runs(host, HaSoftware::Pacemaker) {
+        over.extend(pacemaker::overlays(layout));
+    }
+    over.extend(web::factors(layout, host).map(|_| web::overlay(layout)));
+    over
+}
+
 /// In the order in which they are started: the health file is there before keepalived looks.
 fn daemons(layout: &Layout, host: &Host) -> Vec<DaemonSpec> {
     let of = |name: &str, words: &[&str]| DaemonSpec {
@@ -80,6 +85,9 @@ fn daemons(layout: &Layout, host: &Host) -> Vec<DaemonSpec> {
         health: None,
     };
     let mut daemons = vec![of("sshd", &["/usr/sbin/sshd", "-D", "-e"])];
+    if web::factors(layout, host).is_some() {
+        daemons.push(of(web::SSHD, &web::command().each_ref().map(String::as_str)));
+    }
     if layout.runs_agent(host) && host.role == Role::Broker {
         daemons.push(of("vsmagent", &["/usr/bin/vsmagent"]));
         daemons.push(of("vsm-agent-net", &["/usr/bin/vsm-agent-net"]));

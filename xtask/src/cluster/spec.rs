@@ -61,6 +61,10 @@ pub enum HaSoftware {
     Pacemaker,
 }
 
+/// Everybody's password where people log in with one, and the same as `/etc/shadow` has it.
+pub const PASSWORD: &str = "correct horse";
+pub(super) const PASSWORD_HASH: &str = "$6$vsmlab$fTDmqAmcnqlm0Akg6KyuXBv04SVzUME2d6NlifphZGgB2t7raM75HI9s2BamJosdKT6aT/I3ajqk01c.6T0TK/";
+
 /// What the hosts start with, and so what is PID 1 on them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,6 +74,16 @@ pub enum Start {
     Ready,
     /// Debian's own packages and nothing of the product; Debian's systemd is PID 1.
     Fresh,
+}
+
+/// What people are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Factors {
+    /// Their password.
+    Password,
+    /// Their password, then a code that is good for half a minute.
+    PasswordAndCode,
 }
 
 /// What to bring up.
@@ -90,6 +104,8 @@ pub struct ClusterSpec {
     pub agents: u8,
     /// How many numbered users `user001`… beside alice, bob and carol, 0 to 999.
     pub users: u16,
+    /// What people who log in with a browser are asked for; none = brokers have no sshd for them.
+    pub web: Option<Factors>,
     /// The xtask program, which is PID 1 of every host.
     pub helper: PathBuf,
     /// The directory with the product's programs; one that is not there yet is left out.
@@ -114,6 +130,7 @@ impl ClusterSpec {
             medium: None,
             agents: 2,
             users: 0,
+            web: None,
             helper,
             binaries,
             fresh: false,
@@ -207,6 +224,8 @@ pub(crate) struct Layout {
     pub(crate) medium: Option<PathBuf>,
     pub(crate) hosts: Vec<Host>,
     pub(crate) users: Vec<User>,
+    #[serde(default)]
+    pub(crate) web: Option<Factors>,
 }
 
 /// A person of the cluster.
@@ -238,8 +257,8 @@ impl Layout {
                 .map(|n| User { name: format!("user{n:03}"), uid: 3000 + n }),
         );
         let (name, brokers, software) = (spec.name.clone(), spec.brokers, spec.software);
-        let (start, medium) = (spec.start, spec.medium.clone());
-        Self { name, brokers, software, start, medium, hosts, users }
+        let (start, medium, web) = (spec.start, spec.medium.clone(), spec.web);
+        Self { name, brokers, software, start, medium, hosts, users, web }
     }
 
     /// Whether a host is one of a pair that is ready, under this software.

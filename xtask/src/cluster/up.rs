@@ -15,6 +15,7 @@ use super::spec::{
 };
 use super::{
     Cluster, cgroup, disk, down, files, init_pid, net, pacemaker, pki, plan, power_switch, systemd,
+    web,
 };
 use crate::clock::wait_for;
 use crate::command::{command, run, tail};
@@ -43,6 +44,7 @@ pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
     interrupt::check()?;
     progress.step("keys and programs");
     files::shared(spec, &layout, &lock)?;
+    web::shared(&layout)?;
     if layout.start == Start::Ready {
         for missing in files::install_binaries(spec)? {
             progress.step(format!("warning: {missing} is not built and left out"));
@@ -94,6 +96,7 @@ pub(super) fn up(spec: &ClusterSpec) -> Result<Layout> {
 /// Writes what a host has before it boots; keeps what is there.
 pub(super) fn prepare(layout: &Layout, host: &Host) -> Result<()> {
     files::of_host(layout, host)?;
+    web::of_host(layout, host)?;
     if layout.start == Start::Ready {
         disk::make(layout, host)?;
     }
@@ -183,7 +186,11 @@ fn wait_ready(layout: &Layout, host: &Host) -> Result<()> {
             return Ok(());
         };
         booted(pid).map_err(|error| format!("{error:#}"))?;
-        if listens(pid, 22) { Ok(()) } else { Err("sshd does not listen".to_owned()) }
+        let web = web::factors(layout, host).map(|_| web::PORTS);
+        match [22].into_iter().chain(web.into_iter().flatten()).find(|port| !listens(pid, *port)) {
+            Some(port) => Err(format!("sshd does not listen on port {port}")),
+            None => Ok(()),
+        }
     });
     match dead {
         Some(reason) => bail!(reason),

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Workshop;
 use crate::command::{command, run};
+use crate::npm::Package;
 use crate::shipped::{self, Entry};
 
 /// Where shells look for the completions that a package brings.
@@ -37,6 +38,9 @@ pub(super) fn fill(shop: &Workshop, package: &str, tree: &Path) -> Result<Vec<Pa
             Entry::File { source, target, mode } => {
                 file(shop, &source, &tree.join(&target), target.ends_with('/'), mode)
                     .with_context(place)?;
+            }
+            Entry::Npm { name, target } => {
+                npm(&name, &tree.join(target)).with_context(place)?;
             }
         }
     }
@@ -123,6 +127,17 @@ fn file(shop: &Workshop, source: &str, target: &Path, into: bool, mode: u32) -> 
     for source in sources {
         let file = source.file_name().unwrap_or_default();
         copy(&source, &if into { target.join(file) } else { target.to_owned() }, mode)?;
+    }
+    Ok(())
+}
+
+/// Puts a package of npm's registry into place, with the modes that packages have.
+fn npm(name: &str, target: &Path) -> Result<()> {
+    Package::named(name)?.unpack_into(target)?;
+    for file in files(target)? {
+        let file = target.join(file);
+        fs::set_permissions(&file, Permissions::from_mode(FILE))
+            .with_context(|| file.display().to_string())?;
     }
     Ok(())
 }

@@ -12,16 +12,18 @@ use serde_json::{Value, json};
 
 use super::bundled::{self, Library};
 use super::graph::{Crate, Graph, Id, reached};
+use crate::npm::Package;
 use crate::shipped::About;
 
 /// The version of the format, and where its schema is.
 const SPEC: &str = "1.5";
 const SCHEMA: &str = "http://cyclonedx.org/schema/bom-1.5.schema.json";
 
-/// The document of one package, of whose programs each has its crate beside it.
+/// The document of one package, of whose programs each has its crate beside it; what browsers run of it is `scripts`.
 pub(super) fn document(
     package: &str,
     programs: &BTreeMap<String, Id>,
+    scripts: &[Package],
     graph: &Graph,
     about: &About,
 ) -> Result<Value> {
@@ -46,7 +48,15 @@ pub(super) fn document(
         let uses = BTreeSet::from([reference(id), std_ref(graph)]);
         edges.push(json!({ "ref": part_ref(package, program), "dependsOn": uses }));
     }
-    let parts: Vec<String> = programs.keys().map(|program| part_ref(package, program)).collect();
+    let mut parts: Vec<String> =
+        programs.keys().map(|program| part_ref(package, program)).collect();
+    for script in scripts {
+        let component = script.component()?;
+        let script = component["bom-ref"].as_str().context("a package without a name")?.to_owned();
+        edges.push(json!({ "ref": script, "dependsOn": [] }));
+        parts.push(script);
+        components.push(component);
+    }
     edges.push(json!({ "ref": package, "dependsOn": parts }));
     for list in [&mut components, &mut edges] {
         let key = |value: &Value| (value["bom-ref"].to_string(), value["ref"].to_string());

@@ -18,6 +18,7 @@ use clap::Args;
 
 use self::graph::Graph;
 use crate::compile::root;
+use crate::npm::Package;
 use crate::progress::Progress;
 use crate::shipped::{self, About, Entry, PACKAGES};
 
@@ -50,15 +51,19 @@ impl Inventory {
     /// # Errors
     /// When the package's list names a program that no crate has.
     pub(crate) fn document(&self, package: &str, about: &About) -> Result<String> {
-        let mut programs = BTreeMap::new();
+        let (mut programs, mut scripts) = (BTreeMap::new(), Vec::new());
         for (place, entry) in shipped::list(&self.root, package)? {
-            if let Entry::Program(program) = entry {
-                let of = self.graph.crate_of(&program);
-                let of = of.with_context(|| format!("{place}: no crate has {program}"))?;
-                programs.insert(program, of);
+            match entry {
+                Entry::Program(program) => {
+                    let of = self.graph.crate_of(&program);
+                    let of = of.with_context(|| format!("{place}: no crate has {program}"))?;
+                    programs.insert(program, of);
+                }
+                Entry::Npm { name, .. } => scripts.push(Package::named(&name).context(place)?),
+                Entry::Tool(_) | Entry::File { .. } => {}
             }
         }
-        let document = document::document(package, &programs, &self.graph, about)?;
+        let document = document::document(package, &programs, &scripts, &self.graph, about)?;
         Ok(serde_json::to_string_pretty(&document)? + "\n")
     }
 }

@@ -1,0 +1,130 @@
+//! People who log in with a browser, and what they see: real browsers on the client, real sshd, PAM and Xvnc.
+//!
+//! What is needed for them beside the rest is installed by `setup::browsers`; `cargo xtask test --no-browser` leaves
+//! this module out.
+
+mod laboratory;
+mod npm;
+mod sshd;
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use xtask::browser::{Browser, Kind, Seat};
+use xtask::cluster::Cluster;
+use xtask::cluster::web::{CODE_SECRET, PASSWORD};
+
+use crate::service::{BROKER, WAIT};
+use crate::{XTASK, on};
+
+/// So many forms a login may have.
+const FORMS_MAX: usize = 8;
+/// What the page's forms ask for, by the words beside each field; each field is marked with its number.
+const ASKED: &str = "
+    const fields = [...document.querySelectorAll('form input:not([type=hidden]):not([type=submit])')];
+    return fields.map((field, n) => { field.dataset.asked = n; return field.labels[0].innerText.trim(); });";
+/// How far two colours may be apart in each part: pictures of a desktop may be compressed.
+const COLOUR_TOLERANCE: u8 = 8;
+
+/// Where pictures of a test go.
+fn artifacts(test: &str) -> PathBuf {
+    let target = Path::new(XTASK).parent().and_then(Path::parent).unwrap();
+    target.join("artifacts").join(test)
+}
+
+/// Alice's browser on the client, which trusts the cluster's authority.
+fn open<'a>(cluster: &'a Cluster, kind: Kind, test: &str) -> Browser<'a> {
+    let authority = on(cluster, BROKER, &["cat", "/etc/vsm/pki/ca.pem"]);
+    let artifacts = artifacts(test);
+    let authority = Some(&*authority);
+    let seat = Seat { kind, host: "client", user: "alice", authority, artifacts: &artifacts };
+    Browser::open(cluster, &seat).unwrap()
+}
+
+/// The one-time code that is good now.
+fn code() -> String {
+    let output =
+        Command::new("oathtool").args(["--totp", "--base32", CODE_SECRET]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Answers one form after the other until there is none; what was asked.
+fn log_in(browser: &Browser<'_>, user: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for _ in 0..FORMS_MAX {
+        let asked: Vec<String> =
+            serde_json::from_value(browser.execute(ASKED, &[]).unwrap()).unwrap();
+        if asked.is_empty() {
+            return all;
+        }
+        for (number, words) in asked.iter().enumerate() {
+            let lower = words.to_lowercase();
+            let answer = if lower.contains("password") {
+                PASSWORD.to_owned()
+            } else if lower.contains("code") {
+                code()
+            } else {
+                user.to_owned()
+            };
+            browser.fill(&format!("[data-asked=\"{number}\"]"), &answer).unwrap();
+        }
+        all.extend(asked);
+        submit(browser);
+    }
+    panic!("still asked after {FORMS_MAX} forms: {all:?}");
+}
+
+/// Sends the form, and waits for the next page.
+fn submit(browser: &Browser<'_>) {
+    browser.execute("window.before = true", &[]).unwrap();
+    browser.click("form button, form [type=submit]").unwrap();
+    browser
+        .wait("the next page", WAIT, |browser| {
+            let next = "return !window.before && document.readyState === 'complete'";
+            match browser.execute(next, &[]) {
+                Ok(Value::Bool(true)) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .unwrap();
+}
+
+/// The colour of an element where it is looked at, in pixels from its upper left corner.
+fn colour(browser: &Browser<'_>, css: &str, x: usize, y: usize) -> Result<[u8; 3], String> {
+    let image = browser.picture_of(css).map_err(|error| format!("{error:#}"))?;
+    let mut reader = png::Decoder::new(Cursor::new(image)).read_info().unwrap();
+    let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+    let frame = reader.next_frame(&mut bytes).unwrap();
+    let samples = frame.color_type.samples();
+    assert!(samples >= 3, "{frame:?}");
+    if x >= frame.width as usize || y >= frame.height as usize {
+        return Err(format!("no pixel {x}, {y} in {frame:?}"));
+    }
+    let at = y * frame.line_size + x * samples;
+    Ok([bytes[at], bytes[at + 1], bytes[at + 2]])
+}
+
+/// Waits until an element has a colour there, as the desktop has whose picture it is.
+fn shows(browser: &Browser<'_>, css: &str, (x, y): (usize, usize), wanted: [u8; 3]) {
+    browser
+        .wait(&format!("{css} to be {wanted:?}"), WAIT, |browser| {
+            let seen = colour(browser, css, x, y)?;
+            let near = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= COLOUR_TOLERANCE;
+            let same = seen.iter().zip(&wanted).all(near);
+            if same { Ok(()) } else { Err(format!("{seen:?} at {x}, {y}")) }
+        })
+        .unwrap();
+}
+
+/// What a script in the page returns, once it is what is wanted.
+fn becomes(browser: &Browser<'_>, script: &str, wanted: &Value) {
+    browser
+        .wait(script, WAIT, |browser| {
+            let now = browser.execute(script, &[]).map_err(|error| format!("{error:#}"))?;
+            if now == *wanted { Ok(()) } else { Err(now.to_string()) }
+        })
+        .unwrap();
+}
