@@ -61,11 +61,17 @@ pub(crate) fn helper() -> Result<PathBuf> {
     std::env::current_exe().context("the path of xtask itself")
 }
 
+/// The target directory; also of a test, which lies a directory deeper than a program.
+pub(crate) fn target() -> Result<PathBuf> {
+    let helper = helper()?;
+    let dir = helper.parent().context("the target directory")?;
+    let dir = if dir.ends_with("deps") { dir.parent().unwrap_or(dir) } else { dir };
+    Ok(dir.parent().context("the target directory")?.to_owned())
+}
+
 /// Where the programs of a profile are put.
 pub(crate) fn binaries(profile: Profile) -> Result<PathBuf> {
-    let helper = helper()?;
-    let target = helper.parent().and_then(Path::parent).context("the target directory")?;
-    Ok(target.join(match profile {
+    Ok(target()?.join(match profile {
         Profile::Dev => "debug",
         Profile::Release => "release",
     }))

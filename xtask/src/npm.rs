@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
 use crate::command::{capture, command, run, tail};
-use crate::compile::{self, Profile};
+use crate::compile;
 
 /// How often npm asks a registry that does not answer, and how long it waits before it asks again.
 const RETRIES: [&str; 3] =
@@ -189,8 +189,7 @@ fn npm() -> Command {
 }
 
 fn cache() -> Result<PathBuf> {
-    let binaries = compile::binaries(Profile::Dev)?;
-    Ok(binaries.parent().context("the target directory")?.join("npm"))
+    Ok(compile::target()?.join("npm"))
 }
 
 #[cfg(test)]

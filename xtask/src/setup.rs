@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::command::{command, show, tail};
-use crate::compile::{self, Profile, cargo};
+use crate::compile::{self, cargo};
 use crate::host::daemon::LIBFAKETIME;
 use crate::progress::Progress;
 
@@ -129,8 +129,7 @@ pub(crate) fn geckodriver() -> Result<PathBuf> {
 
 /// Where tools lie that cargo builds for the tests alone.
 fn tools() -> Result<PathBuf> {
-    let binaries = compile::binaries(Profile::Dev)?;
-    Ok(binaries.parent().context("the target directory")?.join("tools"))
+    Ok(compile::target()?.join("tools"))
 }
 
 /// Has cargo build and install a program, with these arguments.

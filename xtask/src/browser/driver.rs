@@ -136,7 +136,7 @@ impl Inside {
     ) -> Result<T>
     where
         T: Send + 'static,
-        E: std::error::Error + Send + Sync + 'static,
+        E: Into<anyhow::Error> + Send + 'static,
     {
         crate::interrupt::check()?;
         let outside = Arc::clone(&self.outside);
@@ -146,7 +146,7 @@ impl Inside {
                 bail!("no way into the host's network");
             }
             match tokio::time::timeout(limit, work).await {
-                Ok(result) => Ok(result?),
+                Ok(result) => result.map_err(Into::into),
                 Err(_) => bail!("no answer after {} ms", limit.as_millis()),
             }
         };

@@ -43,6 +43,9 @@ const SIZE: (u32, u32) = (1280, 800);
 const TRUST: &str = r#"umask 077; mkdir -p "$1" && cd "$1" && cat > authority.pem &&
 certutil -N --empty-password -d sql:. && certutil -A -n authority -t C,, -d sql:. -i authority.pem"#;
 
+/// Whether a page is Chromium's own that warns of a certificate.
+const WARNS: &str = "return typeof certificateErrorPageController !== 'undefined'";
+
 /// Which browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -132,7 +135,12 @@ impl<'a> Browser<'a> {
     /// When it cannot be reached, or is not trusted; the browser's own word for it.
     pub fn go(&self, url: &str) -> Result<()> {
         let to = url.to_owned();
-        self.tell(&format!("go to {url}"), |client| async move { client.goto(&to).await })
+        self.tell(&format!("go to {url}"), |client| async move { client.goto(&to).await })?;
+        // Chromium's driver does not tell, as the page that warns of it is one too.
+        if self.kind == Kind::Chromium && self.execute(WARNS, &[])? == json!(true) {
+            bail!("go to {url}: not trusted: {}", self.text()?);
+        }
+        Ok(())
     }
 
     /// Loads the page again.
@@ -289,7 +297,14 @@ impl<'a> Browser<'a> {
         T: Send + 'static,
         F: Future<Output = Result<T, CmdError>> + Send + 'static,
     {
-        self.inside.run(what, COMMAND_WAIT, command(self.client.clone()))
+        let command = command(self.client.clone());
+        self.inside.run(what, COMMAND_WAIT, async move {
+            command.await.map_err(|error| match error {
+                // Its message may be empty where its kind says it all.
+                CmdError::Standard(error) => anyhow::anyhow!("{}: {}", error.error, error.message),
+                other => other.into(),
+            })
+        })
     }
 }
 

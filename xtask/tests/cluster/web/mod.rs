@@ -6,6 +6,7 @@
 mod laboratory;
 mod npm;
 mod sshd;
+mod unit;
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};

@@ -11,7 +11,7 @@ use crate::service::{BROKER, Service};
 use crate::spec;
 
 /// Answers what ssh is asked, and writes it down.
-const ASKPASS: &str = r#"cat > /tmp/askpass <<'END'
+pub(super) const ASKPASS: &str = r#"cat > /tmp/askpass <<'END'
 #!/bin/sh
 echo "$1" >> /tmp/asked
 case "$1" in *assword*) cat /tmp/password;; *ode:*) cat /tmp/code;; *) echo;; esac
@@ -27,7 +27,7 @@ fn service(name: &str, factors: Factors) -> Service {
 }
 
 /// What bob's ssh on the broker's host comes to, with this password and code, and what it was asked.
-fn ssh(service: &Service, password: &str, code: &str, words: &str) -> (Output, String) {
+pub(super) fn ssh(service: &Service, password: &str, code: &str, words: &str) -> (Output, String) {
     let given =
         format!("rm -f /tmp/asked; echo '{password}' > /tmp/password; echo '{code}' > /tmp/code");
     service.sh(BROKER, &format!("{given}; chmod 644 /tmp/password /tmp/code"));
@@ -40,7 +40,7 @@ fn ssh(service: &Service, password: &str, code: &str, words: &str) -> (Output, S
 }
 
 /// Joined to the broker: the way that `vsm-web` goes on.
-fn let_in(output: &Output) {
+pub(super) fn let_in(output: &Output) {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.starts_with("ok\n"), "{output:?}");
 }
@@ -51,7 +51,7 @@ fn refused(output: &Output) {
     assert!(words.contains("Permission denied"), "{words}");
 }
 
-const TO: &str = "-p 5022 bob@127.0.0.1";
+pub(super) const TO: &str = "-p 5022 bob@127.0.0.1";
 
 #[test]
 fn a_password_is_asked_for_and_lets_in() {
