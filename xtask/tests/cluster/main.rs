@@ -68,6 +68,7 @@ mod tools;
 mod trail;
 mod viewer;
 mod wall_clock;
+mod web_keys;
 
 use std::path::Path;
 
