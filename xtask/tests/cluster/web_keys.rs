@@ -14,7 +14,7 @@ use xtask::pair::NODES;
 
 use crate::XTASK;
 use crate::pair_of_brokers::{Pair, WAIT, host};
-use crate::service::SIGKILL;
+use crate::service::{SIGHUP, SIGKILL};
 
 /// The private half, on the client.
 const SSH: &str = "ssh -F none -i ~/web -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
@@ -150,7 +150,7 @@ impl Live {
     /// Waits until it has ended for want of a key.
     fn is_over(&mut self) {
         let ended = wait_for("the connection to end", WAIT, || {
-            self.child.try_wait().unwrap().ok_or("it goes on")
+            self.child.try_wait().unwrap().ok_or_else(|| "it goes on".to_owned())
         });
         assert_eq!(ended.unwrap().code(), Some(EXIT_OVER), "{}", self.host);
     }
@@ -188,10 +188,26 @@ fn a_browser_is_let_in_at_both_brokers_to_what_it_needs_and_nothing_else() {
         assert!(list.contains("alice"), "{list}");
         let (text, _) = site.asks(node, &format!("session {}", site.session));
         assert!(text.starts_with("error refused"), "{text}");
-        for (words, what) in [("", "a command"), ("-t", "a terminal"), ("-s", "a subsystem")] {
-            let at = if words == "-s" { format!("{node} sftp") } else { format!("{node} id") };
-            let (text, code) = site.ssh("alice", &at, words, "");
+        for (words, what) in [("", "a command"), ("-t", "a terminal")] {
+            let (text, code) = site.ssh("alice", &format!("{node} id"), words, "");
             assert!(text.starts_with("error bad-request") && code != 0, "{what}: {text} {code}");
+        }
+        // One that this sshd does not have, and one that it is given.
+        for subsystem in ["none", "sftp"] {
+            let (text, code) = site.ssh("alice", &format!("{node} {subsystem}"), "-s", "");
+            let has_none = text.is_empty() && code == 255;
+            let is_login = subsystem == "sftp" && text.starts_with("error bad-request");
+            assert!(has_none != is_login && code != 0, "{subsystem}: {text} {code}");
+            site.sh(
+                node,
+                "echo 'Subsystem sftp internal-sftp' > /etc/ssh/sshd_config.d/50-sftp.conf",
+            );
+            site.kill_daemon(node, "sshd", SIGHUP).unwrap();
+            wait_for("sshd", WAIT, || match site.asks(node, "broker") {
+                (text, _) if text == "ok" => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+            .unwrap();
         }
         let (text, code) = site.ssh("alice", node, "-W 127.0.0.1:22", "x\\n");
         assert!(text.is_empty() && code != 0, "a forward: {text} {code}");
