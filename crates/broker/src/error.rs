@@ -4,7 +4,7 @@
 //! The reason travels in the metadata key `vsm-reason`. docs/errors.md lists them all.
 
 use tonic::{Code, Status};
-use vsm_core::{AgentName, Rejected, SessionId, UserName};
+use vsm_core::{AgentName, Rejected, SessionId, UserName, WebKeyId};
 use vsm_daemon::{duty, grpc, socket::SocketError, tls::TlsError};
 use vsm_sync::{ProposeError, StoreError};
 
@@ -152,6 +152,15 @@ pub enum Refusal {
     /// Several, and none was named.
     #[error("you have several desktops; name one: {0}")]
     WhichSession(String),
+    /// No such web key, or not of this user.
+    #[error("there is no login by browser {0}")]
+    NoWebKey(WebKeyId),
+    /// All users together have as many as are kept.
+    #[error("too many browsers are logged in; try again later, or log out elsewhere")]
+    TooManyWebKeys,
+    /// A login by browser is not prolonged by itself.
+    #[error("this login by browser cannot allow another one: log in again")]
+    NotByWebKey,
     /// It took too long.
     #[error("this took longer than {0} s and was given up; try again")]
     TooLong(u64),
@@ -208,6 +217,9 @@ impl Refusal {
             Self::EndedAtOnce(_) => ("ENDED_AT_ONCE", Code::FailedPrecondition),
             Self::NoSession(_) => ("NO_SESSION", Code::NotFound),
             Self::WhichSession(_) => ("WHICH_SESSION", Code::InvalidArgument),
+            Self::NoWebKey(_) => ("NO_WEB_KEY", Code::NotFound),
+            Self::TooManyWebKeys => ("TOO_MANY_WEB_KEYS", Code::ResourceExhausted),
+            Self::NotByWebKey => ("NOT_BY_WEB_KEY", Code::PermissionDenied),
             Self::TooLong(_) => ("TOO_LONG", Code::DeadlineExceeded),
             Self::Storage(_) => ("STORAGE", Code::ResourceExhausted),
             Self::Replaced => ("REPLACED", Code::Unavailable),
@@ -242,6 +254,8 @@ impl From<ProposeError> for Refusal {
             ProposeError::Rejected(Rejected::NoAgent) => Self::NoAgent("all are full".into()),
             ProposeError::Rejected(Rejected::Repeated(id)) => Self::Repeated(id),
             ProposeError::Rejected(Rejected::UnknownSession(id)) => Self::NoSession(id.to_string()),
+            ProposeError::Rejected(Rejected::TooManyWebKeys) => Self::TooManyWebKeys,
+            ProposeError::Rejected(Rejected::UnknownWebKey { id, .. }) => Self::NoWebKey(id),
             ProposeError::Rejected(
                 rejected @ (Rejected::GivenUp(_)
                 | Rejected::AlreadyRunning(_)

@@ -38,5 +38,6 @@ pub mod sessions;
 pub mod site;
 mod upkeep;
 pub mod users;
+pub mod web_keys;
 
 pub use log_parts::PARTS as LOG_PARTS;

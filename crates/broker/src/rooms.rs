@@ -21,6 +21,7 @@ use crate::{
     sessions::Sessions,
     site::{Site, settings::Settings},
     users::Users,
+    web_keys::WebKeys,
 };
 
 /// The rooms.
@@ -38,6 +39,8 @@ pub struct Rooms {
     pub agents: Arc<Agents>,
     /// Identities of hosts.
     pub identities: Arc<Identities>,
+    /// Keys by which browsers log in.
+    pub web_keys: Arc<WebKeys>,
     /// This node's side of the pair.
     pub side: Arc<Side>,
     /// The life of sessions.
@@ -114,7 +117,26 @@ impl Rooms {
             Arc::clone(&agents),
             Arc::clone(&identities),
         ));
-        let edge = Arc::new(Edge::new(Arc::clone(&sessions), Arc::clone(&side)));
-        Self { process, site, authority, journal, agents, identities, side, sessions, edge }
+        let web_keys = Arc::new(WebKeys::new(
+            Arc::clone(&process),
+            Arc::clone(&site),
+            Arc::clone(&authority),
+            Arc::clone(&journal),
+            Arc::clone(&agents),
+        ));
+        let (below, keys) = (Arc::clone(&sessions), Arc::clone(&web_keys));
+        let edge = Arc::new(Edge::new(below, Arc::clone(&side), keys));
+        Self {
+            process,
+            site,
+            authority,
+            journal,
+            agents,
+            identities,
+            web_keys,
+            side,
+            sessions,
+            edge,
+        }
     }
 }

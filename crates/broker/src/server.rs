@@ -100,10 +100,11 @@ pub async fn serve(config: Config, config_dir: PathBuf, stop: Stop) -> Result<()
     let socket = beside(one_time::BROKER_SOCKET);
     let duties = &process.duties;
     // Users go on without both, and it is told (`ha status`).
-    duties.run_to_its_end(
-        "one-time keys",
-        one_time::serve(keys, socket, stop.token.clone(), process.troubles.clone()),
-    );
+    let (web_keys, troubles) = (Arc::clone(&rooms.web_keys), process.troubles.clone());
+    let serve = one_time::serve(keys, Some(web_keys), socket, stop.token.clone(), troubles);
+    duties.run_to_its_end("one-time keys", serve);
+    duties.run("web keys", Arc::clone(&rooms.web_keys).watch());
+    duties.run("upkeep of web keys", Arc::clone(&rooms.web_keys).look_after());
     duties.run_to_its_end("relay", relay::serve(Arc::clone(sessions), beside(relay::SOCKET)));
     rooms.identities.begin();
     sessions.follow_agents();

@@ -12,6 +12,7 @@
 //! | [`door`], [`one_time`] | the way to a session host, and the key for it |
 //! | [`viewer`], [`forward`] | a local socket for a viewer |
 //! | [`shadow`] | somebody else's desktop |
+//! | [`web`] | browsers that a user is logged in with |
 //! | [`rfb`] | a picture of a desktop |
 //! | [`admin`] | `vsmctl` on the admin socket |
 //! | [`ha`] | `vsmctl ha`: the pair |
@@ -49,3 +50,4 @@ pub mod ssh;
 mod trail;
 mod trouble;
 pub mod viewer;
+pub mod web;

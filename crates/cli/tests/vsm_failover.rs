@@ -108,6 +108,27 @@ impl Broker for Script {
     ) -> Result<Response<pb::ShadowResponse>, Status> {
         Err(Status::unimplemented("not asked here"))
     }
+
+    async fn accept_web_key(
+        &self,
+        _: Request<pb::AcceptWebKeyRequest>,
+    ) -> Result<Response<pb::AcceptWebKeyResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn list_web_keys(
+        &self,
+        _: Request<pb::ListWebKeysRequest>,
+    ) -> Result<Response<pb::ListWebKeysResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn revoke_web_key(
+        &self,
+        _: Request<pb::RevokeWebKeyRequest>,
+    ) -> Result<Response<pb::RevokeWebKeyResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
 }
 
 /// Runs `vsm` against a broker with these answers; what it said, and the calls. A connection breaks after 1 s.

@@ -150,6 +150,22 @@ impl Admin for Broker {
         Ok(Response::new(pb::ListAgentsResponse { agents }))
     }
 
+    type ListWebKeysStream = tokio_stream::Empty<Result<pb::ListWebKeysResponse, Status>>;
+
+    async fn list_web_keys(
+        &self,
+        _: Request<pb::ListWebKeysRequest>,
+    ) -> Answer<Self::ListWebKeysStream> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn revoke_web_keys(
+        &self,
+        _: Request<pb::RevokeWebKeysRequest>,
+    ) -> Answer<pb::RevokeWebKeysResponse> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
     async fn status(&self, _: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
         Err(Status::unimplemented("not asked here"))
     }

@@ -358,6 +358,14 @@ schema! {
             "What happens when somebody wants to shadow a desktop: reject refuses, silent lets them look without telling the user, notify lets them look and tells the user, ask asks the user first. Except with reject, the user is always asked before giving control. Affects sessions started later; should be the same on all agents.";
     }
 
+    /// `/vsmweb`: logins by browser.
+    vsmweb {
+        LOGIN_LIFETIME: Duration, "/vsmweb/login_lifetime", seconds(60, 2_592_000), "12h", Reload,
+            "How long a login by browser lasts at most; then the user logs in again. vsmserver applies it to new logins; those that there are keep theirs.";
+        LOGINS_PER_USER: u32, "/vsmweb/logins_per_user", int(1, 64, "logins"), "8", Reload,
+            "How many browsers a user can be logged in with. Where one more logs in, the one that has been logged in for longest is logged out.";
+    }
+
     /// `/profiles` and `/profiles/<key>`: the desktops that a user can choose from.
     profiles {
         DEFAULT: String, "/profiles/default", Text, "", Reload,

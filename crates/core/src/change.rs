@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::{
     AgentName, Asked, Drain, Eligible, Event, Identity, IdentityName, NotGiven, RequestId, Rule,
-    Session, SessionId, StartParams, UnixMillis, UserName,
+    Session, SessionId, StartParams, UnixMillis, UserName, WebKey, WebKeyId, WebKeysAsked,
+    web_key::WEB_KEYS_MAX,
 };
 
 /// A session that is wanted but has no agent yet.
@@ -96,6 +97,13 @@ pub enum Proposal {
         /// What.
         asked: Asked,
     },
+    /// Something about the web keys of a user.
+    WebKeys {
+        /// Whose.
+        user: UserName,
+        /// What.
+        asked: WebKeysAsked,
+    },
 }
 
 /// A checked change of the table: what the log holds.
@@ -166,6 +174,13 @@ pub enum Change {
         /// What.
         known: Arc<Identity>,
     },
+    /// The web keys that a user has from here on.
+    WebKeys {
+        /// Whose.
+        user: UserName,
+        /// Oldest first; empty = none.
+        keys: Arc<[WebKey]>,
+    },
 }
 
 /// What a change touches: the unit in which a state is handed over.
@@ -183,6 +198,8 @@ pub enum Key {
     Event(u64),
     /// A host's identity.
     Identity(IdentityName),
+    /// The web keys of a user.
+    WebKeys(UserName),
 }
 
 /// The state of one key.
@@ -222,6 +239,13 @@ pub enum Row {
         /// What.
         known: Arc<Identity>,
     },
+    /// The web keys of a user.
+    WebKeys {
+        /// Whose.
+        user: UserName,
+        /// Oldest first; empty = none.
+        keys: Arc<[WebKey]>,
+    },
 }
 
 impl Row {
@@ -235,6 +259,7 @@ impl Row {
             Self::Drain { agent, .. } => Key::Drain(agent.clone()),
             Self::Event(event) => Key::Event(event.slot()),
             Self::Identity { name, .. } => Key::Identity(name.clone()),
+            Self::WebKeys { user, .. } => Key::WebKeys(user.clone()),
         }
     }
 }
@@ -255,7 +280,8 @@ impl Change {
             | Self::Roster(_)
             | Self::Drained { .. }
             | Self::Noted(_)
-            | Self::Identity { .. } => None,
+            | Self::Identity { .. }
+            | Self::WebKeys { .. } => None,
         }
     }
 
@@ -268,6 +294,7 @@ impl Change {
             Self::Drained { agent, .. } => Some(Key::Drain(agent.clone())),
             Self::Noted(event) => Some(Key::Event(event.slot())),
             Self::Identity { name, .. } => Some(Key::Identity(name.clone())),
+            Self::WebKeys { user, .. } => Some(Key::WebKeys(user.clone())),
             Self::Began { .. } => None,
             Self::Reserved(_)
             | Self::Adopted(_)
@@ -316,5 +343,16 @@ pub enum Rejected {
         name: IdentityName,
         /// Why.
         why: NotGiven,
+    },
+    /// There are as many web keys as are kept.
+    #[error("there are {WEB_KEYS_MAX} web keys already, which is the limit of all users together")]
+    TooManyWebKeys,
+    /// The user has no such web key.
+    #[error("{user} has no web key {id}")]
+    UnknownWebKey {
+        /// User.
+        user: UserName,
+        /// Web key.
+        id: WebKeyId,
     },
 }

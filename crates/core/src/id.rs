@@ -79,25 +79,39 @@ uuid_id!(
     "lineage id"
 );
 
-/// Fewest digits by which a session can be named.
+uuid_id!(
+    /// A web key: made when it is accepted, never used again.
+    WebKeyId,
+    "web key id"
+);
+
+/// Fewest digits by which something can be named.
 const SHORT_MIN: usize = 6;
 
-impl SessionId {
-    /// The last group of its digits, for people: the first ones tell the time and are alike.
-    #[must_use]
-    pub fn short(self) -> String {
-        let text = self.0.simple().to_string();
-        text[text.len() - 12..].to_owned()
-    }
+/// For ids that people name.
+macro_rules! named_by_its_end {
+    ($name:ident) => {
+        impl $name {
+            /// The last group of its digits, for people: the first ones tell the time and are alike.
+            #[must_use]
+            pub fn short(self) -> String {
+                let text = self.0.simple().to_string();
+                text[text.len() - 12..].to_owned()
+            }
 
-    /// Whether `text` is the end of this id, at least 6 digits of it, or all of it.
-    #[must_use]
-    pub fn ends_with(self, text: &str) -> bool {
-        let digits = |text: &str| text.replace('-', "").to_ascii_lowercase();
-        let text = digits(text);
-        text.len() >= SHORT_MIN && self.0.simple().to_string().ends_with(&text)
-    }
+            /// Whether `text` is the end of this id, at least 6 digits of it, or all of it.
+            #[must_use]
+            pub fn ends_with(self, text: &str) -> bool {
+                let digits = |text: &str| text.replace('-', "").to_ascii_lowercase();
+                let text = digits(text);
+                text.len() >= SHORT_MIN && self.0.simple().to_string().ends_with(&text)
+            }
+        }
+    };
 }
+
+named_by_its_end!(SessionId);
+named_by_its_end!(WebKeyId);
 
 /// For a type around a text, which serde is to check as it is parsed: `try_from = "String", into = "String"`.
 macro_rules! checked_text {

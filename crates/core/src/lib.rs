@@ -20,6 +20,7 @@ pub mod replica;
 mod session;
 mod ssh_key;
 mod table;
+mod web_key;
 
 pub use audit::{Drain, EVENTS_MAX, Event};
 pub use capacity::{Bound, Level, Room};
@@ -27,7 +28,7 @@ pub use chain::{Broken, Walk};
 pub use change::{Change, Draft, Key, Proposal, Rejected, Row};
 pub use choice::{Candidate, Choice, Chosen};
 pub use epoch::{Epoch, Fence, Incarnation, Lsn};
-pub use id::{AgentName, InvalidId, LineageId, NodeName, RequestId, SessionId, UserName};
+pub use id::{AgentName, InvalidId, LineageId, NodeName, RequestId, SessionId, UserName, WebKeyId};
 pub use identity::{
     AllIdentities, Asked, Hash, Identity, IdentityName, Invitation, Issued, NotGiven, Revocation,
     revocation,
@@ -46,3 +47,6 @@ pub use session::{
 };
 pub use ssh_key::{InvalidKey, SshKey};
 pub use table::{AgentUse, Table};
+pub use web_key::{
+    ASKED_BY_MAX, InvalidWebKey, OF_USER_MAX, WEB_KEYS_MAX, WebKey, WebKeys, WebKeysAsked,
+};

@@ -12,6 +12,7 @@ use crate::{
     identity::{AllIdentities, Identities},
     place::Boards,
     replica::mutant::{self, Mutant},
+    web_key::WebKeys,
 };
 
 /// All sessions, the starts that were given up, the agents' marks, and the trail of events. Indices by user and by
@@ -29,6 +30,7 @@ pub struct Table {
     roster: Option<Arc<[AgentName]>>,
     drains: BTreeMap<AgentName, Arc<Drain>>,
     identities: Identities,
+    web_keys: WebKeys,
     trail: Trail,
 }
 
@@ -161,6 +163,12 @@ impl Table {
         self.identities.all()
     }
 
+    /// The keys by which browsers log in.
+    #[must_use]
+    pub const fn web_keys(&self) -> &WebKeys {
+        &self.web_keys
+    }
+
     /// The state of one key; none = as if nothing had ever touched it.
     #[must_use]
     pub fn row(&self, key: &Key) -> Option<Row> {
@@ -180,6 +188,7 @@ impl Table {
             }
             Key::Event(slot) => self.trail.slot(*slot).cloned().map(Row::Event),
             Key::Identity(name) => self.identities.row(name),
+            Key::WebKeys(user) => Some(self.web_keys.row(user)),
         }
     }
 
@@ -203,6 +212,7 @@ impl Table {
             Row::Drain { agent, mark } => self.set_drain(agent, mark.as_ref()),
             Row::Event(event) => self.trail.put(event),
             Row::Identity { name, known } => self.identities.set(name, known),
+            Row::WebKeys { user, keys } => self.web_keys.set(user, keys),
         }
     }
 
@@ -214,8 +224,9 @@ impl Table {
         let drains = self.drains.keys().cloned().map(Key::Drain);
         let events = self.trail.slots().map(Key::Event);
         let identities = self.identities.all().keys().cloned().map(Key::Identity);
+        let web_keys = self.web_keys.users().cloned().map(Key::WebKeys);
         let others = agents.chain([Key::Roster]).chain(drains).chain(events).chain(identities);
-        ids.chain(others).filter_map(|key| self.row(&key))
+        ids.chain(others).chain(web_keys).filter_map(|key| self.row(&key))
     }
 
     /// Checks a proposal; what is to be committed.
@@ -259,6 +270,7 @@ impl Table {
             Proposal::Drain { agent, mark } => Ok(Change::Drained { agent, mark }),
             Proposal::Note(event) => Ok(Change::Noted(Arc::new(self.trail.next(event)))),
             Proposal::Identity { name, asked } => self.identities.check(name, asked),
+            Proposal::WebKeys { user, asked } => self.web_keys.check(user, asked),
         }
     }
 
@@ -362,6 +374,7 @@ impl Table {
             Change::Drained { agent, mark } => self.set_drain(agent, mark.as_ref()),
             Change::Noted(event) => self.trail.put(event),
             Change::Identity { name, known } => self.identities.set(name, known),
+            Change::WebKeys { user, keys } => self.web_keys.set(user, keys),
         }
     }
 
@@ -471,130 +484,4 @@ pub(crate) mod testing {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{testing::*, *};
-
-    fn agents() -> Arc<[Eligible]> {
-        Arc::new([Eligible {
-            agent: "a".parse().unwrap(),
-            weight: 100,
-            max_users: 0,
-            measured: None,
-        }])
-    }
-
-    #[test]
-    fn a_session_lives_and_leaves() {
-        let mut table = Table::default();
-        let session = reserve(&mut table, "ann", &agents()).unwrap();
-        let id = session.id;
-        commit(&mut table, Proposal::Running { id, display: 10 }).unwrap();
-        assert_eq!(table.session(id).unwrap().state, State::Running { display: 10 });
-        assert_eq!(
-            commit(&mut table, Proposal::GiveUp { id, now: NOW }),
-            Err(Rejected::AlreadyRunning(id))
-        );
-        commit(&mut table, Proposal::End { id }).unwrap();
-        assert_eq!(table.session(id).unwrap().state, State::Ending { display: 10 });
-        commit(&mut table, Proposal::Gone { id }).unwrap();
-        assert_eq!(table.sessions().len(), 0);
-        assert_eq!(table.agents_in_use().count(), 0);
-        assert_eq!(commit(&mut table, Proposal::Gone { id }), Err(Rejected::UnknownSession(id)));
-    }
-
-    /// P7: with a cap of one the second session is refused, unless the first is being ended or does not count.
-    #[test]
-    fn the_cap_holds() {
-        let mut table = Table::default();
-        let first = reserve(&mut table, "ann", &agents()).unwrap();
-        let second = draft(&table, "ann");
-        let refused = table.check(propose(second.clone(), 1, &agents())).unwrap_err();
-        assert_eq!(refused, Rejected::AtLimit { user: "ann".parse().unwrap(), cap: 1 });
-        assert!(table.check(propose(second.clone(), 2, &agents())).is_ok());
-        assert!(table.check(propose(second.clone(), 0, &agents())).is_ok());
-        let Proposal::Reserve { draft, cap, eligible, rule, .. } =
-            propose(second.clone(), 1, &agents())
-        else {
-            unreachable!()
-        };
-        let uncounted = vec![first.id];
-        assert!(table.check(Proposal::Reserve { draft, cap, uncounted, eligible, rule }).is_ok());
-        commit(&mut table, Proposal::Running { id: first.id, display: 10 }).unwrap();
-        commit(&mut table, Proposal::End { id: first.id }).unwrap();
-        assert!(table.check(propose(second, 1, &agents())).is_ok());
-    }
-
-    /// P8: the same request never makes a second session.
-    #[test]
-    fn a_repeated_request_finds_its_session() {
-        let mut table = Table::default();
-        let session = reserve(&mut table, "ann", &agents()).unwrap();
-        let again = Draft { request: session.request, ..draft(&table, "ann") };
-        assert_eq!(
-            table.check(propose(again, 0, &agents())).unwrap_err(),
-            Rejected::Repeated(session.id)
-        );
-    }
-
-    #[test]
-    fn a_start_that_was_given_up_never_runs() {
-        let mut table = Table::default();
-        let session = reserve(&mut table, "ann", &agents()).unwrap();
-        let id = session.id;
-        commit(&mut table, Proposal::GiveUp { id, now: NOW }).unwrap();
-        assert_eq!(
-            commit(&mut table, Proposal::Running { id, display: 1 }),
-            Err(Rejected::GivenUp(id))
-        );
-        let mut late = Session::clone(&session);
-        late.state = State::Running { display: 1 };
-        assert_eq!(commit(&mut table, Proposal::Adopt(late)), Err(Rejected::GivenUp(id)));
-        assert_eq!(table.tombstones().count(), 1);
-        commit(&mut table, Proposal::TombstoneDone { id }).unwrap();
-        assert_eq!(table.tombstones().count(), 0);
-    }
-
-    /// A node that is handed rows has the marks and the trail too, and they go when they are taken back.
-    #[test]
-    fn marks_and_events_are_rows() {
-        let agent: AgentName = "a".parse().unwrap();
-        let (by, why) = ("root".to_owned(), "new kernel".to_owned());
-        let mark = Arc::new(Drain { by, why, since: NOW, until: None });
-        let event = Event {
-            number: 0,
-            at: NOW,
-            actor: "root".to_owned(),
-            action: "agent-drained".to_owned(),
-            session: None,
-            user: None,
-            agent: Some(agent.clone()),
-            detail: String::new(),
-            chain: None,
-        };
-        let mut table = Table::default();
-        let drain = |mark| Proposal::Drain { agent: agent.clone(), mark };
-        commit(&mut table, drain(Some(Arc::clone(&mark)))).unwrap();
-        commit(&mut table, Proposal::Note(event.clone())).unwrap();
-        let noted = commit(&mut table, Proposal::Note(event)).unwrap();
-        assert!(matches!(&noted, Change::Noted(event) if event.number == 2));
-        let mut copy = Table::default();
-        table.rows().for_each(|row| copy.set_row(&row));
-        assert_eq!(copy.drain(&agent), Some(&mark));
-        assert_eq!(copy.events_after(0).count(), 2);
-        let back = commit(&mut table, drain(None)).unwrap();
-        copy.set_row(&table.row(&back.key().unwrap()).unwrap());
-        assert_eq!(copy.drain(&agent), None);
-        assert_eq!(copy.rows().count(), table.rows().count());
-    }
-
-    #[test]
-    fn a_lost_session_is_adopted_once() {
-        let mut table = Table::default();
-        let session = reserve(&mut table, "ann", &agents()).unwrap();
-        let mut fresh = Table::default();
-        commit(&mut fresh, Proposal::Adopt(Session::clone(&session))).unwrap();
-        let again = commit(&mut fresh, Proposal::Adopt(Session::clone(&session)));
-        assert_eq!(again, Err(Rejected::IdUsed(session.id)));
-        assert_eq!(fresh.of_user(&session.user).count(), 1);
-    }
-}
+mod tests;

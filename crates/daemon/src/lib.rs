@@ -38,6 +38,7 @@ pub mod tls;
 pub mod trouble;
 pub mod trusted;
 mod verifier;
+pub mod web_key;
 
 /// The version and the commit that it was built from, for `--version` of every program; the commit is `unknown` where
 /// the build had no git.

@@ -1,5 +1,6 @@
 //! Keys that are good for one login each, at a session host or, on the way there, at a broker: what is said on a
-//! daemon's key socket, one line of JSON each way, and what the daemon keeps.
+//! daemon's key socket, one line of JSON each way, and what the daemon keeps. The socket of a broker also answers for
+//! web keys, by which browsers log in until a time; these are in its table.
 //!
 //! sshd has `vsm-authorized-keys` ask whether a key is good, and `vsm-login`, which sshd then runs as the user, takes
 //! the right that goes with it up. Both may be of another version than the daemon: unknown fields are skipped, fields
@@ -8,6 +9,7 @@
 mod keys;
 
 use std::{
+    fmt,
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
     path::Path,
@@ -17,7 +19,7 @@ use std::{
 use rustix::{net::sockopt::socket_peercred, process::geteuid};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use vsm_core::SessionId;
+use vsm_core::{SessionId, UnixMillis, WebKeyId};
 
 use crate::account::{self, Account};
 pub use keys::{Bearer, Keys, TooMany, VALID_MAX, serve};
@@ -52,6 +54,11 @@ pub enum Ask {
         /// The session that is asked for with it.
         session: SessionId,
     },
+    /// Whether this web key is good, and another line when it is no more. Its user only.
+    Follow {
+        /// Which web key.
+        id: WebKeyId,
+    },
 }
 
 /// The answer.
@@ -72,6 +79,21 @@ pub enum Answer {
         /// In one line.
         why: String,
     },
+    /// The key is this web key.
+    Web {
+        /// Which.
+        id: WebKeyId,
+    },
+    /// The web key is good. Another line comes when it is no more; an end without one means that the daemon has gone.
+    Following {
+        /// When its time is over.
+        until_unix_ms: u64,
+    },
+    /// The web key is good no more.
+    Over {
+        /// In one line.
+        why: String,
+    },
 }
 
 /// Asks the daemon behind a key socket one thing.
@@ -79,6 +101,13 @@ pub enum Answer {
 /// # Errors
 /// If it does not run, or does not answer in time.
 pub fn ask(socket: &Path, ask: &Ask) -> io::Result<Answer> {
+    Ok(open(socket, ask)?.0)
+}
+
+/// What follows a first answer is read from this.
+type Lines = BufReader<io::Take<UnixStream>>;
+
+fn open(socket: &Path, ask: &Ask) -> io::Result<(Answer, Lines)> {
     let mut stream = UnixStream::connect(socket)?;
     serves_it(&stream, socket)?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;
@@ -87,11 +116,66 @@ pub fn ask(socket: &Path, ask: &Ask) -> io::Result<Answer> {
     line.push(b'\n');
     stream.write_all(&line)?;
     line.clear();
-    BufReader::new(stream.take(LINE_MAX)).read_until(b'\n', &mut line)?;
+    let mut lines = BufReader::new(stream.take(LINE_MAX));
+    lines.read_until(b'\n', &mut line)?;
     if line.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    serde_json::from_slice(&line).map_err(io::Error::other)
+    Ok((serde_json::from_slice(&line).map_err(io::Error::other)?, lines))
+}
+
+/// A web key that is followed.
+#[derive(Debug)]
+pub struct Following {
+    lines: Lines,
+    line: Vec<u8>,
+    /// When its time is over.
+    pub until: UnixMillis,
+}
+
+/// What becomes of a web key that is followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// It is good no more; why, in one line.
+    Over(String),
+    /// The daemon has gone: it may still be good.
+    Gone,
+    /// Nothing so far.
+    Nothing,
+}
+
+/// Has the broker behind a key socket say when a web key is good no more; what it says instead where it is not good now.
+///
+/// # Errors
+/// If it does not run, does not answer in time, or does not know.
+pub fn follow(socket: &Path, id: WebKeyId) -> io::Result<Result<Following, String>> {
+    let (answer, mut lines) = open(socket, &Ask::Follow { id })?;
+    match answer {
+        Answer::Following { until_unix_ms } => {
+            lines.get_mut().set_limit(LINE_MAX);
+            let (line, until) = (Vec::new(), UnixMillis(until_unix_ms));
+            Ok(Ok(Following { lines, line, until }))
+        }
+        Answer::Refused { why } | Answer::Over { why } => Ok(Err(why)),
+        Answer::Good { .. } | Answer::Unknown | Answer::Redeemed | Answer::Web { .. } => {
+            Err(io::Error::other("it gave another answer"))
+        }
+    }
+}
+
+impl Following {
+    /// Waits at most so long for what becomes of it.
+    pub fn wait(&mut self, most: Duration) -> Heard {
+        let timed = self.lines.get_ref().get_ref().set_read_timeout(Some(most));
+        match timed.and_then(|()| self.lines.read_until(b'\n', &mut self.line)) {
+            Ok(_) => match serde_json::from_slice(&self.line) {
+                Ok(Answer::Over { why }) => Heard::Over(why),
+                _ => Heard::Gone,
+            },
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Nothing,
+            Err(_) => Heard::Gone,
+        }
+    }
 }
 
 /// Fails unless who listens there may: root, and at the broker's socket the broker's account, which can make sockets in
@@ -108,9 +192,43 @@ fn serves_it(stream: &UnixStream, socket: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, "somebody else listens there"))
 }
 
-/// The line for sshd that lets a key in for this right and nothing else: it runs `login`, which takes the right up.
-/// Kind and text of the key are those of a [`vsm_core::SshKey`] that a daemon has called good.
+/// What a key lets its user do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    /// To take this right up.
+    OneTime(Uuid),
+    /// What a browser's login may, as long as this web key is good.
+    Web(WebKeyId),
+}
+
+impl Answer {
+    /// What the key that was offered is good for.
+    #[must_use]
+    pub const fn grant(&self) -> Option<Grant> {
+        match self {
+            Self::Good { right } => Some(Grant::OneTime(*right)),
+            Self::Web { id } => Some(Grant::Web(*id)),
+            Self::Unknown
+            | Self::Redeemed
+            | Self::Refused { .. }
+            | Self::Following { .. }
+            | Self::Over { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OneTime(right) => write!(f, "--one-time {right}"),
+            Self::Web(id) => write!(f, "--web {id}"),
+        }
+    }
+}
+
+/// The line for sshd that lets a key in for this and nothing else: it runs `login`, which sees to that. Kind and text
+/// of the key are those of a [`vsm_core::SshKey`] that a daemon has called good.
 #[must_use]
-pub fn authorized_line(login: &str, right: Uuid, kind: &str, blob: &str) -> String {
-    format!("restrict,command=\"{login} --one-time {right}\" {kind} {blob}\n")
+pub fn authorized_line(login: &str, grant: Grant, kind: &str, blob: &str) -> String {
+    format!("restrict,command=\"{login} {grant}\" {kind} {blob}\n")
 }

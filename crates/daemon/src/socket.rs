@@ -25,6 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
+use vsm_core::WebKeyId;
 
 use crate::{
     hole::{self, Hole},
@@ -209,10 +210,17 @@ pub async fn answer<A, E: fmt::Display>(
 }
 
 /// The abstract name that `vsm-login` gives its own end of a connection, so that the broker learns where the user is
-/// without a word of its own in the stream. `process` makes it unique on the host.
+/// without a word of its own in the stream. `unique` makes it so on the host.
 #[must_use]
-pub fn address_name(address: IpAddr, process: u32) -> String {
-    format!("{ADDRESS_NAME}{address}/{process}")
+pub fn address_name(address: IpAddr, unique: u32) -> String {
+    format!("{ADDRESS_NAME}{address}/{unique:x}")
+}
+
+/// The same of a login by this web key; none = the address is not known.
+#[must_use]
+pub fn web_name(address: Option<IpAddr>, unique: u32, id: WebKeyId) -> String {
+    let address = address.map_or_else(|| "-".to_owned(), |address| address.to_string());
+    format!("{ADDRESS_NAME}{address}/{unique:x}/{id}")
 }
 
 /// The address in a name that [`address_name`] has made; none = it is another name.
@@ -233,9 +241,30 @@ pub fn channel(path: PathBuf) -> Channel {
     }))
 }
 
+/// The web key in a name that [`web_name`] has made; none = it is another name.
+#[must_use]
+pub fn named_web_key(name: &[u8]) -> Option<WebKeyId> {
+    let rest = std::str::from_utf8(name).ok()?.strip_prefix(ADDRESS_NAME)?;
+    rest.split('/').nth(2)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_tells_a_web_key_beside_the_address() {
+        let id = WebKeyId::new(uuid::Uuid::from_u128(7));
+        let address = "2001:db8:1111:2222:3333:4444:5555:6666".parse().unwrap();
+        let name = web_name(Some(address), u32::MAX, id);
+        assert!(name.len() <= 107, "{name}");
+        assert_eq!(named_address(name.as_bytes()), Some(address));
+        assert_eq!(named_web_key(name.as_bytes()), Some(id));
+        let name = web_name(None, 7, id);
+        assert_eq!(named_address(name.as_bytes()), None);
+        assert_eq!(named_web_key(name.as_bytes()), Some(id));
+        assert_eq!(named_web_key(address_name(address, 7).as_bytes()), None);
+    }
 
     #[test]
     fn a_name_tells_an_address_and_nothing_else_does() {

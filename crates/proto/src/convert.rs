@@ -303,6 +303,10 @@ impl TryFrom<log::Change> for Change {
                 let (name, known) = identity.try_into()?;
                 Self::Identity { name, known }
             }
+            Kind::WebKeys(keys) => {
+                let (user, keys) = keys.try_into()?;
+                Self::WebKeys { user, keys }
+            }
         })
     }
 }
@@ -336,6 +340,7 @@ impl From<&Change> for log::Change {
             Change::Drained { agent, mark } => Kind::Drained((agent, mark.as_deref()).into()),
             Change::Noted(event) => Kind::Noted(event.as_ref().into()),
             Change::Identity { name, known } => Kind::Identity((name, known.as_ref()).into()),
+            Change::WebKeys { user, keys } => Kind::WebKeys((user, keys.as_ref()).into()),
         };
         Self { kind: Some(kind) }
     }

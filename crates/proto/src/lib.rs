@@ -8,6 +8,7 @@ pub mod codec;
 pub mod convert;
 mod identity;
 pub mod replica;
+mod web_key;
 
 /// The descriptor set of all services, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vsm.bin"));

@@ -179,6 +179,10 @@ impl TryFrom<pb::Row> for Row {
                 let (name, known) = identity.try_into()?;
                 Self::Identity { name, known }
             }
+            Kind::WebKeys(keys) => {
+                let (user, keys) = keys.try_into()?;
+                Self::WebKeys { user, keys }
+            }
         })
     }
 }
@@ -205,6 +209,7 @@ impl From<&Row> for pb::Row {
             Row::Drain { agent, mark } => Kind::Drain((agent, mark.as_deref()).into()),
             Row::Event(event) => Kind::Event(event.as_ref().into()),
             Row::Identity { name, known } => Kind::Identity((name, known.as_ref()).into()),
+            Row::WebKeys { user, keys } => Kind::WebKeys((user, keys.as_ref()).into()),
         };
         Self { kind: Some(kind) }
     }

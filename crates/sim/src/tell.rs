@@ -50,6 +50,7 @@ pub(crate) fn change(change: &Change) -> String {
         Change::Roster(agents) => format!("{} witnesses", agents.len()),
         Change::Drained { agent, mark: Some(_) } => format!("{agent} is drained"),
         Change::Identity { name, .. } => format!("{name} is known otherwise"),
+        Change::WebKeys { user, keys } => format!("{user} has {} web key(s)", keys.len()),
         Change::Drained { agent, mark: None } => format!("{agent} is not drained"),
         Change::Noted(event) => format!("event {}: {}", event.number, event.action),
     }

@@ -10,6 +10,7 @@
 //! | `tombstone`, `agent_failure`, `roster` | starts given up, failure marks, the witnesses |
 //! | `drain`, `event` | agents drained by an administrator, and the trail: protobuf `vsm.sync.v1.Drain` and `Event` |
 //! | `identity` | invitations, certificates that were issued, revocations: protobuf `vsm.sync.v1.Identity` |
+//! | `web_keys` | the keys by which browsers log in, by user: protobuf `vsm.sync.v1.WebKeys` |
 //! | `mark` | what changed before the log begins and the witnesses may have to keep, protobuf `vsm.sync.v1.Row` |
 //!
 //! The tables but `changelog` are the state at the committed number; all is written in one transaction.
@@ -61,6 +62,11 @@ const FROM_4: &str = "
     CREATE TABLE identity (name TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT, WITHOUT ROWID;
     PRAGMA user_version = 5;";
 
+/// From format 5, which knew no web keys.
+const FROM_5: &str = "
+    CREATE TABLE web_keys (user TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    PRAGMA user_version = 6;";
+
 const SCHEMA: &str = "
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     CREATE TABLE epoch (counter INTEGER NOT NULL, node TEXT NOT NULL, first_seq INTEGER NOT NULL,
@@ -75,7 +81,7 @@ const SCHEMA: &str = "
     PRAGMA user_version = 1;";
 
 /// What leads from each format to the next; format 0 is an empty file.
-const STEPS: [&str; 5] = [SCHEMA, FROM_1, FROM_2, FROM_3, FROM_4];
+const STEPS: [&str; 6] = [SCHEMA, FROM_1, FROM_2, FROM_3, FROM_4, FROM_5];
 
 /// How names of copies of replaced tables go on after `vsm.db.`; a time follows.
 const REPLACED: &str = "replaced-";

@@ -2,10 +2,12 @@
 //!
 //! The first byte says what is read: a key, the line of a `.pub` file, or a line on the daemons' key socket.
 
-use vsm_core::SshKey;
-use vsm_daemon::one_time::{Answer, Ask, authorized_line};
+use vsm_core::{SshKey, WebKeyId};
+use vsm_daemon::one_time::{Answer, Ask, Grant, authorized_line};
 
 const RIGHT: uuid::Uuid = uuid::Uuid::from_u128(7);
+const ONE_TIME: Grant = Grant::OneTime(RIGHT);
+const WEB: Grant = Grant::Web(WebKeyId::new(RIGHT));
 const LOGIN: &str = "/usr/bin/vsm-login";
 
 pub(crate) fn run(bytes: &[u8]) {
@@ -18,7 +20,7 @@ pub(crate) fn run(bytes: &[u8]) {
             if let Ok(Ask::Offered { kind, blob, .. }) = serde_json::from_str(text)
                 && let Ok(key) = format!("{kind} {blob}").parse()
             {
-                assert_eq!(authorized_line(LOGIN, RIGHT, &kind, &blob), line(&key));
+                assert_eq!(authorized_line(LOGIN, ONE_TIME, &kind, &blob), line(&key));
             }
         }
         _ => {
@@ -36,10 +38,13 @@ fn line(key: &SshKey) -> String {
     assert_eq!(text.parse().as_ref(), Ok(key));
     assert_eq!(SshKey::of_line(text).as_ref(), Ok(key));
     let (kind, blob) = text.split_once(' ').expect("a kind and a blob");
-    let line = authorized_line(LOGIN, RIGHT, kind, blob);
-    let begins = format!("restrict,command=\"{LOGIN} --one-time {RIGHT}\" ");
-    let rest = line.strip_prefix(&begins).expect("restricted to one login");
-    assert_eq!(rest.strip_suffix('\n'), Some(text));
+    let line = authorized_line(LOGIN, ONE_TIME, kind, blob);
+    let of_web = authorized_line(LOGIN, WEB, kind, blob);
+    for (line, option) in [(&line, "--one-time"), (&of_web, "--web")] {
+        let begins = format!("restrict,command=\"{LOGIN} {option} {RIGHT}\" ");
+        let rest = line.strip_prefix(&begins).expect("restricted to one login");
+        assert_eq!(rest.strip_suffix('\n'), Some(text));
+    }
     let is_plain = |c: char| c.is_ascii_graphic() || c == ' ';
     assert!(text.chars().all(is_plain) && !text.contains(['"', ',', '\\', '#']), "{text:?}");
     line

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::stage::{ADMINISTRATOR, AGENTS, LOST, OTHER, Stage, USERS, WAIT, agents_up};
-use super::{calls, identities, logins};
+use super::{calls, cases, identities, logins};
 use crate::cluster::{Cluster, ClusterSpec};
 use crate::command::{command, run};
 use crate::pair::{self, NODES};
@@ -44,6 +44,7 @@ pub(super) fn set<'a>(
     agents_up(cluster, active, &AGENTS)?;
     people(&mut stage)?;
     progress.step("alice, bob and carol have a desktop on agent1");
+    cases::web::prepare(&mut stage)?;
     object(&stage)?;
     identities::make(&stage, binaries)?;
     reign(&mut stage)?;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::modules::{self, Imports};
 
 /// The rooms of the broker: each may use those after it.
-const BROKER: [&str; 19] = [
+const BROKER: [&str; 20] = [
     "server",
     "rooms",
     "api",
@@ -14,6 +14,7 @@ const BROKER: [&str; 19] = [
     "upkeep",
     "sessions",
     "pair",
+    "web_keys",
     "identities",
     "hosts",
     "journal",

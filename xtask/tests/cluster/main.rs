@@ -69,6 +69,7 @@ mod trail;
 mod viewer;
 mod wall_clock;
 mod web;
+mod web_keys;
 
 use std::path::Path;
 

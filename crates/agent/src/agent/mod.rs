@@ -182,7 +182,7 @@ fn start_duties(agent: &Arc<Agent>, config: &Config, account: Account, dir: &Pat
     let socket = agent.settings().session.run_dir.join(one_time::AGENT_SOCKET);
     let (keys, troubles) = (Arc::clone(&agent.keys), agent.troubles.clone());
     // Users go on without both, and brokers are told.
-    let serve = one_time::serve(keys, socket, stop.token.clone(), troubles);
+    let serve = one_time::serve(keys, None, socket, stop.token.clone(), troubles);
     duties.run_to_its_end("one-time keys", serve);
     let serve = shadow::serve(Arc::clone(agent), stop.token.clone());
     duties.run_to_its_end("shadowing", serve);

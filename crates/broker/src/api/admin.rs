@@ -26,6 +26,7 @@ use crate::api::{
     Edge, caller,
     forward::{self, Place},
     pair::view::role,
+    web_keys,
 };
 
 use select::{Pages, Selector};
@@ -201,6 +202,38 @@ impl Admin for AdminApi {
         };
         let list = pb::ListAgentsResponse { agents: agents::list(&self.edge) };
         Ok(marked(list, stale))
+    }
+
+    type ListWebKeysStream = Stream<pb::ListWebKeysResponse>;
+
+    async fn list_web_keys(
+        &self,
+        request: Request<pb::ListWebKeysRequest>,
+    ) -> Result<Response<Self::ListWebKeysStream>, Status> {
+        let stale = match self.look(&request).await {
+            Seen::There(mut there) => {
+                let list =
+                    there.list_web_keys(caller::forwarded(request.into_inner(), None)).await?;
+                return Ok(list.map(|list| Box::pin(list) as Self::ListWebKeysStream));
+            }
+            Seen::Here(stale) => stale,
+        };
+        let pages = web_keys::pages(&self.edge, request.get_ref())?;
+        let list: Self::ListWebKeysStream = Box::pin(tokio_stream::iter(pages.map(Ok)));
+        Ok(marked(list, stale))
+    }
+
+    async fn revoke_web_keys(
+        &self,
+        request: Request<pb::RevokeWebKeysRequest>,
+    ) -> Result<Response<pb::RevokeWebKeysResponse>, Status> {
+        let there = self.place(&request).await;
+        let actor = caller::admin(&self.edge, &request).await;
+        if let Some(mut there) = there {
+            let request = caller::forwarded_for(request.into_inner(), &actor);
+            return there.revoke_web_keys(request).await;
+        }
+        web_keys::revoke(&self.edge, request.into_inner(), actor).await
     }
 
     async fn status(

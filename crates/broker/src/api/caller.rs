@@ -4,7 +4,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use tonic::{Request, Status, metadata::MetadataValue, transport::server::UdsConnectInfo};
-use vsm_core::UserName;
+use vsm_core::{UserName, WebKeyId};
 use vsm_daemon::{
     socket,
     tls::{self, Role},
@@ -16,6 +16,8 @@ use crate::{api::Edge, error::Refusal, users::Identity};
 const UID_KEY: &str = "vsm-uid";
 const USER_KEY: &str = "vsm-user";
 const FORWARDED_KEY: &str = "vsm-forwarded";
+/// The web key by which that user has logged in.
+const WEB_KEY: &str = "vsm-web-key";
 /// Metadata of an administrator's forwarded call: who made it.
 const ACTOR_KEY: &str = "vsm-actor";
 
@@ -117,6 +119,24 @@ pub(crate) fn is_local<T>(request: &Request<T>) -> bool {
 pub(crate) fn client_address<T>(request: &Request<T>) -> Option<IpAddr> {
     let from = request.extensions().get::<UdsConnectInfo>()?.peer_addr.as_ref()?;
     socket::named_address(from.as_abstract_name()?)
+}
+
+/// By which web key the user has logged in: of a local call its `vsm-login` says so in the same way, and of others the
+/// broker that forwards them. Whoever has logged in so runs nothing else, so it proves something: who says none may have
+/// come by such a key only if they could do more than that lets them.
+pub(crate) fn web_key<T>(request: &Request<T>) -> Option<WebKeyId> {
+    match request.extensions().get::<UdsConnectInfo>() {
+        Some(info) => socket::named_web_key(info.peer_addr.as_ref()?.as_abstract_name()?),
+        None => text(request, WEB_KEY)?.parse().ok(),
+    }
+}
+
+/// The same call, which a user makes who has logged in by this web key.
+pub(crate) fn by_web_key<T>(mut request: Request<T>, id: Option<WebKeyId>) -> Request<T> {
+    if let Some(id) = id {
+        insert(&mut request, WEB_KEY, &id.to_string());
+    }
+    request
 }
 
 #[cfg(test)]

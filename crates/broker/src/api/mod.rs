@@ -13,6 +13,7 @@
 //! | [`access`] | what the configuration says of who may call |
 //! | `caller` | who makes a call |
 //! | `forward` | where a call is served: here, or on the active node, to which it is passed on |
+//! | `web_keys` | keys by which browsers log in, as users and administrators ask for them |
 //! | `view` | a session as users and administrators see it |
 
 pub mod access;
@@ -26,6 +27,7 @@ pub mod pair;
 pub mod registry;
 pub mod user;
 pub(crate) mod view;
+pub(crate) mod web_keys;
 
 use std::sync::Arc;
 
@@ -35,7 +37,7 @@ use vsm_sync::SessionTable;
 
 use crate::{
     error::Refusal, hosts::agents::Agents, journal::Journal, pair::Side, process::Process,
-    sessions::Sessions, site::Site,
+    sessions::Sessions, site::Site, web_keys::WebKeys,
 };
 
 /// Administrators' calls that follow something at a time: each costs work with every change.
@@ -51,13 +53,14 @@ pub struct Edge {
     pub(crate) agents: Arc<Agents>,
     pub(crate) side: Arc<Side>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) web_keys: Arc<WebKeys>,
     followers: Arc<Semaphore>,
 }
 
 impl Edge {
     /// An edge before these rooms.
     #[must_use]
-    pub fn new(sessions: Arc<Sessions>, side: Arc<Side>) -> Self {
+    pub fn new(sessions: Arc<Sessions>, side: Arc<Side>, web_keys: Arc<WebKeys>) -> Self {
         Self {
             process: Arc::clone(&sessions.process),
             site: Arc::clone(&sessions.site),
@@ -66,6 +69,7 @@ impl Edge {
             agents: Arc::clone(&sessions.agents),
             side,
             sessions,
+            web_keys,
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
         }
     }

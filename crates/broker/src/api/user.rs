@@ -7,7 +7,8 @@ use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 use vsm_core::{
-    Choice, Extension, Session, SessionId, SshKey, StartParams, State, UserName, Words, printable,
+    Choice, Extension, Session, SessionId, SshKey, StartParams, State, UserName, WebKeyId, Words,
+    printable,
 };
 use vsm_daemon::{
     hole::{self, Hole},
@@ -23,6 +24,7 @@ use crate::{
         Edge, caller,
         forward::{self, Here, Place, UserCall},
         view::Viewer,
+        web_keys,
     },
     error::{Refusal, list},
     hosts::agents::{ExtendAnswer, Shadowed},
@@ -72,6 +74,7 @@ impl UserApi {
         who: Arc<Identity>,
         want: Want,
         standby: Option<Refusal>,
+        web: Option<WebKeyId>,
     ) -> Result<Response<pb::LoginResponse>, Status> {
         let user = who.user.clone();
         let answer = match standby {
@@ -86,6 +89,7 @@ impl UserApi {
         match answer {
             Ok(Answer::Desktop(handed)) => {
                 tracing::debug!(session = %handed.session.id, created = handed.created, "handed out");
+                self.0.web_keys.handed_out(&handed.session, web);
                 let relay = self.0.site.settings().bastion.is_some();
                 let last_ended = handed.created.then(|| self.last_ended(&user)).flatten();
                 Ok(Response::new(pb::LoginResponse { relay, last_ended, ..desktop(handed) }))
@@ -113,6 +117,16 @@ impl UserApi {
         self.0
             .journal
             .note(Note::new(user.as_str(), action).user(user).detail(format!("{named}{why}")));
+    }
+
+    /// Refuses a user who has logged in by a web key what would have that last for as long as they like. Asked of the
+    /// node that they are at, which alone knows.
+    async fn not_by_web_key<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let Some(id) = caller::web_key(request) else { return Ok(()) };
+        let (_, who) = caller::caller(&self.0, request).await?;
+        let status = Refusal::NotByWebKey.into();
+        self.refused(&who, "web-key-refused", &id.to_string(), &status);
+        Err(status)
     }
 
     /// Does what `disconnect_session` is asked for, here.
@@ -306,19 +320,20 @@ impl BrokerApi for UserApi {
             }
         };
         let place = forward::find(&self.0, &request).await;
-        let local = caller::is_local(&request);
+        let (local, web) = (caller::is_local(&request), caller::web_key(&request));
         let message = with_address(request);
         let key = message.public_key.clone();
         let answer = if let Ok(Place::There(channel)) = place {
             let request = caller::forwarded(message, Some((uid, &who)));
-            BrokerClient::new(channel).login(request).await?
+            BrokerClient::new(channel).login(caller::by_web_key(request, web)).await?
         } else {
             let want = wanted(message)?;
             let span = span::login(want.request, &who.user);
-            self.log_in(Arc::clone(&who), want, place.err()).instrument(span).await?
+            self.log_in(Arc::clone(&who), want, place.err(), web).instrument(span).await?
         };
         let (session, relay) = (answer.get_ref().session.as_ref(), answer.get_ref().relay);
-        if let Some(session) = session.filter(|_| local && relay) {
+        // A web key leads there by itself, and what goes on by it ends with it.
+        if let Some(session) = session.filter(|_| local && relay && web.is_none()) {
             one_login::on_the_way(&self.0.sessions, uid, &who, &key, session);
         }
         Ok(answer)
@@ -412,7 +427,7 @@ impl BrokerApi for UserApi {
     ) -> Result<Response<pb::ShadowResponse>, Status> {
         let (uid, who) = caller::caller(&self.0, &request).await?;
         let place = forward::find(&self.0, &request).await;
-        let local = caller::is_local(&request);
+        let (local, web) = (caller::is_local(&request), caller::web_key(&request));
         let message = request.into_inner();
         let key = message.public_key.clone();
         let answer = if let Ok(Place::There(channel)) = place {
@@ -428,11 +443,57 @@ impl BrokerApi for UserApi {
         };
         let (session, relay) = (answer.get_ref().session.as_ref(), answer.get_ref().relay);
         if let Some(session) = session.filter(|_| local && relay) {
-            one_login::on_the_way(&self.0.sessions, uid, &who, &key, session);
+            if web.is_none() {
+                one_login::on_the_way(&self.0.sessions, uid, &who, &key, session);
+            }
             if let Ok(id) = session.id.parse() {
                 self.0.sessions.ways.open(uid, id);
             }
         }
         Ok(answer)
+    }
+
+    async fn accept_web_key(
+        &self,
+        request: Request<pb::AcceptWebKeyRequest>,
+    ) -> Result<Response<pb::AcceptWebKeyResponse>, Status> {
+        self.not_by_web_key(&request).await?;
+        let Here { who, message, standby } = match forward::user(&self.0, request).await? {
+            UserCall::There(mut there, request) => return there.accept_web_key(request).await,
+            UserCall::Here(here) => here,
+        };
+        let done = match standby {
+            None => web_keys::accept(&self.0, &who, message).await,
+            Some(refusal) => Err(refusal.into()),
+        };
+        done.inspect_err(|status| self.refused(&who, "web-key-refused", "", status))
+    }
+
+    async fn list_web_keys(
+        &self,
+        request: Request<pb::ListWebKeysRequest>,
+    ) -> Result<Response<pb::ListWebKeysResponse>, Status> {
+        let Here { who, .. } = match forward::user(&self.0, request).await? {
+            UserCall::There(mut there, request) => return there.list_web_keys(request).await,
+            UserCall::Here(here) => here,
+        };
+        let keys = web_keys::good(&self.0.web_keys.of(&who.user));
+        Ok(Response::new(pb::ListWebKeysResponse { keys }))
+    }
+
+    async fn revoke_web_key(
+        &self,
+        request: Request<pb::RevokeWebKeyRequest>,
+    ) -> Result<Response<pb::RevokeWebKeyResponse>, Status> {
+        let Here { who, message, standby } = match forward::user(&self.0, request).await? {
+            UserCall::There(mut there, request) => return there.revoke_web_key(request).await,
+            UserCall::Here(here) => here,
+        };
+        let id = message.id;
+        let done = match standby {
+            None => web_keys::revoke_own(&self.0, &who, &id).await,
+            Some(refusal) => Err(refusal.into()),
+        };
+        done.inspect_err(|status| self.refused(&who, "web-key-refused", &id, status))
     }
 }

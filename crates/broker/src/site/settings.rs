@@ -67,6 +67,10 @@ pub struct Settings {
     pub one_login: Option<Duration>,
     /// Port of sshd on agents, where users are led to them through the brokers; none = they go there by themselves.
     pub bastion: Option<u16>,
+    /// How long a login by browser lasts at most.
+    pub web_login_lifetime: Duration,
+    /// How many of them a user may have.
+    pub web_logins_per_user: usize,
     /// Who may shadow other users' desktops.
     pub shadowers: Shadowers,
     /// Whether a change of a file is a reload.
@@ -287,6 +291,9 @@ impl Settings {
             bastion: config
                 .get(&keys::vsmserver::BASTION)
                 .then(|| config.get(&keys::vsmserver::BASTION_PORT)),
+            web_login_lifetime: config.get(&keys::vsmweb::LOGIN_LIFETIME),
+            web_logins_per_user: usize::try_from(config.get(&keys::vsmweb::LOGINS_PER_USER))
+                .unwrap_or(1),
             shadowers,
             allow_start_command: config.get(&keys::vsmserver::ALLOW_START_COMMAND),
             watch_config: config.get(&keys::vsmserver::WATCH_CONFIG),

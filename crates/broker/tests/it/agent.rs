@@ -367,9 +367,10 @@ impl pb::agent_server::Agent for Agent {
 
     async fn disconnect_viewer(
         &self,
-        _: Request<pb::DisconnectViewerRequest>,
+        request: Request<pb::DisconnectViewerRequest>,
     ) -> Result<Response<pb::DisconnectViewerResponse>, Status> {
-        Err(Status::unimplemented("disconnect"))
+        drop(self.about("disconnect", &request.into_inner().id));
+        Ok(Response::new(pb::DisconnectViewerResponse { was_connected: true }))
     }
 
     async fn extend(

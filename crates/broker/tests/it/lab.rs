@@ -227,6 +227,8 @@ impl Node {
             Reloader::new(Arc::clone(&broker.sessions), Arc::clone(&broker.side), config, conf);
         serve(&broker, &reloader, listener, [&socket, &admin]);
         tokio::spawn(Arc::clone(&broker.identities).follow());
+        tokio::spawn(Arc::clone(&broker.web_keys).watch());
+        tokio::spawn(Arc::clone(&broker.web_keys).look_after());
         tokio::spawn(vsm_broker::journal::record(Arc::clone(&broker.journal)));
         let tls_yaml = authority.path(&format!("broker-{name}/conf.d/tls.yaml"));
         Self { broker, port, socket, admin, tls_yaml }

@@ -11,3 +11,4 @@ mod identities;
 mod lab;
 mod life;
 mod refusals;
+mod web_keys;

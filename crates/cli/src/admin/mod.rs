@@ -14,6 +14,7 @@ mod renew;
 mod rotation;
 mod select;
 mod session;
+mod web;
 
 use std::{
     io::{BufRead, IsTerminal, Write},
@@ -51,6 +52,7 @@ pub use select::{Condition, Selector};
 pub use session::{
     LogArgs, TerminateArgs, session_list, session_log, session_show, session_terminate,
 };
+pub use web::{WebListArgs, WebRevokeArgs, web_list, web_revoke};
 
 use crate::{
     broker::with_deadline,

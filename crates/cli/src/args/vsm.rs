@@ -12,6 +12,7 @@ use crate::{
     retry::RetryOptions,
     shadow::ShadowArgs,
     ssh::{Destination, SshOptions},
+    web::WebCommand,
 };
 
 /// Starts your desktop on one of the site's session hosts, and connects you to it.
@@ -51,6 +52,9 @@ pub enum Command {
         after_help = "The administrator decides who may shadow (/shadowing/allowed_shadowers), and whether the desktop's user is told\nor asked. Control always needs the user's consent. The broker records who shadowed whom.\n\nExample:\n  vsm shadow desktops alice --control"
     )]
     Shadow(Box<ShadowArgs>),
+    /// List the browsers that you are logged in with, and log them out
+    #[command(subcommand)]
+    Web(WebCommand),
     /// Keep a socket for a viewer; started by `connect`
     #[command(hide = true)]
     Forward(Box<ForwardArgs>),

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::Parser;
 
-/// Tell sshd whether a key is a one-time key from the broker; for AuthorizedKeysCommand.
+/// Tell sshd whether a key is a one-time key from the broker, or of a login by browser; for AuthorizedKeysCommand.
 ///
 /// Prints one line for sshd, or nothing. If the site has its own command for this, give it after the key: it is run
 /// next, in place of this program.

@@ -7,7 +7,7 @@ use crate::{
     admin::{
         AdminOptions, DrainArgs, EnrolArgs, EventsArgs, ExportArgs, ForgetArgs, LogArgs,
         NotifyArgs, PushArgs, RenewArgs, RevokeArgs, RotateFinishArgs, RotateStatusArgs, RsyncArgs,
-        Selector, Sort, SshArgs, TerminateArgs,
+        Selector, Sort, SshArgs, TerminateArgs, WebListArgs, WebRevokeArgs,
     },
     ha::HaCommand,
     pki::{BeginArgs, InitArgs, IssueArgs, IssuerArgs},
@@ -42,6 +42,9 @@ pub enum Command {
     /// List, drain and manage the agents
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// List the browsers that users are logged in with, and log them out
+    #[command(subcommand)]
+    Web(WebCommand),
     /// Show a message on desktops
     Notify(NotifyArgs),
     /// Show who did what when: the last events, or new ones as they happen
@@ -147,6 +150,15 @@ pub enum AgentCommand {
     Ssh(SshArgs),
     /// Copy files to or from agents by rsync
     Rsync(RsyncArgs),
+}
+
+/// `vsmctl web`.
+#[derive(Debug, Subcommand)]
+pub enum WebCommand {
+    /// List the browsers that users are logged in with
+    List(WebListArgs),
+    /// Log a browser out, or all of a user; desktops go on
+    Revoke(WebRevokeArgs),
 }
 
 /// `vsmctl pki`.

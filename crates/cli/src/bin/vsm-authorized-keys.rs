@@ -1,5 +1,5 @@
-//! `vsm-authorized-keys`: tells sshd that a key which was announced is good for one login. Run by sshd, as
-//! AuthorizedKeysCommand, at each login with a key: it must neither hang nor fail where agent and broker do.
+//! `vsm-authorized-keys`: tells sshd that a key which was announced is good for one login, or that it is a web key. Run
+//! by sshd, as AuthorizedKeysCommand, at each login with a key: it must neither hang nor fail where agent and broker do.
 
 use std::{
     io::{self, Write},
@@ -25,8 +25,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let offered = Ask::Offered { user, kind: kind.clone(), blob: blob.clone() };
     // A host may be both. Without an answer the user logs in by other means.
     for socket in [AGENT_SOCKET, BROKER_SOCKET] {
-        if let Ok(Answer::Good { right }) = ask(&run_dir.join(socket), &offered) {
-            let line = authorized_line(&login, right, &kind, &blob);
+        let answer = ask(&run_dir.join(socket), &offered).ok();
+        if let Some(grant) = answer.as_ref().and_then(Answer::grant) {
+            let line = authorized_line(&login, grant, &kind, &blob);
             // sshd that does not read any more has made up its mind.
             let _ = io::stdout().lock().write_all(line.as_bytes());
         }

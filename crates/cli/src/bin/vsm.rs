@@ -7,7 +7,7 @@ use vsm_cli::{
     broker::Route,
     connect, desktops, door,
     exit::{self, Failure, SOFTWARE},
-    forward, life, shadow,
+    forward, life, shadow, web,
 };
 
 fn main() -> ExitCode {
@@ -40,6 +40,7 @@ async fn run(command: Command) -> Result<(), Failure> {
             desktops::abandon(&Route { to, ssh, retry }, session).await
         }
         Command::Shadow(arguments) => shadow::run(*arguments).await,
+        Command::Web(command) => web::run(command).await,
         Command::Forward(arguments) => forward::run(*arguments).await,
         Command::Relay(arguments) => door::relay(*arguments).await,
     }

@@ -6,7 +6,7 @@ use vsm_cli::{
     admin::{self, AdminOptions},
     args::vsmctl::{
         AgentCommand, Arguments, Command, ConfigCommand, LoadCommand, PkiCommand, RotateCommand,
-        SessionCommand,
+        SessionCommand, WebCommand,
     },
     exit::{self, Failure, SOFTWARE},
     ha, pki,
@@ -47,6 +47,10 @@ async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
         Command::Load(LoadCommand::Show { name }) => admin::load_show(&options, &name).await,
         Command::Load(LoadCommand::Subclusters) => admin::load_subclusters(&options).await,
         Command::Agent(command) => agent(&options, command).await,
+        Command::Web(WebCommand::List(arguments)) => admin::web_list(&options, &arguments).await,
+        Command::Web(WebCommand::Revoke(arguments)) => {
+            admin::web_revoke(&options, &arguments).await
+        }
         Command::Explain { user } => admin::explain(&options, user).await,
         Command::Ha(command) => ha::run(&options, &command).await,
         Command::Status => admin::status(&options).await,

@@ -230,6 +230,8 @@ pub(super) enum What {
     Trail(EventRecord),
     /// What is known of a host's identity changed.
     Identity { name: String, revoked: Option<String> },
+    /// The web keys of a user changed.
+    WebKeys { user: String, ids: Vec<String> },
     /// The agents that vote from here on.
     Witnesses { witnesses: Vec<String> },
 }
@@ -259,6 +261,10 @@ impl From<&Row> for What {
             Row::Identity { name, known } => Self::Identity {
                 name: name.to_string(),
                 revoked: known.revoked.as_ref().and_then(|was| output::time(was.before.0)),
+            },
+            Row::WebKeys { user, keys } => Self::WebKeys {
+                user: user.to_string(),
+                ids: keys.iter().map(|key| key.id.to_string()).collect(),
             },
             Row::Roster(all) => {
                 Self::Witnesses { witnesses: all.iter().map(ToString::to_string).collect() }
@@ -303,6 +309,7 @@ impl What {
             Self::Trail(event) => trail::words(event),
             Self::Identity { name, revoked: Some(at) } => format!("{name} is revoked before {at}"),
             Self::Identity { name, .. } => format!("{name} is invited or has a new certificate"),
+            Self::WebKeys { user, ids } => format!("{user} has {} web key(s)", ids.len()),
             Self::Witnesses { witnesses } => format!("witnesses {}", witnesses.join(" ")),
         }
     }

@@ -219,6 +219,7 @@ impl Ledger {
             | Change::Drained { .. }
             | Change::Noted(_)
             | Change::Identity { .. }
+            | Change::WebKeys { .. }
             | Change::Began { .. } => None,
         });
         self.table.roster().into_iter().chain(later).cloned().collect()

@@ -17,6 +17,7 @@ const OF_BROKERS: &[Caller] = &[AllowedBroker];
 const ANYBODY: &[Caller] = &[User, Administrator, Caller::Host];
 
 const OWN: &str = "only about the caller's own sessions";
+const OWN_KEYS: &str = "only about the caller's own web keys";
 const EPOCH: &str = "bears an epoch of the caller's own that is not below the agent's promise";
 
 /// All methods that any of the daemons serves.
@@ -28,6 +29,13 @@ pub const METHODS: &[Method] = &[
     Method::new("vsm.broker.v1.Broker/Shadow", OF_USERS, "as /shadowing/allowed_shadowers says"),
     Method::new("vsm.broker.v1.Broker/ExtendSession", OF_USERS, OWN),
     Method::new("vsm.broker.v1.Broker/AbandonSession", OF_USERS, OWN),
+    Method::new(
+        "vsm.broker.v1.Broker/AcceptWebKey",
+        OF_USERS,
+        "for themselves, as /vsmserver/allowed_groups says, and not by such a key",
+    ),
+    Method::new("vsm.broker.v1.Broker/ListWebKeys", OF_USERS, OWN_KEYS),
+    Method::new("vsm.broker.v1.Broker/RevokeWebKey", OF_USERS, OWN_KEYS),
     Method::new("vsm.broker.v1.Registry/Announce", &[Agent], "for itself, by its certificate"),
     Method::new("vsm.broker.v1.Enrolment/Enrol", &[Guest], "with a token of an invitation"),
     Method::new("vsm.broker.v1.Enrolment/Renew", &[FormerAgent], "for itself"),
@@ -44,6 +52,8 @@ pub const METHODS: &[Method] = &[
     Method::new("vsm.admin.v1.Admin/ListEvents", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Admin/RecordEvent", &[OtherBroker], ""),
     Method::new("vsm.admin.v1.Admin/ListAgents", OF_ADMINISTRATORS, ""),
+    Method::new("vsm.admin.v1.Admin/ListWebKeys", OF_ADMINISTRATORS, ""),
+    Method::new("vsm.admin.v1.Admin/RevokeWebKeys", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Admin/Status", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Agents/Drain", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Agents/Undrain", OF_ADMINISTRATORS, ""),

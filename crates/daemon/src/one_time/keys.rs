@@ -1,4 +1,5 @@
-//! Keys that are good for one login each, and the socket on which sshd and `vsm-login` ask about them.
+//! Keys that are good for one login each, and the socket on which sshd and `vsm-login` ask about them, and at a broker
+//! about web keys.
 //!
 //! They are in memory only, and meant to be: one lives for minutes, and whoever comes while the daemon is being
 //! restarted logs in as if there were none. Time is monotonic, so that a clock that jumps neither prolongs nor ends
@@ -12,10 +13,13 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use vsm_core::{SessionId, SshKey, UserName};
+use vsm_core::{SessionId, SshKey, UserName, WebKeyId};
 
 use super::{Answer, Ask, LINE_MAX};
 use crate::{
@@ -23,6 +27,7 @@ use crate::{
     hole::{self, Hole},
     socket::{self, Asked, Bounds},
     trouble::{Kind, Troubles},
+    web_key::{Followed, NotFollowed, WebKeys},
 };
 
 /// Keys that are good at a time: a storm of logins on a large host, all of whom are slow.
@@ -33,6 +38,9 @@ const OF_SESSION_MAX: usize = 8;
 pub const VALID_MAX: Duration = Duration::from_secs(600);
 /// sshd's helper asks for everybody, as a user of the system's, who may have more. All are answered from memory.
 const BOUNDS: Bounds = Bounds { each: 16, line: LINE_MAX };
+/// Where there are web keys: a connection of a browser's login is held by one of this socket, and a user may have 64 to
+/// the broker itself and 32 to session hosts.
+const WEB_BOUNDS: Bounds = Bounds { each: BOUNDS.each + 64 + 32, ..BOUNDS };
 
 /// Whom a key lets in, and where to.
 #[derive(Debug, Clone)]
@@ -125,29 +133,43 @@ impl Keys {
     }
 }
 
-/// Serves those who ask about keys on the socket at `path` until `stop`. Without it users log in twice, which is no
-/// reason not to run.
-pub async fn serve(keys: Arc<Keys>, path: PathBuf, stop: CancellationToken, troubles: Troubles) {
+/// Serves those who ask about keys on the socket at `path` until `stop`; about web keys where there are any. Without it
+/// users log in twice, and browsers each time, which is no reason not to run.
+pub async fn serve(
+    keys: Arc<Keys>,
+    web: Option<Arc<dyn WebKeys>>,
+    path: PathBuf,
+    stop: CancellationToken,
+    troubles: Troubles,
+) {
+    let bounds = if web.is_some() { WEB_BOUNDS } else { BOUNDS };
+    let until = stop.clone();
     // Whoever asks has to know the key, or be the owner.
     let one = move |asked| {
-        let keys = Arc::clone(&keys);
-        async move { answer(&keys, asked).await }
+        let (keys, web, stop) = (Arc::clone(&keys), web.clone(), until.clone());
+        async move { answer(&keys, web.as_deref(), &stop, asked).await }
     };
-    if let Err(error) = socket::serve(&path, BOUNDS, &stop, one).await {
-        let what =
-            format!("users have to log in twice, as nobody can ask about one-time keys: {error}");
+    if let Err(error) = socket::serve(&path, bounds, &stop, one).await {
+        let what = format!("users have to log in twice, as nobody can ask about keys: {error}");
         troubles.raise(Kind::Socket, "one-time keys", what);
     }
 }
 
-async fn answer(keys: &Keys, Asked { uid, line, mut stream }: Asked) -> io::Result<()> {
+async fn answer(
+    keys: &Keys,
+    web: Option<&dyn WebKeys>,
+    stop: &CancellationToken,
+    Asked { uid, line, mut stream }: Asked,
+) -> io::Result<()> {
     let now = clock::now();
     let answer = match serde_json::from_slice(&line) {
         Ok(Ask::Offered { user, kind, blob }) => {
-            let key = format!("{kind} {blob}").parse().ok();
-            let right = key.and_then(|key| keys.offered(now, &user, &key));
-            right.map_or(Answer::Unknown, |right| Answer::Good { right })
+            let key: Option<SshKey> = format!("{kind} {blob}").parse().ok();
+            let right = || Some(Answer::Good { right: keys.offered(now, &user, key.as_ref()?)? });
+            let id = || Some(Answer::Web { id: web?.offered(&user, key.as_ref()?)? });
+            right().or_else(id).unwrap_or(Answer::Unknown)
         }
+        Ok(Ask::Follow { id }) => return follow(web, stop, (uid, id), stream).await,
         Ok(Ask::Redeem { right, session }) => match keys.redeem(now, right, session, uid) {
             Ok(()) => {
                 tracing::info!(%session, uid, "a one-time key was used");
@@ -160,9 +182,48 @@ async fn answer(keys: &Keys, Asked { uid, line, mut stream }: Asked) -> io::Resu
         },
         Err(error) => Answer::Refused { why: format!("the request cannot be read: {error}") },
     };
-    let mut line = serde_json::to_vec(&answer).map_err(io::Error::other)?;
+    say(&mut stream, &answer).await
+}
+
+async fn say(stream: &mut UnixStream, answer: &Answer) -> io::Result<()> {
+    let mut line = serde_json::to_vec(answer).map_err(io::Error::other)?;
     line.push(b'\n');
     stream.write_all(&line).await
+}
+
+/// Says whether a web key is good, and then once that it is no more; until then whoever asked holds the connection.
+async fn follow(
+    web: Option<&dyn WebKeys>,
+    stop: &CancellationToken,
+    (uid, id): (u32, WebKeyId),
+    mut stream: UnixStream,
+) -> io::Result<()> {
+    let followed = match web {
+        Some(web) => web.follow(uid, id).await,
+        None => Err(NotFollowed::Refused("this host knows no web keys".to_owned())),
+    };
+    let Followed { until, over } = match followed {
+        Ok(followed) => followed,
+        Err(NotFollowed::Refused(why)) => {
+            tracing::warn!(%id, uid, why, "a web key was refused");
+            return say(&mut stream, &Answer::Refused { why }).await;
+        }
+        // Whoever asks hears nothing, and asks again.
+        Err(NotFollowed::NotKnown) => return Ok(()),
+    };
+    say(&mut stream, &Answer::Following { until_unix_ms: until.0 }).await?;
+    let left = Duration::from_millis(until.0.saturating_sub(clock::unix_millis().0));
+    let mut more = [0];
+    let why = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        () = over.cancelled() => "you were logged out",
+        () = tokio::time::sleep(left) => "the time of this login is over",
+        // It has gone, or says something that nobody asked for.
+        _ = stream.read(&mut more) => return Ok(()),
+    };
+    tracing::info!(%id, uid, why, "a web key is good no more: its connections end");
+    say(&mut stream, &Answer::Over { why: why.to_owned() }).await
 }
 
 #[cfg(test)]

@@ -98,7 +98,13 @@ async fn one_who_opens_all_connections_stops_nobody_else() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let (keys, calls) = (dir.path().join("keys"), dir.path().join("calls"));
     let stop = CancellationToken::new();
-    tokio::spawn(one_time::serve(Arc::default(), keys.clone(), stop.clone(), Troubles::default()));
+    tokio::spawn(one_time::serve(
+        Arc::default(),
+        None,
+        keys.clone(),
+        stop.clone(),
+        Troubles::default(),
+    ));
     let listener = socket::keep(&calls, Access { mode: 0o666, group: None }).unwrap();
     tokio::spawn(grpc::serve_unix(
         listener,

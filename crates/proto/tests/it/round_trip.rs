@@ -9,6 +9,7 @@ use uuid::Uuid;
 use vsm_core::{
     AgentName, Change, Drain, Epoch, Event, Hash, Identity, IdentityName, Invitation, Issued, Key,
     LineageId, Lsn, RequestId, Revocation, Row, Session, SessionId, StartParams, State, UnixMillis,
+    UserName, WebKey, WebKeyId,
     replica::{
         Entry, Hello, History, Holds, Image, PeerMsg, Supply, Window, Witness, WitnessMsg,
         WitnessReply,
@@ -95,6 +96,7 @@ fn change() -> impl Strategy<Value = Change> + Clone {
         (agent(), option::of(drain())).prop_map(|(agent, mark)| Change::Drained { agent, mark }),
         event().prop_map(Change::Noted),
         identity().prop_map(|(name, known)| Change::Identity { name, known }),
+        web_keys().prop_map(|(user, keys)| Change::WebKeys { user, keys }),
     ]
 }
 
@@ -112,7 +114,24 @@ fn row() -> impl Strategy<Value = Row> {
         (agent(), option::of(drain())).prop_map(|(agent, mark)| Row::Drain { agent, mark }),
         event().prop_map(Row::Event),
         identity().prop_map(|(name, known)| Row::Identity { name, known }),
+        web_keys().prop_map(|(user, keys)| Row::WebKeys { user, keys }),
     ]
+}
+
+fn web_keys() -> impl Strategy<Value = (UserName, Arc<[WebKey]>)> {
+    let key =
+        (any::<u128>(), "[a-zA-Z0-9+/]{43}", 0..1_000_000_u64, 1..u64::MAX / 2, "[ -~]{0,40}");
+    ("[a-z]{1,8}", vec(key, 0..4)).prop_map(|(user, keys)| {
+        let user: UserName = user.parse().unwrap();
+        let key = |(id, text, created, life, asked_by): (u128, String, u64, u64, String)| {
+            let key = format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{text}").parse().unwrap();
+            let (id, times) = (Uuid::from_u128(id), (created, created + life));
+            let times = (UnixMillis(times.0), UnixMillis(times.1));
+            WebKey::new(WebKeyId::new(id), user.clone(), key, times, asked_by).unwrap()
+        };
+        let keys = keys.into_iter().map(key).collect();
+        (user, keys)
+    })
 }
 
 fn identity() -> impl Strategy<Value = (IdentityName, Arc<Identity>)> {

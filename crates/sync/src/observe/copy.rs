@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use vsm_core::{
-    AgentName, Drain, Event, Identity, IdentityName, LineageId, Row, Session, SessionId, UnixMillis,
+    AgentName, Drain, Event, Identity, IdentityName, LineageId, Row, Session, SessionId,
+    UnixMillis, UserName, WebKey,
 };
 
 use crate::View;
@@ -20,6 +21,7 @@ pub(super) struct Copy {
     drains: BTreeMap<AgentName, Arc<Drain>>,
     events: Vec<Arc<Event>>,
     identities: Arc<BTreeMap<IdentityName, Arc<Identity>>>,
+    web_keys: BTreeMap<UserName, Arc<[WebKey]>>,
     pub(super) commit: u64,
     pub(super) lineage: LineageId,
 }
@@ -36,6 +38,7 @@ impl Copy {
             drains: table.drains().map(|(agent, mark)| (agent.clone(), Arc::clone(mark))).collect(),
             events: table.events_after(0).cloned().collect(),
             identities: Arc::clone(table.identities()),
+            web_keys: table.web_keys().lists().clone(),
             commit: view.last_seq,
             lineage: view.lineage,
         }
@@ -49,12 +52,14 @@ impl Copy {
         let drains = self.drains.iter().map(|(agent, mark)| drain(agent, Some(mark)));
         let events = self.events.iter().cloned().map(Row::Event);
         let identities = self.identities.iter().map(identity);
+        let web_keys = self.web_keys.iter().map(|(user, keys)| web_keys(user, Some(keys)));
         ids.map(|id| self.session(id))
             .chain(marks)
             .chain(self.roster.clone().map(Row::Roster))
             .chain(drains)
             .chain(events)
             .chain(identities)
+            .chain(web_keys)
     }
 
     fn session(&self, id: SessionId) -> Row {
@@ -97,10 +102,22 @@ impl Copy {
             old.identities.get(*name) != Some(*known)
         };
         let identities = self.identities.iter().filter(new).map(identity);
+        let changed = self.web_keys.iter().filter(|(user, keys)| {
+            let same = |was: &Arc<[WebKey]>| Arc::ptr_eq(was, keys) || was == *keys;
+            !old.web_keys.get(*user).is_some_and(same)
+        });
+        let gone = old.web_keys.keys().filter(|user| !self.web_keys.contains_key(*user));
+        let web_keys = changed
+            .map(|(user, keys)| web_keys(user, Some(keys)))
+            .chain(gone.map(|user| web_keys(user, None)));
         let rows = ids.into_iter().map(|id| self.session(id)).chain(marks).chain(roster);
         let events = events.cloned().map(Row::Event);
-        Some(rows.chain(drains).chain(events).chain(identities).collect())
+        Some(rows.chain(drains).chain(events).chain(identities).chain(web_keys).collect())
     }
+}
+
+fn web_keys(user: &UserName, keys: Option<&Arc<[WebKey]>>) -> Row {
+    Row::WebKeys { user: user.clone(), keys: keys.cloned().unwrap_or_default() }
 }
 
 fn identity((name, known): (&IdentityName, &Arc<Identity>)) -> Row {
@@ -163,6 +180,19 @@ mod tests {
         Change::Identity { name: "agent/agent1".parse().unwrap(), known }
     }
 
+    fn web_keys(user: &str, count: u128) -> Change {
+        let user: UserName = user.parse().unwrap();
+        let key = format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{}", "x".repeat(43));
+        let of = |n| {
+            let (id, times) =
+                (vsm_core::WebKeyId::new(Uuid::from_u128(n)), (UnixMillis(1), UnixMillis(9)));
+            let key = key.parse().unwrap();
+            WebKey::new(id, user.clone(), key, times, String::new()).unwrap()
+        };
+        let keys = (0..count).map(of).collect();
+        Change::WebKeys { user, keys }
+    }
+
     fn view(changes: &[Change]) -> View {
         let mut table = Table::default();
         for change in changes {
@@ -185,6 +215,7 @@ mod tests {
             && one.failures().eq(other.failures())
             && one.roster() == other.roster()
             && one.identities() == other.identities()
+            && one.web_keys().lists() == other.web_keys().lists()
     }
 
     /// After each prefix of a history the rows make the same table, whole or from any earlier point.
@@ -204,6 +235,10 @@ mod tests {
             Change::Began { pair: true },
             invited(1),
             invited(2),
+            web_keys("alice", 2),
+            web_keys("bob", 1),
+            web_keys("alice", 1),
+            web_keys("bob", 0),
         ];
         for to in 0..=changes.len() {
             let new = view(&changes[..to]);

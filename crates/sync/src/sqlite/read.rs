@@ -155,6 +155,7 @@ impl Reader<'_> {
                 Some(("drain", agent)) => Ok(Key::Drain(self.parse("mark", agent)?)),
                 Some(("event", slot)) => Ok(Key::Event(self.parse("mark", slot)?)),
                 Some(("identity", name)) => Ok(Key::Identity(self.parse("mark", name)?)),
+                Some(("web-keys", user)) => Ok(Key::WebKeys(self.parse("mark", user)?)),
                 _ if text == "roster" => Ok(Key::Roster),
                 _ => Err(self.damaged(format!("mark: {text:?} is no key"))),
             })
@@ -193,6 +194,19 @@ impl Reader<'_> {
         Ok(())
     }
 
+    fn web_keys(&self, table: &mut Table) -> Result<(), StoreError> {
+        let lists: Vec<Vec<u8>> = self.rows("SELECT record FROM web_keys", |row| row.get(0))?;
+        for record in lists {
+            let keys = log::WebKeys::decode(record.as_slice())
+                .map_err(|error| self.damaged(format!("web_keys: {error}")))?;
+            let (user, keys) = keys
+                .try_into()
+                .map_err(|error: Invalid| self.damaged(format!("web_keys: {error}")))?;
+            table.set_row(&Row::WebKeys { user, keys });
+        }
+        Ok(())
+    }
+
     fn table(&self, meta: &Meta<'_>) -> Result<Table, StoreError> {
         let mut table = Table::default();
         let sessions: Vec<Vec<u8>> = self.rows("SELECT record FROM session", |row| row.get(0))?;
@@ -227,6 +241,7 @@ impl Reader<'_> {
             table.set_row(&Row::Roster(agents.into()));
         }
         self.audit(&mut table)?;
+        self.web_keys(&mut table)?;
         Ok(table)
     }
 }

@@ -3,7 +3,7 @@
 use prost::Message;
 use rusqlite::{Result, Transaction, params};
 use vsm_core::{
-    AgentName, Epoch, Key, Lsn, Row, Session, SessionId, UnixMillis,
+    AgentName, Epoch, Key, Lsn, Row, Session, SessionId, UnixMillis, UserName, WebKey,
     replica::{Entry, History, Mark, Write},
 };
 use vsm_proto::{session::v1 as pb, sync::v1 as log};
@@ -20,7 +20,8 @@ pub(super) fn all(on: &Transaction<'_>, writes: &[Write], rows: &[Row]) -> Resul
     }
     if writes.iter().any(|write| write.install.as_ref().is_some_and(|install| install.whole)) {
         on.execute_batch("DELETE FROM session; DELETE FROM tombstone; DELETE FROM agent_failure; DELETE FROM roster;
-            DELETE FROM drain; DELETE FROM event; DELETE FROM identity; DELETE FROM meta WHERE key = 'roster';")?;
+            DELETE FROM drain; DELETE FROM event; DELETE FROM identity;
+            DELETE FROM web_keys; DELETE FROM meta WHERE key = 'roster';")?;
     }
     rows.iter().try_for_each(|row| set_row(on, row))
 }
@@ -136,6 +137,7 @@ fn key_text(key: &Key) -> String {
         Key::Drain(agent) => format!("drain {agent}"),
         Key::Event(slot) => format!("event {slot}"),
         Key::Identity(name) => format!("identity {name}"),
+        Key::WebKeys(user) => format!("web-keys {user}"),
     }
 }
 
@@ -196,7 +198,20 @@ fn set_row(on: &Transaction<'_>, row: &Row) -> Result<()> {
                 .execute(params![name.as_str(), record])?;
             Ok(())
         }
+        Row::WebKeys { user, keys } => set_web_keys(on, user, keys),
     }
+}
+
+fn set_web_keys(on: &Transaction<'_>, user: &UserName, keys: &[WebKey]) -> Result<()> {
+    let user_text = user.as_str();
+    if keys.is_empty() {
+        on.prepare_cached("DELETE FROM web_keys WHERE user = ?1")?.execute([user_text])?;
+    } else {
+        let record = log::WebKeys::from((user, keys)).encode_to_vec();
+        on.prepare_cached("INSERT OR REPLACE INTO web_keys VALUES (?1, ?2)")?
+            .execute(params![user_text, record])?;
+    }
+    Ok(())
 }
 
 fn set_session(on: &Transaction<'_>, id: SessionId, session: Option<&Session>) -> Result<()> {

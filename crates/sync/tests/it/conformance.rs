@@ -56,6 +56,7 @@ fn same(loaded: &Loaded, expected: &Disk) {
     assert!(table.tombstones().eq(expected.table.tombstones()), "tombstones differ");
     assert!(table.failures().eq(expected.table.failures()), "failure marks differ");
     assert_eq!(table.roster(), expected.table.roster());
+    assert_eq!(table.web_keys().lists(), expected.table.web_keys().lists());
     assert_eq!(found.log, expected.log);
     assert_eq!(
         (found.joined, &found.promised, found.commit, &found.mark, found.unsure, found.peer_off),
@@ -143,7 +144,7 @@ fn several_reigns() -> Vec<vsm_core::replica::Entry> {
     [(1, 1), (2, 1), (3, 2), (4, 4)].into_iter().map(of).collect()
 }
 
-/// A drained agent, an event and an identity, which a table has beside its sessions.
+/// A drained agent, an event, an identity and a web key, which a table has beside its sessions.
 pub(crate) fn audit(table: &mut Table) {
     let agent: vsm_core::AgentName = "a".parse().unwrap();
     let (by, why) = ("root".to_owned(), "new kernel".to_owned());
@@ -165,6 +166,12 @@ pub(crate) fn audit(table: &mut Table) {
     let invited = Some(vsm_core::Invitation { token, by, until, used_for: None });
     let known = vsm_core::Identity { invited, ..vsm_core::Identity::default() };
     table.set_row(&Row::Identity { name: "agent/a".parse().unwrap(), known: known.into() });
+    let (user, id) = ("ann".parse::<vsm_core::UserName>().unwrap(), Uuid::from_u128(5));
+    let key = format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{}", "x".repeat(43));
+    let (id, key) = (vsm_core::WebKeyId::new(id), key.parse().unwrap());
+    let times = (NOW, vsm_core::UnixMillis(NOW.0 + 1));
+    let key = vsm_core::WebKey::new(id, user.clone(), key, times, "Firefox".to_owned()).unwrap();
+    table.set_row(&Row::WebKeys { user, keys: [key].into() });
 }
 
 /// What only a node of a pair writes: cutting, installing, marks, promises, trimming.
@@ -217,6 +224,7 @@ fn both_stores_hold_what_a_pair_writes() {
                 [
                     Row::Agent { agent: agent.clone(), failed: NOW },
                     Row::Drain { agent, mark: None },
+                    Row::WebKeys { user: "ann".parse().unwrap(), keys: [].into() },
                 ]
                 .into(),
             )),

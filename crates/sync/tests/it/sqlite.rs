@@ -72,14 +72,15 @@ fn a_record_that_does_not_parse_is_damage_too() {
     assert!(why.starts_with("session: "), "{why}");
 }
 
-/// A table of the first format has neither drain marks nor a trail nor identities; it keeps its sessions.
+/// A table of the first format has neither drain marks nor a trail nor identities nor web keys; it keeps its sessions.
 #[test]
 fn an_older_format_is_taken_over() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     let raw = rusqlite::Connection::open(dir.path().join("vsm.db")).unwrap();
     raw.execute_batch(
-        "DROP TABLE drain; DROP TABLE event; DROP TABLE identity; ALTER TABLE changelog DROP COLUMN nonce;
+        "DROP TABLE drain; DROP TABLE event; DROP TABLE identity;
+        DROP TABLE web_keys; ALTER TABLE changelog DROP COLUMN nonce;
         CREATE TABLE old AS SELECT counter, node, first_seq FROM epoch; DROP TABLE epoch;
         CREATE TABLE epoch (counter INTEGER NOT NULL, node TEXT NOT NULL, first_seq INTEGER NOT NULL,
             PRIMARY KEY (counter, node)) STRICT;
@@ -99,7 +100,7 @@ fn an_older_format_is_taken_over() {
     drop(opened);
     let table = open(dir.path()).store.load().unwrap().disk.table;
     assert_eq!((table.drains().count(), table.events_after(0).count()), (1, 1));
-    assert_eq!(table.identities().len(), 1);
+    assert_eq!((table.identities().len(), table.web_keys().all().count()), (1, 1));
 }
 
 #[test]
@@ -107,10 +108,10 @@ fn a_newer_format_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     let raw = rusqlite::Connection::open(dir.path().join("vsm.db")).unwrap();
-    raw.pragma_update(None, "user_version", 6).unwrap();
+    raw.pragma_update(None, "user_version", 7).unwrap();
     drop(raw);
     let error = SqliteStore::open(dir.path()).unwrap_err();
-    assert!(error.to_string().ends_with("has format 6, and this version knows up to 5"), "{error}");
+    assert!(error.to_string().ends_with("has format 7, and this version knows up to 6"), "{error}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod prepared;
 mod service;
 mod session_host;
 mod taken_over;
+pub(super) mod web;
 
 use super::case::Case;
 
@@ -24,6 +25,7 @@ pub(super) fn all() -> Vec<Case> {
         neighbour::all(),
         prepared::all(),
         broker_user::all(),
+        web::all(),
         hook::all(),
         client::all(),
         service::all(),

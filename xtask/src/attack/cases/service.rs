@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn all_methods_are_known_and_who_may_call_them_is_said() {
         let methods = methods();
-        assert_eq!(methods["vsm.broker.v1.Broker"].len(), 7);
+        assert_eq!(methods["vsm.broker.v1.Broker"].len(), 10);
         assert_eq!(
             methods.values().map(Vec::len).sum::<usize>(),
             TABLE.matches("Method::new(").count()

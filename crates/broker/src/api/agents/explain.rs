@@ -110,7 +110,9 @@ fn new_session(
             | Rejected::GivenUp(_)
             | Rejected::AlreadyRunning(_)
             | Rejected::IdUsed(_)
-            | Rejected::NotGiven { .. }),
+            | Rejected::NotGiven { .. }
+            | Rejected::TooManyWebKeys
+            | Rejected::UnknownWebKey { .. }),
         ) => Err(Refusal::Internal(other.to_string())),
     }
 }

@@ -132,6 +132,7 @@ fn name(key: &Key) -> String {
         Key::Drain(agent) => format!("the drain mark of {agent}"),
         Key::Event(slot) => format!("the event in place {slot}"),
         Key::Identity(name) => format!("what is known of {name}"),
+        Key::WebKeys(user) => format!("the list of web keys of {user}"),
     }
 }
 

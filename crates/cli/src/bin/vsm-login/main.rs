@@ -12,6 +12,8 @@
 //!     or: error CODE TEXT\n       CODE is no-broker, no-session, no-host, refused, spent, bad-request or internal
 //! ```
 //!
+//! Who has logged in by a web key gets to the broker and to the sshd of a session's host, for as long as that is good.
+//!
 //! Why a viewer was dropped is told by the exit code, which ssh passes on; a subsystem's standard error it does not.
 
 mod attach;
@@ -21,6 +23,7 @@ mod preface;
 mod pump;
 mod relay;
 mod shadow;
+mod web;
 
 use std::{
     cell::Cell,
@@ -34,7 +37,11 @@ use std::{
 use attach::Cause;
 use preface::{Code, Failure, Target};
 use uuid::Uuid;
-use vsm_daemon::one_time::{AGENT_SOCKET, BROKER_SOCKET};
+use vsm_core::WebKeyId;
+use vsm_daemon::{
+    one_time::{AGENT_SOCKET, BROKER_SOCKET, Grant},
+    socket,
+};
 
 /// Wrong usage, as sysexits.h numbers it.
 const EXIT_USAGE: u8 = 64;
@@ -43,7 +50,7 @@ const HELP: &str = "\
 Joins standard input and output to the VSM broker or to a desktop on this host.
 Run by sshd as the user: Subsystem vsm /usr/bin/vsm-login
 
-Usage: vsm-login [--broker-socket PATH] [--run-dir DIR] [--one-time ID]
+Usage: vsm-login [--broker-socket PATH] [--run-dir DIR] [--one-time ID | --web ID]
 
 Options:
   --broker-socket PATH  the broker's user socket [env VSM_BROKER_SOCKET]
@@ -51,6 +58,8 @@ Options:
   --run-dir DIR         the agent's run directory [env VSM_RUN_DIR]
                         [default: /run/vsm]
   --one-time ID         the login used a one-time key: allow only its desktop
+  --web ID              the login used a web key: allow what a browser needs, as
+                        long as the key is good
   --help                print this
   --version             print the version
 
@@ -61,8 +70,8 @@ It then reads one line from standard input: `vsm/1 broker`, `vsm/1 session UUID`
 struct Options {
     broker_socket: PathBuf,
     run_dir: PathBuf,
-    /// The right that the user has logged in with, where it is one for this once.
-    one_time: Option<Uuid>,
+    /// What the user has logged in with, where it does not let them do all that they may.
+    grant: Option<Grant>,
 }
 
 enum Wish {
@@ -78,7 +87,7 @@ fn options() -> Wish {
     let mut options = Options {
         broker_socket: from_env("VSM_BROKER_SOCKET", "/run/vsm/vsmserver.sock"),
         run_dir: from_env("VSM_RUN_DIR", "/run/vsm"),
-        one_time: None,
+        grant: None,
     };
     let mut arguments = env::args_os().skip(1);
     while let Some(argument) = arguments.next() {
@@ -89,7 +98,7 @@ fn options() -> Wish {
             }
             Some("--broker-socket") => Some(&mut options.broker_socket),
             Some("--run-dir") => Some(&mut options.run_dir),
-            Some("--one-time") => None,
+            Some("--one-time" | "--web") => None,
             _ => return Wish::Usage(format!("unknown argument {}", argument.display())),
         };
         let Some(value) = arguments.next() else {
@@ -97,7 +106,10 @@ fn options() -> Wish {
         };
         match (place, value.to_str().map(Uuid::try_parse)) {
             (Some(place), _) => *place = PathBuf::from(value),
-            (None, Some(Ok(right))) => options.one_time = Some(right),
+            (None, Some(Ok(id))) if argument == "--web" => {
+                options.grant = Some(Grant::Web(WebKeyId::new(id)));
+            }
+            (None, Some(Ok(right))) => options.grant = Some(Grant::OneTime(right)),
             (None, _) => return Wish::Usage(format!("{} is no UUID", value.display())),
         }
     }
@@ -151,19 +163,20 @@ fn serve(options: &Options) -> Result<Option<Cause>, Failure> {
     let input = io::stdin();
     let beside = |name| options.broker_socket.with_file_name(name);
     let target = preface::read(input.as_fd())?;
-    if let Some(right) = options.one_time {
-        let (socket, id) = match target {
-            Target::Broker => {
-                let why = "a one-time login is for a desktop only";
-                return Err(Failure::new(Code::Refused, why));
-            }
-            Target::Session(id) | Target::Shadow(id, _) => (options.run_dir.join(AGENT_SOCKET), id),
-            Target::Relay(id) => (beside(BROKER_SOCKET), id),
-        };
-        one_time::redeem(&socket, right, id)?;
-    }
+    let web = match options.grant {
+        Some(Grant::OneTime(right)) => {
+            take_up(options, right, &target)?;
+            None
+        }
+        Some(Grant::Web(id)) => {
+            web::check(&target)?;
+            web::stay(beside(BROKER_SOCKET), id)?;
+            Some(id)
+        }
+        None => None,
+    };
     match target {
-        Target::Broker => begin(&broker(&options.broker_socket)?, None),
+        Target::Broker => begin(&broker(&options.broker_socket, web)?, None),
         Target::Session(id) => {
             let (control, desktop) = attach::attach(&options.run_dir, &id, &viewer_address())?;
             begin(&desktop, Some(&control))
@@ -177,6 +190,19 @@ fn serve(options: &Options) -> Result<Option<Cause>, Failure> {
     }
 }
 
+/// Takes up the right of a one-time login, which is for its desktop only.
+fn take_up(options: &Options, right: Uuid, target: &Target) -> Result<(), Failure> {
+    let (socket, id) = match target {
+        Target::Broker => {
+            let why = "a one-time login is for a desktop only";
+            return Err(Failure::new(Code::Refused, why));
+        }
+        Target::Session(id) | Target::Shadow(id, _) => (options.run_dir.join(AGENT_SOCKET), id),
+        Target::Relay(id) => (options.broker_socket.with_file_name(BROKER_SOCKET), id),
+    };
+    one_time::redeem(&socket, right, *id)
+}
+
 fn begin(target: &UnixStream, control: Option<&UnixStream>) -> Result<Option<Cause>, Failure> {
     say("ok\n").map_err(|error| Failure::new(Code::Internal, format!("cannot answer: {error}")))?;
     let dropped = Cell::new(None);
@@ -187,8 +213,8 @@ fn begin(target: &UnixStream, control: Option<&UnixStream>) -> Result<Option<Cau
     Ok(dropped.get())
 }
 
-fn broker(socket: &Path) -> Result<UnixStream, Failure> {
-    connect(socket).map_err(|error| {
+fn broker(socket: &Path, web: Option<WebKeyId>) -> Result<UnixStream, Failure> {
+    connect(socket, web).map_err(|error| {
         if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
             Failure::new(Code::NoBroker, "no VSM broker runs on this host")
         } else if error.kind() == io::ErrorKind::PermissionDenied {
@@ -199,16 +225,23 @@ fn broker(socket: &Path) -> Result<UnixStream, Failure> {
     })
 }
 
-/// Connects with a socket whose own name tells where the user is.
-fn connect(socket: &Path) -> io::Result<UnixStream> {
+/// Connects with a socket whose own name tells where the user is, and by which web key they came.
+fn connect(socket: &Path, web: Option<WebKeyId>) -> io::Result<UnixStream> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
     let flags = SocketFlags::CLOEXEC;
     let own = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     // An address of one link has the link's name behind it.
-    if let Ok(address) = viewer_address().split('%').next().unwrap_or_default().parse() {
-        let name = vsm_daemon::socket::address_name(address, std::process::id());
+    let named = |name: &str| -> io::Result<()> {
+        Ok(bind(&own, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?)
+    };
+    match (viewer_address().split('%').next().unwrap_or_default().parse().ok(), web) {
+        // What a browser's login may not do depends on it. Nobody can guess the name, and take it first.
+        (address, Some(id)) => named(&socket::web_name(address, Uuid::new_v4().as_fields().0, id))?,
         // Without a name the broker does not know the address, which is all.
-        let _ = bind(&own, &SocketAddrUnix::new_abstract_name(name.as_bytes())?);
+        (Some(address), None) => {
+            let _ = named(&socket::address_name(address, std::process::id()));
+        }
+        (None, None) => {}
     }
     rustix::net::connect(&own, &SocketAddrUnix::new(socket)?)?;
     Ok(UnixStream::from(own))

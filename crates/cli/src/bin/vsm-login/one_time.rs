@@ -15,9 +15,13 @@ pub(crate) fn redeem(socket: &Path, right: Uuid, session: Uuid) -> Result<(), Fa
     match ask(socket, &Ask::Redeem { right, session }) {
         Ok(Answer::Redeemed) => Ok(()),
         Ok(Answer::Refused { why }) => Err(Failure::new(Code::Spent, why)),
-        Ok(Answer::Good { .. } | Answer::Unknown) => {
-            Err(Failure::new(Code::Internal, "the VSM daemon of this host gave another answer"))
-        }
+        Ok(
+            Answer::Good { .. }
+            | Answer::Unknown
+            | Answer::Web { .. }
+            | Answer::Following { .. }
+            | Answer::Over { .. },
+        ) => Err(Failure::new(Code::Internal, "the VSM daemon of this host gave another answer")),
         Err(error) => {
             let why = format!("the VSM daemon of this host does not answer: {error}");
             Err(Failure::new(Code::Spent, why))

@@ -46,7 +46,7 @@ pub(crate) fn lead(socket: &Path, session: &Uuid) -> Result<UnixStream, Failure>
     let failed = |error: io::Error| {
         Failure::new(Code::Internal, format!("the VSM broker does not answer: {error}"))
     };
-    let mut broker = crate::broker(socket)?;
+    let mut broker = crate::broker(socket, None)?;
     broker.set_read_timeout(Some(ANSWER_MAX)).map_err(failed)?;
     let request = serde_json::json!({ "op": "relay", "session": session });
     broker.write_all(format!("{request}\n").as_bytes()).map_err(failed)?;

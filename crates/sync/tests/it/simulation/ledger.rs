@@ -72,7 +72,8 @@ impl Ledger {
                 | Row::Roster(_)
                 | Row::Drain { .. }
                 | Row::Event(_)
-                | Row::Identity { .. } => None,
+                | Row::Identity { .. }
+                | Row::WebKeys { .. } => None,
             })
             .collect();
         let mut wrongs = BTreeSet::new();
