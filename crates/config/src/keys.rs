@@ -364,6 +364,26 @@ schema! {
             "How long a login by browser lasts at most; then the user logs in again. vsmserver applies it to new logins; those that there are keep theirs.";
         LOGINS_PER_USER: u32, "/vsmweb/logins_per_user", int(1, 64, "logins"), "8", Reload,
             "How many browsers a user can be logged in with. Where one more logs in, the one that has been logged in for longest is logged out.";
+        LISTEN_PORT: u16, "/vsmweb/listen_port", PORT, "443", Restart,
+            "TCP port on which vsm-web serves browsers by HTTPS, on all addresses of its host.";
+        CERTIFICATE: PathBuf, "/vsmweb/certificate", Path, "/etc/vsm/web/cert.pem", Reload,
+            "Certificate that browsers are shown, in PEM, with those of its issuers below it. It is for the name that users type: of a pair, that of the resource address.";
+        KEY: PathBuf, "/vsmweb/key", Path, "/etc/vsm/web/key.pem", Reload,
+            "Private key of that certificate, in PEM. Readable by the group vsm-web and nobody else.";
+        TLS_1_2: bool, "/vsmweb/tls_1_2", Bool, "false", Reload,
+            "Whether browsers may also use TLS 1.2, which those from before 2019 need.";
+        SSH_HOST: String, "/vsmweb/ssh_host", Host, "127.0.0.1", Reload,
+            "Host of the broker's sshd, through which vsm-web logs users in: this host, or, on a gateway, the resource address of the pair.";
+        SSH_PORT: u16, "/vsmweb/ssh_port", PORT, "5022", Reload,
+            "Port of that sshd for logins with a password or whatever it asks. The package brings an sshd for browsers alone, which listens on loopback.";
+        SSH_KEY_PORT: u16, "/vsmweb/ssh_key_port", PORT, "5023", Reload,
+            "Port of that sshd for browsers that are logged in, by their keys.";
+        KNOWN_HOSTS: PathBuf, "/vsmweb/known_hosts", OptionalPath, "", Reload,
+            "File with the keys that this sshd may have, as in ssh's known_hosts; the names in it do not matter. Empty means the keys of this host, in /etc/ssh.";
+        TITLE: String, "/vsmweb/title", Text, "Linux desktops", Reload,
+            "What the site calls its desktops, on each page.";
+        WELCOME: String, "/vsmweb/welcome", Text, "", Reload,
+            "Text above the login form, such as whom to ask for help.";
     }
 
     /// `/profiles` and `/profiles/<key>`: the desktops that a user can choose from.

@@ -87,6 +87,7 @@ fn daemons(layout: &Layout, host: &Host) -> Vec<DaemonSpec> {
     let mut daemons = vec![of("sshd", &["/usr/sbin/sshd", "-D", "-e"])];
     if web::factors(layout, host).is_some() {
         daemons.push(of(web::SSHD, &web::command().each_ref().map(String::as_str)));
+        daemons.push(of(web::WEB, &web::UNPRIVILEGED));
     }
     if layout.runs_agent(host) && host.role == Role::Broker {
         daemons.push(of("vsmagent", &["/usr/bin/vsmagent"]));
@@ -163,10 +164,12 @@ fn configuration(layout: &Layout, host: &Host) -> Vec<Vec<String>> {
             format!("/vsmagent/agent_hostname={}", host.name),
         ]);
     }
-    if words.len() == 1 {
-        return Vec::new();
+    let mut commands = vec![words];
+    commands.retain(|words| words.len() > 1);
+    if web::factors(layout, host).is_some() {
+        commands.extend(web::certificate());
     }
-    vec![words]
+    commands
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub(crate) const STATE_ROOT: &str = "/run/vsm-cluster";
 /// The name of the host that holds the bridge; it runs nothing.
 pub(crate) const SWITCH: &str = "switch";
 /// The product's programs that appear in every host's `/usr/bin`.
-pub(crate) const BINARIES: [&str; 17] = [
+pub(crate) const BINARIES: [&str; 18] = [
     "vsmserver",
     "vsm-root",
     "vsmagent",
@@ -29,6 +29,7 @@ pub(crate) const BINARIES: [&str; 17] = [
     "vsm-config",
     "vsm-setup",
     "vsm-sync",
+    "vsm-web",
 ];
 /// The most agents that fit the addresses 10.0.0.11 to 10.0.0.89.
 const AGENTS_MAX: u8 = 79;

@@ -18,6 +18,19 @@ pub const CODE_SECRET: &str = "JBSWY3DPEHPK3PXP";
 pub const PORTS: [u16; 2] = [5022, 5023];
 /// Its name among a host's daemons.
 pub(super) const SSHD: &str = "vsm-web-sshd";
+/// And that of what faces browsers.
+pub(super) const WEB: &str = "vsm-web";
+/// As its unit has it: nobody, with the power to take a port below 1024 and no other.
+pub(super) const UNPRIVILEGED: [&str; 8] = [
+    "/usr/bin/setpriv",
+    "--reuid=nobody",
+    "--regid=nogroup",
+    "--clear-groups",
+    "--inh-caps=-all,+net_bind_service",
+    "--ambient-caps=+net_bind_service",
+    "--bounding-set=-all,+net_bind_service",
+    "/usr/bin/vsm-web",
+];
 
 const SSHD_CONFIG: &str = include_str!("../../../deploy/web/sshd_config");
 const SSHD_SCRIPT: &str = include_str!("../../../deploy/web/vsm-web-sshd");
@@ -54,6 +67,19 @@ pub(super) fn overlay(layout: &Layout) -> (PathBuf, PathBuf) {
 
 fn share(layout: &Layout) -> PathBuf {
     state_dir(&layout.name).join("web/share")
+}
+
+/// Gives it a certificate for the resource address: the broker's is one.
+pub(super) fn certificate() -> [Vec<String>; 2] {
+    let install = |options: &[&str], from: &str, to: &str| {
+        let words = [&["/usr/bin/install"], options, &[from, to]].concat();
+        words.into_iter().map(str::to_owned).collect()
+    };
+    let owner = ["-m", "400", "-o", "nobody", "-g", "nogroup"];
+    [
+        install(&["-m", "644"], "/etc/vsm/pki/host.pem", "/etc/vsm/web/cert.pem"),
+        install(&owner, "/etc/vsm/pki/host.key", "/etc/vsm/web/key.pem"),
+    ]
 }
 
 /// The files of one host.

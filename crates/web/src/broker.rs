@@ -1,0 +1,112 @@
+//! Asking the broker, as the user: over `vsm-login`'s pipe, exactly as `vsm` does.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tonic::{
+    Request,
+    transport::{Channel, Endpoint, Uri},
+};
+use vsm_proto::broker::v1::{
+    AcceptWebKeyRequest, ListSessionsRequest, LoginRequest, LoginResponse, RevokeWebKeyRequest,
+    SessionView, broker_client::BrokerClient,
+};
+
+use crate::{
+    cookie::Cookie,
+    error::Refused,
+    settings::Settings,
+    ssh::{self, Ssh},
+};
+
+/// Longer than the largest bound that a broker can have on a login (`/vsmserver/login_timeout`), so that its words are
+/// the ones heard.
+const LOGIN_DEADLINE: Duration = Duration::from_secs(3660);
+/// For everything else.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The broker, as one user sees it.
+pub(crate) struct Broker {
+    ssh: Ssh,
+    client: BrokerClient<Channel>,
+}
+
+/// A web key that was accepted.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) id: String,
+    pub(crate) until_unix_ms: u64,
+}
+
+impl Broker {
+    /// Goes there with what a browser brings.
+    pub(crate) async fn by(settings: &Settings, cookie: &Cookie) -> Result<Self, Refused> {
+        let mut ssh = dial(settings, settings.ssh_key_port).await?;
+        if !ssh.by_key(&cookie.user, ssh::key(&cookie.seed)?).await? {
+            return Err(Refused::LoggedOut);
+        }
+        Self::over(ssh).await
+    }
+
+    /// Over a connection that is logged in.
+    pub(crate) async fn over(ssh: Ssh) -> Result<Self, Refused> {
+        let once = Arc::new(Mutex::new(Some(ssh.join("broker").await?)));
+        let connector = tower::service_fn(move |_: Uri| {
+            let pipe = once.lock().take();
+            // It cannot be dialled again.
+            async move { pipe.map(TokioIo::new).ok_or_else(|| std::io::Error::other("it broke")) }
+        });
+        let channel = Endpoint::from_static("http://vsm.local")
+            .connect_with_connector(connector)
+            .await
+            .map_err(|error| Refused::Broke(vsm_daemon::cause::of_error(&error)))?;
+        Ok(Self { ssh, client: BrokerClient::new(channel) })
+    }
+
+    /// The connection that it is asked over.
+    pub(crate) const fn ssh(&self) -> &Ssh {
+        &self.ssh
+    }
+
+    /// Gives the user their desktop.
+    pub(crate) async fn login(&mut self, wish: LoginRequest) -> Result<LoginResponse, Refused> {
+        Ok(self.client.login(within(LOGIN_DEADLINE, wish)).await?.into_inner())
+    }
+
+    /// The user's desktops.
+    pub(crate) async fn sessions(&mut self) -> Result<Vec<SessionView>, Refused> {
+        let request = within(DEADLINE, ListSessionsRequest { include_ended: false });
+        Ok(self.client.list_sessions(request).await?.into_inner().sessions)
+    }
+
+    /// Has a key accepted for this user's browser.
+    pub(crate) async fn accept(
+        &mut self,
+        public_key: String,
+        lifetime: Duration,
+        asked_by: String,
+    ) -> Result<Accepted, Refused> {
+        let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+        let request = AcceptWebKeyRequest { public_key, lifetime_ms, asked_by };
+        let answer = self.client.accept_web_key(within(DEADLINE, request)).await?.into_inner();
+        Ok(Accepted { id: answer.id, until_unix_ms: answer.until_unix_ms })
+    }
+
+    /// Ends a login.
+    pub(crate) async fn revoke(&mut self, id: String) -> Result<(), Refused> {
+        self.client.revoke_web_key(within(DEADLINE, RevokeWebKeyRequest { id })).await?;
+        Ok(())
+    }
+}
+
+/// A connection to the broker's sshd, on which nobody is logged in yet.
+pub(crate) async fn dial(settings: &Settings, port: u16) -> Result<Ssh, Refused> {
+    Ssh::connect(&settings.ssh_host, port, settings.ssh_keys.clone()).await
+}
+
+fn within<T>(deadline: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(deadline);
+    request
+}

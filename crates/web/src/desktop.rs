@@ -1,0 +1,249 @@
+//! The picture of a desktop, to and from a WebSocket. What the viewer is to be told goes along as text: noVNC passes
+//! over that, and our script listens to it.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use vsm_core::Geometry;
+use vsm_proto::{
+    broker::v1::{LoginChoice, LoginRequest},
+    session::v1 as pb,
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    broker::Broker,
+    cookie::Cookie,
+    error::Refused,
+    pages,
+    server::App,
+    settings::Settings,
+    ssh::{self, Attached, Heard, SEED, Ssh},
+    words::Words,
+};
+
+/// Longest message of a viewer's: a paste.
+pub(crate) const MESSAGE_MAX: usize = 1 << 20;
+/// A node that died is noticed by the viewer in this stream alone: any other request is answered by the node that took
+/// over.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// What a browser must take in this time, or it is gone.
+const SEND_MAX: Duration = Duration::from_secs(30);
+/// sshd's port on session hosts.
+const SSH_PORT: u16 = 22;
+/// What the viewer calls itself at the broker.
+const CLIENT_NAME: &str = "browser";
+
+/// Whose desktop it is.
+pub(crate) struct User {
+    pub(crate) cookie: Option<Cookie>,
+    pub(crate) address: IpAddr,
+    pub(crate) words: &'static Words,
+}
+
+/// Which desktop is wanted.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Wish {
+    /// The same for each attempt of one wish.
+    request: Uuid,
+    /// This one; none = the one that waits, or that there is.
+    session: Option<Uuid>,
+    /// One more.
+    #[serde(default)]
+    new: bool,
+    /// Size of a new one.
+    width: Option<u32>,
+    height: Option<u32>,
+}
+
+/// What our script is told.
+#[derive(Debug, Serialize)]
+#[serde(tag = "on", rename_all = "kebab-case")]
+enum Told {
+    /// This is the desktop.
+    Session { id: String },
+    /// The user is to choose one.
+    Choose,
+    /// It did not work. `again`: trying again by itself may help. `login`: the login is over.
+    Failed { text: String, reference: String, again: bool, login: bool },
+    /// The desktop has ended.
+    Ended,
+    /// Somebody else has it, or an administrator took it away.
+    Taken,
+}
+
+enum Opened {
+    Desktop(Box<Desktop>),
+    Choose,
+}
+
+struct Desktop {
+    session: String,
+    /// Held as long as the picture is wanted.
+    _ssh: Ssh,
+    attached: Attached,
+}
+
+/// Shows a desktop until either side ends.
+pub(crate) async fn run(app: Arc<App>, mut socket: WebSocket, user: User, wish: Wish) {
+    let settings = app.settings();
+    let opening = Box::pin(open(&settings, &user, &wish));
+    let Some(opened) = meanwhile(&mut socket, opening).await else { return };
+    let told = match opened {
+        Ok(Opened::Desktop(desktop)) => {
+            let id = desktop.session.clone();
+            let who = user.cookie.as_ref().map(|cookie| cookie.user.as_str());
+            tracing::info!(user = who, session = id, address = %user.address, "desktop opened");
+            if send(&mut socket, &Told::Session { id }).await.is_err() {
+                return;
+            }
+            match relay(&mut socket, desktop.attached).await {
+                Some(told) => told,
+                None => return,
+            }
+        }
+        Ok(Opened::Choose) => Told::Choose,
+        Err(error) => {
+            let reference = pages::told(&error, user.address, user.cookie.as_ref());
+            Told::Failed {
+                text: error.words(user.words),
+                reference,
+                again: error.may_pass(),
+                login: matches!(error, Refused::LoggedOut),
+            }
+        }
+    };
+    // A browser that is gone needs no word.
+    let _ = send(&mut socket, &told).await;
+    let _ = socket.send(Message::Close(None)).await;
+}
+
+/// Waits for something while the browser hears that somebody is there; none = it has gone.
+async fn meanwhile<T>(
+    socket: &mut WebSocket,
+    mut what: impl Future<Output = T> + Unpin,
+) -> Option<T> {
+    let mut beats = tokio::time::interval(HEARTBEAT);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut what => return Some(done),
+            _ = beats.tick() => socket.send(beat()).await.ok()?,
+            got = socket.recv() => match got {
+                // Nothing is to be said before the desktop has.
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                _ => return None,
+            },
+        }
+    }
+}
+
+fn beat() -> Message {
+    Message::Text("h".into())
+}
+
+async fn send(socket: &mut WebSocket, told: &Told) -> Result<(), axum::Error> {
+    let text = serde_json::to_string(told).map_err(axum::Error::new)?;
+    socket.send(Message::Text(text.into())).await
+}
+
+async fn open(settings: &Settings, user: &User, wish: &Wish) -> Result<Opened, Refused> {
+    let cookie = user.cookie.as_ref().ok_or(Refused::LoggedOut)?;
+    let mut broker = Broker::by(settings, cookie).await?;
+    let key = ssh::key(&Zeroizing::new(rand::random::<[u8; SEED]>()))?;
+    let answer = broker.login(wish.request(ssh::public(&key)?)).await?;
+    let Some(session) = answer.session else { return Ok(Opened::Choose) };
+    let host = answer.host;
+    if !answer.key_accepted || answer.host_keys.is_empty() {
+        return Err(Refused::NoKey(host));
+    }
+    let mut ssh = if answer.relay {
+        let pipe = broker.ssh().join(&format!("relay {}", session.id)).await?;
+        Ssh::over(pipe, &host, answer.host_keys).await?
+    } else {
+        Ssh::connect(&host, SSH_PORT, answer.host_keys).await?
+    };
+    if !ssh.by_key(&session.user, key).await? {
+        return Err(Refused::NoKey(host));
+    }
+    let attached = ssh.attach(&format!("session {}", session.id)).await?;
+    let desktop = Desktop { session: session.id, _ssh: ssh, attached };
+    Ok(Opened::Desktop(Box::new(desktop)))
+}
+
+impl Wish {
+    fn request(&self, public_key: String) -> LoginRequest {
+        let size = self.width.zip(self.height);
+        let size = size.filter(|(width, height)| Geometry::new(*width, *height).is_ok());
+        let geometry = size.map(|(width, height)| pb::Geometry { width, height });
+        let choice = if self.new { LoginChoice::New } else { LoginChoice::SingleDisconnected };
+        LoginRequest {
+            request_id: self.request.to_string(),
+            params: Some(pb::StartParams {
+                geometry,
+                client_name: CLIENT_NAME.to_owned(),
+                ..pb::StartParams::default()
+            }),
+            session_id: self.session.map(|id| id.to_string()).unwrap_or_default(),
+            choice: self.session.is_none().then_some(choice.into()),
+            public_key,
+        }
+    }
+}
+
+/// Passes bytes both ways; what the browser is to be told when the desktop's side has ended. None = the browser has
+/// gone, or is to come again by itself.
+async fn relay(
+    socket: &mut WebSocket,
+    Attached { mut hear, say, first }: Attached,
+) -> Option<Told> {
+    let (mut to_browser, mut from_browser) = socket.split();
+    let down = async {
+        let mut beats = tokio::time::interval(HEARTBEAT);
+        let mut next = Some(first).filter(|first| !first.is_empty()).map(Message::Binary);
+        let mut code = None;
+        loop {
+            let message = match next.take() {
+                Some(message) => message,
+                None => tokio::select! {
+                    heard = hear.next() => match heard {
+                        Heard::Bytes(bytes) => Message::Binary(bytes),
+                        Heard::Exit(exit) => { code = Some(exit); continue }
+                        Heard::End => return code,
+                    },
+                    _ = beats.tick() => beat(),
+                },
+            };
+            match tokio::time::timeout(SEND_MAX, to_browser.send(message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return None,
+            }
+        }
+    };
+    let up = async {
+        while let Some(Ok(message)) = from_browser.next().await {
+            match message {
+                Message::Binary(bytes) => {
+                    if say.bytes(bytes).await.is_err() {
+                        return;
+                    }
+                }
+                Message::Close(_) => return,
+                Message::Text(_) | Message::Ping(_) | Message::Pong(_) => {}
+            }
+        }
+    };
+    // What `vsm-login` ends with says why.
+    let code = tokio::select! {
+        code = down => code?,
+        () = up => return None,
+    };
+    match code {
+        3 | 4 | 6 => Some(Told::Taken),
+        5 => Some(Told::Ended),
+        _ => None,
+    }
+}

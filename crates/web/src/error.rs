@@ -1,0 +1,96 @@
+//! Why something was not done for a user.
+
+use tonic::Code;
+
+use crate::words::Words;
+
+/// What a page or a WebSocket tells, in the user's language. The log has more, under the same number.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The broker's host, or a session's, cannot be reached.
+    #[error("{host} cannot be reached: {why}")]
+    NoRoute { host: String, why: String },
+    /// Somebody else answers there.
+    #[error("{host} shows another key than it should")]
+    StrangeHost { host: String },
+    /// sshd does not let the user in.
+    #[error("sshd refuses the login")]
+    NotLetIn,
+    /// The form was left for too long, or sent twice.
+    #[error("there is no such login under way")]
+    TooLate,
+    /// There were too many attempts.
+    #[error("too many attempts")]
+    TooOften,
+    /// There are too many logins under way.
+    #[error("too many logins are under way")]
+    Busy,
+    /// The login is not valid any more.
+    #[error("the web key is not accepted")]
+    LoggedOut,
+    /// The other side of the subsystem said no.
+    #[error("{0}")]
+    Subsystem(String),
+    /// The broker said no.
+    #[error("{code:?}: {text}")]
+    Broker { code: Code, text: String },
+    /// The session host did not take the one-time key.
+    #[error("the session host {0} takes no one-time key")]
+    NoKey(String),
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broke(String),
+}
+
+impl Refused {
+    /// Whether trying again by itself may help, as while the other broker takes over.
+    pub(crate) const fn may_pass(&self) -> bool {
+        match self {
+            Self::NoRoute { .. } | Self::Broke(_) | Self::Subsystem(_) => true,
+            Self::Broker { code, .. } => {
+                matches!(code, Code::Unavailable | Code::Aborted | Code::Cancelled | Code::Unknown)
+            }
+            Self::StrangeHost { .. }
+            | Self::NotLetIn
+            | Self::TooLate
+            | Self::TooOften
+            | Self::Busy
+            | Self::LoggedOut
+            | Self::NoKey(_) => false,
+        }
+    }
+
+    /// For the user.
+    pub(crate) fn words(&self, words: &Words) -> String {
+        match self {
+            Self::NoRoute { .. } | Self::Broke(_) | Self::Subsystem(_) => words.no_route.to_owned(),
+            Self::StrangeHost { .. } => words.strange_host.to_owned(),
+            Self::NotLetIn => words.not_let_in.to_owned(),
+            Self::TooLate => words.too_late.to_owned(),
+            Self::TooOften => words.too_often.to_owned(),
+            Self::Busy => words.busy.to_owned(),
+            Self::LoggedOut => words.logged_out.to_owned(),
+            Self::NoKey(_) => words.no_key.to_owned(),
+            // The broker's own sentence; it is for users.
+            Self::Broker { text, .. } => text.clone(),
+        }
+    }
+}
+
+impl From<tonic::Status> for Refused {
+    fn from(status: tonic::Status) -> Self {
+        Self::Broker { code: status.code(), text: status.message().to_owned() }
+    }
+}
+
+impl From<russh::Error> for Refused {
+    fn from(error: russh::Error) -> Self {
+        Self::Broke(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Refused {
+    fn from(error: std::io::Error) -> Self {
+        Self::Broke(error.to_string())
+    }
+}

@@ -1,0 +1,31 @@
+//! `vsm-web`: a client of the broker that speaks HTTPS at its other side, for users with nothing but a browser.
+//!
+//! It has no rights of its own: no root, no capability once it listens, no certificate of the cluster, no list of users. sshd on the
+//! broker decides who somebody is. What cannot be done with `ssh -s HOST vsm` cannot be done with it.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`server`] | connections: TLS, their bounds, and what stands before all pages |
+//! | [`pages`] | what a browser asks for, and the HTML |
+//! | [`login`] | logins under way: sshd's prompts as forms |
+//! | [`cookie`] | a login that is done: all of it is in the browser |
+//! | [`limit`] | how often somebody may try |
+//! | [`desktop`] | the picture of a desktop, to and from a WebSocket |
+//! | [`broker`] | asking the broker, as the user |
+//! | [`ssh`] | connections to sshd |
+//! | [`words`] | all that a user reads, in each language |
+
+pub mod args;
+mod broker;
+mod cookie;
+mod desktop;
+mod error;
+mod limit;
+mod login;
+mod pages;
+pub mod server;
+mod settings;
+mod ssh;
+mod words;
+
+pub use settings::{BadSetting, Settings};

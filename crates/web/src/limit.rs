@@ -1,0 +1,87 @@
+//! How often somebody may try to log in: by the address that they come from, and by the name that they give. sshd sees
+//! this host alone, so its own penalties cannot tell one from the other.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use governor::{DefaultKeyedRateLimiter, Quota};
+
+/// Logins that may begin at once from one address, and so many more in each minute; a network behind one address has
+/// many users.
+const OF_ADDRESS: NonZeroU32 = NonZeroU32::new(30).unwrap();
+/// The same with one name: somebody who mistypes, in several windows.
+const OF_NAME: NonZeroU32 = NonZeroU32::new(10).unwrap();
+/// So many attempts, and what is not needed any more is forgotten.
+const TIDY_EVERY: u32 = 1024;
+
+/// Two buckets of attempts.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    addresses: DefaultKeyedRateLimiter<IpAddr>,
+    names: DefaultKeyedRateLimiter<String>,
+    count: AtomicU32,
+}
+
+impl Limits {
+    pub(crate) fn new() -> Self {
+        Self {
+            addresses: DefaultKeyedRateLimiter::keyed(Quota::per_minute(OF_ADDRESS)),
+            names: DefaultKeyedRateLimiter::keyed(Quota::per_minute(OF_NAME)),
+            count: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether one more attempt may be made. Each counts in both.
+    pub(crate) fn may_try(&self, address: IpAddr, name: &str) -> bool {
+        if self.count.fetch_add(1, Ordering::Relaxed) % TIDY_EVERY == TIDY_EVERY - 1 {
+            self.addresses.retain_recent();
+            self.names.retain_recent();
+        }
+        let address = self.addresses.check_key(&network(address)).is_ok();
+        // Names as sshd may take them for the same.
+        let name = self.names.check_key(&name.to_lowercase()).is_ok();
+        address && name
+    }
+}
+
+/// Of IPv6 the network, as one host has all of that.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    #[test]
+    fn one_name_is_bounded_from_wherever_it_is_tried() {
+        let limits = Limits::new();
+        let may = |last| limits.may_try(address(last), "Alice");
+        assert!((0..10).all(may));
+        assert!((10..20).all(|last| !may(last)));
+        assert!(!limits.may_try(address(30), "alice"));
+        assert!(limits.may_try(address(30), "bob"));
+    }
+
+    #[test]
+    fn one_address_is_bounded_with_whatever_names() {
+        let limits = Limits::new();
+        let may = |number: u32| limits.may_try(address(1), &format!("user{number}"));
+        assert!((0..30).all(may));
+        assert!(!may(31));
+        assert!(limits.may_try(address(2), "user31"));
+        // A network of IPv6 is one.
+        let within = |last: u128| IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8 << 96) + last));
+        assert_eq!(network(within(1)), network(within(u128::from(u64::MAX))));
+    }
+}

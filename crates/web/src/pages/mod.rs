@@ -1,0 +1,242 @@
+//! What a browser asks for.
+
+mod html;
+mod viewer;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::{
+    Form, Router,
+    extract::{
+        ConnectInfo, DefaultBodyLimit, FromRequestParts, Query, State, ws::WebSocketUpgrade,
+    },
+    http::{HeaderMap, StatusCode, Uri, header, request::Parts},
+    response::{IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use maud::Markup;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::{
+    broker::Broker,
+    cookie::{Cookie, is_name},
+    desktop::{self, Wish},
+    error::Refused,
+    login::{Browser, Next},
+    server::App,
+    words::{self, Words},
+};
+
+/// Longest body: a form with passwords.
+const BODY_MAX: usize = 16 << 10;
+/// What is kept of a browser's name for itself.
+const AGENT_MAX: usize = 120;
+
+/// All addresses.
+pub(crate) fn routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(start))
+        .route("/login", post(log_in))
+        .route("/answer", post(answer))
+        .route("/logout", post(log_out))
+        .route("/desktops", get(desktops))
+        .route("/desktop", get(desktop_page))
+        .route("/rfb", get(rfb))
+        .route("/health", get(async || "ok\n"))
+        .route("/own/{*path}", get(viewer::own))
+        .route("/novnc/{*path}", get(viewer::novnc))
+        .fallback(nothing)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(app)
+}
+
+/// Who asks, and in which language.
+struct Guest {
+    words: &'static Words,
+    address: IpAddr,
+    agent: String,
+    cookie: Option<Cookie>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Guest {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        // Each connection puts it there.
+        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let ConnectInfo(address) = address.ok_or(StatusCode::INTERNAL_SERVER_ERROR)?;
+        Ok(Self {
+            words: words_of(&parts.headers),
+            address: address.ip(),
+            agent: text_of(&parts.headers, header::USER_AGENT, AGENT_MAX),
+            cookie: Cookie::of(&parts.headers),
+        })
+    }
+}
+
+impl Guest {
+    fn browser(&self) -> Browser<'_> {
+        Browser { address: self.address, agent: &self.agent }
+    }
+
+    /// A page that says why something was not done; the log has more under the same number.
+    fn refuse(&self, app: &App, error: &Refused) -> Response {
+        let reference = told(error, self.address, self.cookie.as_ref());
+        let page = html::refused(&app.settings(), self.words, error, &reference);
+        let mut response = (status(error), page).into_response();
+        if matches!(error, Refused::LoggedOut)
+            && let Ok(unset) = Cookie::unset().parse()
+        {
+            response.headers_mut().insert(header::SET_COOKIE, unset);
+        }
+        response
+    }
+}
+
+/// Puts a refusal into the log; its number there.
+pub(crate) fn told(error: &Refused, address: IpAddr, cookie: Option<&Cookie>) -> String {
+    let reference = Uuid::new_v4().simple().to_string().split_off(24);
+    let user = cookie.map(|cookie| cookie.user.as_str());
+    tracing::warn!(reference, %address, user, %error, "refused");
+    reference
+}
+
+/// The language of a request.
+pub(crate) fn words_of(headers: &HeaderMap) -> &'static Words {
+    words::of(&text_of(headers, header::ACCEPT_LANGUAGE, 256))
+}
+
+/// A header as text that is fit for a log.
+fn text_of(headers: &HeaderMap, name: header::HeaderName, most: usize) -> String {
+    let text = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.chars().filter(|c| matches!(c, ' '..='~')).take(most).collect()
+}
+
+const fn status(error: &Refused) -> StatusCode {
+    match error {
+        Refused::NoRoute { .. }
+        | Refused::Broke(_)
+        | Refused::Subsystem(_)
+        | Refused::StrangeHost { .. }
+        | Refused::NoKey(_)
+        | Refused::Broker { .. } => StatusCode::BAD_GATEWAY,
+        Refused::NotLetIn | Refused::LoggedOut => StatusCode::UNAUTHORIZED,
+        Refused::TooLate => StatusCode::GONE,
+        Refused::TooOften => StatusCode::TOO_MANY_REQUESTS,
+        Refused::Busy => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+async fn nothing(State(app): State<Arc<App>>, guest: Guest) -> (StatusCode, Markup) {
+    let page = html::message(&app.settings(), guest.words, guest.words.nothing_here);
+    (StatusCode::NOT_FOUND, page)
+}
+
+async fn start(State(app): State<Arc<App>>, guest: Guest) -> Response {
+    if guest.cookie.is_some() {
+        return Redirect::to("/desktop").into_response();
+    }
+    html::log_in(&app.settings(), guest.words).into_response()
+}
+
+#[derive(Deserialize)]
+struct LogIn {
+    user: String,
+}
+
+async fn log_in(
+    State(app): State<Arc<App>>,
+    guest: Guest,
+    Form(LogIn { user }): Form<LogIn>,
+) -> Response {
+    let user = user.trim().to_owned();
+    if !is_name(&user) {
+        // As one that nobody has.
+        return guest.refuse(&app, &Refused::NotLetIn);
+    }
+    let next = app.logins.begin(&app.settings(), guest.browser(), user).await;
+    show(&app, &guest, next)
+}
+
+/// A form comes back with the number of its login and one field for each question.
+async fn answer(
+    State(app): State<Arc<App>>,
+    guest: Guest,
+    Form(mut fields): Form<Vec<(String, String)>>,
+) -> Response {
+    let id = fields.iter().find(|(name, _)| name == "id").and_then(|(_, id)| id.parse().ok());
+    let Some(id) = id else { return guest.refuse(&app, &Refused::TooLate) };
+    fields.retain(|(name, _)| name == "answer");
+    let answers = fields.into_iter().map(|(_, answer)| answer).collect();
+    let next = app.logins.answer(&app.settings(), guest.browser(), id, answers).await;
+    show(&app, &guest, next)
+}
+
+fn show(app: &App, guest: &Guest, next: Result<Next, Refused>) -> Response {
+    match next {
+        Ok(Next::Form { id, heading, prompts }) => {
+            html::form(&app.settings(), guest.words, id, &heading, prompts.as_deref())
+                .into_response()
+        }
+        Ok(Next::In(cookie, life)) => {
+            let set = [(header::SET_COOKIE, cookie.set(life))];
+            (set, Redirect::to("/desktop")).into_response()
+        }
+        Err(error) => guest.refuse(app, &error),
+    }
+}
+
+/// The broker forgets the key, and the browser the cookie.
+async fn log_out(State(app): State<Arc<App>>, guest: Guest) -> Response {
+    if let Some(cookie) = &guest.cookie {
+        let revoked = async {
+            let mut broker = Broker::by(&app.settings(), cookie).await?;
+            broker.revoke(cookie.id.to_string()).await
+        };
+        match revoked.await {
+            Ok(()) | Err(Refused::LoggedOut) => {
+                tracing::info!(user = cookie.user, id = %cookie.id, "logged out");
+            }
+            // The key would stay good: the user is told, and may try again.
+            Err(error) => return guest.refuse(&app, &error),
+        }
+    }
+    ([(header::SET_COOKIE, Cookie::unset())], Redirect::to("/")).into_response()
+}
+
+async fn desktops(State(app): State<Arc<App>>, guest: Guest) -> Response {
+    let Some(cookie) = &guest.cookie else { return Redirect::to("/").into_response() };
+    let listed = async { Broker::by(&app.settings(), cookie).await?.sessions().await };
+    match listed.await {
+        Ok(sessions) => html::desktops(&app.settings(), guest.words, &sessions).into_response(),
+        Err(error) => guest.refuse(&app, &error),
+    }
+}
+
+async fn desktop_page(State(app): State<Arc<App>>, guest: Guest) -> Response {
+    if guest.cookie.is_none() {
+        return Redirect::to("/").into_response();
+    }
+    html::desktop(&app.settings(), guest.words).into_response()
+}
+
+/// What a user sees, and does, goes through here.
+async fn rfb(
+    State(app): State<Arc<App>>,
+    guest: Guest,
+    uri: Uri,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let Ok(Query(wish)) = Query::<Wish>::try_from_uri(&uri) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let Guest { words, address, cookie, .. } = guest;
+    // Why it is refused is said over the socket: a page is not told with what status an upgrade ended.
+    upgrade.protocols(["binary"]).max_message_size(desktop::MESSAGE_MAX).on_upgrade(move |socket| {
+        desktop::run(app, socket, desktop::User { cookie, address, words }, wish)
+    })
+}

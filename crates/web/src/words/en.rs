@@ -1,0 +1,41 @@
+//! English.
+
+use super::Words;
+
+pub(super) static WORDS: Words = Words {
+    code: "en",
+    log_in: "Log in",
+    name: "Login name",
+    next: "Next",
+    password: "Password",
+    cancel: "Cancel",
+    again: "Try again",
+    log_out: "Log out",
+    desktop: "Desktop",
+    choose: "Your desktops",
+    choose_text: "You have more than one desktop. Which one do you want?",
+    open: "Open",
+    new_desktop: "New desktop",
+    connected: "open elsewhere",
+    disconnected: "waiting for you",
+    reference: "Reference",
+    failed: "That did not work",
+    full_screen: "Full screen",
+    sessions: "Desktops",
+    connecting: "Getting your desktop …",
+    reconnecting: "The connection was lost. Getting you back to your desktop …",
+    ended: "Your desktop has ended.",
+    taken: "Your desktop was opened elsewhere.",
+    no_script: "A desktop in a browser needs JavaScript. Please allow it for this page.",
+    no_route: "The desktop service cannot be reached at the moment. Please try again in a minute.",
+    strange_host: "The desktop service could not prove that it is the right one, so you were not \
+        connected. Please tell your administrator.",
+    not_let_in: "The name, the password or the code is not right, or you may not log in here.",
+    too_late: "This took too long, or the form was sent twice. Please begin again.",
+    too_often: "There were too many attempts. Please wait a minute and try again.",
+    busy: "Too many people are logging in right now. Please try again in a minute.",
+    logged_out: "You are not logged in any more. Please log in again.",
+    no_key: "The host of your desktop did not let you in. Please tell your administrator.",
+    foreign: "This came from another page. Please begin again here.",
+    nothing_here: "There is nothing at this address.",
+};
