@@ -9,10 +9,11 @@ use anyhow::{Context, Result, bail};
 use crate::command::{command, run};
 
 /// The packages, in an order in which each depends on those before it alone.
-pub(crate) const PACKAGES: [&str; 4] = ["vsm-common", "vsm-server", "vsm-agent", "vsm-client"];
+pub(crate) const PACKAGES: [&str; 5] =
+    ["vsm-common", "vsm-server", "vsm-agent", "vsm-client", "vsm-web"];
 /// The crates that have the programs, and the one that makes manual pages from them; they are built together.
-pub(crate) const CRATES: [&str; 5] =
-    ["vsm-broker", "vsm-root", "vsm-agent", "vsm-cli", "vsm-manual"];
+pub(crate) const CRATES: [&str; 6] =
+    ["vsm-broker", "vsm-root", "vsm-agent", "vsm-cli", "vsm-web", "vsm-manual"];
 
 const FILE: u32 = 0o644;
 const RUNNABLE: u32 = 0o755;

@@ -22,7 +22,7 @@ struct Arguments {
 }
 
 /// Every program with a command line, and the section that its manual page is in.
-fn programs() -> [(Command, &'static str); 15] {
+fn programs() -> [(Command, &'static str); 16] {
     [
         (vsm_cli::args::vsm::Arguments::command(), USERS),
         (vsm_cli::args::vsmctl::Arguments::command(), ADMINISTRATORS),
@@ -39,6 +39,7 @@ fn programs() -> [(Command, &'static str); 15] {
         (vsm_agent::args::EnvArguments::command(), USERS),
         (vsm_agent::args::WhileArguments::command(), USERS),
         (vsm_cli::args::vsm_authorized_keys::Arguments::command(), ADMINISTRATORS),
+        (vsm_web::args::Arguments::command(), ADMINISTRATORS),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! A login that is done. All of it is in the browser: who, and the private half of the key that the broker has accepted.
+//! A login that is done. All of it is in the browser: who, and the private half of the key that the broker accepts.
 //! Nothing of it is kept here, so another host can take over.
 
 use std::time::Duration;

@@ -15,11 +15,10 @@ use vsm_proto::{
 use zeroize::Zeroizing;
 
 use crate::{
+    app::App,
     broker::Broker,
     cookie::Cookie,
     error::Refused,
-    pages,
-    server::App,
     settings::Settings,
     ssh::{self, Attached, Heard, SEED, Ssh},
     words::Words,
@@ -107,7 +106,8 @@ pub(crate) async fn run(app: Arc<App>, mut socket: WebSocket, user: User, wish: 
         }
         Ok(Opened::Choose) => Told::Choose,
         Err(error) => {
-            let reference = pages::told(&error, user.address, user.cookie.as_ref());
+            let who = user.cookie.as_ref().map(|cookie| cookie.user.as_str());
+            let reference = error.told(user.address, who);
             Told::Failed {
                 text: error.words(user.words),
                 reference,

@@ -1,6 +1,9 @@
 //! Why something was not done for a user.
 
+use std::net::IpAddr;
+
 use tonic::Code;
+use uuid::Uuid;
 
 use crate::words::Words;
 
@@ -58,6 +61,13 @@ impl Refused {
             | Self::LoggedOut
             | Self::NoKey(_) => false,
         }
+    }
+
+    /// Puts it into the log; its number there, which the user is told.
+    pub(crate) fn told(&self, address: IpAddr, user: Option<&str>) -> String {
+        let reference = Uuid::new_v4().simple().to_string().split_off(24);
+        tracing::warn!(reference, %address, user, error = %self, "refused");
+        reference
     }
 
     /// For the user.

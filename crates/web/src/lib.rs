@@ -1,11 +1,12 @@
 //! `vsm-web`: a client of the broker that speaks HTTPS at its other side, for users with nothing but a browser.
 //!
-//! It has no rights of its own: no root, no capability once it listens, no certificate of the cluster, no list of users. sshd on the
-//! broker decides who somebody is. What cannot be done with `ssh -s HOST vsm` cannot be done with it.
+//! It has no rights of its own: no root, no capability once it listens, no certificate of the cluster, no list of
+//! users. sshd on the broker decides who somebody is. What `ssh -s HOST vsm` cannot do cannot be done with it.
 //!
 //! | module | owns |
 //! | --- | --- |
 //! | [`server`] | connections: TLS, their bounds, and what stands before all pages |
+//! | [`app`] | what all requests share |
 //! | [`pages`] | what a browser asks for, and the HTML |
 //! | [`login`] | logins under way: sshd's prompts as forms |
 //! | [`cookie`] | a login that is done: all of it is in the browser |
@@ -15,6 +16,7 @@
 //! | [`ssh`] | connections to sshd |
 //! | [`words`] | all that a user reads, in each language |
 
+mod app;
 pub mod args;
 mod broker;
 mod cookie;

@@ -14,7 +14,6 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use parking_lot::RwLock;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected as _;
@@ -27,9 +26,10 @@ use vsm_daemon::{
 };
 
 use crate::{
-    login::Logins,
+    app::App,
     pages,
     settings::{BadSetting, Settings},
+    words,
 };
 
 /// Connections that wait to be taken.
@@ -52,20 +52,6 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
 /// How long to wait when no connection can be taken.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What all requests share.
-#[derive(Debug)]
-pub(crate) struct App {
-    settings: RwLock<Arc<Settings>>,
-    pub(crate) logins: Logins,
-}
-
-impl App {
-    /// As they are now; a reload changes them for what begins later.
-    pub(crate) fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.read())
-    }
-}
-
 /// What a process brings along that has given up what it took the port with.
 #[derive(Debug)]
 pub struct Start {
@@ -84,7 +70,7 @@ pub struct Start {
 /// # Errors
 /// If it cannot listen.
 pub async fn serve(Start { dir, assets, settings, port }: Start, stop: Stop) -> io::Result<()> {
-    let app = Arc::new(App { settings: RwLock::new(Arc::new(settings)), logins: Logins::new() });
+    let app = App::new(settings);
     let listener = port.listen(BACKLOG)?;
     let router = pages::routes(Arc::clone(&app)).layer(middleware::from_fn(guarded));
     tracing::info!(port = listener.local_addr()?.port(), "ready");
@@ -110,7 +96,7 @@ async fn reload(app: &App, dir: PathBuf, assets: PathBuf, stop: &Stop) {
         });
         match read {
             Ok(settings) => {
-                *app.settings.write() = Arc::new(settings);
+                app.take(settings);
                 tracing::info!("configuration and certificate read again");
             }
             Err(error) => tracing::error!(error, "not read again; the old one stays in force"),
@@ -196,7 +182,7 @@ async fn guarded(request: Request, next: Next) -> Response {
     let mut response = if changes && !is_own(request.headers()) {
         let origin = request.headers().get(header::ORIGIN);
         tracing::warn!(?origin, path = request.uri().path(), "refused: from another page");
-        let words = pages::words_of(request.headers());
+        let words = words::of_request(request.headers());
         (StatusCode::FORBIDDEN, words.foreign).into_response()
     } else {
         let late = || StatusCode::GATEWAY_TIMEOUT.into_response();

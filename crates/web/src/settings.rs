@@ -128,7 +128,7 @@ fn tls(config: &Config) -> Result<Arc<ServerConfig>, BadSetting> {
     Ok(Arc::new(tls))
 }
 
-/// The keys of the broker's sshd: from a file like ssh's `known_hosts`, whose names do not matter, or those of this host.
+/// The keys of the broker's sshd: from a file like ssh's `known_hosts`, whose names do not matter, or of this host.
 fn host_keys(known_hosts: &Path) -> Result<Vec<String>, BadSetting> {
     let parameter = keys::vsmweb::KNOWN_HOSTS.path();
     let is_given = !known_hosts.as_os_str().is_empty();

@@ -3,6 +3,8 @@
 mod de;
 mod en;
 
+use axum::http::{HeaderMap, header};
+
 /// The texts of one language.
 #[derive(Debug)]
 pub(crate) struct Words {
@@ -46,7 +48,7 @@ pub(crate) struct Words {
 }
 
 /// The language that a browser likes best of those there are, by what it says in `Accept-Language`.
-pub(crate) fn of(accept_language: &str) -> &'static Words {
+fn of(accept_language: &str) -> &'static Words {
     let liked = |part: &str| {
         let (tag, rest) = part.split_once(';').unwrap_or((part, ""));
         let weight = rest.trim().strip_prefix("q=").map_or(Some(1.0), |q| q.parse::<f32>().ok())?;
@@ -58,6 +60,12 @@ pub(crate) fn of(accept_language: &str) -> &'static Words {
     // Of equal ones the first.
     let best = all.reduce(|best, next| if next.0 > best.0 { next } else { best });
     best.map_or(&en::WORDS, |(_, words)| words)
+}
+
+/// The same, of a whole request.
+pub(crate) fn of_request(headers: &HeaderMap) -> &'static Words {
+    let said = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    of(said.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -19,15 +19,14 @@ use axum::{
 };
 use maud::Markup;
 use serde::Deserialize;
-use uuid::Uuid;
 
 use crate::{
+    app::App,
     broker::Broker,
     cookie::{Cookie, is_name},
     desktop::{self, Wish},
     error::Refused,
     login::{Browser, Next},
-    server::App,
     words::{self, Words},
 };
 
@@ -70,7 +69,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Guest {
         let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let ConnectInfo(address) = address.ok_or(StatusCode::INTERNAL_SERVER_ERROR)?;
         Ok(Self {
-            words: words_of(&parts.headers),
+            words: words::of_request(&parts.headers),
             address: address.ip(),
             agent: text_of(&parts.headers, header::USER_AGENT, AGENT_MAX),
             cookie: Cookie::of(&parts.headers),
@@ -85,7 +84,8 @@ impl Guest {
 
     /// A page that says why something was not done; the log has more under the same number.
     fn refuse(&self, app: &App, error: &Refused) -> Response {
-        let reference = told(error, self.address, self.cookie.as_ref());
+        let user = self.cookie.as_ref().map(|cookie| cookie.user.as_str());
+        let reference = error.told(self.address, user);
         let page = html::refused(&app.settings(), self.words, error, &reference);
         let mut response = (status(error), page).into_response();
         if matches!(error, Refused::LoggedOut)
@@ -95,19 +95,6 @@ impl Guest {
         }
         response
     }
-}
-
-/// Puts a refusal into the log; its number there.
-pub(crate) fn told(error: &Refused, address: IpAddr, cookie: Option<&Cookie>) -> String {
-    let reference = Uuid::new_v4().simple().to_string().split_off(24);
-    let user = cookie.map(|cookie| cookie.user.as_str());
-    tracing::warn!(reference, %address, user, %error, "refused");
-    reference
-}
-
-/// The language of a request.
-pub(crate) fn words_of(headers: &HeaderMap) -> &'static Words {
-    words::of(&text_of(headers, header::ACCEPT_LANGUAGE, 256))
 }
 
 /// A header as text that is fit for a log.

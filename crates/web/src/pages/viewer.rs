@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::server::App;
+use crate::app::App;
 
 const OWN: [(&str, &str, &[u8]); 2] = [
     ("desktop.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/desktop.js")),

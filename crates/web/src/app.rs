@@ -1,0 +1,31 @@
+//! What all requests share.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::{login::Logins, settings::Settings};
+
+/// Nothing of it is about somebody who is logged in: that is in their browsers.
+#[derive(Debug)]
+pub(crate) struct App {
+    settings: RwLock<Arc<Settings>>,
+    /// Logins under way.
+    pub(crate) logins: Logins,
+}
+
+impl App {
+    pub(crate) fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(Self { settings: RwLock::new(Arc::new(settings)), logins: Logins::new() })
+    }
+
+    /// As they are now; a reload changes them for what begins later.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read())
+    }
+
+    /// Takes others.
+    pub(crate) fn take(&self, settings: Settings) {
+        *self.settings.write() = Arc::new(settings);
+    }
+}
