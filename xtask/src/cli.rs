@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::web::Factors;
 use crate::cluster::{self, Cluster, ClusterSpec, HaSoftware, HostStatus, Placed, UnknownHost};
 use crate::compile::{self, Profile};
 use crate::{
@@ -179,6 +180,9 @@ struct Up {
     /// Number of users user001…, in addition to alice, bob and carol
     #[arg(long, default_value_t = 0)]
     users: u16,
+    /// An sshd on the brokers for people who log in with a browser, and what it asks them for
+    #[arg(long, value_enum, value_name = "FACTORS", conflicts_with = "fresh")]
+    web: Option<Factors>,
     /// Use optimised programs
     #[arg(long)]
     release: bool,
@@ -284,6 +288,9 @@ fn cluster_up(up: &Up) -> Result<()> {
     } else {
         setup::setup(false)?;
     }
+    if up.web.is_some() {
+        setup::browsers(false)?;
+    }
     if !up.fresh && !up.no_build {
         compile::build(profile)?;
     }
@@ -297,7 +304,7 @@ fn cluster_up(up: &Up) -> Result<()> {
     spec.software = up.ha;
     spec.medium = up.medium.as_deref().map(std::fs::canonicalize).transpose()?;
     spec.agents = up.agents.unwrap_or(spec.agents);
-    (spec.users, spec.progress) = (up.users, true);
+    (spec.users, spec.web, spec.progress) = (up.users, up.web, true);
     Cluster::up(&spec)?.keep();
     Ok(())
 }

@@ -216,7 +216,7 @@ impl<'a> Browser<'a> {
     /// Gives the page this size.
     ///
     /// # Errors
-    /// When the browser does not, as where it is smaller than its window can be.
+    /// When the browser does not: no window of Firefox is narrower than 500 pixels.
     pub fn resize(&self, width: u32, height: u32) -> Result<()> {
         let (mut outer, mut seen) = ((width, height), Value::Null);
         // What is around the page is known once there is a window.
@@ -299,10 +299,12 @@ impl<'a> Browser<'a> {
     {
         let command = command(self.client.clone());
         self.inside.run(what, COMMAND_WAIT, async move {
-            command.await.map_err(|error| match error {
+            command.await.map_err(|error| {
                 // Its message may be empty where its kind says it all.
-                CmdError::Standard(error) => anyhow::anyhow!("{}: {}", error.error, error.message),
-                other => other.into(),
+                if let CmdError::Standard(told) = &error {
+                    return anyhow::anyhow!("{}: {}", told.error, told.message);
+                }
+                error.into()
             })
         })
     }

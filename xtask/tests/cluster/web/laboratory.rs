@@ -8,7 +8,7 @@ use serde_json::json;
 use xtask::browser::{Browser, Kind, Seat};
 use xtask::cluster::Cluster;
 
-use super::{artifacts, becomes, colour, log_in, open, shows};
+use super::{artifacts, becomes, colour, log_in, obstacles, open, shows};
 use crate::cluster;
 use crate::service::{BROKER, WAIT};
 
@@ -63,10 +63,22 @@ fn a_person_at_a_browser(kind: Kind, name: &str) {
         browser.execute("return [innerWidth, innerHeight]", &[]).unwrap(),
         json!([600, 400])
     );
+    // A telephone's width, which no window of Firefox has.
+    let telephone = browser.resize(360, 640);
+    assert_eq!(telephone.is_ok(), kind == Kind::Chromium, "{telephone:?}");
+    finds_obstacles(&browser);
     tells_what_went_wrong(&browser, name);
     assert_ne!(left(&cluster), "", "nothing is found of a browser that runs");
     drop(browser);
     assert_eq!(left(&cluster), "");
+}
+
+fn finds_obstacles(browser: &Browser<'_>) {
+    let before = obstacles(browser);
+    assert!(before.iter().all(|found| !found.starts_with("image-alt")), "{before:?}");
+    browser.execute("document.body.append(new Image())", &[]).unwrap();
+    let after = obstacles(browser);
+    assert!(after.contains(&"image-alt: <img>".to_owned()), "{after:?}");
 }
 
 /// The error of a wait that is over has the reason, the page's words, and a picture.

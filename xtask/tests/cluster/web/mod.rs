@@ -17,6 +17,7 @@ use serde_json::Value;
 use xtask::browser::{Browser, Kind, Seat};
 use xtask::cluster::Cluster;
 use xtask::cluster::web::{CODE_SECRET, PASSWORD};
+use xtask::npm::AXE;
 
 use crate::service::{BROKER, WAIT};
 use crate::{XTASK, on};
@@ -27,6 +28,11 @@ const FORMS_MAX: usize = 8;
 const ASKED: &str = "
     const fields = [...document.querySelectorAll('form input:not([type=hidden]):not([type=submit])')];
     return fields.map((field, n) => { field.dataset.asked = n; return field.labels[0].innerText.trim(); });";
+/// Runs after axe itself, in the page.
+const OBSTACLES: &str = "
+    return axe.run().then((found) => found.violations
+        .filter((broken) => ['serious', 'critical'].includes(broken.impact))
+        .map((broken) => `${broken.id}: ${broken.nodes.map((node) => node.html).join(' ')}`));";
 /// How far two colours may be apart in each part: pictures of a desktop may be compressed.
 const COLOUR_TOLERANCE: u8 = 8;
 
@@ -92,6 +98,13 @@ fn submit(browser: &Browser<'_>) {
             }
         })
         .unwrap();
+}
+
+/// What keeps people from using the page, of what axe finds serious: the rule, and the elements that break it.
+fn obstacles(browser: &Browser<'_>) -> Vec<String> {
+    let axe = std::fs::read_to_string(AXE.unpacked().unwrap().join("axe.min.js")).unwrap();
+    let found = browser.execute(&format!("{axe}\n{OBSTACLES}"), &[]).unwrap();
+    serde_json::from_value(found).unwrap()
 }
 
 /// The colour of an element where it is looked at, in pixels from its upper left corner.
