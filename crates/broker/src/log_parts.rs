@@ -18,6 +18,7 @@ pub const PARTS: &Parts = &[
             "vsm_broker::sessions::start",
             "vsm_broker::sessions::unvoted",
             "vsm_broker::users",
+            "vsm_broker::web_keys",
         ],
     ),
     (

@@ -331,7 +331,7 @@ impl WebKeys {
             }
             Ok(false) => {}
             Err(error) => {
-                tracing::warn!(session = %id, %error, "a viewer whose browser was logged out may go on")
+                tracing::warn!(session = %id, %error, "a viewer whose browser was logged out may go on");
             }
         }
     }

@@ -144,19 +144,28 @@ pub enum Heard {
     Nothing,
 }
 
-/// Has the broker behind a key socket say when a web key is good no more; what it says instead where it is not good now.
+/// Whether a web key is good.
+#[derive(Debug)]
+pub enum Followed {
+    /// It is, and is followed.
+    Good(Following),
+    /// It is not; why, in one line.
+    Over(String),
+}
+
+/// Has the broker behind a key socket say when a web key is good no more, if it is now.
 ///
 /// # Errors
 /// If it does not run, does not answer in time, or does not know.
-pub fn follow(socket: &Path, id: WebKeyId) -> io::Result<Result<Following, String>> {
+pub fn follow(socket: &Path, id: WebKeyId) -> io::Result<Followed> {
     let (answer, mut lines) = open(socket, &Ask::Follow { id })?;
     match answer {
         Answer::Following { until_unix_ms } => {
             lines.get_mut().set_limit(LINE_MAX);
             let (line, until) = (Vec::new(), UnixMillis(until_unix_ms));
-            Ok(Ok(Following { lines, line, until }))
+            Ok(Followed::Good(Following { lines, line, until }))
         }
-        Answer::Refused { why } | Answer::Over { why } => Ok(Err(why)),
+        Answer::Refused { why } | Answer::Over { why } => Ok(Followed::Over(why)),
         Answer::Good { .. } | Answer::Unknown | Answer::Redeemed | Answer::Web { .. } => {
             Err(io::Error::other("it gave another answer"))
         }

@@ -121,9 +121,9 @@ pub(crate) fn client_address<T>(request: &Request<T>) -> Option<IpAddr> {
     socket::named_address(from.as_abstract_name()?)
 }
 
-/// By which web key the user has logged in: of a local call its `vsm-login` says so in the same way, and of others the
-/// broker that forwards them. Whoever has logged in so runs nothing else, so it proves something: who says none may have
-/// come by such a key only if they could do more than that lets them.
+/// By which web key the user has logged in: of a local call its `vsm-login` says so in the same way, of others the
+/// broker that forwards them. Whoever has logged in so runs nothing else, so it proves something: who says none may
+/// have come by such a key only if they could do more than that lets them.
 pub(crate) fn web_key<T>(request: &Request<T>) -> Option<WebKeyId> {
     match request.extensions().get::<UdsConnectInfo>() {
         Some(info) => socket::named_web_key(info.peer_addr.as_ref()?.as_abstract_name()?),

@@ -1,5 +1,5 @@
-//! Keys by which browsers log in: both nodes know them, their users and administrators end them, and what goes on by one
-//! ends with it.
+//! Keys by which browsers log in: both nodes know them, their users and administrators end them, and what goes on by
+//! one ends with it.
 
 use std::{os::unix::net::UnixStream, time::Duration};
 
@@ -252,7 +252,7 @@ async fn administrators_list_and_revoke_those_of_all() {
     assert_eq!(own(&lab.b).await, [""; 0]);
 }
 
-/// A copy that nobody active confirms is still good for letting users in, as their desktops go on; nothing is changed.
+/// A copy that nobody active confirms still lets users in, as their desktops go on; nothing is changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_votes_who_was_let_in_is_and_nobody_else() {
     let lab = Lab::with_b_active().await;
@@ -266,7 +266,7 @@ async fn without_votes_who_was_let_in_is_and_nobody_else() {
     }
 }
 
-/// A viewer that went to the session host by itself is dropped by its agent; not where its user has come back otherwise.
+/// A viewer that went to the session host by itself is dropped by its agent; not where its user has come otherwise.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_viewer_that_a_browser_opened_ends_with_its_login() {
     let site = Site::new().await;

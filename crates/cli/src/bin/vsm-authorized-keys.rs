@@ -1,5 +1,5 @@
 //! `vsm-authorized-keys`: tells sshd that a key which was announced is good for one login, or that it is a web key. Run
-//! by sshd, as AuthorizedKeysCommand, at each login with a key: it must neither hang nor fail where agent and broker do.
+//! by sshd, as AuthorizedKeysCommand, at each login with a key: it must neither hang nor fail where agent or broker do.
 
 use std::{
     io::{self, Write},

@@ -12,7 +12,7 @@ use vsm_core::WebKeyId;
 use vsm_daemon::{
     backoff::Backoff,
     clock,
-    one_time::{self, Following, Heard},
+    one_time::{self, Followed, Following, Heard},
 };
 
 use crate::preface::{Code, Failure, Target};
@@ -41,8 +41,8 @@ pub(crate) fn check(target: &Target) -> Result<(), Failure> {
 /// Asks whether the key is good, and has this process end when it is no more.
 pub(crate) fn stay(socket: PathBuf, id: WebKeyId) -> Result<(), Failure> {
     let following = match one_time::follow(&socket, id) {
-        Ok(Ok(following)) => following,
-        Ok(Err(why)) => return Err(Failure::new(Code::Refused, why)),
+        Ok(Followed::Good(following)) => following,
+        Ok(Followed::Over(why)) => return Err(Failure::new(Code::Refused, why)),
         Err(error) => {
             let why = format!(
                 "the VSM broker of this host does not say whether you are logged in: {error}"
@@ -75,15 +75,15 @@ fn until_over(
             Heard::Over(why) => return why,
             Heard::Nothing => {}
             Heard::Gone => match again(socket, id, alone_max) {
-                Ok(found) => following = found,
-                Err(why) => return why,
+                Followed::Good(found) => following = found,
+                Followed::Over(why) => return why,
             },
         }
     }
 }
 
 /// Asks a broker that has gone once it is there again.
-fn again(socket: &Path, id: WebKeyId, alone_max: Duration) -> Result<Following, String> {
+fn again(socket: &Path, id: WebKeyId, alone_max: Duration) -> Followed {
     let seed = Uuid::new_v4().as_u64_pair().0;
     let mut waits = Backoff::new(FIRST_WAIT, LONGEST_WAIT, seed);
     let since = clock::now();
@@ -94,7 +94,8 @@ fn again(socket: &Path, id: WebKeyId, alone_max: Duration) -> Result<Following, 
                 thread::park_timeout(waits.next_wait());
             }
             Err(error) => {
-                return Err(format!("the VSM broker of this host has gone for too long: {error}"));
+                let why = format!("the VSM broker of this host has gone for too long: {error}");
+                return Followed::Over(why);
             }
         }
     }
@@ -126,8 +127,12 @@ mod tests {
             }
         });
         let id = WebKeyId::new(Uuid::from_u128(7));
-        let followed = one_time::follow(&socket, id).map_err(|error| error.to_string())?;
-        let over = until_over(&socket, id, followed?, SHORT);
+        let following = match one_time::follow(&socket, id) {
+            Ok(Followed::Good(following)) => following,
+            Ok(Followed::Over(why)) => return Err(why),
+            Err(error) => return Err(error.to_string()),
+        };
+        let over = until_over(&socket, id, following, SHORT);
         daemon.join().unwrap();
         Ok(over)
     }
