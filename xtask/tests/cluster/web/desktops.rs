@@ -1,6 +1,8 @@
 //! Desktops in real browsers, served by `vsm-web` on a pair.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use xtask::browser::{Browser, Kind};
@@ -126,4 +128,89 @@ fn who_logs_out_is_out_and_who_is_wrong_is_never_in() {
     browser.set_cookie(copied).unwrap();
     browser.go("https://tlha/desktop").unwrap();
     becomes(&browser, "return !!document.getElementById('user')", &Value::Bool(true));
+}
+
+/// Opens a thousand connections and begins a TLS handshake on none of them, for as long as it lives.
+const SILENT: &str = "
+import socket, time
+all = []
+for _ in range(1000):
+    one = socket.socket()
+    one.connect(('tlha', 443))
+    all.append(one)
+print('open', flush=True)
+time.sleep(600)
+";
+
+/// From the very address that the user comes from, too.
+#[test]
+fn a_thousand_who_say_nothing_keep_nobody_out() {
+    let name = "web-silent";
+    let pair = pair(name);
+    let mut flood = pair.contained("client", "bob", &["python3", "-c", SILENT]).unwrap();
+    let mut flood = flood.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(flood.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "open\n");
+    let browser = open(&pair, Kind::Chromium, name);
+    enter(&browser, "alice");
+    paint(&pair, "alice", "#3050a0");
+    shows(&browser, PICTURE, (200, 200), [0x30, 0x50, 0xa0]);
+    flood.kill().unwrap();
+    flood.wait().unwrap();
+}
+
+/// What a browser is told with each answer, and what is refused without one.
+#[test]
+fn pages_of_others_get_nothing() {
+    let name = "web-foreign";
+    let pair = pair(name);
+    let curl = |options: &str| {
+        let line = format!(
+            "curl -sS -m 20 --cacert /etc/vsm/pki/ca.pem -o /dev/null -D - {options} 2>&1; true"
+        );
+        pair.sh("tlha-primary", &line).to_lowercase()
+    };
+    let said = curl("https://tlha/");
+    for header in [
+        "http/1.1 200",
+        "content-security-policy: default-src 'none'",
+        "frame-ancestors 'none'",
+        "x-content-type-options: nosniff",
+        "x-frame-options: deny",
+        "referrer-policy: same-origin",
+        "strict-transport-security: max-age=31536000",
+        "cache-control: no-store",
+    ] {
+        assert!(said.contains(header), "no {header:?} in {said}");
+    }
+    let post = "--data user=alice https://tlha/login";
+    for origin in ["", "-H 'Origin: https://evil.example'", "-H 'Origin: null'"] {
+        let said = curl(&format!("{origin} {post}"));
+        assert!(said.contains("http/1.1 403"), "{origin}: {said}");
+    }
+    let own = "-H 'Origin: https://tlha'";
+    assert!(curl(&format!("{own} {post}")).contains("http/1.1 200"));
+    // A body, a name and headers beyond all bounds; paths out of the viewer's folder.
+    let long = "$(head -c 20000 /dev/zero | tr '\\0' a)";
+    let large = format!("{own} --data user={long} https://tlha/login");
+    assert!(curl(&large).contains("http/1.1 413"));
+    assert!(curl(&format!("-H X:{long} -H Y:{long} https://tlha/")).contains("http/1.1 431"));
+    for path in ["novnc/..%2f..%2f..%2fetc%2fpasswd", "novnc/core", "own/none", "%00"] {
+        let said = curl(&format!("--path-as-is https://tlha/{path}"));
+        assert!(said.contains("http/1.1 404") || said.contains("http/1.1 400"), "{path}: {said}");
+    }
+    let forged = "-H 'Cookie: __Host-vsm=YWxpY2U.AAAAAAAAAAAAAAAAAAAAAA.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'";
+    assert!(curl(&format!("{forged} https://tlha/desktops")).contains("http/1.1 401"));
+
+    // What it may do, and see, on the broker.
+    let status = pair.sh("tlha-primary", "cat /proc/$(pgrep -x vsm-web)/status");
+    assert!(status.contains("\nCapEff:\t0000000000000000\n"), "{status}");
+    assert!(status.contains("\nCapPrm:\t0000000000000000\n"), "{status}");
+    assert!(!status.contains("\nUid:\t0"), "{status}");
+    let as_it = "setpriv --reuid=nobody --regid=nogroup --clear-groups";
+    for file in ["/etc/vsm/pki/host.key", "/var/lib/vsm", "/etc/shadow"] {
+        let refused = format!("{as_it} cat {file} >/dev/null 2>&1 || echo refused");
+        assert_eq!(pair.sh("tlha-primary", &refused).trim(), "refused", "{file}");
+    }
 }
