@@ -77,7 +77,7 @@ fn manual(shop: &Workshop, name: &str, tree: &Path) -> Result<()> {
         let stem = page.file_stem().unwrap_or_default().display().to_string();
         let is_program = |dir: &Path| dir.join(&stem).is_file();
         let other = stem != name && (is_program(&shop.binaries) || is_program(&tools));
-        let dir = page.parent().unwrap_or(Path::new(""));
+        let dir = page.parent().unwrap_or_else(|| Path::new(""));
         if !other || own_page(&listing(dir)?, &stem) != Some(&page) {
             kept.push(page);
         }

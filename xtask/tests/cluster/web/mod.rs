@@ -47,6 +47,11 @@ fn log_in(browser: &Browser<'_>, user: &str) -> Vec<String> {
     browser.log_in(user).unwrap()
 }
 
+/// Sends the form, and waits for the next page.
+fn submit(browser: &Browser<'_>) {
+    browser.submit().unwrap();
+}
+
 /// What keeps people from using the page, of what axe finds serious: the rule, and the elements that break it.
 fn obstacles(browser: &Browser<'_>) -> Vec<String> {
     let axe = std::fs::read_to_string(AXE.unpacked().unwrap().join("axe.min.js")).unwrap();
