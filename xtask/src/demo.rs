@@ -1,11 +1,13 @@
 //! `cargo xtask demo`: the ninth step of setting a pair up. A user logs in at the resource name and works, the active
 //! node's cable is pulled, and she logs in again and has the same desktop; the cable goes back, and the node catches
-//! up.
+//! up. Another one sits at a browser meanwhile, and has not even to log in again.
 //!
 //! Everything runs on real parts: keepalived, sshd, brokers, agents, Xvnc, a window manager, a terminal. The
 //! pictures are taken by the product's own client.
 
-use std::path::{Path, PathBuf};
+mod browser;
+
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -13,7 +15,9 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use self::browser::Desk;
 use crate::clock::{self, wait_for};
+use crate::cluster::web::Factors;
 use crate::cluster::{Cluster, ClusterSpec, Fault};
 use crate::command::capture;
 use crate::compile::{self, Profile};
@@ -42,6 +46,9 @@ pub(crate) struct Options {
     /// Do not build; use the programs that are there
     #[arg(long)]
     no_build: bool,
+    /// Without a browser, and do not install one
+    #[arg(long)]
+    no_browser: bool,
 }
 
 /// What `vsm connect --json` prints, as far as the demo looks at it.
@@ -64,6 +71,8 @@ struct Outcome {
     resynced: bool,
     tables_equal: bool,
     screenshots: [PathBuf; 2],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    browser: Option<browser::Report>,
 }
 
 /// From the fault on, in milliseconds.
@@ -80,17 +89,21 @@ struct Failover {
 /// Tells the story; the cluster is taken away at its end, however it ends.
 pub(crate) fn demo(options: &Options) -> Result<()> {
     setup::setup(false)?;
+    if !options.no_browser {
+        setup::browsers(false)?;
+    }
     if !options.no_build {
         compile::build(Profile::Dev)?;
     }
     let progress = Progress::new(true);
     let mut spec = ClusterSpec::pair("demo", compile::helper()?);
     spec.fresh = true;
+    spec.web = (!options.no_browser).then_some(Factors::PasswordAndCode);
     progress.step(
         "two brokers with keepalived, three agents and a client come up, each a host of its own",
     );
     let cluster = Cluster::up(&spec)?;
-    let outcome = story(&cluster, &progress);
+    let outcome = story(&cluster, !options.no_browser, &progress);
     if options.keep {
         progress.step("the cluster stays: cargo xtask cluster status --name demo");
         cluster.keep();
@@ -102,13 +115,15 @@ pub(crate) fn demo(options: &Options) -> Result<()> {
     if options.json {
         println!("{}", serde_json::to_string(&outcome)?);
     }
-    if !(outcome.same_after_failover && outcome.resynced && outcome.tables_equal) {
+    let browser_same = outcome.browser.as_ref().is_none_or(|it| it.same && it.asked == 0);
+    let same = outcome.same_after_failover && browser_same;
+    if !(same && outcome.resynced && outcome.tables_equal) {
         bail!("the failover did not go as it should: {outcome:?}");
     }
     Ok(())
 }
 
-fn story(cluster: &Cluster, progress: &Progress) -> Result<Outcome> {
+fn story(cluster: &Cluster, with_browser: bool, progress: &Progress) -> Result<Outcome> {
     let active = pair::in_step(cluster, SERVICE_WAIT)?;
     let standby = pair::other(active);
     progress.step(format!("{active} has the address tlha and is active, {standby} follows"));
@@ -117,14 +132,16 @@ fn story(cluster: &Cluster, progress: &Progress) -> Result<Outcome> {
     progress.step(format!(
         "alice has desktop :{display} on {agent} after {login_ms} ms (session {session})"
     ));
-    let desktop = Desktop::find(cluster, &agent, display)?;
+    let desktop = Desktop::find(cluster, "alice", &agent, display)?;
     let terminal = desktop.terminal()?;
     progress.step("its window manager and a terminal are on the screen");
     desktop.type_in(&terminal, "echo \"$(id -un) was here\" | tee was-here")?;
     let before = picture(cluster, "before.png")?;
     progress.step(format!("she typed a command; a picture of it: {}", before.path.display()));
+    let desk = with_browser.then(|| sit_down(cluster, progress)).transpose()?;
     progress.step(format!("the cable of {active} is pulled"));
-    let failover_ms = fail_over(cluster, active, standby, progress)?;
+    let (failover_ms, back_ms) = fail_over(cluster, active, standby, desk.as_ref(), progress)?;
+    let browser = desk.as_ref().zip(back_ms).map(|(desk, ms)| desk.report(ms)).transpose()?;
     let after = picture(cluster, "after.png")?;
     let same_after_failover = after.to.session == session
         && after.to.agent == agent
@@ -155,7 +172,16 @@ fn story(cluster: &Cluster, progress: &Progress) -> Result<Outcome> {
         resynced,
         tables_equal,
         screenshots,
+        browser,
     })
+}
+
+/// Bob logs in with a browser.
+fn sit_down<'a>(cluster: &'a Cluster, progress: &Progress) -> Result<Desk<'a>> {
+    progress.step("bob opens https://tlha/ in a browser, and types his password and a code");
+    let desk = Desk::sit_down(cluster, &pictures()?)?;
+    progress.step(format!("bob has his desktop in the browser after {} ms", desk.login_ms));
+    Ok(desk)
 }
 
 /// Pulls the cable and logs in again; when what happened.
@@ -163,12 +189,13 @@ fn fail_over(
     cluster: &Cluster,
     active: &str,
     standby: &str,
+    desk: Option<&Desk<'_>>,
     progress: &Progress,
-) -> Result<Failover> {
+) -> Result<(Failover, Option<u64>)> {
     let began = clock::unix_micros();
     cluster.fault(&Fault::Cable { host: active.to_owned() })?;
     // Beside the login, so that neither waits for the other; the brokers' logs have the times.
-    let (watched, login) = std::thread::scope(|scope| {
+    let (watched, login, back) = std::thread::scope(|scope| {
         let when = |what: &'static str, words: &'static str| {
             let at = wait_for(what, SERVICE_WAIT, || {
                 pair::logged(cluster, standby, words, began).ok_or_else(|| "not yet".to_owned())
@@ -184,14 +211,20 @@ fn fail_over(
                 when("is active, with the witnesses' votes", " active epoch=")?,
             ))
         });
+        let back = desk.map(|desk| scope.spawn(move || desk.back(began)));
         let login = pair::login(cluster, "alice", 60);
-        (watched.join(), login.map(|_| (clock::unix_micros() - began) / 1000))
+        let login = login.map(|_| (clock::unix_micros() - began) / 1000);
+        (watched.join(), login, back.map(std::thread::ScopedJoinHandle::join).transpose())
     });
     let (held, serves) =
         watched.map_err(|_| anyhow::anyhow!("the watcher of the failover died"))??;
     let total = login?;
     progress.step(format!("{total} ms after that alice has her desktop again, by ssh at tlha"));
-    Ok(Failover { detection: held, promotion: serves.saturating_sub(held), total })
+    let back = back.map_err(|_| anyhow::anyhow!("the watcher of the browser died"))?.transpose()?;
+    if let Some(ms) = back {
+        progress.step(format!("{ms} ms after that bob's browser has his, by itself"));
+    }
+    Ok((Failover { detection: held, promotion: serves.saturating_sub(held), total }, back))
 }
 
 /// The administrator's view, on the screen.
@@ -234,42 +267,47 @@ fn picture(cluster: &Cluster, file: &str) -> Result<Picture> {
     if !image.starts_with(PNG_MAGIC) {
         bail!("{file}: vsm connect --screenshot left no PNG picture");
     }
-    let helper = compile::helper()?;
-    let target = helper.parent().and_then(Path::parent).context("the target directory")?;
-    let path = target.join("demo").join(file);
-    std::fs::create_dir_all(target.join("demo"))?;
+    let path = pictures()?.join(file);
     std::fs::write(&path, &image).with_context(|| path.display().to_string())?;
     Ok(Picture { to, path })
+}
+
+/// Where pictures go.
+fn pictures() -> Result<PathBuf> {
+    let dir = compile::target()?.join("demo");
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    Ok(dir)
 }
 
 /// A running desktop, reached as its own programs reach it.
 struct Desktop<'a> {
     cluster: &'a Cluster,
+    user: &'a str,
     agent: String,
     /// `DISPLAY=…` and `XAUTHORITY=…`.
     environment: [String; 2],
 }
 
 impl<'a> Desktop<'a> {
-    /// Takes display and cookie from the environment of one of alice's programs on the agent.
-    fn find(cluster: &'a Cluster, agent: &str, display: u32) -> Result<Self> {
+    /// Takes display and cookie from the environment of one of the user's programs on the agent.
+    fn find(cluster: &'a Cluster, user: &'a str, agent: &str, display: u32) -> Result<Self> {
         let script = format!(
-            "for p in $(pgrep -u alice); do tr '\\0' '\\n' < /proc/$p/environ 2>/dev/null \
+            "for p in $(pgrep -u {user}); do tr '\\0' '\\n' < /proc/$p/environ 2>/dev/null \
              | grep -qx 'DISPLAY=:{display}' && tr '\\0' '\\n' < /proc/$p/environ \
              | grep -m1 ^XAUTHORITY= && exit 0; done; exit 1"
         );
         let cookie = wait_for("a program on the desktop", DESKTOP_WAIT, || {
             let found = cluster.output(agent, "root", &["sh", "-c", &script]);
-            found.map_err(|_| format!("alice has none with DISPLAY=:{display} on {agent}"))
+            found.map_err(|_| format!("{user} has none with DISPLAY=:{display} on {agent}"))
         })?;
         let environment = [format!("DISPLAY=:{display}"), cookie];
-        Ok(Self { cluster, agent: agent.to_owned(), environment })
+        Ok(Self { cluster, user, agent: agent.to_owned(), environment })
     }
 
     fn xdotool(&self, words: &[&str]) -> Result<String> {
         let [display, cookie] = &self.environment;
         let words = [&["env", display, cookie, "xdotool"], words].concat();
-        self.cluster.output(&self.agent, "alice", &words)
+        self.cluster.output(&self.agent, self.user, &words)
     }
 
     /// The terminal's window, once it is on the screen.

@@ -7,6 +7,7 @@
 
 mod driver;
 mod input;
+mod login;
 
 use std::fmt;
 use std::fs;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use super::files::{ROOT, home_dir, read, write};
 pub use super::spec::{Factors, PASSWORD};
 use super::spec::{Host, Layout, Role, Start, User, state_dir};
+use crate::command::run;
 use crate::host::boot::{Paths, VSM_BIN};
 use crate::npm::NOVNC;
 
@@ -38,6 +39,16 @@ const SSHD_SCRIPT: &str = include_str!("../../../deploy/web/vsm-web-sshd");
 const PAM: &str = "/etc/pam.d/sshd";
 const PAM_PASSWORD: &str = "@include common-auth\n";
 const PAM_CODE: &str = "auth required pam_google_authenticator.so\n";
+
+/// The one-time code that is good now.
+///
+/// # Errors
+/// When there is no `oathtool`.
+pub fn code() -> Result<String> {
+    let mut oathtool = crate::command::command(&["oathtool", "--totp", "--base32", CODE_SECRET]);
+    let output = run(&mut oathtool).context("cargo xtask setup installs it")?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
 
 /// What people are asked for on this host; none = it has no such sshd.
 pub(super) fn factors(layout: &Layout, host: &Host) -> Option<Factors> {

@@ -72,12 +72,17 @@ fn manual(shop: &Workshop, name: &str, tree: &Path) -> Result<()> {
     }
     let tools = shop.root.join("deploy/tools");
     // `vsm-env` is no command of `vsm`.
-    let others = |page: &PathBuf| {
-        let stem = page.file_stem().unwrap_or_default();
-        let is_program = |dir: &Path| dir.join(stem).is_file();
-        stem != name && (is_program(&shop.binaries) || is_program(&tools))
-    };
-    pages.retain(|page| !others(page));
+    let mut kept = Vec::new();
+    for page in pages {
+        let stem = page.file_stem().unwrap_or_default().display().to_string();
+        let is_program = |dir: &Path| dir.join(&stem).is_file();
+        let other = stem != name && (is_program(&shop.binaries) || is_program(&tools));
+        let dir = page.parent().unwrap_or_else(|| Path::new(""));
+        if !other || own_page(&listing(dir)?, &stem) != Some(&page) {
+            kept.push(page);
+        }
+    }
+    let pages = kept;
     if pages.is_empty() {
         bail!("{name} has no manual page");
     }
@@ -93,16 +98,19 @@ fn manual(shop: &Workshop, name: &str, tree: &Path) -> Result<()> {
 fn manual_pages(dir: &Path, program: &str) -> Result<Vec<PathBuf>> {
     let files = listing(dir)?;
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().display().to_string();
-    let Some(own) = files.iter().find(|path| path.file_stem().is_some_and(|stem| stem == program))
-    else {
-        return Ok(Vec::new());
-    };
+    let Some(own) = own_page(&files, program) else { return Ok(Vec::new()) };
     let belongs = |path: &&PathBuf| {
         *path == own
             || (name(path).starts_with(&format!("{program}-"))
                 && path.extension() == own.extension())
     };
     Ok(files.iter().filter(belongs).cloned().collect())
+}
+
+/// The page of a program, of a folder's files in order. Of two, that in the earlier section is a command's of another
+/// program: `vsm web` has `vsm-web(1)`, and the daemon `vsm-web(8)`.
+fn own_page<'a>(files: &'a [PathBuf], program: &str) -> Option<&'a PathBuf> {
+    files.iter().rfind(|path| path.file_stem().is_some_and(|stem| stem == program))
 }
 
 fn file(shop: &Workshop, source: &str, target: &Path, into: bool, mode: u32) -> Result<()> {
@@ -206,4 +214,19 @@ pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_and_a_daemon_may_have_one_name() {
+        let files = ["vsm-env.1", "vsm-web-logins.1", "vsm-web.1", "vsm-web.8", "vsm.1"];
+        let files = files.map(PathBuf::from);
+        assert_eq!(own_page(&files, "vsm-web"), Some(&files[3]));
+        assert_eq!(own_page(&files, "vsm-env"), Some(&files[0]));
+        assert_eq!(own_page(&files, "vsm"), Some(&files[4]));
+        assert_eq!(own_page(&files, "vsmctl"), None);
+    }
 }

@@ -11,23 +11,15 @@ mod unit;
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 use xtask::browser::{Browser, Kind, Seat};
 use xtask::cluster::Cluster;
-use xtask::cluster::web::{CODE_SECRET, PASSWORD};
 use xtask::npm::AXE;
 
 use crate::service::{BROKER, WAIT};
 use crate::{XTASK, on};
 
-/// So many forms a login may have.
-const FORMS_MAX: usize = 8;
-/// What the page's forms ask for, by the words beside each field; each field is marked with its number.
-const ASKED: &str = "
-    const fields = [...document.querySelectorAll('form input:not([type=hidden]):not([type=submit])')];
-    return fields.map((field, n) => { field.dataset.asked = n; return field.labels[0].innerText.trim(); });";
 /// Runs after axe itself, in the page.
 const OBSTACLES: &str = "
     return axe.run().then((found) => found.violations
@@ -51,53 +43,14 @@ fn open<'a>(cluster: &'a Cluster, kind: Kind, test: &str) -> Browser<'a> {
     Browser::open(cluster, &seat).unwrap()
 }
 
-/// The one-time code that is good now.
-fn code() -> String {
-    let output =
-        Command::new("oathtool").args(["--totp", "--base32", CODE_SECRET]).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
 /// Answers one form after the other until there is none; what was asked.
 fn log_in(browser: &Browser<'_>, user: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    for _ in 0..FORMS_MAX {
-        let asked: Vec<String> =
-            serde_json::from_value(browser.execute(ASKED, &[]).unwrap()).unwrap();
-        if asked.is_empty() {
-            return all;
-        }
-        for (number, words) in asked.iter().enumerate() {
-            let lower = words.to_lowercase();
-            let answer = if lower.contains("password") {
-                PASSWORD.to_owned()
-            } else if lower.contains("code") {
-                code()
-            } else {
-                user.to_owned()
-            };
-            browser.fill(&format!("[data-asked=\"{number}\"]"), &answer).unwrap();
-        }
-        all.extend(asked);
-        submit(browser);
-    }
-    panic!("still asked after {FORMS_MAX} forms: {all:?}");
+    browser.log_in(user).unwrap()
 }
 
 /// Sends the form, and waits for the next page.
 fn submit(browser: &Browser<'_>) {
-    browser.execute("window.before = true", &[]).unwrap();
-    browser.click("form button, form [type=submit]").unwrap();
-    browser
-        .wait("the next page", WAIT, |browser| {
-            let next = "return !window.before && document.readyState === 'complete'";
-            match browser.execute(next, &[]) {
-                Ok(Value::Bool(true)) => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        })
-        .unwrap();
+    browser.submit().unwrap();
 }
 
 /// What keeps people from using the page, of what axe finds serious: the rule, and the elements that break it.

@@ -3,10 +3,9 @@
 
 use std::process::Output;
 
-use xtask::cluster::web::{PASSWORD, PORTS};
+use xtask::cluster::web::{PASSWORD, PORTS, code};
 use xtask::cluster::{ClusterSpec, web::Factors};
 
-use super::code;
 use crate::service::{BROKER, Service};
 use crate::spec;
 
@@ -135,14 +134,14 @@ fn nobody_comes_from_elsewhere(service: &Service) {
 fn a_password_and_a_code_are_asked_for_and_both_must_fit() {
     let service = service("web-sshd-code", Factors::PasswordAndCode);
     let words = format!("-o PreferredAuthentications=keyboard-interactive {TO} -s vsm");
-    let (output, asked) = ssh(&service, PASSWORD, &code(), &words);
+    let (output, asked) = ssh(&service, PASSWORD, &code().unwrap(), &words);
     let_in(&output);
     let asked: Vec<_> = asked.lines().collect();
     assert!(asked.len() == 2, "{asked:?}");
     assert!(asked[0].contains("assword:") && asked[1].contains("erification code:"), "{asked:?}");
     refused(&ssh(&service, PASSWORD, "000000", &words).0);
-    refused(&ssh(&service, "wrong horse", &code(), &words).0);
+    refused(&ssh(&service, "wrong horse", &code().unwrap(), &words).0);
     // With one answer alone nobody comes by the second question.
     let words = format!("-o PreferredAuthentications=password {TO} -s vsm");
-    refused(&ssh(&service, PASSWORD, &code(), &words).0);
+    refused(&ssh(&service, PASSWORD, &code().unwrap(), &words).0);
 }
