@@ -331,3 +331,34 @@ fn a_key_goes_with_the_account() {
     let told = site.sh(active, "vsmctl events --user carol");
     assert!(told.contains("web-key-revoked"), "{told}");
 }
+
+/// One with a one-time key, which the session host has accepted: its agent drops it.
+#[test]
+fn a_viewer_that_does_not_go_through_the_brokers_ends_too() {
+    let site = Site::up("web-view");
+    let (active, _) = site.in_step();
+    for node in NODES {
+        site.sh(node, "vsm-config /vsmserver/bastion=false && vsmctl reload");
+    }
+    let prepare = "mv /home/alice/.ssh/id_ed25519 /home/alice/own-key
+        printf '#!/bin/sh\\nexec sleep 1000\\n' > /usr/local/bin/sleeper; chmod 755 /usr/local/bin/sleeper";
+    site.sh("client", prepare);
+    let id = site.accept(active, "alice", 0);
+    let by_web = ["-o", "IdentityFile=~/web", "-o", "IdentitiesOnly=yes", "alice@tlha"];
+    let words = [&["vsm", "connect", "--viewer", "/usr/local/bin/sleeper"][..], &by_web].concat();
+    let mut viewer = site.command("client", "alice", &words).unwrap();
+    let mut viewer = viewer.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let becomes = |wanted: &str| {
+        wait_for(wanted, WAIT, || {
+            let rows = xtask::pair::rows(&site.pair, active).map_err(|e| format!("{e:#}"))?;
+            let is_so = rows.iter().any(|row| row.user == "alice" && row.state == wanted);
+            if is_so { Ok(()) } else { Err(format!("{rows:?}")) }
+        })
+        .unwrap();
+    };
+    becomes("connected");
+    site.sh(active, &format!("vsmctl web revoke {id}"));
+    becomes("disconnected");
+    site.sh("client", "kill $(pgrep -f '^sleep 1000'); true");
+    viewer.wait().unwrap();
+}

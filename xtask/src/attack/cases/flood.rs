@@ -45,7 +45,7 @@ const HELD: &[Held] = &[
         ACTIVE,
         BOB,
         "silent",
-        "16",
+        "112",
         "/run/vsm/vsmserver-keys.sock",
     ),
     ("hold-the-relay-socket", ACTIVE, BOB, "silent", "32", "/run/vsm/vsmserver-relay.sock"),
