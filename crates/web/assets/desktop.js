@@ -119,7 +119,7 @@ function told(own, message, finish, back) {
       finish(() => { say('taken'); show(words.taken, [again()]); });
       break;
     case 'failed':
-      if (message.login) finish(() => location.assign('/'));
+      if (message.login) finish(() => location.assign('/over'));
       else if (message.again) back('failed');
       else finish(() => { say('failed'); show(`${message.text} (${message.reference})`, [again()]); });
       break;

@@ -9,8 +9,8 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 use vsm_proto::broker::v1::{
-    AcceptWebKeyRequest, ListSessionsRequest, LoginRequest, LoginResponse, RevokeWebKeyRequest,
-    SessionView, broker_client::BrokerClient,
+    AcceptWebKeyRequest, AcceptWebKeyResponse, ListSessionsRequest, LoginRequest, LoginResponse,
+    RevokeWebKeyRequest, SessionView, broker_client::BrokerClient,
 };
 
 use crate::{
@@ -23,6 +23,10 @@ use crate::{
 /// Longer than the largest bound that a broker can have on a login (`/vsmserver/login_timeout`), so that its words are
 /// the ones heard.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(3660);
+/// So often a key is offered before it is taken for one that is good no more, with so long between the first two, and
+/// twice as long then.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(300);
 /// For everything else.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -37,16 +41,22 @@ pub(crate) struct Broker {
 pub(crate) struct Accepted {
     pub(crate) id: String,
     pub(crate) until_unix_ms: u64,
+    /// The user, as the broker writes the name.
+    pub(crate) user: String,
 }
 
 impl Broker {
     /// Goes there with what a browser brings.
     pub(crate) async fn by(settings: &Settings, cookie: &Cookie) -> Result<Self, Refused> {
-        let mut ssh = dial(settings, settings.ssh_key_port).await?;
-        if !ssh.by_key(&cookie.user, ssh::key(&cookie.seed)?).await? {
-            return Err(Refused::LoggedOut);
+        for attempt in 0..ATTEMPTS {
+            // A broker that has just started knows no key until its table is confirmed.
+            tokio::time::sleep(PAUSE * attempt).await;
+            let mut ssh = dial(settings, settings.ssh_key_port).await?;
+            if ssh.by_key(&cookie.user, ssh::key(&cookie.seed)?).await? {
+                return Self::over(ssh).await;
+            }
         }
-        Self::over(ssh).await
+        Err(Refused::LoggedOut)
     }
 
     /// Over a connection that is logged in.
@@ -90,7 +100,8 @@ impl Broker {
         let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
         let request = AcceptWebKeyRequest { public_key, lifetime_ms, asked_by };
         let answer = self.client.accept_web_key(within(DEADLINE, request)).await?.into_inner();
-        Ok(Accepted { id: answer.id, until_unix_ms: answer.until_unix_ms })
+        let AcceptWebKeyResponse { id, until_unix_ms, user } = answer;
+        Ok(Accepted { id, until_unix_ms, user })
     }
 
     /// Ends a login.

@@ -181,13 +181,13 @@ impl Waiting {
 async fn let_in(
     settings: &Settings,
     browser: Browser<'_>,
-    Login { user, ssh, share, .. }: Login,
+    Login { ssh, share, .. }: Login,
 ) -> Result<Next, Refused> {
     let seed = Zeroizing::new(rand::random::<[u8; SEED]>());
     let public = ssh::public(&ssh::key(&seed)?)?;
     let asked_by = format!("{} from {}", browser.agent, browser.address.to_canonical());
     let mut broker = Broker::over(ssh).await?;
-    let Accepted { id, until_unix_ms } =
+    let Accepted { id, until_unix_ms, user } =
         broker.accept(public, settings.login_lifetime, asked_by).await?;
     drop(share);
     let id = id.parse().map_err(|_| Refused::Broke("the broker gave no id".to_owned()))?;

@@ -42,6 +42,7 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/login", post(log_in))
         .route("/answer", post(answer))
         .route("/logout", post(log_out))
+        .route("/over", get(over))
         .route("/desktops", get(desktops))
         .route("/desktop", get(desktop_page))
         .route("/rfb", get(rfb))
@@ -180,11 +181,16 @@ fn show(app: &App, guest: &Guest, next: Result<Next, Refused>) -> Response {
 /// The broker forgets the key, and the browser the cookie.
 async fn log_out(State(app): State<Arc<App>>, guest: Guest) -> Response {
     if let Some(cookie) = &guest.cookie {
-        let revoked = async {
+        let revoke = async || {
             let mut broker = Broker::by(&app.settings(), cookie).await?;
             broker.revoke(cookie.id.to_string()).await
         };
-        match revoked.await {
+        let mut revoked = revoke().await;
+        if revoked.is_err() {
+            // The key's end cuts its own connections, at times before the answer. Whether it is over shows now.
+            revoked = revoke().await;
+        }
+        match revoked {
             Ok(()) | Err(Refused::LoggedOut) => {
                 tracing::info!(user = cookie.user, id = %cookie.id, "logged out");
             }
@@ -193,6 +199,15 @@ async fn log_out(State(app): State<Arc<App>>, guest: Guest) -> Response {
         }
     }
     ([(header::SET_COOKIE, Cookie::unset())], Redirect::to("/")).into_response()
+}
+
+/// Where a desktop's page goes whose login is said to be over: it is looked at once more.
+async fn over(State(app): State<Arc<App>>, guest: Guest) -> Response {
+    let Some(cookie) = &guest.cookie else { return Redirect::to("/").into_response() };
+    match Broker::by(&app.settings(), cookie).await {
+        Ok(_) => Redirect::to("/desktop").into_response(),
+        Err(error) => guest.refuse(&app, &error),
+    }
 }
 
 async fn desktops(State(app): State<Arc<App>>, guest: Guest) -> Response {

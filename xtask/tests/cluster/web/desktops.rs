@@ -121,13 +121,15 @@ fn who_logs_out_is_out_and_who_is_wrong_is_never_in() {
     let listed = pair.sh("tlha-primary", "vsmctl web list --output json");
     assert!(!listed.contains("alice"), "{listed}");
 
-    // What was copied before is good no more.
+    // What was copied before is good no more, and the page says so.
     let mut copied = kept[0].clone();
     // One with such a name has no domain.
     copied.unset_domain();
     browser.set_cookie(copied).unwrap();
     browser.go("https://tlha/desktop").unwrap();
-    becomes(&browser, "return !!document.getElementById('user')", &Value::Bool(true));
+    let said = "return (document.getElementById('error') || {}).innerText || ''";
+    becomes(&browser, said, &json!("You are not logged in any more. Please log in again."));
+    assert!(browser.cookies().unwrap().is_empty());
 }
 
 /// Opens a thousand connections and begins a TLS handshake on none of them, for as long as it lives.
