@@ -151,13 +151,13 @@ async fn revoke(RevokeArgs { to, id, retry, ssh, .. }: RevokeArgs) -> Result<(),
     output::say(&format!("{revoked} browser(s) logged out."))
 }
 
-/// The id of which this text is the end.
-fn whole_id(logins: &[WebLogin], text: &str) -> Result<String, Failure> {
+/// The id of which this text is the end, or all.
+pub(crate) fn whole_id(logins: &[WebLogin], text: &str) -> Result<String, Failure> {
     let fits = |login: &&WebLogin| login.id.parse::<WebKeyId>().is_ok_and(|id| id.ends_with(text));
     let fitting: Vec<&WebLogin> = logins.iter().filter(fits).collect();
     match fitting.as_slice() {
         [one] => Ok(one.id.clone()),
-        [] => Err(Failure::new(NOT_FOUND, format!("you have no login by browser {text}"))),
+        [] => Err(Failure::new(NOT_FOUND, format!("there is no login by browser {text}"))),
         several => {
             let why = format!("{text} is the end of {} logins: give more of the id", several.len());
             Err(Failure::new(USAGE, why))

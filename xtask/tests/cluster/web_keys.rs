@@ -357,7 +357,10 @@ fn a_viewer_that_does_not_go_through_the_brokers_ends_too() {
         .unwrap();
     };
     becomes("connected");
-    site.sh(active, &format!("vsmctl web revoke {id}"));
+    // By the end of its id, as the list shows it.
+    let (_, end) = id.rsplit_once('-').unwrap();
+    assert!(site.sh(active, "vsmctl web list").contains(end));
+    site.sh(active, &format!("vsmctl web revoke {end}"));
     becomes("disconnected");
     site.sh("client", "kill $(pgrep -f '^sleep 1000'); true");
     viewer.wait().unwrap();

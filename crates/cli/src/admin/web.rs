@@ -3,6 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 use tokio_stream::StreamExt;
+use tonic::{Response, Streaming};
+use vsm_core::WebKeyId;
 use vsm_proto::admin::v1 as pb;
 
 use super::{AdminOptions, DEADLINE};
@@ -10,7 +12,7 @@ use crate::{
     broker::with_deadline,
     exit::Failure,
     output::{self, Format, LongList},
-    web::WebLogin,
+    web::{WebLogin, whole_id},
 };
 
 /// `vsmctl web list`.
@@ -24,7 +26,7 @@ pub struct WebListArgs {
 /// `vsmctl web revoke`.
 #[derive(Debug, Args)]
 pub struct WebRevokeArgs {
-    /// Which login, by its whole id
+    /// Which login: its id, or the end of it as the list shows it
     #[arg(value_name = "ID", required_unless_present = "user")]
     id: Option<String>,
     /// All logins of this user; with ID only that one, if it is theirs
@@ -43,8 +45,7 @@ struct RevokedLogins {
 /// # Errors
 /// If the broker cannot be asked.
 pub async fn web_list(options: &AdminOptions, arguments: &WebListArgs) -> Result<(), Failure> {
-    let request = pb::ListWebKeysRequest { user: arguments.user.clone() };
-    let answer = options.dial().await?.list_web_keys(with_deadline(request, DEADLINE)).await?;
+    let answer = list(options, &arguments.user).await?;
     output::say_if_stale(&answer);
     let mut pages = answer.into_inner();
     let mut list = LongList::new(options.output);
@@ -62,13 +63,33 @@ pub async fn web_list(options: &AdminOptions, arguments: &WebListArgs) -> Result
     }
 }
 
+async fn list(
+    options: &AdminOptions,
+    user: &str,
+) -> Result<Response<Streaming<pb::ListWebKeysResponse>>, Failure> {
+    let request = with_deadline(pb::ListWebKeysRequest { user: user.to_owned() }, DEADLINE);
+    Ok(options.dial().await?.list_web_keys(request).await?)
+}
+
 /// `vsmctl web revoke`.
 ///
 /// # Errors
 /// If the broker cannot be asked, or there is no such login.
 pub async fn web_revoke(options: &AdminOptions, arguments: &WebRevokeArgs) -> Result<(), Failure> {
     let WebRevokeArgs { id, user } = arguments;
-    let (id, user) = (id.clone().unwrap_or_default(), user.clone().unwrap_or_default());
+    let user = user.clone().unwrap_or_default();
+    let id = match id {
+        Some(text) if text.parse::<WebKeyId>().is_err() => {
+            let mut all = Vec::new();
+            let mut pages = list(options, &user).await?.into_inner();
+            while let Some(page) = pages.next().await {
+                all.extend(page?.keys.into_iter().map(WebLogin::from));
+            }
+            whole_id(&all, text)?
+        }
+        Some(id) => id.clone(),
+        None => String::new(),
+    };
     let request = with_deadline(pb::RevokeWebKeysRequest { id, user }, DEADLINE);
     let answer = options.dial().await?.revoke_web_keys(request).await?.into_inner();
     let revoked = answer.revoked.into_iter().map(WebLogin::from).collect();
