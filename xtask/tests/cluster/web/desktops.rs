@@ -121,14 +121,18 @@ fn who_logs_out_is_out_and_who_is_wrong_is_never_in() {
     let listed = pair.sh("tlha-primary", "vsmctl web list --output json");
     assert!(!listed.contains("alice"), "{listed}");
 
-    // What was copied before is good no more, and the page says so.
-    let mut copied = kept[0].clone();
-    // One with such a name has no domain.
-    copied.unset_domain();
-    browser.set_cookie(copied).unwrap();
+    // What was copied before is good no more.
+    let old = format!("Cookie: {}={}", kept[0].name(), kept[0].value());
+    let words = ["curl", "-sS", "-m", "30", "--cacert", "/etc/vsm/pki/ca.pem", "-H", &old];
+    let said = [&words[..], &["-o", "/dev/null", "-w", "%{http_code}", "https://tlha/desktops"]];
+    assert_eq!(pair.output("tlha-primary", "root", &said.concat()).unwrap(), "401");
+
+    // Logged out by an administrator: the page says so, and the browser forgets.
+    enter(&browser, "alice");
+    pair.sh("tlha-primary", "vsmctl web revoke --user alice");
     browser.go("https://tlha/desktop").unwrap();
-    let said = "return (document.getElementById('error') || {}).innerText || ''";
-    becomes(&browser, said, &json!("You are not logged in any more. Please log in again."));
+    let error = "return (document.getElementById('error') || {}).innerText || ''";
+    becomes(&browser, error, &json!("You are not logged in any more. Please log in again."));
     assert!(browser.cookies().unwrap().is_empty());
 }
 
