@@ -70,6 +70,30 @@ fn a_password_is_asked_for_and_lets_in() {
     good_for_vsm_alone(&service);
     keys_of_people_do_not_count(&service);
     nobody_comes_from_elsewhere(&service);
+    the_hosts_own_rules_hold(&service);
+}
+
+/// Whom the host's own sshd does not let in has no other way, unless the site wants it so.
+fn the_hosts_own_rules_hold(service: &Service) {
+    let words = format!("{TO} -s vsm");
+    let ask = || ssh(service, PASSWORD, "", &words).0;
+    let again = |line: &str| {
+        service.sh(BROKER, line);
+        service.restart_daemon(BROKER, "vsm-web-sshd").unwrap();
+        service.until(BROKER, "ss -Hltn sport = :5022 | grep -q .");
+    };
+    for rule in ["DenyUsers bob", "AllowUsers alice carol", "AllowGroups alice"] {
+        again(&format!("echo '{rule}' > /etc/ssh/sshd_config.d/site.conf"));
+        refused(&ask());
+    }
+    again(
+        "mkdir -p /etc/vsm/web/sshd_config.d; echo 'AllowUsers bob' > /etc/vsm/web/sshd_config.d/a.conf",
+    );
+    let_in(&ask());
+    again(
+        "rm /etc/vsm/web/sshd_config.d/a.conf; echo '# nothing' > /etc/ssh/sshd_config.d/site.conf",
+    );
+    let_in(&ask());
 }
 
 /// What else ssh can be asked for, by one who has the password.
