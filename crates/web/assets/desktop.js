@@ -11,7 +11,9 @@ const words = screen.dataset;
 const SILENCE = 1500;
 const DIAL = 4000;
 const WAIT_FIRST = 100;
-const WAIT_MOST = 2000;
+const WAIT_MOST = 15000;
+// A connection that held for so long was a good one.
+const STEADY = 10000;
 
 const asked = new URLSearchParams(location.search);
 let session = asked.get('session');
@@ -23,12 +25,13 @@ let current = null;
 
 // For tests and for those who look for a fault.
 const log = (window.vsm = { events: [], rfb: null, connected: 0 });
-const say = (what) => log.events.push([Math.round(performance.now()), what]);
+const say = (what) => { log.events.push([Math.round(performance.now()), what]); log.events.splice(0, log.events.length - 100); };
 
 function show(message, buttons = []) {
   text.textContent = message;
   actions.replaceChildren(...buttons);
   notice.hidden = false;
+  buttons[0]?.focus();
 }
 
 function button(label, act) {
@@ -41,6 +44,21 @@ function button(label, act) {
 
 const again = () => button(words.again, () => { request = crypto.randomUUID(); wait = WAIT_FIRST; open(); });
 
+function choose() {
+  const it = document.createElement('a');
+  it.className = 'button';
+  it.href = '/desktops';
+  it.textContent = words.sessions;
+  return it;
+}
+
+// What a page that is loaded again asks for.
+function remember(id) {
+  session = id;
+  fresh = false;
+  history.replaceState(null, '', id ? `/desktop?session=${encodeURIComponent(id)}` : '/desktop');
+}
+
 function address() {
   const query = new URLSearchParams({ request });
   if (session) query.set('session', session);
@@ -51,7 +69,7 @@ function address() {
 }
 
 function open() {
-  const own = { up: false, over: false, last: performance.now(), socket: null, rfb: null, watch: 0 };
+  const own = { up: 0, over: false, last: performance.now(), looked: performance.now(), socket: null, rfb: null, watch: 0 };
   current = own;
   own.socket = new WebSocket(address(), ['binary']);
   own.socket.binaryType = 'arraybuffer';
@@ -65,15 +83,23 @@ function open() {
     try { own.rfb?.disconnect(); } catch { /* it never began */ }
     if (current === own) next();
   };
-  const back = (why) => finish(() => {
+  const back = (why, because = words.reconnecting) => finish(() => {
     say(why);
-    show(words.reconnecting);
-    setTimeout(open, own.up ? 0 : wait);
-    wait = own.up ? WAIT_FIRST : Math.min(wait * 1.5, WAIT_MOST);
+    show(because);
+    const steady = own.up && performance.now() - own.up > STEADY;
+    if (steady) wait = WAIT_FIRST;
+    // A page that nobody looks at does not take the desktop back from where it is used.
+    if (document.hidden) document.addEventListener('visibilitychange', open, { once: true });
+    else setTimeout(open, steady ? 0 : wait * (0.5 + Math.random()));
+    wait = Math.min(wait * 1.5, WAIT_MOST);
   });
 
   own.watch = setInterval(() => {
-    const silent = performance.now() - own.last;
+    const now = performance.now();
+    // A page that was held up has messages to read first.
+    if (now - own.looked > 1000) own.last = now;
+    own.looked = now;
+    const silent = now - own.last;
     if (silent > (own.socket.readyState === WebSocket.CONNECTING ? DIAL : SILENCE)) back('silent');
   }, 100);
 
@@ -93,8 +119,7 @@ function start(own, back) {
   rfb.resizeSession = true;
   rfb.scaleViewport = false;
   rfb.addEventListener('connect', () => {
-    own.up = true;
-    wait = WAIT_FIRST;
+    own.up = performance.now();
     log.connected += 1;
     notice.hidden = true;
     rfb.focus();
@@ -106,22 +131,24 @@ function start(own, back) {
 function told(own, message, finish, back) {
   switch (message.on) {
     case 'session':
-      session = message.id;
-      fresh = false;
+      remember(message.id);
       break;
     case 'choose':
       finish(() => location.assign('/desktops'));
       break;
     case 'ended':
-      finish(() => { say('ended'); session = null; show(words.ended, [again()]); });
+      finish(() => { say('ended'); remember(null); show(words.ended, [again()]); });
       break;
     case 'taken':
       finish(() => { say('taken'); show(words.taken, [again()]); });
       break;
+    case 'dropped':
+      finish(() => { say('dropped'); show(words.dropped, [again()]); });
+      break;
     case 'failed':
       if (message.login) finish(() => location.assign('/over'));
-      else if (message.again) back('failed');
-      else finish(() => { say('failed'); show(`${message.text} (${message.reference})`, [again()]); });
+      else if (message.again) back('failed', `${message.text} (${message.reference})`);
+      else finish(() => { say('failed'); show(`${message.text} (${message.reference})`, [again(), choose()]); });
       break;
     default:
       // Of a newer version than this page: nothing that it needs.
@@ -136,5 +163,17 @@ document.getElementById('full').addEventListener('click', async () => {
   await navigator.keyboard?.lock?.();
   log.rfb?.focus();
 });
+
+// The picture takes all keys. Ctrl+Alt+Home leads from it to the bar, and Escape back.
+addEventListener('keydown', (event) => {
+  const bar = document.getElementById('bar');
+  if (event.ctrlKey && event.altKey && event.code === 'Home') {
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    document.getElementById('full').focus();
+  } else if (event.code === 'Escape' && bar.contains(document.activeElement)) {
+    log.rfb?.focus();
+  }
+}, true);
 
 open();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::{login::Logins, settings::Settings};
+use crate::{limit::KeyLogins, login::Logins, settings::Settings};
 
 /// Nothing of it is about somebody who is logged in: that is in their browsers.
 #[derive(Debug)]
@@ -12,11 +12,17 @@ pub(crate) struct App {
     settings: RwLock<Arc<Settings>>,
     /// Logins under way.
     pub(crate) logins: Logins,
+    /// What stands before logins by browsers' keys.
+    pub(crate) keys: KeyLogins,
 }
 
 impl App {
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
-        Arc::new(Self { settings: RwLock::new(Arc::new(settings)), logins: Logins::new() })
+        Arc::new(Self {
+            settings: RwLock::new(Arc::new(settings)),
+            logins: Logins::new(),
+            keys: KeyLogins::new(),
+        })
     }
 
     /// As they are now; a reload changes them for what begins later.

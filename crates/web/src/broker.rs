@@ -1,6 +1,6 @@
 //! Asking the broker, as the user: over `vsm-login`'s pipe, exactly as `vsm` does.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -16,6 +16,7 @@ use vsm_proto::broker::v1::{
 use crate::{
     cookie::Cookie,
     error::Refused,
+    limit::KeyLogins,
     settings::Settings,
     ssh::{self, Ssh},
 };
@@ -23,10 +24,9 @@ use crate::{
 /// Longer than the largest bound that a broker can have on a login (`/vsmserver/login_timeout`), so that its words are
 /// the ones heard.
 const LOGIN_DEADLINE: Duration = Duration::from_secs(3660);
-/// So often a key is offered before it is taken for one that is good no more, with so long between the first two, and
-/// twice as long then.
-const ATTEMPTS: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(300);
+/// So often a key is offered before it is taken for one that is good no more, with so long between.
+const ATTEMPTS: u32 = 2;
+const PAUSE: Duration = Duration::from_millis(500);
 /// For everything else.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -46,15 +46,23 @@ pub(crate) struct Accepted {
 }
 
 impl Broker {
-    /// Goes there with what a browser brings.
-    pub(crate) async fn by(settings: &Settings, cookie: &Cookie) -> Result<Self, Refused> {
+    /// Goes there with what a browser at `address` brings.
+    pub(crate) async fn by(
+        settings: &Settings,
+        keys: &KeyLogins,
+        cookie: &Cookie,
+        address: IpAddr,
+    ) -> Result<Self, Refused> {
         for attempt in 0..ATTEMPTS {
             // A broker that has just started knows no key until its table is confirmed.
             tokio::time::sleep(PAUSE * attempt).await;
+            let place = keys.place(address).await.ok_or(Refused::TooOften)?;
             let mut ssh = dial(settings, settings.ssh_key_port).await?;
             if ssh.by_key(&cookie.user, ssh::key(&cookie.seed)?).await? {
+                drop(place);
                 return Self::over(ssh).await;
             }
+            keys.refused(address);
         }
         Err(Refused::LoggedOut)
     }

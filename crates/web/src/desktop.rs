@@ -19,6 +19,7 @@ use crate::{
     broker::Broker,
     cookie::Cookie,
     error::Refused,
+    limit::KeyLogins,
     settings::Settings,
     ssh::{self, Attached, Heard, SEED, Ssh},
     words::Words,
@@ -70,8 +71,10 @@ enum Told {
     Failed { text: String, reference: String, again: bool, login: bool },
     /// The desktop has ended.
     Ended,
-    /// Somebody else has it, or an administrator took it away.
+    /// It was opened elsewhere.
     Taken,
+    /// The viewer was disconnected: by somebody's word, or as nothing was done for long. The desktop lives on.
+    Dropped,
 }
 
 enum Opened {
@@ -89,7 +92,7 @@ struct Desktop {
 /// Shows a desktop until either side ends.
 pub(crate) async fn run(app: Arc<App>, mut socket: WebSocket, user: User, wish: Wish) {
     let settings = app.settings();
-    let opening = Box::pin(open(&settings, &user, &wish));
+    let opening = Box::pin(open(&settings, &app.keys, &user, &wish));
     let Some(opened) = meanwhile(&mut socket, opening).await else { return };
     let told = match opened {
         Ok(Opened::Desktop(desktop)) => {
@@ -150,9 +153,14 @@ async fn send(socket: &mut WebSocket, told: &Told) -> Result<(), axum::Error> {
     socket.send(Message::Text(text.into())).await
 }
 
-async fn open(settings: &Settings, user: &User, wish: &Wish) -> Result<Opened, Refused> {
+async fn open(
+    settings: &Settings,
+    keys: &KeyLogins,
+    user: &User,
+    wish: &Wish,
+) -> Result<Opened, Refused> {
     let cookie = user.cookie.as_ref().ok_or(Refused::LoggedOut)?;
-    let mut broker = Broker::by(settings, cookie).await?;
+    let mut broker = Broker::by(settings, keys, cookie, user.address).await?;
     let key = ssh::key(&Zeroizing::new(rand::random::<[u8; SEED]>()))?;
     let answer = broker.login(wish.request(ssh::public(&key)?)).await?;
     let Some(session) = answer.session else { return Ok(Opened::Choose) };
@@ -242,8 +250,10 @@ async fn relay(
         () = up => return None,
     };
     match code {
-        3 | 4 | 6 => Some(Told::Taken),
-        5 => Some(Told::Ended),
+        3 | 6 => Some(Told::Dropped),
+        4 => Some(Told::Taken),
+        // 0: who logs out of the desktop is told no more.
+        0 | 5 => Some(Told::Ended),
         _ => None,
     }
 }

@@ -47,9 +47,10 @@ pub(crate) enum Refused {
 
 impl Refused {
     /// Whether trying again by itself may help, as while the other broker takes over.
-    pub(crate) const fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::NoRoute { .. } | Self::Broke(_) | Self::Subsystem(_) => true,
+            Self::NoRoute { .. } | Self::Broke(_) => true,
+            Self::Subsystem(line) => !["refused", "spent", "bad-request"].contains(&code_of(line)),
             Self::Broker { code, .. } => {
                 matches!(code, Code::Unavailable | Code::Aborted | Code::Cancelled | Code::Unknown)
             }
@@ -73,6 +74,9 @@ impl Refused {
     /// For the user.
     pub(crate) fn words(&self, words: &Words) -> String {
         match self {
+            Self::Subsystem(line) if !self.may_pass() => {
+                line.splitn(3, ' ').nth(2).unwrap_or(line).to_owned()
+            }
             Self::NoRoute { .. } | Self::Broke(_) | Self::Subsystem(_) => words.no_route.to_owned(),
             Self::StrangeHost { .. } => words.strange_host.to_owned(),
             Self::NotLetIn => words.not_let_in.to_owned(),
@@ -85,6 +89,11 @@ impl Refused {
             Self::Broker { text, .. } => text.clone(),
         }
     }
+}
+
+/// What `vsm-login` calls its reason: the second word of `error CODE TEXT`.
+fn code_of(line: &str) -> &str {
+    line.split(' ').nth(1).unwrap_or_default()
 }
 
 impl From<tonic::Status> for Refused {

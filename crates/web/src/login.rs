@@ -24,7 +24,7 @@ use crate::{
     ssh::{self, Prompt, SEED, Ssh, Step},
 };
 
-/// How long a form may be left. sshd's own bound (`LoginGraceTime`) is longer where the package sets it.
+/// How long a form may be left. sshd's own bound (`LoginGraceTime`) is for all of a login's forms.
 const FORM_MAX: Duration = Duration::from_secs(300);
 /// Logins under way from one address.
 const OF_ADDRESS_MAX: usize = 64;
@@ -106,6 +106,8 @@ impl Logins {
         if !self.limits.may_try(browser.address, &user) {
             return Err(Refused::TooOften);
         }
+        tracing::info!(user, address = %browser.address, "a login begins");
+        self.waiting.lock().tidy();
         let who = Who::Address(limit::network(browser.address));
         let share = self.shares.take(who).ok_or(Refused::Busy)?;
         let mut ssh = broker::dial(settings, settings.ssh_port).await?;

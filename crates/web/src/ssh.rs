@@ -162,6 +162,9 @@ impl Ssh {
         let sent = self.handle.authenticate_password(user, password);
         match in_time(LOGIN_MAX, sent).await? {
             AuthResult::Success => Ok(Step::In),
+            AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() => {
+                Err(closed())
+            }
             AuthResult::Failure { .. } => Err(Refused::NotLetIn),
         }
     }
@@ -203,8 +206,13 @@ impl Ssh {
     /// Logs in by a key; whether it is taken.
     pub(crate) async fn by_key(&mut self, user: &str, key: PrivateKey) -> Result<bool, Refused> {
         let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
-        let done = in_time(LOGIN_MAX, self.handle.authenticate_publickey(user, key)).await?;
-        Ok(done.success())
+        match in_time(LOGIN_MAX, self.handle.authenticate_publickey(user, key)).await? {
+            AuthResult::Success => Ok(true),
+            AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() => {
+                Err(closed())
+            }
+            AuthResult::Failure { .. } => Ok(false),
+        }
     }
 
     /// Has `vsm-login` join a pipe to what `preface` says.
@@ -268,6 +276,11 @@ impl Ssh {
     pub(crate) fn is_closed(&self) -> bool {
         self.handle.is_closed()
     }
+}
+
+/// russh says that nothing is left to try where the connection was closed: sshd names what is left when it refuses.
+fn closed() -> Refused {
+    Refused::Broke("sshd closed the connection".to_owned())
 }
 
 fn answered(line: &[u8]) -> Result<(), Refused> {

@@ -33,6 +33,7 @@ pub(crate) struct Words {
     pub(crate) reconnecting: &'static str,
     pub(crate) ended: &'static str,
     pub(crate) taken: &'static str,
+    pub(crate) dropped: &'static str,
     pub(crate) no_script: &'static str,
     // Why something was not done.
     pub(crate) no_route: &'static str,

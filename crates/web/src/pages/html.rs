@@ -50,7 +50,11 @@ pub(super) fn refused(
 ) -> Markup {
     let inner = html! {
         p #error role="alert" { (error.words(words)) }
-        p { a.button href="/" { (words.again) } }
+        @if matches!(error, Refused::LoggedOut) {
+            p { a.button href="/login" { (words.log_in) } " " a href="/" { (words.again) } }
+        } @else {
+            p { a.button href="/" { (words.again) } }
+        }
         p.small { (words.reference) ": " code { (reference) } }
     };
     card(settings, words, words.failed, &inner)
@@ -67,6 +71,21 @@ pub(super) fn log_in(settings: &Settings, words: &Words) -> Markup {
         }
     };
     card(settings, words, words.log_in, &inner)
+}
+
+/// Has the browser come again by itself, from this page.
+pub(super) fn once_more(settings: &Settings, words: &Words) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang=(words.code) {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="refresh" content="0;url=/";
+                title { (settings.title) }
+            }
+            body { a href="/" { (words.next) } }
+        }
+    }
 }
 
 pub(super) fn form(
@@ -151,7 +170,8 @@ pub(super) fn desktop(settings: &Settings, words: &Words) -> Markup {
             (log_out(words))
         }
         div #screen data-connecting=(words.connecting) data-reconnecting=(words.reconnecting)
-            data-ended=(words.ended) data-taken=(words.taken) data-again=(words.again) {}
+            data-ended=(words.ended) data-taken=(words.taken) data-dropped=(words.dropped)
+            data-again=(words.again) data-sessions=(words.sessions) {}
         div #notice role="status" aria-live="polite" { p #text { (words.connecting) } p #actions {} }
         script type="module" src="/own/desktop.js" {}
     };

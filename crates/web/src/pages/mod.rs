@@ -39,7 +39,7 @@ const AGENT_MAX: usize = 120;
 pub(crate) fn routes(app: Arc<App>) -> Router {
     Router::new()
         .route("/", get(start))
-        .route("/login", post(log_in))
+        .route("/login", get(log_in_form).post(log_in))
         .route("/answer", post(answer))
         .route("/logout", post(log_out))
         .route("/over", get(over))
@@ -83,18 +83,16 @@ impl Guest {
         Browser { address: self.address, agent: &self.agent }
     }
 
+    async fn broker(&self, app: &App, cookie: &Cookie) -> Result<Broker, Refused> {
+        Broker::by(&app.settings(), &app.keys, cookie, self.address).await
+    }
+
     /// A page that says why something was not done; the log has more under the same number.
     fn refuse(&self, app: &App, error: &Refused) -> Response {
         let user = self.cookie.as_ref().map(|cookie| cookie.user.as_str());
         let reference = error.told(self.address, user);
         let page = html::refused(&app.settings(), self.words, error, &reference);
-        let mut response = (status(error), page).into_response();
-        if matches!(error, Refused::LoggedOut)
-            && let Ok(unset) = Cookie::unset().parse()
-        {
-            response.headers_mut().insert(header::SET_COOKIE, unset);
-        }
-        response
+        (status(error), page).into_response()
     }
 }
 
@@ -124,11 +122,20 @@ async fn nothing(State(app): State<Arc<App>>, guest: Guest) -> (StatusCode, Mark
     (StatusCode::NOT_FOUND, page)
 }
 
-async fn start(State(app): State<Arc<App>>, guest: Guest) -> Response {
+async fn start(State(app): State<Arc<App>>, headers: HeaderMap, guest: Guest) -> Response {
     if guest.cookie.is_some() {
         return Redirect::to("/desktop").into_response();
     }
+    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+        // A link on another site: the browser keeps the cookie back, and brings it along from here.
+        return html::once_more(&app.settings(), guest.words).into_response();
+    }
     html::log_in(&app.settings(), guest.words).into_response()
+}
+
+/// For somebody whose login is over, whatever the browser brings.
+async fn log_in_form(State(app): State<Arc<App>>, guest: Guest) -> Markup {
+    html::log_in(&app.settings(), guest.words)
 }
 
 #[derive(Deserialize)]
@@ -182,7 +189,7 @@ fn show(app: &App, guest: &Guest, next: Result<Next, Refused>) -> Response {
 async fn log_out(State(app): State<Arc<App>>, guest: Guest) -> Response {
     if let Some(cookie) = &guest.cookie {
         let revoke = async || {
-            let mut broker = Broker::by(&app.settings(), cookie).await?;
+            let mut broker = guest.broker(&app, cookie).await?;
             broker.revoke(cookie.id.to_string()).await
         };
         let mut revoked = revoke().await;
@@ -204,7 +211,7 @@ async fn log_out(State(app): State<Arc<App>>, guest: Guest) -> Response {
 /// Where a desktop's page goes whose login is said to be over: it is looked at once more.
 async fn over(State(app): State<Arc<App>>, guest: Guest) -> Response {
     let Some(cookie) = &guest.cookie else { return Redirect::to("/").into_response() };
-    match Broker::by(&app.settings(), cookie).await {
+    match guest.broker(&app, cookie).await {
         Ok(_) => Redirect::to("/desktop").into_response(),
         Err(error) => guest.refuse(&app, &error),
     }
@@ -212,7 +219,7 @@ async fn over(State(app): State<Arc<App>>, guest: Guest) -> Response {
 
 async fn desktops(State(app): State<Arc<App>>, guest: Guest) -> Response {
     let Some(cookie) = &guest.cookie else { return Redirect::to("/").into_response() };
-    let listed = async { Broker::by(&app.settings(), cookie).await?.sessions().await };
+    let listed = async { guest.broker(&app, cookie).await?.sessions().await };
     match listed.await {
         Ok(sessions) => html::desktops(&app.settings(), guest.words, &sessions).into_response(),
         Err(error) => guest.refuse(&app, &error),

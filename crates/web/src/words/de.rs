@@ -26,6 +26,7 @@ pub(super) static WORDS: Words = Words {
     reconnecting: "Die Verbindung ist abgerissen. Ihr Desktop wird wieder geholt …",
     ended: "Ihr Desktop wurde beendet.",
     taken: "Ihr Desktop wurde anderswo geöffnet.",
+    dropped: "Die Verbindung zu Ihrem Desktop wurde beendet. Er läuft weiter.",
     no_script: "Ein Desktop im Browser braucht JavaScript. Bitte erlauben Sie es für diese Seite.",
     no_route: "Der Desktop-Dienst ist gerade nicht erreichbar. Bitte versuchen Sie es in einer \
         Minute noch einmal.",

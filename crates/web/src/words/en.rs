@@ -26,6 +26,7 @@ pub(super) static WORDS: Words = Words {
     reconnecting: "The connection was lost. Getting you back to your desktop …",
     ended: "Your desktop has ended.",
     taken: "Your desktop was opened elsewhere.",
+    dropped: "Your desktop was disconnected. It lives on.",
     no_script: "A desktop in a browser needs JavaScript. Please allow it for this page.",
     no_route: "The desktop service cannot be reached at the moment. Please try again in a minute.",
     strange_host: "The desktop service could not prove that it is the right one, so you were not \

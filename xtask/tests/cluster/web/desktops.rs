@@ -127,13 +127,14 @@ fn who_logs_out_is_out_and_who_is_wrong_is_never_in() {
     let said = [&words[..], &["-o", "/dev/null", "-w", "%{http_code}", "https://tlha/desktops"]];
     assert_eq!(pair.output("tlha-primary", "root", &said.concat()).unwrap(), "401");
 
-    // Logged out by an administrator: the page says so, and the browser forgets.
+    // Logged out by an administrator: the page says so, and leads to the form.
     enter(&browser, "alice");
     pair.sh("tlha-primary", "vsmctl web revoke --user alice");
     browser.go("https://tlha/desktop").unwrap();
     let error = "return (document.getElementById('error') || {}).innerText || ''";
     becomes(&browser, error, &json!("You are not logged in any more. Please log in again."));
-    assert!(browser.cookies().unwrap().is_empty());
+    browser.click("a[href='/login']").unwrap();
+    becomes(&browser, "return !!document.getElementById('user')", &json!(true));
 }
 
 /// Opens a thousand connections and begins a TLS handshake on none of them, for as long as it lives.

@@ -90,6 +90,21 @@ fn the_hosts_own_rules_hold(service: &Service) {
         "mkdir -p /etc/vsm/web/sshd_config.d; echo 'AllowUsers bob' > /etc/vsm/web/sshd_config.d/a.conf",
     );
     let_in(&ask());
+    // What a browser cannot show is no way in: where the host wants more than PAM asks, the site has to say what holds.
+    let wants = |rules: &str| {
+        let file = "/etc/ssh/sshd_config.d/site.conf";
+        service.sh(BROKER, &format!("printf '{rules}' > {file}; vsm-web-sshd -t 2>&1; echo $?"))
+    };
+    for rules in [
+        "AuthenticationMethods publickey,keyboard-interactive\\n",
+        "PasswordAuthentication no\\nKbdInteractiveAuthentication no\\n",
+    ] {
+        let said = wants(rules);
+        assert!(said.contains("wants more than PAM asks") && said.ends_with("255"), "{said}");
+    }
+    let own = "echo 'AuthenticationMethods any' >> /etc/vsm/web/sshd_config.d/a.conf";
+    service.sh(BROKER, own);
+    assert_eq!(wants("AuthenticationMethods publickey\\n"), "0");
     again(
         "rm /etc/vsm/web/sshd_config.d/a.conf; echo '# nothing' > /etc/ssh/sshd_config.d/site.conf",
     );
