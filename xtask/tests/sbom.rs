@@ -56,7 +56,7 @@ fn locked(name: &str) -> (String, String) {
 fn what_is_linked_is_named_as_it_is_locked() {
     let dir = write("sbom-linked");
     let names: Vec<_> = files(&dir);
-    assert_eq!(names.len(), 4, "{names:?}");
+    assert_eq!(names.len(), 5, "{names:?}");
     let server = document(&dir, "vsm-server");
     for name in ["rustls", "tonic", "tokio", "rusqlite", "tikv-jemallocator", "ring"] {
         let (version, checksum) = locked(name);

@@ -99,6 +99,9 @@ pub(super) fn of_host(layout: &Layout, host: &Host) -> Result<()> {
     let state = state_dir(&layout.name);
     let (paths, homes) = (Paths::of(&state, &host.name), home_dir(&state, host));
     write(&paths.vsm.join("web/sshd_config"), SSHD_CONFIG, 0o644, ROOT)?;
+    // The host's own takes keys alone, so a site has to say what holds for browsers.
+    let own = paths.vsm.join("web/sshd_config.d/site.conf");
+    write(&own, "AuthenticationMethods any\n", 0o644, ROOT)?;
     if factors == Factors::PasswordAndCode {
         write(&paths.etc.join("pam.d/sshd"), &pam()?, 0o644, ROOT)?;
         for User { name, uid } in &layout.users {

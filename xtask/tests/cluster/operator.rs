@@ -290,7 +290,7 @@ fn an_administrator_works_from_another_host_that_is_let_in() {
     let (code, _, said) = ask(&["session", "list"]);
     assert_eq!(code, 77, "the certificate of an agent is not enough: {said}");
 
-    let state = "/run/vsm-cluster/t-remote-admin";
+    let state = format!("/run/vsm-cluster/{}", crate::named("remote-admin"));
     let vsmctl = std::path::Path::new(crate::XTASK).with_file_name("vsmctl");
     let pki = [
         "pki",

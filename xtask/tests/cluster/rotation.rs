@@ -28,7 +28,7 @@ impl Site {
     fn up(name: &str, agents: u8) -> Self {
         let site = Self {
             pair: Pair::with_agents(name, agents),
-            dir: PathBuf::from(format!("/run/vsm-cluster/t-{name}")),
+            dir: PathBuf::from(format!("/run/vsm-cluster/{}", crate::named(name))),
         };
         let to = site.folder(HOME).join("ca");
         fs::create_dir(&to).unwrap();

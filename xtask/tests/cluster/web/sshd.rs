@@ -86,15 +86,18 @@ fn the_hosts_own_rules_hold(service: &Service) {
         again(&format!("echo '{rule}' > /etc/ssh/sshd_config.d/site.conf"));
         refused(&ask());
     }
-    again(
-        "mkdir -p /etc/vsm/web/sshd_config.d; echo 'AllowUsers bob' > /etc/vsm/web/sshd_config.d/a.conf",
-    );
+    again("echo 'AllowUsers bob' > /etc/vsm/web/sshd_config.d/a.conf");
     let_in(&ask());
     // What a browser cannot show is no way in: where the host wants more than PAM asks, the site has to say what holds.
     let wants = |rules: &str| {
         let file = "/etc/ssh/sshd_config.d/site.conf";
-        service.sh(BROKER, &format!("printf '{rules}' > {file}; vsm-web-sshd -t 2>&1; echo $?"))
+        service.sh(
+            BROKER,
+            &format!("printf '{rules}' > {file}; /run/vsm-bin/vsm-web-sshd -t 2>&1; echo $?"),
+        )
     };
+    assert_eq!(wants("AuthenticationMethods publickey\\n"), "0");
+    service.sh(BROKER, "rm /etc/vsm/web/sshd_config.d/site.conf");
     for rules in [
         "AuthenticationMethods publickey,keyboard-interactive\\n",
         "PasswordAuthentication no\\nKbdInteractiveAuthentication no\\n",
@@ -102,9 +105,7 @@ fn the_hosts_own_rules_hold(service: &Service) {
         let said = wants(rules);
         assert!(said.contains("wants more than PAM asks") && said.ends_with("255"), "{said}");
     }
-    let own = "echo 'AuthenticationMethods any' >> /etc/vsm/web/sshd_config.d/a.conf";
-    service.sh(BROKER, own);
-    assert_eq!(wants("AuthenticationMethods publickey\\n"), "0");
+    service.sh(BROKER, "echo 'AuthenticationMethods any' > /etc/vsm/web/sshd_config.d/site.conf");
     again(
         "rm /etc/vsm/web/sshd_config.d/a.conf; echo '# nothing' > /etc/ssh/sshd_config.d/site.conf",
     );
