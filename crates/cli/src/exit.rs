@@ -122,7 +122,8 @@ impl From<Status> for Failure {
         if reason.is_some() || code == USAGE {
             let retry = match reason {
                 Some("STANDBY" | "REPLACED" | "STOPPING") => Retry::Patiently,
-                Some("NO_VOTES") => Retry::Briefly,
+                // Of a pair the other node takes over where one cannot write.
+                Some("NO_VOTES" | "STORAGE") => Retry::Briefly,
                 _ => Retry::Never,
             };
             return Self::new(code, status.message()).retry(retry);
