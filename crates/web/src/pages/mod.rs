@@ -245,7 +245,12 @@ async fn rfb(
     };
     let Guest { words, address, cookie, .. } = guest;
     // Why it is refused is said over the socket: a page is not told with what status an upgrade ended.
-    upgrade.protocols(["binary"]).max_message_size(desktop::MESSAGE_MAX).on_upgrade(move |socket| {
+    let upgrade = upgrade
+        .protocols(["binary"])
+        .max_message_size(desktop::MESSAGE_MAX)
+        // A frame is read whole before the message that it is a part of is measured.
+        .max_frame_size(desktop::MESSAGE_MAX);
+    upgrade.on_upgrade(move |socket| {
         desktop::run(app, socket, desktop::User { cookie, address, words }, wish)
     })
 }

@@ -84,6 +84,32 @@ fn a_desktop_in_chromium_outlives_its_broker() {
     a_desktop_outlives_its_broker(Kind::Chromium, "web-desktop");
 }
 
+/// Where users cannot reach session hosts the picture goes through the broker too, by the web key, and ends with it.
+#[test]
+fn a_desktop_through_the_brokers_outlives_one_of_them_and_ends_with_its_login() {
+    let name = "web-bastion";
+    let pair = pair(name);
+    for node in ["tlha-primary", "tlha-secondary"] {
+        pair.sh(node, "vsm-config /vsmserver/bastion=true && vsmctl reload");
+    }
+    let browser = open(&pair, Kind::Chromium, name);
+    enter(&browser, "alice");
+    let session = paint(&pair, "alice", "#3050a0");
+    shows(&browser, PICTURE, (200, 200), [0x30, 0x50, 0xa0]);
+    let (active, standby) = pair.in_step();
+    // What leads there stays, as nothing does of a login whose picture comes directly.
+    assert_ne!(pair.sh(active, "pgrep -cf '[v]sm-login --web'"), "0");
+    pair.inject(Fault::Cable { host: active.to_owned() });
+    becomes(&browser, CONNECTED, &json!(2));
+    shows(&browser, PICTURE, (200, 200), [0x30, 0x50, 0xa0]);
+    pair.heal_all();
+    assert_eq!(paint(&pair, "alice", "#a05030"), session, "the same desktop");
+    shows(&browser, PICTURE, (200, 200), [0xa0, 0x50, 0x30]);
+    pair.sh(standby, "vsmctl web revoke --user alice");
+    let error = "return (document.getElementById('error') || {}).innerText || ''";
+    becomes(&browser, error, &json!("You are not logged in any more. Please log in again."));
+}
+
 #[test]
 fn a_desktop_in_firefox_outlives_its_broker() {
     a_desktop_outlives_its_broker(Kind::Firefox, "web-desktop-fx");
