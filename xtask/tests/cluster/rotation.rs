@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -128,21 +128,30 @@ impl Site {
 }
 
 /// Logs in again and again, each time to a desktop that is new, until it is told to stop; how often.
-fn logins(pair: &Pair, user: &str, stop: &AtomicBool) -> u32 {
-    let mut count = 0;
+fn logins(pair: &Pair, user: &str, stop: &AtomicBool, count: &AtomicU32) {
     while !stop.load(Ordering::Acquire) {
         let desktop = pair::login(pair, user, 30).unwrap();
         assert!(desktop.created, "{desktop:?}");
-        count += 1;
         let end = ["vsm", "end", "--retry-for=30", &format!("{user}@tlha")];
         let ended = pair.exec("client", user, &end).unwrap();
         assert!(ended.status.success(), "{ended:?}");
+        count.fetch_add(1, Ordering::AcqRel);
     }
-    count
+}
+
+/// Waits until a user logged in and ended the desktop, both after this was called.
+fn served(count: &AtomicU32) {
+    let before = count.load(Ordering::Acquire);
+    // The first of two may have begun earlier.
+    wait_for("a login", WAIT, || match count.load(Ordering::Acquire) {
+        now if now >= before + 2 => Ok(()),
+        now => Err(format!("{now} logins, {before} before")),
+    })
+    .unwrap();
 }
 
 /// Each step of it, with one host that is off all the time.
-fn rotate(site: &Site) {
+fn rotate(site: &Site, count: &AtomicU32) {
     let pair = &site.pair;
     for agent in ["agent1", "agent2", "agent4"] {
         site.enrol(agent);
@@ -163,6 +172,7 @@ fn rotate(site: &Site) {
             site.is_up(agent);
             assert_eq!(site.trusts(agent), 1, "it has heard of nothing");
         }
+        served(count);
     }
     // Agents learn it by renewal; what was issued by hand is issued by hand again.
     let said = site.refused("renew --all");
@@ -176,6 +186,7 @@ fn rotate(site: &Site) {
         behind => Err(format!("{behind:?}")),
     })
     .unwrap();
+    served(count);
     let said = site.refused(&format!("rotate finish --dir {CA}"));
     assert!(said.contains("1 host(s)") && said.contains("agent/agent4"), "{said}");
     let said = site.ca("rotate finish --force");
@@ -187,6 +198,7 @@ fn rotate(site: &Site) {
         site.give(node, "ca", &["ca.pem"]);
         pair.in_step();
     }
+    served(count);
     let said = site.refused("renew agent/agent1 agent/agent2 agent/agent4");
     let renewed = |agent: &str| {
         let words =
@@ -222,15 +234,15 @@ fn a_new_authority_takes_the_place_of_the_old_one_while_users_log_in() {
     let site = Site::up("rotation", 4);
     let alice = site.pair.login("alice");
     let stop = AtomicBool::new(false);
-    let count = std::thread::scope(|scope| {
-        let bob = scope.spawn(|| logins(&site.pair, "bob", &stop));
-        let rotated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rotate(&site)));
+    let count = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        let bob = scope.spawn(|| logins(&site.pair, "bob", &stop, &count));
+        let all = std::panic::AssertUnwindSafe(|| rotate(&site, &count));
+        let rotated = std::panic::catch_unwind(all);
         stop.store(true, Ordering::Release);
-        let count = bob.join().expect("each login works");
+        bob.join().expect("each login works");
         rotated.unwrap_or_else(|why| std::panic::resume_unwind(why));
-        count
     });
-    assert!(count >= 3, "{count}");
     site.pair.same("alice", &alice);
     // The desktop and the pair are none the wiser after a take-over.
     let (active, standby) = site.pair.in_step();
