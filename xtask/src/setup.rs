@@ -72,8 +72,8 @@ const SYSTEMD: [(&str, &str); 4] = [
 ];
 
 /// What tests with browsers need: the browsers and their drivers, what makes them trust an authority, what fetches what
-/// they run, and a second factor for logins.
-const BROWSERS: [(&str, &str); 9] = [
+/// they run, a second factor for logins, and a clipboard's other end.
+const BROWSERS: [(&str, &str); 10] = [
     ("/usr/bin/chromium", "chromium"),
     ("/usr/bin/chromedriver", "chromium-driver"),
     ("/usr/bin/firefox-esr", "firefox-esr"),
@@ -82,6 +82,7 @@ const BROWSERS: [(&str, &str); 9] = [
     ("/usr/bin/npm", "npm"),
     ("/usr/bin/google-authenticator", "libpam-google-authenticator"),
     ("/usr/bin/oathtool", "oathtool"),
+    ("/usr/bin/xclip", "xclip"),
     ("/usr/bin/python3", "python3"),
 ];
 

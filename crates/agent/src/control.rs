@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use vsm_core::{EndReason, Limits, SessionId, Standing, UnixMillis, Viewer};
 
-use crate::record::Record;
+use crate::{record::Record, spec::FileRules};
 
 /// Asked of a `vsm-session`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,6 +36,8 @@ pub enum Request {
     },
     /// The session's environment. Root or the owner.
     Environment,
+    /// Which files may go between its page in a browser and this host. Root or the owner.
+    Files,
     /// Show a text on the desktop; the answer comes once it is shown, or is not. Root only.
     Notify {
         /// Program that shows it, as the user; the text is its argument.
@@ -161,6 +163,12 @@ pub enum Event {
     Environment {
         /// Variables, by name.
         variables: BTreeMap<String, String>,
+    },
+    /// Which files may go between its page in a browser and this host.
+    Files {
+        /// In which directions.
+        #[serde(flatten)]
+        rules: FileRules,
     },
     /// How it stands against its limits.
     Standing {

@@ -44,6 +44,9 @@ pub struct SessionSettings {
     /// Arguments of the X server that are the administrator's bans.
     #[serde(default)]
     pub bans: Vec<String>,
+    /// Which files may go between the desktop's page in a browser and this host.
+    #[serde(default)]
+    pub files: FileRules,
     /// Shows a text on the desktop.
     #[serde(default = "notify_program")]
     pub notify_program: PathBuf,
@@ -58,6 +61,15 @@ pub struct SessionSettings {
 /// What a vsmagent that does not say has.
 fn notify_program() -> PathBuf {
     "/etc/vsm/notify".into()
+}
+
+/// In which directions the files of a desktop's user may go. What a vsmagent that does not say means: in none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRules {
+    /// From this host.
+    pub to_client: bool,
+    /// To this host.
+    pub from_client: bool,
 }
 
 /// What `/profiles` says.

@@ -2,7 +2,9 @@
 //! by gRPC over mutual TLS, and has sessions that are nothing but records. What a broker has to do with a thousand
 //! agents is the same as with real ones, short of starting desktops.
 
-use std::{net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration,
+};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -70,17 +72,53 @@ fn place(number: usize, port: u16) -> Result<(String, SocketAddr)> {
     Ok((format!("sim{number:04}"), SocketAddr::from(([10, 1, high, low], port))))
 }
 
+/// When which agent heard that which identity counts no more, in milliseconds since 1970 UTC.
+#[derive(Debug, Default)]
+struct Heard(Mutex<BTreeMap<String, BTreeMap<String, u64>>>);
+
+impl Heard {
+    fn note(&self, agent: &str, identities: Vec<pb::RevokedIdentity>) {
+        let now = clock::unix_millis().0;
+        let mut all = self.0.lock();
+        for identity in identities {
+            all.entry(identity.name).or_default().entry(agent.to_owned()).or_insert(now);
+        }
+    }
+
+    /// How many have heard of one, and until when 50 and 99 of 100 of these had.
+    fn of(&self, identity: &str) -> Revoked {
+        let all = self.0.lock();
+        let mut times: Vec<u64> =
+            all.get(identity).into_iter().flat_map(BTreeMap::values).copied().collect();
+        times.sort_unstable();
+        let at =
+            |percent: usize| times.get((times.len() * percent).div_ceil(100).saturating_sub(1));
+        let at = |percent| at(percent).copied().unwrap_or_default();
+        Revoked { told: times.len(), p50_unix_ms: at(50), p99_unix_ms: at(99) }
+    }
+}
+
+/// Told of an identity that is asked for.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Revoked {
+    told: usize,
+    p50_unix_ms: u64,
+    p99_unix_ms: u64,
+}
+
 /// One of them.
 #[derive(Debug)]
 struct Simulated {
     name: String,
     sessions: Vec<Session>,
+    /// Where it notes what it is told of identities; all have the same.
+    heard: Arc<Heard>,
     /// What it promised. Every agent is greeted; one that never answered would be asked again and again, at rest too.
     witness: Mutex<Witness>,
 }
 
 impl Simulated {
-    fn new(name: String, number: usize, options: &Options) -> Result<Self> {
+    fn new(name: String, number: usize, options: &Options, heard: &Arc<Heard>) -> Result<Self> {
         let session = |offset: usize| {
             // The same ones each time: more sessions are more, and not others.
             let user = number * SESSIONS_MAX + offset;
@@ -101,7 +139,7 @@ impl Simulated {
         };
         let sessions = (0..options.sessions).map(session).collect::<Result<_>>()?;
         let witness = Mutex::new(Witness::fresh(u64::try_from(number)?));
-        Ok(Self { name, sessions, witness })
+        Ok(Self { name, sessions, heard: Arc::clone(heard), witness })
     }
 
     fn inventory(&self) -> pb::Inventory {
@@ -194,8 +232,9 @@ impl Agent for Simulated {
 
     async fn set_revoked(
         &self,
-        _: Request<pb::SetRevokedRequest>,
+        request: Request<pb::SetRevokedRequest>,
     ) -> Answer<pb::SetRevokedResponse> {
+        self.heard.note(&self.name, request.into_inner().identities);
         Ok(Response::new(pb::SetRevokedResponse {}))
     }
 
@@ -255,18 +294,20 @@ struct Ready {
     agents: usize,
 }
 
-/// Serves until standard input ends.
+/// Serves until standard input ends. Each line of it names an identity, and is answered by how many have heard that its
+/// certificates count no more.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     // Three for each agent: its listener and a connection of each broker.
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let stop = CancellationToken::new();
+    let heard = Arc::new(Heard::default());
     let mut servers = JoinSet::new();
     for number in 0..options.count {
         let (name, address) = place(number, options.port)?;
         let config = options.configs.join(&name);
         let tls = Tls::load(&Config::load(&config)?)?;
-        let agent = Simulated::new(name, number, &options)?;
+        let agent = Simulated::new(name, number, &options, &heard)?;
         let listener = TcpListener::bind(address).await.with_context(|| address.to_string())?;
         let agent = Arc::new(agent);
         let mut routes = RoutesBuilder::default();
@@ -280,9 +321,28 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         });
     }
     crate::print(&Ready { agents: options.count })?;
-    let mut line = String::new();
-    tokio::task::spawn_blocking(move || std::io::stdin().read_line(&mut line)).await??;
+    let asked =
+        move || std::io::stdin().lines().try_for_each(|line| crate::print(&heard.of(line?.trim())));
+    tokio::task::spawn_blocking(asked).await??;
     // What is under way is a report that would never end.
     servers.shutdown().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_agent_counts_once_and_by_what_it_heard_first() {
+        let heard = Heard::default();
+        let revoked = |name: &str| pb::RevokedIdentity { name: name.to_owned(), before_unix_ms: 1 };
+        heard.note("sim0000", vec![revoked("agent/a")]);
+        heard.note("sim0000", vec![revoked("agent/a"), revoked("agent/b")]);
+        heard.note("sim0001", vec![revoked("agent/a")]);
+        assert_eq!((heard.of("agent/a").told, heard.of("agent/b").told), (2, 1));
+        assert!(heard.of("agent/a").p50_unix_ms <= heard.of("agent/a").p99_unix_ms);
+        let nobody = Revoked { told: 0, p50_unix_ms: 0, p99_unix_ms: 0 };
+        assert_eq!(heard.of("agent/c"), nobody);
+    }
 }

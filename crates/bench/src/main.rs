@@ -24,8 +24,10 @@ mod logins;
 mod node;
 mod place;
 mod ready;
+mod rfb;
 mod rival;
 mod store;
+mod web;
 mod x2go;
 
 use std::process::ExitCode;
@@ -70,6 +72,10 @@ enum Arguments {
     Ready(ready::Options),
     /// View the one desktop on this host, and tell what that takes: its user
     Frames(frames::Options),
+    /// Log users in by browser at the same moment, and view their desktops until standard input ends
+    WebLogins(web::LoginOptions),
+    /// View a desktop by browser, or by a socket: pictures, and what keys paint
+    View(web::ViewOptions),
     /// Choose agents in memory, and time each choice
     Place(place::Options),
     /// Write to another store for a while
@@ -119,6 +125,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Arguments::First(options) => print(&first::run(&options)?),
         Arguments::Ready(options) => print(&ready::run(&options)?),
         Arguments::Frames(options) => print(&frames::run(&options)?),
+        Arguments::WebLogins(options) => runtime()?.block_on(web::logins(options)),
+        Arguments::View(options) => print(&runtime()?.block_on(web::view(options))?),
         Arguments::Place(options) => print(&place::run(&options)?),
         Arguments::Rival(options) => print(&runtime()?.block_on(rival::run(options))?),
         Arguments::X2go(options) => print(&runtime()?.block_on(x2go::run(options))?),

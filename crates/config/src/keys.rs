@@ -288,6 +288,10 @@ schema! {
             "Whether what is copied in a desktop reaches its viewer. Affects sessions started later; should be the same on all agents.";
         CLIPBOARD_FROM_CLIENT: bool, "/vsmagent/clipboard_from_client", Bool, "true", Reload,
             "Whether what is copied on the user's machine reaches the desktop. Affects sessions started later; should be the same on all agents.";
+        FILES_TO_CLIENT: bool, "/vsmagent/files_to_client", Bool, "true", Reload,
+            "Whether users may fetch files of theirs from this host through their desktop's page in a browser. Affects sessions started later; should be the same on all agents. It does not concern scp and sftp, which sshd's own configuration allows or forbids.";
+        FILES_FROM_CLIENT: bool, "/vsmagent/files_from_client", Bool, "true", Reload,
+            "Whether users may put files on this host through their desktop's page in a browser; otherwise as files_to_client.";
         STATE_DIR: PathBuf, "/vsmagent/state_dir", Path, "/var/lib/vsm-agent", Restart,
             "Directory of the session records, which outlive a restart of the agent.";
         RUN_DIR: PathBuf, "/vsmagent/run_dir", Path, "/run/vsm", Restart,

@@ -1,5 +1,9 @@
 // A desktop in this page, and back to it after whatever cut it off.
 import RFB from '/novnc/core/rfb.js';
+import { share } from './clipboard.js';
+import { belongTo } from './files.js';
+import { keys } from './keyboard.js';
+import { Quality } from './quality.js';
 
 const screen = document.getElementById('screen');
 const notice = document.getElementById('notice');
@@ -18,13 +22,17 @@ const STEADY = 10000;
 const asked = new URLSearchParams(location.search);
 let session = asked.get('session');
 let fresh = asked.get('new') === 'true';
+const profile = asked.get('profile') ?? '';
+// On a phone a desktop is shown smaller than it is, or nothing would fit on it.
+const narrow = screen.clientWidth < 800;
+const scale = narrow ? 1100 / Math.max(1, screen.clientWidth) : 1;
 // One wish, however often it takes.
 let request = crypto.randomUUID();
 let wait = WAIT_FIRST;
 let current = null;
 
 // For tests and for those who look for a fault.
-const log = (window.vsm = { events: [], rfb: null, connected: 0 });
+const log = (window.vsm = { events: [], rfb: null, quality: null, clipboard: null, connected: 0 });
 const say = (what) => { log.events.push([Math.round(performance.now()), what]); log.events.splice(0, log.events.length - 100); };
 
 function show(message, buttons = []) {
@@ -63,13 +71,14 @@ function address() {
   const query = new URLSearchParams({ request });
   if (session) query.set('session', session);
   else if (fresh) query.set('new', 'true');
-  query.set('width', Math.max(320, Math.floor(screen.clientWidth)));
-  query.set('height', Math.max(240, Math.floor(screen.clientHeight)));
+  if (fresh && profile) query.set('profile', profile);
+  query.set('width', Math.max(320, Math.floor(screen.clientWidth * scale)));
+  query.set('height', Math.max(240, Math.floor(screen.clientHeight * scale)));
   return `wss://${location.host}/rfb?${query}`;
 }
 
 function open() {
-  const own = { up: 0, over: false, last: performance.now(), looked: performance.now(), socket: null, rfb: null, watch: 0 };
+  const own = { up: 0, over: false, last: performance.now(), looked: performance.now(), socket: null, rfb: null, quality: null, clipboard: null, watch: 0 };
   current = own;
   own.socket = new WebSocket(address(), ['binary']);
   own.socket.binaryType = 'arraybuffer';
@@ -79,6 +88,9 @@ function open() {
     if (own.over) return;
     own.over = true;
     clearInterval(own.watch);
+    own.clipboard?.stop();
+    keys.rfb = keys.clipboard = null;
+    belongTo(null);
     own.socket.close();
     try { own.rfb?.disconnect(); } catch { /* it never began */ }
     if (current === own) next();
@@ -105,7 +117,9 @@ function open() {
 
   own.socket.addEventListener('message', ({ data }) => {
     own.last = performance.now();
-    if (typeof data === 'string' && data !== 'h') told(own, JSON.parse(data), finish, back);
+    if (typeof data !== 'string') return;
+    if (data.startsWith('h')) own.quality?.heard(Number(data.slice(1)));
+    else told(JSON.parse(data), finish, back);
   });
   own.socket.addEventListener('open', () => { own.last = performance.now(); });
   own.socket.addEventListener('close', () => back('closed'));
@@ -116,22 +130,30 @@ function open() {
 function start(own, back) {
   const rfb = new RFB(screen, own.socket, { shared: true });
   own.rfb = log.rfb = rfb;
-  rfb.resizeSession = true;
-  rfb.scaleViewport = false;
+  rfb.resizeSession = !narrow;
+  rfb.scaleViewport = narrow;
+  // The field for keys has it.
+  rfb.focusOnClick = false;
   rfb.addEventListener('connect', () => {
     own.up = performance.now();
     log.connected += 1;
     notice.hidden = true;
-    rfb.focus();
+    own.quality = log.quality = new Quality(rfb);
+    own.clipboard = share(rfb, keys);
+    keys.rfb = rfb;
+    keys.clipboard = own.clipboard;
+    log.clipboard = own.clipboard.copied;
+    keys.focus();
     say('connected');
   });
   rfb.addEventListener('disconnect', () => back('disconnected'));
 }
 
-function told(own, message, finish, back) {
+function told(message, finish, back) {
   switch (message.on) {
     case 'session':
       remember(message.id);
+      belongTo(message.files);
       break;
     case 'choose':
       finish(() => location.assign('/desktops'));
@@ -161,7 +183,7 @@ document.getElementById('full').addEventListener('click', async () => {
   await document.documentElement.requestFullscreen();
   // Keys that the browser keeps for itself otherwise; not every browser can.
   await navigator.keyboard?.lock?.();
-  log.rfb?.focus();
+  keys.focus();
 });
 
 // The picture takes all keys. Ctrl+Alt+Home leads from it to the bar, and Escape back.
@@ -172,7 +194,7 @@ addEventListener('keydown', (event) => {
     event.stopImmediatePropagation();
     document.getElementById('full').focus();
   } else if (event.code === 'Escape' && bar.contains(document.activeElement)) {
-    log.rfb?.focus();
+    keys.focus();
   }
 }, true);
 

@@ -9,8 +9,9 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 use vsm_proto::broker::v1::{
-    AcceptWebKeyRequest, AcceptWebKeyResponse, ListSessionsRequest, LoginRequest, LoginResponse,
-    RevokeWebKeyRequest, SessionView, broker_client::BrokerClient,
+    AcceptWebKeyRequest, AcceptWebKeyResponse, EndSessionRequest, ExtendSessionRequest,
+    ListSessionsRequest, LoginRequest, LoginResponse, RevokeWebKeyRequest, SessionView,
+    broker_client::BrokerClient,
 };
 
 use crate::{
@@ -27,6 +28,8 @@ const LOGIN_DEADLINE: Duration = Duration::from_secs(3660);
 /// So often a key is offered before it is taken for one that is good no more, with so long between.
 const ATTEMPTS: u32 = 2;
 const PAUSE: Duration = Duration::from_millis(500);
+/// A desktop's programs are given time to end.
+const LONG: Duration = Duration::from_secs(60);
 /// For everything else.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -96,6 +99,19 @@ impl Broker {
     pub(crate) async fn sessions(&mut self) -> Result<Vec<SessionView>, Refused> {
         let request = within(DEADLINE, ListSessionsRequest { include_ended: false });
         Ok(self.client.list_sessions(request).await?.into_inner().sessions)
+    }
+
+    /// Ends a desktop; whether it is done already, and not only as soon as its host can.
+    pub(crate) async fn end(&mut self, id: String) -> Result<bool, Refused> {
+        let request = within(LONG, EndSessionRequest { id });
+        Ok(self.client.end_session(request).await?.into_inner().done)
+    }
+
+    /// Puts off what a limit would do next; how long there is now.
+    pub(crate) async fn extend(&mut self, id: String) -> Result<Duration, Refused> {
+        let request = within(DEADLINE, ExtendSessionRequest { id });
+        let left = self.client.extend_session(request).await?.into_inner().left_ms;
+        Ok(Duration::from_millis(left))
     }
 
     /// Has a key accepted for this user's browser.

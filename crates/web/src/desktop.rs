@@ -8,20 +8,20 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use vsm_core::Geometry;
+use vsm_daemon::clock;
 use vsm_proto::{
     broker::v1::{LoginChoice, LoginRequest},
     session::v1 as pb,
 };
-use zeroize::Zeroizing;
 
 use crate::{
     app::App,
-    broker::Broker,
     cookie::Cookie,
+    door::{self, Door, Visitor},
     error::Refused,
     limit::KeyLogins,
     settings::Settings,
-    ssh::{self, Attached, Heard, SEED, Ssh},
+    ssh::{Attached, Heard, Ssh},
     words::Words,
 };
 
@@ -30,10 +30,10 @@ pub(crate) const MESSAGE_MAX: usize = 1 << 20;
 /// A node that died is noticed by the viewer in this stream alone: any other request is answered by the node that took
 /// over.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+/// Longest message to a viewer: on a line of 64 kbit/s it takes a second, and one that takes longer is a silence there.
+const PIECE: usize = 8 << 10;
 /// What a browser must take in this time, or it is gone.
 const SEND_MAX: Duration = Duration::from_secs(30);
-/// sshd's port on session hosts.
-const SSH_PORT: u16 = 22;
 /// What the viewer calls itself at the broker.
 const CLIENT_NAME: &str = "browser";
 
@@ -54,6 +54,9 @@ pub(crate) struct Wish {
     /// One more.
     #[serde(default)]
     new: bool,
+    /// Profile of a new one, by its key.
+    #[serde(default)]
+    profile: String,
     /// Size of a new one.
     width: Option<u32>,
     height: Option<u32>,
@@ -63,8 +66,8 @@ pub(crate) struct Wish {
 #[derive(Debug, Serialize)]
 #[serde(tag = "on", rename_all = "kebab-case")]
 enum Told {
-    /// This is the desktop.
-    Session { id: String },
+    /// This is the desktop; `files` is the number by which its user's files are asked for.
+    Session { id: String, files: Uuid },
     /// The user is to choose one.
     Choose,
     /// It did not work. `again`: trying again by itself may help. `login`: the login is over.
@@ -84,6 +87,8 @@ enum Opened {
 
 struct Desktop {
     session: String,
+    /// By which login it is shown.
+    login: Uuid,
     /// Held as long as the picture is wanted.
     _ssh: Ssh,
     attached: Attached,
@@ -99,7 +104,8 @@ pub(crate) async fn run(app: Arc<App>, mut socket: WebSocket, user: User, wish: 
             let id = desktop.session.clone();
             let who = user.cookie.as_ref().map(|cookie| cookie.user.as_str());
             tracing::info!(user = who, session = id, address = %user.address, "desktop opened");
-            if send(&mut socket, &Told::Session { id }).await.is_err() {
+            let held = app.viewing.enter(desktop.login, &id);
+            if send(&mut socket, &Told::Session { id, files: held.id() }).await.is_err() {
                 return;
             }
             match relay(&mut socket, desktop.attached).await {
@@ -144,8 +150,9 @@ async fn meanwhile<T>(
     }
 }
 
+/// Says that somebody is there, and when this was said: the page sees by it how long the line holds things up.
 fn beat() -> Message {
-    Message::Text("h".into())
+    Message::Text(format!("h{}", clock::unix_millis().0).into())
 }
 
 async fn send(socket: &mut WebSocket, told: &Told) -> Result<(), axum::Error> {
@@ -160,25 +167,11 @@ async fn open(
     wish: &Wish,
 ) -> Result<Opened, Refused> {
     let cookie = user.cookie.as_ref().ok_or(Refused::LoggedOut)?;
-    let mut broker = Broker::by(settings, keys, cookie, user.address).await?;
-    let key = ssh::key(&Zeroizing::new(rand::random::<[u8; SEED]>()))?;
-    let answer = broker.login(wish.request(ssh::public(&key)?)).await?;
-    let Some(session) = answer.session else { return Ok(Opened::Choose) };
-    let host = answer.host;
-    if !answer.key_accepted || answer.host_keys.is_empty() {
-        return Err(Refused::NoKey(host));
-    }
-    let mut ssh = if answer.relay {
-        let pipe = broker.ssh().join(&format!("relay {}", session.id)).await?;
-        Ssh::over(pipe, &host, answer.host_keys).await?
-    } else {
-        Ssh::connect(&host, SSH_PORT, answer.host_keys).await?
-    };
-    if !ssh.by_key(&session.user, key).await? {
-        return Err(Refused::NoKey(host));
-    }
+    let visitor = Visitor { cookie, address: user.address };
+    let door = door::open(settings, keys, visitor, |key| wish.request(key)).await?;
+    let Some(Door { session, ssh }) = door else { return Ok(Opened::Choose) };
     let attached = ssh.attach(&format!("session {}", session.id)).await?;
-    let desktop = Desktop { session: session.id, _ssh: ssh, attached };
+    let desktop = Desktop { session: session.id, login: cookie.id, _ssh: ssh, attached };
     Ok(Opened::Desktop(Box::new(desktop)))
 }
 
@@ -193,6 +186,7 @@ impl Wish {
             params: Some(pb::StartParams {
                 geometry,
                 client_name: CLIENT_NAME.to_owned(),
+                profile: self.profile.clone(),
                 ..pb::StartParams::default()
             }),
             session_id: self.session.map(|id| id.to_string()).unwrap_or_default(),
@@ -211,19 +205,20 @@ async fn relay(
     let (mut to_browser, mut from_browser) = socket.split();
     let down = async {
         let mut beats = tokio::time::interval(HEARTBEAT);
-        let mut next = Some(first).filter(|first| !first.is_empty()).map(Message::Binary);
+        let mut next = first;
         let mut code = None;
         loop {
-            let message = match next.take() {
-                Some(message) => message,
-                None => tokio::select! {
+            let message = if next.is_empty() {
+                tokio::select! {
                     heard = hear.next() => match heard {
-                        Heard::Bytes(bytes) => Message::Binary(bytes),
+                        Heard::Bytes(bytes) => { next = bytes; continue }
                         Heard::Exit(exit) => { code = Some(exit); continue }
                         Heard::End => return code,
                     },
                     _ = beats.tick() => beat(),
-                },
+                }
+            } else {
+                Message::Binary(next.split_to(next.len().min(PIECE)))
             };
             match tokio::time::timeout(SEND_MAX, to_browser.send(message)).await {
                 Ok(Ok(())) => {}

@@ -43,6 +43,21 @@ pub(crate) enum Refused {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broke(String),
+    /// Files go along with a desktop that is shown.
+    #[error("the desktop is not shown any more")]
+    NotShown,
+    /// There is no such file, or it is none.
+    #[error("there is no such file")]
+    NoSuchFile,
+    /// The user may not, or the site forbids it.
+    #[error("the host does not allow it")]
+    NoPermission,
+    /// It would be in the place of another.
+    #[error("there is a file of this name")]
+    FileExists,
+    /// Something else, as a full disk.
+    #[error("the host says: {0}")]
+    File(String),
 }
 
 impl Refused {
@@ -60,7 +75,12 @@ impl Refused {
             | Self::TooOften
             | Self::Busy
             | Self::LoggedOut
-            | Self::NoKey(_) => false,
+            | Self::NoKey(_)
+            | Self::NotShown
+            | Self::NoSuchFile
+            | Self::NoPermission
+            | Self::FileExists
+            | Self::File(_) => false,
         }
     }
 
@@ -85,6 +105,11 @@ impl Refused {
             Self::Busy => words.busy.to_owned(),
             Self::LoggedOut => words.logged_out.to_owned(),
             Self::NoKey(_) => words.no_key.to_owned(),
+            Self::NotShown => words.not_shown.to_owned(),
+            Self::NoSuchFile => words.no_such_file.to_owned(),
+            Self::NoPermission => words.no_permission.to_owned(),
+            Self::FileExists => words.file_exists.to_owned(),
+            Self::File(_) => words.file_failed.to_owned(),
             // The broker's own sentence; it is for users.
             Self::Broker { text, .. } => text.clone(),
         }

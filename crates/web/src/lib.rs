@@ -12,6 +12,9 @@
 //! | [`cookie`] | a login that is done: all of it is in the browser |
 //! | [`limit`] | how often somebody may try |
 //! | [`desktop`] | the picture of a desktop, to and from a WebSocket |
+//! | [`files`] | the user's files on the desktop's host |
+//! | [`viewing`] | desktops that are shown now, to which files belong |
+//! | [`door`] | the way to a session's host |
 //! | [`broker`] | asking the broker, as the user |
 //! | [`ssh`] | connections to sshd |
 //! | [`words`] | all that a user reads, in each language |
@@ -21,13 +24,16 @@ pub mod args;
 mod broker;
 mod cookie;
 mod desktop;
+mod door;
 mod error;
+mod files;
 mod limit;
 mod login;
 mod pages;
 pub mod server;
 mod settings;
 mod ssh;
+mod viewing;
 mod words;
 
 pub use settings::{BadSetting, Settings};

@@ -47,6 +47,8 @@ const HEADERS_COUNT_MAX: usize = 64;
 const HEADERS_SIZE_MAX: usize = 32 << 10;
 /// Longest request: PAM may ask others, and they a person.
 const REQUEST_MAX: Duration = Duration::from_secs(90);
+/// Longest time in which a file comes from a browser.
+const FILE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// What is sent and not acknowledged for so long went to somebody who is gone.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
 /// How long to wait when no connection can be taken.
@@ -186,7 +188,9 @@ async fn guarded(request: Request, next: Next) -> Response {
         (StatusCode::FORBIDDEN, words.foreign).into_response()
     } else {
         let late = || StatusCode::GATEWAY_TIMEOUT.into_response();
-        tokio::time::timeout(REQUEST_MAX, next.run(request)).await.unwrap_or_else(|_| late())
+        let is_file = *request.method() == Method::PUT;
+        let most = if is_file { FILE_MAX } else { REQUEST_MAX };
+        tokio::time::timeout(most, next.run(request)).await.unwrap_or_else(|_| late())
     };
     let headers = response.headers_mut();
     for (name, value) in HEADERS {

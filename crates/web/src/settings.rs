@@ -13,7 +13,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     version::{TLS12, TLS13},
 };
-use vsm_config::{Config, keys};
+use vsm_config::{Config, Profile, keys};
 
 /// Where this host's sshd has the public halves of its keys.
 const HOST_KEYS: &str = "/etc/ssh";
@@ -39,6 +39,8 @@ pub struct Settings {
     pub(crate) title: String,
     /// A text for the login page; empty = none.
     pub(crate) welcome: String,
+    /// Kinds of desktops to choose from.
+    pub(crate) profiles: Vec<Profile>,
     /// Where the viewer's files are.
     pub(crate) assets: PathBuf,
 }
@@ -95,6 +97,7 @@ impl Settings {
             login_lifetime: config.get(&k::LOGIN_LIFETIME),
             title: config.get(&k::TITLE),
             welcome: config.get(&k::WELCOME),
+            profiles: config.profiles(),
             assets: assets.to_owned(),
         })
     }

@@ -41,6 +41,7 @@ fn shown(target: &Target) -> String {
     match target {
         Target::Broker => "vsm/1 broker".to_owned(),
         Target::Session(id) => format!("vsm/1 session {}", id.simple()),
+        Target::Files(id) => format!("vsm/1 files {}", id.simple()),
         Target::Relay(id) => format!("vsm/1 relay {}", id.simple()),
         Target::Shadow(id, right) => {
             format!("vsm/1 shadow {} {}", id.simple(), right.simple())

@@ -21,6 +21,7 @@ mod rivals;
 mod scale;
 mod speed;
 mod start;
+mod web;
 
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -90,6 +91,8 @@ enum Name {
     Scale,
     /// Taking over from a node that is cut off, and by request
     Failover,
+    /// Desktops in a browser, compared with the same by `vsm`
+    Web,
 }
 
 /// Measures, prints, keeps.
@@ -127,6 +130,7 @@ fn one(name: Name, runs: u32) -> Result<Report> {
         Name::Place => place::run(runs, progress),
         Name::Scale => scale::run(runs, progress),
         Name::Failover => failover::run(runs, progress),
+        Name::Web => web::setup().and_then(|()| web::run(runs, progress)),
     }?;
     report.machine = machine;
     Ok(report)

@@ -2,8 +2,8 @@
 //! until an administrator sees the list.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -29,7 +29,8 @@ their load every 30 s as a real one does at least. `cpu` is user and system time
 core, over 20 s in which nobody asks for anything. `memory` is resident memory (`VmRSS`) of a broker: with links to agents that
 have no sessions, with 50,000 of them, which the broker takes in from the agents, and with all. `memory_per_session` is what
 the second 50,000 add. The first add more: buffers of each link that have held an inventory, and a changelog that is full from
-then on. `list` is `vsmctl session list` on the active
+then on. `revoke` is how long after the start of `vsmctl pki revoke agent/NAME` 50 and 99 of 100 of the simulated agents have
+been told, and so refuse that identity. `list` is `vsmctl session list` on the active
 node, from the start of the program: until it prints anything, and until it has ended; `standby` is the same on the other
 node, which forwards.";
 
@@ -53,6 +54,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 const CPU_AIM: f64 = 10.0;
 const MEMORY_AIM: f64 = 1024.0;
+const REVOKED_AIM_MS: f64 = 1000.0;
 const FIRST_AIM_MS: f64 = 50.0;
 const ALL_AIM_MS: f64 = 1000.0;
 
@@ -77,6 +79,16 @@ struct Figures {
     table: Vec<Printed>,
     json: Vec<Printed>,
     standby: Vec<Printed>,
+    revoked_p50: Vec<f64>,
+    revoked_p99: Vec<f64>,
+}
+
+/// What the simulated agents say of an identity.
+#[derive(Debug, Deserialize)]
+struct Revoked {
+    told: u64,
+    p50_unix_ms: u64,
+    p99_unix_ms: u64,
 }
 
 pub(super) fn run(runs: u32, progress: Progress) -> Result<Report> {
@@ -103,7 +115,7 @@ pub(super) fn run(runs: u32, progress: Progress) -> Result<Report> {
     memory.push(both(&cluster, resident)?);
     progress.step(format!("both brokers have {HALF} sessions"));
     half.end()?;
-    let full = Simulated::start(&cluster, EACH[1])?;
+    let mut full = Simulated::start(&cluster, EACH[1])?;
     let active = filled(&cluster, SESSIONS)?;
     clock::pause(SETTLE);
     memory.push(both(&cluster, resident)?);
@@ -124,6 +136,13 @@ pub(super) fn run(runs: u32, progress: Progress) -> Result<Report> {
             round + 1,
             figures.cpu.last()
         ));
+    }
+    for round in 0..runs {
+        let (p50, p99) = revoke(&cluster, active, &mut full, u64::from(round))?;
+        progress
+            .step(format!("a revocation is known to half after {p50} ms, to 99 % after {p99} ms"));
+        figures.revoked_p50.push(p50);
+        figures.revoked_p99.push(p99);
     }
     full.end()?;
     cluster.down()?;
@@ -165,8 +184,33 @@ fn certificates() -> Result<()> {
     Ok(())
 }
 
+/// Has the identity of one of them count no more; milliseconds until half of the others, and 99 of 100, know it.
+fn revoke(
+    cluster: &Cluster,
+    active: &str,
+    simulated: &mut Simulated,
+    round: u64,
+) -> Result<(f64, f64)> {
+    let identity = format!("agent/sim{round:04}");
+    let began = clock::unix_micros() / 1000;
+    cluster.output(active, "root", &["vsmctl", "pki", "revoke", &identity, "--force", "-y"])?;
+    // Those before it have lost theirs too, and hear nothing.
+    let others = AGENTS - round - 1;
+    let known = wait_for("all to know it", WAIT, || match simulated.revoked(&identity) {
+        Ok(known) if known.told >= others => Ok(known),
+        Ok(known) => Err(format!("{} of {others}", known.told)),
+        Err(error) => Err(format!("{error:#}")),
+    })?;
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of some seconds are exact in it")]
+    let after = |at: u64| at.saturating_sub(began) as f64;
+    Ok((after(known.p50_unix_ms), after(known.p99_unix_ms)))
+}
+
 /// The process that they are; it ends with its input.
-struct Simulated(Child);
+struct Simulated {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
 
 impl Simulated {
     fn start(cluster: &Cluster, sessions: &str) -> Result<Self> {
@@ -179,12 +223,21 @@ impl Simulated {
         let mut line = String::new();
         output.read_line(&mut line)?;
         ensure!(line.contains("\"agents\""), "the simulated agents do not serve: {line:?}");
-        Ok(Self(child))
+        Ok(Self { child, output })
+    }
+
+    /// How many have heard that this identity counts no more.
+    fn revoked(&mut self, identity: &str) -> Result<Revoked> {
+        let input = self.child.stdin.as_mut().context("its input")?;
+        writeln!(input, "{identity}")?;
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        serde_json::from_str(&line).with_context(|| format!("the simulated agents say {line:?}"))
     }
 
     fn end(mut self) -> Result<()> {
-        drop(self.0.stdin.take());
-        let status = self.0.wait()?;
+        drop(self.child.stdin.take());
+        let status = self.child.wait()?;
         ensure!(status.success(), "the simulated agents: {status}");
         Ok(())
     }
@@ -283,6 +336,8 @@ fn report(figures: &Figures, memory: &[[f64; 2]]) -> Report {
         report.aim(first, median_of(printed, |p| p.first_ms), Want::AtMost, FIRST_AIM_MS);
         report.aim(all, median_of(printed, |p| p.all_ms), Want::AtMost, ALL_AIM_MS);
     }
+    report.aim("revoke_p99_ms", median(&figures.revoked_p99), Want::AtMost, REVOKED_AIM_MS);
+    report.figure("revoke_p50_ms", median(&figures.revoked_p50));
     report.figure("standby_list_json_first_ms", median_of(&figures.standby, |p| p.first_ms));
     report.figure("standby_list_json_all_ms", median_of(&figures.standby, |p| p.all_ms));
     for (number, node) in ["primary", "secondary"].into_iter().enumerate() {

@@ -54,6 +54,17 @@ impl Browser<'_> {
         })
     }
 
+    /// Chooses a file for a field of files: its path on the host.
+    ///
+    /// # Errors
+    /// When there is no such field, or no such file.
+    pub fn choose_file(&self, css: &str, path: &str) -> Result<()> {
+        let (field, path) = (css.to_owned(), path.to_owned());
+        self.tell(&format!("choose a file in {css}"), |client| async move {
+            client.find(Locator::Css(&field)).await?.send_keys(&path).await
+        })
+    }
+
     /// Presses and releases the keys of a text one after the other, wherever the focus is.
     ///
     /// # Errors

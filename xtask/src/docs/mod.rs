@@ -3,6 +3,7 @@
 mod expect;
 mod links;
 mod page;
+mod pictures;
 mod report;
 mod run;
 mod steps;
@@ -29,6 +30,9 @@ pub(crate) struct Options {
     /// Follow the guide, block by block, on fresh hosts that have only the packages
     #[arg(long)]
     run: bool,
+    /// Put pictures into the book: what users see in a browser
+    #[arg(long, conflicts_with = "run")]
+    pictures: bool,
     /// Print the result of the run as JSON
     #[arg(long, requires = "run")]
     json: bool,
@@ -59,12 +63,16 @@ pub(crate) fn docs(options: &Options) -> Result<()> {
     if !broken.is_empty() {
         bail!("links that lead nowhere:\n{}", broken.join("\n"));
     }
-    if options.run { run(options) } else { build() }
+    if options.run {
+        return run(options);
+    }
+    let progress = Progress::new(true);
+    build(&progress)?;
+    if options.pictures { pictures::pictures(&progress) } else { Ok(()) }
 }
 
-fn build() -> Result<()> {
+fn build(progress: &Progress) -> Result<()> {
     install()?;
-    let progress = Progress::new(true);
     let mut mdbook = command(&["mdbook", "build"]);
     captured(mdbook.arg(root().join("docs")))?;
     progress.step(format!("{}", root().join("target/book/index.html").display()));

@@ -4,14 +4,17 @@ use std::{io, time::Duration};
 
 use serde::Serialize;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
 };
 
-use crate::{lines, message::Answer};
+use crate::{
+    lines,
+    message::{Answer, CALL_MAX},
+};
 
 /// How long whoever asked may take to read a piece of the answer, or to bring what it has announced.
 const STALL_MAX: Duration = Duration::from_secs(10);
@@ -21,19 +24,26 @@ const PIECE: usize = 64 << 10;
 /// Whoever has called.
 #[derive(Debug)]
 pub(super) struct Caller {
-    from: OwnedReadHalf,
+    from: BufReader<OwnedReadHalf>,
     to: OwnedWriteHalf,
 }
 
 impl Caller {
     pub(super) fn new(stream: UnixStream) -> Self {
         let (from, to) = stream.into_split();
-        Self { from, to }
+        Self { from: BufReader::new(from), to }
+    }
+
+    /// Its next call, whole and with the line's end; none = it asks for nothing more.
+    pub(super) async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        (&mut self.from).take(CALL_MAX).read_until(b'\n', &mut line).await?;
+        Ok(Some(line).filter(|line| line.ends_with(b"\n")))
     }
 
     /// Both directions, for what is told as it happens.
     pub(super) fn parts(self) -> (Gone, Teller) {
-        (Gone(self.from), Teller(self.to))
+        (Gone(self.from.into_inner()), Teller(self.to))
     }
 
     pub(super) async fn say(&mut self, answer: &Answer) -> io::Result<()> {

@@ -151,6 +151,7 @@ async fn listen(agent: &Agent, slot: &Slot, dir: &Path) -> io::Result<Option<Don
             | Event::Dropped { .. }
             | Event::Disconnected { .. }
             | Event::Environment { .. }
+            | Event::Files { .. }
             | Event::LimitsSet
             | Event::Extended { .. }
             | Event::Shown

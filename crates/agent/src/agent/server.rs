@@ -1,4 +1,4 @@
-//! The socket on which `vsm-agent-net` asks: who may call, and one call for each connection. It alone speaks with other
+//! The socket on which `vsm-agent-net` asks: who may call, and one call after the other on each connection. It alone speaks with other
 //! hosts; here is root, which has no port, no TLS and no key.
 
 use std::{
@@ -101,22 +101,36 @@ struct Server {
 }
 
 impl Server {
-    async fn answer(&self, Asked { uid, line, stream }: Asked) -> io::Result<()> {
+    async fn answer(&self, Asked { uid, mut line, stream }: Asked) -> io::Result<()> {
         let mut caller = Caller::new(stream);
-        if line.is_empty() {
-            // Whoever gave up while this process was held up has nothing left to ask.
-            return Ok(());
-        }
-        let call = match self.call(uid, &line) {
-            Ok(call) => call,
-            Err(failure) => {
-                self.refusals.tell(&format!("uid {uid}"), "its socket", "a call", &failure.text);
-                return caller.say(&Answer::Failed(failure)).await;
+        // Whoever gave up while this process was held up has nothing left to ask.
+        while !line.is_empty() {
+            let call = match self.call(uid, &line) {
+                Ok(call) => call,
+                Err(failure) => {
+                    let who = format!("uid {uid}");
+                    self.refusals.tell(&who, "its socket", "a call", &failure.text);
+                    return caller.say(&Answer::Failed(failure)).await;
+                }
+            };
+            if matches!(call, Call::Report) {
+                return report::tell(&self.agent, caller, &self.stop).await;
             }
-        };
+            if matches!(call, Call::Follow) {
+                return order::give(&self.agent, caller, &self.stop).await;
+            }
+            self.one(&mut caller, call).await?;
+            tokio::select! {
+                next = caller.next() => line = next?.unwrap_or_default(),
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// What is answered once.
+    async fn one(&self, caller: &mut Caller, call: Call) -> io::Result<()> {
         match call {
-            Call::Report => report::tell(&self.agent, caller, &self.stop).await,
-            Call::Follow => order::give(&self.agent, caller, &self.stop).await,
             Call::Witness { bytes } => self.witness(caller, bytes).await,
             Call::Log { fence, id, bytes } => {
                 match calls::log(&self.agent, &fence, id, bytes).await {
@@ -137,7 +151,9 @@ impl Server {
             | Call::Cancel { .. }
             | Call::Quarantine { .. }
             | Call::Install(_)
-            | Call::Forget(_)) => {
+            | Call::Forget(_)
+            | Call::Report
+            | Call::Follow) => {
                 let done = calls::done(&self.agent, one).await;
                 caller.say(&done.unwrap_or_else(Answer::from)).await
             }
@@ -155,7 +171,7 @@ impl Server {
     }
 
     /// They may be large, so few are taken at a time.
-    async fn witness(&self, mut caller: Caller, bytes: u64) -> io::Result<()> {
+    async fn witness(&self, caller: &mut Caller, bytes: u64) -> io::Result<()> {
         let _turn = self.witness.acquire().await.map_err(io::Error::other)?;
         caller.say(&Answer::Go).await?;
         let message = caller.bytes(bytes).await?;

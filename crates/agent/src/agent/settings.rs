@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use vsm_config::{Config, XauthorityLocation, keys};
 use vsm_core::Geometry;
 
-use crate::spec::{Profiles, SecondViewer, SessionSettings, ShadowMode};
+use crate::spec::{FileRules, Profiles, SecondViewer, SessionSettings, ShadowMode};
 
 /// Size of a desktop where even the configured one is out of Xvnc's range.
 const FALLBACK_GEOMETRY: (u32, u32) = (1280, 800);
@@ -149,6 +149,10 @@ fn session_settings(config: &Config) -> SessionSettings {
         environment: environment(config),
         notify_program: config.get(&k::NOTIFY_PROGRAM),
         bans: bans(config),
+        files: FileRules {
+            to_client: config.get(&k::FILES_TO_CLIENT),
+            from_client: config.get(&k::FILES_FROM_CLIENT),
+        },
         require_limits: config.get(&k::REQUIRE_LIMITS),
         profiles: profiles(config),
     }

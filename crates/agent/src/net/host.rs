@@ -1,4 +1,5 @@
-//! Asking `vsmagent`: one connection for each call. It has to be root who answers.
+//! Asking `vsmagent`: one call after the other on a connection, and as many connections as there are calls at a time. It
+//! has to be root who answers.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -8,8 +9,11 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -55,10 +59,15 @@ impl From<Lost> for Failure {
     }
 }
 
+/// Connections that are kept for calls to come.
+const IDLE_MAX: usize = 64;
+
 /// Where it is asked, and whether it is there.
 #[derive(Debug, Clone)]
 pub(super) struct Host {
     socket: PathBuf,
+    /// Connections on which nothing is under way.
+    idle: Arc<Mutex<Vec<Line>>>,
     /// Who has to answer: root, and in a test whoever runs it.
     uid: u32,
     is_here: watch::Receiver<Option<String>>,
@@ -76,7 +85,7 @@ pub(super) struct Report {
 impl Host {
     /// `is_here` has the boot of the host while `vsmagent` is there.
     pub(super) fn new(run_dir: &Path, is_here: watch::Receiver<Option<String>>) -> Self {
-        Self { socket: message::socket(run_dir), uid: 0, is_here }
+        Self { socket: message::socket(run_dir), idle: Arc::default(), uid: 0, is_here }
     }
 
     /// Waits until it is there; the boot of this host.
@@ -96,7 +105,35 @@ impl Host {
 
     /// Asks for something; a failure is an error.
     pub(super) async fn ask(&self, call: Call) -> Result<Answer, Failure> {
-        self.in_time(async { self.open(call).await?.answer().await }).await
+        let asked = async {
+            let mut line = self.take(call).await?;
+            let answer = line.answer().await;
+            // One that was refused may have been closed, and of a strange answer more may come.
+            if answer.is_ok() {
+                self.keep(line);
+            }
+            answer
+        };
+        self.in_time(asked).await
+    }
+
+    /// A connection on which this has been asked.
+    async fn take(&self, call: Call) -> Result<Line, Lost> {
+        let kept = std::iter::from_fn(|| self.idle.lock().pop()).find(Line::is_open);
+        let Some(mut line) = kept else { return self.open(call).await };
+        let bytes = call.line()?;
+        match line.0.write_all(&bytes).await {
+            Ok(()) => Ok(line),
+            // It was closed meanwhile, and has taken nothing: not even part of a line is a call.
+            Err(_) => self.open_with(&bytes).await,
+        }
+    }
+
+    fn keep(&self, line: Line) {
+        let mut idle = self.idle.lock();
+        if idle.len() < IDLE_MAX && line.0.buffer().is_empty() {
+            idle.push(line);
+        }
     }
 
     /// The end of a session's log; none = there is none.
@@ -172,6 +209,10 @@ impl Host {
     }
 
     async fn open(&self, call: Call) -> Result<Line, Lost> {
+        self.open_with(&call.line()?).await
+    }
+
+    async fn open_with(&self, call: &[u8]) -> Result<Line, Lost> {
         let stream = UnixStream::connect(&self.socket).await.map_err(Lost::Away)?;
         let uid = stream.peer_cred().map_err(Lost::Away)?.uid();
         if uid != self.uid {
@@ -179,7 +220,7 @@ impl Host {
         }
         let mut line = Line(BufReader::new(stream));
         // One that refuses without reading has said why, or is gone: what it says is read in either case.
-        let _ = line.0.write_all(&call.line()?).await;
+        let _ = line.0.write_all(call).await;
         Ok(line)
     }
 
@@ -209,6 +250,12 @@ pub(super) fn unexpected(answer: &Answer) -> Failure {
 pub(super) struct Line(BufReader<UnixStream>);
 
 impl Line {
+    /// Whether it can be asked: nothing has come that nobody asked for, not even its end.
+    fn is_open(&self) -> bool {
+        let read = self.0.get_ref().try_read(&mut [0]);
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// The next line as a message; none = it is over.
     pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Lost> {
         let mut line = Vec::new();
@@ -242,5 +289,74 @@ impl Line {
             return Err(Lost::Gone.into());
         }
         Ok(Ok(Some(bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// Answers so many calls on each connection, and counts the connections.
+    fn root(dir: &Path, calls: usize) -> (Host, Arc<AtomicUsize>, watch::Sender<Option<String>>) {
+        let path = message::socket(dir);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::AcqRel);
+                tokio::spawn(async move {
+                    let mut stream = BufReader::new(stream);
+                    for _ in 0..calls {
+                        let mut line = String::new();
+                        if stream.read_line(&mut line).await.unwrap() == 0 {
+                            return;
+                        }
+                        Call::parse(line.as_bytes()).unwrap();
+                        stream.write_all(b"\"done\"\n").await.unwrap();
+                    }
+                });
+            }
+        });
+        let (here, is_here) = watch::channel(Some("boot".to_owned()));
+        let mut host = Host::new(dir, is_here);
+        host.uid = rustix::process::geteuid().as_raw();
+        (host, count, here)
+    }
+
+    async fn ask(host: &Host) {
+        let answer = host.ask(Call::Forget(String::new())).await.unwrap();
+        assert!(matches!(answer, Answer::Done), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn calls_one_after_the_other_share_a_connection_and_calls_at_once_do_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, count, _here) = root(dir.path(), usize::MAX);
+        for _ in 0..5 {
+            ask(&host).await;
+        }
+        assert_eq!(count.load(Ordering::Acquire), 1);
+        tokio::join!(ask(&host), ask(&host), ask(&host));
+        assert_eq!(count.load(Ordering::Acquire), 3);
+        assert_eq!(host.idle.lock().len(), 3);
+    }
+
+    /// As one of another version does, or one that was started again.
+    #[tokio::test]
+    async fn a_connection_that_was_closed_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, count, _here) = root(dir.path(), 1);
+        for calls in 1..=5 {
+            ask(&host).await;
+            // It hears of the end when it is at it.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert_eq!(count.load(Ordering::Acquire), calls);
+        }
     }
 }

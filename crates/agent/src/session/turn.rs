@@ -183,6 +183,7 @@ fn answer(
         (Request::Environment, _) => {
             Some(Event::Environment { variables: monitor.desktop.environment.clone() })
         }
+        (Request::Files, _) => Some(Event::Files { rules: monitor.spec.settings.files }),
         (Request::Subscribe, _) => {
             monitor.peers.subscribe(index);
             Some(parts.status(monitor))
@@ -225,5 +226,6 @@ const fn may_owner_ask(request: &Request) -> bool {
             | Request::EndShadows
             | Request::Environment
             | Request::Extend
+            | Request::Files
     )
 }

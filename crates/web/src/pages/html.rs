@@ -2,7 +2,11 @@
 
 use maud::{DOCTYPE, Markup, html};
 use uuid::Uuid;
-use vsm_proto::broker::v1::{SessionCondition, SessionView};
+use vsm_daemon::clock;
+use vsm_proto::{
+    broker::v1::{SessionCondition, SessionView},
+    session::v1::Session,
+};
 
 use crate::{error::Refused, settings::Settings, ssh::Prompt, words::Words};
 
@@ -128,35 +132,154 @@ fn completion(prompt: &Prompt) -> &'static str {
     }
 }
 
-pub(super) fn desktops(settings: &Settings, words: &Words, sessions: &[SessionView]) -> Markup {
+/// What the page of a user's desktops says first: what was done, or nothing.
+pub(super) fn desktops(
+    settings: &Settings,
+    words: &Words,
+    sessions: &[SessionView],
+    done: Option<&str>,
+) -> Markup {
     let inner = html! {
+        @if let Some(done) = done { p role="status" { (done) } }
+        @if sessions.is_empty() { p { (words.no_desktop) } }
         @if sessions.len() > 1 { p { (words.choose_text) } }
         ul.desktops {
             @for view in sessions {
-                @if let Some(session) = &view.session {
-                    li {
-                        a.button href={ "/desktop?session=" (session.id) } { (words.open) }
-                        span {
-                            (session.agent) " :" (session.display) " "
-                            @if view.condition() == SessionCondition::Connected {
-                                em { (words.connected) }
-                            } @else {
-                                em { (words.disconnected) }
-                            }
-                        }
-                    }
-                }
+                @if let Some(session) = &view.session { li { (one(words, view, session)) } }
             }
         }
-        p { a.button href="/desktop?new=true" { (words.new_desktop) } }
+        (new_desktop(settings, words))
         (log_out(words))
     };
     card(settings, words, words.choose, &inner)
 }
 
+fn one(words: &Words, view: &SessionView, session: &Session) -> Markup {
+    let place = format!("{} :{}", session.agent, session.display);
+    let runs = matches!(
+        view.condition(),
+        SessionCondition::Connected | SessionCondition::Disconnected | SessionCondition::Starting
+    );
+    let standing = view.standing.as_ref();
+    let deadline = standing.and_then(|standing| standing.deadline.as_ref());
+    let more = standing.is_some_and(|standing| {
+        let most = standing.limits.as_ref().map_or(0, |limits| limits.extensions);
+        standing.extensions_used < most
+    });
+    html! {
+        @if runs {
+            a.button href={ "/desktop?session=" (session.id) } aria-label={ (words.open) " " (place) } { (words.open) }
+        }
+        span { (place) " " em { (condition(words, view)) } }
+        @if let Some(deadline) = deadline {
+            p.small {
+                (words.ends_in) " " (minutes(deadline.at_unix_ms)) " " (words.minutes) " (" (deadline.limit) ") "
+                @if more {
+                    form method="post" action="/extend" {
+                        input type="hidden" name="id" value=(session.id);
+                        button.plain type="submit" { (words.extend) }
+                    }
+                }
+            }
+        }
+        @if view.condition() != SessionCondition::Abandoned {
+            details {
+                summary { (words.end) }
+                p { (words.end_text) }
+                form method="post" action="/end" {
+                    input type="hidden" name="id" value=(session.id);
+                    button type="submit" { (words.end_it) }
+                }
+            }
+        }
+    }
+}
+
+fn condition(words: &Words, view: &SessionView) -> &'static str {
+    match view.condition() {
+        SessionCondition::Connected => words.connected,
+        SessionCondition::Ending | SessionCondition::Abandoned => words.ending,
+        SessionCondition::Unreachable => words.unreachable,
+        SessionCondition::Starting => words.starting,
+        SessionCondition::Disconnected | SessionCondition::Unspecified => words.disconnected,
+    }
+}
+
+/// From now to then, rounded up.
+fn minutes(at_unix_ms: u64) -> u64 {
+    at_unix_ms.saturating_sub(clock::unix_millis().0).div_ceil(60_000)
+}
+
+/// With the profiles that there are, if any.
+fn new_desktop(settings: &Settings, words: &Words) -> Markup {
+    html! {
+        form method="get" action="/desktop" {
+            input type="hidden" name="new" value="true";
+            @if settings.profiles.len() > 1 {
+                label for="profile" { (words.profile) }
+                select #profile name="profile" {
+                    option value="" { (words.profile_later) }
+                    @for profile in &settings.profiles { option value=(profile.key) { (profile.name) } }
+                }
+                " "
+            }
+            button type="submit" { (words.new_desktop) }
+        }
+    }
+}
+
 fn log_out(words: &Words) -> Markup {
     html! {
         form method="post" action="/logout" { button.plain type="submit" { (words.log_out) } }
+    }
+}
+
+/// Keys that a touch screen has not: what is sent, or held for the next key, and what stands on it.
+const PAD: [(&str, &str, &str); 9] = [
+    ("data-key", "Escape", "Esc"),
+    ("data-key", "Tab", "Tab"),
+    ("data-hold", "Control", "Ctrl"),
+    ("data-hold", "Alt", "Alt"),
+    ("data-hold", "Super", "Super"),
+    ("data-key", "Left", "←"),
+    ("data-key", "Up", "↑"),
+    ("data-key", "Down", "↓"),
+    ("data-key", "Right", "→"),
+];
+
+fn pad(words: &Words) -> Markup {
+    html! {
+        div #pad role="toolbar" aria-label=(words.keys) hidden {
+            button type="button" aria-label=(words.keyboard) { "⌨" }
+            @for (kind, name, label) in PAD {
+                @if kind == "data-hold" {
+                    button type="button" data-hold=(name) aria-pressed="false" { (label) }
+                } @else {
+                    button type="button" data-key=(name) aria-label=(name) { (label) }
+                }
+            }
+        }
+    }
+}
+
+fn files(words: &Words) -> Markup {
+    html! {
+        section #files aria-label=(words.files) tabindex="-1" hidden data-failed=(words.file_failed)
+            data-more=(words.more_files) data-sent=(words.sent) data-replace=(words.replace)
+            data-cancel=(words.cancel) data-up=(words.up) {
+            header {
+                h2 { (words.files) }
+                button #files-closed type="button" { (words.close) }
+            }
+            p #where {}
+            div.tools {
+                label.button for="chosen" { (words.send_files) }
+                input #chosen.unseen type="file" multiple;
+                label { input #hidden type="checkbox"; (words.hidden_files) }
+            }
+            ul #entries {}
+            ul #doing aria-live="polite" {}
+        }
     }
 }
 
@@ -166,12 +289,17 @@ pub(super) fn desktop(settings: &Settings, words: &Words) -> Markup {
         noscript { p role="alert" { (words.no_script) } }
         div #bar role="toolbar" aria-label=(words.desktop) {
             button #full type="button" { (words.full_screen) }
+            button #pad-shown type="button" aria-expanded="false" aria-controls="pad" { (words.keys) }
+            button #files-shown type="button" aria-expanded="false" aria-controls="files" { (words.files) }
             a href="/desktops" { (words.sessions) }
             (log_out(words))
         }
+        textarea #keys aria-label=(words.keyboard) autocapitalize="none" autocomplete="off" spellcheck="false" {}
         div #screen data-connecting=(words.connecting) data-reconnecting=(words.reconnecting)
             data-ended=(words.ended) data-taken=(words.taken) data-dropped=(words.dropped)
             data-again=(words.again) data-sessions=(words.sessions) {}
+        (files(words))
+        (pad(words))
         div #notice role="status" aria-live="polite" { p #text { (words.connecting) } p #actions {} }
         script type="module" src="/own/desktop.js" {}
     };

@@ -1,5 +1,6 @@
 //! What a browser asks for.
 
+mod files;
 mod html;
 mod viewer;
 
@@ -15,10 +16,11 @@ use axum::{
     },
     http::{HeaderMap, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use maud::Markup;
 use serde::Deserialize;
+use uuid::Uuid;
 
 use crate::{
     app::App,
@@ -45,7 +47,12 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/over", get(over))
         .route("/desktops", get(desktops))
         .route("/desktop", get(desktop_page))
+        .route("/end", post(end))
+        .route("/extend", post(extend))
         .route("/rfb", get(rfb))
+        .route("/files/{id}/list", get(files::list))
+        .route("/files/{id}/get", get(files::get))
+        .route("/files/{id}/put", put(files::put).layer(DefaultBodyLimit::disable()))
         .route("/health", get(async || "ok\n"))
         .route("/own/{*path}", get(viewer::own))
         .route("/novnc/{*path}", get(viewer::novnc))
@@ -111,7 +118,11 @@ const fn status(error: &Refused) -> StatusCode {
         | Refused::NoKey(_)
         | Refused::Broker { .. } => StatusCode::BAD_GATEWAY,
         Refused::NotLetIn | Refused::LoggedOut => StatusCode::UNAUTHORIZED,
-        Refused::TooLate => StatusCode::GONE,
+        Refused::TooLate | Refused::NotShown => StatusCode::GONE,
+        Refused::NoSuchFile => StatusCode::NOT_FOUND,
+        Refused::NoPermission => StatusCode::FORBIDDEN,
+        Refused::FileExists => StatusCode::CONFLICT,
+        Refused::File(_) => StatusCode::BAD_GATEWAY,
         Refused::TooOften => StatusCode::TOO_MANY_REQUESTS,
         Refused::Busy => StatusCode::SERVICE_UNAVAILABLE,
     }
@@ -218,11 +229,61 @@ async fn over(State(app): State<Arc<App>>, guest: Guest) -> Response {
 }
 
 async fn desktops(State(app): State<Arc<App>>, guest: Guest) -> Response {
+    of_user(&app, &guest, async |_| Ok(String::new())).await
+}
+
+#[derive(Deserialize)]
+struct OfSession {
+    id: Uuid,
+}
+
+/// Ends a desktop.
+async fn end(
+    State(app): State<Arc<App>>,
+    guest: Guest,
+    Form(OfSession { id }): Form<OfSession>,
+) -> Response {
+    let words = guest.words;
+    of_user(&app, &guest, async |broker| {
+        let done = broker.end(id.to_string()).await?;
+        tracing::info!(session = %id, "desktop ended by its user");
+        Ok(if done { words.was_ended } else { words.will_be_ended }.to_owned())
+    })
+    .await
+}
+
+/// Puts off what a limit would do to a desktop.
+async fn extend(
+    State(app): State<Arc<App>>,
+    guest: Guest,
+    Form(OfSession { id }): Form<OfSession>,
+) -> Response {
+    let words = guest.words;
+    of_user(&app, &guest, async |broker| {
+        let left = broker.extend(id.to_string()).await?;
+        Ok(format!("{} {} {}.", words.extended, left.as_secs().div_ceil(60), words.minutes))
+    })
+    .await
+}
+
+/// Does something at the broker, says so, and shows the user's desktops.
+async fn of_user(
+    app: &App,
+    guest: &Guest,
+    what: impl AsyncFnOnce(&mut Broker) -> Result<String, Refused>,
+) -> Response {
     let Some(cookie) = &guest.cookie else { return Redirect::to("/").into_response() };
-    let listed = async { guest.broker(&app, cookie).await?.sessions().await };
-    match listed.await {
-        Ok(sessions) => html::desktops(&app.settings(), guest.words, &sessions).into_response(),
-        Err(error) => guest.refuse(&app, &error),
+    let done = async {
+        let mut broker = guest.broker(app, cookie).await?;
+        let said = what(&mut broker).await?;
+        Ok((said, broker.sessions().await?))
+    };
+    match done.await {
+        Ok((said, sessions)) => {
+            let said = Some(said.as_str()).filter(|said| !said.is_empty());
+            html::desktops(&app.settings(), guest.words, &sessions, said).into_response()
+        }
+        Err(error) => guest.refuse(app, &error),
     }
 }
 

@@ -13,8 +13,13 @@ use axum::{
 
 use crate::app::App;
 
-const OWN: [(&str, &str, &[u8]); 2] = [
-    ("desktop.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/desktop.js")),
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const OWN: [(&str, &str, &[u8]); 6] = [
+    ("clipboard.js", SCRIPT, include_bytes!("../../assets/clipboard.js")),
+    ("desktop.js", SCRIPT, include_bytes!("../../assets/desktop.js")),
+    ("files.js", SCRIPT, include_bytes!("../../assets/files.js")),
+    ("keyboard.js", SCRIPT, include_bytes!("../../assets/keyboard.js")),
+    ("quality.js", SCRIPT, include_bytes!("../../assets/quality.js")),
     ("style.css", "text/css; charset=utf-8", include_bytes!("../../assets/style.css")),
 ];
 /// They change with the program alone, and it with a restart, after which pages load again.

@@ -4,13 +4,13 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use xtask::browser::{Browser, Kind};
 use xtask::cluster::web::Factors;
 use xtask::cluster::{Cluster, ClusterSpec, Fault};
 use xtask::pair;
 
-use super::{becomes, log_in, open, shows, submit};
+use super::{becomes, log_in, open, paint, shows, submit};
 use crate::XTASK;
 use crate::pair_of_brokers::Pair;
 use crate::service::know_hosts;
@@ -33,20 +33,6 @@ fn pair(name: &str) -> Pair {
     pair.in_step();
     know_hosts(&pair);
     pair
-}
-
-/// Paints a user's only desktop.
-fn paint(pair: &Pair, user: &str, colour: &str) -> String {
-    let (active, _) = pair.in_step();
-    let rows: Vec<Value> =
-        serde_json::from_str(&pair.sh(active, "vsmctl session list --output json")).unwrap();
-    let row = rows.iter().find(|row| row["user"] == user).unwrap();
-    let session = row["session"].as_str().unwrap();
-    let cookie = format!("XAUTHORITY=/run/vsm/sessions/{session}/user/Xauthority");
-    let display = format!("DISPLAY=:{}", row["display"]);
-    let words = ["env", &cookie, &display, "xsetroot", "-solid", colour];
-    pair.output(row["agent"].as_str().unwrap(), user, &words).unwrap();
-    session.to_owned()
 }
 
 /// Logs in with password and code; the page is then the desktop's.

@@ -4,10 +4,14 @@
 //! this module out.
 
 mod desktops;
+mod gateway;
+mod hostile;
 mod laboratory;
+mod line;
 mod npm;
 mod sshd;
 mod unit;
+mod viewer;
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -17,6 +21,7 @@ use xtask::browser::{Browser, Kind, Seat};
 use xtask::cluster::Cluster;
 use xtask::npm::AXE;
 
+use crate::pair_of_brokers::Pair;
 use crate::service::{BROKER, WAIT};
 use crate::{XTASK, on};
 
@@ -41,6 +46,32 @@ fn open<'a>(cluster: &'a Cluster, kind: Kind, test: &str) -> Browser<'a> {
     let authority = Some(&*authority);
     let seat = Seat { kind, host: "client", user: "alice", authority, artifacts: &artifacts };
     Browser::open(cluster, &seat).unwrap()
+}
+
+/// A user's only desktop, by what this broker lists: its session and agent, and the words that run something in it.
+fn within(pair: &Pair, node: &str, user: &str) -> (String, String, [String; 3]) {
+    let rows = pair.sh(node, "vsmctl session list --output json");
+    let rows: Vec<Value> = serde_json::from_str(&rows).unwrap();
+    let row = rows.iter().find(|row| row["user"] == user).unwrap();
+    let session = row["session"].as_str().unwrap();
+    let cookie = format!("XAUTHORITY=/run/vsm/sessions/{session}/user/Xauthority");
+    let display = format!("DISPLAY=:{}", row["display"]);
+    let agent = row["agent"].as_str().unwrap().to_owned();
+    (session.to_owned(), agent, ["env".to_owned(), cookie, display])
+}
+
+/// Runs something in a user's only desktop, by what this broker lists; what it prints.
+fn run_in(pair: &Pair, node: &str, user: &str, line: &str) -> String {
+    let (_, agent, env) = within(pair, node, user);
+    let words = env.iter().map(String::as_str).chain(["timeout", "20", "sh", "-c", line]);
+    pair.output(&agent, user, &words.collect::<Vec<_>>()).unwrap()
+}
+
+/// Paints a user's only desktop.
+fn paint(pair: &Pair, user: &str, colour: &str) -> String {
+    let (active, _) = pair.in_step();
+    run_in(pair, active, user, &format!("xsetroot -solid '{colour}'"));
+    within(pair, active, user).0
 }
 
 /// Answers one form after the other until there is none; what was asked.

@@ -35,15 +35,10 @@ pub(crate) enum Cause {
     Idle,
 }
 
-/// Asks for the desktop: the control connection, which is to stay open while the desktop is viewed, and the desktop's
-/// own connection.
-pub(crate) fn attach(
-    run_dir: &Path,
-    id: &Uuid,
-    address: &str,
-) -> Result<(UnixStream, UnixStream), Failure> {
+/// Connects to a session's control socket, which its owner and root can.
+pub(crate) fn control(run_dir: &Path, id: &Uuid) -> Result<UnixStream, Failure> {
     let socket = run_dir.join("sessions").join(id.to_string()).join("control.sock");
-    let mut control = UnixStream::connect(socket).map_err(|error| {
+    UnixStream::connect(socket).map_err(|error| {
         if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
             Failure::new(Code::NoSession, format!("there is no session {id} on this host"))
         } else if error.kind() == io::ErrorKind::PermissionDenied {
@@ -51,7 +46,17 @@ pub(crate) fn attach(
         } else {
             Failure::new(Code::Internal, format!("session {id} cannot be reached: {error}"))
         }
-    })?;
+    })
+}
+
+/// Asks for the desktop: the control connection, which is to stay open while the desktop is viewed, and the desktop's
+/// own connection.
+pub(crate) fn attach(
+    run_dir: &Path,
+    id: &Uuid,
+    address: &str,
+) -> Result<(UnixStream, UnixStream), Failure> {
+    let mut control = control(run_dir, id)?;
     let failed = |error: io::Error| {
         Failure::new(Code::Internal, format!("session {id} does not answer: {error}"))
     };

@@ -1,11 +1,12 @@
 //! `vsm-login`: the sshd subsystem of brokers and agents.
 //!
 //! It runs as the user who logged in, with that user's rights and no others: who they are is known to the other side
-//! of the socket by its peer credentials. It joins standard input and output to one of four places:
+//! of the socket by its peer credentials. It joins standard input and output to one of five places:
 //!
 //! ```text
 //! client: vsm/1 broker\n          the broker's user socket
 //! client: vsm/1 session UUID\n    the desktop of a session on this host
+//! client: vsm/1 files UUID\n      the files of the user, as SFTP, as far as the session's host allows it
 //! client: vsm/1 shadow UUID RIGHT\n  somebody else's desktop, by a right that the broker has got
 //! client: vsm/1 relay UUID\n      the sshd of a session's host, for users who cannot reach that by themselves
 //! answer: ok\n                    from here on it is a plain pipe
@@ -17,6 +18,7 @@
 //! Why a viewer was dropped is told by the exit code, which ssh passes on; a subsystem's standard error it does not.
 
 mod attach;
+mod files;
 mod line;
 mod one_time;
 mod preface;
@@ -63,7 +65,8 @@ Options:
   --help                print this
   --version             print the version
 
-It then reads one line from standard input: `vsm/1 broker`, `vsm/1 session UUID` or `vsm/1 relay UUID`.
+It then reads one line from standard input: `vsm/1 broker`, `vsm/1 session UUID`, `vsm/1 files UUID`,
+`vsm/1 relay UUID` or `vsm/1 shadow UUID RIGHT`.
 ";
 
 /// Where things are.
@@ -181,6 +184,7 @@ fn serve(options: &Options) -> Result<Option<Cause>, Failure> {
             let (control, desktop) = attach::attach(&options.run_dir, &id, &viewer_address())?;
             begin(&desktop, Some(&control))
         }
+        Target::Files(id) => begin(&files::serve(&options.run_dir, &id)?, None),
         Target::Shadow(id, right) => {
             let (control, desktop) =
                 shadow::join(&options.run_dir, &id, &right, &viewer_address())?;
@@ -197,7 +201,9 @@ fn take_up(options: &Options, right: Uuid, target: &Target) -> Result<(), Failur
             let why = "a one-time login is for a desktop only";
             return Err(Failure::new(Code::Refused, why));
         }
-        Target::Session(id) | Target::Shadow(id, _) => (options.run_dir.join(AGENT_SOCKET), id),
+        Target::Session(id) | Target::Files(id) | Target::Shadow(id, _) => {
+            (options.run_dir.join(AGENT_SOCKET), id)
+        }
         Target::Relay(id) => (options.broker_socket.with_file_name(BROKER_SOCKET), id),
     };
     one_time::redeem(&socket, right, *id)

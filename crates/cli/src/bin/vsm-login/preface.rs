@@ -17,6 +17,8 @@ pub(crate) enum Target {
     Broker,
     /// A session on this host.
     Session(Uuid),
+    /// The files of the owner of a session on this host.
+    Files(Uuid),
     /// The sshd of the host of a session.
     Relay(Uuid),
     /// Somebody else's session on this host, by this right.
@@ -111,9 +113,10 @@ fn parse(line: &[u8]) -> Result<Target, Failure> {
         }
         (Some("vsm/1"), Some("broker"), None, None) => Ok(Target::Broker),
         (Some("vsm/1"), Some("session"), Some(id), None) => uuid(id).map(Target::Session),
+        (Some("vsm/1"), Some("files"), Some(id), None) => uuid(id).map(Target::Files),
         (Some("vsm/1"), Some("relay"), Some(id), None) => uuid(id).map(Target::Relay),
         (Some("vsm/1"), ..) => Err(bad(
-            "the request is none of `vsm/1 broker`, `vsm/1 session UUID`, `vsm/1 relay UUID` and `vsm/1 shadow UUID UUID`",
+            "the request is none of `vsm/1 broker`, `vsm/1 session UUID`, `vsm/1 files UUID`, `vsm/1 relay UUID` and `vsm/1 shadow UUID UUID`",
         )),
         _ => Err(bad(
             "the client speaks no version of the protocol that this host knows; it knows vsm/1",
@@ -135,6 +138,8 @@ mod tests {
             parse(format!("vsm/1 session {id}").as_bytes()).unwrap(),
             Target::Session(id.parse().unwrap())
         );
+        let files = parse(format!("vsm/1 files {id}").as_bytes()).unwrap();
+        assert_eq!(files, Target::Files(id.parse().unwrap()));
         let relay = parse(format!("vsm/1 relay {id}").as_bytes()).unwrap();
         assert_eq!(relay, Target::Relay(id.parse().unwrap()));
         let shadow = parse(format!("vsm/1 shadow {id} {id}").as_bytes()).unwrap();

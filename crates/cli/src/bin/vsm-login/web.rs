@@ -31,7 +31,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 pub(crate) fn check(target: &Target) -> Result<(), Failure> {
     match target {
         Target::Broker | Target::Relay(_) => Ok(()),
-        Target::Session(_) | Target::Shadow(..) => {
+        Target::Session(_) | Target::Files(_) | Target::Shadow(..) => {
             let why = "a login by browser is for the broker, and for the way to a session host";
             Err(Failure::new(Code::Refused, why))
         }

@@ -1,0 +1,205 @@
+//! A user's files, beside their desktop: the desktop's page asks for them by the number of its connection.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, Query, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::{Stream, StreamExt as _};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Guest, status};
+use crate::{
+    app::App,
+    door::Visitor,
+    error::Refused,
+    files::{self, Files},
+    viewing::Shown,
+};
+
+/// A browser that sends nothing of a file for so long is gone.
+const PART_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Deserialize)]
+pub(super) struct Where {
+    #[serde(default)]
+    path: String,
+    /// Also in the place of a file that there is.
+    #[serde(default)]
+    replace: bool,
+}
+
+/// Why something was not done, for the page's script.
+#[derive(Serialize)]
+struct Why {
+    text: String,
+    reference: String,
+    /// There is one of this name.
+    exists: bool,
+}
+
+impl Guest {
+    /// The desktop with this number, if this browser shows it.
+    async fn shown(&self, app: &App, id: Uuid) -> Result<(Arc<Shown>, Arc<Files>), Refused> {
+        let cookie = self.cookie.as_ref().ok_or(Refused::LoggedOut)?;
+        let shown = app.viewing.find(id, cookie.id).ok_or(Refused::NotShown)?;
+        let visitor = Visitor { cookie, address: self.address };
+        let files = shown.files(&app.settings(), &app.keys, visitor).await?;
+        Ok((shown, files))
+    }
+
+    fn why(&self, error: &Refused) -> Response {
+        let user = self.cookie.as_ref().map(|cookie| cookie.user.as_str());
+        let reference = error.told(self.address, user);
+        let exists = matches!(error, Refused::FileExists);
+        (status(error), Json(Why { text: error.words(self.words), reference, exists }))
+            .into_response()
+    }
+}
+
+fn checked(path: &str) -> Result<&str, Refused> {
+    if path.len() > files::PATH_MAX || path.contains('\0') {
+        return Err(Refused::NoSuchFile);
+    }
+    Ok(path)
+}
+
+/// What is in a folder.
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    guest: Guest,
+    Path(id): Path<Uuid>,
+    Query(Where { path, .. }): Query<Where>,
+) -> Response {
+    let listed = async {
+        let (shown, files) = guest.shown(&app, id).await?;
+        until(&shown.gone, files.list(checked(&path)?)).await
+    };
+    match listed.await {
+        Ok(folder) => Json(folder).into_response(),
+        Err(error) => guest.why(&error),
+    }
+}
+
+/// A file's content, for the browser to save; never to show, as it would be a page of this site's.
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    guest: Guest,
+    Path(id): Path<Uuid>,
+    Query(Where { path, .. }): Query<Where>,
+) -> Response {
+    let opened = async {
+        let (shown, files) = guest.shown(&app, id).await?;
+        let fetched = until(&shown.gone, files.fetch(checked(&path)?)).await?;
+        Ok((shown, fetched))
+    };
+    match opened.await {
+        Ok((shown, fetched)) => {
+            let user = guest.cookie.as_ref().map(|cookie| cookie.user.as_str());
+            tracing::info!(user, path, bytes = fetched.length, "a file goes to the browser");
+            let headers = [
+                (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+                (header::CONTENT_LENGTH, fetched.length.to_string()),
+                (header::CONTENT_DISPOSITION, saved_as(files::name(&path))),
+            ];
+            let content = cut(shown.gone.clone(), fetched.content);
+            (headers, Body::from_stream(content)).into_response()
+        }
+        Err(error) => guest.why(&error),
+    }
+}
+
+/// Takes a file.
+pub(super) async fn put(
+    State(app): State<Arc<App>>,
+    guest: Guest,
+    Path(id): Path<Uuid>,
+    Query(Where { path, replace }): Query<Where>,
+    body: Body,
+) -> Response {
+    let stored = async {
+        let (shown, files) = guest.shown(&app, id).await?;
+        let path = checked(&path)?;
+        let _place = shown.transfers.acquire().await.map_err(|_| Refused::NotShown)?;
+        until(&shown.gone, files.store(path, replace, received(body))).await
+    };
+    match stored.await {
+        Ok(()) => {
+            let user = guest.cookie.as_ref().map(|cookie| cookie.user.as_str());
+            tracing::info!(user, path, "a file came from the browser");
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(error) => guest.why(&error),
+    }
+}
+
+fn received(body: Body) -> impl Stream<Item = Result<axum::body::Bytes, Refused>> + Send {
+    let late = || Refused::Broke("the browser sends nothing more".to_owned());
+    let pieces = Box::pin(body.into_data_stream());
+    futures_util::stream::unfold(pieces, move |mut pieces| async move {
+        let next = match tokio::time::timeout(PART_MAX, pieces.next()).await {
+            Ok(next) => next?.map_err(|error| Refused::Broke(error.to_string())),
+            Err(_) => Err(late()),
+        };
+        Some((next, pieces))
+    })
+}
+
+/// Does something as long as the desktop is shown.
+async fn until<T>(
+    gone: &CancellationToken,
+    what: impl Future<Output = Result<T, Refused>>,
+) -> Result<T, Refused> {
+    gone.run_until_cancelled(what).await.unwrap_or(Err(Refused::NotShown))
+}
+
+/// The same of what a file brings: it breaks off with the desktop.
+fn cut(
+    gone: CancellationToken,
+    content: impl Stream<Item = Result<axum::body::Bytes, Refused>> + Send + Unpin,
+) -> impl Stream<Item = Result<axum::body::Bytes, Refused>> + Send {
+    futures_util::stream::unfold(Some((gone, content)), async |state| {
+        let (gone, mut content) = state?;
+        match gone.run_until_cancelled(content.next()).await {
+            Some(next) => Some((next?, Some((gone, content)))),
+            None => Some((Err(Refused::NotShown), None)),
+        }
+    })
+}
+
+/// The header that gives a file its name, as RFC 6266 has it.
+fn saved_as(name: &str) -> String {
+    let mut coded = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            coded.push(char::from(byte));
+        } else {
+            coded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    format!("attachment; filename*=UTF-8''{coded}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_leave_its_header() {
+        assert_eq!(saved_as("plan.txt"), "attachment; filename*=UTF-8''plan.txt");
+        assert_eq!(saved_as("a\"\r\nX: ü"), "attachment; filename*=UTF-8''a%22%0D%0AX%3A%20%C3%BC");
+    }
+
+    #[test]
+    fn a_path_has_bounds() {
+        assert!(checked("/home/alice").is_ok());
+        assert!(checked("/a\0b").is_err());
+        assert!(checked(&"x".repeat(files::PATH_MAX + 1)).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! Lines that are not those of a laboratory: narrow, and with a deep queue.
+
+use std::path::Path;
+
+use serde_json::json;
+use xtask::browser::Kind;
+use xtask::cluster::web::Factors;
+use xtask::cluster::{Cluster, ClusterSpec};
+use xtask::pair;
+
+use super::{becomes, log_in, open};
+use crate::XTASK;
+use crate::pair_of_brokers::Pair;
+use crate::service::{WAIT, know_hosts};
+
+const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
+const LEVEL: &str = "return window.vsm.quality?.level ?? null";
+/// A desktop that never rests.
+const BUSY: &str = "printf '#!/bin/sh\\nexec xterm -geometry 150x60+0+0 -e sh -c \"while :; do head -c 3000 /dev/urandom | base64; sleep 0.1; done\"\\n' > /etc/vsm/xsession";
+/// What goes to browsers gets 800 kbit/s and a queue of two seconds; nothing else does.
+const NARROW: &str = "
+nft add table ip narrow
+nft 'add chain ip narrow out { type filter hook postrouting priority 0; }'
+nft add rule ip narrow out tcp sport 443 meta priority set 1:2
+tc qdisc add dev eth0 root handle 1: htb default 1
+tc class add dev eth0 parent 1: classid 1:1 htb rate 10gbit quantum 60000
+tc class add dev eth0 parent 1: classid 1:2 htb rate 800kbit
+tc qdisc add dev eth0 parent 1:2 bfifo limit 200000";
+const WIDE: &str = "tc qdisc del dev eth0 root && nft delete table ip narrow";
+
+#[test]
+fn on_a_narrow_line_pictures_are_coarser_and_the_desktop_stays() {
+    let name = "web-narrow";
+    let mut spec = ClusterSpec::pair(crate::named(name), Path::new(XTASK));
+    spec.fresh = true;
+    spec.agents = 1;
+    spec.web = Some(Factors::Password);
+    let pair = Pair(Cluster::up(&spec).unwrap());
+    pair.sh("agent1", BUSY);
+    pair.in_step();
+    know_hosts(&pair);
+    let browser = open(&pair, Kind::Chromium, name);
+    browser.go("https://tlha/").unwrap();
+    log_in(&browser, "alice");
+    becomes(&browser, CONNECTED, &json!(1));
+    let level = || browser.execute(LEVEL, &[]).unwrap().as_u64();
+    assert_eq!(level(), Some(8), "the best");
+    for node in pair::NODES {
+        pair.sh(node, NARROW);
+    }
+    browser
+        .wait("coarser pictures", WAIT, |_| match level() {
+            Some(level) if level <= 4 => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .unwrap();
+    browser.picture("narrow").unwrap();
+    for node in pair::NODES {
+        pair.sh(node, WIDE);
+    }
+    let low = level().unwrap();
+    browser
+        .wait("better pictures", WAIT, |_| match level() {
+            Some(level) if level > low => Ok(()),
+            other => Err(format!("{other:?}, {low} before")),
+        })
+        .unwrap();
+    assert_eq!(browser.execute(CONNECTED, &[]).unwrap(), json!(1), "it was taken for dead");
+}
