@@ -6,7 +6,13 @@ const PASTE_WAIT = 150;
 const CONTROL_V = 0x76;
 const INSERT = 0xff63;
 
-export function share(rfb, keys) {
+// A program asks for what is pasted when it has seen the key. What is typed next waits until it has it, or does not ask.
+const ASKS_WITHIN = 250;
+// ClientCutText of the extended kind, with the text itself: its first byte, and a bit of its flags (byte 8).
+const CUT_TEXT = 6;
+const PROVIDE = 1 << 4;
+
+export function share(rfb, keys, socket) {
   // What the desktop has copied last, and what of it this machine has not taken yet.
   let copied = null;
   let waiting = null;
@@ -27,6 +33,24 @@ export function share(rfb, keys) {
     copied = waiting = detail.text;
     give();
   });
+
+  let given = () => {};
+  const send = socket.send.bind(socket);
+  socket.send = (data) => {
+    send(data);
+    const bytes = ArrayBuffer.isView(data) ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data);
+    if (bytes[0] === CUT_TEXT && bytes[4] & 0x80 && bytes[8] & PROVIDE) given();
+  };
+  // What is typed next comes when what is pasted is there.
+  const wait = () => {
+    keys.pause();
+    const over = setTimeout(() => given(), ASKS_WITHIN);
+    given = () => {
+      clearTimeout(over);
+      given = () => {};
+      keys.resume();
+    };
+  };
 
   const take = (text) => {
     if (!text || text === last) return;
@@ -53,9 +77,14 @@ export function share(rfb, keys) {
     event.stopImmediatePropagation();
     clearTimeout(pending);
     const keysym = byInsert ? INSERT : event.key.length === 1 ? event.key.codePointAt(0) : CONTROL_V;
+    // That a key beside it is let go comes after it.
+    keys.pause();
     const press = () => {
       pending = 0;
       rfb.sendKey(keysym, event.code);
+      // Keys that were let go meanwhile belong to it.
+      keys.resume();
+      wait();
     };
     pending = setTimeout(press, PASTE_WAIT);
     keys.pasted = (text) => {
@@ -86,10 +115,13 @@ export function share(rfb, keys) {
       rfb.sendKey(0xffe1, 'ShiftLeft', true);
       rfb.sendKey(INSERT, 'Insert');
       rfb.sendKey(0xffe1, 'ShiftLeft', false);
-      if (before !== null) setTimeout(() => rfb.clipboardPasteFrom(before), 1000);
+      wait();
+      if (before !== null) setTimeout(() => rfb.clipboardPasteFrom(before), 2 * ASKS_WITHIN);
     },
     stop() {
       clearTimeout(pending);
+      given();
+      keys.resume();
       removeEventListener('keydown', paste, true);
       removeEventListener('paste', pasted, true);
       removeEventListener('focus', look);

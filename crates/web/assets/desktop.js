@@ -139,7 +139,7 @@ function start(own, back) {
     log.connected += 1;
     notice.hidden = true;
     own.quality = log.quality = new Quality(rfb);
-    own.clipboard = share(rfb, keys);
+    own.clipboard = share(rfb, keys, own.socket);
     keys.rfb = rfb;
     keys.clipboard = own.clipboard;
     log.clipboard = own.clipboard.copied;

@@ -8,6 +8,14 @@ const KEYSYMS = { Enter: 0xff0d, Backspace: 0xff08, Delete: 0xffff, Escape: 0xff
 // As X has it: Latin-1 is itself, all else is by its number in Unicode.
 const keysym = (point) => (point >= 0x20 && point <= 0xff ? point : 0x1000000 | point);
 
+// What is typed while a paste is under way comes after it, as it was typed.
+let paused = false;
+const queue = [];
+function inTurn(act) {
+  if (paused) queue.push(act);
+  else act();
+}
+
 const picture = () => document.querySelector('#screen canvas');
 
 export const keys = {
@@ -29,9 +37,22 @@ export const keys = {
     return document.activeElement === this.area || document.activeElement === picture();
   },
 
+  pause() {
+    paused = true;
+  },
+
+  resume() {
+    paused = false;
+    while (queue.length && !paused) queue.shift()();
+  },
+
   // A character at a time where the desktop's keyboard surely has it, else the whole text at once: each character that
   // it has not takes one of some twenty spare keys.
   text(text) {
+    inTurn(() => this.type(text));
+  },
+
+  type(text) {
     if (!this.rfb || !text) return;
     const points = [...text].map((letter) => letter.codePointAt(0));
     if (points.length <= 2 || points.every((point) => point < 0x80)) {
@@ -79,13 +100,16 @@ const copy = (event) => ({
 
 for (const kind of ['keydown', 'keyup']) {
   area.addEventListener(kind, (event) => {
-    const canvas = picture();
-    if (!canvas || (kind === 'keydown' && !plain(event))) return;
-    // noVNC looks at the event alone; whether it took the key it says as for one of its own.
-    if (!canvas.dispatchEvent(new KeyboardEvent(kind, copy(event)))) event.preventDefault();
-    if (kind === 'keyup' && keys.held.size && !['Control', 'Alt', 'Shift', 'Meta'].includes(event.key)) {
-      for (const name of [...keys.held]) keys.hold(name);
-    }
+    if (kind === 'keydown' && !plain(event)) return;
+    event.preventDefault();
+    const same = copy(event);
+    inTurn(() => {
+      // noVNC looks at what the event says, and at nothing else of it.
+      picture()?.dispatchEvent(new KeyboardEvent(kind, same));
+      if (kind === 'keyup' && keys.held.size && !['Control', 'Alt', 'Shift', 'Meta'].includes(same.key)) {
+        for (const name of [...keys.held]) keys.hold(name);
+      }
+    });
   });
 }
 

@@ -255,7 +255,9 @@ fn pad(words: &Words) -> Markup {
                 @if kind == "data-hold" {
                     button type="button" data-hold=(name) aria-pressed="false" { (label) }
                 } @else {
-                    button type="button" data-key=(name) aria-label=(name) { (label) }
+                    // A name for what is a sign alone.
+                    @let sign = label.is_ascii().then_some("");
+                    button type="button" data-key=(name) aria-label=[sign.map_or(Some(name), |_| None)] { (label) }
                 }
             }
         }

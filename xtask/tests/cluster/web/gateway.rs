@@ -8,6 +8,7 @@ use xtask::browser::Kind;
 use xtask::clock::wait_for;
 use xtask::cluster::web::Factors;
 use xtask::cluster::{Cluster, ClusterSpec, Fault};
+use xtask::npm::NOVNC;
 use xtask::pair;
 
 use super::{becomes, log_in, open, shows};
@@ -40,7 +41,11 @@ impl Gateway {
             "--inh-caps=-all,+net_bind_service",
             "--ambient-caps=+net_bind_service",
             "/usr/bin/vsm-web",
+            "--assets=/run/assets",
         ];
+        let viewer = NOVNC.unpacked().unwrap();
+        let copy = format!("mkdir -p /run/assets && cp -r {} /run/assets/novnc", viewer.display());
+        pair.sh(GATEWAY, &copy);
         let mut web = pair.contained(GATEWAY, "root", &words).unwrap();
         let gateway = Self(web.stdin(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap());
         wait_for("the gateway", WAIT, || {

@@ -21,7 +21,13 @@ const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
 const TYPED: &str = "/tmp/typed";
 
 /// A desktop whose only program, all over it, takes down what is typed.
-const TAKES_DOWN: &str = r#"printf '%s\n' '#!/bin/sh' 'xset r off' 'exec xterm -u8 -geometry 300x80+0+0 -e sh -c "cat > /tmp/typed"' > /etc/vsm/xsession"#;
+const TAKES_DOWN: &str = "cat > /etc/vsm/xsession <<'END'
+#!/bin/sh
+xset r off
+LC_ALL=C.UTF-8 exec xterm -u8 -geometry 300x80+0+0 \\
+  -xrm 'XTerm*VT100.translations: #override Ctrl<Key>v: insert-selection(CLIPBOARD)' \\
+  -e sh -c 'cat >> /tmp/typed'
+END";
 
 struct Site {
     pair: Pair,
@@ -130,7 +136,7 @@ fn keys_and_clipboards(kind: Kind, name: &str) {
     becomes(&browser, CONNECTED, &json!(1));
     site.forget();
     browser.click_at(PICTURE, 200, 200).unwrap();
-    browser.chord(&[char::from(Key::Shift), char::from(Key::Insert)]).unwrap();
+    browser.chord(&[char::from(Key::Control), 'v']).unwrap();
     browser.keys("\n").unwrap();
     site.has("to the desktop: ö 文");
 }
