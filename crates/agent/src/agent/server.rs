@@ -1,5 +1,5 @@
-//! The socket on which `vsm-agent-net` asks: who may call, and one call after the other on each connection. It alone speaks with other
-//! hosts; here is root, which has no port, no TLS and no key.
+//! The socket on which `vsm-agent-net` asks: who may call, and one call after the other on each connection. It alone
+//! speaks with other hosts; here is root, which has no port, no TLS and no key.
 
 use std::{
     fs, io,

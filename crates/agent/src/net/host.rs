@@ -1,5 +1,5 @@
-//! Asking `vsmagent`: one call after the other on a connection, and as many connections as there are calls at a time. It
-//! has to be root who answers.
+//! Asking `vsmagent`: one call after the other on a connection, and as many connections as there are calls at a time.
+//! It has to be root who answers.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
