@@ -178,6 +178,19 @@ impl WebKeys {
         self.authority.table.read(|view| Some(view.table.web_keys().get(id)?.user.clone()))
     }
 
+    /// Until when an administrator may change things who has come by this one; none = it is not known here, or good no
+    /// more.
+    pub(crate) fn may_change_until(&self, id: WebKeyId) -> Option<UnixMillis> {
+        let life = self.site.settings().web_admin_lifetime.as_millis();
+        let (life, now) = (u64::try_from(life).unwrap_or(u64::MAX), clock::unix_millis());
+        self.authority.table.read(|view| {
+            let key = view.table.web_keys().get(id).filter(|key| view.known && key.is_good(now))?;
+            // A clock that was set back makes no login fresh for longer than that.
+            let since = key.created.min(now);
+            Some(UnixMillis(since.0.saturating_add(life)).min(key.until))
+        })
+    }
+
     /// Notes to which web key a desktop is handed out; none = its user has logged in otherwise.
     pub(crate) fn handed_out(&self, session: &Session, by: Option<WebKeyId>) {
         let mut handed = self.handed.lock();

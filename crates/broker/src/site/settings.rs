@@ -69,6 +69,8 @@ pub struct Settings {
     pub bastion: Option<u16>,
     /// How long a login by browser lasts at most.
     pub web_login_lifetime: Duration,
+    /// How long after such a login an administrator may change something by it.
+    pub web_admin_lifetime: Duration,
     /// How many of them a user may have.
     pub web_logins_per_user: usize,
     /// Who may shadow other users' desktops.
@@ -292,6 +294,7 @@ impl Settings {
                 .get(&keys::vsmserver::BASTION)
                 .then(|| config.get(&keys::vsmserver::BASTION_PORT)),
             web_login_lifetime: config.get(&keys::vsmweb::LOGIN_LIFETIME),
+            web_admin_lifetime: config.get(&keys::vsmweb::ADMIN_LIFETIME),
             web_logins_per_user: usize::try_from(config.get(&keys::vsmweb::LOGINS_PER_USER))
                 .unwrap_or(1),
             shadowers,
