@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use tokio::sync::Semaphore;
 
 use crate::{limit::KeyLogins, login::Logins, settings::Settings};
+
+/// Each holds a connection to sshd: so many administrators have a page open, and some have several.
+const LIVE_MAX: usize = 200;
 
 /// Nothing of it is about somebody who is logged in: that is in their browsers.
 #[derive(Debug)]
@@ -14,6 +18,8 @@ pub(crate) struct App {
     pub(crate) logins: Logins,
     /// What stands before logins by browsers' keys.
     pub(crate) keys: KeyLogins,
+    /// Pages of administrators that change by themselves, at a time.
+    pub(crate) live: Arc<Semaphore>,
 }
 
 impl App {
@@ -22,6 +28,7 @@ impl App {
             settings: RwLock::new(Arc::new(settings)),
             logins: Logins::new(),
             keys: KeyLogins::new(),
+            live: Arc::new(Semaphore::new(LIVE_MAX)),
         })
     }
 

@@ -1,6 +1,6 @@
 //! What a browser asks for.
 
-mod html;
+pub(crate) mod html;
 mod viewer;
 
 use std::{
@@ -55,11 +55,11 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
 }
 
 /// Who asks, and in which language.
-struct Guest {
-    words: &'static Words,
-    address: IpAddr,
+pub(crate) struct Guest {
+    pub(crate) words: &'static Words,
+    pub(crate) address: IpAddr,
     agent: String,
-    cookie: Option<Cookie>,
+    pub(crate) cookie: Option<Cookie>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Guest {
@@ -79,16 +79,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Guest {
 }
 
 impl Guest {
-    fn browser(&self) -> Browser<'_> {
+    pub(crate) fn browser(&self) -> Browser<'_> {
         Browser { address: self.address, agent: &self.agent }
     }
 
-    async fn broker(&self, app: &App, cookie: &Cookie) -> Result<Broker, Refused> {
+    pub(crate) async fn broker(&self, app: &App, cookie: &Cookie) -> Result<Broker, Refused> {
         Broker::by(&app.settings(), &app.keys, cookie, self.address).await
     }
 
     /// A page that says why something was not done; the log has more under the same number.
-    fn refuse(&self, app: &App, error: &Refused) -> Response {
+    pub(crate) fn refuse(&self, app: &App, error: &Refused) -> Response {
         let user = self.cookie.as_ref().map(|cookie| cookie.user.as_str());
         let reference = error.told(self.address, user);
         let page = html::refused(&app.settings(), self.words, error, &reference);
@@ -102,7 +102,8 @@ fn text_of(headers: &HeaderMap, name: header::HeaderName, most: usize) -> String
     text.chars().filter(|c| matches!(c, ' '..='~')).take(most).collect()
 }
 
-const fn status(error: &Refused) -> StatusCode {
+/// With what status a page says it.
+pub(crate) const fn status(error: &Refused) -> StatusCode {
     match error {
         Refused::NoRoute { .. }
         | Refused::Broke(_)
@@ -219,9 +220,14 @@ async fn over(State(app): State<Arc<App>>, guest: Guest) -> Response {
 
 async fn desktops(State(app): State<Arc<App>>, guest: Guest) -> Response {
     let Some(cookie) = &guest.cookie else { return Redirect::to("/").into_response() };
-    let listed = async { guest.broker(&app, cookie).await?.sessions().await };
+    let listed = async {
+        let mut broker = guest.broker(&app, cookie).await?;
+        Ok::<_, Refused>((broker.sessions().await?, broker.may_administer().await))
+    };
     match listed.await {
-        Ok(sessions) => html::desktops(&app.settings(), guest.words, &sessions).into_response(),
+        Ok((sessions, administers)) => {
+            html::desktops(&app.settings(), guest.words, &sessions, administers).into_response()
+        }
         Err(error) => guest.refuse(&app, &error),
     }
 }

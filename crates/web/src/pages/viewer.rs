@@ -13,7 +13,9 @@ use axum::{
 
 use crate::app::App;
 
-const OWN: [(&str, &str, &[u8]); 2] = [
+const OWN: [(&str, &str, &[u8]); 4] = [
+    ("admin.css", "text/css; charset=utf-8", include_bytes!("../../assets/admin.css")),
+    ("admin.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/admin.js")),
     ("desktop.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/desktop.js")),
     ("style.css", "text/css; charset=utf-8", include_bytes!("../../assets/style.css")),
 ];
