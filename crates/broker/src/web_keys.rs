@@ -179,12 +179,13 @@ impl WebKeys {
     }
 
     /// Until when an administrator may change things who has come by this one; none = it is not known here, or good no
-    /// more.
+    /// more, or nobody may by any.
     pub(crate) fn may_change_until(&self, id: WebKeyId) -> Option<UnixMillis> {
         let life = self.site.settings().web_admin_lifetime.as_millis();
         let (life, now) = (u64::try_from(life).unwrap_or(u64::MAX), clock::unix_millis());
         self.authority.table.read(|view| {
-            let key = view.table.web_keys().get(id).filter(|key| view.known && key.is_good(now))?;
+            let key = view.table.web_keys().get(id);
+            let key = key.filter(|key| life > 0 && view.known && key.is_good(now))?;
             // A clock that was set back makes no login fresh for longer than that.
             let since = key.created.min(now);
             Some(UnixMillis(since.0.saturating_add(life)).min(key.until))

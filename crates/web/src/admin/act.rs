@@ -191,8 +191,9 @@ impl Act {
             (about.shown)
             form.act method="post" action=(self.path()) {
                 (about.form)
-                @if !way.may_change() { p.notice { (w.asked_first) } }
-                @if about.possible {
+                @if way.never_changes() { p.notice { (w.never) } }
+                @else if !way.may_change() { p.notice { (w.asked_first) } }
+                @if about.possible && !way.never_changes() {
                     button type="submit" class=[loses.then_some("danger")] { (name) }
                 }
                 " " a href={ "/admin/" (place) } { (w.cancel) }
@@ -327,10 +328,14 @@ async fn dry_run(way: &Way, w: &Words) -> Result<(Markup, bool), NoWay> {
     }
     let request = within(DEADLINE, pb::TakeOverRequest { dry_run: true });
     let answer = way.ha().take_over(request).await?.into_inner();
+    if way.status.role == "active" {
+        // It would be "done".
+        return Ok((html! { p { strong { (answer.detail) } } p { (w.take_over_there) } }, false));
+    }
     let word = if answer.done { w.would_be_done(node) } else { w.would_not_be_done(node) };
     let shown = html! {
         p.(if answer.done { "good" } else { "bad" }) { strong { (word) } ": " (answer.detail) }
-        p.soft { (w.other_node) }
+        p.soft { (w.take_over_there) }
     };
     Ok((shown, answer.done))
 }

@@ -88,6 +88,7 @@ fn freshness(words: &Words, way: &Way) -> Markup {
     html! {
         @match way.left() {
             None => {}
+            Some(_) if way.never_changes() => { (words.never) }
             Some(_) if !way.may_change() => { (words.asked_again) }
             Some(left) => { (words.changes_for(left.as_secs().div_ceil(60))) }
         }

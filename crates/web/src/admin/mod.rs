@@ -135,6 +135,10 @@ async fn done(
             tracing::info!(user = cookie.user, address = %guest.address, act = path, "done");
             act.done(&way, &frame, &fields, &done).into_response()
         }
+        // Another login would change nothing.
+        Err(Undone::NoWay(NoWay::Old)) if way.never_changes() => {
+            Redirect::to(&fields.after(&act.path())).into_response()
+        }
         Err(Undone::NoWay(NoWay::Old)) => {
             again::ask(&app, &guest, cookie, &fields.after(&act.path())).await
         }

@@ -88,6 +88,11 @@ impl Way {
         self.status.changes_until_unix_ms.is_none_or(|until| now < until)
     }
 
+    /// Whether none would, after another login either.
+    pub(super) fn never_changes(&self) -> bool {
+        self.status.changes_until_unix_ms == Some(0)
+    }
+
     /// For how long it is.
     pub(super) fn left(&self) -> Option<Duration> {
         let until = self.status.changes_until_unix_ms?;

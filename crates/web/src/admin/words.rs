@@ -86,6 +86,7 @@ pub(super) struct Words {
     pub(super) message: &'static str,
     pub(super) needs_restart: &'static str,
     pub(super) next: &'static str,
+    pub(super) never: &'static str,
     pub(super) no_agent: &'static str,
     pub(super) no_second_vote: &'static str,
     pub(super) no_session: &'static str,
@@ -104,7 +105,6 @@ pub(super) struct Words {
     pub(super) of_the_last: &'static str,
     pub(super) older_than: &'static str,
     pub(super) on_the_authority: &'static str,
-    pub(super) other_node: &'static str,
     pub(super) overview: &'static str,
     pub(super) own_store: &'static str,
     pub(super) pages: &'static str,
@@ -131,6 +131,7 @@ pub(super) struct Words {
     pub(super) subcluster: &'static str,
     pub(super) subclusters: &'static str,
     pub(super) take_over: &'static str,
+    pub(super) take_over_there: &'static str,
     pub(super) take_over_text: &'static str,
     pub(super) ticked: &'static str,
     pub(super) to_do: &'static str,
@@ -203,11 +204,13 @@ impl Words {
     /// A heading of `vsmctl`'s, as a word.
     pub(super) fn heading(&self, heading: &str) -> String {
         let heading = heading.trim();
-        let text = found(self.headings, heading);
-        if text != heading || heading.chars().any(char::is_lowercase) {
-            return text.to_owned();
+        if let Some((_, text)) = self.headings.iter().find(|(own, _)| *own == heading) {
+            return (*text).to_owned();
         }
-        let mut letters = text.chars();
+        if heading.chars().any(char::is_lowercase) {
+            return heading.to_owned();
+        }
+        let mut letters = heading.chars();
         let first: String = letters.next().into_iter().collect();
         first + &letters.as_str().to_lowercase().replace('-', " ")
     }
@@ -309,6 +312,7 @@ mod tests {
             assert!(!words.compared(1, 2, 3).contains("{}"));
         }
         assert_eq!(en::WORDS.heading("  BY-CAP"), "By cap");
+        assert_eq!(en::WORDS.heading("CPU"), "CPU");
         assert_eq!(de::WORDS.heading("USER"), "Benutzer");
         assert_eq!(en::WORDS.heading("tlha-primary (here)"), "tlha-primary (here)");
         assert_eq!(de::WORDS.role("active"), "aktiv");

@@ -88,6 +88,16 @@ fn log_in_again(browser: &Browser<'_>) -> Vec<String> {
     }
 }
 
+/// Has the page look as it does where people like it dark.
+const DARK: &str = "
+    return fetch('/own/admin.css').then((answer) => answer.text()).then((text) => {
+        const sheet = new CSSStyleSheet();
+        sheet.replaceSync(text.replaceAll('(prefers-color-scheme: dark)', 'all'));
+        document.adoptedStyleSheets = [sheet];
+        document.documentElement.style.colorScheme = 'dark';
+        return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    });";
+
 /// Each page can be used by everybody, is as wide as its window, and is looked at in a picture.
 fn all_pages(browser: &Browser<'_>) {
     for (name, path) in PAGES {
@@ -97,6 +107,9 @@ fn all_pages(browser: &Browser<'_>) {
         assert!(browser.text().unwrap().contains("vsmctl"), "{name}: the command line");
         assert_eq!(obstacles(browser), [""; 0], "{name}");
         browser.picture(name).unwrap();
+        browser.execute(DARK, &[]).unwrap();
+        assert_eq!(obstacles(browser), [""; 0], "{name}, dark");
+        browser.picture(&format!("{name}-dark")).unwrap();
         browser.resize(NARROW.0, NARROW.1).unwrap();
         assert_eq!(browser.execute(FITS, &[]).unwrap(), json!(true), "{name}");
         browser.picture(&format!("{name}-narrow")).unwrap();

@@ -86,7 +86,7 @@ fn cells(event: &EventRecord) -> Vec<Markup> {
     vec![
         html! { time datetime=(time) { (time.replace('T', " ").trim_end_matches('Z')) } },
         html! { (plain(&event.actor)) },
-        html! { (plain(&event.action)) },
+        html! { span.word { (plain(&event.action)) } },
         html! { (plain(event.user.as_deref().unwrap_or("–"))) },
         html! { (plain(event.agent.as_deref().unwrap_or("–"))) },
         html! {

@@ -131,6 +131,8 @@ pub(super) static WORDS: Words = Words {
     message: "Mitteilung",
     needs_restart: "braucht Neustart",
     next: "Nächste Seite",
+    never: "Hier wird nichts im Browser geändert (/vsmweb/admin_lifetime ist 0): Bitte nehmen Sie die \
+        Befehlszeile.",
     no_agent: "Diesen Agenten gibt es nicht.",
     no_second_vote: "keine zweite Stimme: keine Änderung möglich",
     no_session: "Diese Sitzung gibt es nicht mehr.",
@@ -150,8 +152,6 @@ pub(super) static WORDS: Words = Words {
     of_the_last: "Von den letzten",
     older_than: "Älter als",
     on_the_authority: "Auf dem Rechner der Zertifizierungsstelle, von Hand:",
-    other_node: "Aktiv würde der Knoten, der diese Seite zeigt. Soll der andere aktiv werden, so führen Sie die \
-        Zeile unten dort aus.",
     overview: "Übersicht",
     own_store: "eigener Speicher",
     pages: "Seiten",
@@ -182,6 +182,8 @@ pub(super) static WORDS: Words = Words {
     subcluster: "Subcluster",
     subclusters: "Subcluster",
     take_over: "Übernehmen",
+    take_over_there: "Soll der andere Knoten aktiv werden, so führen Sie die Zeile unten dort aus, oder öffnen \
+        Sie diese Seiten unter seinem eigenen Namen.",
     take_over_text: "Macht einen Knoten zum aktiven, in geordneter Übergabe. Nach Sekunden geht es für alle weiter.",
     ticked: "die angekreuzten",
     to_do: "Zu tun",

@@ -87,6 +87,7 @@ pub(super) static WORDS: Words = Words {
     message: "Message",
     needs_restart: "needs a restart",
     next: "Next page",
+    never: "Nothing is changed by browser here (/vsmweb/admin_lifetime is 0): use the command line.",
     no_agent: "There is no such agent.",
     no_second_vote: "no second vote: no change can be recorded",
     no_session: "There is no such session any more.",
@@ -105,8 +106,6 @@ pub(super) static WORDS: Words = Words {
     of_the_last: "Of the last",
     older_than: "Older than",
     on_the_authority: "On the authority's host, by hand:",
-    other_node: "The node that serves this page would become active. To make the other one active, run the line \
-        below there.",
     overview: "Overview",
     own_store: "own store",
     pages: "Pages",
@@ -135,6 +134,8 @@ pub(super) static WORDS: Words = Words {
     subcluster: "Subcluster",
     subclusters: "Subclusters",
     take_over: "Take over",
+    take_over_there: "To make the other node active, run the line below there, or open these pages at its own \
+        name.",
     take_over_text: "Makes a node the active one, in an orderly hand-over. Users are back within seconds.",
     ticked: "those that are ticked",
     to_do: "To do",
