@@ -115,7 +115,7 @@ impl WebKeys {
         let turn = self.turns.enter(user.clone(), TURNS_MAX).ok_or(Refusal::Busy)?;
         let _turn = turn.lock().await;
         let settings = self.site.settings();
-        let (most, longest) = (settings.web_logins_per_user, settings.web_login_lifetime);
+        let (most, longest) = (settings.web.logins_per_user, settings.web.login_lifetime);
         let lifetime = lifetime.map_or(longest, |lifetime| lifetime.min(longest));
         let (now, had) = (clock::unix_millis(), self.of(&user));
         let millis = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
@@ -181,7 +181,7 @@ impl WebKeys {
     /// Until when an administrator may change things who has come by this one; none = it is not known here, or good no
     /// more, or nobody may by any.
     pub(crate) fn may_change_until(&self, id: WebKeyId) -> Option<UnixMillis> {
-        let life = self.site.settings().web_admin_lifetime.as_millis();
+        let life = self.site.settings().web.admin_lifetime.as_millis();
         let (life, now) = (u64::try_from(life).unwrap_or(u64::MAX), clock::unix_millis());
         self.authority.table.read(|view| {
             let key = view.table.web_keys().get(id);

@@ -8,19 +8,31 @@ function say(text) {
   lost.hidden = text === '';
 }
 
-// What somebody has ticked, opened, scrolled and is on stays so.
+const alike = (one, other) => one.nodeType === Node.ELEMENT_NODE && one.nodeName === other.nodeName
+  && one.cloneNode(false).isEqualNode(other.cloneNode(false));
+
+// Only what is another one is put in place: what somebody is on, or about to click, stays.
+function change(now, then) {
+  const from = [...now.childNodes];
+  const to = [...then.childNodes];
+  to.forEach((next, place) => {
+    const old = from[place];
+    if (!old) now.append(next);
+    else if (old.isEqualNode(next)) return;
+    else if (old.nodeType === Node.TEXT_NODE && next.nodeType === Node.TEXT_NODE) old.data = next.data;
+    else if (alike(old, next)) change(old, next);
+    else old.replaceWith(next);
+  });
+  for (const gone of from.slice(to.length)) gone.remove();
+}
+
+// A tick belongs to its session, wherever that stands now.
 function show(html) {
   const ticked = new Set([...live.querySelectorAll('input:checked')].map((input) => input.value));
-  const opened = new Set([...live.querySelectorAll('details[open] > summary')].map((summary) => summary.textContent));
-  const scrolled = [...live.querySelectorAll('.wide')].map((wide) => wide.scrollLeft);
-  const on = document.activeElement;
-  const same = live.contains(on) && (on.getAttribute('href') ? `a[href="${CSS.escape(on.getAttribute('href'))}"]`
-    : on.value ? `[value="${CSS.escape(on.value)}"]` : null);
-  live.innerHTML = html;
+  const page = document.createElement('template');
+  page.innerHTML = html;
+  change(live, page.content);
   for (const input of live.querySelectorAll('input[type=checkbox]')) input.checked = ticked.has(input.value);
-  for (const summary of live.querySelectorAll('details > summary')) if (opened.has(summary.textContent)) summary.parentElement.open = true;
-  live.querySelectorAll('.wide').forEach((wide, place) => { wide.scrollLeft = scrolled[place] ?? 0; });
-  if (same) live.querySelector(same)?.focus({ preventScroll: true });
 }
 
 if (live?.dataset.live) {

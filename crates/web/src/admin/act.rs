@@ -148,14 +148,12 @@ impl Act {
             }
         }
         words.extend(fields.has("force").then_some("--force"));
-        match self {
-            Self::Notify => words.extend(
-                [fields.has("all").then_some("--all"), Some(or("text", "TEXT"))]
-                    .into_iter()
-                    .flatten(),
-            ),
-            Self::LogOut if !fields.has("id") && !fields.has("user") => words.push("ID"),
-            _ => {}
+        if self == Self::Notify {
+            words.extend(fields.has("all").then_some("--all"));
+            words.push(or("text", "TEXT"));
+        }
+        if self == Self::LogOut && !fields.has("id") && !fields.has("user") {
+            words.push("ID");
         }
         vec![line(words)]
     }
@@ -170,7 +168,13 @@ impl Act {
             Self::LogOut => &[("user", "--user")],
             Self::Enrol => &[("valid", "--valid")],
             Self::Revoke => &[("reason", "--reason")],
-            _ => &[],
+            Self::End
+            | Self::Undrain
+            | Self::Forget
+            | Self::Renew
+            | Self::TakeOver
+            | Self::Reload
+            | Self::Push => &[],
         }
     }
 
@@ -240,7 +244,15 @@ impl Act {
             }
             Self::TakeOver => dry_run(way, w).await?,
             Self::Push => return pushed(way, w).await,
-            _ => (html! {}, true),
+            Self::Notify
+            | Self::Drain
+            | Self::Undrain
+            | Self::Forget
+            | Self::LogOut
+            | Self::Enrol
+            | Self::Revoke
+            | Self::Renew
+            | Self::Reload => (html! {}, true),
         };
         Ok(About { shown, form, possible })
     }

@@ -20,8 +20,11 @@ pub(super) struct Frame<'a> {
     pub(super) user: &'a str,
 }
 
+/// What a page is called.
+type Name = fn(&Words) -> &'static str;
+
 /// The pages that each page leads to.
-const NAVIGATION: [(&str, fn(&Words) -> &'static str); 9] = [
+const NAVIGATION: [(&str, Name); 9] = [
     ("", |w| w.overview),
     ("sessions", |w| w.sessions),
     ("agents", |w| w.agents),

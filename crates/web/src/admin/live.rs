@@ -101,17 +101,15 @@ pub(super) async fn serve(
 
 impl Ear {
     async fn open(way: &Way, view: View, fields: &Fields) -> Result<Self, NoWay> {
-        Ok(match view {
-            View::Sessions => {
-                let selector = sessions::selector(fields);
-                Self::Sessions(way.admin().watch_sessions(selector).await?.into_inner())
-            }
-            View::Events => {
-                let wanted = pb::ListEventsRequest { follow: true, ..events::wanted(fields, 1) };
-                Self::Events(way.admin().list_events(wanted).await?.into_inner())
-            }
-            _ => Self::Clock,
-        })
+        if view == View::Sessions {
+            let selector = sessions::selector(fields);
+            return Ok(Self::Sessions(way.admin().watch_sessions(selector).await?.into_inner()));
+        }
+        if view == View::Events {
+            let wanted = pb::ListEventsRequest { follow: true, ..events::wanted(fields, 1) };
+            return Ok(Self::Events(way.admin().list_events(wanted).await?.into_inner()));
+        }
+        Ok(Self::Clock)
     }
 
     /// Waits until something may be another one; none = the broker has ended it.

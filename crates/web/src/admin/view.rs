@@ -66,7 +66,15 @@ impl View {
             Self::Session | Self::Log => "sessions",
             Self::Agent | Self::Explain => "agents",
             Self::Check | Self::Verify => "ha",
-            other => other.path(),
+            Self::Overview
+            | Self::Sessions
+            | Self::Agents
+            | Self::Capacity
+            | Self::Events
+            | Self::Logins
+            | Self::Identities
+            | Self::Configuration
+            | Self::Ha => self.path(),
         }
     }
 
@@ -141,7 +149,16 @@ impl View {
             Self::Explain => agents::whom(w, fields),
             Self::Logins => hosts::whose(w, fields),
             Self::Configuration => configuration::search(w, fields),
-            _ => html! {},
+            Self::Overview
+            | Self::Session
+            | Self::Log
+            | Self::Agents
+            | Self::Agent
+            | Self::Capacity
+            | Self::Identities
+            | Self::Ha
+            | Self::Check
+            | Self::Verify => html! {},
         }
     }
 
@@ -181,12 +198,15 @@ impl View {
             div #live data-live=[self.is_live().then_some(live)] { (inner) }
             (super::html::same(w, &self.lines(fields)))
         };
-        let which = match self {
-            Self::Session => format!(" {}", short_id(fields.get("id"))),
-            Self::Agent => format!(" {}", fields.get("name")),
-            _ => String::new(),
-        };
-        Ok(frame.page(way, self.place(), &format!("{}{which}", self.title(w)), &body))
+        // Of which thing it is.
+        let mut title = self.title(w).to_owned();
+        if self == Self::Session {
+            title += &format!(" {}", short_id(fields.get("id")));
+        }
+        if self == Self::Agent {
+            title += &format!(" {}", fields.get("name"));
+        }
+        Ok(frame.page(way, self.place(), &title, &body))
     }
 }
 

@@ -60,9 +60,10 @@ pub(super) enum NoWay {
 
 impl From<tonic::Status> for NoWay {
     fn from(status: tonic::Status) -> Self {
-        match status.code() {
-            Code::Unauthenticated => Self::Old,
-            _ => Self::Refused(status.into()),
+        if status.code() == Code::Unauthenticated {
+            Self::Old
+        } else {
+            Self::Refused(status.into())
         }
     }
 }
@@ -72,9 +73,10 @@ impl Way {
     pub(super) async fn open(app: &App, guest: &Guest) -> Result<Self, NoWay> {
         let cookie = guest.cookie.as_ref().ok_or(Refused::LoggedOut)?;
         let broker = guest.broker(app, cookie).await?;
-        let pipe = broker.ssh().join("admin").await.map_err(|refused| match refused {
-            Refused::Subsystem(line) if line.starts_with("error refused ") => NoWay::NotAllowed,
-            other => other.into(),
+        let pipe = broker.ssh().join("admin").await.map_err(|refused| {
+            let is_closed =
+                matches!(&refused, Refused::Subsystem(line) if line.starts_with("error refused "));
+            if is_closed { NoWay::NotAllowed } else { refused.into() }
         })?;
         let channel = broker::channel(pipe).await?;
         let mut client = AdminClient::new(channel.clone());

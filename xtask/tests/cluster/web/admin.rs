@@ -1,8 +1,11 @@
 //! The pages for administrators in a real browser: what one sees and does there, that they are asked again before a
 //! change once their login is old, and that nobody else gets anything.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 use xtask::browser::{Browser, Kind};
+use xtask::cluster::Fault;
 use xtask::cluster::web::{PASSWORD, code};
 use xtask::pair::NODES;
 
@@ -158,12 +161,59 @@ fn an_administrator_works_in_the_browser_and_is_asked_again() {
     for word in ["agent-drained", "a new kernel", "session-terminated"] {
         assert!(events.contains(word), "{word}: {events}");
     }
+    let exported = "return fetch('/admin/events.jsonl?q=kernel').then((answer) => answer.text())";
+    let exported = browser.execute(exported, &[]).unwrap();
+    let lines: Vec<Value> = exported
+        .as_str()
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!((&lines[0]["actor"], &lines[0]["agent"]), (&json!("alice"), &json!("agent1")));
+
     // What is not understood comes back with what was typed.
     go(&browser, "do/drain?agent=agent2&until=tomorrow&reason=why");
     submit(&browser);
     assert!(browser.texts("#error").unwrap()[0].contains("tomorrow"));
     becomes(&browser, "return document.getElementById('f-reason').value", &json!("why"));
+    the_nodes_differ(&pair, &browser);
+    a_node_is_cut_off(&pair, &browser);
     asked_again(&pair, &browser);
+}
+
+/// A parameter on which the nodes differ is seen, and gets the value of the node that serves.
+fn the_nodes_differ(pair: &Pair, browser: &Browser<'_>) {
+    let (active, standby) = pair.in_step();
+    pair.sh(active, "vsm-config '/vsmweb/title=Desktops of the site' && vsmctl reload");
+    go(browser, "configuration?q=vsmweb/title");
+    has(browser, "the nodes differ");
+    assert_eq!(obstacles(browser), [""; 0]);
+    browser.picture("differs").unwrap();
+    browser.click("a[href^='/admin/do/push']").unwrap();
+    becomes(browser, "return location.pathname", &json!("/admin/do/push"));
+    submit(browser);
+    has(browser, "Done.");
+    let there = pair.sh(standby, "vsm-config /vsmweb/title");
+    assert!(there.contains("Desktops of the site"), "{there}");
+    // In the browser's language.
+    let german = "return fetch('/admin/', { headers: { 'Accept-Language': 'de' } }).then((answer) => answer.text())";
+    let german = browser.execute(german, &[]).unwrap();
+    let german = german.as_str().unwrap();
+    assert!(german.contains("lang=\"de\"") && german.contains("in Bereitschaft"), "{german}");
+}
+
+/// The picture shows by itself that a node cannot be asked, and what is to do.
+fn a_node_is_cut_off(pair: &Pair, browser: &Browser<'_>) {
+    let (_, standby) = pair.in_step();
+    go(browser, "");
+    pair.inject(Fault::Cable { host: standby.to_owned() });
+    has(browser, &format!("{standby} cannot be asked"));
+    has(browser, "not in touch");
+    assert_eq!(obstacles(browser), [""; 0]);
+    browser.picture("cut-off").unwrap();
+    pair.heal_all();
+    becomes(browser, "return document.querySelectorAll('.node.good').length", &json!(2));
 }
 
 /// Once the login is old each change is asked for: with the second factor, and then as it was.
@@ -249,23 +299,21 @@ fn by_plain_ssh(pair: &Pair, node: &str, cookie: &str) {
     let write = format!("umask 077; cat > /tmp/key.web <<'END'\n{key}\nEND");
     pair.sh(node, &write);
     let mut way = pair.contained(node, "root", &["python3", "-c", WAY]).unwrap();
-    let mut way = way.spawn().unwrap();
+    let mut way = way.stderr(Stdio::null()).spawn().unwrap();
     let vsmctl = |words: &str| {
         let line = format!("timeout 30 vsmctl --socket /tmp/way.sock {words} 2>&1; true");
         pair.sh(node, &line)
     };
     xtask::clock::wait_for("the login to be old", WAIT, || {
-        let said = vsmctl("agent drain agent2");
-        if said.contains("log in again") {
-            return Ok(());
-        }
-        vsmctl("agent undrain agent2");
-        Err(said)
+        // A change that changes nothing.
+        let said = vsmctl("reload");
+        if said.contains("log in again") { Ok(()) } else { Err(said) }
     })
     .unwrap();
     let listed = vsmctl("agent list");
     assert!(listed.contains("agent2") && !listed.contains("draining"), "{listed}");
     for words in [
+        "agent drain agent2",
         "agent forget agent2 --assume-yes",
         "session terminate --all --assume-yes",
         "notify --all hello",
@@ -274,7 +322,6 @@ fn by_plain_ssh(pair: &Pair, node: &str, cookie: &str) {
         "pki revoke agent/agent2 --assume-yes",
         "ha takeover",
         "ha demote",
-        "reload",
     ] {
         let said = vsmctl(words);
         assert!(said.contains("log in again"), "{words}: {said}");

@@ -13,8 +13,8 @@
 //!     or: error CODE TEXT\n       CODE is no-broker, no-session, no-host, refused, spent, bad-request or internal
 //! ```
 //!
-//! Who has logged in by a web key gets to the broker and to the sshd of a session's host, for as long as that is good. The
-//! broker knows by which key an administrator comes, and lets an old one change nothing.
+//! Who has logged in by a web key gets to the broker and to the sshd of a session's host, for as long as that is good.
+//! The broker knows by which key an administrator comes, and lets an old one change nothing.
 //!
 //! Why a viewer was dropped is told by the exit code, which ssh passes on; a subsystem's standard error it does not.
 

@@ -1,5 +1,5 @@
-//! A login by a web key: it gets to the broker, as a user or as an administrator, and to the sshd of a session's host, and ends with the key. The broker
-//! on this host says when that is, whether it is active or not.
+//! A login by a web key: it gets to the broker, as a user or as an administrator, and to the sshd of a session's host,
+//! and ends with the key. The broker on this host says when that is, whether it is active or not.
 
 use std::{
     path::{Path, PathBuf},

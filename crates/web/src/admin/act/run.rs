@@ -81,9 +81,12 @@ impl Undone {
 impl From<tonic::Status> for Undone {
     fn from(status: tonic::Status) -> Self {
         use tonic::Code::{Cancelled, Unauthenticated, Unavailable, Unknown};
-        match status.code() {
-            Unauthenticated | Unavailable | Unknown | Cancelled => Self::NoWay(status.into()),
-            _ => Self::Refused(status.message().to_owned()),
+        let is_broken =
+            matches!(status.code(), Unauthenticated | Unavailable | Unknown | Cancelled);
+        if is_broken {
+            Self::NoWay(status.into())
+        } else {
+            Self::Refused(status.message().to_owned())
         }
     }
 }
