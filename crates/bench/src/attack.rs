@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Args;
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tonic::{
     Request, Status,
@@ -19,13 +20,14 @@ use tonic::{
     codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
     metadata::{MetadataKey, MetadataValue},
-    transport::{Channel, Endpoint},
+    transport::{Channel, Endpoint, Uri},
 };
-use vsm_core::UnixMillis;
+use vsm_core::{UnixMillis, WebKeyId};
 use vsm_daemon::{
     access::METHODS,
     clock, grpc,
     pki::{self, Signer, Wanted},
+    socket,
     tls::{Role, Tls},
 };
 
@@ -99,6 +101,9 @@ struct Call {
     to: String,
     /// Folder with ca.pem, host.pem and host.key; without host.pem it comes without a certificate.
     identity: Option<PathBuf>,
+    /// At a socket: the web key by which the caller says to have logged in, as `vsm-login` says it.
+    #[serde(default)]
+    browser: Option<WebKeyId>,
     /// `package.Service/Method`.
     method: String,
     /// The message, as hexadecimal digits.
@@ -155,9 +160,13 @@ pub(crate) async fn calls() -> Result<()> {
     let mut channels = HashMap::new();
     let mut answers = Vec::new();
     for call in calls {
-        let key = (call.to.clone(), call.identity.clone());
+        let key = (call.to.clone(), call.identity.clone(), call.browser);
         if !channels.contains_key(&key) {
-            channels.insert(key.clone(), channel(&call.to, call.identity.as_deref())?);
+            let channel = match call.browser {
+                Some(id) => by_browser(call.to.clone().into(), id),
+                None => channel(&call.to, call.identity.as_deref())?,
+            };
+            channels.insert(key.clone(), channel);
         }
         let made = tokio::time::timeout(ANSWER_MAX, ask(channels[&key].clone(), &call)).await;
         answers.push(match made {
@@ -181,6 +190,23 @@ fn channel(to: &str, identity: Option<&Path>) -> Result<Channel> {
     }
     let tls = Tls::of(&text("ca.pem")?, &text("host.pem")?, &text("host.key")?)?;
     Ok(grpc::channel(host, port, &tls)?)
+}
+
+/// The socket at `path`, as `vsm-login` opens it for somebody who has logged in by this web key.
+fn by_browser(path: PathBuf, id: WebKeyId) -> Channel {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let connect = move || {
+        let flags = SocketFlags::CLOEXEC;
+        let own = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let name = socket::web_name(None, std::process::id(), id);
+        rustix::net::bind(&own, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+        rustix::net::connect(&own, &SocketAddrUnix::new(&path)?)?;
+        let stream = std::os::unix::net::UnixStream::from(own);
+        stream.set_nonblocking(true)?;
+        Ok::<_, std::io::Error>(TokioIo::new(tokio::net::UnixStream::from_std(stream)?))
+    };
+    let connector = tower::service_fn(move |_: Uri| std::future::ready(connect()));
+    Endpoint::from_static("http://vsm.local").connect_with_connector_lazy(connector)
 }
 
 /// The outer error is a call that cannot be made at all.

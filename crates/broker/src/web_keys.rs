@@ -115,7 +115,7 @@ impl WebKeys {
         let turn = self.turns.enter(user.clone(), TURNS_MAX).ok_or(Refusal::Busy)?;
         let _turn = turn.lock().await;
         let settings = self.site.settings();
-        let (most, longest) = (settings.web_logins_per_user, settings.web_login_lifetime);
+        let (most, longest) = (settings.web.logins_per_user, settings.web.login_lifetime);
         let lifetime = lifetime.map_or(longest, |lifetime| lifetime.min(longest));
         let (now, had) = (clock::unix_millis(), self.of(&user));
         let millis = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
@@ -176,6 +176,20 @@ impl WebKeys {
     /// Whose this one is.
     pub(crate) fn owner(&self, id: WebKeyId) -> Option<UserName> {
         self.authority.table.read(|view| Some(view.table.web_keys().get(id)?.user.clone()))
+    }
+
+    /// Until when an administrator may change things who has come by this one; none = it is not known here, or good no
+    /// more, or nobody may by any.
+    pub(crate) fn may_change_until(&self, id: WebKeyId) -> Option<UnixMillis> {
+        let life = self.site.settings().web.admin_lifetime.as_millis();
+        let (life, now) = (u64::try_from(life).unwrap_or(u64::MAX), clock::unix_millis());
+        self.authority.table.read(|view| {
+            let key = view.table.web_keys().get(id);
+            let key = key.filter(|key| life > 0 && view.known && key.is_good(now))?;
+            // A clock that was set back makes no login fresh for longer than that.
+            let since = key.created.min(now);
+            Some(UnixMillis(since.0.saturating_add(life)).min(key.until))
+        })
     }
 
     /// Notes to which web key a desktop is handed out; none = its user has logged in otherwise.

@@ -19,6 +19,7 @@
 //! | [`observe`] | `vsm-sync`: following a pair read-only |
 //! | [`pki`] | the cluster's certificates |
 //! | [`setup`] | `vsm-setup` |
+//! | [`views`] | what an administrator is shown, also by `vsm-web` |
 //! | [`output`] | tables, JSON, times |
 //! | [`exit`] | errors and exit codes |
 
@@ -50,4 +51,5 @@ pub mod ssh;
 mod trail;
 mod trouble;
 pub mod viewer;
+pub mod views;
 pub mod web;

@@ -228,6 +228,58 @@ pub fn say(text: &str) -> Result<(), Failure> {
     ))
 }
 
+/// A list as texts, for who shows it otherwise than in a terminal: no control character is in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cells {
+    /// Headings, as in a terminal.
+    pub headings: Vec<String>,
+    /// Rows of as many cells.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Cells {
+    /// Of these rows.
+    #[must_use]
+    pub fn of<T: Columns>(rows: &[T]) -> Self {
+        Self::new(headings::<T>(), rows.iter().map(Columns::cells))
+    }
+
+    pub(crate) fn new(headings: Vec<String>, rows: impl IntoIterator<Item = Vec<String>>) -> Self {
+        let plain = |row: Vec<String>| row.iter().map(|cell| shown(cell)).collect();
+        Self { headings, rows: rows.into_iter().map(plain).collect() }
+    }
+}
+
+/// The fields of a value as texts, in the order in which they are printed; those that are empty are left out.
+pub(crate) fn fields<T: Serialize>(value: &T) -> Vec<(String, String)> {
+    let Ok(serde_json::Value::Object(all)) = serde_json::to_value(value) else { return Vec::new() };
+    let text = |(name, value): (String, serde_json::Value)| {
+        let text = field(&value)?;
+        Some((name.replace('_', " "), shown(&text)))
+    };
+    all.into_iter().filter_map(text).collect()
+}
+
+fn field(value: &serde_json::Value) -> Option<String> {
+    use serde_json::Value;
+    match value {
+        Value::Null => None,
+        Value::Bool(is) => Some(if *is { "yes" } else { "no" }.to_owned()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        Value::Array(all) => {
+            let all: Vec<String> = all.iter().filter_map(field).collect();
+            Some(all.join(", ")).filter(|text| !text.is_empty())
+        }
+        Value::Object(all) => {
+            let one = |(name, value): (&String, &Value)| {
+                Some(format!("{} {}", name.replace('_', " "), field(value)?))
+            };
+            Some(all.iter().filter_map(one).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
 /// Rows as columns below their headings.
 pub(crate) fn table<T: Columns>(rows: &[T]) -> String {
     columns(headings::<T>(), rows.iter().map(Columns::cells))

@@ -368,6 +368,8 @@ schema! {
             "How long a login by browser lasts at most; then the user logs in again. vsmserver applies it to new logins; those that there are keep theirs.";
         LOGINS_PER_USER: u32, "/vsmweb/logins_per_user", int(1, 64, "logins"), "8", Reload,
             "How many browsers a user can be logged in with. Where one more logs in, the one that has been logged in for longest is logged out.";
+        ADMIN_LIFETIME: Duration, "/vsmweb/admin_lifetime", seconds(0, 86_400), "1h", Reload,
+            "How long after a login by browser an administrator can change things in it. Later they can look, and log in again before a change. With 0 they can only look. vsmserver applies it to each call.";
         LISTEN_PORT: u16, "/vsmweb/listen_port", PORT, "443", Restart,
             "TCP port on which vsm-web serves browsers by HTTPS, on all addresses of its host.";
         CERTIFICATE: PathBuf, "/vsmweb/certificate", Path, "/etc/vsm/web/cert.pem", Reload,

@@ -53,6 +53,7 @@ pub use crate::{
     param::{Apply, Key, Param, canonical, is_nodes_own},
     problem::{LoadError, Problem},
     profiles::{PROFILE_KEY_MAX, PROFILES_MAX, Profile, is_profile_key},
+    schema::find as described,
     value::{
         Geometry, LogLevel, OnHookFailure, Placement, RoleSource, SecondViewer, ShadowingMode,
         SoloCreate, Typed, UnknownChoice, Value, XauthorityLocation,

@@ -6,7 +6,8 @@ use crate::{
 };
 
 /// The parameter at a canonical path.
-pub(crate) fn find(path: &str) -> Option<&'static Param> {
+#[must_use]
+pub fn find(path: &str) -> Option<&'static Param> {
     let parts: Vec<&str> = segments(path).collect();
     PARAMS.iter().copied().find(|param| param.matches(&parts))
 }

@@ -26,6 +26,8 @@ macro_rules! holes {
 holes! {
     /// The table of who may call what is not asked.
     AccessTable = "access-table",
+    /// A login by browser changes things for administrators however old it is.
+    FreshLogin = "fresh-login",
     /// An agent does not compare epochs, nor whose they are.
     Epoch = "epoch",
     /// An agent takes any broker of the authority.

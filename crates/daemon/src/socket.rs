@@ -24,7 +24,10 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{
+    Extensions,
+    transport::{Channel, Endpoint, Uri, server::UdsConnectInfo},
+};
 use vsm_core::WebKeyId;
 
 use crate::{
@@ -246,6 +249,13 @@ pub fn channel(path: PathBuf) -> Channel {
 pub fn named_web_key(name: &[u8]) -> Option<WebKeyId> {
     let rest = std::str::from_utf8(name).ok()?.strip_prefix(ADDRESS_NAME)?;
     rest.split('/').nth(2)?.parse().ok()
+}
+
+/// The web key by which the caller at one of this host's sockets has logged in, as their `vsm-login` says it.
+#[must_use]
+pub fn web_key(extensions: &Extensions) -> Option<WebKeyId> {
+    let info = extensions.get::<UdsConnectInfo>()?;
+    named_web_key(info.peer_addr.as_ref()?.as_abstract_name()?)
 }
 
 #[cfg(test)]

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use tokio::sync::Semaphore;
 
 use crate::{limit::KeyLogins, login::Logins, settings::Settings, viewing::Viewing};
+
+/// Each holds a connection to sshd: so many administrators have a page open, and some have several.
+const LIVE_MAX: usize = 200;
 
 /// Nothing of it is about somebody who is logged in: that is in their browsers.
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub(crate) struct App {
     pub(crate) keys: KeyLogins,
     /// Desktops that are shown.
     pub(crate) viewing: Viewing,
+    /// Pages of administrators that change by themselves, at a time.
+    pub(crate) live: Arc<Semaphore>,
 }
 
 impl App {
@@ -25,6 +31,7 @@ impl App {
             logins: Logins::new(),
             keys: KeyLogins::new(),
             viewing: Viewing::default(),
+            live: Arc::new(Semaphore::new(LIVE_MAX)),
         })
     }
 

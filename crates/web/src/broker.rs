@@ -19,7 +19,7 @@ use crate::{
     error::Refused,
     limit::KeyLogins,
     settings::Settings,
-    ssh::{self, Ssh},
+    ssh::{self, Pipe, Ssh},
 };
 
 /// Longer than the largest bound that a broker can have on a login (`/vsmserver/login_timeout`), so that its words are
@@ -72,22 +72,18 @@ impl Broker {
 
     /// Over a connection that is logged in.
     pub(crate) async fn over(ssh: Ssh) -> Result<Self, Refused> {
-        let once = Arc::new(Mutex::new(Some(ssh.join("broker").await?)));
-        let connector = tower::service_fn(move |_: Uri| {
-            let pipe = once.lock().take();
-            // It cannot be dialled again.
-            async move { pipe.map(TokioIo::new).ok_or_else(|| std::io::Error::other("it broke")) }
-        });
-        let channel = Endpoint::from_static("http://vsm.local")
-            .connect_with_connector(connector)
-            .await
-            .map_err(|error| Refused::Broke(vsm_daemon::cause::of_error(&error)))?;
+        let channel = channel(ssh.join("broker").await?).await?;
         Ok(Self { ssh, client: BrokerClient::new(channel) })
     }
 
     /// The connection that it is asked over.
     pub(crate) const fn ssh(&self) -> &Ssh {
         &self.ssh
+    }
+
+    /// Whether the user may open the socket for administrators.
+    pub(crate) async fn may_administer(&self) -> bool {
+        self.ssh.join("admin").await.is_ok()
     }
 
     /// Gives the user their desktop.
@@ -135,12 +131,27 @@ impl Broker {
     }
 }
 
+/// gRPC over a pipe that `vsm-login` has joined.
+pub(crate) async fn channel(pipe: Pipe) -> Result<Channel, Refused> {
+    let once = Arc::new(Mutex::new(Some(pipe)));
+    let connector = tower::service_fn(move |_: Uri| {
+        let pipe = once.lock().take();
+        // It cannot be dialled again.
+        async move { pipe.map(TokioIo::new).ok_or_else(|| std::io::Error::other("it broke")) }
+    });
+    Endpoint::from_static("http://vsm.local")
+        .connect_with_connector(connector)
+        .await
+        .map_err(|error| Refused::Broke(vsm_daemon::cause::of_error(&error)))
+}
+
 /// A connection to the broker's sshd, on which nobody is logged in yet.
 pub(crate) async fn dial(settings: &Settings, port: u16) -> Result<Ssh, Refused> {
     Ssh::connect(&settings.ssh_host, port, settings.ssh_keys.clone()).await
 }
 
-fn within<T>(deadline: Duration, message: T) -> Request<T> {
+/// A request that is answered by then, or not at all.
+pub(crate) fn within<T>(deadline: Duration, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(deadline);
     request

@@ -8,6 +8,7 @@
 //! | [`server`] | connections: TLS, their bounds, and what stands before all pages |
 //! | [`app`] | what all requests share |
 //! | [`pages`] | what a browser asks for, and the HTML |
+//! | [`admin`] | the pages for administrators |
 //! | [`login`] | logins under way: sshd's prompts as forms |
 //! | [`cookie`] | a login that is done: all of it is in the browser |
 //! | [`limit`] | how often somebody may try |
@@ -19,6 +20,7 @@
 //! | [`ssh`] | connections to sshd |
 //! | [`words`] | all that a user reads, in each language |
 
+mod admin;
 mod app;
 pub mod args;
 mod broker;

@@ -26,6 +26,7 @@ use vsm_daemon::{
 };
 
 use crate::{
+    admin,
     app::App,
     pages,
     settings::{BadSetting, Settings},
@@ -74,7 +75,9 @@ pub struct Start {
 pub async fn serve(Start { dir, assets, settings, port }: Start, stop: Stop) -> io::Result<()> {
     let app = App::new(settings);
     let listener = port.listen(BACKLOG)?;
-    let router = pages::routes(Arc::clone(&app)).layer(middleware::from_fn(guarded));
+    let router = pages::routes(Arc::clone(&app))
+        .merge(admin::routes(Arc::clone(&app)))
+        .layer(middleware::from_fn(guarded));
     tracing::info!(port = listener.local_addr()?.port(), "ready");
     notify::ready("serving");
     let reloads = reload(&app, dir, assets, &stop);

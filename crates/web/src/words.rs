@@ -70,6 +70,8 @@ pub(crate) struct Words {
     pub(crate) logged_out: &'static str,
     pub(crate) no_key: &'static str,
     pub(crate) foreign: &'static str,
+    /// The link to the pages for administrators; their own texts are with them.
+    pub(crate) administration: &'static str,
     pub(crate) nothing_here: &'static str,
     pub(crate) not_shown: &'static str,
     pub(crate) no_such_file: &'static str,

@@ -40,6 +40,7 @@ pub(crate) fn run(bytes: &[u8]) {
 fn shown(target: &Target) -> String {
     match target {
         Target::Broker => "vsm/1 broker".to_owned(),
+        Target::Admin => "vsm/1 admin".to_owned(),
         Target::Session(id) => format!("vsm/1 session {}", id.simple()),
         Target::Files(id) => format!("vsm/1 files {}", id.simple()),
         Target::Relay(id) => format!("vsm/1 relay {}", id.simple()),

@@ -20,6 +20,7 @@ const NO_MESSAGE: &str = "0f";
 pub(super) struct Call {
     to: String,
     identity: Option<String>,
+    browser: Option<String>,
     method: String,
     body: String,
     metadata: BTreeMap<String, String>,
@@ -60,6 +61,7 @@ impl Call {
         Self {
             to: to.to_owned(),
             identity: Some(identities::of(identity)),
+            browser: None,
             method: method.to_owned(),
             body: body.hex(),
             metadata: BTreeMap::new(),
@@ -69,6 +71,11 @@ impl Call {
     /// A call by a socket.
     pub(super) fn at(socket: &str, method: &str, body: &Message) -> Self {
         Self { to: socket.to_owned(), identity: None, ..Self::by("", "", method, body) }
+    }
+
+    /// The same by somebody who has logged in by this web key.
+    pub(super) fn by_browser(self, id: &str) -> Self {
+        Self { browser: Some(id.to_owned()), ..self }
     }
 
     /// The same over the network to the active broker, with an identity.

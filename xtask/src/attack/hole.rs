@@ -21,6 +21,7 @@ const fn hole(name: &'static str, found_by: &'static [&'static str]) -> Hole {
 /// All of them.
 pub(super) const ALL: &[Hole] = &[
     hole("access-table", &["mallory-*"]),
+    hole("fresh-login", &["change-by-an-old-login"]),
     hole("epoch", &["epoch-*"]),
     hole("allowed-clients", &["evil-*"]),
     hole("socket-mode", &["open-the-administrators-socket", "list-all-sessions"]),

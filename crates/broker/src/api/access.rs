@@ -4,8 +4,10 @@
 use std::{net::IpAddr, sync::Arc};
 
 use tonic::Status;
+use vsm_core::WebKeyId;
 use vsm_daemon::{
     access::{Caller, Guard, Refused, Site},
+    clock,
     tls::Peer,
 };
 
@@ -37,10 +39,17 @@ impl Site for OfBroker {
             Caller::OtherBroker => is_other_broker(edge, peer),
             // The role is enough; the services compare names.
             Caller::Agent | Caller::FormerAgent | Caller::Broker | Caller::Host => Ok(()),
-            Caller::User | Caller::Administrator | Caller::AllowedBroker | Caller::Guest => {
-                Err(Status::permission_denied(format!("{node} is no session host")))
-            }
+            Caller::User
+            | Caller::Administrator
+            | Caller::Viewer
+            | Caller::AllowedBroker
+            | Caller::Guest => Err(Status::permission_denied(format!("{node} is no session host"))),
         }
+    }
+
+    fn is_fresh(&self, key: WebKeyId) -> bool {
+        let until = self.0.web_keys.may_change_until(key);
+        until.is_some_and(|until| clock::unix_millis() < until)
     }
 
     fn refused(&self, refused: &Refused<'_>) {

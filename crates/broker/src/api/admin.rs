@@ -238,7 +238,7 @@ impl Admin for AdminApi {
 
     async fn status(
         &self,
-        _: Request<pb::StatusRequest>,
+        request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
         let (epoch, last_seq, sessions) = self
             .edge
@@ -254,6 +254,8 @@ impl Admin for AdminApi {
             sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
             started_unix_ms: self.edge.process.started.at.0,
             troubles: self.edge.process.troubles.messages(),
+            changes_until_unix_ms: caller::web_key(&request)
+                .map(|key| self.edge.web_keys.may_change_until(key).map_or(0, |until| until.0)),
         }))
     }
 }

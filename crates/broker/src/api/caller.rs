@@ -125,10 +125,10 @@ pub(crate) fn client_address<T>(request: &Request<T>) -> Option<IpAddr> {
 /// broker that forwards them. Whoever has logged in so runs nothing else, so it proves something: who says none may
 /// have come by such a key only if they could do more than that lets them.
 pub(crate) fn web_key<T>(request: &Request<T>) -> Option<WebKeyId> {
-    match request.extensions().get::<UdsConnectInfo>() {
-        Some(info) => socket::named_web_key(info.peer_addr.as_ref()?.as_abstract_name()?),
-        None => text(request, WEB_KEY)?.parse().ok(),
+    if is_local(request) {
+        return socket::web_key(request.extensions());
     }
+    text(request, WEB_KEY)?.parse().ok()
 }
 
 /// The same call, which a user makes who has logged in by this web key.

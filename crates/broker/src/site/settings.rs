@@ -67,10 +67,8 @@ pub struct Settings {
     pub one_login: Option<Duration>,
     /// Port of sshd on agents, where users are led to them through the brokers; none = they go there by themselves.
     pub bastion: Option<u16>,
-    /// How long a login by browser lasts at most.
-    pub web_login_lifetime: Duration,
-    /// How many of them a user may have.
-    pub web_logins_per_user: usize,
+    /// Logins by browser.
+    pub web: WebSettings,
     /// Who may shadow other users' desktops.
     pub shadowers: Shadowers,
     /// Whether a change of a file is a reload.
@@ -237,6 +235,28 @@ fn resources(config: &Config) -> BTreeMap<String, Resources> {
     config.names("/vsmserver/subclusters").into_iter().map(of).collect()
 }
 
+/// What is said of logins by browser.
+#[derive(Debug, Clone)]
+pub struct WebSettings {
+    /// How long one lasts at most.
+    pub login_lifetime: Duration,
+    /// How long after it an administrator may change something by it.
+    pub admin_lifetime: Duration,
+    /// How many of them a user may have.
+    pub logins_per_user: usize,
+}
+
+impl WebSettings {
+    fn new(config: &Config) -> Self {
+        let most = config.get(&keys::vsmweb::LOGINS_PER_USER);
+        Self {
+            login_lifetime: config.get(&keys::vsmweb::LOGIN_LIFETIME),
+            admin_lifetime: config.get(&keys::vsmweb::ADMIN_LIFETIME),
+            logins_per_user: usize::try_from(most).unwrap_or(1),
+        }
+    }
+}
+
 impl Settings {
     /// Reads what the broker needs.
     ///
@@ -291,9 +311,7 @@ impl Settings {
             bastion: config
                 .get(&keys::vsmserver::BASTION)
                 .then(|| config.get(&keys::vsmserver::BASTION_PORT)),
-            web_login_lifetime: config.get(&keys::vsmweb::LOGIN_LIFETIME),
-            web_logins_per_user: usize::try_from(config.get(&keys::vsmweb::LOGINS_PER_USER))
-                .unwrap_or(1),
+            web: WebSettings::new(config),
             shadowers,
             allow_start_command: config.get(&keys::vsmserver::ALLOW_START_COMMAND),
             watch_config: config.get(&keys::vsmserver::WATCH_CONFIG),

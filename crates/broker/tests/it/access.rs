@@ -10,7 +10,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 use vsm_config::Config;
-use vsm_core::{Asked, Hash, Invitation, Proposal, UnixMillis};
+use vsm_core::{Asked, Hash, Invitation, Proposal, UnixMillis, WebKeyId};
 use vsm_daemon::{
     access::{Caller, METHODS, Method},
     grpc,
@@ -19,7 +19,11 @@ use vsm_daemon::{
 use super::{
     lab::{LONG, Lab},
     life::until,
+    web_keys::by_browser,
 };
+
+/// A web key that nobody has.
+const NO_KEY: WebKeyId = WebKeyId::new(uuid::Uuid::nil());
 
 /// Listed in `/vsmserver/allowed_clients` and in `/vsmserver/HA/observers`.
 const YAML: &str = "vsmserver: {allowed_clients: ops, HA: {observers: watcher}}";
@@ -52,7 +56,7 @@ fn socket(path: &Path) -> Channel {
 fn everybody(lab: &Lab) -> Vec<(&'static str, Channel, &'static [Caller])> {
     use Caller::{
         Administrator, Agent, Broker, FormerAgent, Guest, Host, Observer, OtherBroker,
-        RemoteAdministrator, User,
+        RemoteAdministrator, User, Viewer,
     };
     let call = |role, name| lab.call(&lab.b, role, name);
     let ended = lab.authority.ended("agent", "agent2");
@@ -62,6 +66,7 @@ fn everybody(lab: &Lab) -> Vec<(&'static str, Channel, &'static [Caller])> {
     vec![
         ("a user", socket(&lab.b.socket), &[User]),
         ("an administrator", socket(&lab.b.admin), &[Administrator]),
+        ("an administrator by an old login", by_browser(&lab.b.admin, NO_KEY), &[Viewer]),
         ("the other broker", call("broker", "a"), &[OtherBroker, Broker, Host, Guest]),
         ("a strange broker", call("broker", "c"), &[Broker, Host, Guest]),
         ("an agent", call("agent", "agent1"), &[Agent, FormerAgent, Host, Guest]),

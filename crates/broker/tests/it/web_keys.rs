@@ -1,7 +1,7 @@
 //! Keys by which browsers log in: both nodes know them, their users and administrators end them, and what goes on by
 //! one ends with it.
 
-use std::{os::unix::net::UnixStream, time::Duration};
+use std::{os::unix::net::UnixStream, path::Path, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use rustix::net::{
@@ -11,10 +11,14 @@ use tonic::{
     Code, Status,
     transport::{Channel, Endpoint, Uri},
 };
+use vsm_config::Config;
 use vsm_core::{SshKey, UserName, WebKeyId};
 use vsm_daemon::{clock, socket, web_key::WebKeys as _};
 use vsm_proto::{
-    admin::v1::{ListWebKeysRequest as ListAll, RevokeWebKeysRequest, admin_client::AdminClient},
+    admin::v1::{
+        ListAgentsRequest, ListWebKeysRequest as ListAll, RevokeWebKeysRequest, StatusRequest,
+        admin_client::AdminClient,
+    },
     broker::v1::{
         AcceptWebKeyRequest, AcceptWebKeyResponse, ListWebKeysRequest, LoginRequest,
         RevokeWebKeyRequest, broker_client::BrokerClient,
@@ -187,8 +191,7 @@ async fn a_login_by_browser_does_not_prolong_itself() {
     let lab = Lab::with_b_active().await;
     let first = accept(&lab.b, 1).await.unwrap();
     for node in [&lab.a, &lab.b] {
-        let name = socket::web_name(None, rand_u32(), first.id.parse().unwrap());
-        let mut by_web = BrokerClient::new(named(node, &name));
+        let mut by_web = BrokerClient::new(by_browser(&node.socket, first.id.parse().unwrap()));
         let refused = by_web.accept_web_key(request(2)).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
         assert_eq!(refused.metadata().get("vsm-reason").unwrap(), "NOT_BY_WEB_KEY");
@@ -201,11 +204,11 @@ fn rand_u32() -> u32 {
     uuid::Uuid::new_v4().as_fields().0
 }
 
-/// The users' socket, from a socket with this name, as `vsm-login` has one.
-fn named(node: &Node, name: &str) -> Channel {
-    let (path, name) = (node.socket.clone(), name.to_owned());
+/// The socket at `path`, as somebody's `vsm-login` who has logged in by this web key connects to it.
+pub(crate) fn by_browser(path: &Path, id: WebKeyId) -> Channel {
+    let path = path.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
-        let (path, name) = (path.clone(), name.clone());
+        let (path, name) = (path.clone(), socket::web_name(None, rand_u32(), id));
         async move {
             let own =
                 socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
@@ -217,6 +220,50 @@ fn named(node: &Node, name: &str) -> Channel {
         }
     });
     Endpoint::from_static("http://vsm.local").connect_with_connector_lazy(connector)
+}
+
+/// An administrator's login by browser: it may change things while it is fresh, at either node, and then only look.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_login_by_browser_looks_and_changes_nothing() {
+    let lab = Lab::with_b_active().await;
+    let id = accept(&lab.b, 1).await.unwrap().id.parse().unwrap();
+    let user = accept(&lab.b, 2).await.unwrap().user;
+    let end = async |node: &Node, id| {
+        let request =
+            RevokeWebKeysRequest { id: uuid::Uuid::nil().to_string(), user: String::new() };
+        let mut client = AdminClient::new(by_browser(&node.admin, id));
+        client.revoke_web_keys(request).await.unwrap_err()
+    };
+    let until = async |node: &Node, id| {
+        let mut client = AdminClient::new(by_browser(&node.admin, id));
+        client.status(StatusRequest {}).await.unwrap().into_inner().changes_until_unix_ms
+    };
+    for node in [&lab.a, &lab.b] {
+        self::until("the node knows it", || offered(node, &user, 1).is_some()).await;
+        assert_eq!(end(node, id).await.code(), Code::NotFound, "it is let in");
+        let left = until(node, id).await.unwrap() - clock::unix_millis().0;
+        assert!((3_500_000..=3_600_000).contains(&left), "an hour by default: {left}");
+        let status = admin(node).status(StatusRequest {}).await.unwrap().into_inner();
+        assert_eq!(status.changes_until_unix_ms, None, "who has not come by a browser");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let short = "vsmweb: {admin_lifetime: 1s}";
+    std::fs::write(dir.path().join("a.yaml"), short).unwrap();
+    let settings = vsm_broker::site::settings::Settings::new(&Config::load(dir.path()).unwrap());
+    let settings = settings.unwrap();
+    for node in [&lab.a, &lab.b] {
+        node.broker.site.set_settings(settings.clone());
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let unknown = WebKeyId::new(uuid::Uuid::nil());
+    for (node, id) in [(&lab.a, id), (&lab.b, id), (&lab.b, unknown)] {
+        let refused = end(node, id).await;
+        assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+        let mut looks = AdminClient::new(by_browser(&node.admin, id));
+        looks.list_agents(ListAgentsRequest {}).await.unwrap();
+        let over = until(node, id).await.unwrap();
+        assert!(over <= clock::unix_millis().0, "{over}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,10 +320,13 @@ async fn a_viewer_that_a_browser_opened_ends_with_its_login() {
     let lab = &site.lab;
     let dropped = || site.hosts.iter().map(|host| host.asked("disconnect")).sum::<usize>();
     let by_web = async |node: &Node, id: &str| {
-        let name = socket::web_name(None, rand_u32(), id.parse().unwrap());
         let request_id = uuid::Uuid::new_v4().to_string();
         let request = LoginRequest { request_id, ..LoginRequest::default() };
-        BrokerClient::new(named(node, &name)).login(request).await.unwrap().into_inner()
+        BrokerClient::new(by_browser(&node.socket, id.parse().unwrap()))
+            .login(request)
+            .await
+            .unwrap()
+            .into_inner()
     };
     let desktop = site.login().await.unwrap().session.unwrap().id;
     // By the standby too, which tells the active node by which key.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     broker::with_deadline,
     exit::{Failure, NOT_FOUND, USAGE},
-    output::{self, Columns},
+    output::{self, Cells, Columns},
     trouble::{self, Trouble},
 };
 
@@ -135,6 +135,20 @@ impl Columns for AgentRow {
             notes.join("; "),
         ]
     }
+}
+
+/// The agents as `vsmctl agent list` has them, and what is to do.
+pub(crate) fn cells(agents: Vec<pb::AgentView>, now: u64) -> (Cells, Vec<String>) {
+    let rows: Vec<AgentRow> = agents.into_iter().map(|agent| AgentRow::new(agent, now)).collect();
+    let of = |row: &'_ AgentRow| (row.agent.clone(), row.troubles.clone());
+    let all: Vec<_> = rows.iter().map(of).collect();
+    let to_do = trouble::lines(all.iter().map(|(name, troubles)| (name.as_str(), &troubles[..])));
+    (Cells::of(&rows), to_do)
+}
+
+/// What `vsmctl agent show` prints of one.
+pub(crate) fn fields(agent: pb::AgentView, now: u64) -> Vec<(String, String)> {
+    output::fields(&AgentRow::new(agent, now))
 }
 
 pub(crate) async fn agents(options: &AdminOptions) -> Result<Vec<pb::AgentView>, Failure> {
@@ -301,7 +315,7 @@ pub(super) fn refused(status: Status) -> Failure {
 }
 
 /// A moment in milliseconds since 1970: an RFC 3339 time, or so long from now.
-fn until(text: &str, now: u64) -> Result<u64, Failure> {
+pub(crate) fn until(text: &str, now: u64) -> Result<u64, Failure> {
     let bad = || {
         let text: String = text.chars().take(40).collect();
         let what = "a time such as 2026-03-01T09:00:00Z, or a duration such as 30m, 2h or 1d";

@@ -11,7 +11,7 @@ use super::{AdminOptions, confirm};
 use crate::{
     broker::with_deadline,
     exit::Failure,
-    output::{self, Columns, Format},
+    output::{self, Cells, Columns, Format},
 };
 
 /// Both nodes read, write and sync a few files.
@@ -108,6 +108,13 @@ impl Columns for DifferenceRow {
             |value: &Option<String>| value.as_deref().map_or_else(|| "(default)".to_owned(), shown);
         vec![self.path.clone(), value(&self.own), value(&self.peer)]
     }
+}
+
+/// Where both nodes differ, as `vsmctl config diff` has it.
+pub(crate) fn cells(answer: pb::CompareResponse) -> Cells {
+    let row = |pb::Difference { path, own, peer }| DifferenceRow { path, own, peer }.cells();
+    let headings = vec!["PARAMETER".to_owned(), answer.own, answer.peer];
+    Cells::new(headings, answer.differences.into_iter().map(row))
 }
 
 /// What `vsmctl config diff` prints; the JSON fields are stable.

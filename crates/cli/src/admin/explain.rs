@@ -10,7 +10,7 @@ use crate::{
     broker::with_deadline,
     desktops::SessionRow,
     exit::Failure,
-    output::{self, Columns, or_dash},
+    output::{self, Cells, Columns, or_dash},
 };
 
 /// What `vsmctl explain` prints; the JSON fields are stable.
@@ -140,11 +140,49 @@ pub async fn explain(options: &AdminOptions, user: String) -> Result<(), Failure
     output::report(options.output, &told, Explained::words)
 }
 
+/// Why a login would come to what it would come to, as texts.
+#[derive(Debug, Clone)]
+pub struct Explanation {
+    /// Whose login, on which node, and their groups.
+    pub who: String,
+    /// Rule by rule.
+    pub steps: Vec<String>,
+    /// What each agent has for it; empty = no agent was looked at.
+    pub agents: Cells,
+    /// What comes of it.
+    pub outcome: String,
+}
+
+impl From<pb::ExplainResponse> for Explanation {
+    fn from(told: pb::ExplainResponse) -> Self {
+        let told = Explained::from(told);
+        let mut steps = vec![told.access(), told.sessions(), told.subcluster()];
+        let mut agents = Cells::default();
+        if told.subcluster.is_some() {
+            steps.push(told.how());
+            agents = Cells::of(&told.agents);
+        }
+        Self { who: told.who(), steps, agents, outcome: told.outcome() }
+    }
+}
+
 impl Explained {
-    fn words(&self) -> String {
+    fn who(&self) -> String {
         let groups =
             if self.groups.is_empty() { "none".to_owned() } else { self.groups.join(", ") };
-        let mut text = format!("{} on {}: groups {groups}\n", self.user, self.node);
+        format!("{} on {}: groups {groups}", self.user, self.node)
+    }
+
+    fn how(&self) -> String {
+        let how = match self.placement.as_str() {
+            "load" => "the least busy per weight, then the fewest users",
+            _ => "the fewest users per weight",
+        };
+        format!("Placement {}: {how}; the best first", self.placement)
+    }
+
+    fn words(&self) -> String {
+        let mut text = format!("{}\n", self.who());
         let _ = writeln!(text, "1. {}", self.access());
         let _ = writeln!(text, "2. {}", self.sessions());
         for session in &self.sessions {
@@ -154,11 +192,7 @@ impl Explained {
         }
         let _ = writeln!(text, "3. {}", self.subcluster());
         if self.subcluster.is_some() {
-            let how = match self.placement.as_str() {
-                "load" => "the least busy per weight, then the fewest users",
-                _ => "the fewest users per weight",
-            };
-            let _ = writeln!(text, "4. Placement {}: {how}; the best first", self.placement);
+            let _ = writeln!(text, "4. {}", self.how());
             text += &output::table(&self.agents);
         }
         if !self.sessions.is_empty() && self.allowed {

@@ -10,11 +10,11 @@ use super::{AdminOptions, DEADLINE, agent::refused, confirm, few, select::second
 use crate::{
     broker::with_deadline,
     exit::{Failure, USAGE},
-    output::{self, Columns},
+    output::{self, Cells, Columns},
 };
 
 /// How long a token may count, in seconds.
-const VALID_S: std::ops::RangeInclusive<u64> = 60..=604_800;
+pub(crate) const VALID_S: std::ops::RangeInclusive<u64> = 60..=604_800;
 /// Hosts that a question names.
 const NAMED_MAX: usize = 8;
 
@@ -57,27 +57,15 @@ pub async fn agent_enrol(options: &AdminOptions, arguments: &EnrolArgs) -> Resul
     let request = pb::InviteRequest { agent: name.clone(), valid_s };
     let answer =
         client.invite(with_deadline(request, DEADLINE)).await.map_err(refused)?.into_inner();
-    let pb::InviteResponse {
-        token,
-        until_unix_ms,
-        authority,
-        broker,
-        port,
-        has_certificate,
-        agent,
-    } = answer;
-    let replace = if has_certificate { " --replace" } else { "" };
     let record = InvitedRecord {
-        command: format!(
-            "echo {token} | vsm-setup enrol --agent {agent} --broker {broker} --port {port} --authority {authority}{replace}"
-        ),
-        replaces: has_certificate,
-        agent,
-        token,
-        until: output::time(until_unix_ms),
-        authority,
-        broker,
-        port,
+        command: command(&answer),
+        replaces: answer.has_certificate,
+        agent: answer.agent,
+        token: answer.token,
+        until: output::time(answer.until_unix_ms),
+        authority: answer.authority,
+        broker: answer.broker,
+        port: answer.port,
     };
     output::report(options.output, &record, |record| {
         let until = record.until.as_deref().map(output::to_the_second).unwrap_or_default();
@@ -91,6 +79,15 @@ pub async fn agent_enrol(options: &AdminOptions, arguments: &EnrolArgs) -> Resul
             record.agent, record.command
         )
     })
+}
+
+/// The command that gets a host its first certificate, by this invitation.
+pub(crate) fn command(invited: &pb::InviteResponse) -> String {
+    let pb::InviteResponse { token, authority, broker, port, agent, .. } = invited;
+    let replace = if invited.has_certificate { " --replace" } else { "" };
+    format!(
+        "echo {token} | vsm-setup enrol --agent {agent} --broker {broker} --port {port} --authority {authority}{replace}"
+    )
 }
 
 /// An identity as `vsmctl pki list` prints it; the JSON fields are stable.
@@ -166,6 +163,12 @@ impl Columns for IdentityRow {
             output::or_dash(remark),
         ]
     }
+}
+
+/// The identities as `vsmctl pki list` has them.
+pub(crate) fn cells(identities: Vec<pb::IdentityStatus>, now: u64) -> Cells {
+    let rows = identities.into_iter().map(|one| IdentityRow::new(one, now));
+    Cells::of(&rows.collect::<Vec<_>>())
 }
 
 /// `vsmctl pki list`.

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     broker::with_deadline,
     exit::Failure,
-    output::{self, Columns, Format, or_dash},
+    output::{self, Cells, Columns, Format, or_dash},
 };
 
 /// By what `vsmctl load list` sorts; equal ones by name.
@@ -156,6 +156,16 @@ pub async fn load_list(options: &AdminOptions, sort: Sort) -> Result<(), Failure
         output::say(&row.words())?;
     }
     Ok(())
+}
+
+/// The agents as `vsmctl load list` has them.
+pub(crate) fn cells(agents: Vec<pb::AgentView>) -> Cells {
+    Cells::of(&agents.into_iter().map(LoadRow::new).collect::<Vec<_>>())
+}
+
+/// The subclusters as `vsmctl load subclusters` has them.
+pub(crate) fn subcluster_cells(views: Vec<pb::SubclusterView>) -> Cells {
+    Cells::of(&views.into_iter().map(SubclusterRow::from).collect::<Vec<_>>())
 }
 
 fn sort_by(rows: &mut [LoadRow], sort: Sort) {

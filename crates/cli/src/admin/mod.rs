@@ -1,19 +1,19 @@
 //! `vsmctl` on the local admin socket.
 
-mod agent;
-mod config;
+pub(crate) mod agent;
+pub(crate) mod config;
 mod events;
 mod explain;
 mod export;
 mod follow;
 mod hosts;
-mod identities;
-mod load;
+pub(crate) mod identities;
+pub(crate) mod load;
 mod notify;
-mod renew;
+pub(crate) mod renew;
 mod rotation;
-mod select;
-mod session;
+pub(crate) mod select;
+pub(crate) mod session;
 mod web;
 
 use std::{
@@ -39,7 +39,7 @@ pub use agent::{
 };
 pub use config::{PushArgs, config_diff, config_push, reload};
 pub use events::{EventsArgs, events};
-pub use explain::explain;
+pub use explain::{Explanation, explain};
 pub use export::{ExportArgs, pki_export};
 pub use follow::session_watch;
 pub use hosts::{HostsArgs, RsyncArgs, SshArgs, agent_rsync, agent_ssh};

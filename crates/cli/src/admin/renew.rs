@@ -12,7 +12,7 @@ use super::{AdminOptions, agent::refused};
 use crate::{
     broker::with_deadline,
     exit::{Failure, USAGE},
-    output::{self, Columns},
+    output::{self, Cells, Columns},
 };
 
 /// The broker asks for four minutes at most.
@@ -67,6 +67,11 @@ impl Columns for RenewedRow {
             output::or_dash(remark),
         ]
     }
+}
+
+/// What came of it, as `vsmctl pki renew` has it.
+pub(crate) fn cells(agents: Vec<pb::RenewedAgent>) -> Cells {
+    Cells::of(&agents.into_iter().map(RenewedRow::from).collect::<Vec<_>>())
 }
 
 /// `vsmctl pki renew`.

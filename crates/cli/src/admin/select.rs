@@ -80,7 +80,7 @@ fn display(text: &str) -> Result<u32, String> {
 }
 
 /// An age as seconds: `30m`, `2d 12h`, `1 week`.
-pub(super) fn seconds(text: &str) -> Result<u64, String> {
+pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     let bad = || "an age is a number and a unit, such as 30m, 12h or 7d".to_owned();
     let span: Span = text.parse().map_err(|_| bad())?;
     let days = SpanRelativeTo::days_are_24_hours();

@@ -11,7 +11,7 @@ use crate::{
     broker::with_deadline,
     desktops::SessionRow,
     exit::{Failure, NOT_FOUND, UNAVAILABLE, USAGE},
-    output::{self, Columns, Format, LongList},
+    output::{self, Cells, Columns, Format, LongList},
 };
 
 /// Ending many sessions, each with the grace of its processes.
@@ -79,9 +79,7 @@ pub async fn session_log(options: &AdminOptions, arguments: &LogArgs) -> Result<
     let request = with_deadline(request, DEADLINE);
     let pb::SessionLogResponse { id, agent, text } =
         options.dial().await?.session_log(request).await?.into_inner();
-    // Whatever the session's programs printed is not to move the administrator's cursor.
-    let plain = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
-    let text: String = String::from_utf8_lossy(&text).chars().map(plain).collect();
+    let text = log_text(&text);
     let lines: Vec<&str> = text.lines().collect();
     let first = if arguments.lines == 0 { 0 } else { lines.len().saturating_sub(arguments.lines) };
     let text: String = lines.iter().skip(first).map(|line| format!("{line}\n")).collect();
@@ -124,6 +122,17 @@ impl From<pb::Terminated> for TerminatedRow {
             detail: terminated.detail,
         }
     }
+}
+
+/// What came of it, as `vsmctl session terminate` has it.
+pub(crate) fn terminated_cells(all: Vec<pb::Terminated>) -> Cells {
+    Cells::of(&all.into_iter().map(TerminatedRow::from).collect::<Vec<_>>())
+}
+
+/// The text of a log as it can be shown: whatever the session's programs printed moves no cursor.
+pub(crate) fn log_text(bytes: &[u8]) -> String {
+    let plain = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
+    String::from_utf8_lossy(bytes).chars().map(plain).collect()
 }
 
 /// Which sessions to end, and whether it has been thought over.

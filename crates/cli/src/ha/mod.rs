@@ -16,6 +16,8 @@ use vsm_daemon::grpc;
 use vsm_proto::admin::v1::{self as pb, ha_client::HaClient};
 
 pub(crate) use node::position;
+pub(crate) use simulate::cells as forecast;
+pub use status::PairShown;
 
 use crate::{
     admin::{AdminOptions, DEADLINE},

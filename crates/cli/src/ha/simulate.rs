@@ -11,7 +11,7 @@ use super::{
 use crate::{
     admin::{self, AdminOptions},
     exit::Failure,
-    output::{self, Columns, Format},
+    output::{self, Cells, Columns, Format},
 };
 
 /// What one broker can do in one case; the JSON fields are stable.
@@ -68,6 +68,16 @@ pub(super) async fn run(options: &AdminOptions) -> Result<(), Failure> {
         )?;
     }
     Ok(())
+}
+
+/// What would become of the pair, as `vsmctl ha simulate` has it; an error = this broker is not one of a pair.
+pub(crate) fn cells(
+    views: Vec<pb::NodeView>,
+    agents: &[pb::AgentView],
+    solo_create: bool,
+) -> Result<Cells, Failure> {
+    let nodes = node::list(views, clock::unix_millis().0);
+    Ok(Cells::of(&rows(&site(&nodes, agents, solo_create)?)))
 }
 
 fn rows(site: &Site) -> Vec<Row> {

@@ -2,12 +2,18 @@
 
 use serde::Serialize;
 use vsm_daemon::clock;
+use vsm_proto::admin::v1 as pb;
 
 use super::{
     node::{self, Node, Witness},
     todo,
 };
-use crate::{admin::AdminOptions, exit::Failure, output, trouble};
+use crate::{
+    admin::AdminOptions,
+    exit::Failure,
+    output::{self, Cells},
+    trouble,
+};
 
 /// What it prints; the JSON fields are stable.
 #[derive(Debug, Serialize)]
@@ -28,24 +34,56 @@ pub(super) async fn run(options: &AdminOptions, exit_code: bool) -> Result<(), F
     trouble::end(exit_code, is_something)
 }
 
-fn render(report: &Report) -> String {
+/// The pair as `vsmctl ha status` has it.
+#[derive(Debug, Clone)]
+pub struct PairShown {
+    /// Both nodes, side by side.
+    pub nodes: Cells,
+    /// The witnesses as each node sees them; no rows = there are none.
+    pub witnesses: Cells,
+    /// What is to do; empty = nothing.
+    pub to_do: Vec<String>,
+}
+
+impl PairShown {
+    /// By what both nodes say; `now_unix_ms` is by the clock here.
+    pub(crate) fn new(views: Vec<pb::NodeView>, now_unix_ms: u64) -> Self {
+        let nodes = node::list(views, now_unix_ms);
+        let (first, rows) = side_by_side(&nodes);
+        Self {
+            nodes: Cells::new(first, rows),
+            witnesses: Cells::new(witness_headings(&nodes), witnesses(&nodes)),
+            to_do: todo::troubles(&nodes),
+        }
+    }
+}
+
+fn side_by_side(nodes: &[Node]) -> (Vec<String>, Vec<Vec<String>>) {
     let heading = |node: &Node| {
         if node.local { format!("{} (here)", node.name) } else { node.name.clone() }
     };
-    let first = std::iter::once(String::new()).chain(report.nodes.iter().map(heading)).collect();
+    let first = std::iter::once(String::new()).chain(nodes.iter().map(heading)).collect();
     let rows = ROWS.iter().filter_map(|(label, cell)| {
-        let cells: Vec<String> = report.nodes.iter().map(|node| of(node, *cell)).collect();
+        let cells: Vec<String> = nodes.iter().map(|node| of(node, *cell)).collect();
         // What nobody has is left out.
         let told = cells.iter().any(|cell| cell != NOTHING);
         told.then(|| std::iter::once((*label).to_owned()).chain(cells).collect())
     });
+    (first, rows.collect())
+}
+
+fn witness_headings(nodes: &[Node]) -> Vec<String> {
+    let by = nodes.iter().map(|node| format!("by {}", node.name));
+    std::iter::once("witness".to_owned()).chain(by).collect()
+}
+
+fn render(report: &Report) -> String {
+    let (first, rows) = side_by_side(&report.nodes);
     let mut text = output::columns(first, rows);
     let witnesses = witnesses(&report.nodes);
     if !witnesses.is_empty() {
-        let first = std::iter::once("witness".to_owned())
-            .chain(report.nodes.iter().map(|node| format!("by {}", node.name)));
         text.push('\n');
-        text.push_str(&output::columns(first.collect(), witnesses));
+        text.push_str(&output::columns(witness_headings(&report.nodes), witnesses));
     }
     text.push_str("\nto do\n");
     if report.to_do.is_empty() {

@@ -20,11 +20,13 @@ use tonic::{
     service::Routes,
     transport::server::{TcpConnectInfo, TlsConnectInfo, UdsConnectInfo},
 };
+use vsm_core::WebKeyId;
 
 pub use self::{refused::Refusals, table::METHODS};
 use crate::{
     clock,
     hole::{self, Hole},
+    socket,
     tls::{self, Peer, Role},
 };
 
@@ -35,6 +37,8 @@ pub enum Caller {
     User,
     /// Whoever may open the administrators' socket.
     Administrator,
+    /// The same person by a web key that was accepted too long ago: may look, and change nothing.
+    Viewer,
     /// The role `admin`, and listed in `/vsmserver/allowed_clients`.
     RemoteAdministrator,
     /// The role `broker`, and the other node of the pair: also for whom it forwards a call.
@@ -60,7 +64,7 @@ impl Caller {
     #[must_use]
     pub const fn roles(self) -> &'static [Role] {
         match self {
-            Self::User | Self::Administrator | Self::Guest => &[],
+            Self::User | Self::Administrator | Self::Viewer | Self::Guest => &[],
             Self::RemoteAdministrator => &[Role::Admin],
             Self::OtherBroker | Self::Broker | Self::AllowedBroker => &[Role::Broker],
             Self::Agent | Self::FormerAgent => &[Role::Agent],
@@ -75,6 +79,7 @@ impl fmt::Display for Caller {
         f.write_str(match self {
             Self::User => "a user of this host",
             Self::Administrator => "an administrator on this host",
+            Self::Viewer => "the same by an old login in a browser",
             Self::RemoteAdministrator => "an administrator's host",
             Self::OtherBroker => "the other broker of the pair",
             Self::Broker | Self::AllowedBroker => "a broker",
@@ -124,6 +129,11 @@ pub trait Site: Send + Sync + 'static {
     /// # Errors
     /// `PERMISSION_DENIED`, or what else is the cause.
     fn lets_in(&self, caller: Caller, peer: &Peer, address: Option<IpAddr>) -> Result<(), Status>;
+
+    /// Whether an administrator may change something who has come by this web key: it was accepted not long ago.
+    fn is_fresh(&self, _key: WebKeyId) -> bool {
+        false
+    }
 
     /// A call was refused, and the log has a line of it.
     fn refused(&self, _refused: &Refused<'_>) {}
@@ -193,7 +203,13 @@ impl Guard {
         }
         let allowed = match door {
             Door::Users => local(method, Caller::User),
-            Door::Administrators => local(method, Caller::Administrator),
+            Door::Administrators => match socket::web_key(extensions) {
+                // Asked for each call: a connection may stay open for longer than its login is fresh.
+                Some(key) if !self.site.is_fresh(key) && !hole::is_open(Hole::FreshLogin) => {
+                    viewer(method)
+                }
+                Some(_) | None => local(method, Caller::Administrator),
+            },
             Door::Port if method.callers.contains(&Caller::Guest) => Ok(()),
             Door::Port => tls::peer(extensions)
                 .and_then(|peer| self.remote(method, &peer, address(extensions))),
@@ -258,6 +274,17 @@ fn local(method: &Method, caller: Caller) -> Result<(), Status> {
     Err(Status::permission_denied(format!("{} is for {}", method.path, callers.join(" and "))))
 }
 
+/// What an old login in a browser may call; what it may not is open to its user by another one.
+fn viewer(method: &Method) -> Result<(), Status> {
+    if method.callers.contains(&Caller::Administrator) && !method.callers.contains(&Caller::Viewer)
+    {
+        return Err(Status::unauthenticated(
+            "your login in the browser is too old for changes: log in again",
+        ));
+    }
+    local(method, Caller::Viewer)
+}
+
 fn at_socket(extensions: &Extensions) -> String {
     let info = extensions.get::<UdsConnectInfo>().and_then(|info| info.peer_cred);
     info.map_or_else(|| "a user".to_owned(), |peer| format!("uid {}", peer.uid()))
@@ -295,7 +322,25 @@ mod tests {
     use prost::Message as _;
     use prost_types::FileDescriptorSet;
 
-    use super::METHODS;
+    use super::{Caller, METHODS};
+
+    /// Whoever may change something may look, and a viewer may do nothing that an administrator may not.
+    #[test]
+    fn a_viewer_may_do_less_than_an_administrator() {
+        let may = |caller| {
+            METHODS.iter().filter(move |method| method.callers.contains(&caller)).map(|m| m.path)
+        };
+        let all: BTreeSet<&str> = may(Caller::Administrator).collect();
+        let looks: BTreeSet<&str> = may(Caller::Viewer).collect();
+        assert!(looks.is_subset(&all) && looks.len() < all.len());
+        let names = looks.iter().filter_map(|path| path.strip_prefix("vsm.")?.split('/').nth(1));
+        let harmless = ["List", "Watch", "Status", "SessionLog", "Explain", "Health", "Verify"];
+        let harmless: Vec<_> =
+            harmless.into_iter().chain(["Check", "Compare", "Parameters"]).collect();
+        for name in names {
+            assert!(harmless.iter().any(|begin| name.starts_with(begin)), "{name}");
+        }
+    }
 
     /// What the wire format offers and what the table has are the same, each once.
     #[test]

@@ -3,7 +3,7 @@
 use super::{
     Caller::{
         self, Administrator, Agent, AllowedBroker, Broker, FormerAgent, Guest, Observer,
-        OtherBroker, User,
+        OtherBroker, User, Viewer,
     },
     Method,
 };
@@ -12,9 +12,11 @@ use super::{
 const OF_USERS: &[Caller] = &[User, OtherBroker];
 /// What administrators ask; a standby passes it on.
 const OF_ADMINISTRATORS: &[Caller] = &[Administrator, Caller::RemoteAdministrator, OtherBroker];
+/// The same, where nothing is changed by it: also for one whose login by browser is old.
+const OF_VIEWERS: &[Caller] = &[Administrator, Viewer, Caller::RemoteAdministrator, OtherBroker];
 /// What brokers ask of an agent.
 const OF_BROKERS: &[Caller] = &[AllowedBroker];
-const ANYBODY: &[Caller] = &[User, Administrator, Caller::Host];
+const ANYBODY: &[Caller] = &[User, Administrator, Viewer, Caller::Host];
 
 const OWN: &str = "only about the caller's own sessions";
 const OWN_KEYS: &str = "only about the caller's own web keys";
@@ -42,40 +44,40 @@ pub const METHODS: &[Method] = &[
     Method::new("vsm.admin.v1.Identities/Invite", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Identities/Revoke", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Identities/Renew", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Identities/ListIdentities", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Identities/ListAuthorities", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Admin/ListSessions", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Admin/WatchSessions", OF_ADMINISTRATORS, ""),
+    Method::new("vsm.admin.v1.Identities/ListIdentities", OF_VIEWERS, ""),
+    Method::new("vsm.admin.v1.Identities/ListAuthorities", OF_VIEWERS, ""),
+    Method::new("vsm.admin.v1.Admin/ListSessions", OF_VIEWERS, ""),
+    Method::new("vsm.admin.v1.Admin/WatchSessions", OF_VIEWERS, ""),
     Method::new("vsm.admin.v1.Admin/TerminateSessions", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Admin/Notify", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Admin/SessionLog", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Admin/ListEvents", OF_ADMINISTRATORS, ""),
+    Method::new("vsm.admin.v1.Admin/SessionLog", OF_VIEWERS, ""),
+    Method::new("vsm.admin.v1.Admin/ListEvents", OF_VIEWERS, ""),
     Method::new("vsm.admin.v1.Admin/RecordEvent", &[OtherBroker], ""),
-    Method::new("vsm.admin.v1.Admin/ListAgents", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Admin/ListWebKeys", OF_ADMINISTRATORS, ""),
+    Method::new("vsm.admin.v1.Admin/ListAgents", OF_VIEWERS, ""),
+    Method::new("vsm.admin.v1.Admin/ListWebKeys", OF_VIEWERS, ""),
     Method::new("vsm.admin.v1.Admin/RevokeWebKeys", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Admin/Status", OF_ADMINISTRATORS, ""),
+    Method::new("vsm.admin.v1.Admin/Status", OF_VIEWERS, ""),
     Method::new("vsm.admin.v1.Agents/Drain", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Agents/Undrain", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Agents/Forget", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Agents/ListSubclusters", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Agents/Explain", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Ha/ListNodes", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Ha/Health", OF_ADMINISTRATORS, ""),
+    Method::new("vsm.admin.v1.Agents/ListSubclusters", OF_VIEWERS, ""),
+    Method::new("vsm.admin.v1.Agents/Explain", OF_VIEWERS, ""),
+    Method::new("vsm.admin.v1.Ha/ListNodes", OF_VIEWERS, ""),
+    Method::new("vsm.admin.v1.Ha/Health", OF_VIEWERS, ""),
     Method::new("vsm.admin.v1.Ha/TakeOver", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Ha/SetWanted", OF_ADMINISTRATORS, ""),
     Method::new("vsm.admin.v1.Ha/PeerFenced", &[Administrator], ""),
-    Method::new("vsm.admin.v1.Ha/Verify", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Ha/ListRows", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Ha/Check", OF_ADMINISTRATORS, ""),
+    Method::new("vsm.admin.v1.Ha/Verify", OF_VIEWERS, ""),
+    Method::new("vsm.admin.v1.Ha/ListRows", OF_VIEWERS, ""),
+    Method::new("vsm.admin.v1.Ha/Check", OF_VIEWERS, ""),
     Method::new("vsm.admin.v1.Configuration/Reload", OF_ADMINISTRATORS, ""),
-    Method::new("vsm.admin.v1.Configuration/Compare", OF_ADMINISTRATORS, ""),
+    Method::new("vsm.admin.v1.Configuration/Compare", OF_VIEWERS, ""),
     Method::new(
         "vsm.admin.v1.Configuration/Push",
         OF_ADMINISTRATORS,
         "but what names programs that root runs, which no caller may",
     ),
-    Method::new("vsm.admin.v1.Configuration/Parameters", &[Administrator, OtherBroker], ""),
+    Method::new("vsm.admin.v1.Configuration/Parameters", &[Administrator, Viewer, OtherBroker], ""),
     Method::new("vsm.admin.v1.Configuration/Adopt", &[OtherBroker], ""),
     Method::new("vsm.sync.v1.Peer/Exchange", &[Broker], "the other node of the pair"),
     Method::new("vsm.sync.v1.Observe/Follow", &[Observer], ""),

@@ -27,7 +27,8 @@ fn page(settings: &Settings, words: &Words, title: &str, body: &Markup) -> Marku
     }
 }
 
-fn card(settings: &Settings, words: &Words, title: &str, inner: &Markup) -> Markup {
+/// A page with one thing on it.
+pub(crate) fn card(settings: &Settings, words: &Words, title: &str, inner: &Markup) -> Markup {
     let body = html! {
         main.card {
             p.site { (settings.title) }
@@ -38,7 +39,7 @@ fn card(settings: &Settings, words: &Words, title: &str, inner: &Markup) -> Mark
     page(settings, words, title, &body)
 }
 
-pub(super) fn message(settings: &Settings, words: &Words, text: &str) -> Markup {
+pub(crate) fn message(settings: &Settings, words: &Words, text: &str) -> Markup {
     let inner = html! {
         p { (text) }
         p { a.button href="/" { (words.again) } }
@@ -99,24 +100,31 @@ pub(super) fn form(
     heading: &str,
     prompts: Option<&[Prompt]>,
 ) -> Markup {
-    let password = [Prompt { text: words.password.to_owned(), echo: false }];
-    let prompts = prompts.unwrap_or(&password);
     let inner = html! {
         @for line in heading.lines() { p { (line) } }
         form method="post" action="/answer" {
             input type="hidden" name="id" value=(id);
-            @for (number, prompt) in prompts.iter().enumerate() {
-                @let field = format!("answer{number}");
-                label for=(field) { (prompt.text.trim().trim_end_matches(':')) }
-                input id=(field) name="answer" type=(if prompt.echo { "text" } else { "password" })
-                    autocomplete=(completion(prompt)) autocapitalize="none" spellcheck="false"
-                    maxlength="1024" autofocus[number == 0];
-            }
+            (questions(words, prompts))
             button type="submit" { (words.next) }
         }
         p { a href="/" { (words.cancel) } }
     };
     card(settings, words, words.log_in, &inner)
+}
+
+/// The fields of a login's form; none = a password.
+pub(crate) fn questions(words: &Words, prompts: Option<&[Prompt]>) -> Markup {
+    let password = [Prompt { text: words.password.to_owned(), echo: false }];
+    let prompts = prompts.unwrap_or(&password);
+    html! {
+        @for (number, prompt) in prompts.iter().enumerate() {
+            @let field = format!("answer{number}");
+            label for=(field) { (prompt.text.trim().trim_end_matches(':')) }
+            input id=(field) name="answer" type=(if prompt.echo { "text" } else { "password" })
+                autocomplete=(completion(prompt)) autocapitalize="none" spellcheck="false"
+                maxlength="1024" autofocus[number == 0];
+        }
+    }
 }
 
 /// What a browser may offer to fill in. sshd's question is all that there is to tell by.
@@ -132,12 +140,14 @@ fn completion(prompt: &Prompt) -> &'static str {
     }
 }
 
-/// What the page of a user's desktops says first: what was done, or nothing.
+/// What the page of a user's desktops says first: what was done, or nothing. `administers`: the user may open the pages
+/// for administrators too.
 pub(super) fn desktops(
     settings: &Settings,
     words: &Words,
     sessions: &[SessionView],
     done: Option<&str>,
+    administers: bool,
 ) -> Markup {
     let inner = html! {
         @if let Some(done) = done { p role="status" { (done) } }
@@ -149,6 +159,7 @@ pub(super) fn desktops(
             }
         }
         (new_desktop(settings, words))
+        @if administers { p { a href="/admin/" { (words.administration) } } }
         (log_out(words))
     };
     card(settings, words, words.choose, &inner)

@@ -1,7 +1,7 @@
 //! What a browser asks for.
 
 mod files;
-mod html;
+pub(crate) mod html;
 mod viewer;
 
 use std::{
@@ -62,11 +62,11 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
 }
 
 /// Who asks, and in which language.
-struct Guest {
-    words: &'static Words,
-    address: IpAddr,
+pub(crate) struct Guest {
+    pub(crate) words: &'static Words,
+    pub(crate) address: IpAddr,
     agent: String,
-    cookie: Option<Cookie>,
+    pub(crate) cookie: Option<Cookie>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Guest {
@@ -86,16 +86,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Guest {
 }
 
 impl Guest {
-    fn browser(&self) -> Browser<'_> {
+    pub(crate) fn browser(&self) -> Browser<'_> {
         Browser { address: self.address, agent: &self.agent }
     }
 
-    async fn broker(&self, app: &App, cookie: &Cookie) -> Result<Broker, Refused> {
+    pub(crate) async fn broker(&self, app: &App, cookie: &Cookie) -> Result<Broker, Refused> {
         Broker::by(&app.settings(), &app.keys, cookie, self.address).await
     }
 
     /// A page that says why something was not done; the log has more under the same number.
-    fn refuse(&self, app: &App, error: &Refused) -> Response {
+    pub(crate) fn refuse(&self, app: &App, error: &Refused) -> Response {
         let user = self.cookie.as_ref().map(|cookie| cookie.user.as_str());
         let reference = error.told(self.address, user);
         let page = html::refused(&app.settings(), self.words, error, &reference);
@@ -109,7 +109,8 @@ fn text_of(headers: &HeaderMap, name: header::HeaderName, most: usize) -> String
     text.chars().filter(|c| matches!(c, ' '..='~')).take(most).collect()
 }
 
-const fn status(error: &Refused) -> StatusCode {
+/// With what status a page says it.
+pub(crate) const fn status(error: &Refused) -> StatusCode {
     match error {
         Refused::NoRoute { .. }
         | Refused::Broke(_)
@@ -276,12 +277,13 @@ async fn of_user(
     let done = async {
         let mut broker = guest.broker(app, cookie).await?;
         let said = what(&mut broker).await?;
-        Ok((said, broker.sessions().await?))
+        Ok((said, broker.sessions().await?, broker.may_administer().await))
     };
     match done.await {
-        Ok((said, sessions)) => {
+        Ok((said, sessions, administers)) => {
             let said = Some(said.as_str()).filter(|said| !said.is_empty());
-            html::desktops(&app.settings(), guest.words, &sessions, said).into_response()
+            html::desktops(&app.settings(), guest.words, &sessions, said, administers)
+                .into_response()
         }
         Err(error) => guest.refuse(app, &error),
     }

@@ -14,7 +14,9 @@ use axum::{
 use crate::app::App;
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
-const OWN: [(&str, &str, &[u8]); 6] = [
+const OWN: [(&str, &str, &[u8]); 8] = [
+    ("admin.css", "text/css; charset=utf-8", include_bytes!("../../assets/admin.css")),
+    ("admin.js", SCRIPT, include_bytes!("../../assets/admin.js")),
     ("clipboard.js", SCRIPT, include_bytes!("../../assets/clipboard.js")),
     ("desktop.js", SCRIPT, include_bytes!("../../assets/desktop.js")),
     ("files.js", SCRIPT, include_bytes!("../../assets/files.js")),

@@ -41,6 +41,7 @@ pub(super) static WORDS: Words = Words {
     no_key: "Der Rechner Ihres Desktops hat Sie nicht eingelassen. Bitte geben Sie Ihrer \
         Administration Bescheid.",
     foreign: "Das kam von einer anderen Seite. Bitte beginnen Sie hier von vorn.",
+    administration: "Verwaltung",
     nothing_here: "Unter dieser Adresse ist nichts.",
     no_desktop: "Sie haben keinen Desktop.",
     ends_in: "Endet in",

@@ -38,6 +38,7 @@ pub(super) static WORDS: Words = Words {
     logged_out: "You are not logged in any more. Please log in again.",
     no_key: "The host of your desktop did not let you in. Please tell your administrator.",
     foreign: "This came from another page. Please begin again here.",
+    administration: "Administration",
     nothing_here: "There is nothing at this address.",
     no_desktop: "You have no desktop.",
     ends_in: "Ends in",

@@ -3,9 +3,9 @@
 use anyhow::{Result, bail};
 
 use super::broker_user::ask;
-use crate::attack::calls::Answer;
+use crate::attack::calls::{self, Answer, Call};
 use crate::attack::case::{At, By, Case, Seen, case};
-use crate::attack::stage::Stage;
+use crate::attack::stage::{ADMINISTRATOR, Stage};
 use crate::attack::wire::{self, Message};
 
 const ACTIVE: &str = "active";
@@ -13,6 +13,9 @@ const ALICE: &str = "alice";
 const BOB: &str = "bob";
 /// Who does with browsers of their own what bob does with those of alice.
 const SPARE: &str = "user007";
+const ADMIN_SOCKET: &str = "/run/vsm/vsmserver-admin.sock";
+/// A web key that no broker knows any more.
+const NO_KEY: &str = "00000000-0000-7000-8000-000000000000";
 const KEYS: &str = "/run/vsm/vsmserver-keys.sock";
 /// How many browsers a user may be logged in with, as the configuration has it.
 const MOST: usize = 8;
@@ -110,6 +113,21 @@ fn more_than_allowed() -> Case {
     case("log-in-with-more-browsers-than-allowed", By::BrokerUser, gets, attempt, control)
 }
 
+/// An administrator's browser whose login is too old for a change, and one whose login is fresh.
+fn change_by_an_old_login() -> Case {
+    let changed = |is_fresh: bool| {
+        move |stage: &Stage<'_>| {
+            let id = if is_fresh { accept(stage, ADMINISTRATOR, 200)? } else { NO_KEY.to_owned() };
+            let agent = Message::new().text(1, "agent3");
+            let call = Call::at(ADMIN_SOCKET, "vsm.admin.v1.Agents/Undrain", &agent);
+            let answer = calls::one(stage, ACTIVE, ADMINISTRATOR, call.by_browser(&id))?;
+            Ok(Seen::won_if(!answer.is_refusal(), answer.words()))
+        }
+    };
+    let gets = "what an administrator may change, by an old login in a browser";
+    case("change-by-an-old-login", By::Administrator, gets, changed(false), changed(true))
+}
+
 /// Says something about alice's web key at the key socket.
 fn at_key_socket(name: &'static str, gets: &'static str, attempt: At, control: At) -> Case {
     case(name, By::BrokerUser, gets, attempt, control)
@@ -134,6 +152,7 @@ pub(super) fn all() -> Vec<Case> {
         list_others(),
         copy_anothers(),
         more_than_allowed(),
+        change_by_an_old_login(),
         at_key_socket(
             "go-on-by-anothers-browser",
             "a connection by alice's login",

@@ -21,7 +21,7 @@ const PICTURE: &str = "#screen canvas";
 const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
 
 /// A pair with a site for browsers on both nodes.
-fn pair(name: &str) -> Pair {
+pub(super) fn pair(name: &str) -> Pair {
     let mut spec = ClusterSpec::pair(crate::named(name), Path::new(XTASK));
     spec.fresh = true;
     spec.agents = 3;
@@ -36,7 +36,7 @@ fn pair(name: &str) -> Pair {
 }
 
 /// Logs in with password and code; the page is then the desktop's.
-fn enter(browser: &Browser<'_>, user: &str) {
+pub(super) fn enter(browser: &Browser<'_>, user: &str) {
     browser.go(SITE).unwrap();
     assert_eq!(log_in(browser, user), ["Login name", "Password", "Verification code"]);
     becomes(browser, CONNECTED, &json!(1));

@@ -3,6 +3,7 @@
 //! What is needed for them beside the rest is installed by `setup::browsers`; `cargo xtask test --no-browser` leaves
 //! this module out.
 
+mod admin;
 mod desktops;
 mod gateway;
 mod hostile;

@@ -1,10 +1,11 @@
 //! `vsm-login`: the sshd subsystem of brokers and agents.
 //!
 //! It runs as the user who logged in, with that user's rights and no others: who they are is known to the other side
-//! of the socket by its peer credentials. It joins standard input and output to one of five places:
+//! of the socket by its peer credentials. It joins standard input and output to one of six places:
 //!
 //! ```text
 //! client: vsm/1 broker\n          the broker's user socket
+//! client: vsm/1 admin\n           the broker's socket for administrators, if the user may open it
 //! client: vsm/1 session UUID\n    the desktop of a session on this host
 //! client: vsm/1 files UUID\n      the files of the user, as SFTP, as far as the session's host allows it
 //! client: vsm/1 shadow UUID RIGHT\n  somebody else's desktop, by a right that the broker has got
@@ -14,6 +15,7 @@
 //! ```
 //!
 //! Who has logged in by a web key gets to the broker and to the sshd of a session's host, for as long as that is good.
+//! The broker knows by which key an administrator comes, and lets an old one change nothing.
 //!
 //! Why a viewer was dropped is told by the exit code, which ssh passes on; a subsystem's standard error it does not.
 
@@ -47,16 +49,21 @@ use vsm_daemon::{
 
 /// Wrong usage, as sysexits.h numbers it.
 const EXIT_USAGE: u8 = 64;
+/// The socket for administrators where nothing else is said: beside the users' one.
+const ADMIN_SOCKET: &str = "vsmserver-admin.sock";
 
 const HELP: &str = "\
 Joins standard input and output to the VSM broker or to a desktop on this host.
 Run by sshd as the user: Subsystem vsm /usr/bin/vsm-login
 
-Usage: vsm-login [--broker-socket PATH] [--run-dir DIR] [--one-time ID | --web ID]
+Usage: vsm-login [--broker-socket PATH] [--admin-socket PATH] [--run-dir DIR]
+                 [--one-time ID | --web ID]
 
 Options:
   --broker-socket PATH  the broker's user socket [env VSM_BROKER_SOCKET]
                         [default: /run/vsm/vsmserver.sock]
+  --admin-socket PATH   its socket for administrators [env VSM_ADMIN_SOCKET]
+                        [default: vsmserver-admin.sock beside the other]
   --run-dir DIR         the agent's run directory [env VSM_RUN_DIR]
                         [default: /run/vsm]
   --one-time ID         the login used a one-time key: allow only its desktop
@@ -65,13 +72,15 @@ Options:
   --help                print this
   --version             print the version
 
-It then reads one line from standard input: `vsm/1 broker`, `vsm/1 session UUID`, `vsm/1 files UUID`,
-`vsm/1 relay UUID` or `vsm/1 shadow UUID RIGHT`.
+It then reads one line from standard input: `vsm/1 broker`, `vsm/1 admin`, `vsm/1 session UUID`,
+`vsm/1 files UUID`, `vsm/1 relay UUID` or `vsm/1 shadow UUID RIGHT`.
 ";
 
 /// Where things are.
 struct Options {
     broker_socket: PathBuf,
+    /// None = beside the other.
+    admin_socket: Option<PathBuf>,
     run_dir: PathBuf,
     /// What the user has logged in with, where it does not let them do all that they may.
     grant: Option<Grant>,
@@ -89,6 +98,7 @@ fn options() -> Wish {
     };
     let mut options = Options {
         broker_socket: from_env("VSM_BROKER_SOCKET", "/run/vsm/vsmserver.sock"),
+        admin_socket: env::var_os("VSM_ADMIN_SOCKET").map(PathBuf::from),
         run_dir: from_env("VSM_RUN_DIR", "/run/vsm"),
         grant: None,
     };
@@ -100,6 +110,7 @@ fn options() -> Wish {
                 return Wish::Say(format!("vsm-login {}\n", vsm_daemon::VERSION));
             }
             Some("--broker-socket") => Some(&mut options.broker_socket),
+            Some("--admin-socket") => Some(options.admin_socket.get_or_insert_default()),
             Some("--run-dir") => Some(&mut options.run_dir),
             Some("--one-time" | "--web") => None,
             _ => return Wish::Usage(format!("unknown argument {}", argument.display())),
@@ -180,6 +191,10 @@ fn serve(options: &Options) -> Result<Option<Cause>, Failure> {
     };
     match target {
         Target::Broker => begin(&broker(&options.broker_socket, web)?, None),
+        Target::Admin => {
+            let socket = options.admin_socket.clone().unwrap_or_else(|| beside(ADMIN_SOCKET));
+            begin(&broker(&socket, web)?, None)
+        }
         Target::Session(id) => {
             let (control, desktop) = attach::attach(&options.run_dir, &id, &viewer_address())?;
             begin(&desktop, Some(&control))
@@ -197,7 +212,7 @@ fn serve(options: &Options) -> Result<Option<Cause>, Failure> {
 /// Takes up the right of a one-time login, which is for its desktop only.
 fn take_up(options: &Options, right: Uuid, target: &Target) -> Result<(), Failure> {
     let (socket, id) = match target {
-        Target::Broker => {
+        Target::Broker | Target::Admin => {
             let why = "a one-time login is for a desktop only";
             return Err(Failure::new(Code::Refused, why));
         }

@@ -15,6 +15,8 @@ const WAIT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 pub(crate) enum Target {
     /// The broker on this host.
     Broker,
+    /// The broker on this host, as an administrator.
+    Admin,
     /// A session on this host.
     Session(Uuid),
     /// The files of the owner of a session on this host.
@@ -112,11 +114,12 @@ fn parse(line: &[u8]) -> Result<Target, Failure> {
             Ok(Target::Shadow(uuid(id)?, uuid(right)?))
         }
         (Some("vsm/1"), Some("broker"), None, None) => Ok(Target::Broker),
+        (Some("vsm/1"), Some("admin"), None, None) => Ok(Target::Admin),
         (Some("vsm/1"), Some("session"), Some(id), None) => uuid(id).map(Target::Session),
         (Some("vsm/1"), Some("files"), Some(id), None) => uuid(id).map(Target::Files),
         (Some("vsm/1"), Some("relay"), Some(id), None) => uuid(id).map(Target::Relay),
         (Some("vsm/1"), ..) => Err(bad(
-            "the request is none of `vsm/1 broker`, `vsm/1 session UUID`, `vsm/1 files UUID`, `vsm/1 relay UUID` and `vsm/1 shadow UUID UUID`",
+            "the request is none of `vsm/1 broker`, `vsm/1 admin`, `vsm/1 session UUID`, `vsm/1 files UUID`, `vsm/1 relay UUID` and `vsm/1 shadow UUID UUID`",
         )),
         _ => Err(bad(
             "the client speaks no version of the protocol that this host knows; it knows vsm/1",
@@ -133,6 +136,7 @@ mod tests {
     #[test]
     fn requests_are_understood_or_refused() {
         assert_eq!(parse(b"vsm/1 broker").unwrap(), Target::Broker);
+        assert_eq!(parse(b"vsm/1 admin").unwrap(), Target::Admin);
         let id = "01890a5d-ac96-774b-bcce-b302099a8057";
         assert_eq!(
             parse(format!("vsm/1 session {id}").as_bytes()).unwrap(),
@@ -146,9 +150,15 @@ mod tests {
         assert_eq!(shadow, Target::Shadow(id.parse().unwrap(), id.parse().unwrap()));
         let longer = parse(format!("vsm/1 shadow {id} {id} x").as_bytes());
         assert_eq!(longer.unwrap_err().code, Code::BadRequest);
-        for line in
-            ["", "vsm/2 broker", "vsm/1", "vsm/1 broker x", "vsm/1 session ../x", "vsm/1 session"]
-        {
+        for line in [
+            "",
+            "vsm/2 broker",
+            "vsm/1",
+            "vsm/1 broker x",
+            "vsm/1 admin x",
+            "vsm/1 session ../x",
+            "vsm/1 session",
+        ] {
             assert_eq!(parse(line.as_bytes()).unwrap_err().code, Code::BadRequest, "{line}");
         }
     }

@@ -1,5 +1,5 @@
-//! A login by a web key: it gets to the broker, and to the sshd of a session's host, and ends with the key. The broker
-//! on this host says when that is, whether it is active or not.
+//! A login by a web key: it gets to the broker, as a user or as an administrator, and to the sshd of a session's host,
+//! and ends with the key. The broker on this host says when that is, whether it is active or not.
 
 use std::{
     path::{Path, PathBuf},
@@ -30,7 +30,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Refuses what a browser's login is not for.
 pub(crate) fn check(target: &Target) -> Result<(), Failure> {
     match target {
-        Target::Broker | Target::Relay(_) => Ok(()),
+        Target::Broker | Target::Admin | Target::Relay(_) => Ok(()),
         Target::Session(_) | Target::Files(_) | Target::Shadow(..) => {
             let why = "a login by browser is for the broker, and for the way to a session host";
             Err(Failure::new(Code::Refused, why))
