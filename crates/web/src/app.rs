@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::{limit::KeyLogins, login::Logins, settings::Settings};
+use crate::{limit::KeyLogins, login::Logins, openid::OpenId, settings::Settings};
 
 /// Nothing of it is about somebody who is logged in: that is in their browsers.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(crate) struct App {
     pub(crate) logins: Logins,
     /// What stands before logins by browsers' keys.
     pub(crate) keys: KeyLogins,
+    /// What is known of the OpenID provider.
+    pub(crate) openid: OpenId,
 }
 
 impl App {
@@ -22,6 +24,7 @@ impl App {
             settings: RwLock::new(Arc::new(settings)),
             logins: Logins::new(),
             keys: KeyLogins::new(),
+            openid: OpenId::default(),
         })
     }
 

@@ -10,6 +10,7 @@
 //! | [`pages`] | what a browser asks for, and the HTML |
 //! | [`login`] | logins under way: sshd's prompts as forms |
 //! | [`cookie`] | a login that is done: all of it is in the browser |
+//! | [`openid`] | logins by way of the site's OpenID provider |
 //! | [`limit`] | how often somebody may try |
 //! | [`desktop`] | the picture of a desktop, to and from a WebSocket |
 //! | [`broker`] | asking the broker, as the user |
@@ -24,6 +25,7 @@ mod desktop;
 mod error;
 mod limit;
 mod login;
+mod openid;
 mod pages;
 pub mod server;
 mod settings;

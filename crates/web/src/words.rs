@@ -2,8 +2,11 @@
 
 mod de;
 mod en;
+mod openid;
 
 use axum::http::{HeaderMap, header};
+
+pub(crate) use self::openid::OpenIdWords;
 
 /// The texts of one language.
 #[derive(Debug)]
@@ -46,6 +49,7 @@ pub(crate) struct Words {
     pub(crate) no_key: &'static str,
     pub(crate) foreign: &'static str,
     pub(crate) nothing_here: &'static str,
+    pub(crate) openid: OpenIdWords,
 }
 
 /// The language that a browser likes best of those there are, by what it says in `Accept-Language`.

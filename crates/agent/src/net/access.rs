@@ -36,6 +36,7 @@ impl Site for OfAgent {
             Caller::AllowedBroker | Caller::Host => Ok(()),
             Caller::User
             | Caller::Administrator
+            | Caller::WebServer
             | Caller::RemoteAdministrator
             | Caller::OtherBroker
             | Caller::Broker

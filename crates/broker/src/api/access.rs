@@ -37,9 +37,11 @@ impl Site for OfBroker {
             Caller::OtherBroker => is_other_broker(edge, peer),
             // The role is enough; the services compare names.
             Caller::Agent | Caller::FormerAgent | Caller::Broker | Caller::Host => Ok(()),
-            Caller::User | Caller::Administrator | Caller::AllowedBroker | Caller::Guest => {
-                Err(Status::permission_denied(format!("{node} is no session host")))
-            }
+            Caller::User
+            | Caller::Administrator
+            | Caller::WebServer
+            | Caller::AllowedBroker
+            | Caller::Guest => Err(Status::permission_denied(format!("{node} is no session host"))),
         }
     }
 

@@ -12,7 +12,9 @@ use vsm_core::{AgentName, InvalidId, Limits, Need, Resources, Rule, Strategy, Un
 
 use crate::{
     error::Refusal,
-    site::{lifetimes::Lifetimes, members::TwoFolders, subclusters::Subclusters},
+    site::{
+        lifetimes::Lifetimes, members::TwoFolders, openid::OpenIdSettings, subclusters::Subclusters,
+    },
     users::{Identity, NamedGroups, Source},
 };
 
@@ -71,6 +73,8 @@ pub struct Settings {
     pub web_login_lifetime: Duration,
     /// How many of them a user may have.
     pub web_logins_per_user: usize,
+    /// The OpenID provider by which users may log in; none = there is none.
+    pub openid: Option<OpenIdSettings>,
     /// Who may shadow other users' desktops.
     pub shadowers: Shadowers,
     /// Whether a change of a file is a reload.
@@ -294,6 +298,7 @@ impl Settings {
             web_login_lifetime: config.get(&keys::vsmweb::LOGIN_LIFETIME),
             web_logins_per_user: usize::try_from(config.get(&keys::vsmweb::LOGINS_PER_USER))
                 .unwrap_or(1),
+            openid: OpenIdSettings::new(config),
             shadowers,
             allow_start_command: config.get(&keys::vsmserver::ALLOW_START_COMMAND),
             watch_config: config.get(&keys::vsmserver::WATCH_CONFIG),

@@ -35,6 +35,8 @@ pub enum Caller {
     User,
     /// Whoever may open the administrators' socket.
     Administrator,
+    /// `vsm-web` of this host, at its socket: it has no word in who somebody is.
+    WebServer,
     /// The role `admin`, and listed in `/vsmserver/allowed_clients`.
     RemoteAdministrator,
     /// The role `broker`, and the other node of the pair: also for whom it forwards a call.
@@ -60,7 +62,7 @@ impl Caller {
     #[must_use]
     pub const fn roles(self) -> &'static [Role] {
         match self {
-            Self::User | Self::Administrator | Self::Guest => &[],
+            Self::User | Self::Administrator | Self::WebServer | Self::Guest => &[],
             Self::RemoteAdministrator => &[Role::Admin],
             Self::OtherBroker | Self::Broker | Self::AllowedBroker => &[Role::Broker],
             Self::Agent | Self::FormerAgent => &[Role::Agent],
@@ -75,6 +77,7 @@ impl fmt::Display for Caller {
         f.write_str(match self {
             Self::User => "a user of this host",
             Self::Administrator => "an administrator on this host",
+            Self::WebServer => "vsm-web on this host",
             Self::RemoteAdministrator => "an administrator's host",
             Self::OtherBroker => "the other broker of the pair",
             Self::Broker | Self::AllowedBroker => "a broker",
@@ -113,6 +116,8 @@ pub enum Door {
     Users,
     /// The administrators' socket.
     Administrators,
+    /// The socket of `vsm-web`.
+    Web,
     /// The port, over mutual TLS.
     Port,
 }
@@ -194,13 +199,14 @@ impl Guard {
         let allowed = match door {
             Door::Users => local(method, Caller::User),
             Door::Administrators => local(method, Caller::Administrator),
+            Door::Web => local(method, Caller::WebServer),
             Door::Port if method.callers.contains(&Caller::Guest) => Ok(()),
             Door::Port => tls::peer(extensions)
                 .and_then(|peer| self.remote(method, &peer, address(extensions))),
         };
         allowed.inspect_err(|status| {
             let who = match door {
-                Door::Users | Door::Administrators => at_socket(extensions),
+                Door::Users | Door::Administrators | Door::Web => at_socket(extensions),
                 Door::Port => tls::peer(extensions)
                     .map_or_else(|_| "a certificate without a name".to_owned(), |peer| peer.name),
             };

@@ -1,6 +1,6 @@
 //! German.
 
-use super::Words;
+use super::{Words, openid};
 
 pub(super) static WORDS: Words = Words {
     code: "de",
@@ -42,4 +42,5 @@ pub(super) static WORDS: Words = Words {
         Administration Bescheid.",
     foreign: "Das kam von einer anderen Seite. Bitte beginnen Sie hier von vorn.",
     nothing_here: "Unter dieser Adresse ist nichts.",
+    openid: openid::DE,
 };

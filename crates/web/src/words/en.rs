@@ -1,6 +1,6 @@
 //! English.
 
-use super::Words;
+use super::{Words, openid};
 
 pub(super) static WORDS: Words = Words {
     code: "en",
@@ -39,4 +39,5 @@ pub(super) static WORDS: Words = Words {
     no_key: "The host of your desktop did not let you in. Please tell your administrator.",
     foreign: "This came from another page. Please begin again here.",
     nothing_here: "There is nothing at this address.",
+    openid: openid::EN,
 };

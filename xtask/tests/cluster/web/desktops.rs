@@ -15,10 +15,10 @@ use crate::XTASK;
 use crate::pair_of_brokers::Pair;
 use crate::service::know_hosts;
 
-const SITE: &str = "https://tlha/";
+pub(super) const SITE: &str = "https://tlha/";
 /// noVNC's picture.
-const PICTURE: &str = "#screen canvas";
-const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
+pub(super) const PICTURE: &str = "#screen canvas";
+pub(super) const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
 
 /// A pair with a site for browsers on both nodes.
 fn pair(name: &str) -> Pair {
@@ -36,7 +36,7 @@ fn pair(name: &str) -> Pair {
 }
 
 /// Paints a user's only desktop.
-fn paint(pair: &Pair, user: &str, colour: &str) -> String {
+pub(super) fn paint(pair: &Pair, user: &str, colour: &str) -> String {
     let (active, _) = pair.in_step();
     let rows: Vec<Value> =
         serde_json::from_str(&pair.sh(active, "vsmctl session list --output json")).unwrap();

@@ -6,6 +6,8 @@
 mod desktops;
 mod laboratory;
 mod npm;
+mod openid;
+mod provider;
 mod sshd;
 mod unit;
 
