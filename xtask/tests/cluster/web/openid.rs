@@ -36,8 +36,8 @@ fn pair(name: &str) -> (Pair, Provider) {
         pair.sh(
             node,
             &format!(
-                "cp /etc/vsm/pki/ca.pem /etc/vsm/web/provider.pem && umask 027 && \
-                 echo '{SECRET}' > /etc/vsm/web/secret && chgrp vsm-web /etc/vsm/web/secret && \
+                "cp /etc/vsm/pki/ca.pem /etc/vsm/web/provider.pem && echo '{SECRET}' > /etc/vsm/web/secret && \
+                 chgrp vsm-web /etc/vsm/web/secret && chmod 640 /etc/vsm/web/secret && \
                  vsm-config /vsmserver/openid/issuer={issuer} /vsmserver/openid/client_id={CLIENT} \
                  /vsmserver/openid/ca_file=/etc/vsm/web/provider.pem \
                  /vsmweb/openid/client_secret_file=/etc/vsm/web/secret && vsmctl reload"
