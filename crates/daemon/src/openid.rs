@@ -1,5 +1,5 @@
-//! What the two programs that take part in a login by OpenID Connect have in common: `vsm-web`, which leads the browser,
-//! and `vsmserver`, which decides.
+//! What the two programs that take part in a login by OpenID Connect have in common: `vsm-web`, which leads the
+//! browser, and `vsmserver`, which decides.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
@@ -105,8 +105,8 @@ pub async fn get<T: for<'a> Deserialize<'a>>(
     })
 }
 
-/// The nonce of a login by which this key, kind and base64 text, is to be accepted. So a token is for one key, and of no
-/// use to who has not the private half.
+/// The nonce of a login by which this key, kind and base64 text, is to be accepted. So a token is for one key, and of
+/// no use to who has not the private half.
 #[must_use]
 pub fn nonce(public_key: &str) -> String {
     let hash = Sha256::new().chain_update(NONCE_LABEL).chain_update(public_key).finalize();

@@ -50,7 +50,8 @@ pub fn code() -> Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
-/// The folder of the socket at which `vsm-web` hands in what an OpenID provider says, as the package's tmpfiles.d makes it at each boot.
+/// The folder of the socket at which `vsm-web` hands in what an OpenID provider says, as the package's tmpfiles.d makes
+/// it at each boot.
 pub(super) fn folder() -> RunDir {
     RunDir { path: "/run/vsm-web".into(), mode: 0o2750, owner: BROKER_USER.1, group: WEB_GROUP.1 }
 }

@@ -1,5 +1,5 @@
-//! The keys by which a provider signs: from a file of the site's, or as the provider says. They are kept for a while, and
-//! asked for anew when a token names one that is not among them, as after the provider has changed its key.
+//! The keys by which a provider signs: from a file of the site's, or as the provider says. They are kept for a while,
+//! and asked for anew when a token names one that is not among them, as after the provider has changed its key.
 
 use std::{
     path::PathBuf,
@@ -50,7 +50,7 @@ pub(crate) enum NoKeys {
     },
     /// It was asked a moment ago.
     #[error("{0}")]
-    Lately(Arc<NoKeys>),
+    Lately(Arc<Self>),
     /// There is none that could sign a token.
     #[error("the OpenID provider has no key by which a token could be signed")]
     None,
@@ -166,13 +166,80 @@ async fn fetch(settings: &OpenIdSettings) -> Result<Arc<[Key]>, NoKeys> {
 }
 
 async fn of_file(path: PathBuf) -> Result<Arc<[Key]>, NoKeys> {
-    use std::io::{Error, ErrorKind, Read as _};
+    use std::io::{Error, Read as _};
     let file = path.clone();
     let read = tokio::task::spawn_blocking(move || {
         let mut text = Vec::new();
         std::fs::File::open(&file)?.take(FILE_MAX).read_to_end(&mut text)?;
         serde_json::from_slice::<KeySet>(&text).map_err(Error::from)
     });
-    let read = read.await.unwrap_or_else(|error| Err(Error::new(ErrorKind::Other, error)));
+    let read = read.await.unwrap_or_else(|error| Err(Error::other(error)));
     read.map_err(|source| NoKeys::File { path, source })?.read()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rsa(others: serde_json::Value) -> serde_json::Value {
+        let mut all = json!({ "kty": "RSA", "kid": "one", "n": "AQAB", "e": "AQAB" });
+        for (name, value) in others.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        all
+    }
+
+    #[test]
+    fn a_key_counts_for_what_it_is_for() {
+        let key = Key::of(rsa(json!({}))).unwrap();
+        for (id, algorithm, fits) in [
+            (Some("one"), Algorithm::RS256, true),
+            (None, Algorithm::PS512, true),
+            (Some("two"), Algorithm::RS256, false),
+            (Some("one"), Algorithm::ES256, false),
+            (Some("one"), Algorithm::EdDSA, false),
+            (Some("one"), Algorithm::HS256, false),
+        ] {
+            assert_eq!(key.fits(id, algorithm), fits, "{id:?} {algorithm:?}");
+        }
+        let only = Key::of(rsa(json!({ "alg": "RS512", "use": "sig" }))).unwrap();
+        assert!(only.fits(None, Algorithm::RS512) && !only.fits(None, Algorithm::RS256));
+        let point = json!({ "kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA" });
+        let point = Key::of(point).unwrap();
+        assert!(point.fits(None, Algorithm::ES256) && !point.fits(None, Algorithm::RS256));
+        for none in [
+            rsa(json!({ "use": "enc" })),
+            json!({ "kty": "oct", "kid": "one", "k": "AAAA" }),
+            json!({ "kty": "new", "kid": "one" }),
+            json!({ "kty": "RSA", "kid": "one" }),
+            json!(7),
+        ] {
+            assert!(Key::of(none.clone()).is_none(), "{none}");
+        }
+    }
+
+    /// One that is not known has the provider asked, and not by each who hands in nonsense.
+    #[test]
+    fn keys_are_asked_for_anew_when_none_fits_and_not_all_the_time() {
+        let mut fetched = Fetched {
+            issuer: String::new(),
+            at: clock::now(),
+            keys: Ok([Key::of(rsa(json!({}))).unwrap()].into()),
+        };
+        let counts = |fetched: &Fetched, id: &'static str| {
+            fetched.counts(|key| key.fits(Some(id), Algorithm::RS256)).is_some()
+        };
+        let ago = |age: Duration| clock::now().checked_sub(age).unwrap();
+        assert!(counts(&fetched, "one") && counts(&fetched, "two"), "just asked");
+        fetched.at = ago(ASK_EVERY);
+        assert!(counts(&fetched, "one") && !counts(&fetched, "two"), "there may be a new one");
+        fetched.at = ago(KEEP);
+        assert!(!counts(&fetched, "one"), "it may be gone");
+        fetched.keys = Err(Arc::new(NoKeys::None));
+        assert!(!counts(&fetched, "one"));
+        fetched.at = clock::now();
+        assert!(counts(&fetched, "one"), "it was away a moment ago");
+    }
 }

@@ -34,7 +34,12 @@ fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
         Algorithm::PS256 => &by::RSA_PSS_2048_8192_SHA256,
         Algorithm::PS384 => &by::RSA_PSS_2048_8192_SHA384,
         Algorithm::PS512 => &by::RSA_PSS_2048_8192_SHA512,
-        _ => return None,
+        Algorithm::HS256
+        | Algorithm::HS384
+        | Algorithm::HS512
+        | Algorithm::ES256
+        | Algorithm::ES384
+        | Algorithm::EdDSA => return None,
     })
 }
 
@@ -43,7 +48,15 @@ fn point(algorithm: Algorithm) -> Option<&'static dyn by::VerificationAlgorithm>
         Algorithm::ES256 => &by::ECDSA_P256_SHA256_FIXED,
         Algorithm::ES384 => &by::ECDSA_P384_SHA384_FIXED,
         Algorithm::EdDSA => &by::ED25519,
-        _ => return None,
+        Algorithm::HS256
+        | Algorithm::HS384
+        | Algorithm::HS512
+        | Algorithm::RS256
+        | Algorithm::RS384
+        | Algorithm::RS512
+        | Algorithm::PS256
+        | Algorithm::PS384
+        | Algorithm::PS512 => return None,
     })
 }
 

@@ -1,5 +1,5 @@
-//! What a token says, and whether it may be believed (OpenID Connect Core 1.0, 3.1.3.7). No more is taken from one before
-//! its signature has been checked than which key that is by.
+//! What a token says, and whether it may be believed (OpenID Connect Core 1.0, 3.1.3.7). Before its signature has been
+//! checked no more is taken from it than which key that is by.
 
 use std::{collections::BTreeMap, time::Duration};
 

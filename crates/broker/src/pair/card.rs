@@ -77,8 +77,8 @@ mod tests {
         assert_eq!(programs.len(), 3);
         let others: Vec<&str> =
             others.into_iter().map(|param: &&vsm_config::Param| param.path).collect();
-        // Pictures, what a program without rights reads, and on whose word a user is logged in: a broker takes the other
-        // one's word for that anyway.
+        // Pictures, what a program without rights reads, and on whose word users are logged in: a broker takes the
+        // other one's word for that anyway.
         let harmless = [
             "/vsmserver/openid/keys_file",
             "/vsmserver/openid/ca_file",

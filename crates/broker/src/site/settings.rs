@@ -227,6 +227,11 @@ pub struct Bounds {
     pub resources: Resources,
 }
 
+/// The lower one of two caps; 0 = no limit.
+fn lower(one: u32, other: u32) -> u32 {
+    if one == 0 || other == 0 { one.max(other) } else { one.min(other) }
+}
+
 /// What sessions of each subcluster may take, by its name.
 fn resources(config: &Config) -> BTreeMap<String, Resources> {
     use keys::subclusters as k;
@@ -261,11 +266,7 @@ impl Settings {
                 });
                 agent.subclusters.push(subcluster.name.clone());
                 let cap = subcluster.max_users_per_agent;
-                agent.max_users = match agent.max_users {
-                    0 => cap,
-                    other if cap != 0 => other.min(cap),
-                    other => other,
-                };
+                agent.max_users = lower(agent.max_users, cap);
             }
         }
         let allowed_groups = config.get(&keys::vsmserver::ALLOWED_GROUPS);

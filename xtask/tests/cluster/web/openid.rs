@@ -52,7 +52,7 @@ fn pair(name: &str) -> (Pair, Provider) {
 
 /// Goes to the provider and answers what it asks; what that was.
 fn by_provider(browser: &Browser<'_>, user: &str) -> Vec<String> {
-    browser.go(SITE).unwrap();
+    browser.go(&format!("{SITE}login")).unwrap();
     browser.click("#openid").unwrap();
     browser.wait_css("input[name=password]", WAIT).unwrap();
     log_in(browser, user)
@@ -125,6 +125,7 @@ fn what_a_provider_says_that_is_not_true_lets_nobody_in() {
         assert!(browser.cookies().unwrap().is_empty(), "{user}");
         assert_eq!(logins(&pair), [json!(null); 0], "{user}");
     };
+    nobody_else_hands_anything_in(&pair);
     let no_word = "does not count here";
     for (lie, words) in [
         (Lie::Audience, no_word),
@@ -134,8 +135,6 @@ fn what_a_provider_says_that_is_not_true_lets_nobody_in() {
         (Lie::OtherKey, no_word),
         (Lie::NoSignature, no_word),
         (Lie::Secret, no_word),
-        // The last one that it gave, to this browser and for another key.
-        (Lie::Replay, no_word),
     ] {
         provider.lies(lie);
         refused("alice", words);
@@ -145,34 +144,9 @@ fn what_a_provider_says_that_is_not_true_lets_nobody_in() {
     for user in ["root", "vsmserver", "mallory", "alice\u{202e}"] {
         refused(user, "no desktop here");
     }
-    let all = refusals(&pair);
-    for told in [
-        "subject no-alice: the token is refused: it is for another client",
-        "subject no-alice: the token is refused: its nonce is not that of the key",
-        "subject no-alice: the token is refused: it is by another issuer",
-        "subject no-alice: the token is refused: it has expired",
-        "subject unproven: the token is refused: it is by no key of the provider",
-        "subject unproven: the token is refused: it is no token",
-        "subject unproven: the token is refused: it is signed by HS256",
-        "subject no-root: root may not log in by OpenID Connect",
-        "subject no-vsmserver: vsmserver may not log in",
-        "subject no-mallory: \"mallory\" is nobody's login name here",
-    ] {
-        assert!(all.iter().any(|detail| detail.contains(told)), "no {told:?} in {all:#?}");
-    }
-    let issuer = format!("issuer {}", provider.issuer);
-    assert!(all.iter().all(|detail| detail.contains(&issuer)), "{all:#?}");
-
-    // Who is not let in by the provider, and one that comes back with another login's state.
-    browser.go(SITE).unwrap();
-    browser.click("#openid").unwrap();
-    browser.wait_css("input[name=password]", WAIT).unwrap();
-    browser.fill("input[name=user]", "alice").unwrap();
-    browser.fill("input[name=password]", "wrong").unwrap();
-    super::submit(&browser);
-    assert!(browser.texts("#error").unwrap()[0].contains("not logged in at your organisation"));
-    browser.go(&format!("{SITE}openid/back?code=x&state=y")).unwrap();
-    assert!(browser.texts("#error").unwrap()[0].contains("begin again"));
+    the_trail_says_why(&pair, &provider);
+    what_comes_back_is_what_was_begun(&browser);
+    a_token_that_has_let_somebody_in_does_so_once(&pair, &provider, &browser);
     // Without the provider, people can use their names.
     drop(provider);
     for node in NODES {
@@ -189,7 +163,66 @@ fn what_a_provider_says_that_is_not_true_lets_nobody_in() {
             }
         })
         .unwrap();
-    browser.go(SITE).unwrap();
+    browser.go(&format!("{SITE}login")).unwrap();
     log_in(&browser, "alice");
     becomes(&browser, CONNECTED, &json!(1));
+}
+
+/// At the socket of vsm-web.
+fn nobody_else_hands_anything_in(pair: &Pair) {
+    let reach = "perl -MIO::Socket::UNIX -e \
+                 'exit !IO::Socket::UNIX->new(Peer => \"/run/vsm-web/vsmserver.sock\")'";
+    for node in NODES {
+        assert!(!pair.exec(node, "alice", &["sh", "-c", reach]).unwrap().status.success());
+        pair.sh(node, &format!("setpriv --reuid=nobody --regid=nogroup --groups=vsm-web {reach}"));
+    }
+}
+
+fn the_trail_says_why(pair: &Pair, provider: &Provider) {
+    let all = refusals(pair);
+    for told in [
+        "subject no-alice: the token is refused: it is for another client",
+        "subject no-alice: the token is refused: its nonce is not that of the key",
+        "subject no-alice: the token is refused: it is by another issuer",
+        "subject no-alice: the token is refused: it has expired",
+        "subject unproven: the token is refused: it is by no key of the provider",
+        "subject unproven: the token is refused: it is no token",
+        "subject unproven: the token is refused: it is signed by HS256",
+        "subject no-root: root may not log in by OpenID Connect",
+        "subject no-vsmserver: vsmserver may not log in",
+        "subject no-mallory: \"mallory\" is nobody's login name here",
+    ] {
+        assert!(all.iter().any(|detail| detail.contains(told)), "no {told:?} in {all:#?}");
+    }
+    let issuer = format!("issuer {}", provider.issuer);
+    assert!(all.iter().all(|detail| detail.contains(&issuer)), "{all:#?}");
+}
+
+/// Who is not let in by the provider is not let in here, and nobody ends what another one has begun.
+fn what_comes_back_is_what_was_begun(browser: &Browser<'_>) {
+    browser.go(SITE).unwrap();
+    browser.click("#openid").unwrap();
+    browser.wait_css("input[name=password]", WAIT).unwrap();
+    browser.fill("input[name=user]", "alice").unwrap();
+    browser.fill("input[name=password]", "wrong").unwrap();
+    super::submit(browser);
+    assert!(browser.texts("#error").unwrap()[0].contains("not logged in at your organisation"));
+    browser.go(&format!("{SITE}openid/back?code=x&state=y")).unwrap();
+    assert!(browser.texts("#error").unwrap()[0].contains("begin again"));
+}
+
+/// Logged out is out, whoever has seen the token.
+fn a_token_that_has_let_somebody_in_does_so_once(
+    pair: &Pair,
+    provider: &Provider,
+    browser: &Browser<'_>,
+) {
+    by_provider(browser, "alice");
+    becomes(browser, CONNECTED, &json!(1));
+    pair.sh(pair.in_step().0, "vsmctl web revoke --user alice");
+    provider.lies(Lie::Replay);
+    by_provider(browser, "alice");
+    let error = browser.texts("#error").unwrap();
+    assert!(error.iter().any(|text| text.contains("does not count here")), "{error:?}");
+    assert_eq!(logins(pair), [json!(null); 0]);
 }

@@ -5,15 +5,17 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sched::{CloneFlags, setns};
 use ring::rand::SystemRandom;
 use ring::rsa::PublicKeyComponents;
@@ -31,7 +33,8 @@ pub(super) const CLIENT: &str = "vsm";
 pub(super) const SECRET: &str = "s3cret:%";
 /// How long a request may take to come.
 const REQUEST_WAIT: Duration = Duration::from_secs(20);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// So often it is looked whether it is to end.
+const LOOK_EVERY_MS: u16 = 50;
 
 /// What it says in place of the truth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub(super) enum Lie {
     NoSignature,
     /// A signature by a secret that is its public key.
     Secret,
-    /// The token of the login before, whoever that was.
+    /// The last token that was no lie, whoever that was for.
     Replay,
 }
 
@@ -120,12 +123,11 @@ impl Provider {
             listener.set_nonblocking(true).unwrap();
             ready.send(()).unwrap();
             while !own.stop.load(Ordering::SeqCst) {
-                match listener.accept() {
-                    Ok((stream, _)) => {
-                        let (own, tls) = (Arc::clone(&own), Arc::clone(&tls));
-                        std::thread::spawn(move || serve(&own, &tls, stream));
-                    }
-                    Err(_) => std::thread::sleep(LOOK_EVERY),
+                let mut wait = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+                poll(&mut wait, LOOK_EVERY_MS).unwrap();
+                if let Ok((stream, _)) = listener.accept() {
+                    let (own, tls) = (Arc::clone(&own), Arc::clone(&tls));
+                    std::thread::spawn(move || serve(&own, &tls, stream));
                 }
             }
         });
@@ -340,7 +342,7 @@ impl Shared {
         if lie == Lie::Replay {
             return last.clone().unwrap();
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now = vsm_daemon::clock::unix_millis().0 / 1000;
         let Asked { user, nonce, .. } = asked;
         let mut claims = json!({
             "iss": self.issuer, "sub": format!("no-{user}"), "aud": CLIENT, "nonce": nonce, "iat": now,
@@ -357,7 +359,13 @@ impl Shared {
         let kind = match lie {
             Lie::NoSignature => "none",
             Lie::Secret => "HS256",
-            _ => "RS256",
+            Lie::Nothing
+            | Lie::Audience
+            | Lie::Nonce
+            | Lie::Expired
+            | Lie::Issuer
+            | Lie::OtherKey
+            | Lie::Replay => "RS256",
         };
         let header = json!({ "alg": kind, "kid": keys.id });
         let body = format!("{}.{}", text(header.to_string()), text(claims.to_string()));
@@ -374,10 +382,17 @@ impl Shared {
                 let secret = hmac::Key::new(hmac::HMAC_SHA256, keys.signs.public_key().as_ref());
                 hmac::sign(&secret, body.as_bytes()).as_ref().to_vec()
             }
-            _ => by(&keys.signs),
+            Lie::Nothing
+            | Lie::Audience
+            | Lie::Nonce
+            | Lie::Expired
+            | Lie::Issuer
+            | Lie::Replay => by(&keys.signs),
         };
         let token = format!("{body}.{}", text(signature));
-        *last = Some(token.clone());
+        if lie == Lie::Nothing {
+            *last = Some(token.clone());
+        }
         token
     }
 }
