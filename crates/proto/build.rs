@@ -4,12 +4,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use protox::prost::Message;
 
-const FILES: [&str; 14] = [
+const FILES: [&str; 15] = [
     "vsm/session/v1/session.proto",
     "vsm/agent/v1/agent.proto",
     "vsm/broker/v1/broker.proto",
     "vsm/broker/v1/registry.proto",
     "vsm/broker/v1/enrolment.proto",
+    "vsm/broker/v1/openid.proto",
     "vsm/admin/v1/admin.proto",
     "vsm/admin/v1/config.proto",
     "vsm/admin/v1/agents.proto",

@@ -10,6 +10,7 @@
 //! | `upkeep` | what a node looks after by itself, asked by nobody |
 //! | [`sessions`] | logins, starts, ends, and what agents report of sessions |
 //! | [`pair`] | this node and the other one: roles, health, the witnesses |
+//! | [`openid`] | tokens of the OpenID provider: whether one is good, and whom it means |
 //! | [`identities`] | certificates of hosts: invitations, signing, and what is revoked |
 //! | [`hosts`] | links to agents, calls to them, what is known of them |
 //! | [`journal`] | what is remembered and who is told |
@@ -29,6 +30,7 @@ pub mod identities;
 pub mod journal;
 mod locks;
 mod log_parts;
+pub mod openid;
 pub mod pair;
 pub mod process;
 pub mod reload;

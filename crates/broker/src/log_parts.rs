@@ -8,7 +8,9 @@ pub const PARTS: &Parts = &[
     (
         "session",
         &[
+            "vsm_broker::api::openid",
             "vsm_broker::api::user",
+            "vsm_broker::openid::keys",
             "vsm_broker::sessions::ending",
             "vsm_broker::sessions::gone",
             "vsm_broker::sessions::limiting",

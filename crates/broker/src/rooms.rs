@@ -16,6 +16,7 @@ use crate::{
     hosts::agents::Agents,
     identities::Identities,
     journal::{Elsewhere, Journal},
+    openid::OpenId,
     pair::{Ha, Side},
     process::Process,
     sessions::Sessions,
@@ -41,6 +42,8 @@ pub struct Rooms {
     pub identities: Arc<Identities>,
     /// Keys by which browsers log in.
     pub web_keys: Arc<WebKeys>,
+    /// Tokens of the OpenID provider.
+    pub openid: Arc<OpenId>,
     /// This node's side of the pair.
     pub side: Arc<Side>,
     /// The life of sessions.
@@ -124,8 +127,10 @@ impl Rooms {
             Arc::clone(&journal),
             Arc::clone(&agents),
         ));
+        let openid =
+            Arc::new(OpenId::new(Arc::clone(&process), Arc::clone(&site), Arc::clone(&authority)));
         let (below, keys) = (Arc::clone(&sessions), Arc::clone(&web_keys));
-        let edge = Arc::new(Edge::new(below, Arc::clone(&side), keys));
+        let edge = Arc::new(Edge::new(below, Arc::clone(&side), keys, Arc::clone(&openid)));
         Self {
             process,
             site,
@@ -134,6 +139,7 @@ impl Rooms {
             agents,
             identities,
             web_keys,
+            openid,
             side,
             sessions,
             edge,

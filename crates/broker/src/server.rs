@@ -1,6 +1,10 @@
 //! The process: opens the table and the sockets, serves until it is told to stop, drains, goes.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
@@ -27,7 +31,7 @@ use vsm_proto::{
     },
     broker::v1::{
         broker_server::BrokerServer, enrolment_server::EnrolmentServer,
-        registry_server::RegistryServer,
+        open_id_server::OpenIdServer, registry_server::RegistryServer,
     },
     sync::v1::{observe_server::ObserveServer, peer_server::PeerServer},
 };
@@ -44,6 +48,7 @@ use crate::{
         agents::AgentsApi,
         configuration::ConfigApi,
         identities::{EnrolmentApi, IdentitiesApi},
+        openid::OpenIdApi,
         pair::HaApi,
         registry::RegistryApi,
         user::UserApi,
@@ -160,6 +165,7 @@ struct Listeners {
     tcp: TcpListener,
     user: socket::Plain,
     admin: socket::Plain,
+    web: Option<socket::Plain>,
 }
 
 impl Listeners {
@@ -172,7 +178,12 @@ impl Listeners {
         let group = admin_group(name).await;
         let admins = Access { mode: if group.is_some() { 0o660 } else { 0o600 }, group };
         let admin = socket::keep(&config.get(&keys::vsmserver::ADMIN_SOCKET), admins)?;
-        Ok(Self { tcp, user, admin })
+        let path: PathBuf = config.get(&keys::vsmserver::WEB_SOCKET);
+        // The folder is there where vsm-web is. Its group is that of those who may come in.
+        let web = path.parent().is_some_and(Path::is_dir);
+        let access = Access { mode: 0o660, group: None };
+        let web = if web { Some(socket::keep(&path, access)?) } else { None };
+        Ok(Self { tcp, user, admin, web })
     }
 
     async fn serve(
@@ -181,7 +192,7 @@ impl Listeners {
         reloader: &Arc<Reloader>,
         health_file: PathBuf,
     ) -> Result<(), ServeError> {
-        let Services { mut user, mut admin, mut tcp } = services(rooms, reloader);
+        let Services { mut user, mut admin, mut tcp, web } = services(rooms, reloader);
         let mut reporters = Vec::new();
         for routes in [&mut user, &mut admin, &mut tcp] {
             reporters.push(grpc::standard_services(routes, DESCRIPTORS).await?);
@@ -205,6 +216,15 @@ impl Listeners {
                 guard(),
                 stop.clone()
             ),
+            async {
+                match self.web {
+                    Some(socket) => {
+                        grpc::serve_unix(socket, web.routes(), Door::Web, guard(), stop.clone())
+                            .await
+                    }
+                    None => Ok(()),
+                }
+            },
             grpc::serve_tls(self.tcp, &rooms.process.tls, tcp.routes(), guard(), stop.clone()),
         )?;
         Ok(())
@@ -218,6 +238,8 @@ pub struct Services {
     pub user: RoutesBuilder,
     /// At the administrators' socket.
     pub admin: RoutesBuilder,
+    /// At the socket of `vsm-web`.
+    pub web: RoutesBuilder,
     /// On the port.
     pub tcp: RoutesBuilder,
 }
@@ -245,6 +267,9 @@ pub fn services(rooms: &Rooms, reloader: &Arc<Reloader>) -> Services {
         site: Arc::clone(&rooms.site),
     })
     .max_decoding_message_size(64 << 10);
+    let openid = OpenIdServer::new(OpenIdApi(Arc::clone(edge))).max_decoding_message_size(64 << 10);
+    let mut web = RoutesBuilder::default();
+    web.add_service(openid.clone());
     let mut user = RoutesBuilder::default();
     user.add_service(user_api.clone());
     let mut admin = RoutesBuilder::default();
@@ -267,9 +292,9 @@ pub fn services(rooms: &Rooms, reloader: &Arc<Reloader>) -> Services {
         // What the other broker forwards, and the stream to it.
         let stream =
             PeerServer::new(PeerApi(Arc::clone(&pair.stream))).max_decoding_message_size(FRAME_MAX);
-        tcp.add_service(user_api).add_service(stream);
+        tcp.add_service(user_api).add_service(openid).add_service(stream);
     }
-    Services { user, admin, tcp }
+    Services { user, admin, web, tcp }
 }
 
 /// The id of the group of administrators, if there is one. A directory service that hangs does not keep the broker from
@@ -312,6 +337,7 @@ fn start_upkeep(rooms: &Rooms) {
         side: Arc::clone(&rooms.side),
     });
     let duties = &rooms.process.duties;
+    duties.run("tokens of the OpenID provider", Arc::clone(&rooms.openid).follow());
     duties.run("alarms", alarm::follow(Arc::clone(&upkeep)));
     duties.run("reigns", alarm::reigns(Arc::clone(&upkeep)));
     duties.run("upkeep", upkeep::follow(upkeep));

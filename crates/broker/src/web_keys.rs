@@ -71,6 +71,16 @@ pub(crate) struct Wanted {
     /// How long it is to be good; none = as long as it may.
     pub(crate) lifetime: Option<Duration>,
     pub(crate) asked_by: String,
+    /// Who says that it is the user; none = sshd.
+    pub(crate) voucher: Option<Voucher>,
+}
+
+/// An OpenID provider that has vouched for a user.
+#[derive(Debug)]
+pub(crate) struct Voucher {
+    pub(crate) issuer: String,
+    /// How it calls them.
+    pub(crate) subject: String,
 }
 
 /// Why a key is not accepted.
@@ -111,7 +121,7 @@ impl WebKeys {
 
     /// Accepts a key. The same one again is the same: an answer may be lost.
     pub(crate) async fn accept(&self, wanted: Wanted) -> Result<WebKey, NotAccepted> {
-        let Wanted { user, key, lifetime, asked_by } = wanted;
+        let Wanted { user, key, lifetime, asked_by, voucher } = wanted;
         let turn = self.turns.enter(user.clone(), TURNS_MAX).ok_or(Refusal::Busy)?;
         let _turn = turn.lock().await;
         let settings = self.site.settings();
@@ -122,13 +132,17 @@ impl WebKeys {
         let times = (now, UnixMillis(now.0.saturating_add(millis)));
         let id = WebKeyId::new(Uuid::now_v7());
         let new = WebKey::new(id, user.clone(), key.clone(), times, asked_by)?;
+        let new = new.with_openid(voucher.is_some());
         if let Some(same) = had.iter().find(|old| old.key == key && old.is_good(now)) {
             return Ok(same.clone());
         }
         let asked = WebKeysAsked::Accept { key: new.clone(), most };
         let has = self.ask(&user, asked).await?;
-        tracing::info!(%id, %user, asked_by = new.asked_by, "a login by browser");
-        self.note(&user, "web-key-accepted", &new, user.as_str());
+        let vouched = voucher.map_or_else(String::new, |Voucher { issuer, subject }| {
+            format!(", vouched for by {issuer} as {subject}")
+        });
+        tracing::info!(%id, %user, asked_by = new.asked_by, "a login by browser{vouched}");
+        self.note_with(&user, "web-key-accepted", &new, (user.as_str(), &vouched));
         for old in had.iter().filter(|old| !has.contains(old)) {
             let action = if old.is_good(now) { "web-key-replaced" } else { "web-key-expired" };
             self.note(&user, action, old, SELF);
@@ -215,9 +229,19 @@ impl WebKeys {
     }
 
     fn note(&self, user: &UserName, action: &'static str, key: &WebKey, actor: &str) {
+        self.note_with(user, action, key, (actor, ""));
+    }
+
+    fn note_with(
+        &self,
+        user: &UserName,
+        action: &'static str,
+        key: &WebKey,
+        (actor, more): (&str, &str),
+    ) {
         let (id, until) = (key.id, clock::shown(key.until));
         let by = if key.asked_by.is_empty() { "" } else { ", asked for by " };
-        let detail = format!("{id} until {until}{by}{}", key.asked_by);
+        let detail = format!("{id} until {until}{more}{by}{}", key.asked_by);
         self.journal.note(Note::new(actor, action).user(user).detail(detail));
     }
 

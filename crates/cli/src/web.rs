@@ -69,6 +69,8 @@ pub struct WebLogin {
     pub until: Option<String>,
     /// Address and name of the browser; may be empty.
     pub asked_by: String,
+    /// Who has let the user in: `sshd`, or `openid` for the site's provider.
+    pub came_by: &'static str,
 }
 
 impl From<pb::WebKeyView> for WebLogin {
@@ -79,12 +81,13 @@ impl From<pb::WebKeyView> for WebLogin {
             created: output::time(view.created_unix_ms),
             until: output::time(view.until_unix_ms),
             asked_by: view.asked_by,
+            came_by: if view.openid { "openid" } else { "sshd" },
         }
     }
 }
 
 impl Columns for WebLogin {
-    const HEADINGS: &'static [&'static str] = &["LOGIN", "USER", "SINCE", "UNTIL", "BROWSER"];
+    const HEADINGS: &'static [&'static str] = &["LOGIN", "USER", "SINCE", "UNTIL", "BY", "BROWSER"];
 
     fn cells(&self) -> Vec<String> {
         let second =
@@ -95,6 +98,7 @@ impl Columns for WebLogin {
             self.user.clone(),
             second(&self.created),
             second(&self.until),
+            self.came_by.to_owned(),
             output::or_dash(browser),
         ]
     }
@@ -177,6 +181,7 @@ mod tests {
             created: None,
             until: None,
             asked_by: String::new(),
+            came_by: "sshd",
         };
         let ids = ["01890a5d-ac96-774b-bcce-b302099a8057", "01890a5d-ac96-774b-bcce-1302099a8057"];
         let all = ids.map(login);

@@ -24,6 +24,7 @@ pub(crate) fn cross(merged: &mut Merged) {
     subclusters(&config, &mut problems);
     spellings(&config, &mut problems);
     profiles::problems(&config, &mut problems);
+    openid(&config, &mut problems);
     merged.problems.extend(problems);
     merged.notes.extend(config.pair_problem().map(|problem| problem.text));
     merged.notes.extend(config.moving_agent().map(|moving| moving.to_string()));
@@ -99,6 +100,40 @@ fn spellings(config: &Config, problems: &mut Vec<Problem>) {
                 problems.push(config.problem_at(&path, text));
             }
         }
+    }
+}
+
+/// What a token could never fit.
+fn openid(config: &Config, problems: &mut Vec<Problem>) {
+    use keys::openid as k;
+    let issuer = config.get(&k::ISSUER);
+    if issuer.is_empty() {
+        return;
+    }
+    let mut bad = |path: &str, text: String| problems.push(config.problem_at(path, text));
+    let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '@');
+    if !issuer
+        .strip_prefix("https://")
+        .is_some_and(|rest| !rest.is_empty() && rest.chars().all(is_plain))
+    {
+        let text = format!(
+            "{issuer:?} is no address of an OpenID provider: https://, a host, and a path at most"
+        );
+        bad(k::ISSUER.path(), text);
+    }
+    for key in [&k::CLIENT_ID, &k::CLAIM] {
+        if config.get(key).trim().is_empty() {
+            let text =
+                format!("{} must not be empty where there is {}", key.path(), k::ISSUER.path());
+            bad(key.path(), text);
+        }
+    }
+    let domain = config.get(&k::DOMAIN);
+    if domain.contains(|c: char| c == '@' || c.is_whitespace()) {
+        bad(
+            k::DOMAIN.path(),
+            format!("{domain:?} is no domain: it stands behind the @ and has none itself"),
+        );
     }
 }
 
@@ -213,6 +248,36 @@ mod tests {
             ),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn a_provider_has_an_address_and_a_name_for_this_site() {
+        let good =
+            "vsmserver: {openid: {issuer: 'https://login.example.org/realms/a', client_id: vsm}}\n";
+        assert_eq!(merged(good).problems, []);
+        for (text, wanted) in [
+            (
+                "vsmserver: {openid: {issuer: 'http://login.example.org', client_id: vsm}}\n",
+                "no address of an OpenID provider",
+            ),
+            (
+                "vsmserver: {openid: {issuer: 'https://', client_id: vsm}}\n",
+                "no address of an OpenID provider",
+            ),
+            (
+                "vsmserver: {openid: {issuer: 'https://x/?a', client_id: vsm}}\n",
+                "no address of an OpenID provider",
+            ),
+            ("vsmserver: {openid: {issuer: 'https://x'}}\n", "client_id must not be empty"),
+            (
+                "vsmserver: {openid: {issuer: 'https://x', client_id: vsm, domain: '@x'}}\n",
+                "is no domain",
+            ),
+        ] {
+            let problems = merged(text).problems;
+            assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+            assert!(problems[0].to_string().contains(wanted), "{}", problems[0]);
+        }
     }
 
     #[test]

@@ -114,6 +114,8 @@ schema! {
             "Unix socket for vsmctl, open to root and to admin_group.";
         ADMIN_GROUP: String, "/vsmserver/admin_group", Text, "vsmadmin", Restart,
             "Group whose members may administer this broker over admin_socket.";
+        WEB_SOCKET: PathBuf, "/vsmserver/web_socket", Path, "/run/vsm-web/vsmserver.sock", Restart,
+            "Unix socket on which vsm-web hands over what an OpenID provider says. It takes the group of its folder, which the package vsm-web makes; where there is no such folder, there is no such socket.";
         STATE_DIR: PathBuf, "/vsmserver/state_dir", Path, "/var/lib/vsm", Restart,
             "Directory of the session table. Must be on a local disk; never shared between the two nodes.";
         ALLOW_START_COMMAND: bool, "/vsmserver/allow_start_command", Bool, "true", Reload,
@@ -128,6 +130,28 @@ schema! {
             "Port of sshd on the session hosts; used if bastion is on.";
         WATCH_CONFIG: bool, "/vsmserver/watch_config", Bool, "false", Reload,
             "Reload automatically when a configuration file changes, as SIGHUP does. A bad configuration is refused as a whole, and the old one stays in effect.";
+    }
+
+    /// `/vsmserver/openid`: logins by browser that an OpenID provider vouches for.
+    openid {
+        ISSUER: String, "/vsmserver/openid/issuer", Text, "", Reload,
+            "Address of the OpenID provider by which users may log in with a browser, exactly as its tokens name it, such as https://login.example.org/realms/site. Empty means that there is none.";
+        CLIENT_ID: String, "/vsmserver/openid/client_id", Text, "", Reload,
+            "Name by which the OpenID provider knows this site's desktops. A token for another client is refused.";
+        KEYS_FILE: PathBuf, "/vsmserver/openid/keys_file", OptionalPath, "", Reload,
+            "File with the public keys by which the provider signs its tokens, as a JSON Web Key Set. Empty means that vsmserver fetches them from the provider.";
+        CA_FILE: PathBuf, "/vsmserver/openid/ca_file", Path, "/etc/ssl/certs/ca-certificates.crt", Reload,
+            "Certificates of the authorities by which the provider's host is known, in PEM; for vsmserver and vsm-web.";
+        CLAIM: String, "/vsmserver/openid/claim", Text, "preferred_username", Reload,
+            "Claim of the token that says who the user is. It has to be one that users cannot change at the provider. Of email the provider must say that it is verified.";
+        DOMAIN: String, "/vsmserver/openid/domain", Text, "", Reload,
+            "Domain that stands in that claim behind the login name and an @. It is taken off, and users of other domains are refused. Empty means that the claim is the login name.";
+        FIRST_UID: u32, "/vsmserver/openid/first_uid", int(1, 4_294_967_293, ""), "1000", Reload,
+            "Lowest user id of those who may log in by OpenID Connect. So neither root nor a system account can.";
+        ALLOWED_GROUPS: Vec<String>, "/vsmserver/openid/allowed_groups", WORDS, "", Reload,
+            "Groups of the provider, one of which the token has to name; empty means that it need not. They are beside the groups of this host: /vsmserver/allowed_groups holds too.";
+        GROUPS_CLAIM: String, "/vsmserver/openid/groups_claim", Text, "groups", Reload,
+            "Claim of the token with the user's groups at the provider, for allowed_groups.";
     }
 
     /// `/vsmserver/trail`: where the trail of events goes beyond the session table.
@@ -390,6 +414,16 @@ schema! {
             "What the site calls its desktops, on each page.";
         WELCOME: String, "/vsmweb/welcome", Text, "", Reload,
             "Text above the login form, such as whom to ask for help.";
+    }
+
+    /// `/vsmweb/openid`: how browsers are led to the OpenID provider of `/vsmserver/openid`.
+    web_openid {
+        CLIENT_SECRET_FILE: PathBuf, "/vsmweb/openid/client_secret_file", OptionalPath, "", Reload,
+            "File with the secret by which vsm-web proves to the OpenID provider that it is the client. Readable by the group vsm-web and nobody else. Empty for a public client, which has none.";
+        BUTTON: String, "/vsmweb/openid/button", Text, "", Reload,
+            "Text of the button that leads to the OpenID provider. Empty means a text in the user's language.";
+        SCOPES: Vec<String>, "/vsmweb/openid/scopes", WORDS, "openid profile email", Reload,
+            "What the OpenID provider is asked for; openid is asked for always.";
     }
 
     /// `/profiles` and `/profiles/<key>`: the desktops that a user can choose from.

@@ -10,13 +10,14 @@ const ROOTS_PROGRAMS: [&str; 3] =
 
 /// Parameters that are a node's own in a pair, by the beginning of their path: where its things are, and what root does
 /// there.
-const NODES_OWN: [&str; 8] = [
+const NODES_OWN: [&str; 9] = [
     "/tls/",
     "/vsmagent/",
     "/vsmserver/logging/",
     "/vsmserver/state_dir",
     "/vsmserver/user_socket",
     "/vsmserver/admin_socket",
+    "/vsmserver/web_socket",
     "/vsmserver/trail/",
     "/vsmagent-logging/",
 ];

@@ -52,6 +52,8 @@ pub struct WebKey {
     pub until: UnixMillis,
     /// Who asked for it, in words of whoever had it accepted; may be empty.
     pub asked_by: String,
+    /// Whether an OpenID provider has vouched for the user; else sshd has let them in.
+    pub openid: bool,
 }
 
 impl WebKey {
@@ -75,7 +77,13 @@ impl WebKey {
         if asked_by.len() > ASKED_BY_MAX || asked_by.chars().any(is_unprintable) {
             return Err(InvalidWebKey::AskedBy);
         }
-        Ok(Self { id, user, key, created, until, asked_by })
+        Ok(Self { id, user, key, created, until, asked_by, openid: false })
+    }
+
+    /// The same; whether its user came by OpenID Connect.
+    #[must_use]
+    pub fn with_openid(self, openid: bool) -> Self {
+        Self { openid, ..self }
     }
 
     /// Whether it lets its user in at this time.

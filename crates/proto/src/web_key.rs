@@ -21,8 +21,9 @@ impl TryFrom<pb::WebKeys> for (UserName, Arc<[WebKey]>) {
             let (id, public) = (text("web_key.id", &key.id)?, &key.public_key);
             let public = text("web_key.public_key", public)?;
             let times = (UnixMillis(key.created_unix_ms), UnixMillis(key.until_unix_ms));
-            let key = WebKey::new(id, user.clone(), public, times, key.asked_by);
-            key.map_err(|error| Invalid::new("web_key", error.to_string()))
+            let made = WebKey::new(id, user.clone(), public, times, key.asked_by);
+            let made = made.map_err(|error| Invalid::new("web_key", error.to_string()))?;
+            Ok(made.with_openid(key.openid))
         });
         let keys = keys.collect::<Result<_, _>>()?;
         Ok((user, keys))
@@ -43,6 +44,7 @@ impl From<&WebKey> for pb::WebKey {
             created_unix_ms: key.created.0,
             until_unix_ms: key.until.0,
             asked_by: key.asked_by.clone(),
+            openid: key.openid,
         }
     }
 }

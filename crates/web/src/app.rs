@@ -5,7 +5,9 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
-use crate::{limit::KeyLogins, login::Logins, settings::Settings, viewing::Viewing};
+use crate::{
+    limit::KeyLogins, login::Logins, openid::OpenId, settings::Settings, viewing::Viewing,
+};
 
 /// Each holds a connection to sshd: so many administrators have a page open, and some have several.
 const LIVE_MAX: usize = 200;
@@ -22,6 +24,8 @@ pub(crate) struct App {
     pub(crate) viewing: Viewing,
     /// Pages of administrators that change by themselves, at a time.
     pub(crate) live: Arc<Semaphore>,
+    /// What is known of the OpenID provider.
+    pub(crate) openid: OpenId,
 }
 
 impl App {
@@ -32,6 +36,7 @@ impl App {
             keys: KeyLogins::new(),
             viewing: Viewing::default(),
             live: Arc::new(Semaphore::new(LIVE_MAX)),
+            openid: OpenId::default(),
         })
     }
 

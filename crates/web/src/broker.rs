@@ -1,6 +1,6 @@
 //! Asking the broker, as the user: over `vsm-login`'s pipe, exactly as `vsm` does.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -8,15 +8,16 @@ use tonic::{
     Request,
     transport::{Channel, Endpoint, Uri},
 };
+use vsm_daemon::{grpc, socket};
 use vsm_proto::broker::v1::{
-    AcceptWebKeyRequest, AcceptWebKeyResponse, EndSessionRequest, ExtendSessionRequest,
-    ListSessionsRequest, LoginRequest, LoginResponse, RevokeWebKeyRequest, SessionView,
-    broker_client::BrokerClient,
+    AcceptWebKeyByTokenRequest, AcceptWebKeyRequest, AcceptWebKeyResponse, EndSessionRequest,
+    ExtendSessionRequest, ListSessionsRequest, LoginRequest, LoginResponse, RevokeWebKeyRequest,
+    SessionView, broker_client::BrokerClient, open_id_client::OpenIdClient,
 };
 
 use crate::{
     cookie::Cookie,
-    error::Refused,
+    error::{NotVouched, Refused},
     limit::KeyLogins,
     settings::Settings,
     ssh::{self, Pipe, Ssh},
@@ -143,6 +144,29 @@ pub(crate) async fn channel(pipe: Pipe) -> Result<Channel, Refused> {
         .connect_with_connector(connector)
         .await
         .map_err(|error| Refused::Broke(vsm_daemon::cause::of_error(&error)))
+}
+
+/// Has a key accepted for whomever a token names, by the broker of this host.
+pub(crate) async fn accept_by_token(
+    path: &Path,
+    request: AcceptWebKeyByTokenRequest,
+) -> Result<Accepted, Refused> {
+    let mut client = OpenIdClient::new(socket::channel(path.to_owned()));
+    match client.accept_web_key(within(DEADLINE, request)).await {
+        Ok(answer) => {
+            let AcceptWebKeyResponse { id, until_unix_ms, user } = answer.into_inner();
+            Ok(Accepted { id, until_unix_ms, user })
+        }
+        Err(status) if grpc::is_unsent(&status) => {
+            let why = vsm_daemon::cause::of(&status);
+            Err(Refused::NoRoute { host: path.display().to_string(), why })
+        }
+        Err(status) => {
+            let text = status.message().to_owned();
+            let why = grpc::reason(&status).and_then(NotVouched::of);
+            Err(why.map_or_else(|| status.into(), |why| Refused::OpenId { why, text }))
+        }
+    }
 }
 
 /// A connection to the broker's sshd, on which nobody is logged in yet.

@@ -31,10 +31,7 @@ pub(crate) struct Cookie {
 impl Cookie {
     /// What the browser brings; none = nothing, or nothing that we gave it.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
-        let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let mut pairs = pairs.flat_map(|line| line.split(';')).map(str::trim);
-        let value = pairs.find_map(|pair| pair.strip_prefix(NAME)?.strip_prefix('='))?;
-        Self::read(value)
+        Self::read(value(headers, NAME)?)
     }
 
     fn read(value: &str) -> Option<Self> {
@@ -68,6 +65,13 @@ impl Cookie {
     pub(crate) fn unset() -> String {
         format!("{NAME}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Strict")
     }
+}
+
+/// The value of a cookie; none = the browser brings none of this name.
+pub(crate) fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).map(str::trim);
+    pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 /// Whether this can be somebody's name: sshd, PAM and logs get it as it is.

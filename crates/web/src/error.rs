@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use axum::http::StatusCode;
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::words::Words;
+use crate::words::{OpenIdWords, Words};
 
 /// What a page or a WebSocket tells, in the user's language. The log has more, under the same number.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,9 @@ pub(crate) enum Refused {
     /// The session host did not take the one-time key.
     #[error("the session host {0} takes no one-time key")]
     NoKey(String),
+    /// A login by OpenID Connect came to nothing.
+    #[error("{text}")]
+    OpenId { why: NotVouched, text: String },
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broke(String),
@@ -60,6 +64,60 @@ pub(crate) enum Refused {
     File(String),
 }
 
+/// Why a login by OpenID Connect came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotVouched {
+    /// No provider is set.
+    Off,
+    /// The provider cannot be asked.
+    Provider,
+    /// It does not let the user in, or the login is not one that was begun here.
+    Declined,
+    /// The broker does not believe what it says.
+    Token,
+    /// Somebody's clock is wrong.
+    Clock,
+    /// It was used before, or may have been.
+    Again,
+    /// It means nobody here.
+    User,
+}
+
+impl NotVouched {
+    /// By the broker's reason; none = it has nothing to do with that.
+    pub(crate) fn of(reason: &str) -> Option<Self> {
+        Some(match reason {
+            "OPENID_OFF" => Self::Off,
+            "OPENID_PROVIDER" => Self::Provider,
+            "OPENID_TOKEN" => Self::Token,
+            "OPENID_CLOCK" => Self::Clock,
+            "OPENID_AGAIN" => Self::Again,
+            "OPENID_USER" => Self::User,
+            _ => return None,
+        })
+    }
+
+    pub(crate) const fn status(self) -> StatusCode {
+        match self {
+            Self::Off => StatusCode::NOT_FOUND,
+            Self::Provider | Self::Clock => StatusCode::BAD_GATEWAY,
+            Self::Declined | Self::Token | Self::Again | Self::User => StatusCode::UNAUTHORIZED,
+        }
+    }
+
+    const fn words(self, words: &OpenIdWords) -> &'static str {
+        match self {
+            Self::Off => words.off,
+            Self::Provider => words.away,
+            Self::Declined => words.declined,
+            Self::Token => words.token,
+            Self::Clock => words.clock,
+            Self::Again => words.again,
+            Self::User => words.user,
+        }
+    }
+}
+
 impl Refused {
     /// Whether trying again by itself may help, as while the other broker takes over.
     pub(crate) fn may_pass(&self) -> bool {
@@ -75,6 +133,7 @@ impl Refused {
             | Self::TooOften
             | Self::Busy
             | Self::LoggedOut
+            | Self::OpenId { .. }
             | Self::NoKey(_)
             | Self::NotShown
             | Self::NoSuchFile
@@ -110,6 +169,7 @@ impl Refused {
             Self::NoPermission => words.no_permission.to_owned(),
             Self::FileExists => words.file_exists.to_owned(),
             Self::File(_) => words.file_failed.to_owned(),
+            Self::OpenId { why, .. } => why.words(&words.openid).to_owned(),
             // The broker's own sentence; it is for users.
             Self::Broker { text, .. } => text.clone(),
         }

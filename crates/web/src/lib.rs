@@ -11,6 +11,7 @@
 //! | [`admin`] | the pages for administrators |
 //! | [`login`] | logins under way: sshd's prompts as forms |
 //! | [`cookie`] | a login that is done: all of it is in the browser |
+//! | [`openid`] | logins by way of the site's OpenID provider |
 //! | [`limit`] | how often somebody may try |
 //! | [`desktop`] | the picture of a desktop, to and from a WebSocket |
 //! | [`files`] | the user's files on the desktop's host |
@@ -31,6 +32,7 @@ mod error;
 mod files;
 mod limit;
 mod login;
+mod openid;
 mod pages;
 pub mod server;
 mod settings;

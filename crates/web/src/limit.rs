@@ -44,6 +44,11 @@ impl Limits {
         }
     }
 
+    /// Whether one more may come from there whose name is not known yet.
+    pub(crate) fn may_come(&self, address: IpAddr) -> bool {
+        self.addresses.check_key(&network(address)).is_ok()
+    }
+
     /// Whether one more attempt may be made.
     pub(crate) fn may_try(&self, address: IpAddr, name: &str) -> bool {
         if self.count.fetch_add(1, Ordering::Relaxed) % TIDY_EVERY == TIDY_EVERY - 1 {

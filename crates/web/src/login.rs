@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -57,8 +58,8 @@ struct Login {
     share: Share,
 }
 
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
     }
 }
@@ -87,6 +88,12 @@ pub(crate) struct Browser<'a> {
     pub(crate) agent: &'a str,
 }
 
+impl fmt::Display for Browser<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {}", self.agent, self.address.to_canonical())
+    }
+}
+
 impl Logins {
     pub(crate) fn new() -> Self {
         Self {
@@ -94,6 +101,11 @@ impl Logins {
             shares: Shares::new("logins in browsers", OF_ADDRESS_MAX, OF_ALL_MAX),
             waiting: Mutex::default(),
         }
+    }
+
+    /// Whether one may come from this address whose name is not known yet.
+    pub(crate) fn may_come(&self, address: IpAddr) -> bool {
+        self.limits.may_come(address)
     }
 
     /// Begins one.
@@ -187,10 +199,9 @@ async fn let_in(
 ) -> Result<Next, Refused> {
     let seed = Zeroizing::new(rand::random::<[u8; SEED]>());
     let public = ssh::public(&ssh::key(&seed)?)?;
-    let asked_by = format!("{} from {}", browser.agent, browser.address.to_canonical());
     let mut broker = Broker::over(ssh).await?;
     let Accepted { id, until_unix_ms, user } =
-        broker.accept(public, settings.login_lifetime, asked_by).await?;
+        broker.accept(public, settings.login_lifetime, browser.to_string()).await?;
     drop(share);
     let id = id.parse().map_err(|_| Refused::Broke("the broker gave no id".to_owned()))?;
     let left = until_unix_ms.saturating_sub(clock::unix_millis().0);

@@ -1,7 +1,7 @@
 //! What the configuration means to `vsm-web`: `/vsmweb`.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,6 +14,8 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use vsm_config::{Config, Profile, keys};
+use vsm_daemon::https::{Https, HttpsError};
+use zeroize::Zeroizing;
 
 /// Where this host's sshd has the public halves of its keys.
 const HOST_KEYS: &str = "/etc/ssh";
@@ -41,8 +43,33 @@ pub struct Settings {
     pub(crate) welcome: String,
     /// Kinds of desktops to choose from.
     pub(crate) profiles: Vec<Profile>,
+    /// The OpenID provider by which users may log in; none = there is none.
+    pub(crate) openid: Option<OpenIdSettings>,
     /// Where the viewer's files are.
     pub(crate) assets: PathBuf,
+}
+
+/// What the configuration says of the provider.
+#[derive(Clone)]
+pub(crate) struct OpenIdSettings {
+    pub(crate) issuer: String,
+    pub(crate) client_id: String,
+    /// By which it is proved that this is the client; none = a public one.
+    pub(crate) secret: Option<Zeroizing<String>>,
+    /// Trusts the authorities by which the provider is known.
+    pub(crate) https: Https,
+    /// Text of the button; empty = in the user's language.
+    pub(crate) button: String,
+    /// What the provider is asked for.
+    pub(crate) scopes: String,
+    /// The broker's socket for this.
+    pub(crate) socket: PathBuf,
+}
+
+impl fmt::Debug for OpenIdSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenIdSettings").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
 }
 
 /// What of it cannot be used.
@@ -71,6 +98,9 @@ pub enum BadSetting {
     /// Certificate and key do not belong together, or cannot be used.
     #[error("/vsmweb/certificate and /vsmweb/key: {0}")]
     Tls(#[from] rustls::Error),
+    /// The OpenID provider's authorities cannot be used.
+    #[error("/vsmserver/openid/ca_file: {0}")]
+    Https(#[from] HttpsError),
     /// The viewer's files are not there.
     #[error("{path} is not there: the viewer's files belong beside it (vsm-web --assets)", path = .0.display())]
     NoViewer(PathBuf),
@@ -98,6 +128,7 @@ impl Settings {
             title: config.get(&k::TITLE),
             welcome: config.get(&k::WELCOME),
             profiles: config.profiles(),
+            openid: openid(config)?,
             assets: assets.to_owned(),
         })
     }
@@ -118,7 +149,7 @@ fn tls(config: &Config) -> Result<Arc<ServerConfig>, BadSetting> {
     if chain.is_empty() {
         return Err(empty(certificate.path(), &chain_path, "certificate in PEM"));
     }
-    let own = zeroize::Zeroizing::new(read(key.path(), &key_path)?);
+    let own = Zeroizing::new(read(key.path(), &key_path)?);
     let own = PrivateKeyDer::from_pem_slice(&own)
         .map_err(|_| empty(key.path(), &key_path, "private key in PEM"))?;
     let versions: &[_] =
@@ -129,6 +160,42 @@ fn tls(config: &Config) -> Result<Arc<ServerConfig>, BadSetting> {
         .with_single_cert(chain, own)?;
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(tls))
+}
+
+/// The OpenID provider, if there is one.
+fn openid(config: &Config) -> Result<Option<OpenIdSettings>, BadSetting> {
+    use keys::{openid as k, web_openid as w};
+    let issuer = config.get(&k::ISSUER);
+    if issuer.is_empty() {
+        return Ok(None);
+    }
+    let parameter = w::CLIENT_SECRET_FILE.path();
+    let path = config.get(&w::CLIENT_SECRET_FILE);
+    let secret = if path.as_os_str().is_empty() {
+        None
+    } else {
+        let read = fs::read_to_string(&path);
+        let read =
+            read.map_err(|source| BadSetting::Unreadable { parameter, path: path.clone(), source });
+        let text = Zeroizing::new(read?);
+        let secret = Zeroizing::new(text.trim().to_owned());
+        if secret.is_empty() {
+            return Err(BadSetting::Empty { parameter, path, what: "secret" });
+        }
+        Some(secret)
+    };
+    let scopes = config.get(&w::SCOPES);
+    let others = scopes.iter().filter(|scope| *scope != "openid").map(String::as_str);
+    let scopes: Vec<&str> = std::iter::once("openid").chain(others).collect();
+    Ok(Some(OpenIdSettings {
+        issuer,
+        client_id: config.get(&k::CLIENT_ID),
+        secret,
+        https: Https::new(&config.get(&k::CA_FILE))?,
+        button: config.get(&w::BUTTON),
+        scopes: scopes.join(" "),
+        socket: config.get(&keys::vsmserver::WEB_SOCKET),
+    }))
 }
 
 /// The keys of the broker's sshd: from a file like ssh's `known_hosts`, whose names do not matter, or of this host.

@@ -2,8 +2,11 @@
 
 mod de;
 mod en;
+mod openid;
 
 use axum::http::{HeaderMap, header};
+
+pub(crate) use self::openid::OpenIdWords;
 
 /// The texts of one language.
 #[derive(Debug)]
@@ -78,6 +81,7 @@ pub(crate) struct Words {
     pub(crate) no_permission: &'static str,
     pub(crate) file_exists: &'static str,
     pub(crate) file_failed: &'static str,
+    pub(crate) openid: OpenIdWords,
 }
 
 /// The language that a browser likes best of those there are, by what it says in `Accept-Language`.

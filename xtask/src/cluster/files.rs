@@ -24,10 +24,12 @@ const SSHD_KEYS: &str = include_str!("../../../deploy/sshd/vsm-keys.conf");
 const KEYS_USER: (&str, u32) = ("vsm-keys", 990);
 /// The accounts of the broker and of what listens on an agent, the group of administrators that the first is in, and
 /// that of those who read the host's key, which both are in.
-const BROKER_USER: (&str, u32) = ("vsmserver", 991);
+pub(super) const BROKER_USER: (&str, u32) = ("vsmserver", 991);
 const ADMIN_GROUP: (&str, u32) = ("vsmadmin", 992);
 const AGENT_USER: (&str, u32) = ("vsmagent", 993);
 const KEY_GROUP: (&str, u32) = ("vsm-tls", 994);
+/// That of vsm-web, which reads the key of its certificate and reaches a socket of the broker.
+pub(super) const WEB_GROUP: (&str, u32) = ("vsm-web", 995);
 const PAM_SERVICE: &str = include_str!("../../../deploy/pam/vsm");
 /// Programs that are scripts.
 const TOOLS: [(&str, &str); 3] = [
@@ -170,6 +172,7 @@ fn etc(layout: &Layout, host: &Host, etc: &Path) -> Result<()> {
         writeln!(group, "{}:x:{}:{}", ADMIN_GROUP.0, ADMIN_GROUP.1, BROKER_USER.0)?;
         let readers = [BROKER_USER.0, AGENT_USER.0].join(",");
         writeln!(group, "{}:x:{}:{readers}", KEY_GROUP.0, KEY_GROUP.1)?;
+        writeln!(group, "{}:x:{}:", WEB_GROUP.0, WEB_GROUP.1)?;
     }
     // As Debian has it, but for the network: there is none.
     let also = if layout.start == Start::Fresh { " systemd" } else { "" };

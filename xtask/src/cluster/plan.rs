@@ -33,6 +33,7 @@ pub(super) fn write(layout: &Layout, host: &Host) -> Result<()> {
         first_boot: if ready && configurable { configuration(layout, host) } else { Vec::new() },
         daemons: if ready { daemons(layout, host) } else { Vec::new() },
         over: overlays(layout, host),
+        run: web::factors(layout, host).map(|_| web::folder()).into_iter().collect(),
     };
     let path = paths.spec();
     fs::write(&path, serde_json::to_vec_pretty(&spec)?)

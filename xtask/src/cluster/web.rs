@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::files::{ROOT, home_dir, read, write};
+use super::files::{BROKER_USER, ROOT, WEB_GROUP, home_dir, read, write};
 pub use super::spec::{Factors, PASSWORD};
 use super::spec::{Host, Layout, Role, Start, User, state_dir};
 use crate::command::run;
-use crate::host::boot::{Paths, VSM_BIN};
+use crate::host::boot::{Paths, RunDir, VSM_BIN};
 use crate::npm::NOVNC;
 
 /// What everybody's one-time codes are made from, as `oathtool --totp --base32` takes it.
@@ -26,7 +26,7 @@ pub(super) const UNPRIVILEGED: [&str; 8] = [
     "/usr/bin/setpriv",
     "--reuid=nobody",
     "--regid=nogroup",
-    "--clear-groups",
+    "--groups=vsm-web",
     "--inh-caps=-all,+net_bind_service",
     "--ambient-caps=+net_bind_service",
     "--bounding-set=-all,+net_bind_service",
@@ -48,6 +48,12 @@ pub fn code() -> Result<String> {
     let mut oathtool = crate::command::command(&["oathtool", "--totp", "--base32", CODE_SECRET]);
     let output = run(&mut oathtool).context("cargo xtask setup installs it")?;
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+/// The folder of the socket at which `vsm-web` hands in what an OpenID provider says, as the package's tmpfiles.d makes
+/// it at each boot.
+pub(super) fn folder() -> RunDir {
+    RunDir { path: "/run/vsm-web".into(), mode: 0o2750, owner: BROKER_USER.1, group: WEB_GROUP.1 }
 }
 
 /// What people are asked for on this host; none = it has no such sshd.

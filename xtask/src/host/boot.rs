@@ -36,8 +36,19 @@ pub(crate) struct HostSpec {
     /// Commands run once, at the first boot, before the daemons start.
     pub(crate) first_boot: Vec<Vec<String>>,
     pub(crate) daemons: Vec<DaemonSpec>,
+    /// Directories that are made at each boot, as tmpfiles.d would.
+    pub(crate) run: Vec<RunDir>,
     /// Directories whose files appear in directories of the machine, each with its target.
     pub(crate) over: Vec<(PathBuf, PathBuf)>,
+}
+
+/// A directory below `/run`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RunDir {
+    pub(crate) path: PathBuf,
+    pub(crate) mode: u32,
+    pub(crate) owner: u32,
+    pub(crate) group: u32,
 }
 
 /// The parts of a host's state directory.
@@ -149,6 +160,11 @@ pub(super) fn boot(state: &Path, host: &str, spec: &HostSpec) -> Result<()> {
     tmpfs("/tmp", "mode=1777")?;
     tmpfs("/dev/shm", "mode=1777")?;
     run_dir(&paths, &state.join("bin"))?;
+    for RunDir { path, mode, owner, group } in &spec.run {
+        make_dir(path, 0o700)?;
+        std::os::unix::fs::chown(path, Some(*owner), Some(*group))?;
+        fs::set_permissions(path, Permissions::from_mode(*mode))?;
+    }
     for User { name: _, uid } in &spec.seats {
         let dir = PathBuf::from(format!("/run/user/{uid}"));
         make_dir(&dir, 0o700)?;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::modules::{self, Imports};
 
 /// The rooms of the broker: each may use those after it.
-const BROKER: [&str; 20] = [
+const BROKER: [&str; 21] = [
     "server",
     "rooms",
     "api",
@@ -15,6 +15,7 @@ const BROKER: [&str; 20] = [
     "sessions",
     "pair",
     "web_keys",
+    "openid",
     "identities",
     "hosts",
     "journal",

@@ -37,6 +37,7 @@ impl Site for OfAgent {
             Caller::User
             | Caller::Administrator
             | Caller::Viewer
+            | Caller::WebServer
             | Caller::RemoteAdministrator
             | Caller::OtherBroker
             | Caller::Broker

@@ -42,6 +42,7 @@ impl Site for OfBroker {
             Caller::User
             | Caller::Administrator
             | Caller::Viewer
+            | Caller::WebServer
             | Caller::AllowedBroker
             | Caller::Guest => Err(Status::permission_denied(format!("{node} is no session host"))),
         }

@@ -8,6 +8,7 @@
 //! | [`agents`] | marks of agents, and why a user gets which |
 //! | [`configuration`] | the configuration in force, and taking a new one |
 //! | [`identities`] | invitations, revocations, and certificates for agents |
+//! | [`openid`] | logins by OpenID Connect, which `vsm-web` hands in |
 //! | [`pair`] | the administrator's view of the pair |
 //! | [`registry`] | agents that announce themselves |
 //! | [`access`] | what the configuration says of who may call |
@@ -23,6 +24,7 @@ pub(crate) mod caller;
 pub mod configuration;
 pub(crate) mod forward;
 pub mod identities;
+pub mod openid;
 pub mod pair;
 pub mod registry;
 pub mod user;
@@ -36,8 +38,8 @@ use tonic::{Response, Status};
 use vsm_sync::SessionTable;
 
 use crate::{
-    error::Refusal, hosts::agents::Agents, journal::Journal, pair::Side, process::Process,
-    sessions::Sessions, site::Site, web_keys::WebKeys,
+    error::Refusal, hosts::agents::Agents, journal::Journal, openid::OpenId, pair::Side,
+    process::Process, sessions::Sessions, site::Site, web_keys::WebKeys,
 };
 
 /// Administrators' calls that follow something at a time: each costs work with every change.
@@ -54,13 +56,19 @@ pub struct Edge {
     pub(crate) side: Arc<Side>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) web_keys: Arc<WebKeys>,
+    pub(crate) openid: Arc<OpenId>,
     followers: Arc<Semaphore>,
 }
 
 impl Edge {
     /// An edge before these rooms.
     #[must_use]
-    pub fn new(sessions: Arc<Sessions>, side: Arc<Side>, web_keys: Arc<WebKeys>) -> Self {
+    pub fn new(
+        sessions: Arc<Sessions>,
+        side: Arc<Side>,
+        web_keys: Arc<WebKeys>,
+        openid: Arc<OpenId>,
+    ) -> Self {
         Self {
             process: Arc::clone(&sessions.process),
             site: Arc::clone(&sessions.site),
@@ -70,6 +78,7 @@ impl Edge {
             side,
             sessions,
             web_keys,
+            openid,
             followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
         }
     }

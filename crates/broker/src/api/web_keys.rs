@@ -40,6 +40,7 @@ pub(super) async fn accept(
         key: convert::text("public_key", &public_key)?,
         lifetime: (lifetime_ms > 0).then(|| Duration::from_millis(lifetime_ms)),
         asked_by,
+        voucher: None,
     };
     let web_keys = Arc::clone(&edge.web_keys);
     edge.done(async move {
@@ -108,12 +109,13 @@ pub(super) fn good(keys: &[WebKey]) -> Vec<pb::WebKeyView> {
 }
 
 fn view(key: &WebKey) -> pb::WebKeyView {
-    let WebKey { id, user, created, until, asked_by, .. } = key;
+    let WebKey { id, user, created, until, asked_by, openid, .. } = key;
     pb::WebKeyView {
         id: id.to_string(),
         user: user.to_string(),
         created_unix_ms: created.0,
         until_unix_ms: until.0,
         asked_by: asked_by.clone(),
+        openid: *openid,
     }
 }

@@ -6,10 +6,12 @@
 //! | [`settings`] | all of it, replaced as a whole on reload |
 //! | [`subclusters`] | which subcluster a user belongs to |
 //! | [`lifetimes`] | which limits a user's desktops have |
+//! | [`openid`] | whose word counts beside sshd's, and whom it means |
 //! | [`members`] | who is named by a list of users and groups |
 
 pub mod lifetimes;
 pub mod members;
+pub mod openid;
 pub mod settings;
 pub mod subclusters;
 

@@ -12,7 +12,9 @@ use vsm_core::{AgentName, InvalidId, Limits, Need, Resources, Rule, Strategy, Un
 
 use crate::{
     error::Refusal,
-    site::{lifetimes::Lifetimes, members::TwoFolders, subclusters::Subclusters},
+    site::{
+        lifetimes::Lifetimes, members::TwoFolders, openid::OpenIdSettings, subclusters::Subclusters,
+    },
     users::{Identity, NamedGroups, Source},
 };
 
@@ -69,6 +71,8 @@ pub struct Settings {
     pub bastion: Option<u16>,
     /// Logins by browser.
     pub web: WebSettings,
+    /// The OpenID provider by which users may log in; none = there is none.
+    pub openid: Option<OpenIdSettings>,
     /// Who may shadow other users' desktops.
     pub shadowers: Shadowers,
     /// Whether a change of a file is a reload.
@@ -221,6 +225,11 @@ pub struct Bounds {
     pub resources: Resources,
 }
 
+/// The lower one of two caps; 0 = no limit.
+fn lower(one: u32, other: u32) -> u32 {
+    if one == 0 || other == 0 { one.max(other) } else { one.min(other) }
+}
+
 /// What sessions of each subcluster may take, by its name.
 fn resources(config: &Config) -> BTreeMap<String, Resources> {
     use keys::subclusters as k;
@@ -277,11 +286,7 @@ impl Settings {
                 });
                 agent.subclusters.push(subcluster.name.clone());
                 let cap = subcluster.max_users_per_agent;
-                agent.max_users = match agent.max_users {
-                    0 => cap,
-                    other if cap != 0 => other.min(cap),
-                    other => other,
-                };
+                agent.max_users = lower(agent.max_users, cap);
             }
         }
         let allowed_groups = config.get(&keys::vsmserver::ALLOWED_GROUPS);
@@ -312,6 +317,7 @@ impl Settings {
                 .get(&keys::vsmserver::BASTION)
                 .then(|| config.get(&keys::vsmserver::BASTION_PORT)),
             web: WebSettings::new(config),
+            openid: OpenIdSettings::new(config),
             shadowers,
             allow_start_command: config.get(&keys::vsmserver::ALLOW_START_COMMAND),
             watch_config: config.get(&keys::vsmserver::WATCH_CONFIG),

@@ -56,7 +56,7 @@ fn socket(path: &Path) -> Channel {
 fn everybody(lab: &Lab) -> Vec<(&'static str, Channel, &'static [Caller])> {
     use Caller::{
         Administrator, Agent, Broker, FormerAgent, Guest, Host, Observer, OtherBroker,
-        RemoteAdministrator, User, Viewer,
+        RemoteAdministrator, User, Viewer, WebServer,
     };
     let call = |role, name| lab.call(&lab.b, role, name);
     let ended = lab.authority.ended("agent", "agent2");
@@ -67,6 +67,7 @@ fn everybody(lab: &Lab) -> Vec<(&'static str, Channel, &'static [Caller])> {
         ("a user", socket(&lab.b.socket), &[User]),
         ("an administrator", socket(&lab.b.admin), &[Administrator]),
         ("an administrator by an old login", by_browser(&lab.b.admin, NO_KEY), &[Viewer]),
+        ("vsm-web", socket(&lab.b.web), &[WebServer]),
         ("the other broker", call("broker", "a"), &[OtherBroker, Broker, Host, Guest]),
         ("a strange broker", call("broker", "c"), &[Broker, Host, Guest]),
         ("an agent", call("agent", "agent1"), &[Agent, FormerAgent, Host, Guest]),

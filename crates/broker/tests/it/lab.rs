@@ -169,6 +169,8 @@ pub(crate) struct Node {
     pub(crate) socket: PathBuf,
     /// The administrators'.
     pub(crate) admin: PathBuf,
+    /// That of `vsm-web`.
+    pub(crate) web: PathBuf,
     /// What its configuration says of certificates.
     tls_yaml: PathBuf,
 }
@@ -222,16 +224,18 @@ impl Node {
         let port = listener.local_addr().unwrap().port();
         let socket = authority.path(&format!("{name}.sock"));
         let admin = authority.path(&format!("{name}-admin.sock"));
+        let web = authority.path(&format!("{name}-web.sock"));
         let conf = authority.path(&format!("broker-{name}/conf.d"));
         let reloader =
             Reloader::new(Arc::clone(&broker.sessions), Arc::clone(&broker.side), config, conf);
-        serve(&broker, &reloader, listener, [&socket, &admin]);
+        serve(&broker, &reloader, listener, [&socket, &admin, &web]);
         tokio::spawn(Arc::clone(&broker.identities).follow());
         tokio::spawn(Arc::clone(&broker.web_keys).watch());
         tokio::spawn(Arc::clone(&broker.web_keys).look_after());
+        tokio::spawn(Arc::clone(&broker.openid).follow());
         tokio::spawn(vsm_broker::journal::record(Arc::clone(&broker.journal)));
         let tls_yaml = authority.path(&format!("broker-{name}/conf.d/tls.yaml"));
-        Self { broker, port, socket, admin, tls_yaml }
+        Self { broker, port, socket, admin, web, tls_yaml }
     }
 
     pub(crate) fn table(&self) -> &SessionTable {
@@ -287,15 +291,15 @@ fn table(name: &str) -> SessionTable {
 }
 
 /// What `vsmserver` offers, at sockets of its own.
-fn serve(broker: &Rooms, reloader: &Arc<Reloader>, listener: TcpListener, sockets: [&Path; 2]) {
-    let (Services { user, admin, tcp }, guard) =
+fn serve(broker: &Rooms, reloader: &Arc<Reloader>, listener: TcpListener, sockets: [&Path; 3]) {
+    let (Services { user, admin, web, tcp }, guard) =
         (services(broker, reloader), access::guard(&broker.edge));
     let (tls, stop, before) = (broker.process.tls.clone(), &broker.process.stop, guard.clone());
     let until = stop.clone();
     tokio::spawn(async move {
         grpc::serve_tls(listener, &tls, tcp.routes(), before, until).await.unwrap();
     });
-    let doors = [(Door::Users, user), (Door::Administrators, admin)];
+    let doors = [(Door::Users, user), (Door::Administrators, admin), (Door::Web, web)];
     for ((door, routes), path) in doors.into_iter().zip(sockets) {
         let access = Access { mode: 0o600, group: None };
         let (socket, until) = (socket::keep(path, access).unwrap(), stop.clone());

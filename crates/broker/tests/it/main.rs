@@ -10,5 +10,6 @@ mod forward;
 mod identities;
 mod lab;
 mod life;
+mod openid;
 mod refusals;
 mod web_keys;

@@ -39,6 +39,8 @@ pub enum Caller {
     Administrator,
     /// The same person by a web key that was accepted too long ago: may look, and change nothing.
     Viewer,
+    /// `vsm-web` of this host, at its socket: it has no word in who somebody is.
+    WebServer,
     /// The role `admin`, and listed in `/vsmserver/allowed_clients`.
     RemoteAdministrator,
     /// The role `broker`, and the other node of the pair: also for whom it forwards a call.
@@ -64,7 +66,7 @@ impl Caller {
     #[must_use]
     pub const fn roles(self) -> &'static [Role] {
         match self {
-            Self::User | Self::Administrator | Self::Viewer | Self::Guest => &[],
+            Self::User | Self::Administrator | Self::Viewer | Self::WebServer | Self::Guest => &[],
             Self::RemoteAdministrator => &[Role::Admin],
             Self::OtherBroker | Self::Broker | Self::AllowedBroker => &[Role::Broker],
             Self::Agent | Self::FormerAgent => &[Role::Agent],
@@ -80,6 +82,7 @@ impl fmt::Display for Caller {
             Self::User => "a user of this host",
             Self::Administrator => "an administrator on this host",
             Self::Viewer => "the same by an old login in a browser",
+            Self::WebServer => "vsm-web on this host",
             Self::RemoteAdministrator => "an administrator's host",
             Self::OtherBroker => "the other broker of the pair",
             Self::Broker | Self::AllowedBroker => "a broker",
@@ -118,6 +121,8 @@ pub enum Door {
     Users,
     /// The administrators' socket.
     Administrators,
+    /// The socket of `vsm-web`.
+    Web,
     /// The port, over mutual TLS.
     Port,
 }
@@ -210,13 +215,14 @@ impl Guard {
                 }
                 Some(_) | None => local(method, Caller::Administrator),
             },
+            Door::Web => local(method, Caller::WebServer),
             Door::Port if method.callers.contains(&Caller::Guest) => Ok(()),
             Door::Port => tls::peer(extensions)
                 .and_then(|peer| self.remote(method, &peer, address(extensions))),
         };
         allowed.inspect_err(|status| {
             let who = match door {
-                Door::Users | Door::Administrators => at_socket(extensions),
+                Door::Users | Door::Administrators | Door::Web => at_socket(extensions),
                 Door::Port => tls::peer(extensions)
                     .map_or_else(|_| "a certificate without a name".to_owned(), |peer| peer.name),
             };

@@ -3,7 +3,7 @@
 use super::{
     Caller::{
         self, Administrator, Agent, AllowedBroker, Broker, FormerAgent, Guest, Observer,
-        OtherBroker, User, Viewer,
+        OtherBroker, User, Viewer, WebServer,
     },
     Method,
 };
@@ -38,6 +38,11 @@ pub const METHODS: &[Method] = &[
     ),
     Method::new("vsm.broker.v1.Broker/ListWebKeys", OF_USERS, OWN_KEYS),
     Method::new("vsm.broker.v1.Broker/RevokeWebKey", OF_USERS, OWN_KEYS),
+    Method::new(
+        "vsm.broker.v1.OpenId/AcceptWebKey",
+        &[WebServer, OtherBroker],
+        "for whom a token of /vsmserver/openid/issuer names, which is for this key",
+    ),
     Method::new("vsm.broker.v1.Registry/Announce", &[Agent], "for itself, by its certificate"),
     Method::new("vsm.broker.v1.Enrolment/Enrol", &[Guest], "with a token of an invitation"),
     Method::new("vsm.broker.v1.Enrolment/Renew", &[FormerAgent], "for itself"),

@@ -127,7 +127,8 @@ fn web_keys() -> impl Strategy<Value = (UserName, Arc<[WebKey]>)> {
             let key = format!("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{text}").parse().unwrap();
             let (id, times) = (Uuid::from_u128(id), (created, created + life));
             let times = (UnixMillis(times.0), UnixMillis(times.1));
-            WebKey::new(WebKeyId::new(id), user.clone(), key, times, asked_by).unwrap()
+            let made = WebKey::new(WebKeyId::new(id), user.clone(), key, times, asked_by).unwrap();
+            made.with_openid(times.0.0 % 2 == 0)
         };
         let keys = keys.into_iter().map(key).collect();
         (user, keys)

@@ -74,6 +74,13 @@ pub(super) fn log_in(settings: &Settings, words: &Words) -> Markup {
                 spellcheck="false" maxlength="256" required autofocus;
             button type="submit" { (words.next) }
         }
+        @if let Some(openid) = &settings.openid {
+            p.other {
+                a #openid .button href="/openid" {
+                    @if openid.button.is_empty() { (words.openid.button) } @else { (openid.button) }
+                }
+            }
+        }
     };
     card(settings, words, words.log_in, &inner)
 }

@@ -15,7 +15,7 @@ use axum::{
         ConnectInfo, DefaultBodyLimit, FromRequestParts, Query, State, ws::WebSocketUpgrade,
     },
     http::{HeaderMap, StatusCode, Uri, header, request::Parts},
-    response::{IntoResponse, Redirect, Response},
+    response::{AppendHeaders, IntoResponse, Redirect, Response},
     routing::{get, post, put},
 };
 use maud::Markup;
@@ -29,6 +29,7 @@ use crate::{
     desktop::{self, Wish},
     error::Refused,
     login::{Browser, Next},
+    openid,
     words::{self, Words},
 };
 
@@ -53,6 +54,8 @@ pub(crate) fn routes(app: Arc<App>) -> Router {
         .route("/files/{id}/list", get(files::list))
         .route("/files/{id}/get", get(files::get))
         .route("/files/{id}/put", put(files::put).layer(DefaultBodyLimit::disable()))
+        .route("/openid", get(to_provider))
+        .route(openid::BACK, get(from_provider))
         .route("/health", get(async || "ok\n"))
         .route("/own/{*path}", get(viewer::own))
         .route("/novnc/{*path}", get(viewer::novnc))
@@ -112,6 +115,7 @@ fn text_of(headers: &HeaderMap, name: header::HeaderName, most: usize) -> String
 /// With what status a page says it.
 pub(crate) const fn status(error: &Refused) -> StatusCode {
     match error {
+        Refused::OpenId { why, .. } => why.status(),
         Refused::NoRoute { .. }
         | Refused::Broke(_)
         | Refused::Subsystem(_)
@@ -316,4 +320,41 @@ async fn rfb(
     upgrade.on_upgrade(move |socket| {
         desktop::run(app, socket, desktop::User { cookie, address, words }, wish)
     })
+}
+
+/// The way to the site's OpenID provider.
+async fn to_provider(State(app): State<Arc<App>>, headers: HeaderMap, guest: Guest) -> Response {
+    if !app.logins.may_come(guest.address) {
+        return guest.refuse(&app, &Refused::TooOften);
+    }
+    match app.openid.begin(&app.settings(), &headers).await {
+        Ok((cookie, there)) => {
+            ([(header::SET_COOKIE, cookie)], Redirect::to(&there)).into_response()
+        }
+        Err(error) => guest.refuse(&app, &error),
+    }
+}
+
+/// And back from there. Whatever comes of it, the login is not under way any more.
+async fn from_provider(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    uri: Uri,
+    guest: Guest,
+) -> Response {
+    if !app.logins.may_come(guest.address) {
+        return guest.refuse(&app, &Refused::TooOften);
+    }
+    // What cannot be read is no answer to any login.
+    let answer = Query::try_from_uri(&uri).map(|Query(answer)| answer).unwrap_or_default();
+    let settings = app.settings();
+    let unset = (header::SET_COOKIE, openid::unset());
+    match app.openid.end(&settings, guest.browser(), &headers, answer).await {
+        Ok((cookie, life)) => {
+            let set = AppendHeaders([(header::SET_COOKIE, cookie.set(life)), unset]);
+            // The browser comes from the provider's page: it brings the cookie along from a page of this site alone.
+            (set, html::once_more(&settings, guest.words)).into_response()
+        }
+        Err(error) => ([unset], guest.refuse(&app, &error)).into_response(),
+    }
 }

@@ -1,6 +1,6 @@
 //! German.
 
-use super::Words;
+use super::{Words, openid};
 
 pub(super) static WORDS: Words = Words {
     code: "de",
@@ -73,4 +73,5 @@ pub(super) static WORDS: Words = Words {
     no_permission: "Das dürfen Sie mit dieser Datei nicht, oder Ihre Administration erlaubt es nicht.",
     file_exists: "Eine Datei mit diesem Namen gibt es schon.",
     file_failed: "Das hat nicht geklappt.",
+    openid: openid::DE,
 };

@@ -1,6 +1,6 @@
 //! English.
 
-use super::Words;
+use super::{Words, openid};
 
 pub(super) static WORDS: Words = Words {
     code: "en",
@@ -70,4 +70,5 @@ pub(super) static WORDS: Words = Words {
     no_permission: "You may not do that with this file, or your administrator does not allow it.",
     file_exists: "There is a file of this name already.",
     file_failed: "This did not work.",
+    openid: openid::EN,
 };

@@ -15,10 +15,10 @@ use crate::XTASK;
 use crate::pair_of_brokers::Pair;
 use crate::service::know_hosts;
 
-const SITE: &str = "https://tlha/";
+pub(super) const SITE: &str = "https://tlha/";
 /// noVNC's picture.
-const PICTURE: &str = "#screen canvas";
-const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
+pub(super) const PICTURE: &str = "#screen canvas";
+pub(super) const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
 
 /// A pair with a site for browsers on both nodes.
 pub(super) fn pair(name: &str) -> Pair {

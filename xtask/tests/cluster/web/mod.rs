@@ -10,6 +10,8 @@ mod hostile;
 mod laboratory;
 mod line;
 mod npm;
+mod openid;
+mod provider;
 mod sshd;
 mod unit;
 mod viewer;
