@@ -67,6 +67,10 @@ pub(crate) fn check(db: &Path) -> Result<()> {
     fs::write(&config, text).with_context(|| config.display().to_string())?;
     run(deny(&source).arg("--config").arg(&config).args(["fetch", "db"]))
         .context("cargo-deny does not take the database")?;
+    // Also those that only other systems need: a build has not fetched them, and what follows may not.
+    let mut fetch = cargo();
+    run(fetch.args(["fetch", "--locked", "--quiet"]).current_dir(root()))
+        .context("not all crates of Cargo.lock can be had")?;
     let mut deny = deny(&source);
     show(deny.arg("--offline").arg("--config").arg(&config).args(["check", "advisories"]))
 }

@@ -5,6 +5,7 @@
 
 mod admin;
 mod desktops;
+mod files;
 mod gateway;
 mod hostile;
 mod laboratory;

@@ -14,9 +14,9 @@ use crate::XTASK;
 use crate::pair_of_brokers::Pair;
 use crate::service::{WAIT, know_hosts};
 
-const SITE: &str = "https://tlha/";
+pub(super) const SITE: &str = "https://tlha/";
 const PICTURE: &str = "#screen canvas";
-const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
+pub(super) const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
 /// What alice types into her terminal, a line each.
 const TYPED: &str = "/tmp/typed";
 
@@ -29,12 +29,12 @@ LC_ALL=C.UTF-8 exec xterm -u8 -geometry 300x80+0+0 \\
   -e sh -c 'cat >> /tmp/typed'
 END";
 
-struct Site {
-    pair: Pair,
+pub(super) struct Site {
+    pub(super) pair: Pair,
 }
 
 impl Site {
-    fn up(name: &str, script: &str) -> Self {
+    pub(super) fn up(name: &str, script: &str) -> Self {
         let mut spec = ClusterSpec::pair(crate::named(name), Path::new(XTASK));
         spec.fresh = true;
         spec.agents = 1;
@@ -70,7 +70,7 @@ impl Site {
     }
 }
 
-fn enter(browser: &Browser<'_>) {
+pub(super) fn enter(browser: &Browser<'_>) {
     browser.go(SITE).unwrap();
     log_in(browser, "alice");
     becomes(browser, CONNECTED, &json!(1));
@@ -224,188 +224,6 @@ fn an_on_screen_keyboard_types() {
     browser.execute(insert, &[typed]).unwrap();
     browser.keys("\n").unwrap();
     site.has("wordd too");
-}
-
-const ENTRIES: &str =
-    "return [...document.querySelectorAll('#entries li')].map((row) => row.firstChild.innerText)";
-const DOING: &str =
-    "return [...document.querySelectorAll('#doing li')].map((row) => row.innerText)";
-
-/// A file of alice's on the client, whose content is told by its size.
-fn file(site: &Site, name: &str, bytes: usize) -> (String, String) {
-    let path = format!("/tmp/{name}");
-    let line = format!("head -c {bytes} /dev/urandom > {path} && sha256sum < {path}");
-    let sum = site.pair.output("client", "alice", &["sh", "-c", &line]).unwrap();
-    (path, sum.trim().to_owned())
-}
-
-/// Chooses a file in the page, as its button does.
-fn send(browser: &Browser<'_>, path: &str) {
-    browser.choose_file("#chosen", path).unwrap();
-}
-
-fn files(kind: Kind, name: &str) {
-    let site = Site::up(name, pair::BARE_SCRIPT);
-    let home = "/home/alice";
-    site.pair.output("agent1", "alice", &["sh", "-c", "cd && mkdir -p folder && printf content > 'a file.txt' && ln -sfn folder link && : > .hidden"]).unwrap();
-    let browser = open(&site.pair, kind, name);
-    enter(&browser);
-    browser.execute("document.getElementById('files-shown').click()", &[]).unwrap();
-    browser
-        .wait("the home", WAIT, |browser| {
-            let seen = browser.execute(ENTRIES, &[]).map_err(|error| error.to_string())?;
-            let names: Vec<String> = serde_json::from_value(seen.clone()).unwrap();
-            let has = |name: &str| names.iter().any(|seen| seen == name);
-            let right = has("folder/") && has("link/") && has("a file.txt") && !has(".hidden");
-            if right { Ok(()) } else { Err(seen.to_string()) }
-        })
-        .unwrap();
-    browser.picture("files").unwrap();
-    assert_eq!(obstacles(&browser), Vec::<String>::new());
-
-    // There, whole; a second one of the name only if it is meant.
-    let (path, sum) = file(&site, &format!("{name}.bin"), 3_000_001);
-    send(&browser, &path);
-    let sent = format!("{name}.bin: sent");
-    let latest = "return document.querySelector('#doing li')?.innerText ?? ''";
-    becomes(&browser, latest, &json!(sent));
-    let there = format!(
-        "sha256sum < {home}/{name}.bin; ls -A {home} | grep -c part; stat -c %U {home}/{name}.bin"
-    );
-    assert_eq!(site.pair.sh("agent1", &format!("{there}; true")), format!("{sum}\n0\nalice"));
-    send(&browser, &path);
-    browser
-        .wait("the refusal", WAIT, |browser| {
-            let seen = browser.execute(DOING, &[]).map_err(|error| error.to_string())?;
-            if seen.to_string().contains("of this name already") {
-                Ok(())
-            } else {
-                Err(seen.to_string())
-            }
-        })
-        .unwrap();
-    browser.click("#doing li button").unwrap();
-    becomes(&browser, latest, &json!(sent));
-
-    // And back.
-    let fetch = "
-        const link = [...document.querySelectorAll('#entries a')].find((it) => it.download === arguments[0]);
-        const answer = await fetch(link.href);
-        const sum = await crypto.subtle.digest('SHA-256', await answer.arrayBuffer());
-        return [answer.headers.get('content-disposition'), [...new Uint8Array(sum)].map((b) => b.toString(16).padStart(2, '0')).join('')];";
-    let fetched = browser
-        .execute(
-            &format!(
-                "return (async (...args) => {{ const arguments_ = args; {} }})(...arguments)",
-                fetch.replace("arguments[0]", "arguments_[0]")
-            ),
-            &[json!(format!("{name}.bin"))],
-        )
-        .unwrap();
-    assert_eq!(fetched[0], json!(format!("attachment; filename*=UTF-8''{name}.bin")));
-    assert_eq!(fetched[1].as_str().unwrap(), sum.split(' ').next().unwrap());
-    // A click saves it.
-    let click = "[...document.querySelectorAll('#entries a')].find((it) => it.download === 'a file.txt').click()";
-    browser.execute(click, &[]).unwrap();
-
-    // Whose login is over has no files any more, and no other login ever had them.
-    let numbers = "return performance.getEntriesByType('resource').map((it) => it.name).find((it) => it.includes('/files/'))";
-    let address = browser.execute(numbers, &[]).unwrap();
-    let list = address.as_str().unwrap().to_owned();
-    let asked = |cookie: &str| {
-        let words = [
-            "curl",
-            "-sS",
-            "-m",
-            "30",
-            "--cacert",
-            "/etc/vsm/pki/ca.pem",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{http_code}",
-        ];
-        site.pair
-            .output("tlha-primary", "root", &[&words[..], &["-H", cookie, &list]].concat())
-            .unwrap()
-    };
-    let kept = browser.cookies().unwrap();
-    let own = format!("Cookie: {}={}", kept[0].name(), kept[0].value());
-    assert_eq!(asked(&own), "200");
-    assert_eq!(asked("Cookie: x=y"), "401");
-    let bob = open(&site.pair, Kind::Chromium, name);
-    bob.go(SITE).unwrap();
-    log_in(&bob, "bob");
-    becomes(&bob, CONNECTED, &json!(1));
-    let kept = bob.cookies().unwrap();
-    assert_eq!(asked(&format!("Cookie: {}={}", kept[0].name(), kept[0].value())), "410");
-    drop(bob);
-    site.pair.sh("tlha-primary", "vsmctl web revoke --user alice");
-    wait_for("the files to be gone", WAIT, || match asked(&own) {
-        code if code == "410" => Ok(()),
-        code => Err(code),
-    })
-    .unwrap();
-    let left = site.pair.sh("agent1", "pgrep -u alice -x sftp-server || true");
-    assert_eq!(left.trim(), "", "a server of files is left");
-}
-
-#[test]
-fn files_go_both_ways_with_a_desktop_in_chromium() {
-    files(Kind::Chromium, "web-files");
-}
-
-#[test]
-fn files_go_both_ways_with_a_desktop_in_firefox() {
-    files(Kind::Firefox, "web-files-fx");
-}
-
-/// Each direction by itself.
-#[test]
-fn files_go_only_where_the_administrator_lets_them() {
-    let name = "web-file-bans";
-    let site = Site::up(name, pair::BARE_SCRIPT);
-    site.pair.output("agent1", "alice", &["sh", "-c", "printf content > ~/kept.txt"]).unwrap();
-    let browser = open(&site.pair, Kind::Chromium, name);
-    let (path, _) = file(&site, "from-here.txt", 10);
-    let told = |words: &str| {
-        browser
-            .wait(words, WAIT, |browser| {
-                let seen = browser.execute(DOING, &[]).map_err(|error| error.to_string())?;
-                if seen.to_string().contains(words) { Ok(()) } else { Err(seen.to_string()) }
-            })
-            .unwrap();
-    };
-    enter(&browser);
-    for (to_client, from_client) in [(false, true), (true, false), (false, false)] {
-        let set = format!(
-            "vsm-config /vsmagent/files_to_client={to_client} /vsmagent/files_from_client={from_client}"
-        );
-        site.pair.sh("agent1", &format!("{set} && kill -HUP $(pgrep -x vsmagent)"));
-        site.pair.sh("agent1", "rm -f ~alice/from-here.txt");
-        // What holds for a desktop is what held when it began. At first there is one by the login's page.
-        site.pair.exec("client", "alice", &["vsm", "end", "alice@tlha"]).unwrap();
-        browser.go("https://tlha/desktop").unwrap();
-        becomes(&browser, CONNECTED, &json!(1));
-        browser.execute("document.getElementById('files-shown').click()", &[]).unwrap();
-        if !to_client && !from_client {
-            told("/vsmagent/files_to_client");
-            continue;
-        }
-        browser.wait_css("#entries a", WAIT).unwrap();
-        browser.execute("[...document.querySelectorAll('#entries a')].find((it) => it.download === 'kept.txt').click()", &[]).unwrap();
-        if !to_client {
-            told("kept.txt: You may not do that");
-        }
-        send(&browser, &path);
-        told(if from_client {
-            "from-here.txt: sent"
-        } else {
-            "from-here.txt: You may not do that"
-        });
-        let there = site.pair.sh("agent1", "ls -A ~alice | grep -c from-here || true");
-        assert_eq!(there.trim() == "1", from_client, "{there}");
-    }
 }
 
 /// The page of a user's desktops: one more, ended, and what remains.
