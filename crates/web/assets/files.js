@@ -115,9 +115,37 @@ async function open(path) {
   if (more) say(words.more);
 }
 
-function send(file, replace = false) {
+// Whether there is one is asked before it is sent: it may be large.
+async function isThere(path) {
+  const answer = await fetch(address('get', path), { method: 'HEAD' }).catch(() => null);
+  return answer !== null && (answer.ok || answer.status === 403);
+}
+
+function refused(line, file, text) {
+  line.className = 'wrong';
+  line.textContent = `${file.name}: ${text}`;
+}
+
+function offer(line, file) {
+  const again = document.createElement('button');
+  again.type = 'button';
+  again.textContent = words.replace;
+  again.addEventListener('click', () => { line.remove(); send(file, true); }, { once: true });
+  line.append(again);
+}
+
+async function send(file, replace = false) {
   const path = join(file.name);
   const line = say(file.name);
+  if (!replace && await isThere(path)) {
+    refused(line, file, words.exists);
+    offer(line, file);
+    return;
+  }
+  await put(file, path, replace, line);
+}
+
+function put(file, path, replace, line) {
   const bar = document.createElement('progress');
   bar.max = file.size || 1;
   bar.value = 0;
@@ -141,15 +169,8 @@ function send(file, replace = false) {
       }
       let told = {};
       try { told = JSON.parse(request.responseText); } catch { /* It broke. */ }
-      line.className = 'wrong';
-      line.textContent = `${file.name}: ${told.text ? `${told.text} (${told.reference})` : words.failed}`;
-      if (told.exists) {
-        const again = document.createElement('button');
-        again.type = 'button';
-        again.textContent = words.replace;
-        again.addEventListener('click', () => { line.remove(); send(file, true); }, { once: true });
-        line.append(again);
-      }
+      refused(line, file, told.text ? `${told.text} (${told.reference})` : words.failed);
+      if (told.exists) offer(line, file);
       done();
     });
     request.send(file);

@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    fn rsa(others: serde_json::Value) -> serde_json::Value {
+    fn rsa(others: &serde_json::Value) -> serde_json::Value {
         let mut all = json!({ "kty": "RSA", "kid": "one", "n": "AQAB", "e": "AQAB" });
         for (name, value) in others.as_object().unwrap() {
             all[name] = value.clone();
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_key_counts_for_what_it_is_for() {
-        let key = Key::of(rsa(json!({}))).unwrap();
+        let key = Key::of(rsa(&json!({}))).unwrap();
         for (id, algorithm, fits) in [
             (Some("one"), Algorithm::RS256, true),
             (None, Algorithm::PS512, true),
@@ -204,13 +204,13 @@ mod tests {
         ] {
             assert_eq!(key.fits(id, algorithm), fits, "{id:?} {algorithm:?}");
         }
-        let only = Key::of(rsa(json!({ "alg": "RS512", "use": "sig" }))).unwrap();
+        let only = Key::of(rsa(&json!({ "alg": "RS512", "use": "sig" }))).unwrap();
         assert!(only.fits(None, Algorithm::RS512) && !only.fits(None, Algorithm::RS256));
         let point = json!({ "kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA" });
         let point = Key::of(point).unwrap();
         assert!(point.fits(None, Algorithm::ES256) && !point.fits(None, Algorithm::RS256));
         for none in [
-            rsa(json!({ "use": "enc" })),
+            rsa(&json!({ "use": "enc" })),
             json!({ "kty": "oct", "kid": "one", "k": "AAAA" }),
             json!({ "kty": "new", "kid": "one" }),
             json!({ "kty": "RSA", "kid": "one" }),
@@ -226,7 +226,7 @@ mod tests {
         let mut fetched = Fetched {
             issuer: String::new(),
             at: clock::now(),
-            keys: Ok([Key::of(rsa(json!({}))).unwrap()].into()),
+            keys: Ok([Key::of(rsa(&json!({}))).unwrap()].into()),
         };
         let counts = |fetched: &Fetched, id: &'static str| {
             fetched.counts(|key| key.fits(Some(id), Algorithm::RS256)).is_some()

@@ -128,7 +128,7 @@ fn web_keys() -> impl Strategy<Value = (UserName, Arc<[WebKey]>)> {
             let (id, times) = (Uuid::from_u128(id), (created, created + life));
             let times = (UnixMillis(times.0), UnixMillis(times.1));
             let made = WebKey::new(WebKeyId::new(id), user.clone(), key, times, asked_by).unwrap();
-            made.with_openid(times.0.0 % 2 == 0)
+            made.with_openid(times.0.0.is_multiple_of(2))
         };
         let keys = keys.into_iter().map(key).collect();
         (user, keys)

@@ -25,6 +25,9 @@ use crate::{
 
 /// A browser that sends nothing of a file for so long is gone.
 const PART_MAX: Duration = Duration::from_secs(60);
+/// What is taken of a file that is refused: so many bytes, and for so long.
+const REST_MAX: usize = 64 << 20;
+const REST_TIME: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 pub(super) struct Where {
@@ -123,13 +126,18 @@ pub(super) async fn put(
     Query(Where { path, replace }): Query<Where>,
     body: Body,
 ) -> Response {
+    let mut content = Box::pin(received(body));
     let stored = async {
         let (shown, files) = guest.shown(&app, id).await?;
         let path = checked(&path)?;
         let _place = shown.transfers.acquire().await.map_err(|_| Refused::NotShown)?;
-        until(&shown.gone, files.store(path, replace, received(body))).await
+        until(&shown.gone, files.store(path, replace, content.as_mut())).await
     };
-    match stored.await {
+    let stored = stored.await;
+    if stored.is_err() {
+        pass_over(content.as_mut()).await;
+    }
+    match stored {
         Ok(()) => {
             let user = guest.cookie.as_ref().map(|cookie| cookie.user.as_str());
             tracing::info!(user, path, "a file came from the browser");
@@ -137,6 +145,22 @@ pub(super) async fn put(
         }
         Err(error) => guest.why(&error),
     }
+}
+
+/// Takes what is still to come of a file that is refused, within bounds: a browser that is cut off while it sends reads no
+/// answer.
+async fn pass_over(mut content: impl Stream<Item = Result<axum::body::Bytes, Refused>> + Unpin) {
+    let rest = async {
+        let mut bytes = 0;
+        while let Some(Ok(piece)) = content.next().await {
+            bytes += piece.len();
+            if bytes > REST_MAX {
+                return;
+            }
+        }
+    };
+    // Whatever has come by then.
+    let _ = tokio::time::timeout(REST_TIME, rest).await;
 }
 
 fn received(body: Body) -> impl Stream<Item = Result<axum::body::Bytes, Refused>> + Send {

@@ -286,7 +286,7 @@ fn files(words: &Words) -> Markup {
     html! {
         section #files aria-label=(words.files) tabindex="-1" hidden data-failed=(words.file_failed)
             data-more=(words.more_files) data-sent=(words.sent) data-replace=(words.replace)
-            data-cancel=(words.cancel) data-up=(words.up) {
+            data-cancel=(words.cancel) data-exists=(words.file_exists) data-up=(words.up) {
             header {
                 h2 { (words.files) }
                 button #files-closed type="button" { (words.close) }
