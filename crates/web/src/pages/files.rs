@@ -147,8 +147,8 @@ pub(super) async fn put(
     }
 }
 
-/// Takes what is still to come of a file that is refused, within bounds: a browser that is cut off while it sends reads no
-/// answer.
+/// Takes what is still to come of a file that is refused, within bounds: a browser that is cut off while it sends reads
+/// no answer.
 async fn pass_over(mut content: impl Stream<Item = Result<axum::body::Bytes, Refused>> + Unpin) {
     let rest = async {
         let mut bytes = 0;
