@@ -135,7 +135,7 @@ schema! {
     /// `/vsmserver/openid`: logins by browser that an OpenID provider vouches for.
     openid {
         ISSUER: String, "/vsmserver/openid/issuer", Text, "", Reload,
-            "Address of the OpenID provider by which users may log in with a browser, exactly as its tokens name it, such as https://login.example.org/realms/site. Empty means that there is none.";
+            "Address of the OpenID provider by which users may log in with a browser, exactly as its tokens name it, such as `https://login.example.org/realms/site`. Empty means that there is none.";
         CLIENT_ID: String, "/vsmserver/openid/client_id", Text, "", Reload,
             "Name by which the OpenID provider knows this site's desktops. A token for another client is refused.";
         KEYS_FILE: PathBuf, "/vsmserver/openid/keys_file", OptionalPath, "", Reload,
