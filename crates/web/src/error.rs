@@ -50,6 +50,9 @@ pub(crate) enum Refused {
     /// Files go along with a desktop that is shown.
     #[error("the desktop is not shown any more")]
     NotShown,
+    /// As many files go at a time as may.
+    #[error("too many files are on their way")]
+    ManyFiles,
     /// There is no such file, or it is none.
     #[error("there is no such file")]
     NoSuchFile,
@@ -136,6 +139,7 @@ impl Refused {
             | Self::OpenId { .. }
             | Self::NoKey(_)
             | Self::NotShown
+            | Self::ManyFiles
             | Self::NoSuchFile
             | Self::NoPermission
             | Self::FileExists
@@ -165,6 +169,7 @@ impl Refused {
             Self::LoggedOut => words.logged_out.to_owned(),
             Self::NoKey(_) => words.no_key.to_owned(),
             Self::NotShown => words.not_shown.to_owned(),
+            Self::ManyFiles => words.many_files.to_owned(),
             Self::NoSuchFile => words.no_such_file.to_owned(),
             Self::NoPermission => words.no_permission.to_owned(),
             Self::FileExists => words.file_exists.to_owned(),

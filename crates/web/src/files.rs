@@ -1,7 +1,7 @@
 //! A user's files on the host of their desktop: SFTP over the ssh that leads there, with the user's own rights. Whether
 //! they may go to the browser or from it, the host decides.
 
-use std::{collections::VecDeque, pin::Pin};
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use axum::body::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
@@ -112,15 +112,13 @@ impl Files {
     }
 
     /// What is in a folder; an empty path is the user's home.
-    pub(crate) async fn list(&self, path: &str) -> Result<Folder, Refused> {
+    pub(crate) async fn list(self: &Arc<Self>, path: &str) -> Result<Folder, Refused> {
         let path = if path.is_empty() { "." } else { path };
         let whole = self.sftp.realpath(path).await?.files.into_iter().next();
         let path = whole.map_or_else(|| path.to_owned(), |file| file.filename);
-        let handle = self.sftp.opendir(&*path).await?.handle;
-        let read = self.entries(&handle).await;
-        // Also where it was not read to its end; it costs the host little to keep it if this fails.
-        let _ = self.sftp.close(handle).await;
-        let (mut found, more) = read?;
+        let folder = self.opened(self.sftp.opendir(&*path).await?.handle);
+        let (mut found, more) = self.entries(folder.handle()).await?;
+        drop(folder);
         self.follow(&path, &mut found).await;
         let entries = found.into_iter().map(|(name, attributes)| entry(name, &attributes));
         Ok(Folder { path, entries: entries.collect(), more })
@@ -164,25 +162,24 @@ impl Files {
     }
 
     /// Opens a file to be read.
-    pub(crate) async fn fetch(self: std::sync::Arc<Self>, path: &str) -> Result<Fetched, Refused> {
-        let handle = self.sftp.open(path, OpenFlags::READ, FileAttributes::empty()).await?.handle;
-        let attributes = self.sftp.fstat(&*handle).await?.attrs;
+    pub(crate) async fn fetch(self: &Arc<Self>, path: &str) -> Result<Fetched, Refused> {
+        let none = FileAttributes::empty();
+        let file = self.opened(self.sftp.open(path, OpenFlags::READ, none).await?.handle);
+        let attributes = self.sftp.fstat(file.handle()).await?.attrs;
         if attributes.file_type() != FileType::File {
-            let _ = self.sftp.close(handle).await;
             return Err(Refused::NoSuchFile);
         }
         let length = attributes.size.unwrap_or_default();
         // One byte is asked for here, so that who may not read learns it before the answer has begun.
         if length > 0 {
-            self.sftp.read(&*handle, 0, 1).await?;
+            self.sftp.read(file.handle(), 0, 1).await?;
         }
-        let content = Reading { files: self, handle, next: 0, length };
-        Ok(Fetched { length, content: Box::pin(content.parts()) })
+        Ok(Fetched { length, content: Box::pin(parts(file, length)) })
     }
 
     /// Writes a file, whole or not at all; `replace` = also in the place of one that there is.
     pub(crate) async fn store(
-        &self,
+        self: &Arc<Self>,
         path: &str,
         replace: bool,
         content: impl Stream<Item = Result<Bytes, Refused>> + Send,
@@ -196,12 +193,12 @@ impl Files {
         // Whoever may read or run a file may do so when it is replaced.
         let mode = former.and_then(|former| former.permissions).map(|mode| mode & 0o777);
         let attributes = FileAttributes { permissions: mode, ..FileAttributes::empty() };
-        let handle = self.sftp.open(&*part, flags, attributes).await?.handle;
-        let written = self.write(&handle, content).await;
-        let closed = self.sftp.close(handle).await;
+        let file = self.opened(self.sftp.open(&*part, flags, attributes).await?.handle);
+        let written = self.write(file.handle(), content).await;
+        let closed = file.close().await;
         let done = async {
             written?;
-            succeeded(closed?.status_code)?;
+            closed?;
             self.put_in_place(&part, path, replace).await
         };
         let done = done.await;
@@ -260,40 +257,52 @@ impl Files {
     }
 }
 
-/// A file that is being read.
-struct Reading {
-    files: std::sync::Arc<Files>,
-    handle: String,
-    next: u64,
-    length: u64,
+/// A file or folder that is open on the host. It is closed with the value, whatever has become of whoever asked.
+struct Open {
+    files: Arc<Files>,
+    /// None = it is closed.
+    handle: Option<String>,
 }
 
-impl Reading {
-    /// Its parts, in order: as many bytes as it had when it was opened, or an error.
-    fn parts(self) -> impl Stream<Item = Result<Bytes, Refused>> + Send {
-        let Self { files, handle, next, length } = self;
-        let own = std::sync::Arc::clone(&files);
-        let name = handle.clone();
-        let offsets = stream::iter(
-            (next..length)
-                .step_by(PART as usize)
-                .map(move |at| (at, (length - at).min(PART.into()))),
-        );
-        let parts = offsets
-            .map(move |(at, wanted)| {
-                let (files, handle) = (std::sync::Arc::clone(&own), name.clone());
-                async move { files.part(&handle, at, wanted).await }
-            })
-            .buffered(PARTS);
-        let end = stream::once(async move {
-            let _ = files.sftp.close(handle).await;
-            Ok(Bytes::new())
-        });
-        parts.chain(end)
+impl Open {
+    fn handle(&self) -> &str {
+        self.handle.as_deref().unwrap_or_default()
+    }
+
+    /// Closes it, and says whether all that was written is there.
+    async fn close(mut self) -> Result<(), Refused> {
+        let handle = self.handle.take().unwrap_or_default();
+        succeeded(self.files.sftp.close(handle).await?.status_code)
     }
 }
 
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Some(handle) = self.handle.take() else { return };
+        let files = Arc::clone(&self.files);
+        // Where this fails the connection is gone, and the host has closed all.
+        tokio::spawn(async move { files.sftp.close(handle).await });
+    }
+}
+
+/// The parts of a file, in order: as many bytes as it had when it was opened, or an error.
+fn parts(file: Open, length: u64) -> impl Stream<Item = Result<Bytes, Refused>> + Send {
+    let file = Arc::new(file);
+    let offsets = (0..length).step_by(PART as usize);
+    stream::iter(offsets)
+        .map(move |at| {
+            let file = Arc::clone(&file);
+            let wanted = (length - at).min(PART.into());
+            async move { file.files.part(file.handle(), at, wanted).await }
+        })
+        .buffered(PARTS)
+}
+
 impl Files {
+    fn opened(self: &Arc<Self>, handle: String) -> Open {
+        Open { files: Arc::clone(self), handle: Some(handle) }
+    }
+
     /// So many bytes of a file from there; a host may give them in several goes.
     async fn part(&self, handle: &str, at: u64, wanted: u64) -> Result<Bytes, Refused> {
         let mut got = VecDeque::new();

@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use crate::{door::Visitor, error::Refused, files::Files, limit::KeyLogins, settings::Settings};
 
-/// Files on their way at a time, of one desktop.
+/// Files of one desktop that are on their way at a time: to the host, where others wait, and from it.
 const TRANSFERS_MAX: usize = 4;
+const FETCHES_MAX: usize = 8;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -24,8 +25,10 @@ pub(crate) struct Shown {
     login: Uuid,
     session: String,
     files: OnceCell<Arc<Files>>,
-    /// Places for files on their way.
+    /// Places for files that come.
     pub(crate) transfers: Semaphore,
+    /// Places for files that go: each has some hundred KiB here.
+    pub(crate) fetches: Arc<Semaphore>,
     /// Ends with the desktop's connection.
     pub(crate) gone: CancellationToken,
 }
@@ -46,6 +49,7 @@ impl Viewing {
             session: session.to_owned(),
             files: OnceCell::new(),
             transfers: Semaphore::new(TRANSFERS_MAX),
+            fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
             gone: gone.clone(),
         };
         self.0.lock().insert(id, Arc::new(shown));

@@ -77,6 +77,7 @@ pub(crate) struct Words {
     pub(crate) administration: &'static str,
     pub(crate) nothing_here: &'static str,
     pub(crate) not_shown: &'static str,
+    pub(crate) many_files: &'static str,
     pub(crate) no_such_file: &'static str,
     pub(crate) no_permission: &'static str,
     pub(crate) file_exists: &'static str,

@@ -4,13 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    body::Body,
+    body::{Body, Bytes},
     extract::{Path, Query, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::{Stream, StreamExt as _};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -99,11 +101,13 @@ pub(super) async fn get(
 ) -> Response {
     let opened = async {
         let (shown, files) = guest.shown(&app, id).await?;
+        let place = Arc::clone(&shown.fetches).try_acquire_owned();
+        let place = place.map_err(|_| Refused::ManyFiles)?;
         let fetched = until(&shown.gone, files.fetch(checked(&path)?)).await?;
-        Ok((shown, fetched))
+        Ok((shown, place, fetched))
     };
     match opened.await {
-        Ok((shown, fetched)) => {
+        Ok((shown, place, fetched)) => {
             let user = guest.cookie.as_ref().map(|cookie| cookie.user.as_str());
             tracing::info!(user, path, bytes = fetched.length, "a file goes to the browser");
             let headers = [
@@ -111,27 +115,41 @@ pub(super) async fn get(
                 (header::CONTENT_LENGTH, fetched.length.to_string()),
                 (header::CONTENT_DISPOSITION, saved_as(files::name(&path))),
             ];
-            let content = cut(shown.gone.clone(), fetched.content);
+            let content = cut(shown.gone.clone(), fetched.content, place);
             (headers, Body::from_stream(content)).into_response()
         }
         Err(error) => guest.why(&error),
     }
 }
 
-/// Takes a file.
+/// Takes a file. In a task of its own: what is begun is taken back also where its browser has gone.
 pub(super) async fn put(
     State(app): State<Arc<App>>,
     guest: Guest,
     Path(id): Path<Uuid>,
-    Query(Where { path, replace }): Query<Where>,
+    Query(to): Query<Where>,
+    headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let mut content = Box::pin(received(body));
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    let taken =
+        tokio::spawn(async move { take(&app, &guest, id, &to, received(body, length)).await });
+    taken.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+async fn take(
+    app: &App,
+    guest: &Guest,
+    id: Uuid,
+    Where { path, replace }: &Where,
+    content: impl Stream<Item = Result<Bytes, Refused>> + Send,
+) -> Response {
+    let mut content = std::pin::pin!(content);
     let stored = async {
-        let (shown, files) = guest.shown(&app, id).await?;
-        let path = checked(&path)?;
+        let (shown, files) = guest.shown(app, id).await?;
+        let path = checked(path)?;
         let _place = shown.transfers.acquire().await.map_err(|_| Refused::NotShown)?;
-        until(&shown.gone, files.store(path, replace, content.as_mut())).await
+        until(&shown.gone, files.store(path, *replace, content.as_mut())).await
     };
     let stored = stored.await;
     if stored.is_err() {
@@ -149,7 +167,7 @@ pub(super) async fn put(
 
 /// Takes what is still to come of a file that is refused, within bounds: a browser that is cut off while it sends reads
 /// no answer.
-async fn pass_over(mut content: impl Stream<Item = Result<axum::body::Bytes, Refused>> + Unpin) {
+async fn pass_over(mut content: impl Stream<Item = Result<Bytes, Refused>> + Unpin) {
     let rest = async {
         let mut bytes = 0;
         while let Some(Ok(piece)) = content.next().await {
@@ -163,15 +181,24 @@ async fn pass_over(mut content: impl Stream<Item = Result<axum::body::Bytes, Ref
     let _ = tokio::time::timeout(REST_TIME, rest).await;
 }
 
-fn received(body: Body) -> impl Stream<Item = Result<axum::body::Bytes, Refused>> + Send {
-    let late = || Refused::Broke("the browser sends nothing more".to_owned());
+/// What comes of a file, and an error where it is less than was announced.
+fn received(body: Body, length: Option<u64>) -> impl Stream<Item = Result<Bytes, Refused>> + Send {
+    let broke = |why: &str| Refused::Broke(why.to_owned());
     let pieces = Box::pin(body.into_data_stream());
-    futures_util::stream::unfold(pieces, move |mut pieces| async move {
+    futures_util::stream::unfold((pieces, 0, false), move |(mut pieces, got, over)| async move {
+        if over {
+            return None;
+        }
         let next = match tokio::time::timeout(PART_MAX, pieces.next()).await {
-            Ok(next) => next?.map_err(|error| Refused::Broke(error.to_string())),
-            Err(_) => Err(late()),
+            Ok(Some(Ok(piece))) => Ok(piece),
+            Ok(Some(Err(error))) => Err(broke(&error.to_string())),
+            Ok(None) if length.is_none_or(|length| length == got) => return None,
+            Ok(None) => Err(broke("the browser sent less than it announced")),
+            Err(_) => Err(broke("the browser sends nothing more")),
         };
-        Some((next, pieces))
+        let got = got + next.as_ref().map_or(0, |piece| piece.len() as u64);
+        let over = next.is_err();
+        Some((next, (pieces, got, over)))
     })
 }
 
@@ -186,28 +213,24 @@ async fn until<T>(
 /// The same of what a file brings: it breaks off with the desktop.
 fn cut(
     gone: CancellationToken,
-    content: impl Stream<Item = Result<axum::body::Bytes, Refused>> + Send + Unpin,
-) -> impl Stream<Item = Result<axum::body::Bytes, Refused>> + Send {
-    futures_util::stream::unfold(Some((gone, content)), async |state| {
-        let (gone, mut content) = state?;
+    content: impl Stream<Item = Result<Bytes, Refused>> + Send + Unpin,
+    place: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Bytes, Refused>> + Send {
+    futures_util::stream::unfold(Some((gone, content, place)), async |state| {
+        let (gone, mut content, place) = state?;
         match gone.run_until_cancelled(content.next()).await {
-            Some(next) => Some((next?, Some((gone, content)))),
+            Some(next) => Some((next?, Some((gone, content, place)))),
             None => Some((Err(Refused::NotShown), None)),
         }
     })
 }
 
+/// What stands in a header's value as it is (RFC 5987, attr-char, of which the letters that nobody needs are left out).
+const CODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// The header that gives a file its name, as RFC 6266 has it.
 fn saved_as(name: &str) -> String {
-    let mut coded = String::new();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            coded.push(char::from(byte));
-        } else {
-            coded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    format!("attachment; filename*=UTF-8''{coded}")
+    format!("attachment; filename*=UTF-8''{}", utf8_percent_encode(name, CODED))
 }
 
 #[cfg(test)]

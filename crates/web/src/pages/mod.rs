@@ -128,7 +128,7 @@ pub(crate) const fn status(error: &Refused) -> StatusCode {
         Refused::NoPermission => StatusCode::FORBIDDEN,
         Refused::FileExists => StatusCode::CONFLICT,
         Refused::File(_) => StatusCode::BAD_GATEWAY,
-        Refused::TooOften => StatusCode::TOO_MANY_REQUESTS,
+        Refused::TooOften | Refused::ManyFiles => StatusCode::TOO_MANY_REQUESTS,
         Refused::Busy => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

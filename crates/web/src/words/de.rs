@@ -69,6 +69,7 @@ pub(super) static WORDS: Words = Words {
     sent: "gesendet",
     replace: "Ersetzen",
     not_shown: "Der Desktop wird nicht mehr gezeigt. Bitte öffnen Sie ihn noch einmal.",
+    many_files: "Mehrere Dateien sind schon unterwegs. Bitte warten Sie, bis eine da ist.",
     no_such_file: "Diese Datei gibt es nicht.",
     no_permission: "Das dürfen Sie mit dieser Datei nicht, oder Ihre Administration erlaubt es nicht.",
     file_exists: "Eine Datei mit diesem Namen gibt es schon.",

@@ -66,6 +66,7 @@ pub(super) static WORDS: Words = Words {
     sent: "sent",
     replace: "Replace it",
     not_shown: "The desktop is not shown any more. Please open it again.",
+    many_files: "Several files are on their way already. Please wait until one is there.",
     no_such_file: "There is no such file.",
     no_permission: "You may not do that with this file, or your administrator does not allow it.",
     file_exists: "There is a file of this name already.",

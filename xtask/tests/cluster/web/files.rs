@@ -87,20 +87,61 @@ fn goes_there_and_back(site: &Site, browser: &Browser<'_>, name: &str) {
     browser.execute(CLICK, &[json!("a file.txt")]).unwrap();
 }
 
-/// Whose login is over has no files any more, and no other login ever had them.
-fn are_for_their_login_alone(site: &Site, browser: &Browser<'_>, name: &str) {
+/// The address by which this page has asked for its files.
+fn address(browser: &Browser<'_>) -> String {
     let asked_for = "
         const all = performance.getEntriesByType('resource').map((it) => it.name);
         return all.find((it) => it.includes('/files/'));";
-    let list = browser.execute(asked_for, &[]).unwrap().as_str().unwrap().to_owned();
+    browser.execute(asked_for, &[]).unwrap().as_str().unwrap().to_owned()
+}
+
+fn cookie(browser: &Browser<'_>) -> String {
+    let kept = browser.cookies().unwrap();
+    format!("Cookie: {}={}", kept[0].name(), kept[0].value())
+}
+
+/// A browser that goes while it sends or is sent a file leaves nothing of it: no part, and nothing open.
+fn leaves_nothing_when_it_goes(site: &Site, browser: &Browser<'_>) {
+    let list = address(browser);
+    let to = |verb: &str, name: &str| {
+        let (base, _) = list.split_once("/list?").unwrap();
+        format!("{base}/{verb}?path={HOME}/{name}")
+    };
+    let curl = "timeout 3 curl -sS -o /dev/null --limit-rate 200k --cacert /etc/vsm/pki/ca.pem -H 'Origin: https://tlha'";
+    let own = cookie(browser);
+    site.pair.sh("tlha-primary", "head -c 30000000 /dev/zero > /tmp/zeros");
+    let (put, get) = (to("put", "broken.bin"), to("get", "large.bin"));
+    site.pair
+        .output("agent1", "alice", &["sh", "-c", "head -c 30000000 /dev/zero > ~/large.bin"])
+        .unwrap();
+    let gone = format!("{curl} -H '{own}' -T /tmp/zeros '{put}'; test $? = 124");
+    site.pair.sh("tlha-primary", &gone);
+    let gone = format!("{curl} -H '{own}' '{get}'; test $? = 124");
+    site.pair.sh("tlha-primary", &gone);
+    for _ in 0..5 {
+        let head =
+            format!("curl -sS -o /dev/null -I --cacert /etc/vsm/pki/ca.pem -H '{own}' '{get}'");
+        site.pair.sh("tlha-primary", &head);
+    }
+    wait_for("nothing to be left", WAIT, || {
+        let open =
+            "ls -l $(printf '/proc/%s/fd ' $(pgrep -u alice -x sftp-server)) | grep /home/alice";
+        let parts = format!("ls -A {HOME} | grep -E 'broken|part'");
+        match site.pair.sh("agent1", &format!("{open}; {parts}; true")) {
+            left if left.is_empty() => Ok(()),
+            left => Err(left),
+        }
+    })
+    .unwrap();
+}
+
+/// Whose login is over has no files any more, and no other login ever had them.
+fn are_for_their_login_alone(site: &Site, browser: &Browser<'_>, name: &str) {
+    let list = address(browser);
     let asked = |cookie: &str| {
         let fixed = "curl -sS -m 30 --cacert /etc/vsm/pki/ca.pem -o /dev/null -w %{http_code} -H";
         let words: Vec<_> = fixed.split(' ').chain([cookie, &list]).collect();
         site.pair.output("tlha-primary", "root", &words).unwrap()
-    };
-    let cookie = |browser: &Browser<'_>| {
-        let kept = browser.cookies().unwrap();
-        format!("Cookie: {}={}", kept[0].name(), kept[0].value())
     };
     let own = cookie(browser);
     assert_eq!(asked(&own), "200");
@@ -128,6 +169,7 @@ fn files(kind: Kind, name: &str) {
     enter(&browser);
     shows_the_home(&browser);
     goes_there_and_back(&site, &browser, &format!("{name}.bin"));
+    leaves_nothing_when_it_goes(&site, &browser);
     are_for_their_login_alone(&site, &browser, name);
 }
 
