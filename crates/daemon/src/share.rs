@@ -55,6 +55,15 @@ pub enum Who {
     Address(IpAddr),
 }
 
+/// Of IPv6 the network, as one host has all of that.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+        ip @ IpAddr::V4(_) => ip,
+    }
+}
+
 impl Who {
     /// Who is at the other end of a unix socket.
     #[must_use]
@@ -66,12 +75,8 @@ impl Who {
     /// Who is at the other end of a connection.
     #[must_use]
     pub fn of_tcp(stream: &TcpStream) -> Self {
-        let address = stream.peer_addr().map(|address| address.ip().to_canonical());
-        Self::Address(match address {
-            Ok(IpAddr::V6(ip)) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
-            Ok(ip) => ip,
-            Err(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        })
+        let address = stream.peer_addr().map(|address| address.ip());
+        Self::Address(network(address.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED))))
     }
 
     const fn share(self, each: usize) -> usize {

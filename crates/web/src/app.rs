@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use tokio::sync::Semaphore;
+use vsm_daemon::share::Shares;
 
 use crate::{
     limit::KeyLogins, login::Logins, openid::OpenId, settings::Settings, viewing::Viewing,
 };
 
-/// Each holds a connection to sshd: so many administrators have a page open, and some have several.
+/// Pages of administrators that change by themselves, from one address and in all: each holds a connection to sshd.
+const LIVE_OF_ADDRESS_MAX: usize = 32;
 const LIVE_MAX: usize = 200;
 
 /// Nothing of it is about somebody who is logged in: that is in their browsers.
@@ -23,7 +24,7 @@ pub(crate) struct App {
     /// Desktops that are shown.
     pub(crate) viewing: Viewing,
     /// Pages of administrators that change by themselves, at a time.
-    pub(crate) live: Arc<Semaphore>,
+    pub(crate) live: Arc<Shares>,
     /// What is known of the OpenID provider.
     pub(crate) openid: OpenId,
 }
@@ -35,7 +36,7 @@ impl App {
             logins: Logins::new(),
             keys: KeyLogins::new(),
             viewing: Viewing::default(),
-            live: Arc::new(Semaphore::new(LIVE_MAX)),
+            live: live(),
             openid: OpenId::default(),
         })
     }
@@ -48,5 +49,27 @@ impl App {
     /// Takes others.
     pub(crate) fn take(&self, settings: Settings) {
         *self.settings.write() = Arc::new(settings);
+    }
+}
+
+fn live() -> Arc<Shares> {
+    Shares::new("live pages", LIVE_OF_ADDRESS_MAX, LIVE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use vsm_daemon::share::Who;
+
+    use super::*;
+
+    #[test]
+    fn live_pages_are_shared_by_address() {
+        let live = live();
+        let address = |last: u8| Who::Address(IpAddr::from([10, 0, 0, last]));
+        let held: Vec<_> = std::iter::from_fn(|| live.take(address(1))).collect();
+        assert_eq!(held.len(), LIVE_OF_ADDRESS_MAX);
+        assert!(live.take(address(2)).is_some());
     }
 }

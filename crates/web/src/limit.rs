@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     num::NonZeroU32,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -12,7 +12,7 @@ use std::{
 use governor::{DefaultKeyedRateLimiter, Quota};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use vsm_daemon::clock;
+use vsm_daemon::{clock, share::network};
 
 /// Logins that may begin at once from one address, and so many more in each minute; a network behind one address has
 /// many users.
@@ -102,16 +102,10 @@ impl KeyLogins {
     }
 }
 
-/// Of IPv6 the network, as one host has all of that.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
-        IpAddr::V4(ip) => IpAddr::V4(ip),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     fn address(last: u8) -> IpAddr {

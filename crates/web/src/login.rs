@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 use vsm_daemon::{
     clock,
-    share::{Share, Shares, Who},
+    share::{self, Share, Shares, Who},
 };
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -20,7 +20,7 @@ use crate::{
     broker::{self, Accepted, Broker},
     cookie::Cookie,
     error::Refused,
-    limit::{self, Limits},
+    limit::Limits,
     settings::Settings,
     ssh::{self, Prompt, SEED, Ssh, Step},
 };
@@ -120,7 +120,7 @@ impl Logins {
         }
         tracing::info!(user, address = %browser.address, "a login begins");
         self.waiting.lock().tidy();
-        let who = Who::Address(limit::network(browser.address));
+        let who = Who::Address(share::network(browser.address));
         let share = self.shares.take(who).ok_or(Refused::Busy)?;
         let mut ssh = broker::dial(settings, settings.ssh_port).await?;
         let step = ssh.begin(&user).await?;

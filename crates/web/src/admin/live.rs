@@ -12,9 +12,11 @@ use axum::{
     },
 };
 use futures_util::stream;
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::Streaming;
-use vsm_daemon::clock;
+use vsm_daemon::{
+    clock,
+    share::{self, Share, Who},
+};
 use vsm_proto::admin::v1 as pb;
 
 use super::{
@@ -53,7 +55,7 @@ struct Live {
     words: &'static Words,
     shown: String,
     since: std::time::Instant,
-    _place: OwnedSemaphorePermit,
+    _place: Share,
 }
 
 pub(super) async fn serve(
@@ -66,7 +68,8 @@ pub(super) async fn serve(
     let Some(view) = View::at(path).filter(|view| view.is_live()) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let Ok(place) = Arc::clone(&app.live).try_acquire_owned() else {
+    let who = Who::Address(share::network(guest.address));
+    let Some(place) = app.live.take(who) else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
     let fields = Fields::read(&query.unwrap_or_default());
