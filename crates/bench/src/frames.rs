@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use nix::sys::{
     resource::{UsageWho, getrusage},
@@ -19,11 +19,13 @@ use nix::sys::{
 use serde::Serialize;
 use vsm_daemon::clock;
 
-use crate::{bare, millis};
+use crate::{
+    bare, millis,
+    rfb::{Viewer, Wire},
+};
 
 /// The clock of `/proc/PID/stat`.
 const TICK_MS: f64 = 10.0;
-const BUFFER: usize = 1 << 18;
 
 /// How much, and which way.
 #[derive(Debug, Args)]
@@ -51,18 +53,19 @@ pub(crate) struct Frames {
 }
 
 /// Views the one desktop that runs on this host: as its user.
-pub(crate) fn run(options: &Options) -> Result<Frames> {
+pub(crate) async fn run(options: &Options) -> Result<Frames> {
     let (pid, socket) = bare::running()?;
     let (stream, child) = match &options.by {
         None => (UnixStream::connect(&socket).with_context(|| socket.display().to_string())?, None),
         Some(login) => by_login(login, &socket).map(|(stream, child)| (stream, Some(child)))?,
     };
-    let mut viewer = Viewer::greet(stream)?;
+    stream.set_nonblocking(true)?;
+    let mut viewer = Viewer::greet(Wire::Socket(stream.try_into()?)).await?;
     let before = (server_ms(pid)?, own_ms(UsageWho::RUSAGE_SELF)?);
     let from = clock::now();
     let mut bytes = 0;
     while bytes < options.mib << 20 {
-        bytes += viewer.picture()?;
+        bytes += viewer.picture().await?;
     }
     let all_ms = millis(from, clock::now());
     let own = own_ms(UsageWho::RUSAGE_SELF)? - before.1;
@@ -120,84 +123,4 @@ fn own_ms(who: UsageWho) -> Result<f64> {
     let spent = usage.user_time() + usage.system_time();
     let spent = Duration::from_micros(u64::try_from(spent.num_microseconds())?);
     Ok(spent.as_secs_f64() * 1000.0)
-}
-
-/// One that speaks RFB 3.8 (RFC 6143), as far as it must.
-struct Viewer {
-    stream: UnixStream,
-    size: [u8; 4],
-    bytes_per_pixel: u64,
-    buffer: Vec<u8>,
-}
-
-impl Viewer {
-    fn greet(stream: UnixStream) -> Result<Self> {
-        let mut viewer = Self { stream, size: [0; 4], bytes_per_pixel: 0, buffer: vec![0; BUFFER] };
-        viewer.get::<12>()?;
-        viewer.stream.write_all(b"RFB 003.008\n")?;
-        let [kinds] = viewer.get()?;
-        viewer.skip(kinds.into())?;
-        viewer.stream.write_all(&[1])?;
-        ensure!(viewer.get()? == [0; 4], "the X server lets nobody in");
-        viewer.stream.write_all(&[1])?;
-        let init: [u8; 24] = viewer.get()?;
-        viewer.size.copy_from_slice(&init[..4]);
-        viewer.bytes_per_pixel = u64::from(init[4] / 8);
-        viewer.skip(long(&init[20..]).into())?;
-        // SetEncodings: raw alone.
-        viewer.stream.write_all(&[2, 0, 0, 1, 0, 0, 0, 0])?;
-        Ok(viewer)
-    }
-
-    /// Asks for the whole desktop and takes it; how many bytes of pixels that was.
-    fn picture(&mut self) -> Result<u64> {
-        let mut request = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        request[6..].copy_from_slice(&self.size);
-        self.stream.write_all(&request)?;
-        loop {
-            match self.get()? {
-                [0] => break,
-                [2] => {}
-                [3] => {
-                    let head: [u8; 7] = self.get()?;
-                    self.skip(long(&head[3..]).into())?;
-                }
-                [other] => bail!("the X server says {other}"),
-            }
-        }
-        let head: [u8; 3] = self.get()?;
-        let mut bytes = 0;
-        for _ in 0..short(&head[1..]) {
-            let rectangle: [u8; 12] = self.get()?;
-            ensure!(long(&rectangle[8..]) == 0, "another encoding than was asked for");
-            let pixels = u64::from(short(&rectangle[4..])) * u64::from(short(&rectangle[6..]));
-            self.skip(pixels * self.bytes_per_pixel)?;
-            bytes += pixels * self.bytes_per_pixel;
-        }
-        Ok(bytes)
-    }
-
-    fn get<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let mut bytes = [0; N];
-        self.stream.read_exact(&mut bytes).context("the X server")?;
-        Ok(bytes)
-    }
-
-    fn skip(&mut self, mut bytes: u64) -> Result<()> {
-        while bytes > 0 {
-            let most = self.buffer.len().min(usize::try_from(bytes).unwrap_or(usize::MAX));
-            let count = self.stream.read(&mut self.buffer[..most])?;
-            ensure!(count > 0, "the X server has hung up");
-            bytes -= u64::try_from(count)?;
-        }
-        Ok(())
-    }
-}
-
-fn short(bytes: &[u8]) -> u16 {
-    u16::from_be_bytes([bytes[0], bytes[1]])
-}
-
-fn long(bytes: &[u8]) -> u32 {
-    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }

@@ -124,7 +124,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Arguments::Agents(options) => runtime()?.block_on(agents::run(options)),
         Arguments::First(options) => print(&first::run(&options)?),
         Arguments::Ready(options) => print(&ready::run(&options)?),
-        Arguments::Frames(options) => print(&frames::run(&options)?),
+        Arguments::Frames(options) => print(&runtime()?.block_on(frames::run(&options))?),
         Arguments::WebLogins(options) => runtime()?.block_on(web::logins(options)),
         Arguments::View(options) => print(&runtime()?.block_on(web::view(options))?),
         Arguments::Place(options) => print(&place::run(&options)?),

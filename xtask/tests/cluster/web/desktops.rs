@@ -1,45 +1,26 @@
 //! Desktops in real browsers, served by `vsm-web` on a pair.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::json;
 use xtask::browser::{Browser, Kind};
+use xtask::cluster::Fault;
 use xtask::cluster::web::Factors;
-use xtask::cluster::{Cluster, ClusterSpec, Fault};
 use xtask::pair;
 
-use super::{becomes, log_in, open, paint, shows, submit};
-use crate::XTASK;
+use super::{CONNECTED, PICTURE, SITE, becomes, open, paint, shows, submit};
 use crate::pair_of_brokers::Pair;
-use crate::service::know_hosts;
 
-pub(super) const SITE: &str = "https://tlha/";
-/// noVNC's picture.
-pub(super) const PICTURE: &str = "#screen canvas";
-pub(super) const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
-
-/// A pair with a site for browsers on both nodes.
+/// Three session hosts, and logins with password and code.
 pub(super) fn pair(name: &str) -> Pair {
-    let mut spec = ClusterSpec::pair(crate::named(name), Path::new(XTASK));
-    spec.fresh = true;
-    spec.agents = 3;
-    spec.web = Some(Factors::PasswordAndCode);
-    let pair = Pair(Cluster::up(&spec).unwrap());
-    for number in 1..=spec.agents {
-        pair.sh(&format!("agent{number}"), pair::BARE_SCRIPT);
-    }
-    pair.in_step();
-    know_hosts(&pair);
-    pair
+    super::pair(name, 3, Factors::PasswordAndCode, pair::BARE_SCRIPT)
 }
 
 /// Logs in with password and code; the page is then the desktop's.
 pub(super) fn enter(browser: &Browser<'_>, user: &str) {
-    browser.go(SITE).unwrap();
-    assert_eq!(log_in(browser, user), ["Login name", "Password", "Verification code"]);
-    becomes(browser, CONNECTED, &json!(1));
+    let asked = super::enter(browser, user);
+    assert_eq!(asked, ["Login name", "Password", "Verification code"]);
 }
 
 fn a_desktop_outlives_its_broker(kind: Kind, name: &str) {

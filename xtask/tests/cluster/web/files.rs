@@ -5,8 +5,8 @@ use xtask::browser::{Browser, Kind};
 use xtask::clock::wait_for;
 use xtask::pair;
 
-use super::viewer::{CONNECTED, SITE, Site, enter};
-use super::{becomes, log_in, obstacles, open};
+use super::viewer::Site;
+use super::{CONNECTED, SITE, becomes, enter, log_in, obstacles, open};
 use crate::service::WAIT;
 
 const ENTRIES: &str =
@@ -166,7 +166,7 @@ fn files(kind: Kind, name: &str) {
     let site = Site::up(name, pair::BARE_SCRIPT);
     site.pair.output("agent1", "alice", &["sh", "-c", FILES]).unwrap();
     let browser = open(&site.pair, kind, name);
-    enter(&browser);
+    enter(&browser, "alice");
     shows_the_home(&browser);
     goes_there_and_back(&site, &browser, &format!("{name}.bin"));
     leaves_nothing_when_it_goes(&site, &browser);
@@ -191,7 +191,7 @@ fn files_go_only_where_the_administrator_lets_them() {
     site.pair.output("agent1", "alice", &["sh", "-c", "printf content > ~/kept.txt"]).unwrap();
     let browser = open(&site.pair, Kind::Chromium, name);
     let (path, _) = file(&site, "from-here.txt", 10);
-    enter(&browser);
+    enter(&browser, "alice");
     for (to_client, from_client) in [(false, true), (true, false), (false, false)] {
         let set = format!(
             "vsm-config /vsmagent/files_to_client={to_client} /vsmagent/files_from_client={from_client}"

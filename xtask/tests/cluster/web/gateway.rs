@@ -1,24 +1,21 @@
 //! `vsm-web` on a host that is no broker: what goes through it is not touched by a broker's death.
 
-use std::path::Path;
 use std::process::{Child, Stdio};
 
 use serde_json::json;
 use xtask::browser::Kind;
 use xtask::clock::wait_for;
+use xtask::cluster::Fault;
 use xtask::cluster::web::Factors;
-use xtask::cluster::{Cluster, ClusterSpec, Fault};
 use xtask::npm::NOVNC;
 use xtask::pair;
 
-use super::{becomes, log_in, open, shows};
-use crate::XTASK;
+use super::{CONNECTED, becomes, log_in, open, shows};
 use crate::pair_of_brokers::Pair;
-use crate::service::{WAIT, know_hosts};
+use crate::service::WAIT;
 
 const GATEWAY: &str = "agent3";
 const SITE: &str = "https://agent3/";
-const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
 /// What docs/web.md says of the brokers.
 const OPEN: &str = "printf 'ListenAddress 0.0.0.0:5022\\nListenAddress 0.0.0.0:5023\\n' > /etc/vsm/web/sshd_config.d/gateways.conf";
 /// And of the gateway.
@@ -71,16 +68,7 @@ impl Drop for Gateway {
 #[test]
 fn a_desktop_through_a_gateway_does_not_notice_that_a_broker_dies() {
     let name = "web-gateway";
-    let mut spec = ClusterSpec::pair(crate::named(name), Path::new(XTASK));
-    spec.fresh = true;
-    spec.agents = 3;
-    spec.web = Some(Factors::PasswordAndCode);
-    let pair = Pair(Cluster::up(&spec).unwrap());
-    for number in 1..=spec.agents {
-        pair.sh(&format!("agent{number}"), pair::BARE_SCRIPT);
-    }
-    pair.in_step();
-    know_hosts(&pair);
+    let pair = super::pair(name, 3, Factors::PasswordAndCode, pair::BARE_SCRIPT);
     for node in pair::NODES {
         pair.sh(node, OPEN);
         pair.stop_daemon(node, "vsm-web-sshd").unwrap();

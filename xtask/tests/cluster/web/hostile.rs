@@ -1,22 +1,17 @@
 //! Clients that are no browsers: garbage, too much, too slowly, too many. Others do not notice.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 use xtask::browser::Kind;
 use xtask::clock::wait_for;
 use xtask::cluster::web::Factors;
-use xtask::cluster::{Cluster, ClusterSpec};
 use xtask::pair;
 
-use super::{becomes, log_in, open, paint, shows};
-use crate::XTASK;
-use crate::pair_of_brokers::Pair;
-use crate::service::{WAIT, know_hosts};
+use super::{CONNECTED, enter, open, paint, shows};
+use crate::service::WAIT;
 
-const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
 /// Resident memory of vsm-web, in KiB.
 const RESIDENT: &str =
     "sed -n 's/^VmRSS:[[:space:]]*\\([0-9]*\\) kB/\\1/p' /proc/$(pgrep -x vsm-web)/status";
@@ -26,19 +21,10 @@ const OPEN: &str = "ss -Htn state established '( sport = :443 )' | wc -l";
 #[test]
 fn clients_that_are_no_browsers_get_nothing_and_disturb_nobody() {
     let name = "web-hostile";
-    let mut spec = ClusterSpec::pair(crate::named(name), Path::new(XTASK));
-    spec.fresh = true;
-    spec.web = Some(Factors::Password);
-    let pair = Pair(Cluster::up(&spec).unwrap());
-    for number in 1..=spec.agents {
-        pair.sh(&format!("agent{number}"), pair::BARE_SCRIPT);
-    }
+    let pair = super::pair(name, 3, Factors::Password, pair::BARE_SCRIPT);
     let (active, _) = pair.in_step();
-    know_hosts(&pair);
     let browser = open(&pair, Kind::Chromium, name);
-    browser.go("https://tlha/").unwrap();
-    log_in(&browser, "alice");
-    becomes(&browser, CONNECTED, &json!(1));
+    enter(&browser, "alice");
     let number = |line: &str| pair.sh(active, line).trim().parse::<u64>().unwrap();
     let before = number(RESIDENT);
 

@@ -1,19 +1,13 @@
 //! Lines that are not those of a laboratory: narrow, and with a deep queue.
 
-use std::path::Path;
-
 use serde_json::json;
 use xtask::browser::Kind;
 use xtask::cluster::web::Factors;
-use xtask::cluster::{Cluster, ClusterSpec};
 use xtask::pair;
 
-use super::{becomes, log_in, open};
-use crate::XTASK;
-use crate::pair_of_brokers::Pair;
-use crate::service::{WAIT, know_hosts};
+use super::{CONNECTED, enter, open};
+use crate::service::WAIT;
 
-const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
 const LEVEL: &str = "return window.vsm.quality?.level ?? null";
 /// A desktop that never rests.
 const BUSY: &str = "printf '#!/bin/sh\\nexec xterm -geometry 150x60+0+0 -e sh -c \"while :; do head -c 3000 /dev/urandom | base64; sleep 0.1; done\"\\n' > /etc/vsm/xsession";
@@ -31,18 +25,9 @@ const WIDE: &str = "tc qdisc del dev eth0 root && nft delete table ip narrow";
 #[test]
 fn on_a_narrow_line_pictures_are_coarser_and_the_desktop_stays() {
     let name = "web-narrow";
-    let mut spec = ClusterSpec::pair(crate::named(name), Path::new(XTASK));
-    spec.fresh = true;
-    spec.agents = 1;
-    spec.web = Some(Factors::Password);
-    let pair = Pair(Cluster::up(&spec).unwrap());
-    pair.sh("agent1", BUSY);
-    pair.in_step();
-    know_hosts(&pair);
+    let pair = super::pair(name, 1, Factors::Password, BUSY);
     let browser = open(&pair, Kind::Chromium, name);
-    browser.go("https://tlha/").unwrap();
-    log_in(&browser, "alice");
-    becomes(&browser, CONNECTED, &json!(1));
+    enter(&browser, "alice");
     let level = || browser.execute(LEVEL, &[]).unwrap().as_u64();
     assert_eq!(level(), Some(8), "the best");
     for node in pair::NODES {

@@ -20,13 +20,14 @@ mod viewer;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use xtask::browser::{Browser, Kind, Seat};
-use xtask::cluster::Cluster;
+use xtask::cluster::web::Factors;
+use xtask::cluster::{Cluster, ClusterSpec};
 use xtask::npm::AXE;
 
 use crate::pair_of_brokers::Pair;
-use crate::service::{BROKER, WAIT};
+use crate::service::{BROKER, WAIT, know_hosts};
 use crate::{XTASK, on};
 
 /// Runs after axe itself, in the page.
@@ -34,6 +35,11 @@ const OBSTACLES: &str = "
     return axe.run().then((found) => found.violations
         .filter((broken) => ['serious', 'critical'].includes(broken.impact))
         .map((broken) => `${broken.id}: ${broken.nodes.map((node) => node.html).join(' ')}`));";
+const SITE: &str = "https://tlha/";
+/// noVNC's picture.
+const PICTURE: &str = "#screen canvas";
+/// How often the page has had its desktop.
+const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
 /// How far two colours may be apart in each part: pictures of a desktop may be compressed.
 const COLOUR_TOLERANCE: u8 = 8;
 
@@ -76,6 +82,27 @@ fn paint(pair: &Pair, user: &str, colour: &str) -> String {
     let (active, _) = pair.in_step();
     run_in(pair, active, user, &format!("xsetroot -solid '{colour}'"));
     within(pair, active, user).0
+}
+
+/// A pair with a site for browsers on both nodes, whose desktops run what `script` puts in place.
+fn pair(name: &str, agents: u8, factors: Factors, script: &str) -> Pair {
+    let mut spec = ClusterSpec::pair(crate::named(name), Path::new(XTASK));
+    (spec.fresh, spec.agents, spec.web) = (true, agents, Some(factors));
+    let pair = Pair(Cluster::up(&spec).unwrap());
+    for number in 1..=agents {
+        pair.sh(&format!("agent{number}"), script);
+    }
+    pair.in_step();
+    know_hosts(&pair);
+    pair
+}
+
+/// Logs in; the page is then the desktop's. What was asked.
+fn enter(browser: &Browser<'_>, user: &str) -> Vec<String> {
+    browser.go(SITE).unwrap();
+    let asked = log_in(browser, user);
+    becomes(browser, CONNECTED, &json!(1));
+    asked
 }
 
 /// Answers one form after the other until there is none; what was asked.

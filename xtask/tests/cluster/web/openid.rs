@@ -1,35 +1,23 @@
 //! Logins by way of a provider of identities, in a real browser: alice has her desktop with her account there, as long
 //! as what the provider says is true.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 use xtask::browser::{Browser, Kind};
+use xtask::cluster::Fault;
 use xtask::cluster::web::Factors;
-use xtask::cluster::{Cluster, ClusterSpec, Fault};
 use xtask::pair::{self, NODES};
 
-use super::desktops::{CONNECTED, PICTURE, SITE};
 use super::provider::{CLIENT, Lie, Provider, SECRET};
-use super::{becomes, log_in, obstacles, open, paint, shows};
-use crate::XTASK;
+use super::{CONNECTED, PICTURE, SITE, becomes, log_in, obstacles, open, paint, shows};
 use crate::pair_of_brokers::Pair;
-use crate::service::{WAIT, know_hosts};
+use crate::service::WAIT;
 
 /// Where the provider is.
 const HOST: (&str, &str) = ("agent1", "10.0.0.11");
 
 /// A pair whose site has a provider.
 fn pair(name: &str) -> (Pair, Provider) {
-    let mut spec = ClusterSpec::pair(crate::named(name), Path::new(XTASK));
-    spec.fresh = true;
-    spec.web = Some(Factors::PasswordAndCode);
-    let pair = Pair(Cluster::up(&spec).unwrap());
-    for number in 1..=spec.agents {
-        pair.sh(&format!("agent{number}"), pair::BARE_SCRIPT);
-    }
-    pair.in_step();
-    know_hosts(&pair);
+    let pair = super::pair(name, 3, Factors::PasswordAndCode, pair::BARE_SCRIPT);
     let provider = Provider::up(&pair, HOST.0, HOST.1);
     for node in NODES {
         let issuer = &provider.issuer;

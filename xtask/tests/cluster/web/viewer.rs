@@ -1,22 +1,15 @@
 //! What a user does at a desktop in the page: types, copies and pastes, moves files, leaves and ends.
 
-use std::path::Path;
-
 use fantoccini::key::Key;
 use serde_json::{Value, json};
 use xtask::browser::{Browser, Kind};
 use xtask::cluster::web::Factors;
-use xtask::cluster::{Cluster, ClusterSpec};
 use xtask::{clock::wait_for, pair};
 
-use super::{becomes, log_in, obstacles, open, run_in};
-use crate::XTASK;
+use super::{CONNECTED, PICTURE, SITE, becomes, enter, log_in, obstacles, open, run_in};
 use crate::pair_of_brokers::Pair;
-use crate::service::{WAIT, know_hosts};
+use crate::service::WAIT;
 
-pub(super) const SITE: &str = "https://tlha/";
-const PICTURE: &str = "#screen canvas";
-pub(super) const CONNECTED: &str = "return window.vsm ? window.vsm.connected : null";
 /// What alice types into her terminal, a line each.
 const TYPED: &str = "/tmp/typed";
 
@@ -35,14 +28,7 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) fn up(name: &str, script: &str) -> Self {
-        let mut spec = ClusterSpec::pair(crate::named(name), Path::new(XTASK));
-        spec.fresh = true;
-        spec.agents = 1;
-        spec.web = Some(Factors::Password);
-        let pair = Pair(Cluster::up(&spec).unwrap());
-        pair.sh("agent1", script);
-        pair.in_step();
-        know_hosts(&pair);
+        let pair = super::pair(name, 1, Factors::Password, script);
         Self { pair }
     }
 
@@ -70,12 +56,6 @@ impl Site {
     }
 }
 
-pub(super) fn enter(browser: &Browser<'_>) {
-    browser.go(SITE).unwrap();
-    log_in(browser, "alice");
-    becomes(browser, CONNECTED, &json!(1));
-}
-
 /// The terminal has the keys where the pointer is.
 fn point(site: &Site, browser: &Browser<'_>) {
     wait_for("the terminal", WAIT, || {
@@ -89,7 +69,7 @@ fn point(site: &Site, browser: &Browser<'_>) {
 fn keys_and_clipboards(kind: Kind, name: &str) {
     let site = Site::up(name, TAKES_DOWN);
     let browser = open(&site.pair, kind, name);
-    enter(&browser);
+    enter(&browser, "alice");
     point(&site, &browser);
     browser.keys("Plain, (shifted) & 100% - 3*4=12\n").unwrap();
     site.has("Plain, (shifted) & 100% - 3*4=12");
@@ -160,7 +140,7 @@ fn a_clipboard_that_is_forbidden_stays_where_it_is() {
         "vsm-config /vsmagent/clipboard_to_client=false /vsmagent/clipboard_from_client=false";
     site.pair.sh("agent1", &format!("{ban} && kill -HUP $(pgrep -x vsmagent)"));
     let browser = open(&site.pair, Kind::Chromium, name);
-    enter(&browser);
+    enter(&browser, "alice");
     point(&site, &browser);
     site.desktop("printf secret | xclip -selection clipboard >/dev/null 2>&1");
     browser.keys("a\n").unwrap();
@@ -179,7 +159,7 @@ fn a_telephone_has_the_keys_that_it_lacks() {
     let site = Site::up(name, TAKES_DOWN);
     let browser = open(&site.pair, Kind::Chromium, name);
     browser.resize(390, 800).unwrap();
-    enter(&browser);
+    enter(&browser, "alice");
     point(&site, &browser);
     // The whole desktop is in the page, smaller than it is.
     let fits = "
@@ -209,7 +189,7 @@ fn an_on_screen_keyboard_types() {
     let name = "web-screen-keys";
     let site = Site::up(name, TAKES_DOWN);
     let browser = open(&site.pair, Kind::Chromium, name);
-    enter(&browser);
+    enter(&browser, "alice");
     point(&site, &browser);
     let insert = "
         const field = document.getElementById('keys');
@@ -235,7 +215,7 @@ fn desktops_are_begun_and_ended_in_the_page() {
         site.pair.sh(node, "vsm-config /vsmserver/max_sessions_per_user=2 && vsmctl reload");
     }
     let browser = open(&site.pair, Kind::Chromium, name);
-    enter(&browser);
+    enter(&browser, "alice");
     browser.go("https://tlha/desktops").unwrap();
     browser.click("form[action='/desktop'] button").unwrap();
     becomes(&browser, CONNECTED, &json!(1));
@@ -283,7 +263,7 @@ fn each_page_is_usable_by_everybody_at_any_size() {
     browser.submit().unwrap();
     look("refused");
     browser.resize(1280, 800).unwrap();
-    enter(&browser);
+    enter(&browser, "alice");
     look("desktop");
     browser.execute("document.getElementById('files-shown').click()", &[]).unwrap();
     browser.wait_css("#entries li", WAIT).unwrap();
@@ -302,7 +282,7 @@ fn a_desktop_that_is_opened_elsewhere_says_so_and_can_be_had_back() {
     let name = "web-two";
     let site = Site::up(name, pair::BARE_SCRIPT);
     let first = open(&site.pair, Kind::Chromium, name);
-    enter(&first);
+    enter(&first, "alice");
     super::paint(&site.pair, "alice", "#3050a0");
     let second = open(&site.pair, Kind::Chromium, name);
     second.go(SITE).unwrap();
