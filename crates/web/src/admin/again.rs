@@ -18,7 +18,7 @@ use crate::{
     cookie::Cookie,
     error::Refused,
     login::Next,
-    pages::{Guest, html as page, status},
+    pages::{Guest, answered, html as page},
     ssh::Prompt,
 };
 
@@ -34,17 +34,13 @@ pub(super) async fn ask(app: &App, guest: &Guest, cookie: &Cookie, back: &str) -
 
 /// A form that comes back.
 pub(super) async fn answer(State(app): State<Arc<App>>, guest: Guest, body: String) -> Response {
-    let mut pairs: Vec<(String, String)> =
+    let fields: Vec<(String, String)> =
         form_urlencoded::parse(body.as_bytes()).into_owned().collect();
-    let field =
-        |name: &str| pairs.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
-    let back = field("back").filter(|back| is_own(back)).unwrap_or("/admin/").to_owned();
-    let Some(id) = field("id").and_then(|id| id.parse::<Uuid>().ok()) else {
-        return refuse(&app, &guest, &Refused::TooLate, &back);
+    let back = fields.iter().find(|(name, back)| name == "back" && is_own(back));
+    let back = back.map_or_else(|| "/admin/".to_owned(), |(_, back)| back.clone());
+    let Some((id, answers)) = answered(fields) else {
+        return guest.refuse_from(&app, &Refused::TooLate, &back);
     };
-    // As they were typed, empty ones among them.
-    pairs.retain(|(name, _)| name == "answer");
-    let answers = pairs.into_iter().map(|(_, answer)| answer).collect();
     let next = app.logins.answer(&app.settings(), guest.browser(), id, answers).await;
     show(&app, &guest, next, &back).await
 }
@@ -58,7 +54,7 @@ async fn show(app: &App, guest: &Guest, next: Result<Next, Refused>, back: &str)
             replace(app, guest, &cookie).await;
             ([(header::SET_COOKIE, cookie.set(life))], Redirect::to(back)).into_response()
         }
-        Err(error) => refuse(app, guest, &error, back),
+        Err(error) => guest.refuse_from(app, &error, back),
     }
 }
 
@@ -93,19 +89,6 @@ fn form(
         p { a href=(back) { (words.cancel) } }
     };
     page::card(&app.settings(), words, w.again, &inner)
-}
-
-fn refuse(app: &App, guest: &Guest, error: &Refused, back: &str) -> Response {
-    let words = guest.words;
-    let user = guest.cookie.as_ref().map(|cookie| cookie.user.as_str());
-    let reference = error.told(guest.address, user);
-    let inner = html! {
-        p #error role="alert" { (error.words(words)) }
-        p { a.button href=(back) { (words.again) } }
-        p.small { (words.reference) ": " code { (reference) } }
-    };
-    let page = page::card(&app.settings(), words, words.failed, &inner);
-    (status(error), page).into_response()
 }
 
 /// Whether this is the address of a page of ours: what a form brings back is not to lead elsewhere.

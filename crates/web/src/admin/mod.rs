@@ -193,7 +193,7 @@ fn nothing(app: &App, guest: &Guest) -> Response {
 fn refuse(app: &App, guest: &Guest, error: NoWay) -> Response {
     match error {
         NoWay::NotAllowed => {
-            let user = guest.cookie.as_ref().map(|cookie| cookie.user.as_str());
+            let user = guest.user();
             tracing::warn!(user, address = %guest.address, "refused: no administrator");
             let text = words::of(guest.words).not_allowed;
             let page = crate::pages::html::message(&app.settings(), guest.words, text);

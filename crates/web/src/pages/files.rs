@@ -60,8 +60,7 @@ impl Guest {
     }
 
     fn why(&self, error: &Refused) -> Response {
-        let user = self.cookie.as_ref().map(|cookie| cookie.user.as_str());
-        let reference = error.told(self.address, user);
+        let reference = error.told(self.address, self.user());
         let exists = matches!(error, Refused::FileExists);
         (status(error), Json(Why { text: error.words(self.words), reference, exists }))
             .into_response()
@@ -108,7 +107,7 @@ pub(super) async fn get(
     };
     match opened.await {
         Ok((shown, place, fetched)) => {
-            let user = guest.cookie.as_ref().map(|cookie| cookie.user.as_str());
+            let user = guest.user();
             tracing::info!(user, path, bytes = fetched.length, "a file goes to the browser");
             let headers = [
                 (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
@@ -157,7 +156,7 @@ async fn take(
     }
     match stored {
         Ok(()) => {
-            let user = guest.cookie.as_ref().map(|cookie| cookie.user.as_str());
+            let user = guest.user();
             tracing::info!(user, path, "a file came from the browser");
             StatusCode::NO_CONTENT.into_response()
         }

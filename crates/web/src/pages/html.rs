@@ -52,13 +52,14 @@ pub(super) fn refused(
     words: &Words,
     error: &Refused,
     reference: &str,
+    back: &str,
 ) -> Markup {
     let inner = html! {
         p #error role="alert" { (error.words(words)) }
         @if matches!(error, Refused::LoggedOut) {
-            p { a.button href="/login" { (words.log_in) } " " a href="/" { (words.again) } }
+            p { a.button href="/login" { (words.log_in) } " " a href=(back) { (words.again) } }
         } @else {
-            p { a.button href="/" { (words.again) } }
+            p { a.button href=(back) { (words.again) } }
         }
         p.small { (words.reference) ": " code { (reference) } }
     };

@@ -97,13 +97,30 @@ impl Guest {
         Broker::by(&app.settings(), &app.keys, cookie, self.address).await
     }
 
+    /// Whose login the browser brings, by its own word.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.cookie.as_ref().map(|cookie| cookie.user.as_str())
+    }
+
     /// A page that says why something was not done; the log has more under the same number.
     pub(crate) fn refuse(&self, app: &App, error: &Refused) -> Response {
-        let user = self.cookie.as_ref().map(|cookie| cookie.user.as_str());
-        let reference = error.told(self.address, user);
-        let page = html::refused(&app.settings(), self.words, error, &reference);
+        self.refuse_from(app, error, "/")
+    }
+
+    /// The same on a page of which this is the beginning.
+    pub(crate) fn refuse_from(&self, app: &App, error: &Refused, back: &str) -> Response {
+        let reference = error.told(self.address, self.user());
+        let page = html::refused(&app.settings(), self.words, error, &reference, back);
         (status(error), page).into_response()
     }
+}
+
+/// What a form of sshd's questions comes back with: the number of its login, and one answer for each, as it was typed;
+/// none = it is no such form.
+pub(crate) fn answered(fields: Vec<(String, String)>) -> Option<(Uuid, Vec<String>)> {
+    let id = fields.iter().find(|(name, _)| name == "id")?.1.parse().ok()?;
+    let answers = fields.into_iter().filter(|(name, _)| name == "answer");
+    Some((id, answers.map(|(_, answer)| answer).collect()))
 }
 
 /// A header as text that is fit for a log.
@@ -173,16 +190,14 @@ async fn log_in(
     show(&app, &guest, next)
 }
 
-/// A form comes back with the number of its login and one field for each question.
 async fn answer(
     State(app): State<Arc<App>>,
     guest: Guest,
-    Form(mut fields): Form<Vec<(String, String)>>,
+    Form(fields): Form<Vec<(String, String)>>,
 ) -> Response {
-    let id = fields.iter().find(|(name, _)| name == "id").and_then(|(_, id)| id.parse().ok());
-    let Some(id) = id else { return guest.refuse(&app, &Refused::TooLate) };
-    fields.retain(|(name, _)| name == "answer");
-    let answers = fields.into_iter().map(|(_, answer)| answer).collect();
+    let Some((id, answers)) = answered(fields) else {
+        return guest.refuse(&app, &Refused::TooLate);
+    };
     let next = app.logins.answer(&app.settings(), guest.browser(), id, answers).await;
     show(&app, &guest, next)
 }
