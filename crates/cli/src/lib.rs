@@ -44,6 +44,7 @@ pub mod patience;
 pub mod pki;
 pub mod retry;
 pub mod rfb;
+pub mod said;
 pub mod screen;
 pub mod setup;
 pub mod shadow;

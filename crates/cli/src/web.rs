@@ -11,6 +11,7 @@ use crate::{
     exit::{Failure, NOT_FOUND, USAGE},
     output::{self, Columns, Format},
     retry::{self, RetryOptions},
+    said,
     ssh::{Destination, SshOptions},
 };
 
@@ -152,7 +153,7 @@ async fn revoke(RevokeArgs { to, id, retry, ssh, .. }: RevokeArgs) -> Result<(),
         }
     })
     .await?;
-    output::say(&format!("{revoked} browser(s) logged out."))
+    output::say(&said::logged_out(revoked))
 }
 
 /// The id of which this text is the end, or all.

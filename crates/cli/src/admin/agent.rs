@@ -17,6 +17,7 @@ use crate::{
     broker::with_deadline,
     exit::{Failure, NOT_FOUND, USAGE},
     output::{self, Cells, Columns},
+    said,
     trouble::{self, Trouble},
 };
 
@@ -245,11 +246,7 @@ pub async fn agent_undrain(options: &AdminOptions, name: &str) -> Result<(), Fai
         drained_by_configuration: answer.drained_by_configuration,
     };
     output::report(options.output, &record, |record| {
-        if record.drained_by_configuration {
-            format!("{name} is still drained by the configuration (/vsmserver/agents/draining).\n")
-        } else {
-            format!("{name} takes new sessions again.\n")
-        }
+        said::undrained(name, record.drained_by_configuration) + "\n"
     })
 }
 
@@ -300,9 +297,7 @@ pub async fn agent_forget(options: &AdminOptions, arguments: &ForgetArgs) -> Res
     let answer = client.forget(with_deadline(request, DEADLINE)).await.map_err(refused)?;
     let pb::ForgetResponse { sessions, given_up, was_drained } = answer.into_inner();
     let record = ForgetRecord { agent: name.clone(), sessions, given_up, was_drained };
-    output::report(options.output, &record, |record| {
-        format!("{name} is forgotten, and {} session(s) with it.\n", record.sessions)
-    })
+    output::report(options.output, &record, |record| said::forgotten(name, record.sessions) + "\n")
 }
 
 /// A refusal by the state that things are in is no error of anything: nothing was done.

@@ -11,6 +11,7 @@ use crate::{
     broker::with_deadline,
     exit::{Failure, USAGE},
     output::{self, Cells, Columns},
+    said,
 };
 
 /// How long a token may count, in seconds.
@@ -248,15 +249,7 @@ pub async fn pki_revoke(options: &AdminOptions, arguments: &RevokeArgs) -> Resul
         not_told: answer.not_told,
     };
     output::report(options.output, &record, |record| {
-        let (name, told) = (&record.identity, record.told);
-        let rest = if record.not_told.is_empty() {
-            String::new()
-        } else {
-            format!("Told as soon as they can be reached: {}\n", record.not_told.join(" "))
-        };
-        format!(
-            "Certificates of {name} count no more, on this cluster's brokers and on {told} agent(s).\n{rest}"
-        )
+        said::revoked(&record.identity, record.told, &record.not_told).join("\n") + "\n"
     })
 }
 

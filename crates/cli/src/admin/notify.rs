@@ -11,6 +11,7 @@ use crate::{
     broker::with_deadline,
     exit::{Failure, NOT_FOUND, UNAVAILABLE},
     output::{self, Format},
+    said,
 };
 
 /// Many desktops, a few at a time on each agent.
@@ -45,10 +46,9 @@ struct NotShown {
 
 impl Report {
     fn words(&self) -> String {
-        let mut text = format!("shown on {} desktop(s)\n", self.shown);
+        let mut text = said::shown(self.shown) + "\n";
         for NotShown { session, user, agent, detail } in &self.not_shown {
-            let session = output::short_id(session);
-            text.push_str(&format!("not shown on {session} of {user} on {agent}: {detail}\n"));
+            text += &(said::not_shown(session, user, agent, detail) + "\n");
         }
         text
     }

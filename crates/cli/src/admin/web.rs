@@ -12,6 +12,7 @@ use crate::{
     broker::with_deadline,
     exit::Failure,
     output::{self, Format, LongList},
+    said,
     web::{WebLogin, whole_id},
 };
 
@@ -94,6 +95,6 @@ pub async fn web_revoke(options: &AdminOptions, arguments: &WebRevokeArgs) -> Re
     let answer = options.dial().await?.revoke_web_keys(request).await?.into_inner();
     let revoked = answer.revoked.into_iter().map(WebLogin::from).collect();
     output::report(options.output, &RevokedLogins { revoked }, |done| {
-        format!("{} browser(s) logged out.\n", done.revoked.len())
+        said::logged_out(done.revoked.len()) + "\n"
     })
 }

@@ -1,7 +1,8 @@
 //! Doing it: what the broker is asked, and what came of it.
 
 use vsm_cli::{
-    output::{Cells, short_id},
+    output::Cells,
+    said,
     views::{self, NotShown},
 };
 use vsm_core::IdentityName;
@@ -112,7 +113,7 @@ impl Act {
                 let (agent, mut client) = (needed("agent")?, way.of_agents());
                 let request = within(DEADLINE, pb::ForgetRequest { agent: agent.clone() });
                 let sessions = client.forget(request).await?.into_inner().sessions;
-                Ok(Done::said(format!("{agent} is forgotten, and {sessions} session(s) with it.")))
+                Ok(Done::said(said::forgotten(&agent, sessions)))
             }
             Self::LogOut => {
                 if !fields.has("id") && !fields.has("user") {
@@ -121,7 +122,7 @@ impl Act {
                 let request = pb::RevokeWebKeysRequest { id: text("id"), user: text("user") };
                 let answer = way.admin().revoke_web_keys(within(DEADLINE, request)).await?;
                 let count = answer.into_inner().revoked.len();
-                Ok(Done::said(format!("{count} browser(s) logged out.")))
+                Ok(Done::said(said::logged_out(count)))
             }
             Self::Enrol => enrol(way, needed("agent")?, fields).await,
             Self::Revoke => revoke(way, &needed("identity")?, fields).await,
@@ -192,12 +193,11 @@ async fn notify(way: &Way, fields: &Fields) -> Result<Done, Undone> {
         shown += answer.shown;
         lines.extend(answer.not_shown.into_iter().map(|one| {
             let session = one.session.unwrap_or_default();
-            let (id, user, agent) = (short_id(&session.id), session.user, session.agent);
-            format!("not shown on {id} of {user} on {agent}: {}", one.detail)
+            said::not_shown(&session.id, &session.user, &session.agent, &one.detail)
         }));
     }
     let partly = shown == 0 || !lines.is_empty();
-    lines.insert(0, format!("shown on {shown} desktop(s)"));
+    lines.insert(0, said::shown(shown));
     Ok(Done { lines, partly, ..Done::default() })
 }
 
@@ -217,11 +217,7 @@ async fn drain(way: &Way, agent: String, fields: &Fields) -> Result<Done, Undone
 async fn undrain(way: &Way, agent: String) -> Result<Done, Undone> {
     let request = pb::UndrainRequest { agent: agent.clone() };
     let answer = way.of_agents().undrain(within(DEADLINE, request)).await?.into_inner();
-    Ok(Done::said(if answer.drained_by_configuration {
-        format!("{agent} is still drained by the configuration (/vsmserver/agents/draining).")
-    } else {
-        format!("{agent} takes new sessions again.")
-    }))
+    Ok(Done::said(said::undrained(&agent, answer.drained_by_configuration)))
 }
 
 async fn enrol(way: &Way, agent: String, fields: &Fields) -> Result<Done, Undone> {
@@ -250,13 +246,7 @@ async fn revoke(way: &Way, identity: &str, fields: &Fields) -> Result<Done, Undo
         force: fields.has("force"),
     };
     let answer = way.identities().revoke(within(DEADLINE, request)).await?.into_inner();
-    let mut lines = vec![format!(
-        "Certificates of {name} count no more, on this cluster's brokers and on {} agent(s).",
-        answer.told
-    )];
-    if !answer.not_told.is_empty() {
-        lines.push(format!("Told as soon as they can be reached: {}", answer.not_told.join(" ")));
-    }
+    let lines = said::revoked(&name.to_string(), answer.told, &answer.not_told);
     Ok(Done { lines, ..Done::default() })
 }
 
