@@ -24,7 +24,7 @@ const WAIT: Duration = Duration::from_secs(60);
 const SITE: &str = "https://tlha/";
 const CONNECTED: &str = "return window.vsm?.connected >= 1";
 /// Something to see on the desktop, and in the home.
-const DESKTOP: &str = "printf '#!/bin/sh\\nxsetroot -solid \"#35506b\"\\nxterm -geometry 90x24+60+60 -fa Monospace -fs 11 &\\nexec openbox\\n' > /etc/vsm/xsession";
+const DESKTOP: &str = "printf '#!/bin/sh\\nxsetroot -solid \"#35506b\"\\nxterm -geometry 90x24+60+60 &\\nexec openbox\\n' > /etc/vsm/xsession";
 const HOME: &str = "cd && mkdir -p Courses Letters && printf 'Draft\\n' > Thesis.txt && head -c 480000 /dev/zero > results.csv";
 
 /// Takes them all, and puts them into the book.
